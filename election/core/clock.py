@@ -1,0 +1,51 @@
+"""Time as an argument: the wall clock for due times, the monotonic one for waits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+
+class Clock(Protocol):
+    """What the elector knows of time; ``election.testing.ManualClock`` is one that only moves when told."""
+
+    def now(self) -> datetime:
+        """The wall clock, in UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds that never step back."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return when ``seconds`` of monotonic time have passed."""
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+async def first(*waits: Awaitable[Any]) -> None:
+    """Return when the first of ``waits`` ends; the others are cancelled and have ended by then.
+
+    Raises what a wait that ended first raised.
+    """
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

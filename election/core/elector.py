@@ -1,0 +1,204 @@
+"""One worker's part in the election.
+
+Promises: P1 and P5 as far as order can keep them. The work of a term is opened inside the heartbeat, the heartbeat
+inside the seat: the work ends first, the seat goes last. Not promised: that nobody else holds the seat; that is the
+seat's own part.
+
+The whole life is one loop: *campaign; if won, lead until resigned or lost, then release; else wait for a vacancy.*
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from .clock import Clock, first
+from .errors import SeatError, SeatLostError, UnfinishedJobsError
+from .roles import Role, Turn, after
+from .seat import Seat
+from .term import Reason, Standing, Term
+
+log = logging.getLogger("election")
+
+Lead = Callable[[Term, asyncio.Event], AbstractAsyncContextManager[None]]
+"""Opens the work of a term. Its exit is the drain: with grace, or at once when the event says that the term is lost.
+It returns only when no job code runs, or raises ``UnfinishedJobsError`` if it was not allowed to wait for that."""
+
+RETRY_AT_MOST = 5.0
+"""Seconds between two tries at a seat that cannot be reached."""
+
+SIGNAL_GRACE = 0.2
+"""Seconds a leader that was told to stop goes on, so that its whole pool has been told too before it resigns."""
+
+
+class Elector:
+    """Campaigns, leads and follows for one worker until told to stop.
+
+    seat: what the workers contend for.
+    lead: opens the work of a term.
+    clock: the time to live by.
+    heartbeat: seconds between two signs of life of a leader.
+    """
+
+    def __init__(self, seat: Seat, lead: Lead, *, clock: Clock, heartbeat: float) -> None:
+        self._seat = seat
+        self._lead = lead
+        self._clock = clock
+        self._heartbeat = heartbeat
+        self._resign = asyncio.Event()
+        self._withdrawn = asyncio.Event()
+        self._released = asyncio.Event()
+        self.role = Role.FOLLOWER
+        self.trouble: str | None = None
+        """Why the seat cannot be reached at the moment, in words; None when it can."""
+
+    async def run(self) -> None:
+        """Take part in elections until withdrawn. Raises nothing but ``CancelledError``."""
+        learned = self._clock.monotonic()
+        failures = 0
+        while not self._withdrawn.is_set():
+            try:
+                term = await self._seat.campaign()
+                if term is not None and self._withdrawn.is_set():
+                    await self._seat.release(Standing.RESIGNED)  # told to stop while it won: no work begins
+                elif term is not None:
+                    await self._serve(term, learned)
+            except UnfinishedJobsError as error:
+                log.error("term ends with its process: %s", error)
+                return  # without a release: the seat goes when the process goes (P5)
+            except Exception as error:
+                failures += 1
+                self._tell(error, failures)
+                await first(self._clock.sleep(self._backoff(failures)), self._withdrawn.wait())
+            else:
+                if failures:
+                    log.info("the seat can be reached again, after %d failed tries", failures)
+                failures, self.trouble = 0, None
+                await first(self._seat.vacancy(), self._withdrawn.wait())
+            learned = self._clock.monotonic()
+        self._turn(Turn.STOP)
+
+    def stop(self) -> None:
+        """No more campaigns, and resign if leading; ``run`` returns when the seat is given up."""
+        self._withdrawn.set()
+        self._resign.set()
+
+    async def stop_with_the_pool(self) -> None:
+        """Stop as a worker whose whole pool may be stopping: campaign no more from now on, but go on leading until
+        the others have heard of it too, or one of them would begin a term on the way down (PITFALLS 34)."""
+        self._withdrawn.set()
+        await self._clock.sleep(SIGNAL_GRACE)
+        self._resign.set()
+
+    async def resign(self) -> bool:
+        """Give the seat up in good order. Returns, once it is given up, whether there was one to give up."""
+        if not self.request_resignation():
+            return False
+        await self._released.wait()
+        return True
+
+    def request_resignation(self) -> bool:
+        """Begin to give the seat up; returns whether there is one to give up."""
+        if self.role not in {Role.LEADER, Role.RESIGNING}:
+            return False
+        self._resign.set()
+        return True
+
+    async def _serve(self, term: Term, learned: float) -> None:
+        """Lead: from here to the end of this function the seat is ours."""
+        lost = asyncio.Event()
+        if not self._withdrawn.is_set():
+            self._resign.clear()
+        self._released.clear()
+        self._turn(Turn.WON)
+        try:
+            async with self._beating(lost):  # beats through the drain as well
+                async with self._lead(term, lost):  # its exit is the drain
+                    takeover_ms = (self._clock.monotonic() - learned) * 1000
+                    await self._seat.confirm(takeover_ms)
+                    _log_elected(term, takeover_ms)
+                    await first(self._resign.wait(), lost.wait())
+                    self._leave(lost)
+        except UnfinishedJobsError:
+            self._leave(lost)
+            raise
+        except BaseException:
+            self._leave(lost)
+            await self._release(term, lost)
+            raise
+        await self._release(term, lost)
+
+    async def _release(self, term: Term, lost: asyncio.Event) -> None:
+        standing = Standing.LOST if lost.is_set() else Standing.RESIGNED
+        await self._seat.release(standing)
+        self._turn(Turn.RELEASED)
+        self._released.set()
+        log.info("term %d ended: %s", term.number, standing)
+
+    def _leave(self, lost: asyncio.Event) -> None:
+        if self.role is Role.LEADER:
+            self._turn(Turn.LOSE if lost.is_set() else Turn.RESIGN)
+
+    @asynccontextmanager
+    async def _beating(self, lost: asyncio.Event) -> AsyncIterator[None]:
+        """Show life, and set ``lost`` as soon as the seat is seen to be no longer ours."""
+
+        async def beat() -> None:
+            while True:
+                try:
+                    await self._seat.beat()
+                except SeatLostError as error:
+                    log.error("term lost: %s", error)
+                    if self.role is Role.RESIGNING:
+                        self._turn(Turn.LOSE)
+                    lost.set()
+                    return
+                except (SeatError, OSError) as error:
+                    self.trouble = str(error)
+                    log.warning("heartbeat failed: %s", error)
+                else:
+                    self.trouble = None
+                await self._clock.sleep(self._heartbeat)
+
+        task = asyncio.create_task(beat(), name="election heartbeat")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _turn(self, turn: Turn) -> None:
+        self.role = after(self.role, turn)
+
+    def _tell(self, error: Exception, failures: int) -> None:
+        """Once in full, then as a count at every tenth failure."""
+        self.trouble = str(error) or repr(error)
+        if failures == 1:
+            known = isinstance(error, SeatError | OSError)
+            log.error("no leadership here: %s", self.trouble, exc_info=None if known else error)
+        elif failures % 10 == 0:
+            log.error("no leadership here, %d tries: %s", failures, self.trouble)
+
+    def _backoff(self, failures: int) -> float:
+        return min(self._heartbeat * 2.0 ** min(failures - 1, 10), RETRY_AT_MOST)
+
+
+def _log_elected(term: Term, takeover_ms: float) -> None:
+    takeover = term.takeover
+    if takeover.reason is Reason.STARTED:
+        log.info("elected: this worker (pid %d) leads term %d", takeover.to_pid, term.number)
+    else:
+        log.info(
+            "elected: this worker (pid %d) leads term %d; took over from pid %s, which %s, in %.1f ms",
+            takeover.to_pid, term.number, takeover.from_pid, _PAST[takeover.reason], takeover_ms,
+        )  # fmt: skip
+
+
+_PAST = {
+    Reason.DIED: "died",
+    Reason.RESIGNED: "resigned",
+    Reason.FENCED: "was fenced",
+    Reason.LOST: "lost its seat",
+}

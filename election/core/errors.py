@@ -1,0 +1,55 @@
+"""What can go wrong, as a tree.
+
+ElectionError
+├── ConfigurationError      wrong whatever happens: fails the start, names the way out
+│   ├── PoolPathError       the pool directory cannot hold a pool
+│   ├── PoolInUseError      this process already takes part in that pool
+│   ├── UnknownEngineError  no engine answers to that URL
+│   └── JobDefinitionError  a job or task was registered with wrong arguments
+├── SeatError               the seat cannot be reached now: told in /leader, retried
+│   └── SeatLostError       the holder found that its seat is no longer its own
+├── UnfinishedJobsError     job code still runs where it may not be left behind
+└── NotStartedError         the Election was asked for what only a started one can give
+"""
+
+from __future__ import annotations
+
+
+class ElectionError(Exception):
+    """The base of every error that this package raises on purpose."""
+
+
+class ConfigurationError(ElectionError, ValueError):
+    """Something that will not mend itself; raised at start, before anything runs."""
+
+
+class PoolPathError(ConfigurationError):
+    """The pool directory cannot hold a pool: not private, not ours, not a directory, or flock means nothing there."""
+
+
+class PoolInUseError(ConfigurationError):
+    """A second Election was started on one pool in one process; a process has one vote."""
+
+
+class UnknownEngineError(ConfigurationError):
+    """No engine answers to the URL that was given as the pool."""
+
+
+class JobDefinitionError(ConfigurationError):
+    """A job or a ``while_leading`` task was registered with arguments that cannot work."""
+
+
+class SeatError(ElectionError):
+    """The seat cannot be reached at the moment (disk full, no descriptors left); tried again with back-off."""
+
+
+class SeatLostError(SeatError):
+    """The seat is no longer ours; the message says how that was seen."""
+
+
+class UnfinishedJobsError(ElectionError):
+    """The term's work was cut short while job code still ran; the seat must stay held until the process is gone."""
+
+
+class NotStartedError(ElectionError):
+    """The Election has not been started; its lifespan, or ``async with election``, does that."""

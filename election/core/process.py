@@ -1,0 +1,83 @@
+"""Who a process is, so that a pid in a file can be believed (PITFALLS 10, 18).
+
+A pid alone names nobody: it is reused, it may be a zombie's, and it means another process in another container.
+Boot, pid namespace, pid and start time together name one process for good.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """One process, for good.
+
+    ``start_time`` is in clock ticks since boot on Linux and in microseconds since the epoch elsewhere: compared,
+    never shown. (psutil's ``create_time()`` moves with the wall clock on Linux, and so cannot be compared.)
+    """
+
+    pid: int
+    start_time: int
+    boot_id: str
+    pid_namespace: str
+    host: str
+
+    def is_neighbour(self) -> bool:
+        """Whether that process and this one share a kernel and see each other's pids."""
+        return (self.boot_id, self.pid_namespace) == _surroundings()
+
+    def is_alive(self) -> bool | None:
+        """Whether the process runs; None if that cannot be told from here (another container's pid)."""
+        boot_id, pid_namespace = _surroundings()
+        if self.boot_id != boot_id:
+            return False  # nothing survives a boot
+        if self.pid_namespace != pid_namespace:
+            return None
+        return _start_time(self.pid) == self.start_time
+
+
+def current_process() -> ProcessIdentity:
+    """The identity of this process. Raises ``OSError`` when the system does not tell."""
+    boot_id, pid_namespace = _surroundings()
+    pid = os.getpid()
+    start_time = _start_time(pid)
+    if start_time is None:
+        raise OSError(f"the start time of this process (pid {pid}) cannot be read")
+    return ProcessIdentity(pid, start_time, boot_id, pid_namespace, socket.gethostname())
+
+
+@functools.cache
+def _surroundings() -> tuple[str, str]:
+    if sys.platform != "linux":
+        return socket.gethostname(), ""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip(), os.readlink("/proc/self/ns/pid")
+
+
+if sys.platform == "linux":
+
+    def _start_time(pid: int) -> int | None:
+        """The start time of a live process; None for a dead one, which a zombie is: its locks are free already."""
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                stat = file.read()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        fields = stat.rpartition(b")")[2].split()  # the command's name may hold anything, so count from its end
+        return None if fields[0] in b"ZXx" else int(fields[19])
+
+else:
+
+    def _start_time(pid: int) -> int | None:
+        import psutil
+
+        try:
+            process = psutil.Process(pid)
+            return None if process.status() == psutil.STATUS_ZOMBIE else round(process.create_time() * 1e6)
+        except psutil.NoSuchProcess:
+            return None

@@ -1,0 +1,69 @@
+"""The values that describe a time in the seat: a term, how it began, and the record that tells the pool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from .process import ProcessIdentity
+
+
+class Reason(StrEnum):
+    """Why the seat was vacant when a term began."""
+
+    STARTED = "started"  # nobody had led before, or the pool had been stopped in good order
+    DIED = "died"
+    RESIGNED = "resigned"
+    FENCED = "fenced"
+    LOST = "lost"
+
+
+class Standing(StrEnum):
+    """What a leader record says of the term it names."""
+
+    LEADING = "leading"
+    RESIGNED = "resigned"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """How a term began. ``takeover_ms``: from learning of the vacancy to the scheduler running; None until it runs."""
+
+    term: int
+    from_pid: int | None
+    to_pid: int
+    reason: Reason
+    at: datetime
+    takeover_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One worker's time in the seat.
+
+    ``number`` only ever grows (P2), and so serves as a fencing token: a system that remembers the largest number it
+    has seen can refuse the writes of an earlier leader. After Kleppmann, "How to do distributed locking", 2016.
+    """
+
+    number: int
+    elected_at: datetime
+    takeover: Takeover
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderRecord:
+    """Who leads: readable by every worker, written only by the holder of the seat.
+
+    ``seat_id`` names what the holder holds (for the file engine the lock file's device and inode), so that a second
+    seat that somebody slipped into the pool's place can be told from the first.
+    """
+
+    term: int
+    holder: ProcessIdentity
+    seat_id: str
+    elected_at: datetime
+    takeover: Takeover
+    standing: Standing = Standing.LEADING
+    ended_at: datetime | None = None
