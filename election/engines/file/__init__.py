@@ -1,0 +1,21 @@
+"""The file engine: the workers of one host contend for a flock on a file in a directory of their own.
+
+Promises on one host, whatever dies, hangs or forks: P1, P2, P6, P7 (docs/decisions/ says why in this way).
+"""
+
+from __future__ import annotations
+
+from election.core.clock import Clock
+from election.engines.engine import Engine
+
+from .directory import PoolDirectory
+from .seat import FileSeat
+
+__all__ = ["FileSeat", "PoolDirectory", "file_engine"]
+
+
+def file_engine(path: str, *, heartbeat: float, safety_poll: float, allow_network_fs: bool, clock: Clock) -> Engine:
+    """The file engine on the directory ``path``. Does no I/O but to make the path absolute."""
+    directory = PoolDirectory(path, allow_network_fs=allow_network_fs)
+    seat = FileSeat(directory, heartbeat=heartbeat, safety_poll=safety_poll, clock=clock)
+    return Engine("file", directory.path, seat, directory.check)

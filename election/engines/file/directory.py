@@ -1,0 +1,133 @@
+"""The pool directory: private, ours, local, and where flock means what it should (PITFALLS 4–6, 20, 21)."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+import tempfile
+
+from filelock import lock_descriptor
+
+from election.core.errors import PoolPathError, SeatError
+
+log = logging.getLogger("election")
+
+NETWORK_FILESYSTEMS = frozenset(
+    ("nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "9p", "afs", "ceph", "coda", "glusterfs", "lustre", "gpfs")
+    + ("orangefs", "beegfs", "davfs")
+)
+"""Where flock is emulated, optional or per client, and so may exclude nobody."""
+
+_WRONG = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+_uid = getattr(os, "geteuid", lambda: 0)  # Windows knows no uids, and stat says 0 there
+_NO_FLOCK = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
+
+
+class PoolDirectory:
+    """Where a pool of the file engine lives.
+
+    path: the directory; made absolute here, so that a later ``chdir`` does not make another pool of it.
+    allow_network_fs: accept a filesystem on which flock may exclude nobody.
+    """
+
+    def __init__(self, path: str, *, allow_network_fs: bool = False) -> None:
+        self.path = os.path.abspath(path)
+        self.lock = os.path.join(self.path, "leader.lock")
+        self.record = os.path.join(self.path, "leader.json")
+        self.term = os.path.join(self.path, "leader.term")
+        self.alive = os.path.join(self.path, "leader.alive")
+        self.workers = os.path.join(self.path, "workers")
+        self._allow_network_fs = allow_network_fs
+
+    def prepare(self) -> None:
+        """Create the directory if it is missing and make sure that it is private and ours; cheap enough to repeat.
+
+        Raises ``PoolPathError`` for what will not mend itself, ``SeatError`` for what may (disk full, no descriptors).
+        """
+        try:
+            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            found = os.lstat(self.path)
+            self._check(found)
+            os.makedirs(self.workers, mode=0o700, exist_ok=True)
+        except FileExistsError as error:
+            raise PoolPathError(_not_a_directory(error.filename)) from error
+        except OSError as error:
+            if error.errno in _WRONG:
+                raise PoolPathError(
+                    f"the pool directory {self.path} cannot be used by uid {_uid()}: {error.strerror}"
+                    f" ({error.filename}); choose a directory that this user can write"
+                ) from error
+            raise SeatError(f"the pool directory {self.path} cannot be prepared: {error.strerror}") from error
+
+    def check(self) -> None:
+        """Raises ``PoolPathError`` if no pool can live here; what may pass is left for the election to meet."""
+        try:
+            self.prepare()
+            self.check_ground()
+        except SeatError as error:
+            log.warning("the pool is not ready: %s", error)
+
+    def check_ground(self) -> None:
+        """Find out, once at start, whether flock means anything here. Raises like ``prepare``."""
+        kind = filesystem_type(os.path.realpath(self.path))
+        if (kind in NETWORK_FILESYSTEMS or kind.startswith("fuse")) and not self._allow_network_fs:
+            raise PoolPathError(
+                f"{self.path} is on {kind}, where flock may exclude nobody;"
+                " use a local directory, or pass allow_network_fs=True if you know that it does"
+            )
+        if self.path.startswith((tempfile.gettempdir() + os.sep, "/tmp/", "/var/tmp/")):
+            log.warning(
+                "%s is under a temporary directory, which cleaners empty; a state directory is safer",
+                self.path,
+            )
+        try:
+            with tempfile.TemporaryFile(dir=self.path) as probe:
+                lock_descriptor(probe.fileno(), blocking=False)
+        except OSError as error:
+            if error.errno in _NO_FLOCK:
+                raise PoolPathError(
+                    f"{self.path} is on {kind}, which has no flock; use a directory on a local filesystem"
+                ) from error
+            raise SeatError(f"flock cannot be tried in {self.path}: {error.strerror}") from error
+
+    def _check(self, found: os.stat_result) -> None:
+        if stat.S_ISLNK(found.st_mode):
+            raise PoolPathError(
+                f"{self.path} is a symbolic link, which somebody could point elsewhere;"
+                f" name the directory itself: {os.path.realpath(self.path)}"
+            )
+        if not stat.S_ISDIR(found.st_mode):
+            raise PoolPathError(_not_a_directory(self.path))
+        if found.st_uid != _uid():
+            raise PoolPathError(
+                f"{self.path} belongs to uid {found.st_uid}, and this process runs as uid {_uid()};"
+                " whoever owns it could lead in our place: chown it, or choose another directory"
+            )
+        if found.st_mode & 0o777 != 0o700:
+            if os.listdir(self.path) and not os.path.lexists(self.lock):
+                raise PoolPathError(
+                    f"{self.path} holds other files and others may enter it; a pool needs a directory of its own"
+                )
+            os.chmod(self.path, 0o700)
+
+
+def filesystem_type(path: str, mountinfo: str = "/proc/self/mountinfo") -> str:
+    """The type of the filesystem that ``path`` is on, such as ``ext4``; empty where the system does not tell."""
+    try:
+        with open(mountinfo) as file:
+            mounts = [line.split() for line in file]
+    except OSError:
+        return ""
+    best, kind = "", ""
+    for fields in mounts:  # see proc(5): the mount point is field 5, the type follows the lone dash
+        point = fields[4].replace("\\040", " ")
+        inside = path == point or path.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, fields[fields.index("-") + 1]
+    return kind
+
+
+def _not_a_directory(path: str) -> str:
+    return f"{path} is a file, not a directory; a pool is a directory, so choose another path"

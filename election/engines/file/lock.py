@@ -1,0 +1,126 @@
+"""The flock itself, through ``filelock``: taken without blocking, believed only when looked at.
+
+Remedies for PITFALLS 2–4, 7–9 and 22.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from filelock import FileLock, Timeout, lock_descriptor
+
+from election.core.errors import SeatError, SeatLostError
+
+Identity = tuple[int, int]
+"""Device and inode: what a file is, whatever it is called."""
+
+
+class LockFile:
+    """An exclusive flock on a file that is never unlinked and never written.
+
+    Built where it is first needed, never at import: a ``FileLock`` made before a fork is refused after it.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lock: FileLock | None = None
+        self._descriptor = -1
+        self._identity: Identity | None = None
+        self._pid = 0
+
+    @property
+    def identity(self) -> Identity | None:
+        """Device and inode of what is held; None when nothing is."""
+        return self._identity
+
+    def acquire(self) -> Identity | None:
+        """Try once. Returns what we hold now; None if somebody else holds it or the path names another file by now.
+
+        Raises ``SeatError`` for what is not contention: ENOSPC, EROFS, ENOLCK, EIO, EMFILE and the like.
+        """
+        if self._lock is None or self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._lock = FileLock(
+                self._path,
+                mode=0o600,
+                thread_local=False,
+                fallback_to_soft=False,
+                preserve_lock_file=True,
+                on_acquired=self._acquired,
+            )
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            return None
+        except OSError as error:
+            raise SeatError(f"{self._path} cannot be locked: {_words(error)}") from error
+        if self.is_current():
+            return self._identity
+        self.release()  # the file was replaced between open and flock
+        return None
+
+    def is_current(self) -> bool:
+        """Whether this process holds the flock and the path still names the locked file. Two ``stat``s, no more."""
+        try:
+            return self._identity is not None and self._pid == os.getpid() and self._differs() is None
+        except OSError:
+            return False
+
+    def check(self) -> None:
+        """The same, thoroughly, for the heartbeat. Raises ``SeatLostError`` that says what differs."""
+        try:
+            differs = self._differs()
+            # A flock that is held can be asked for again at no cost; one that a forked child undid cannot always.
+            if differs is None and not lock_descriptor(self._descriptor, blocking=False):
+                differs = "the flock was undone and somebody else took it"
+        except OSError as error:
+            differs = f"the lock file cannot be looked at: {error.strerror}"
+        if differs:
+            raise SeatLostError(f"{self._path}: {differs}")
+
+    def release(self) -> None:
+        """Give the flock up, but only in the process that took it: in a forked child that would free the parent's."""
+        lock, identity = self._lock, self._identity
+        self._identity = None
+        if lock is None or identity is None or self._pid != os.getpid():
+            return
+        if not _is(self._descriptor, identity):  # closed behind our back, and so no longer locked
+            _ABANDONED.append(lock)
+            self._lock = None
+            return
+        try:
+            lock.release(force=True)
+        except OSError as error:
+            raise SeatError(f"{self._path} cannot be unlocked: {_words(error)}") from error
+
+    def _acquired(self, descriptor: int) -> None:
+        found = os.fstat(descriptor)
+        self._descriptor, self._identity = descriptor, (found.st_dev, found.st_ino)
+
+    def _differs(self) -> str | None:
+        if not _is(self._descriptor, self._identity):
+            return "the descriptor of the lock was closed behind our back"
+        try:
+            named = os.stat(self._path, follow_symlinks=False)
+        except FileNotFoundError:
+            return "the lock file was removed or renamed"
+        if (named.st_dev, named.st_ino) != self._identity:
+            return "the lock file was replaced by another"
+        return None
+
+
+_ABANDONED: list[FileLock] = []
+"""Locks whose descriptor is another file's by now: kept, because filelock would close that when they are collected."""
+
+
+def _is(descriptor: int, identity: Identity | None) -> bool:
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == identity
+
+
+def _words(error: OSError) -> str:
+    return f"{error.strerror} ({errno.errorcode.get(error.errno or 0, error.errno)})"

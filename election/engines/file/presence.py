@@ -1,0 +1,75 @@
+"""Who takes part in the pool: one small file a worker, believed only while that very process lives."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from datetime import datetime
+
+from pydantic import TypeAdapter, ValidationError
+
+from election.core.process import ProcessIdentity
+from election.core.seat import Worker
+
+from .storage import read_file, replace_file
+
+FRESH = 0.25
+"""Seconds for which a list of workers is given again without a look at the directory."""
+
+_FORMAT = TypeAdapter(Worker)
+
+
+class Presence:
+    """This worker's entry in the pool, and a view of all."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._entry: str | None = None
+        self._worker: Worker | None = None
+        self._listed: list[Worker] = []
+        self._listed_at = float("-inf")
+
+    def enter(self, process: ProcessIdentity, now: datetime) -> None:
+        """Say that this process takes part since ``now``. Raises ``OSError`` as the disk does."""
+        self._worker = Worker(process, now)
+        self._entry = os.path.join(self._directory, f"{process.pid}-{process.start_time}.json")
+        self.renew()
+
+    def renew(self) -> None:
+        """Write the entry if it is missing."""
+        if self._entry is not None and self._worker is not None and not os.path.exists(self._entry):
+            replace_file(self._entry, _FORMAT.dump_json(self._worker))
+
+    def leave(self) -> None:
+        """Take the entry away."""
+        if self._entry is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._entry)
+            self._entry = None
+
+    def workers(self) -> list[Worker]:
+        """The live workers, oldest first; the entries of dead ones are removed on the way."""
+        now = time.monotonic()
+        if now - self._listed_at > FRESH:
+            self._listed, self._listed_at = self._look(), now
+        return self._listed
+
+    def _look(self) -> list[Worker]:
+        found = []
+        try:
+            names = os.listdir(self._directory)
+        except OSError:
+            return [self._worker] if self._worker else []
+        for name in names:
+            path = os.path.join(self._directory, name)
+            try:
+                worker = _FORMAT.validate_json(read_file(path) or b"")
+            except (OSError, ValidationError):
+                continue
+            if worker.process.is_alive() is not False:
+                found.append(worker)
+            else:  # the name holds the start time, so it cannot be a successor's with the same pid
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+        return sorted(found, key=lambda worker: (worker.started_at, worker.process.pid))

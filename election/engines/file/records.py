@@ -1,0 +1,93 @@
+"""The leader record on disk: ``leader.json``, whose content says who leads and whose mtime says that it lives.
+
+A record describes, it proves nothing: only the lock decides (PITFALLS 10, 14, 15).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from pydantic import TypeAdapter, ValidationError
+
+from election.core.errors import SeatLostError
+from election.core.term import LeaderRecord
+
+from .storage import create_file, read_file, replace_file
+
+log = logging.getLogger("election")
+
+_FORMAT = TypeAdapter(LeaderRecord)
+
+Stamp = tuple[int, int, int]
+"""Inode, size and mtime (ns): changes whenever the record or the heartbeat does."""
+
+
+class LeaderRecords:
+    """Reads and writes the leader record of one pool directory."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._written: bytes | None = None
+        self._touched: Stamp | None = None
+        self._seen: Stamp | None = None
+        self._record: LeaderRecord | None = None
+        self._complained: bytes | None = None
+
+    def read(self) -> LeaderRecord | None:
+        """The record as it stands; None if there is none, or none that can be understood."""
+        content = read_file(self._path)
+        if content is None:
+            return None
+        try:
+            return _FORMAT.validate_json(content)
+        except ValidationError as error:
+            if content != self._complained:
+                self._complained = content
+                log.warning("%s holds no leader record, so it is ignored: %s", self._path, _short(error))
+            return None
+
+    def look(self) -> tuple[LeaderRecord | None, Stamp | None]:
+        """The record and its stamp, read again only if it was replaced; otherwise one ``stat``."""
+        stamp = self._stamp()
+        if stamp is None:
+            self._seen, self._record = None, None
+            return None, None
+        if self._seen is None or stamp[:2] != self._seen[:2]:
+            self._record = self.read()
+        self._seen = stamp
+        return self._record, stamp
+
+    def write(self, record: LeaderRecord) -> None:
+        """Replace the record. Only the holder of the seat may. Raises ``OSError`` as the disk does."""
+        content = _FORMAT.dump_json(record, indent=1) + b"\n"
+        replace_file(self._path, content)
+        self._written, self._touched = content, None
+
+    def write_if_absent(self, record: LeaderRecord) -> None:
+        """Write the record unless there is one: never over what another worker has said meanwhile."""
+        create_file(self._path, _FORMAT.dump_json(record, indent=1) + b"\n")
+
+    def beat(self) -> None:
+        """Touch the record as a sign of life. Raises ``SeatLostError`` if it is not the one that we wrote."""
+        # Untouched since our last beat: no need to read it, nor for a descriptor, which may have run out.
+        if (self._touched is None or self._stamp() != self._touched) and not self.is_ours():
+            raise SeatLostError(f"{self._path}: the leader record was removed or changed by somebody else")
+        os.utime(self._path, follow_symlinks=False)
+        self._touched = self._stamp()
+
+    def is_ours(self) -> bool:
+        """Whether the record is, byte for byte, the one that this process wrote last."""
+        return self._written is not None and read_file(self._path) == self._written
+
+    def _stamp(self) -> Stamp | None:
+        try:
+            found = os.stat(self._path, follow_symlinks=False)
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _short(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{first['msg']} at {'.'.join(map(str, first['loc'])) or 'the top'}"

@@ -1,0 +1,105 @@
+"""Small files that are whole or absent, whatever is killed while they are written (PITFALLS 14, 37)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+_DATASYNC = getattr(os, "fdatasync", os.fsync)
+
+
+def replace_file(path: str, content: bytes) -> None:
+    """Write beside ``path`` and rename over it: a reader sees the old content or the new, never a part."""
+    with _written_beside(path, content) as beside:
+        os.replace(beside, path)
+
+
+def create_file(path: str, content: bytes) -> bool:
+    """The same, but only if there is nothing at ``path``; returns whether there was nothing."""
+    with _written_beside(path, content) as beside:
+        try:
+            os.link(beside, path)
+        except FileExistsError:
+            return False
+        return True
+
+
+@contextlib.contextmanager
+def _written_beside(path: str, content: bytes) -> Iterator[str]:
+    beside = f"{path}.{os.getpid()}.new"
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            if os.write(descriptor, content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        finally:
+            os.close(descriptor)
+        yield beside
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+
+
+def read_file(path: str, at_most: int = 65536) -> bytes | None:
+    """The content of ``path``, or None if there is no such file or it is not a plain one."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        return os.read(descriptor, at_most)
+    except IsADirectoryError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+class DurableNumber:
+    """A number that only grows, on the disk before anybody sees it; never deleted (P2, PITFALLS 37).
+
+    It is overwritten in place, twenty digits in one sector, and so costs one ``fdatasync`` and no journal commit.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def read(self) -> int:
+        """The last number written; 0 if there is none or it cannot be made out."""
+        content = read_file(self._path, 64)
+        return int(content) if content is not None and content.strip().isdigit() else 0
+
+    def write(self, number: int) -> None:
+        """Store ``number``; returns when the disk has it."""
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fresh = os.fstat(descriptor).st_size == 0
+            os.pwrite(descriptor, b"%020d\n" % number, 0)
+            _DATASYNC(descriptor)
+        finally:
+            os.close(descriptor)
+        if fresh:
+            parent = os.open(os.path.dirname(self._path), os.O_RDONLY)
+            try:
+                os.fsync(parent)
+            finally:
+                os.close(parent)
+
+
+async def to_the_end(function: Callable[[], _T]) -> _T:
+    """Run ``function`` in a thread, and to its end even if the caller is cancelled meanwhile.
+
+    A disk can take its time, and the event loop has requests to answer; but a write that goes on after its lock was
+    released would be another leader's business.
+    """
+    work = asyncio.get_running_loop().run_in_executor(None, function)
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
