@@ -1,0 +1,54 @@
+"""The run that code is part of, for the code itself."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from election.core.errors import NotStartedError
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An execution of a tick.
+
+    job_id: which job.
+    due: when the tick was planned, in UTC.
+    term: the leader's term; a fencing token, see ``Term``.
+    attempt: 1, and more when the tick is tried again.
+    """
+
+    job_id: str
+    due: datetime
+    term: int
+    attempt: int = 1
+
+    @property
+    def key(self) -> str:
+        """The tick's name, the same in every attempt: an idempotency key for other systems."""
+        return f"{self.job_id}@{self.due.astimezone(UTC).isoformat()}"
+
+
+_current: ContextVar[Run] = ContextVar("election_run")
+
+
+def current_run() -> Run:
+    """The run that the calling code is part of; works in coroutine jobs and in thread jobs.
+
+    Raises ``NotStartedError`` outside of a job.
+    """
+    try:
+        return _current.get()
+    except LookupError:
+        raise NotStartedError("current_run() was called outside of a job; only a job's own code has a run") from None
+
+
+def set_current_run(run: Run) -> None:
+    """Make ``run`` the one that code in the current context is part of."""
+    _current.set(run)
+
+
+def in_a_run() -> bool:
+    """Whether the calling code is part of a run."""
+    return _current.get(None) is not None
