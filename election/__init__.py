@@ -1,0 +1,30 @@
+"""Leader election within a worker pool, so that scheduled jobs run once per tick and not once per worker."""
+
+from .core.errors import (
+    ConfigurationError,
+    ElectionError,
+    JobDefinitionError,
+    NotStartedError,
+    PoolInUseError,
+    PoolPathError,
+    SeatError,
+    SeatLostError,
+    UnknownEngineError,
+)
+from .election import Election
+from .schedule.run import Run, current_run
+
+__all__ = [
+    "ConfigurationError",
+    "Election",
+    "ElectionError",
+    "JobDefinitionError",
+    "NotStartedError",
+    "PoolInUseError",
+    "PoolPathError",
+    "Run",
+    "SeatError",
+    "SeatLostError",
+    "UnknownEngineError",
+    "current_run",
+]

@@ -1,0 +1,43 @@
+"""Learning that this worker has been told to stop, before its server gets around to ending the lifespan."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def told_to_stop(tell: Callable[[], None]) -> Iterator[None]:
+    """Call ``tell`` when a stop signal arrives, and then the handler that the server had installed.
+
+    Nothing is changed where no server handles the signal (its default ends the process anyway), nor outside of the
+    main thread, where Python handles no signals. ``tell`` runs as a signal handler.
+    """
+    replaced: dict[signal.Signals, tuple[Any, Any]] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in STOP_SIGNALS:
+            before = signal.getsignal(number)
+            if callable(before) and before is not signal.default_int_handler:
+                ours = _chain(tell, before)
+                signal.signal(number, ours)
+                replaced[number] = (ours, before)
+    try:
+        yield
+    finally:
+        for number, (ours, before) in replaced.items():
+            if signal.getsignal(number) is ours:
+                signal.signal(number, before)
+
+
+def _chain(tell: Callable[[], None], before: Callable[[int, FrameType | None], Any]) -> Any:
+    def handle(number: int, frame: FrameType | None) -> None:
+        tell()
+        before(number, frame)
+
+    return handle

@@ -1,0 +1,1 @@
+"""What the pool shows over HTTP; any worker answers."""

@@ -1,0 +1,92 @@
+"""The documents of the HTTP interface."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from election.core.seat import Observation, Worker
+from election.core.term import LeaderRecord, Reason
+
+
+class Leader(BaseModel):
+    pid: int
+    host: str
+    term: int
+    elected_at: datetime
+    heartbeat_age_s: float = Field(description="seconds since this worker last saw the leader's heartbeat move")
+    responsive: bool = Field(description="whether that is less than the pool's stalled_after")
+
+
+class AnsweredBy(BaseModel):
+    pid: int
+    role: Literal["leader", "follower"]
+
+
+class WorkerEntry(BaseModel):
+    pid: int
+    role: Literal["leader", "follower"]
+    started_at: datetime
+
+
+class TakeoverEntry(BaseModel):
+    term: int
+    from_pid: int | None
+    to_pid: int
+    reason: Reason
+    takeover_ms: float | None = Field(description="from learning of the vacancy to the scheduler running")
+    at: datetime
+
+
+class JobEntry(BaseModel):
+    id: str
+    trigger: str
+    next_run_time: datetime | None
+    paused: bool
+
+
+class LeaderDocument(BaseModel):
+    """Who leads the pool, as the answering worker sees it."""
+
+    pool: str
+    engine: str
+    state: Literal["led", "electing"]
+    leader: Leader | None
+    answered_by: AnsweredBy
+    workers: list[WorkerEntry]
+    last_takeover: TakeoverEntry | None
+    jobs: list[JobEntry]
+    problem: str | None = Field(description="what keeps the seat from being taken, in words; null if nothing does")
+
+
+def leader(seen: Observation, *, stalled_after: float) -> Leader | None:
+    """The leader's part of the document; None when nobody is known to lead."""
+    if not seen.led or seen.record is None or seen.heartbeat_age_s is None:
+        return None
+    return Leader(
+        pid=seen.record.holder.pid,
+        host=seen.record.holder.host,
+        term=seen.record.term,
+        elected_at=seen.record.elected_at,
+        heartbeat_age_s=round(seen.heartbeat_age_s, 2),
+        responsive=seen.heartbeat_age_s < stalled_after,
+    )
+
+
+def workers(found: list[Worker], leading: Leader | None) -> list[WorkerEntry]:
+    """The workers' part of the document."""
+    return [
+        WorkerEntry(
+            pid=worker.process.pid,
+            role="leader" if leading and leading.pid == worker.process.pid else "follower",
+            started_at=worker.started_at,
+        )
+        for worker in found
+    ]
+
+
+def last_takeover(record: LeaderRecord | None) -> TakeoverEntry | None:
+    """The latest takeover, from the leader record."""
+    return None if record is None else TakeoverEntry.model_validate(record.takeover, from_attributes=True)
