@@ -1,0 +1,1 @@
+"""The demonstration application: what ``python run.py`` serves."""

@@ -1,0 +1,23 @@
+"""A FastAPI application whose scheduled jobs run once, however many workers serve it."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from election import Election
+
+from . import jobs
+from .settings import Settings
+
+settings = Settings()
+election = Election(settings.pool, drain_timeout=settings.drain_timeout)
+jobs.register(election)
+
+app = FastAPI(title="election demonstration", lifespan=election.lifespan)
+app.include_router(election.router)
+
+
+@app.get("/")
+async def index() -> dict[str, str]:
+    """Where to look."""
+    return {"leader": "/leader", "docs": "/docs"}

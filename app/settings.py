@@ -1,0 +1,21 @@
+"""The settings of the demonstration: the flags of run.py, each also an ``ELECTION_…`` environment variable."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Serve the demonstration with several workers, one of which runs the schedule."""
+
+    model_config = SettingsConfigDict(env_prefix="ELECTION_", cli_kebab_case=True, cli_hide_none_type=True)
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on")
+    workers: int = Field(4, ge=1, le=256, description="worker processes")
+    pool: str = Field("var/pool", description="directory of the pool")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level to log")
+    drain_timeout: float = Field(10.0, ge=0, description="seconds that running jobs get to end at a shutdown")
