@@ -15,7 +15,7 @@ test: $(READY)  ## run every test; what the machine lacks is skipped, and the re
 check: $(READY)  ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy election app run.py tests/typing_check.py
 
 format: $(READY)  ## put the code in order
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,71 @@
+"""Reads the project's Markdown: blocks of code, tables, links."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_FENCE = re.compile(
+    r"(?:^<!-- not run: (?P<reason>[^\n]+?) -->\n\n?)?^```(?P<language>\w*)\n(?P<code>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block. ``not_run``: the reason in the comment above it, if there is one."""
+
+    page: str
+    line: int
+    language: str
+    code: str
+    not_run: str | None
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def pages() -> list[Path]:
+    """Every page that a reader may meet."""
+    return sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+def blocks(*languages: str) -> list[Block]:
+    """The fenced blocks of all pages in these languages; in all if none is named."""
+    return [block for page in pages() for block in blocks_of(page) if not languages or block.language in languages]
+
+
+def blocks_of(page: Path) -> list[Block]:
+    """The fenced blocks of one page. Raises ``ValueError`` for a fence that is never closed."""
+    text = page.read_text()
+    name = page.relative_to(ROOT).as_posix() if page.is_relative_to(ROOT) else page.name
+    found = [
+        Block(name, text.count("\n", 0, match.start("language")) + 1, match["language"], match["code"], match["reason"])
+        for match in _FENCE.finditer(text)
+    ]
+    if len(re.findall(r"^\s*```", text, re.MULTILINE)) != 2 * len(found):
+        raise ValueError(f"{name} has a fence that is indented or never closed, and so would not be tested")
+    return found
+
+
+def table(page: str, first_heading: str) -> list[list[str]]:
+    """The rows of the table in ``page`` whose first column is headed so. Raises ``LookupError`` without one."""
+    lines = iter((ROOT / page).read_text().splitlines())
+    for line in lines:
+        if line.startswith(f"| {first_heading} |"):
+            next(lines)
+            rows = []
+            for row in lines:
+                if not row.startswith("|"):
+                    break
+                rows.append([cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]])
+            return rows
+    raise LookupError(f"{page} has no table that begins with {first_heading!r}")
+
+
+def prose(page: Path) -> str:
+    """The page without its blocks."""
+    return _FENCE.sub("", page.read_text())

@@ -1,0 +1,111 @@
+"""Every command in the README and docs/ exists, with the targets and options that are named."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings
+
+from .markdown import ROOT, Block, blocks, pages, prose
+
+SYSTEM = {"curl", "kill", "fuser"}
+"""Commands that are not ours, and whose options everybody knows."""
+
+SERVERS = {"uvicorn", "gunicorn", "hypercorn", "granian"}
+
+
+def _commands(block: Block) -> list[str]:
+    return [line[2:] for line in block.code.splitlines() if line.startswith("$ ")]
+
+
+COMMANDS = [
+    pytest.param(command, id=f"{block}: {command}") for block in blocks("console") for command in _commands(block)
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_exists(command: str) -> None:
+    _check(command)
+
+
+def test_every_console_block_holds_a_command() -> None:
+    assert [str(block) for block in blocks("console") if not _commands(block)] == []
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_commands_in_the_prose_exist(page: Path) -> None:
+    for span in re.findall(r"`((?:make|python run\.py) [^`]+)`", prose(page)):
+        _check(span.removesuffix(" …"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "make no-such-target",
+        "python run.py --no-such-flag 1",
+        "uvicorn main:app --no-such-option 4",
+        "no-such-command",
+        "python -m no_such_module",
+        "python no_such_file.py",
+    ],
+)
+def test_a_wrong_command_is_noticed(command: str) -> None:
+    with pytest.raises(AssertionError):
+        _check(command)
+
+
+def test_the_hooks_call_make() -> None:
+    entries = re.findall(r"^\s+entry: (.+)$", (ROOT / ".pre-commit-config.yaml").read_text(), re.MULTILINE)
+    assert entries
+    for entry in entries:
+        assert entry.startswith("make ")
+        _check(entry)
+
+
+def _check(command: str) -> None:
+    name, *arguments = shlex.split(command)
+    name = name.removeprefix(".venv/bin/")
+    if name == "make":
+        asked = {argument for argument in arguments if "=" not in argument}
+        assert asked <= _targets(), command
+    elif name == "python":
+        _check_python(arguments)
+    elif name in SERVERS:
+        for option in _options(arguments):
+            assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", _help(name)), f"{command}: {option}"
+    else:
+        assert name in SYSTEM, f"{command}: {name} is not known to exist"
+
+
+def _check_python(arguments: list[str]) -> None:
+    if arguments[0] == "run.py":
+        flags = {f"--{name.replace('_', '-')}" for name in Settings.model_fields}
+        assert set(_options(arguments)) <= flags, arguments
+    elif arguments[0] == "-m":
+        assert arguments[1] == "pytest", arguments
+        assert [path for path in arguments[2:] if not (ROOT / path).exists()] == []
+    else:
+        raise AssertionError(f"python {arguments[0]} is not known to exist")
+
+
+def _options(arguments: list[str]) -> list[str]:
+    return [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
+
+
+def _targets() -> set[str]:
+    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@functools.cache
+def _help(server: str) -> str:
+    asked = subprocess.run(
+        [sys.executable, "-m", server, "--help"], capture_output=True, text=True, check=True, timeout=60
+    )
+    return asked.stdout

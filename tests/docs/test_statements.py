@@ -1,0 +1,124 @@
+"""What the documents say of options, documents, log lines and roles is what the code says."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.settings import Settings
+from election import Election
+from election.core.roles import TRANSITIONS, Role
+from election.web.models import LeaderDocument
+
+from .markdown import ROOT, blocks, pages, prose, table
+
+SOURCES = sorted([*(ROOT / "election").rglob("*.py"), ROOT / "run.py"])
+
+
+def test_the_options_of_election_are_all_told() -> None:
+    told = [(name.strip("`"), default.strip("`")) for name, default, _ in table("README.md", "option")]
+    parameters = list(inspect.signature(Election).parameters.values())
+    assert told == [(each.name, "" if each.default is each.empty else repr(each.default)) for each in parameters]
+
+
+def test_the_flags_of_run_py_are_all_told() -> None:
+    told = [tuple(cell.strip("`") for cell in row) for row in table("README.md", "flag")]
+    assert told == [
+        (f"--{name.replace('_', '-')}", f"ELECTION_{name.upper()}", str(field.default), field.description)
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def test_the_leader_document_is_as_shown() -> None:
+    (shown,) = blocks("json")
+    document = LeaderDocument.model_validate_json(shown.code, extra="forbid")
+    assert json.loads(document.model_dump_json()) == json.loads(shown.code)
+
+
+def test_the_fields_of_the_leader_document_are_all_told() -> None:
+    told = {name for cell, _ in table("README.md", "field") for name in re.findall(r"`(\w+)", cell)}
+    assert told == set(LeaderDocument.model_fields)
+
+
+def test_the_picture_of_the_roles_is_drawn_from_their_table() -> None:
+    (picture,) = blocks("mermaid")
+    lines = ["stateDiagram-v2", f"    [*] --> {Role.FOLLOWER}"]
+    lines += [f"    {role} --> {after}: {turn}" for (role, turn), after in TRANSITIONS.items()]
+    assert picture.code.splitlines() == lines
+
+
+@pytest.mark.parametrize("heading", ["level", "problem", "error"])
+def test_what_operators_are_told_to_look_for_is_what_the_code_says(heading: str) -> None:
+    said = set(_texts())
+    for row in table("docs/operations.md", heading):
+        pattern = next(cell for cell in row if cell.startswith("`")).strip("`")
+        assert pattern in said, f"docs/operations.md: nothing in the code says {pattern!r}"
+
+
+def test_every_warning_and_error_in_the_log_is_explained() -> None:
+    told = {row[1].strip("`") for row in table("docs/operations.md", "level")}
+    missing = {
+        f"{path.relative_to(ROOT)}:{line}": text
+        for path in SOURCES
+        for line, level, text in _log_calls(path)
+        if level in {"warning", "error", "exception"} and text not in told | {"…"}
+    }
+    assert missing == {}, "docs/operations.md has a table of log lines; these are not in it"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", prose(page)):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), f"{page.name}: {target}"
+        if anchor:
+            assert anchor in _anchors(linked), f"{page.name}: {target}"
+
+
+def test_the_changes_name_the_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert version in (ROOT / "CHANGELOG.md").read_text()
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def _log_calls(path: Path) -> Iterator[tuple[int, str, str]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and isinstance(node.func.value, ast.Name)
+            and node.func.value.id == "log"
+        ):
+            yield node.lineno, node.func.attr, _text(node.args[0]) or "…"
+
+
+def _texts() -> Iterator[str]:
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            text = _text(node)
+            if text is not None:
+                yield text
+
+
+def _text(node: Any) -> str | None:
+    """A string in the code as the documents write it: with an ellipsis for what varies."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return re.sub(r"%[-\d.]*[sdfgr]", "…", node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    return None

@@ -1,0 +1,186 @@
+"""The walls of the house: imports run downward only, and a module stays small enough to read.
+
+Lazy imports in functions and imports for type checkers count like any other: they are knowledge as well.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+PUBLIC = {"election", "election.testing"}
+"""What an application imports."""
+
+WALLS: dict[str, set[str]] = {
+    "run": {"app", *PUBLIC},
+    "app": PUBLIC,
+    "election": {"election.election", "election.core", "election.schedule"},
+    "election.election": {
+        "election.web",
+        "election.schedule",
+        "election.engines",
+        "election.signals",
+        "election.core",
+    },
+    "election.web": {"election.schedule", "election.core"},
+    "election.cli": {"election.schedule", "election.core", "election.engines"},
+    "election.__main__": {"election.cli"},
+    "election.engines": {"election.schedule.ledger", "election.core"},
+    "election.testing": {"election.schedule", "election.core"},
+    "election.schedule": {"election.core"},
+    "election.signals": set(),
+    "election.core": set(),
+}
+"""Each room, and what it may import beside itself. A room's name stands for all that is in it, but for the three that
+are one module: ``election`` (the public names), ``election.testing`` and ``election.election``."""
+
+SHUT = {("election.schedule", "election.core.elector")}
+"""Doors that stay shut within an open wall: the elector and the schedule meet in a Term, and nowhere else."""
+
+LONGEST = 250
+LONGER = {"election/election.py": 300, "election/engines/file/seat.py": 275}
+"""Modules that are longer than the others, and how long they may be; the only way from here is down."""
+
+MODULES = sorted([ROOT / "run.py", *(ROOT / "app").rglob("*.py"), *(ROOT / "election").rglob("*.py")])
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_downward(path: Path) -> None:
+    assert _breaches(_module(path), path.read_text(), is_package=path.name == "__init__.py") == []
+
+
+def test_every_module_has_a_room() -> None:
+    modules = {_module(path) for path in MODULES}
+    assert {module for module in modules if _room(module) == "election"} == {"election"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_can_be_read_in_one_go(path: Path) -> None:
+    name = path.relative_to(ROOT).as_posix()
+    lines = len(path.read_text().splitlines())
+    assert lines <= LONGER.get(name, LONGEST)
+    assert name not in LONGER or lines > LONGEST, f"{name} is short by now: take it out of LONGER"
+
+
+def test_the_list_of_longer_modules_is_not_longer_than_it_needs_to_be() -> None:
+    assert [name for name in LONGER if not (ROOT / name).exists()] == []
+
+
+def test_the_front_door_holds_names_and_nothing_else() -> None:
+    docstring, *rest = ast.parse((ROOT / "election/__init__.py").read_text()).body
+    assert isinstance(docstring, ast.Expr)
+    assert isinstance(rest.pop(), ast.Assign)
+    assert [node for node in rest if not isinstance(node, ast.ImportFrom)] == []
+
+
+def test_every_module_says_what_it_is() -> None:
+    assert [str(path) for path in MODULES if not ast.get_docstring(ast.parse(path.read_text()))] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "code", "reached"),
+    [
+        ("election.core.elector", "from election.schedule.work import Work", "election.schedule.work.Work"),
+        ("election.core.elector", "from ..schedule import work", "election.schedule.work"),
+        ("election.core.elector", "def f():\n    import election.schedule.work", "election.schedule.work"),
+        ("election.core.term", "async def f():\n    from ..engines import open_engine", "election.engines.open_engine"),
+        ("election.schedule.work", "from election.core.elector import Elector", "election.core.elector.Elector"),
+        ("election.schedule.work", "from election.core import elector", "election.core.elector"),
+        ("election.schedule.work", "from election.engines import Engine", "election.engines.Engine"),
+        ("election.engines.file.seat", "from election.schedule.work import Work", "election.schedule.work.Work"),
+        ("election.web.router", "from ..election import Election", "election.election.Election"),
+        ("election.web.router", "from election import Election", "election.Election"),
+        ("election.election", "import app.main", "app.main"),
+        ("election.election", "import run", "run"),
+        ("election.election", "import importlib\nimportlib.import_module('app.main')", "app.main"),
+        ("election.election", "__import__('app.main')", "app.main"),
+        ("app.main", "from election.core.errors import ElectionError", "election.core.errors.ElectionError"),
+        ("run", "from election.engines import open_engine", "election.engines.open_engine"),
+        ("election.testing", "from .election import Election", "election.election.Election"),
+        (
+            "election.core.seat",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from election.schedule.run import Run",
+            "election.schedule.run.Run",
+        ),
+    ],
+)
+def test_a_breach_is_noticed(module: str, code: str, reached: str) -> None:
+    assert _breaches(module, code) == [f"{module} imports {reached}"]
+
+
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [
+        ("election.core.elector", "import asyncio\nfrom . import clock\nfrom .term import Term"),
+        ("election.schedule.work", "from election.core.term import Term\nfrom .run import Run"),
+        ("election.engines.file.ledger", "from election.schedule.ledger import Ledger"),
+        ("app.main", "from election import Election\nfrom . import jobs\nfrom .settings import Settings"),
+        ("run", "from app.main import app\nfrom election import ConfigurationError"),
+    ],
+)
+def test_what_is_allowed_is_not_refused(module: str, code: str) -> None:
+    assert _breaches(module, code) == []
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _breaches(module: str, code: str, *, is_package: bool = False) -> list[str]:
+    room = _room(module)
+    return [
+        f"{module} imports {name}"
+        for name in _imports(module, code, is_package=is_package)
+        if _is_ours(name) and not _may(room, name)
+    ]
+
+
+def _may(room: str, name: str) -> bool:
+    if any(room == shut_in and _within(name, shut_off) for shut_in, shut_off in SHUT):
+        return False
+    if _room(name) == room:
+        return True
+    return any(_allows(wall, name) for wall in WALLS[room])
+
+
+def _allows(wall: str, name: str) -> bool:
+    """``election`` allows its public names, not the modules below it; any other wall all that is below."""
+    if wall in PUBLIC:
+        return _room(name) == wall
+    return _within(name, wall)
+
+
+def _room(module: str) -> str:
+    """The innermost room that a module or a name in one belongs to."""
+    return max((room for room in WALLS if _within(module, room)), key=len)
+
+
+def _within(name: str, room: str) -> bool:
+    return name == room or name.startswith(room + ".")
+
+
+def _is_ours(name: str) -> bool:
+    return name.partition(".")[0] in {"run", "app", "election"}
+
+
+def _imports(module: str, code: str, *, is_package: bool) -> Iterator[str]:
+    """Every name that the code imports, in full, wherever the import stands."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = module.split(".")
+            if node.level:
+                package = package[: len(package) - node.level + is_package]
+            base = ".".join([*(package if node.level else []), *([node.module] if node.module else [])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in {"import_module", "__import__"}:
+                yield str(node.args[0].value)
