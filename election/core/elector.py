@@ -40,16 +40,27 @@ class Elector:
     lead: opens the work of a term.
     clock: the time to live by.
     heartbeat: seconds between two signs of life of a leader.
+    problem: what keeps the work of the term from being done, in words, if anything does.
     """
 
-    def __init__(self, seat: Seat, lead: Lead, *, clock: Clock, heartbeat: float) -> None:
+    def __init__(
+        self,
+        seat: Seat,
+        lead: Lead,
+        *,
+        clock: Clock,
+        heartbeat: float,
+        problem: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self._seat = seat
         self._lead = lead
         self._clock = clock
         self._heartbeat = heartbeat
+        self._problem = problem
         self._resign = asyncio.Event()
         self._withdrawn = asyncio.Event()
         self._released = asyncio.Event()
+        self._failures = 0
         self.role = Role.FOLLOWER
         self.trouble: str | None = None
         """Why the seat cannot be reached at the moment, in words; None when it can."""
@@ -57,7 +68,6 @@ class Elector:
     async def run(self) -> None:
         """Take part in elections until withdrawn. Raises nothing but ``CancelledError``."""
         learned = self._clock.monotonic()
-        failures = 0
         while not self._withdrawn.is_set():
             try:
                 term = await self._seat.campaign()
@@ -65,18 +75,17 @@ class Elector:
                     await self._seat.release(Standing.RESIGNED)  # told to stop while it won: no work begins
                 elif term is not None:
                     await self._serve(term, learned)
+                self._succeeded()
+                await first(self._seat.vacancy(), self._withdrawn.wait())
             except UnfinishedJobsError as error:
                 log.error("term ends with its process: %s", error)
                 return  # without a release: the seat goes when the process goes (P5)
             except Exception as error:
-                failures += 1
-                self._tell(error, failures)
-                await first(self._clock.sleep(self._backoff(failures)), self._withdrawn.wait())
-            else:
-                if failures:
-                    log.info("the seat can be reached again, after %d failed tries", failures)
-                failures, self.trouble = 0, None
-                await first(self._seat.vacancy(), self._withdrawn.wait())
+                self._failed(error)
+                this = asyncio.current_task()
+                if this is not None and this.cancelling():
+                    raise asyncio.CancelledError from error  # which the error, on its way out, had replaced
+                await first(self._clock.sleep(self._backoff()), self._withdrawn.wait())
             learned = self._clock.monotonic()
         self._turn(Turn.STOP)
 
@@ -118,6 +127,7 @@ class Elector:
                 async with self._lead(term, lost):  # its exit is the drain
                     takeover_ms = (self._clock.monotonic() - learned) * 1000
                     await self._seat.confirm(takeover_ms)
+                    self._succeeded()
                     _log_elected(term, takeover_ms)
                     await first(self._resign.wait(), lost.wait())
                     self._leave(lost)
@@ -132,9 +142,11 @@ class Elector:
 
     async def _release(self, term: Term, lost: asyncio.Event) -> None:
         standing = Standing.LOST if lost.is_set() else Standing.RESIGNED
-        await self._seat.release(standing)
-        self._turn(Turn.RELEASED)
-        self._released.set()
+        try:
+            await self._seat.release(standing)
+        finally:  # even if it fails: the work has ended, and only a follower can campaign again
+            self._turn(Turn.RELEASED)
+            self._released.set()
         log.info("term %d ended: %s", term.number, standing)
 
     def _leave(self, lost: asyncio.Event) -> None:
@@ -148,16 +160,16 @@ class Elector:
         async def beat() -> None:
             while True:
                 try:
-                    await self._seat.beat()
+                    await self._seat.beat(self._problem())
                 except SeatLostError as error:
                     log.error("term lost: %s", error)
                     if self.role is Role.RESIGNING:
                         self._turn(Turn.LOSE)
                     lost.set()
                     return
-                except (SeatError, OSError) as error:
-                    self.trouble = str(error)
-                    log.warning("heartbeat failed: %s", error)
+                except Exception as error:  # whatever it is, the next heartbeat may find more
+                    self.trouble = _words(error)
+                    log.warning("heartbeat failed: %s", self.trouble, exc_info=_unless_known(error))
                 else:
                     self.trouble = None
                 await self._clock.sleep(self._heartbeat)
@@ -172,17 +184,31 @@ class Elector:
     def _turn(self, turn: Turn) -> None:
         self.role = after(self.role, turn)
 
-    def _tell(self, error: Exception, failures: int) -> None:
+    def _failed(self, error: Exception) -> None:
         """Once in full, then as a count at every tenth failure."""
-        self.trouble = str(error) or repr(error)
-        if failures == 1:
-            known = isinstance(error, SeatError | OSError)
-            log.error("no leadership here: %s", self.trouble, exc_info=None if known else error)
-        elif failures % 10 == 0:
-            log.error("no leadership here, %d tries: %s", failures, self.trouble)
+        self._failures += 1
+        self.trouble = _words(error)
+        if self._failures == 1:
+            log.error("no leadership here: %s", self.trouble, exc_info=_unless_known(error))
+        elif self._failures % 10 == 0:
+            log.error("no leadership here, %d tries: %s", self._failures, self.trouble)
 
-    def _backoff(self, failures: int) -> float:
-        return min(self._heartbeat * 2.0 ** min(failures - 1, 10), RETRY_AT_MOST)
+    def _succeeded(self) -> None:
+        if self._failures:
+            log.info("the seat can be reached again, after %d failed tries", self._failures)
+        self._failures, self.trouble = 0, None
+
+    def _backoff(self) -> float:
+        return min(self._heartbeat * 2.0 ** min(self._failures - 1, 10), RETRY_AT_MOST)
+
+
+def _words(error: Exception) -> str:
+    return str(error) or repr(error)
+
+
+def _unless_known(error: Exception) -> Exception | None:
+    """The error, if its traceback would tell more than its message."""
+    return None if isinstance(error, SeatError | OSError) else error
 
 
 def _log_elected(term: Term, takeover_ms: float) -> None:

@@ -47,6 +47,22 @@ class SeatLostError(SeatError):
     """The seat is no longer ours; the message says how that was seen."""
 
 
+class LedgerVersionError(ConfigurationError):
+    """The ledger's schema is newer than this code knows; written to, it could break P3 for the newer one."""
+
+
+class LedgerError(ElectionError):
+    """The ledger cannot be read or written at the moment. Nothing runs unclaimed; tried again with back-off."""
+
+
+class StaleTermError(ElectionError):
+    """A later term has begun, so a claim or settlement of this one was refused (P3). It ends the term."""
+
+
+class UnknownJobError(ElectionError, LookupError):
+    """There is no job of that id, neither in the code nor stored in the ledger."""
+
+
 class UnfinishedJobsError(ElectionError):
     """The term's work was cut short while job code still ran; the seat must stay held until the process is gone."""
 

@@ -24,7 +24,7 @@ class Observation:
 
     ``led`` is False whenever there is doubt: no record, an ended term, a holder that is dead.
     ``heartbeat_age_s`` is how long this worker has seen the leader's heartbeat stand still.
-    ``problem`` says in words what keeps the seat from being taken, if anything does.
+    ``problem`` says in words what keeps the seat from being taken, or the leader from its work, if anything does.
     """
 
     record: LeaderRecord | None
@@ -40,7 +40,7 @@ class Seat(Protocol):
     """
 
     async def open(self) -> None:
-        """Take part in the pool. Raises ``ConfigurationError`` for what will not mend itself, nothing else."""
+        """Take part in the pool. Raises ``PoolInUseError`` if this process does already, nothing else."""
 
     async def close(self) -> None:
         """Leave the pool. A seat that is still held stays held until the process is gone (P5)."""
@@ -61,8 +61,11 @@ class Seat(Protocol):
     async def confirm(self, takeover_ms: float) -> None:
         """Tell the pool that the term's work runs, and what the takeover took, in milliseconds."""
 
-    async def beat(self) -> None:
-        """Give a sign of life. Raises ``SeatLostError`` if the seat or the record are no longer ours."""
+    async def beat(self, problem: str | None = None) -> None:
+        """Give a sign of life, and tell the pool what keeps the leader from its work, if anything does.
+
+        Raises ``SeatLostError`` if the seat or the record are no longer ours.
+        """
 
     async def release(self, standing: Standing) -> None:
         """Say in the record how the term ended, then give the seat up, then wake the others, in this order."""

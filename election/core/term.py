@@ -57,7 +57,8 @@ class LeaderRecord:
     """Who leads: readable by every worker, written only by the holder of the seat.
 
     ``seat_id`` names what the holder holds (for the file engine the lock file's device and inode), so that a second
-    seat that somebody slipped into the pool's place can be told from the first.
+    seat that somebody slipped into the pool's place can be told from the first. ``problem`` says in words what keeps
+    the leader from its work, so that every worker can tell.
     """
 
     term: int
@@ -67,3 +68,16 @@ class LeaderRecord:
     takeover: Takeover
     standing: Standing = Standing.LEADING
     ended_at: datetime | None = None
+    problem: str | None = None
+
+
+def reason_after(before: LeaderRecord | None, *, followed: bool) -> Reason:
+    """Why the seat was vacant, given the record of the term ``before`` ours.
+
+    followed: whether we had waited for it; who finds the seat free on arrival starts a pool that had been stopped.
+    """
+    if before is None:
+        return Reason.STARTED
+    if before.standing is Standing.LEADING:
+        return Reason.DIED
+    return Reason(before.standing.value) if followed else Reason.STARTED

@@ -14,10 +14,10 @@ from election.core.errors import PoolPathError, SeatError
 
 log = logging.getLogger("election")
 
-NETWORK_FILESYSTEMS = frozenset(
-    ("nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "9p", "afs", "ceph", "coda", "glusterfs", "lustre", "gpfs")
-    + ("orangefs", "beegfs", "davfs")
-)
+NETWORK_FILESYSTEMS = frozenset((
+    "nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "9p", "afs", "ceph", "coda", "glusterfs", "lustre", "gpfs",
+    "orangefs", "beegfs", "davfs",
+))  # fmt: skip
 """Where flock is emulated, optional or per client, and so may exclude nobody."""
 
 _WRONG = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
@@ -38,6 +38,7 @@ class PoolDirectory:
         self.record = os.path.join(self.path, "leader.json")
         self.term = os.path.join(self.path, "leader.term")
         self.alive = os.path.join(self.path, "leader.alive")
+        self.ledger = os.path.join(self.path, "ledger.db")
         self.workers = os.path.join(self.path, "workers")
         self._allow_network_fs = allow_network_fs
 
@@ -47,9 +48,9 @@ class PoolDirectory:
         Raises ``PoolPathError`` for what will not mend itself, ``SeatError`` for what may (disk full, no descriptors).
         """
         try:
-            os.makedirs(self.path, mode=0o700, exist_ok=True)
-            found = os.lstat(self.path)
-            self._check(found)
+            if not os.path.lexists(self.path):
+                os.makedirs(self.path, mode=0o700, exist_ok=True)
+            self._check(os.lstat(self.path))
             os.makedirs(self.workers, mode=0o700, exist_ok=True)
         except FileExistsError as error:
             raise PoolPathError(_not_a_directory(error.filename)) from error

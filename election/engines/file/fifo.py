@@ -39,12 +39,12 @@ class AliveFifo:
             log.warning("%s cannot be held, so resignations are noticed more slowly: %s", self._path, error)
 
     def let_go(self) -> None:
-        """Hang up."""
-        if self._descriptor is not None:
+        """Hang up. In a forked child there is nothing left to close, and the number may be another file's."""
+        if self._descriptor in _held:
             _held.discard(self._descriptor)
             with contextlib.suppress(OSError):
                 os.close(self._descriptor)
-            self._descriptor = None
+        self._descriptor = None
 
     def listen(self) -> int | None:
         """A descriptor that becomes readable when a writer that there is, or that comes, hangs up; None if none can.

@@ -40,7 +40,7 @@ class LockFile:
         Raises ``SeatError`` for what is not contention: ENOSPC, EROFS, ENOLCK, EIO, EMFILE and the like.
         """
         if self._lock is None or self._pid != os.getpid():
-            self._pid = os.getpid()
+            self._pid, self._identity = os.getpid(), None  # in a forked child: nothing is held by it yet
             self._lock = FileLock(
                 self._path,
                 mode=0o600,

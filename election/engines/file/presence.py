@@ -14,7 +14,7 @@ from election.core.seat import Worker
 
 from .storage import read_file, replace_file
 
-FRESH = 0.25
+FRESH = 0.05
 """Seconds for which a list of workers is given again without a look at the directory."""
 
 _FORMAT = TypeAdapter(Worker)
@@ -27,6 +27,7 @@ class Presence:
         self._directory = directory
         self._entry: str | None = None
         self._worker: Worker | None = None
+        self._read: dict[str, Worker] = {}
         self._listed: list[Worker] = []
         self._listed_at = float("-inf")
 
@@ -42,8 +43,8 @@ class Presence:
             replace_file(self._entry, _FORMAT.dump_json(self._worker))
 
     def leave(self) -> None:
-        """Take the entry away."""
-        if self._entry is not None:
+        """Take the entry away, but only in the process that it names: a forked child may run its parent's clean-up."""
+        if self._entry is not None and self._worker is not None and self._worker.process.pid == os.getpid():
             with contextlib.suppress(OSError):
                 os.unlink(self._entry)
             self._entry = None
@@ -56,7 +57,7 @@ class Presence:
         return self._listed
 
     def _look(self) -> list[Worker]:
-        found = []
+        found = {}
         try:
             names = os.listdir(self._directory)
         except OSError:
@@ -64,12 +65,15 @@ class Presence:
         for name in names:
             path = os.path.join(self._directory, name)
             try:
-                worker = _FORMAT.validate_json(read_file(path) or b"")
+                worker = self._read.get(name) or _FORMAT.validate_json(read_file(path) or b"")
+                gone = worker.process.is_alive() is False
             except (OSError, ValidationError):
                 continue
-            if worker.process.is_alive() is not False:
-                found.append(worker)
+            if not gone:
+                self._read[name] = worker
+                found[worker.process] = worker  # once, though its entry may be seen in the middle of a rename
             else:  # the name holds the start time, so it cannot be a successor's with the same pid
+                self._read.pop(name, None)
                 with contextlib.suppress(OSError):
                     os.unlink(path)
-        return sorted(found, key=lambda worker: (worker.started_at, worker.process.pid))
+        return sorted(found.values(), key=lambda worker: (worker.started_at, worker.process.pid))

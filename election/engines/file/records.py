@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
+from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
 
 from election.core.errors import SeatLostError
-from election.core.term import LeaderRecord
+from election.core.term import LeaderRecord, Standing
 
 from .storage import create_file, read_file, replace_file
 
@@ -20,7 +22,8 @@ log = logging.getLogger("election")
 _FORMAT = TypeAdapter(LeaderRecord)
 
 Stamp = tuple[int, int, int]
-"""Inode, size and mtime (ns): changes whenever the record or the heartbeat does."""
+"""Inode, size and mtime (ns): changes whenever the record or the heartbeat does. None of them would do alone: ext4
+gives the inode before last to a replacement, so that two of them in a row look like none."""
 
 
 class LeaderRecords:
@@ -31,12 +34,15 @@ class LeaderRecords:
         self._written: bytes | None = None
         self._touched: Stamp | None = None
         self._seen: Stamp | None = None
+        self._content: bytes | None = None
         self._record: LeaderRecord | None = None
         self._complained: bytes | None = None
 
     def read(self) -> LeaderRecord | None:
         """The record as it stands; None if there is none, or none that can be understood."""
-        content = read_file(self._path)
+        return self._parse(read_file(self._path))
+
+    def _parse(self, content: bytes | None) -> LeaderRecord | None:
         if content is None:
             return None
         try:
@@ -48,14 +54,13 @@ class LeaderRecords:
             return None
 
     def look(self) -> tuple[LeaderRecord | None, Stamp | None]:
-        """The record and its stamp, read again only if it was replaced; otherwise one ``stat``."""
+        """The record and its stamp, read again only after a heartbeat or a replacement; otherwise one ``stat``."""
         stamp = self._stamp()
-        if stamp is None:
-            self._seen, self._record = None, None
-            return None, None
-        if self._seen is None or stamp[:2] != self._seen[:2]:
-            self._record = self.read()
-        self._seen = stamp
+        if stamp is None or stamp != self._seen:
+            content = None if stamp is None else read_file(self._path)
+            if content != self._content:
+                self._content, self._record = content, self._parse(content)
+            self._seen = stamp
         return self._record, stamp
 
     def write(self, record: LeaderRecord) -> None:
@@ -67,6 +72,17 @@ class LeaderRecords:
     def write_if_absent(self, record: LeaderRecord) -> None:
         """Write the record unless there is one: never over what another worker has said meanwhile."""
         create_file(self._path, _FORMAT.dump_json(record, indent=1) + b"\n")
+
+    def end(self, record: LeaderRecord, standing: Standing, at: datetime) -> None:
+        """Say that our term is over, but only over our own words: where they are not ours, another may lead by them."""
+        over = replace(record, standing=standing, ended_at=at)
+        try:
+            if self.is_ours():
+                self.write(over)
+            else:
+                self.write_if_absent(over)
+        except OSError as error:
+            log.warning("the record could not be told that term %d ended: %s", record.term, error)
 
     def beat(self) -> None:
         """Touch the record as a sign of life. Raises ``SeatLostError`` if it is not the one that we wrote."""

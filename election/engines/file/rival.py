@@ -26,6 +26,14 @@ def is_rival(record: LeaderRecord | None, ours: Identity, *, alive: bool, flocke
     return alive and flocked is not False
 
 
+def standoff(lock: str, record: LeaderRecord) -> str:
+    """Why nobody leads while the recorded leader may, in words."""
+    return (
+        f"{lock} was replaced while pid {record.holder.pid} leads term {record.term}"
+        " on the former one; nobody else leads before that has ended"
+    )
+
+
 def seat_id(identity: Identity) -> str:
     """Device and inode of a lock file, as the leader record names it."""
     return f"{identity[0]}:{identity[1]}"
@@ -46,7 +54,10 @@ def is_flocked(wanted: str, ours: Identity, locks: str = "/proc/locks") -> bool 
     if (os.getpid(), _as_listed(ours)) not in listed:
         return None
     device, _, inode = wanted.partition(":")
-    return _as_listed((int(device), int(inode))) in {file for _, file in listed}
+    try:
+        return _as_listed((int(device), int(inode))) in {file for _, file in listed}
+    except (ValueError, OverflowError):
+        return False  # no lock file's name, so nobody holds that
 
 
 def _as_listed(identity: Identity) -> str:

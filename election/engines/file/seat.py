@@ -6,23 +6,26 @@ while its holder leads on, so a winner leads only if the record allows it (``riv
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 from election.core.clock import Clock
-from election.core.errors import PoolInUseError, SeatError
+from election.core.errors import LedgerError, PoolInUseError, PoolPathError, SeatError, SeatLostError
 from election.core.process import ProcessIdentity, current_process
 from election.core.seat import Observation, Worker
-from election.core.term import LeaderRecord, Reason, Standing, Takeover, Term
+from election.core.term import LeaderRecord, Standing, Takeover, Term, reason_after
 
 from .directory import PoolDirectory
 from .fifo import AliveFifo
 from .lock import Identity, LockFile
 from .presence import Presence
-from .records import LeaderRecords, Stamp
-from .rival import is_flocked, is_rival, seat_id
+from .records import LeaderRecords
+from .rival import is_flocked, is_rival, seat_id, standoff
+from .sight import Sight, leads
 from .storage import DurableNumber, to_the_end
 from .watch import Watch
 
@@ -40,12 +43,23 @@ class FileSeat:
 
     directory: where the pool lives.
     heartbeat, safety_poll: seconds, as in ``Election``.
+    last_term: asks for the largest term that the ledger knows.
     """
 
-    def __init__(self, directory: PoolDirectory, *, heartbeat: float, safety_poll: float, clock: Clock) -> None:
+    def __init__(
+        self,
+        directory: PoolDirectory,
+        *,
+        heartbeat: float,
+        safety_poll: float,
+        clock: Clock,
+        last_term: Callable[[], Awaitable[int]] | None = None,
+    ) -> None:
         self._directory = directory
         self._heartbeat = heartbeat
+        self._safety_poll = safety_poll
         self._clock = clock
+        self._last_term = last_term
         self._lock = LockFile(directory.lock)
         self._records = LeaderRecords(directory.record)
         self._number = DurableNumber(directory.term)
@@ -54,20 +68,18 @@ class FileSeat:
         self._presence = Presence(directory.workers)
         self._process: ProcessIdentity | None = None
         self._tenure: tuple[Term, LeaderRecord] | None = None
-        self._last_seen: LeaderRecord | None = None
-        self._pulse: tuple[Stamp, float] | None = None
+        self._sight = Sight(self._records)
         self._has_followed = False
         self._standoff: str | None = None
         self._standoff_told: str | None = None
 
     async def open(self) -> None:
         other = _in_use.get(self._directory.path)
-        if other is not None and other._process is not None and other._process.pid == os.getpid():
+        if other is not None and other._process and other._process.pid == os.getpid():
             raise PoolInUseError(
                 f"this process already takes part in the pool {self._directory.path};"
                 " share one Election, or give the second one a pool of its own"
             )
-        self._directory.check()
         try:
             self._process = current_process()
             self._presence.enter(self._process, self._clock.now())
@@ -82,11 +94,13 @@ class FileSeat:
         self._presence.leave()
 
     async def campaign(self) -> Term | None:
+        self._standoff = None
         try:
             self._directory.prepare()
-            if self._process is None:
+            if self._process is None or self._process.pid != os.getpid():
                 self._process = current_process()
                 self._presence.enter(self._process, self._clock.now())
+            self._presence.renew()
             held = self._lock.acquire()
             if held is None:
                 self._has_followed = True
@@ -99,7 +113,7 @@ class FileSeat:
         """From the flock to the term. Whatever happens here, the flock is either a term's or free again."""
         term = None
         try:
-            previous = self._records.read() or self._last_seen
+            previous = self._records.read() or self._sight.last_seen
             if previous is None:
                 await self._clock.sleep(SETTLE_HEARTBEATS * self._heartbeat)
                 previous = self._records.read()
@@ -111,96 +125,110 @@ class FileSeat:
         return term
 
     def _may_lead(self, previous: LeaderRecord | None, held: Identity) -> bool:
-        self._standoff = None
-        if previous is None or previous.seat_id == seat_id(held):
-            return True
+        if previous is None or previous.seat_id == seat_id(held) or previous.holder == self._process:
+            return True  # a worker that campaigns does not lead, though its record may not have been told so
         alive = previous.holder.is_alive()
-        if is_rival(
-            previous,
-            held,
-            alive=self._heart_beats() if alive is None else alive,
-            flocked=is_flocked(previous.seat_id, held),
-        ):
-            self._standoff = (
-                f"{self._directory.lock} was replaced while pid {previous.holder.pid} leads term {previous.term}"
-                " on the former one; nobody else leads before that has ended"
-            )
-            if self._standoff_told != self._standoff:
+        flocked = None if alive is None else is_flocked(previous.seat_id, held)
+        if alive is None:  # in another container, whose locks are not listed here either: the heartbeat has to tell
+            alive = self._sight.heart_beats(4 * self._heartbeat)
+        if is_rival(previous, held, alive=alive, flocked=flocked):
+            self._standoff = standoff(self._directory.lock, previous)
+            if self._standoff != self._standoff_told:
                 log.error("%s", self._standoff)
             self._standoff_told = self._standoff
             return False
-        return True
+        return self._records.read() in {previous, None}  # or it has told its end just now, and the next try knows it
 
-    async def _begin_term(self, process: ProcessIdentity, held: Identity, before: LeaderRecord | None) -> Term:
+    async def _begin_term(self, process: ProcessIdentity, held: Identity, before: LeaderRecord | None) -> Term | None:
         now = self._clock.now()
-        number = max(self._number.read(), before.term if before else 0) + 1
-        from_pid = before.holder.pid if before else None
-        takeover = Takeover(number, from_pid, process.pid, self._reason(before), now)
+        number = max(self._number.read(), before.term if before else 0, await self._term_in_ledger()) + 1
+        reason = reason_after(before, followed=self._has_followed)
+        takeover = Takeover(number, before.holder.pid if before else None, process.pid, reason, now)
         record = LeaderRecord(number, process, seat_id(held), now, takeover)
         self._fifo.hold()  # before anybody can read of us, so that nobody misses the hang-up
 
-        def tell() -> None:
+        def tell() -> bool:
             self._number.write(number)
             self._records.write(record)
+            if self._lock.is_current():  # looked at only now: whoever wins another lock file later, reads our record
+                return True
+            self._records.end(record, Standing.LOST, self._clock.now())
+            return False
+
+        def take_back() -> None:
+            with contextlib.suppress(OSError):
+                if self._records.read() == record:
+                    self._records.end(record, Standing.RESIGNED, self._clock.now())
 
         try:
-            await to_the_end(tell)
+            if not await to_the_end(tell):
+                return None
         except BaseException:
-            if self._records.read() == record:
-                self._end_record(record, Standing.RESIGNED)
+            await to_the_end(take_back)
             raise
-        term = Term(number, now, takeover)
-        self._tenure = (term, record)
-        self._has_followed = True
-        return term
+        self._tenure, self._has_followed = (Term(number, now, takeover), record), True
+        return self._tenure[0]
 
-    def _reason(self, before: LeaderRecord | None) -> Reason:
-        if before is None:
-            return Reason.STARTED
-        if before.standing is Standing.LEADING:
-            return Reason.DIED
-        if not self._has_followed:
-            return Reason.STARTED  # the seat was free when we came: the pool had been stopped
-        return Reason(before.standing.value)
+    async def _term_in_ledger(self) -> int:
+        try:
+            return await self._last_term() if self._last_term else 0
+        except LedgerError as error:
+            log.warning("the ledger was not asked for the last term: %s", error)
+        return 0
 
     async def vacancy(self) -> None:
-        await self._watch.vacancy(self._look)
+        try:
+            await self._watch.vacancy(self._sight.look)
+        except OSError:  # no descriptors left, say; what it is, the next campaign tells
+            await self._clock.sleep(self._safety_poll)
 
     def held(self) -> Term | None:
         return self._tenure[0] if self._tenure is not None and self._lock.is_current() else None
 
     async def confirm(self, takeover_ms: float) -> None:
         assert self._tenure is not None
-        term, record = self._tenure
-        record = replace(record, takeover=replace(record.takeover, takeover_ms=round(takeover_ms, 2)))
-        self._tenure = (term, record)
+        takeover = self._tenure[1].takeover
+        self._retell(takeover=replace(takeover, takeover_ms=round(takeover_ms, 2)))
+
+    async def beat(self, problem: str | None = None) -> None:
+        try:
+            self._lock.check()
+            self._records.beat()
+        except SeatLostError:
+            self._warn_off()
+            raise
+        if self._tenure and self._tenure[1].problem != problem:
+            self._retell(problem=problem)
+        self._presence.renew()
+
+    def _retell(self, **changes: Any) -> None:
+        """Say something else in the record of our term."""
+        assert self._tenure is not None
+        term, record = self._tenure[0], replace(self._tenure[1], **changes)
         try:
             if self._records.is_ours():
                 self._records.write(record)
-        except OSError as error:  # the takeover's milliseconds are no reason to end a term
-            log.warning("the record could not be told how long the takeover took: %s", error)
+                self._tenure = (term, record)
+        except OSError as error:  # what it would say more is no reason to end a term
+            log.warning("the record could not be told %s: %s", ", ".join(changes), error)
 
-    async def beat(self) -> None:
-        self._lock.check()
-        self._records.beat()
-        self._presence.renew()
+    def _warn_off(self) -> None:
+        """Put the record back if it is gone, so that nobody leads on another lock file before our work has ended."""
+        assert self._tenure is not None
+        with contextlib.suppress(OSError, SeatError, PoolPathError):
+            self._directory.prepare()
+            if self._records.read() is None:
+                self._records.write(self._tenure[1])
 
     async def release(self, standing: Standing) -> None:
         assert self._tenure is not None
-        _, record = self._tenure
-        await to_the_end(lambda: self._end_record(record, standing))
-        self._give_up()
-
-    def _end_record(self, record: LeaderRecord, standing: Standing) -> None:
-        """Say that our term is over, but only over our own words: where they are not ours, another may lead by them."""
-        over = replace(record, standing=standing, ended_at=self._clock.now())
+        record = self._tenure[1]
+        if record.holder.pid != os.getpid():
+            return  # a forked child that runs its parent's clean-up: the words and the flock are the parent's
         try:
-            if self._records.is_ours():
-                self._records.write(over)
-            else:
-                self._records.write_if_absent(over)
-        except OSError as error:
-            log.warning("the record could not be told that term %d ended: %s", record.term, error)
+            await to_the_end(lambda: self._records.end(record, standing, self._clock.now()))
+        finally:
+            self._give_up()
 
     def _give_up(self) -> None:
         self._tenure = None
@@ -210,27 +238,13 @@ class FileSeat:
             self._fifo.let_go()  # after the flock: who hears it finds the seat free
 
     def observe(self) -> Observation:
-        record, age = self._look(), self._heartbeat_age()
-        led = record is not None and record.standing is Standing.LEADING and record.holder.is_alive() is not False
-        return Observation(record, led, age if led else None, self._standoff)
+        try:
+            record = self._sight.look()
+            led = leads(record)
+        except OSError as error:
+            return Observation(None, False, None, f"the leader record cannot be read: {error.strerror}")
+        problem = self._standoff or (record.problem if record is not None and led else None)
+        return Observation(record, led, self._sight.heartbeat_age() if led else None, problem)
 
     def workers(self) -> list[Worker]:
         return self._presence.workers()
-
-    def _look(self) -> LeaderRecord | None:
-        """The record, remembered beyond its file: a lost file is no reason to forget who leads."""
-        record, stamp = self._records.look()
-        if stamp is not None and (self._pulse is None or self._pulse[0] != stamp):
-            self._pulse = (stamp, time.monotonic())
-        if record is not None:
-            self._last_seen = record
-        return record
-
-    def _heartbeat_age(self) -> float | None:
-        return None if self._pulse is None else time.monotonic() - self._pulse[1]
-
-    def _heart_beats(self) -> bool:
-        """Whether the record's heartbeat was seen to move within the last four heartbeats."""
-        self._look()
-        age = self._heartbeat_age()
-        return age is not None and age < 4 * self._heartbeat

@@ -9,6 +9,8 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from election.core.errors import SeatError
+
 _T = TypeVar("_T")
 
 _DATASYNC = getattr(os, "fdatasync", os.fsync)
@@ -36,14 +38,18 @@ def _written_beside(path: str, content: bytes) -> Iterator[str]:
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:
         try:
-            if os.write(descriptor, content) != len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+            _whole(os.write(descriptor, content), content, path)
         finally:
             os.close(descriptor)
         yield beside
     finally:
         with contextlib.suppress(OSError):
             os.unlink(beside)
+
+
+def _whole(written: int, content: bytes, path: str) -> None:
+    if written != len(content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 
 def read_file(path: str, at_most: int = 65536) -> bytes | None:
@@ -71,15 +77,22 @@ class DurableNumber:
 
     def read(self) -> int:
         """The last number written; 0 if there is none or it cannot be made out."""
-        content = read_file(self._path, 64)
-        return int(content) if content is not None and content.strip().isdigit() else 0
+        return _number(read_file(self._path, 64))
 
     def write(self, number: int) -> None:
-        """Store ``number``; returns when the disk has it."""
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        """Store ``number``; returns when the disk has it.
+
+        Raises ``SeatError`` rather than go backwards: a worker that was stopped in mid-election while others were
+        elected on another lock file (PITFALLS 4) comes with a number that has been used.
+        """
+        content = b"%020d\n" % number
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
-            fresh = os.fstat(descriptor).st_size == 0
-            os.pwrite(descriptor, b"%020d\n" % number, 0)
+            before = os.pread(descriptor, 64, 0)
+            fresh = not before
+            if _number(before) >= number:
+                raise SeatError(f"term {number} was begun by somebody else meanwhile")
+            _whole(os.pwrite(descriptor, content, 0), content, self._path)
             _DATASYNC(descriptor)
         finally:
             os.close(descriptor)
@@ -89,6 +102,11 @@ class DurableNumber:
                 os.fsync(parent)
             finally:
                 os.close(parent)
+
+
+def _number(content: bytes | None) -> int:
+    line = (content or b"").partition(b"\n")[0]  # what garbage there was may reach beyond the number
+    return int(line) if line.isdigit() else 0
 
 
 async def to_the_end(function: Callable[[], _T]) -> _T:

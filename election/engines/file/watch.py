@@ -19,8 +19,12 @@ from .fifo import AliveFifo
 FIRST_RETRY = 0.0005
 """Seconds until the second try when the seat seems vacant and is not ours; doubled up to the safety poll."""
 
-HANG_UP_EARLY = 0.05
-"""Seconds for which a live leader is doubted after a hang-up: its FIFO may close a moment before its flock does."""
+HANG_UP_EARLY = 1.0
+"""Seconds for which a live leader is doubted after a hang-up: a process that dies closes its FIFO before its flock,
+and on a busy host that takes its time."""
+
+UNSETTLED = 0.05
+"""Seconds between two tries while there is no record: whoever settles in may be gone before it has written one."""
 
 RESIGNERS_TURN = 0.25
 """Of a safety poll: how long a worker that gave the seat up leaves it to the others."""
@@ -45,7 +49,8 @@ class Watch:
         record = look()
         if record is not None and (record.term, record.standing) != self._armed_for:
             self._arm(record)
-            return  # once more at once: what ended before the watch stood does not wake it
+            if not _is_own_end(record):
+                return  # once more at once: what ended before the watch stood does not wake it
         spoke = await self._first_event(self._patience(record))
         if spoke:
             self._drop(spoke)
@@ -74,14 +79,16 @@ class Watch:
         """Seconds to wait: a safety poll while somebody leads, short and growing while nobody seems to."""
         poll = self._safety_poll * random.uniform(0.8, 1.2)
         if record is None:
-            return poll
-        if record.standing is not Standing.LEADING and record.holder.pid == os.getpid():
+            return min(UNSETTLED, poll)
+        if _is_own_end(record):
             return poll * RESIGNERS_TURN
         led = record.standing is Standing.LEADING and record.holder.is_alive() is not False
-        if led and (self._retry is None or self._retry > HANG_UP_EARLY):
-            self._retry = None
+        if led and self._retry is None:
             return poll
         delay = self._retry or FIRST_RETRY
+        if led and delay > HANG_UP_EARLY:
+            self._retry = self._armed_for = None  # it leads on, so listen to it again
+            return poll
         self._retry = delay * 2
         return min(delay * random.uniform(0.5, 1.0), poll)
 
@@ -107,3 +114,8 @@ class Watch:
 
     def _drop(self, source: str) -> None:
         os.close(self._descriptors.pop(source))
+
+
+def _is_own_end(record: LeaderRecord) -> bool:
+    """Whether it was this process that led last, and gave the seat up."""
+    return record.standing is not Standing.LEADING and record.holder.pid == os.getpid()

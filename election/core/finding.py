@@ -1,0 +1,21 @@
+"""What a look at a pool's ground has found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Grade(StrEnum):
+    GOOD = "good"
+    WARNING = "warning"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. ``advice``: what to do about it."""
+
+    grade: Grade
+    text: str
+    advice: str | None = None

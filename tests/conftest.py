@@ -1,0 +1,38 @@
+"""For every test: asyncio as the loop, nothing that blocks it, and the same Hypothesis examples each time in CI."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+
+import hypothesis
+import pytest
+
+pytest.register_assert_rewrite("tests.support", "tests.core")  # failed asserts in helpers show what they compared
+
+from tests.support.blocking import watch_the_loop  # noqa: E402
+
+hypothesis.settings.register_profile("here", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("ELECTION_CI") or os.environ.get("CI") else "here")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """What ``@pytest.mark.anyio`` runs on."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def no_blocked_loop() -> Iterator[None]:
+    """A test in whose process an event loop was blocked by our code has failed."""
+    with watch_the_loop():
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What was logged may hold half a character (a job can raise anything), which no report could be sent with."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report

@@ -1,0 +1,107 @@
+"""Workers without an application: electors on seats in memory, on one clock, with work that only writes down when."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from election.core.clock import first
+from election.core.elector import Elector
+from election.core.roles import Role
+from election.core.term import Term
+from election.testing import ManualClock, MemoryPool
+from tests.core.history import violations
+
+HEARTBEAT = 0.5
+
+
+class Member:
+    """One worker. The attributes are the faults of its work, to be set at any time.
+
+    drain_takes: seconds until its work has ended after a resignation.
+    entry_raises, exit_raises: what opening and closing a term's work raises.
+    """
+
+    def __init__(self, pool: MemoryPool, clock: ManualClock) -> None:
+        self.drain_takes = 0.0
+        self.entry_raises: Exception | None = None
+        self.exit_raises: Exception | None = None
+        self.terms: list[int] = []
+        self.crashed = False
+        self.seat = pool.seat()
+        self.elector = Elector(self.seat, self._lead, clock=clock, heartbeat=HEARTBEAT)
+        self._clock = clock
+        self.task: asyncio.Task[None]
+
+    async def start(self) -> None:
+        await self.seat.open()
+        self.task = asyncio.create_task(self.elector.run())
+
+    def crash(self) -> None:
+        self.crashed = True
+        self.seat.crash()
+        self.task.cancel()
+
+    @property
+    def leads(self) -> bool:
+        return self.elector.role is Role.LEADER and self.seat.held() is not None
+
+    @asynccontextmanager
+    async def _lead(self, term: Term, lost: asyncio.Event) -> AsyncIterator[None]:
+        if self.entry_raises is not None:
+            raise self.entry_raises.with_traceback(None)
+        self.terms.append(term.number)
+        self.seat.tell("begin")
+        try:
+            yield
+        finally:
+            try:
+                if self.drain_takes:
+                    await first(self._clock.sleep(self.drain_takes), lost.wait())
+            finally:
+                self.seat.tell("end")
+            if self.exit_raises is not None:
+                raise self.exit_raises.with_traceback(None)
+
+
+class Crew:
+    """The workers of one pool, and its history."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.pool = MemoryPool(self.clock)
+        self.members: list[Member] = []
+
+    async def join(self, **faults: Any) -> Member:
+        """One more worker; returns when it leads or follows, unless a fault of its seat takes time."""
+        member = Member(self.pool, self.clock)
+        for name, value in faults.items():
+            assert hasattr(member, name) or hasattr(member.seat, name)
+            setattr(member if hasattr(member, name) else member.seat, name, value)
+        self.members.append(member)
+        await member.start()
+        await self.clock.settle()
+        return member
+
+    def leaders(self) -> list[Member]:
+        return [member for member in self.members if not member.crashed and member.leads]
+
+    def events(self) -> list[tuple[str, int]]:
+        """The history, without the times and the workers."""
+        return [(line.event, line.term) for line in self.pool.history]
+
+
+@asynccontextmanager
+async def a_crew() -> AsyncIterator[Crew]:
+    """A crew whose history has to keep the promises, whatever the test did; nothing of it is left afterwards."""
+    crew = Crew()
+    try:
+        yield crew
+    finally:
+        for member in crew.members:
+            member.drain_takes = member.seat.release_takes = 0.0  # the clock stands still from here
+            member.task.cancel()
+        await asyncio.gather(*(member.task for member in crew.members), return_exceptions=True)
+    assert violations(crew.pool.history) == []

@@ -1,0 +1,100 @@
+"""``first``, and the machine's own clock."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from election.core.clock import SystemClock, first
+from election.testing import ManualClock
+
+pytestmark = pytest.mark.anyio
+
+
+async def never(ended: list[str], name: str = "never") -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.sleep(0)  # ending takes a moment
+        ended.append(name)
+
+
+async def test_first_ends_the_others_before_it_returns() -> None:
+    """STYLE 4: what is opened for a scope has ended when the scope is left."""
+    ended: list[str] = []
+    await first(never(ended, "a"), asyncio.sleep(0), never(ended, "b"))
+    assert sorted(ended) == ["a", "b"]
+
+
+async def test_first_raises_what_the_first_raised() -> None:
+    """An error in a wait is not taken for its end; the others have ended all the same."""
+    ended: list[str] = []
+
+    async def fails() -> None:
+        raise OSError("no descriptors left")
+
+    with pytest.raises(OSError, match="no descriptors left"):
+        await first(never(ended), fails())
+    assert ended == ["never"]
+
+
+async def test_first_can_be_cancelled_and_takes_the_waits_along() -> None:
+    """Nothing of a cancelled wait goes on in the background."""
+    ended: list[str] = []
+    waiting = asyncio.create_task(first(never(ended, "a"), never(ended, "b")))
+    await ManualClock().settle()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert sorted(ended) == ["a", "b"]
+
+
+async def test_first_cancelled_while_it_ends_the_others_still_waits_for_them() -> None:
+    """P5: the same when the cancellation comes at the worst moment, and to one that will not hurry."""
+    ended: list[str] = []
+    clock = ManualClock()
+
+    async def ends_slowly() -> None:
+        while clock.monotonic() < 1:
+            with contextlib.suppress(asyncio.CancelledError):
+                await clock.sleep(1)
+        ended.append("slowly")
+
+    async def waits() -> None:
+        try:
+            await first(ends_slowly(), asyncio.sleep(0))
+        finally:
+            ended.append("first")
+
+    waiting = asyncio.create_task(waits())
+    await clock.settle()
+    waiting.cancel()
+    await clock.settle()
+    assert ended == []
+    await clock.advance(1)
+    in_order = ["slowly", "first"]
+    assert ended == in_order
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_first_lets_a_shielded_wait_go_on() -> None:
+    """``asyncio.wait`` in ``first`` looks on without ending what it looks at, as the shutdown does with the elector."""
+    task = asyncio.create_task(asyncio.Event().wait())
+    await first(asyncio.wait([task]), asyncio.sleep(0))
+    assert not task.cancelled()
+    assert not task.done()
+    task.cancel()
+
+
+async def test_the_system_clock_is_the_machines() -> None:
+    """PITFALLS 26: due times in UTC, waits on the monotonic clock, which ``sleep`` moves by what it was told."""
+    clock = SystemClock()
+    before = clock.monotonic()
+    await clock.sleep(0.01)
+    assert clock.monotonic() - before >= 0.01
+    assert clock.now().tzinfo is UTC
+    assert abs(clock.now() - datetime.now(UTC)) < timedelta(seconds=5)

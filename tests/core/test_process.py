@@ -1,0 +1,99 @@
+"""Who a process is (PITFALLS 10 and 18)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from election.core.process import ProcessIdentity, current_process
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc tells who a process is")
+
+Start = Callable[..., tuple[subprocess.Popen[bytes], ProcessIdentity]]
+
+
+def stat(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a process that lives until its standard input ends, and tells who it is."""
+    started = []
+
+    def start(program: str = "cat") -> tuple[subprocess.Popen[bytes], ProcessIdentity]:
+        process = subprocess.Popen([program], stdin=subprocess.PIPE)
+        started.append(process)
+        return process, replace(current_process(), pid=process.pid, start_time=int(stat(process.pid)[19]))
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_this_process_lives_and_is_its_own_neighbour() -> None:
+    me = current_process()
+    assert me.pid == os.getpid()
+    assert me.is_alive()
+    assert me.is_neighbour()
+    assert current_process() == me
+
+
+def test_another_process_lives_until_it_dies(start: Start) -> None:
+    process, identity = start()
+    assert identity.is_alive()
+    process.communicate()
+    assert identity.is_alive() is False
+
+
+def test_a_zombie_is_dead(start: Start) -> None:
+    """PITFALLS 10: ``kill(pid, 0)`` succeeds on it, and yet its locks are free."""
+    process, identity = start()
+    process.kill()
+    until(lambda: stat(process.pid)[0] == "Z", what="the process is a zombie")
+    os.kill(process.pid, 0)
+    assert identity.is_alive() is False
+
+
+def test_a_pid_that_was_reused_is_somebody_else() -> None:
+    """PITFALLS 10: the same pid with another start time is another process."""
+    me = current_process()
+    assert replace(me, start_time=me.start_time - 1).is_alive() is False
+
+
+def test_nothing_survives_a_boot() -> None:
+    """PITFALLS 10: whatever pid it had, and whatever namespace."""
+    me = replace(current_process(), boot_id="another boot")
+    assert me.is_alive() is False
+    assert replace(me, pid_namespace="pid:[1]").is_alive() is False
+    assert not me.is_neighbour()
+
+
+def test_a_pid_of_another_container_says_nothing() -> None:
+    """PITFALLS 10: unknown is neither alive nor dead, even if a process with that pid is to be seen here."""
+    stranger = replace(current_process(), pid_namespace="pid:[1]")
+    assert stranger.is_alive() is None
+    assert not stranger.is_neighbour()
+
+
+def test_the_host_does_not_tell_processes_apart() -> None:
+    """PITFALLS 18: an identity is a process; a host name can be shared, and can change while it runs."""
+    assert replace(current_process(), host="renamed").is_alive()
+
+
+def test_a_name_that_looks_like_the_end_of_the_name_misleads_nobody(start: Start, tmp_path: Path) -> None:
+    """The name in /proc/<pid>/stat may hold spaces and parentheses, such as those of a zombie's line."""
+    program = tmp_path / "a) Z 1 (b"
+    shutil.copy(shutil.which("cat") or "", program)
+    _, identity = start(str(program))
+    until(lambda: "a) Z 1 (b" in Path(f"/proc/{identity.pid}/stat").read_text(), what="the program has its name")
+    assert identity.is_alive()

@@ -1,0 +1,48 @@
+"""The values that go from worker to worker."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from election.core.process import ProcessIdentity
+from election.core.seat import Worker
+from election.core.term import LeaderRecord, Reason, Standing, Takeover, Term
+
+AT = datetime(2026, 11, 23, 4, 0, 0, 123456, tzinfo=UTC)
+PROCESS = ProcessIdentity(4242, 123456789, "boot", "pid:[4026531836]", "web1")
+TAKEOVER = Takeover(7, 4241, 4242, Reason.DIED, AT, 4.1)
+RECORD = LeaderRecord(7, PROCESS, "2049:1234", AT, TAKEOVER)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        RECORD,
+        dataclasses.replace(RECORD, standing=Standing.LOST, ended_at=AT),
+        dataclasses.replace(RECORD, takeover=Takeover(7, None, 4242, Reason.STARTED, AT)),
+    ],
+)
+def test_a_record_survives_its_way_through_json(record: LeaderRecord) -> None:
+    """P2 and PITFALLS 10: what another worker reads is what was written, to the microsecond and the last digit."""
+    form = TypeAdapter(LeaderRecord)
+    assert form.validate_json(form.dump_json(record)) == record
+
+
+@pytest.mark.parametrize("content", [b"", b"null", b"{}", b'{"term": 7}', b"\0" * 100])
+def test_garbage_is_no_record(content: bytes) -> None:
+    """PITFALLS 14: half of a record is none."""
+    with pytest.raises(ValidationError):
+        TypeAdapter(LeaderRecord).validate_json(content)
+
+
+@pytest.mark.parametrize("value", [PROCESS, TAKEOVER, RECORD, Term(7, AT, TAKEOVER), Worker(PROCESS, AT)])
+def test_values_are_frozen(value: object) -> None:
+    """STYLE 5: nobody's copy of a term changes behind their back."""
+    name = dataclasses.fields(value)[0].name  # type: ignore[arg-type]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(value, name, None)
+    assert not hasattr(value, "__dict__")

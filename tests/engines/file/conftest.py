@@ -1,0 +1,38 @@
+"""Fixtures: a nursery of workers for all tests of the file engine, a pool for each."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("tests.engines.file.pool")
+
+from tests.engines.file.pool import Nursery, Pool  # noqa: E402  only now, so that its assertions are told in full
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    if sys.platform != "linux":
+        pytest.skip("the workers are signalled by pidfd, and looked at in /proc")
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture
+def pool(nursery: Nursery, tmp_path: Path) -> Iterator[Pool]:
+    """A pool of real processes; at the end no two of its workers may have led at one instant (P1), terms grew (P2)."""
+    pool = Pool(nursery, tmp_path)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def as_root() -> None:
+    """For tests that need other users' files, or mounts."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make files that belong to others")

@@ -1,0 +1,125 @@
+"""The seat's own steps, one by one, in this process: the order of a release, a campaign that is cut short."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import subprocess
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from election.core.clock import SystemClock
+from election.core.process import current_process
+from election.core.term import LeaderRecord, Reason, Standing, Takeover
+from election.engines.file import FileSeat, PoolDirectory, storage
+from election.engines.file.fifo import AliveFifo
+from tests.engines.file.faults import Steps
+
+NOW = datetime(2026, 11, 23, 4, tzinfo=UTC)
+
+
+def seat_on(path: Path) -> FileSeat:
+    return FileSeat(PoolDirectory(str(path)), heartbeat=0.001, safety_poll=1.0, clock=SystemClock())
+
+
+@pytest.mark.parametrize("standing", [Standing.RESIGNED, Standing.LOST])
+def test_a_release_tells_the_record_then_lets_go_of_the_flock_then_wakes_the_others(
+    tmp_path: Path, standing: Standing
+) -> None:
+    seat = seat_on(tmp_path)
+    seen: list[tuple[Standing, bool, bool]] = []
+
+    async def main() -> None:
+        assert await seat.campaign()
+        ear = AliveFifo(str(tmp_path / "leader.alive")).listen()
+        assert ear is not None
+        poll = select.poll()
+        poll.register(ear, select.POLLIN)
+
+        def look(_: int, call: str) -> None:
+            if call.startswith("unlock"):
+                record = seat.observe().record
+                assert record is not None
+                seen.append((record.standing, seat.held() is not None, bool(poll.poll(0))))
+
+        with Steps(str(tmp_path / "leader.lock"), look).running():
+            await seat.release(standing)
+        assert poll.poll(0), "nobody was woken"
+        os.close(ear)
+
+    asyncio.run(main())
+    assert seen == [(standing, False, False)], "the record ended, nothing held any more, nobody woken yet"
+
+
+def test_a_campaign_that_is_cancelled_while_it_writes_takes_its_words_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record may have reached the disk by then, and nobody else could lead while it says that somebody does."""
+    writing, may_go_on = threading.Event(), threading.Event()
+
+    def slow_disk(_: int) -> None:
+        writing.set()
+        assert may_go_on.wait(30)
+
+    monkeypatch.setattr(storage, "_DATASYNC", slow_disk)
+    seat, other = seat_on(tmp_path), seat_on(tmp_path)
+
+    async def main() -> None:
+        campaign = asyncio.create_task(seat.campaign())
+        while not writing.is_set():
+            await asyncio.sleep(0.001)
+        campaign.cancel()
+        await asyncio.sleep(0)
+        assert await other.campaign() is None, "the flock was let go while the disk still worked"
+        may_go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await campaign
+        record = other.observe().record
+        assert record is not None
+        assert (record.term, record.standing) == (1, Standing.RESIGNED)
+        term = await other.campaign()
+        assert term is not None
+        assert term.number == 2
+        await other.release(Standing.RESIGNED)
+
+    asyncio.run(main())
+
+
+def test_a_leader_that_ends_while_it_is_looked_for_is_not_taken_for_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the record and the look at the flocks, a leader on a swapped lock file may end in order."""
+    seat = seat_on(tmp_path)
+    seat._directory.prepare()
+    with subprocess.Popen(["sleep", "60"]) as leader:
+        start_time = int(Path(f"/proc/{leader.pid}/stat").read_text().split()[21])
+        holder = replace(current_process(), pid=leader.pid, start_time=start_time)
+        leading = LeaderRecord(6, holder, "1:1", NOW, Takeover(6, None, leader.pid, Reason.STARTED, NOW))
+        seat._records.write(leading)
+
+        def ends_meanwhile(*_: Any) -> bool:
+            over = replace(leading, standing=Standing.LOST, ended_at=NOW)
+            elsewhere = threading.Thread(target=seat._records.write, args=(over,))
+            elsewhere.start()
+            while elsewhere.is_alive():  # join() would be a call that blocks the loop
+                pass
+            return False
+
+        monkeypatch.setattr("election.engines.file.seat.is_flocked", ends_meanwhile)
+
+        async def main() -> None:
+            assert await seat.campaign() is None
+            term = await seat.campaign()
+            assert term is not None
+            assert (term.number, term.takeover.reason) == (7, Reason.LOST)
+            await seat.release(Standing.RESIGNED)
+
+        seat._has_followed = True
+        asyncio.run(main())
+        leader.kill()

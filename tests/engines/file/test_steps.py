@@ -1,0 +1,138 @@
+"""An election, system call by system call: killed, stopped or refused at each of them, the pool stays whole.
+
+The promises: P1 and P2 (asserted by the ``pool`` fixture for the workers, here for the rest).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from election.core.clock import SystemClock
+from election.core.errors import SeatError
+from election.core.term import Standing
+from election.engines.file import FileSeat, PoolDirectory
+from tests.engines.file.faults import Steps
+from tests.engines.file.pool import Pool
+from tests.support.waiting import until
+
+HEARTBEAT = 0.002
+
+NEVER_FAIL = ("fstat", "unlock")
+"""What cannot fail on a local file that is open."""
+
+
+def seat_on(path: Path) -> FileSeat:
+    return FileSeat(PoolDirectory(str(path)), heartbeat=HEARTBEAT, safety_poll=0.01, clock=SystemClock())
+
+
+async def one_term(seat: FileSeat) -> int | None:
+    """From the campaign to the release; the number of the term, None if there was none."""
+    term = await seat.campaign()
+    if term is None:
+        return None
+    try:
+        await seat.beat()
+        await seat.confirm(1.0)
+        await seat.beat()
+        seat.observe()
+    finally:
+        await seat.release(Standing.RESIGNED)
+    return term.number
+
+
+def steps_of_a_term(path: Path) -> int:
+    """How many system calls on its files a term takes, in a pool that has had one."""
+    seat = seat_on(path)
+    asyncio.run(one_term(seat))
+    with Steps(str(path), lambda *_: None).running() as steps:
+        asyncio.run(one_term(seat))
+    return steps.taken
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EMFILE], ids=errno.errorcode.get)
+@pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "used"])
+def test_row_22_each_system_call_of_a_term_fails_once(tmp_path: Path, code: int, fresh: bool) -> None:
+    """No fault leaves the seat held, the record torn, a descriptor open or a number used twice; the next try wins."""
+    last, step, reached = 0, 0, True
+    seat = seat_on(tmp_path / "pool")
+    while reached:
+        step += 1
+        if fresh:
+            seat, last = seat_on(tmp_path / f"pool-{step}"), 0
+        reached = False
+
+        def fail(number: int, call: str, step: int = step) -> None:
+            nonlocal reached
+            if number == step:
+                reached = True
+                if not call.startswith(NEVER_FAIL):
+                    raise OSError(code, os.strerror(code))
+
+        gc.collect()  # what other tests left is not counted
+        descriptors = len(os.listdir("/proc/self/fd"))
+        with Steps(seat._directory.path, fail).running():
+            try:
+                number = asyncio.run(one_term(seat))
+            except (SeatError, OSError, ValueError):
+                number = None
+        assert seat.held() is None
+        assert len(os.listdir("/proc/self/fd")) == descriptors, step
+        assert number is None or number > last
+
+        other = seat_on(Path(seat._directory.path))
+        record = other._records.read()
+        after = asyncio.run(one_term(other))
+        assert after is not None, f"step {step} keeps others from the seat"
+        assert after > max(last, number or 0, record.term if record else 0)
+        last = after
+    assert step > 20
+
+
+def test_row_04_killed_at_each_step_of_an_election(pool: Pool) -> None:
+    steps = steps_of_a_term(pool.path)
+    survivor = seat_on(pool.path)
+    last = asyncio.run(one_term(survivor))
+    assert last is not None
+    for step in range(1, steps + 1):
+        worker = pool.start(heartbeat=HEARTBEAT, safety_poll=0.01, before=[("at_step", {"number": step, "do": 9})])
+        until(worker.gone)
+        begun = [fact for fact in pool.begun() if fact.pid == worker.pid]
+        if begun:
+            assert begun[0].term > last
+            pool.facts.tell("killed", pid=worker.pid)
+        number = asyncio.run(one_term(survivor))
+        assert number is not None, f"{pool.told(what='step')[-1]} keeps others from the seat"
+        assert number > max(last, begun[0].term if begun else 0)
+        last = number
+    assert len(pool.told(what="step")) == steps
+
+
+def test_row_04_stopped_at_each_step_of_an_election_while_the_lock_file_is_swapped(pool: Pool) -> None:
+    """Whoever is continued after another was elected on a new lock file does not lead, nor take a number back.
+
+    At every third step, for want of time; it was written with each of them.
+    """
+    steps = range(1, steps_of_a_term(pool.path) + 1, 3)
+    calm = {"heartbeat": 0.02, "safety_poll": 0.02}
+    for step in steps:
+        number = max(pool.term(), int(pool.number.read_text()))
+        stopped = pool.start(**calm, before=[("at_step", {"number": step, "do": signal.SIGSTOP})])
+        until(lambda stopped=stopped: stopped.stands_still() or stopped.gone())
+        pool.lock.rename(pool.path / f"away-{step}")
+        other = pool.start(**calm)
+        until(lambda other=other: other.ask("look")["held"] or other.ask("look")["problem"], what="the other's verdict")
+        stopped.resume()
+        until(lambda number=number: pool.begun(number))
+        both = (stopped, other)
+        until(lambda both=both: [bool(each.ask("look")["held"]) for each in both].count(True) == 1)
+        for worker in both:
+            worker.kill()
+            until(worker.gone)
+    assert len(pool.told(what="step")) == len(steps)

@@ -1,0 +1,226 @@
+"""Small files, whole or absent (PITFALLS 14), and the number that only grows (P2, PITFALLS 37)."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from election.core.errors import SeatError, SeatLostError
+from election.core.process import current_process
+from election.core.term import LeaderRecord, Reason, Takeover
+from election.engines.file.records import LeaderRecords
+from election.engines.file.storage import DurableNumber, create_file, read_file, replace_file, to_the_end
+from tests.engines.file.faults import Faults
+from tests.engines.file.pool import ROOT
+from tests.support.waiting import until
+
+NOW = datetime(2026, 11, 23, 4, tzinfo=UTC)
+
+
+def record(term: int) -> LeaderRecord:
+    us = current_process()
+    return LeaderRecord(term, us, "1:1", NOW, Takeover(term, None, us.pid, Reason.STARTED, NOW))
+
+
+# --- the number ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def number(tmp_path: Path) -> DurableNumber:
+    return DurableNumber(str(tmp_path / "leader.term"))
+
+
+def test_a_number_outlives_who_wrote_it(number: DurableNumber, tmp_path: Path) -> None:
+    assert number.read() == 0
+    for value in (1, 2, 10**15, 10**19 + 1):
+        number.write(value)
+        assert number.read() == DurableNumber(str(tmp_path / "leader.term")).read() == value
+
+
+def test_a_number_never_goes_backwards(number: DurableNumber) -> None:
+    number.write(7)
+    for value in (7, 6, 0):
+        with pytest.raises(SeatError, match=f"term {value} was begun by somebody else meanwhile"):
+            number.write(value)
+    assert number.read() == 7
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\n", b"x", b"-3\n", b"1e3", b"\x00" * 21, b"word " * 20, b"\xff" * 4096])
+def test_garbage_is_no_number_and_is_overcome(number: DurableNumber, tmp_path: Path, garbage: bytes) -> None:
+    (tmp_path / "leader.term").write_bytes(garbage)
+    assert number.read() == 0
+    number.write(5)
+    assert number.read() == 5
+
+
+@pytest.mark.parametrize("call", ["open", "pread", "pwrite", "fdatasync", "fsync"])
+def test_a_number_that_the_disk_did_not_take_is_an_error(number: DurableNumber, tmp_path: Path, call: str) -> None:
+    with Faults(str(tmp_path), {call: errno.EIO}).running(), pytest.raises(OSError, match="Input/output error"):
+        number.write(1)
+    number.write(2)
+    assert number.read() == 2
+
+
+def test_a_number_that_was_written_in_part_is_an_error(number: DurableNumber, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, content, at: real(descriptor, content[:5], at))
+    with pytest.raises(OSError, match="No space left"):
+        number.write(12345)
+
+
+def test_an_unreadable_number_is_not_taken_for_none(number: DurableNumber, tmp_path: Path) -> None:
+    number.write(3)
+    with Faults(str(tmp_path), {"open": errno.EMFILE}).running(), pytest.raises(OSError, match="Too many open files"):
+        number.read()
+
+
+# --- whole files -----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_replaced_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    replace_file(str(path), b"old")
+    for call in ("open", "write", "replace"):
+        with Faults(str(tmp_path), {call: errno.ENOSPC}).running(), pytest.raises(OSError, match="No space left"):
+            replace_file(str(path), b"new")
+        assert path.read_bytes() == b"old"
+        assert [each.name for each in tmp_path.iterdir()] == ["file"]
+    replace_file(str(path), b"new")
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_created_is_never_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    assert create_file(str(path), b"first") is True
+    assert create_file(str(path), b"second") is False
+    assert path.read_bytes() == b"first"
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_only_plain_files_are_read(tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "file").write_text("content")
+    os.mkfifo(tmp_path / "fifo")
+    assert read_file(str(tmp_path / "file")) == b"content"
+    assert read_file(str(tmp_path / "nowhere")) is None
+    assert read_file(str(tmp_path / "file" / "below")) is None
+    assert read_file(str(tmp_path / "directory")) is None
+    assert not read_file(str(tmp_path / "fifo"))
+    with pytest.raises(OSError, match="symbolic links"):
+        read_file(str(tmp_path / "link"))
+
+
+def test_what_must_reach_the_disk_does_so_though_its_caller_is_cancelled() -> None:
+    begun, may_end, done = threading.Event(), threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        assert may_end.wait(30)
+        done.set()
+
+    async def main() -> None:
+        task = asyncio.create_task(to_the_end(slow))
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0)
+        assert not task.done(), "it returned while the disk still worked"
+        may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert done.is_set()
+
+    asyncio.run(main())
+
+
+# --- the record ------------------------------------------------------------------------------------------------------
+
+WRITER = """
+import sys
+from election.engines.file.records import LeaderRecords
+from tests.engines.file.test_storage import record
+records = LeaderRecords(sys.argv[1])
+for term in range(1, 301):
+    records.write(record(term))
+    records.beat()
+"""
+
+
+def test_row_14_a_reader_meets_no_torn_record(tmp_path: Path) -> None:
+    path = tmp_path / "leader.json"
+    records = LeaderRecords(str(path))
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], cwd=ROOT) as writer:
+        until(records.read)
+        seen = []
+        while writer.poll() is None:
+            by_stamp, _ = records.look()
+            found = records.read()
+            assert found is not None, "no record, or a part of one"
+            assert by_stamp is not None
+            assert by_stamp.term <= found.term
+            seen.append(found.term)
+    assert writer.returncode == 0
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 20
+
+
+def test_a_record_is_seen_though_its_file_looks_like_the_one_before_the_last(tmp_path: Path) -> None:
+    """ext4 gives a replacement the inode of the file before last, and the size of a record hardly changes."""
+    writer, reader = LeaderRecords(str(tmp_path / "leader.json")), LeaderRecords(str(tmp_path / "leader.json"))
+    for term in range(11, 31, 2):
+        writer.write(record(term))
+        assert reader.look()[0] == record(term)
+        writer.write(record(term + 1))
+        writer.write(record(term + 2))
+        assert reader.look()[0] == record(term + 2)
+
+
+def test_a_heartbeat_changes_the_stamp_and_not_the_record(tmp_path: Path) -> None:
+    writer, reader = LeaderRecords(str(tmp_path / "leader.json")), LeaderRecords(str(tmp_path / "leader.json"))
+    writer.write(record(1))
+    first, stamp = reader.look()
+    until(lambda: (writer.beat(), reader.look()[1] != stamp)[1])
+    assert reader.look()[0] is first
+
+
+def test_only_what_this_process_wrote_is_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "leader.json"
+    ours, other = LeaderRecords(str(path)), LeaderRecords(str(path))
+    ours.write(record(1))
+    ours.beat()
+    assert ours.is_ours()
+    assert not other.is_ours()
+    other.write(record(2))
+    with pytest.raises(SeatLostError, match="removed or changed by somebody else"):
+        ours.beat()
+    ours.write_if_absent(record(1))
+    assert ours.read() == record(2)
+    path.unlink()
+    with pytest.raises(SeatLostError):
+        other.beat()
+    ours.write_if_absent(record(1))
+    assert ours.read() == record(1)
+
+
+def test_garbage_is_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "leader.json"
+    records = LeaderRecords(str(path))
+    path.write_text("garbage")
+    for _ in range(3):
+        assert records.read() is None
+        os.utime(path)
+        assert records.look()[0] is None
+    assert len(caplog.messages) == 1
+    path.write_text("other garbage")
+    assert records.read() is None
+    assert len(caplog.messages) == 2

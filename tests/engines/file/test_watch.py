@@ -1,0 +1,177 @@
+"""The watch alone, with a record that the test writes: when it speaks, and how often."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from election.core.process import ProcessIdentity, _start_time, current_process
+from election.core.term import LeaderRecord, Reason, Standing, Takeover
+from election.engines.file.fifo import AliveFifo
+from election.engines.file.watch import Watch
+
+pytestmark = pytest.mark.anyio
+
+NOW = datetime(2026, 11, 23, 4, tzinfo=UTC)
+LONG = 30.0
+"""Seconds of a safety poll that must not be what spoke."""
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Iterator[AliveFifo]:
+    fifo = AliveFifo(str(tmp_path / "leader.alive"))
+    fifo.hold()
+    yield fifo
+    fifo.let_go()
+
+
+@pytest.fixture
+def leader() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        yield process
+        process.kill()
+
+
+def identity(pid: int) -> ProcessIdentity:
+    start_time = _start_time(pid)
+    assert start_time is not None
+    return replace(current_process(), pid=pid, start_time=start_time)
+
+
+def record(holder: ProcessIdentity, term: int = 1, standing: Standing = Standing.LEADING) -> LeaderRecord:
+    return LeaderRecord(term, holder, "1:1", NOW, Takeover(term, None, holder.pid, Reason.STARTED, NOW), standing)
+
+
+async def speaks(watch: Watch, look: Callable[[], LeaderRecord | None], *, at_once: bool) -> asyncio.Task[None]:
+    """Wait on ``watch``; asserts that it speaks at once, or that it does not."""
+    task = asyncio.create_task(watch.vacancy(look))
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+    assert task.done() is at_once
+    return task
+
+
+async def armed(fifo: AliveFifo, now: LeaderRecord, safety_poll: float = LONG) -> Watch:
+    watch = Watch(fifo, safety_poll=safety_poll)
+    await speaks(watch, lambda: now, at_once=True)  # what ended before the watch stood does not wake it
+    return watch
+
+
+async def test_the_death_of_the_leader_is_heard(fifo: AliveFifo, leader: subprocess.Popen[bytes]) -> None:
+    now = record(identity(leader.pid))
+    watch = await armed(fifo, now)
+    waiting = await speaks(watch, lambda: now, at_once=False)
+    leader.kill()
+    await asyncio.wait_for(waiting, 5)
+    watch.close()
+
+
+async def test_the_hang_up_of_the_leader_is_heard(fifo: AliveFifo, leader: subprocess.Popen[bytes]) -> None:
+    now = record(identity(leader.pid))
+    watch = await armed(fifo, now)
+    waiting = await speaks(watch, lambda: now, at_once=False)
+    fifo.let_go()
+    await asyncio.wait_for(waiting, 5)
+    watch.close()
+
+
+async def test_after_a_hang_up_a_live_leader_is_doubted_and_then_believed_and_listened_to_again(
+    fifo: AliveFifo, leader: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("election.engines.file.watch.HANG_UP_EARLY", 0.02)
+    now = record(identity(leader.pid))
+    watch = await armed(fifo, now, safety_poll=0.05)
+    fifo.let_go()
+    tries = 0
+    while watch._armed_for:
+        await asyncio.wait_for(watch.vacancy(lambda: now), 5)
+        tries += 1
+    assert 4 < tries < 12
+    fifo.hold()
+    await watch.vacancy(lambda: now)
+    assert sorted(watch._descriptors) == ["fifo", "pidfd"]
+    watch.close()
+
+
+async def test_the_poll_speaks_if_nothing_else_does(fifo: AliveFifo, leader: subprocess.Popen[bytes]) -> None:
+    now = record(identity(leader.pid))
+    watch = await armed(fifo, now, safety_poll=0.01)
+    await asyncio.wait_for(watch.vacancy(lambda: now), 5)
+    watch.close()
+
+
+async def test_a_new_leader_is_watched_in_place_of_the_old_one(
+    fifo: AliveFifo, leader: subprocess.Popen[bytes]
+) -> None:
+    with subprocess.Popen(["sleep", "60"]) as successor:
+        watch = await armed(fifo, record(identity(leader.pid)))
+        now = record(identity(successor.pid), term=2)
+        await speaks(watch, lambda: now, at_once=True)
+        waiting = await speaks(watch, lambda: now, at_once=False)
+        leader.kill()
+        leader.wait()
+        await asyncio.sleep(0)
+        assert not waiting.done(), "the death of the one before is nobody's business"
+        successor.kill()
+        await asyncio.wait_for(waiting, 5)
+        watch.close()
+
+
+async def test_row_10_a_pid_that_was_reused_is_not_watched(fifo: AliveFifo, leader: subprocess.Popen[bytes]) -> None:
+    now = record(replace(identity(leader.pid), start_time=1))
+    watch = await armed(fifo, now)
+    assert list(watch._descriptors) == ["fifo"]
+    waiting = asyncio.create_task(watch.vacancy(lambda: now))
+    await asyncio.wait_for(waiting, 5)  # nobody leads, so it tries again soon
+    watch.close()
+
+
+async def test_while_nobody_leads_the_tries_grow_rare(fifo: AliveFifo, leader: subprocess.Popen[bytes]) -> None:
+    """A winner may take its time; the others neither miss its end nor burn the processor."""
+    now = record(replace(identity(leader.pid), start_time=1))
+    watch = await armed(fifo, now, safety_poll=0.2)
+    begun, tries = time.monotonic(), 0
+    while time.monotonic() - begun < 1.0:
+        await watch.vacancy(lambda: now)
+        tries += 1
+    assert tries < 20
+    watch.close()
+
+
+async def test_who_gave_the_seat_up_leaves_the_others_their_turn(fifo: AliveFifo) -> None:
+    now = record(current_process(), standing=Standing.RESIGNED)
+    watch = Watch(fifo, safety_poll=0.4)
+    begun = time.monotonic()
+    await watch.vacancy(lambda: now)
+    assert time.monotonic() - begun > 0.05
+    watch.close()
+
+
+async def test_before_there_is_a_record_it_looks_often(fifo: AliveFifo) -> None:
+    watch = Watch(fifo, safety_poll=LONG)
+    await asyncio.wait_for(watch.vacancy(lambda: None), 5)
+    watch.close()
+
+
+async def test_it_gives_every_descriptor_back(fifo: AliveFifo, leader: subprocess.Popen[bytes]) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    watch = Watch(fifo, safety_poll=0.001)
+    for term in range(1, 50):
+        now = record(identity(leader.pid), term)
+        await watch.vacancy(lambda now=now: now)
+        await watch.vacancy(lambda now=now: now)
+        waiting = asyncio.create_task(watch.vacancy(lambda now=now: now))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    watch.close()
+    watch.close()
+    assert len(os.listdir("/proc/self/fd")) == before

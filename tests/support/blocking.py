@@ -1,0 +1,78 @@
+"""Finds calls by which our code blocks an event loop (P8), for tests and for the applications that tests start."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+import blockbuster.blockbuster
+from blockbuster import BlockBuster, BlockBusterFunction, BlockingError
+
+MAY_BLOCK = {
+    # Tiny files of the pool directory, which is local: microseconds each, and a thread would cost more. What has to
+    # reach the disk is not among them; ``to_the_end`` takes that to a thread.
+    "election/engines/file/directory.py": {"__init__", "prepare", "check"},
+    "election/engines/file/lock.py": {"acquire", "is_current", "check", "release"},
+    "election/engines/file/presence.py": {"renew", "leave", "_look"},
+    "election/engines/file/records.py": {"read", "beat", "is_ours", "_stamp"},
+    "election/engines/file/seat.py": {"_retell", "_warn_off"},
+    "election/engines/file/fifo.py": {"hold", "let_go", "listen"},
+    "election/engines/file/rival.py": {"is_flocked"},
+    "election/engines/file/storage.py": {"read_file"},
+    # /proc is memory.
+    "election/core/process.py": {"_start_time", "_surroundings"},
+    # Where the log goes is the application's business.
+    "logging/__init__.py": {"handle"},
+    # Once in a process, when its first job is registered: at import, as a rule.
+    "tzlocal/unix.py": {"get_localzone"},
+    # For tests, before and after what they test.
+    "election/testing/leader.py": {"always_leader"},
+    # Once in a process: a time zone that a stored job names, and the module of its function.
+    "election/schedule/triggers.py": {"_zone"},
+    "election/schedule/stored.py": {"_import"},
+}
+"""Which functions may block, with all that they call, and why."""
+
+SYNCS = ["os.fsync", "os.fdatasync", "election.engines.file.storage._DATASYNC"]
+"""What waits for a disk; blockbuster does not look for these by itself."""
+
+
+@contextmanager
+def watch_the_loop() -> Iterator[None]:
+    """Refuse calls that block a running loop in this process, if our code is among the callers.
+
+    Raises ``AssertionError`` at the end if there were any, with their tracebacks: the refusal itself may have been
+    caught on the way as one of the errors that an elector lives with.
+    """
+    found: list[str] = []
+
+    class _ToldError(BlockingError):
+        def __init__(self, func: str) -> None:
+            super().__init__(func)
+            found.append(f"{self}\n{''.join(traceback.format_stack()[:-2])}")
+
+    watch = _watch()
+    with mock.patch.object(blockbuster.blockbuster, "BlockingError", _ToldError):
+        watch.activate()
+        try:
+            yield
+        finally:
+            watch.deactivate()
+    assert not found, "an event loop was blocked:\n" + "\n".join(found)
+
+
+@functools.cache
+def _watch() -> BlockBuster:
+    ours = ["election", "app"]
+    watch = BlockBuster(ours)
+    for name in SYNCS:
+        module, _, function = name.rpartition(".")
+        watch.functions[name] = BlockBusterFunction(importlib.import_module(module), function, scanned_modules=ours)
+    for watched in watch.functions.values():
+        for file, names in MAY_BLOCK.items():
+            watched.can_block_in(file, names)
+    return watch

@@ -1,0 +1,10 @@
+"""Serves the tests' application with run.py, on the event loop that the test wants."""
+
+from __future__ import annotations
+
+import os
+
+import run
+
+if __name__ == "__main__":
+    run.main("tests.pool.app", loop=os.environ.get("ELECTION_TEST_LOOP", "auto"))

@@ -1,0 +1,61 @@
+"""Waiting for facts: generous limits, and a message that says what did not happen."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+POLL = 0.005
+LIMIT = 30.0
+"""Seconds within which whatever should happen has happened, on a machine as slow as it may be."""
+
+
+def until(fact: Callable[[], _T], timeout: float = LIMIT, *, what: str | Callable[[], object] = "") -> _T:
+    """Return what ``fact`` gives as soon as that is true; an ``AssertionError`` that it raises means not yet.
+
+    what: for the message, if it does not come about: the fact in words, or what to ask for them at that moment.
+    """
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            found: Any = fact()
+        except AssertionError as error:
+            found, seen = None, str(error)
+        else:
+            seen = repr(found)
+        if found:
+            return found  # type: ignore[no-any-return]
+        if time.monotonic() > end:
+            raise AssertionError(_not_within(timeout, fact, what, seen))
+        time.sleep(POLL)
+
+
+async def until_async(
+    fact: Callable[[], Awaitable[_T] | _T], timeout: float = LIMIT, *, what: str | Callable[[], object] = ""
+) -> _T:
+    """The same on an event loop; ``fact`` may be a coroutine function."""
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            found: Any = fact()
+            if isinstance(found, Awaitable):
+                found = await found
+        except AssertionError as error:
+            found, seen = None, str(error)
+        else:
+            seen = repr(found)
+        if found:
+            return found  # type: ignore[no-any-return]
+        if time.monotonic() > end:
+            raise AssertionError(_not_within(timeout, fact, what, seen))
+        await asyncio.sleep(POLL)
+
+
+def _not_within(timeout: float, fact: Callable[..., Any], what: str | Callable[[], object], seen: str) -> str:
+    code = getattr(fact, "__code__", None)
+    words = (what() if callable(what) else what) or (f"{code.co_filename}:{code.co_firstlineno}" if code else fact)
+    return f"not within {timeout:g} s: {words}; last seen: {seen}"
