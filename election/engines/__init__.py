@@ -19,12 +19,14 @@ def open_engine(
     heartbeat: float,
     safety_poll: float,
     allow_network_fs: bool = False,
+    durable: bool = False,
     clock: Clock | None = None,
 ) -> Engine:
     """The engine for ``pool``: a directory, or a URL with the engine's name. Does no I/O.
 
     heartbeat: seconds between two signs of life of the leader.
     safety_poll: seconds after which a follower tries the seat even if nothing woke it.
+    durable: whether each claim waits for the disk.
     Raises ``UnknownEngineError`` for a URL that no engine answers to.
     """
     name = os.fspath(pool)
@@ -38,5 +40,6 @@ def open_engine(
         heartbeat=heartbeat,
         safety_poll=safety_poll,
         allow_network_fs=allow_network_fs,
+        durable=durable,
         clock=clock or SystemClock(),
     )

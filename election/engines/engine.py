@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from election.core.finding import Finding
 from election.core.seat import Seat
+from election.schedule.ledger import Ledger, LedgerReader
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """One way to elect: its name, the pool's name without secrets, and the seat.
+    """One way to elect: its name, the pool's name without secrets, the seat, and the ledger of whoever leads.
 
+    ``open_ledger`` gives a ledger of its own, not opened yet, to whoever asks; ``look_at_ledger`` one that changes
+    nothing. ``examine`` says what there is to say of the engine's own ground.
     ``check`` raises ``ConfigurationError`` if the pool cannot be used, whoever would use it.
     """
 
     name: str
     pool: str
     seat: Seat
+    ledger: Ledger
+    open_ledger: Callable[[], Ledger]
+    look_at_ledger: Callable[[], LedgerReader]
+    examine: Callable[[], Iterable[Finding]]
     check: Callable[[], None]

@@ -1,17 +1,18 @@
-"""Runs the jobs of one term, and knows at any time what still runs (P5).
+"""Runs the jobs of one term: claims each tick before it calls the function, settles the run after (P3, P4).
 
-APScheduler's own executors do not: its ``shutdown(wait=True)`` neither waits for coroutines nor for threads.
+It knows at any time what still runs (P5). APScheduler's own executors do not: its ``shutdown(wait=True)`` neither
+waits for coroutines nor for threads.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from apscheduler.executors.base import BaseExecutor
@@ -19,85 +20,210 @@ from apscheduler.executors.base import BaseExecutor
 from election.core.clock import Clock
 from election.core.term import Term
 
+from .attempts import Attempts
+from .books import Books
+from .calling import Calls
+from .facts import Claim, Entry, OpenRun, Skip, SkipReason, Tick
 from .jobs import Job
-from .run import Run, set_current_run
+from .policy import decide, is_misfire
 
 log = logging.getLogger("election")
 
+GapFinder = Callable[[str, datetime], Skip | None]
+"""The ticks of a job between what was last handed over and this due time that were leapt over, if any."""
+
 
 class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no types
-    """Calls coroutine functions on the loop and plain functions in threads of the term's own.
+    """Runs what APScheduler finds due.
 
-    jobs: the registered jobs by id.
+    jobs: by id; they may change while the term lasts.
+    accounted: the last tick of each job that was handed over; kept up to date here.
+    gap: see ``GapFinder``.
     """
 
-    def __init__(self, jobs: Mapping[str, Job], term: Term, clock: Clock) -> None:
+    def __init__(
+        self,
+        jobs: Mapping[str, Job],
+        term: Term,
+        books: Books,
+        clock: Clock,
+        accounted: dict[str, datetime],
+        gap: GapFinder,
+    ) -> None:
         super().__init__()
         self._jobs = jobs
-        self._term = term
+        self._books = books
         self._clock = clock
-        self._threads = ThreadPoolExecutor(thread_name_prefix="election-job")
-        self._running: dict[asyncio.Future[Any], str] = {}
+        self._accounted = accounted
+        self._gap = gap
+        self._calls = Calls(ThreadPoolExecutor(thread_name_prefix="election-job"))
+        self._attempts = Attempts(term.number, books, clock, self._calls)
+        self._tasks: dict[asyncio.Task[None], Job] = {}
+        self._count: Counter[str] = Counter()
+        self._ticks: set[Tick] = set()
+        self._asked: set[asyncio.Future[list[bool]]] = set()
+        self._cancelled = False
 
-    def unfinished(self) -> list[str]:
-        """The ids of the jobs whose code still runs."""
-        return sorted(set(self._running.values()))
+    # --- what APScheduler calls -----------------------------------------------------------------------------------
 
-    def cancel(self) -> None:
-        """Cancel what can be cancelled: coroutines. A thread cannot be stopped, and goes on counting as running."""
-        for future in self._running:
-            if isinstance(future, asyncio.Task):
-                future.cancel()
+    def submit_job(self, job: Any, run_times: list[datetime]) -> None:
+        """Decide what becomes of the ticks that are due, and start what is to be run."""
+        found, now = self._jobs[job.id], self._clock.now()
+        dues = [due.astimezone(UTC) for due in run_times]
+        gaps = {due: gap for due in dues if (gap := self._gap(found.id, due)) is not None}
+        decision = decide(found, dues, now=now, running=self._count[found.id], gaps=list(gaps))
+        skips = [*decision.skips, *gaps.values()]
+        entries: list[Entry] = [Claim(Tick(found.id, due), now) for due in decision.run]
+        if skips:
+            entries = sorted([*skips, *entries], key=_due)
+            for skip in skips:
+                _tell(skip)
+        self._start(found, entries)
+        self._accounted[found.id] = dues[-1]
 
-    async def wait(self) -> None:
-        """Return when no job code runs."""
-        while self._running:
-            await asyncio.wait(list(self._running))
-            await asyncio.sleep(0)  # let the callbacks take out what has ended
+    def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
+        raise AssertionError("submit_job is replaced as a whole")
 
     def shutdown(self, wait: bool = True) -> None:
         """Called by APScheduler when all is done."""
-        self._threads.shutdown(wait=False)
+        self._calls.close()
 
-    def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
-        task = asyncio.get_running_loop().create_task(
-            self._run_all(self._jobs[job.id], run_times), name=f"election job {job.id}"
-        )
-        self._running[task] = job.id
-        task.add_done_callback(functools.partial(self._done, job.id))
+    # --- what the term calls --------------------------------------------------------------------------------------
 
-    def _done(self, job_id: str, task: asyncio.Task[None]) -> None:
-        del self._running[task]
-        self._run_job_success(job_id, [])
+    def run_now(self, job: Job, request: int, at: datetime) -> None:
+        """Run a job because somebody asked for it; the request is the tick's identity."""
+        tick = Tick(job.id, at, request)
+        if tick in self._ticks:
+            return
+        if self._count[job.id] >= job.max_instances:
+            skip = Skip(job.id, at, at, 1, SkipReason.OVERLAP, self._clock.now(), request=request)
+            _tell(skip)
+            self._start(job, [skip])
+        else:
+            self._start(job, [Claim(tick, self._clock.now())])
 
-    async def _run_all(self, job: Job, run_times: list[datetime]) -> None:
-        for due in run_times:
-            late = self._clock.now() - due.astimezone(UTC)
-            if job.misfire_grace_time is not None and late > timedelta(seconds=job.misfire_grace_time):
-                log.warning("job %s: the tick due %s was missed by %s", job.id, due, late)
-                continue
-            await self._run(job, Run(job.id, due.astimezone(UTC), self._term.number))
+    def rerun(self, job: Job, run: OpenRun) -> None:
+        """Try a run again that a former leader left open; it is claimed already."""
+        self._count[job.id] += 1
+        self._ticks.add(run.tick)
+        self._spawn(job, self._attempts.run(job, run.tick, run.attempt), [run.tick])
 
-    async def _run(self, job: Job, run: Run) -> None:
-        try:
+    def running(self) -> set[Tick]:
+        """The ticks that are claimed, or about to be, and not settled."""
+        return self._ticks
+
+    def unfinished(self) -> list[str]:
+        """The ids of the jobs whose code still runs."""
+        return sorted({job.id for job in self._tasks.values()} | set(self._calls.in_threads()))
+
+    def close(self) -> None:
+        """No new attempts from now on."""
+        self._attempts.close()
+
+    def cancel(self) -> None:
+        """Cancel what can be cancelled: coroutines. A thread cannot be stopped, and goes on counting as running."""
+        self._cancelled = True
+        self._calls.cancel_waiting()
+        for task, job in self._tasks.items():
             if job.is_coroutine:
-                set_current_run(run)
-                await job.func(*job.args, **job.kwargs)
+                task.cancel()
+
+    async def wait(self) -> None:
+        """Return when no job code runs."""
+        while waited := self._awaited():
+            await asyncio.wait(waited)
+            await asyncio.sleep(0)  # let the callbacks take out what has ended
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _awaited(self) -> list[asyncio.Future[Any]]:
+        return [*self._asked, *self._tasks, *self._calls.futures()]
+
+    def _start(self, job: Job, entries: Sequence[Entry]) -> None:
+        """Ask for permission, and run what is granted; until then the ticks count as running."""
+        ticks = [entry.tick for entry in entries if isinstance(entry, Claim)]
+        if ticks:
+            self._count[job.id] += 1
+            self._ticks.update(ticks)
+        asked = self._books.claim(entries)
+        self._asked.add(asked)
+        before = self._accounted.get(job.id)
+        asked.add_done_callback(functools.partial(self._answered, job, entries, ticks, before))
+
+    def _answered(
+        self,
+        job: Job,
+        entries: Sequence[Entry],
+        ticks: Sequence[Tick],
+        before: datetime | None,
+        asked: asyncio.Future[list[bool]],
+    ) -> None:
+        self._asked.discard(asked)
+        granted: list[Tick] = []
+        if asked.exception() is None:
+            answers = zip(entries, asked.result(), strict=True)
+            granted = [entry.tick for entry, yes in answers if yes and isinstance(entry, Claim)]
+        else:
+            self._take_back(job.id, before)  # not written, so it is owed still; who keeps the books has been told
+        if not granted:
+            self._ended(job, ticks)
+        elif self._cancelled:
+            self._ended(job, ticks)
+            for tick in granted:
+                self._attempts.interrupted(job, tick, "the term was over before it began")
+        else:
+            self._spawn(job, self._run_all(job, granted), ticks)
+
+    def _take_back(self, job_id: str, before: datetime | None) -> None:
+        if before is None:
+            self._accounted.pop(job_id, None)
+        elif job_id in self._accounted:
+            self._accounted[job_id] = min(before, self._accounted[job_id])
+
+    def _ended(self, job: Job, ticks: Sequence[Tick]) -> None:
+        if ticks:
+            self._count[job.id] -= 1
+            self._ticks.difference_update(ticks)
+
+    def _spawn(self, job: Job, run: Coroutine[Any, Any, None], ticks: Sequence[Tick]) -> None:
+        task = asyncio.get_running_loop().create_task(run, name=job.id)
+        self._tasks[task] = job
+        task.add_done_callback(functools.partial(self._task_ended, job, ticks))
+
+    def _task_ended(self, job: Job, ticks: Sequence[Tick], task: asyncio.Task[None]) -> None:
+        del self._tasks[task]
+        self._ended(job, ticks)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("job %s: the run could not be carried through", job.id, exc_info=error)
+
+    async def _run_all(self, job: Job, ticks: Sequence[Tick]) -> None:
+        for place, tick in enumerate(ticks):
+            now = self._clock.now()
+            if self._cancelled:
+                self._attempts.interrupted(job, tick, "the term was over before it began")
+            elif not tick.request and is_misfire(job, tick.due, now):  # it had to wait for the one before it
+                skip = Skip(job.id, tick.due, tick.due, 1, SkipReason.MISFIRED, now, claimed=True)
+                _tell(skip)
+                self._books.note(skip)
             else:
-                await self._in_thread(job, run)
-        except (Exception, SystemExit):  # a job that exits has failed; the worker has not
-            log.exception("job %s failed (due %s)", job.id, run.due)
+                try:
+                    await self._attempts.run(job, tick)
+                except asyncio.CancelledError:
+                    for left in ticks[place + 1 :]:
+                        self._attempts.interrupted(job, left, "the term was over before it began")
+                    raise
 
-    async def _in_thread(self, job: Job, run: Run) -> None:
-        context = contextvars.copy_context()
-        context.run(set_current_run, run)
-        call = functools.partial(context.run, job.func, *job.args, **job.kwargs)
-        thread = asyncio.get_running_loop().run_in_executor(self._threads, call)
-        self._running[thread] = job.id
-        thread.add_done_callback(self._thread_ended)
-        await asyncio.shield(thread)
 
-    def _thread_ended(self, thread: asyncio.Future[Any]) -> None:
-        del self._running[thread]
-        if not thread.cancelled():
-            thread.exception()  # told by the run, if that still waits for it
+def _due(entry: Entry) -> datetime:
+    return entry.tick.due if isinstance(entry, Claim) else entry.first_due  # type: ignore[union-attr]
+
+
+def _tell(skip: Skip) -> None:
+    log.warning(
+        "job %s: %s %s (due %s%s)",
+        skip.job_id,
+        "tick" if skip.count == 1 else f"{skip.count or 'more than 100'} ticks",
+        skip.reason,
+        skip.first_due.isoformat(),
+        "" if skip.first_due == skip.last_due else f" to {skip.last_due.isoformat()}",
+    )

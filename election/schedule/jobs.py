@@ -7,6 +7,7 @@ import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -14,15 +15,22 @@ from apscheduler.triggers.base import BaseTrigger
 
 from election.core.errors import JobDefinitionError
 
+from .triggers import UnstableTriggerError, build, describe
+
 MISFIRE_GRACE_TIME = 30
 """Seconds. APScheduler's own default of 1 is its most frequent silent loss (apscheduler#146, #292, #296)."""
 
 _REFUSED = {
     "next_run_time": "every worker would work out its own; give the trigger a start_date",
-    "jobstore": "the jobs are those of the code; the pool keeps their history itself",
-    "executor": "an Election brings its own, which knows what runs and waits for it",
+    "jobstore": "the pool's ledger keeps the jobs and their history",
+    "executor": "an Election brings its own, which claims each tick and waits for what runs",
     "replace_existing": "the id of a job is its own",
 }
+
+_UNDERSTOOD = frozenset(inspect.signature(AsyncIOScheduler.add_job).parameters)
+"""What ``add_job`` takes; anything else it hands to the trigger, or drops if there is one already."""
+
+_STARTS = {"interval": "start_date", "calendarinterval": "start_date", "date": "run_date"}
 
 _SILENT = logging.getLogger("election.argument-check")
 _SILENT.disabled = True
@@ -30,17 +38,28 @@ _SILENT.disabled = True
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A function with a trigger. The id is stable across processes: ``module:qualname`` unless given."""
+    """A function with a trigger. The id is stable across processes: ``module:qualname`` unless given.
+
+    description: the trigger as the ledger remembers it; see ``triggers.describe``.
+    rerun_interrupted: whether a run that was cut short by its leader's death is tried again by the next leader.
+    retries: further attempts of a tick that failed. retry_backoff: seconds before the first, doubled for each.
+    timeout: seconds after which an attempt fails: a coroutine is cancelled, of a thread it is only told.
+    """
 
     id: str
     func: Callable[..., Any]
     trigger: BaseTrigger
+    description: Mapping[str, Any]
     name: str
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     coalesce: bool = True
     max_instances: int = 1
     misfire_grace_time: int | None = MISFIRE_GRACE_TIME
+    rerun_interrupted: bool = False
+    retries: int = 0
+    retry_backoff: float = 1.0
+    timeout: float | None = None
 
     @property
     def is_coroutine(self) -> bool:
@@ -60,7 +79,18 @@ class JobRegistry:
     def __iter__(self) -> Iterator[Job]:
         return iter(self._jobs.values())
 
-    def add(
+    def __contains__(self, job_id: str) -> bool:
+        return job_id in self._jobs
+
+    def add(self, func: Callable[..., Any], trigger: str | BaseTrigger, **arguments: Any) -> Job:
+        """Register a job. Raises ``JobDefinitionError`` as ``define`` does, and if the id is taken."""
+        job = self.define(func, trigger, **arguments)
+        if job.id in self._jobs:
+            raise JobDefinitionError(f"there is a job {job.id!r} already; give this one an id of its own: id=…")
+        self._jobs[job.id] = job
+        return job
+
+    def define(
         self,
         func: Callable[..., Any],
         trigger: str | BaseTrigger,
@@ -68,50 +98,65 @@ class JobRegistry:
         id: str | None = None,  # noqa: A002  APScheduler's own name for it
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
+        rerun_interrupted: bool = False,
+        retries: int = 0,
+        retry_backoff: float = 1.0,
+        timeout: float | None = None,
         **arguments: Any,
     ) -> Job:
-        """Register a job; the arguments are those of APScheduler's ``add_job``.
+        """A job, not registered yet; the arguments are those of APScheduler's ``add_job``, and those of ``Job``.
 
-        Raises ``JobDefinitionError`` if APScheduler refuses them, if the id is taken, or for an argument that cannot
-        work in a pool.
+        Raises ``JobDefinitionError`` if APScheduler refuses them, or for an argument that cannot work in a pool.
         """
-        job_id = id or _id_of(func)
+        job_id = id or reference_to(func)
         for name in _REFUSED.keys() & arguments.keys():
             raise JobDefinitionError(f"job {job_id!r}: {name} cannot be given: {_REFUSED[name]}")
-        if job_id in self._jobs:
-            raise JobDefinitionError(f"there is a job {job_id!r} already; give this one an id of its own: id=…")
+        if isinstance(trigger, BaseTrigger) and (unknown := arguments.keys() - _UNDERSTOOD):
+            raise JobDefinitionError(f"job {job_id!r}: a trigger that is made already takes no {', '.join(unknown)}")
+        if retries < 0 or retry_backoff < 0 or (timeout is not None and timeout <= 0):
+            raise JobDefinitionError(
+                f"job {job_id!r}: retries and retry_backoff are not less than 0, and timeout is more (seconds)"
+            )
         defaults = {"misfire_grace_time": MISFIRE_GRACE_TIME, "coalesce": True, "max_instances": 1}
         defaults |= self._options.get("job_defaults", {})
+        given = _STARTS[trigger] in arguments if isinstance(trigger, str) and trigger in _STARTS else None
         try:
             # A scheduler that is never started: it lends its check of the arguments, and holds nothing.
             checked = AsyncIOScheduler(**{**self._options, "logger": _SILENT}).add_job(
                 func, trigger, args=args, kwargs=kwargs, id=job_id, **{**defaults, **arguments}
             )
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            description = describe(checked.trigger, now := datetime.now(UTC), given)
+            if description["type"] != "other" and build(description, now) is None:
+                raise UnstableTriggerError(f"{checked.trigger!r} cannot be written down so that it can be built again")
+        except (LookupError, TypeError, ValueError, AttributeError, UnstableTriggerError) as error:
             raise JobDefinitionError(f"job {job_id!r}: {str(error).strip(chr(34))}") from error
-        job = Job(
+        return Job(
             id=job_id,
             func=func,
             trigger=checked.trigger,
+            description=description,
             name=checked.name,
             args=tuple(checked.args),
             kwargs=dict(checked.kwargs),
             coalesce=checked.coalesce,
             max_instances=checked.max_instances,
             misfire_grace_time=checked.misfire_grace_time,
+            rerun_interrupted=rerun_interrupted,
+            retries=retries,
+            retry_backoff=retry_backoff,
+            timeout=timeout,
         )
-        self._jobs[job_id] = job
-        return job
 
 
 def is_coroutine_function(func: Callable[..., Any]) -> bool:
     """Whether calling ``func`` gives a coroutine; sees through ``functools.partial`` and callable objects."""
     while isinstance(func, functools.partial):
         func = func.func
-    return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(getattr(func, "__call__", None))  # noqa: B004
+    return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(type(func).__call__)
 
 
-def _id_of(func: Callable[..., Any]) -> str:
+def reference_to(func: Callable[..., Any]) -> str:
+    """``module:qualname`` of a function. Raises ``JobDefinitionError`` for what has no name."""
     named = func
     while isinstance(named, functools.partial):
         named = named.func

@@ -17,17 +17,20 @@ class Run:
     due: when the tick was planned, in UTC.
     term: the leader's term; a fencing token, see ``Term``.
     attempt: 1, and more when the tick is tried again.
+    request: 0 for a tick of the schedule, else the number of the request to run the job now.
     """
 
     job_id: str
     due: datetime
     term: int
     attempt: int = 1
+    request: int = 0
 
     @property
     def key(self) -> str:
         """The tick's name, the same in every attempt: an idempotency key for other systems."""
-        return f"{self.job_id}@{self.due.astimezone(UTC).isoformat()}"
+        by_request = f"#{self.request}" if self.request else ""
+        return f"{self.job_id}@{self.due.astimezone(UTC).isoformat()}{by_request}"
 
 
 _current: ContextVar[Run] = ContextVar("election_run")

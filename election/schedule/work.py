@@ -1,4 +1,4 @@
-"""The work of a term, as a scope: entering it starts the scheduler, leaving it is the drain.
+"""The work of a worker's terms: each is a scope; entering it starts the scheduler, leaving it is the drain.
 
 Promises P5: nothing of a job starts before the scope is entered, and the scope is not left while job code runs.
 """
@@ -6,20 +6,20 @@ Promises P5: nothing of a job starts before the scope is entered, and the scope 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
-
-from apscheduler.jobstores.memory import MemoryJobStore
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from election.core.clock import Clock, first
 from election.core.errors import UnfinishedJobsError
-from election.core.term import Term
+from election.core.process import current_process
+from election.core.term import Standing, Term
 
-from .executor import TermExecutor
 from .jobs import JobRegistry
+from .ledger import Ledger
+from .options import WorkOptions
+from .shift import Shift
 from .tasks import RunningTasks, TaskRegistry
 
 log = logging.getLogger("election")
@@ -31,86 +31,92 @@ LAST_MOMENT = 0.5
 class Work:
     """Opens the work of each term of one worker.
 
-    drain_timeout: seconds that runs may take to end by themselves after a resignation.
+    resign: called when somebody asked, through the ledger, that the leader resign.
+    takeover_ms: what the takeover of a term took, once that is known.
     """
 
     def __init__(
         self,
         jobs: JobRegistry,
         tasks: TaskRegistry,
+        ledger: Ledger,
         *,
         clock: Clock,
-        drain_timeout: float,
-        scheduler_options: Mapping[str, Any],
+        options: WorkOptions,
+        resign: Callable[[], object],
+        takeover_ms: Callable[[int], float | None],
     ) -> None:
         self._jobs = jobs
         self._tasks = tasks
+        self._ledger = ledger
         self._clock = clock
-        self._drain_timeout = drain_timeout
-        self._options = scheduler_options
-        self._scheduler: AsyncIOScheduler | None = None
-        self._executor: TermExecutor | None = None
+        self._options = options
+        self._resign = resign
+        self._takeover_ms = takeover_ms
+        self._shift: Shift | None = None
         self._running_tasks: RunningTasks | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be claimed at the moment, in words; None when it can, or without a term."""
+        return self._shift.trouble if self._shift else None
+
+    def unfinished(self) -> list[str]:
+        """The ids of the jobs, and the names of the tasks, whose code runs now."""
+        jobs = self._shift.executor.unfinished() if self._shift else []
+        return jobs + (self._running_tasks.unfinished() if self._running_tasks else [])
 
     @asynccontextmanager
     async def lead(self, term: Term, lost: asyncio.Event) -> AsyncIterator[None]:
         """Work for ``term`` until the scope is left; ``lost`` ends what runs without grace."""
-        executor = TermExecutor({job.id: job for job in self._jobs}, term, self._clock)
-        scheduler = AsyncIOScheduler(
-            **self._options, executors={"default": executor}, jobstores={"default": MemoryJobStore()}
+        shift = Shift(
+            self._jobs,
+            self._ledger,
+            term,
+            current_process(),
+            clock=self._clock,
+            options=self._options,
+            lost=lost,
+            resign=self._resign,
+            takeover_ms=lambda: self._takeover_ms(term.number),
         )
-        for job in self._jobs:
-            scheduler.add_job(
-                job.func,
-                job.trigger,
-                args=job.args,
-                kwargs=job.kwargs,
-                id=job.id,
-                name=job.name,
-                misfire_grace_time=job.misfire_grace_time,
-                coalesce=job.coalesce,
-                max_instances=job.max_instances,
-            )
-        scheduler.start()
-        tasks = self._tasks.start(self._clock)
-        self._scheduler, self._executor, self._running_tasks = scheduler, executor, tasks
         try:
-            yield
-        finally:
-            scheduler.pause()
+            await shift.begin()
+            tasks = self._tasks.start(self._clock)
+            self._shift, self._running_tasks = shift, tasks
             try:
-                await self._drain(executor, tasks, lost)
+                async with shift.kept_going():
+                    yield
             finally:
-                scheduler.shutdown(wait=False)
-                self._scheduler = None
-                await asyncio.sleep(0)  # APScheduler puts its shutdown off by one turn of the loop
+                shift.pause()
+                await self._drain(shift, tasks, lost)
+            await shift.end(Standing.LOST if lost.is_set() else Standing.RESIGNED)
+            self._shift = self._running_tasks = None
+        finally:
+            shift.stop_scheduler()
+            await self._ledger.close()
 
-    def unfinished(self) -> list[str]:
-        """The ids of the jobs, and the names of the tasks, whose code runs now."""
-        jobs = self._executor.unfinished() if self._executor else []
-        return jobs + (self._running_tasks.unfinished() if self._running_tasks else [])
-
-    def next_run_times(self) -> dict[str, Any]:
-        """When each job runs next, by id, as the scheduler of the current term has it; empty without a term."""
-        return {job.id: job.next_run_time for job in self._scheduler.get_jobs()} if self._scheduler else {}
-
-    async def _drain(self, executor: TermExecutor, tasks: RunningTasks, lost: asyncio.Event) -> None:
+    async def _drain(self, shift: Shift, tasks: RunningTasks, lost: asyncio.Event) -> None:
+        executor = shift.executor
         tasks.cancel()
+        executor.close()
         try:
             if not lost.is_set():
-                await first(executor.wait(), self._clock.sleep(self._drain_timeout), lost.wait())
+                limit = self._options.drain_timeout
+                await first(executor.wait(), self._clock.sleep(limit), lost.wait())
                 if executor.unfinished() and not lost.is_set():
                     log.warning(
                         "the drain limit of %g s has passed and these jobs still run: %s;"
                         " coroutines are cancelled now, threads cannot be, and the seat stays held until they end",
-                        self._drain_timeout, ", ".join(executor.unfinished()),
+                        limit, ", ".join(executor.unfinished()),
                     )  # fmt: skip
             executor.cancel()
             await executor.wait()
             await tasks.wait()
         except asyncio.CancelledError:  # the loop is going down
             executor.cancel()
-            await first(executor.wait(), self._clock.sleep(LAST_MOMENT))
+            with contextlib.suppress(asyncio.CancelledError):  # once more: it changes nothing of what still runs
+                await first(executor.wait(), self._clock.sleep(LAST_MOMENT))
             if left := executor.unfinished() + tasks.unfinished():
                 raise UnfinishedJobsError(f"still running: {', '.join(left)}") from None
             raise

@@ -9,13 +9,32 @@ from election.core.clock import Clock
 from election.engines.engine import Engine
 
 from .directory import PoolDirectory
+from .examine import examine
+from .ledger import SqliteLedger
 from .seat import FileSeat
 
 __all__ = ["FileSeat", "PoolDirectory", "file_engine"]
 
 
-def file_engine(path: str, *, heartbeat: float, safety_poll: float, allow_network_fs: bool, clock: Clock) -> Engine:
+def file_engine(
+    path: str, *, heartbeat: float, safety_poll: float, allow_network_fs: bool, durable: bool, clock: Clock
+) -> Engine:
     """The file engine on the directory ``path``. Does no I/O but to make the path absolute."""
     directory = PoolDirectory(path, allow_network_fs=allow_network_fs)
-    seat = FileSeat(directory, heartbeat=heartbeat, safety_poll=safety_poll, clock=clock)
-    return Engine("file", directory.path, seat, directory.check)
+    ledger = SqliteLedger(directory.ledger, durable=durable, keeper=True)
+    seat = FileSeat(directory, heartbeat=heartbeat, safety_poll=safety_poll, clock=clock, last_term=ledger.last_term)
+
+    def check() -> None:
+        directory.check()
+        ledger.check()
+
+    return Engine(
+        name="file",
+        pool=directory.path,
+        seat=seat,
+        ledger=ledger,
+        open_ledger=lambda: SqliteLedger(directory.ledger, durable=durable),
+        look_at_ledger=lambda: SqliteLedger(directory.ledger, look_only=True),
+        examine=lambda: examine(directory),
+        check=check,
+    )

@@ -1,0 +1,196 @@
+"""One SQLite database, used from one thread of its own, a whole transaction at a time.
+
+Not aiosqlite: there each statement is a trip to the thread and back (60 µs each), and a claim has five of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from election.core.errors import LedgerError, LedgerVersionError
+
+from .schema import VERSION, migrate
+from .storage import read_file
+
+_T = TypeVar("_T")
+
+BUSY_TIMEOUT = 5.0
+"""Seconds that one writer waits for another."""
+
+_INHERITED: list[sqlite3.Connection] = []
+"""A parent's connections, in its forked child: SQLite forbids to use them there, and to close them."""
+
+
+class Database:
+    """A database file, opened when first used.
+
+    path: the file, or ``:memory:``.
+    durable: whether a commit waits for the disk (``synchronous=FULL``); otherwise a power cut can undo the last ones.
+    create: whether to make the file, and bring its schema up to date; False for those who only look.
+    keeper: whether to set a corrupt file aside and begin a new one: the leader's right, and nobody else's.
+    """
+
+    def __init__(self, path: str, *, durable: bool = False, create: bool = True, keeper: bool = False) -> None:
+        self.path = path
+        self._durable = durable
+        self._create = create
+        self._keeper = keeper
+        self._thread: ThreadPoolExecutor | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        self._pid = 0
+
+    async def read(self, function: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Run ``function``, which sees one state of things however often it looks. Raises ``LedgerError``."""
+        return await self._run(functools.partial(_transaction, "BEGIN", function))
+
+    async def write(self, function: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Run ``function`` in one transaction, all of it or nothing. Raises ``LedgerError``, and what it raises."""
+        return await self._run(functools.partial(_transaction, "BEGIN IMMEDIATE", function))
+
+    async def close(self) -> None:
+        """Close the connection and end the thread."""
+        thread, self._thread = self._thread, None
+        if thread is None or self._pid != os.getpid():
+            return  # a forked child inherits no thread, and may not touch the connection
+        await asyncio.get_running_loop().run_in_executor(thread, self._disconnect)
+        thread.shutdown(wait=False)
+
+    async def _run(self, function: Callable[[sqlite3.Connection], _T]) -> _T:
+        if self._pid != os.getpid():
+            if self._connection is not None:
+                _INHERITED.append(self._connection)
+            self._pid, self._connection, self._thread = os.getpid(), None, None
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="election-ledger")
+        work = asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, function)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await asyncio.wait([work])  # a transaction ends before whoever asked for it does
+            raise
+
+    def _guarded(self, function: Callable[[sqlite3.Connection], _T]) -> _T:
+        try:
+            return function(self._connected())
+        except sqlite3.Error as error:
+            self._disconnect()
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+                aside = self._set_aside() if self._keeper else None
+                kept = f"; it is kept as {aside}, and a new one is begun" if aside else ""
+                raise LedgerError(f"{self.path} is corrupt: {error}{kept}") from error
+            raise LedgerError(f"{self.path}: {error}{_way_out(error)}") from error
+        except OSError as error:
+            self._disconnect()
+            raise LedgerError(f"{self.path}: {error.strerror}") from error
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is not None and self.path != ":memory:" and self._identity != _identity(self.path):
+            self._disconnect()
+            raise LedgerError(f"{self.path} was removed or replaced; it is opened anew")
+        if self._connection is None:
+            self._connection = self._open()
+        return self._connection
+
+    def _open(self) -> sqlite3.Connection:
+        if self.path == ":memory:":
+            connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        else:
+            if self._create and not os.path.exists(self.path):
+                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600))
+            self._identity = _identity(self.path)
+            connection = sqlite3.connect(
+                f"file:{_quoted(self.path)}?mode={'rw' if self._create else 'ro'}",
+                uri=True,
+                timeout=BUSY_TIMEOUT,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+        connection.row_factory = sqlite3.Row
+        try:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version > VERSION:
+                raise LedgerVersionError(newer(self.path, version))
+            if self._create:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}")
+                if version < VERSION:
+                    migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _set_aside(self) -> str | None:
+        """Rename the file that was opened, unless another has taken its place; what it was is kept, never deleted."""
+        if _identity(self.path) != self._identity:
+            return None
+        aside = f"{self.path}.corrupt-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{threading.get_native_id()}"
+        for suffix in ("-wal", "-shm", ""):  # the file last: who opened a new one would throw an old -wal away
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(self.path + suffix, aside + suffix)
+        return aside
+
+
+def _transaction(begin: str, function: Callable[[sqlite3.Connection], _T], connection: sqlite3.Connection) -> _T:
+    connection.execute(begin)
+    try:
+        result = function(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # a full disk has rolled it back already
+            connection.execute("ROLLBACK")
+        raise
+    return result
+
+
+def stored_version(path: str) -> int | None:
+    """The schema version in the file's header, without opening the database; None if there is no such file."""
+    header = read_file(path, 100)
+    if header is None:
+        return None
+    return int.from_bytes(header[60:64], "big") if header.startswith(b"SQLite format 3\0") else 0
+
+
+def newer(path: str, version: int) -> str:
+    """What to say of a ledger whose schema is newer than this code."""
+    return (
+        f"{path} has schema {version}, and this version of election knows {VERSION} at most:"
+        " upgrade election in every worker of the pool"
+    )
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _quoted(path: str) -> str:
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _way_out(error: sqlite3.Error) -> str:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return {
+        sqlite3.SQLITE_FULL: "; free some space on its disk",
+        sqlite3.SQLITE_READONLY: "; make it and its directory writable for this user",
+        sqlite3.SQLITE_CANTOPEN: "; is the directory there, and are descriptors left?",
+        sqlite3.SQLITE_BUSY: "; another process has kept it locked",
+    }.get(code, "")

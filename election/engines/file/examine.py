@@ -1,0 +1,204 @@
+"""The file engine's part of ``doctor``: the directory, the lock and who holds it, the record, the helpers.
+
+It looks, and changes nothing: what a worker would mend on its way is told, too.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterator
+
+from election.core.errors import PoolPathError, SeatError
+from election.core.finding import Finding, Grade
+from election.core.term import LeaderRecord, Standing
+
+from .directory import PoolDirectory, filesystem_type
+from .records import LeaderRecords
+
+SILENT_AFTER = 5.0
+"""Seconds without a heartbeat after which a leader is called silent, whatever the pool's own settings are."""
+
+
+def examine(directory: PoolDirectory) -> Iterator[Finding]:
+    """Everything there is to say, the ground first."""
+    yield from _ground(directory)
+    try:
+        record = LeaderRecords(directory.record).read()
+        yield _record(directory, record)
+        yield from _lock(directory, record)
+        yield _fifo(directory)
+    except OSError as error:
+        advice = "look as the user that the workers run as"
+        yield Finding(Grade.WRONG, f"{error.filename} cannot be looked at: {error.strerror}", advice)
+
+
+# --- the directory -------------------------------------------------------------------------------------------------
+
+
+def _ground(directory: PoolDirectory) -> Iterator[Finding]:
+    found = os.lstat(directory.path)
+    if stat.S_ISLNK(found.st_mode):
+        text = f"{directory.path} is a symbolic link, and no worker takes that for a pool"
+        yield Finding(Grade.WRONG, text, f"name the directory itself: {os.path.realpath(directory.path)}")
+        found = os.stat(directory.path)
+    us = os.geteuid() if sys.platform != "win32" else 0
+    if found.st_uid == us:
+        yield Finding(Grade.GOOD, f"{directory.path} belongs to this user, uid {us}")
+    elif us == 0:
+        yield Finding(Grade.GOOD, f"{directory.path} belongs to uid {found.st_uid}, as which the workers must run")
+    else:
+        text = f"{directory.path} belongs to uid {found.st_uid}, and this process runs as uid {us}"
+        advice = f"workers of this user need it to be theirs (chown {us}); else look as uid {found.st_uid}"
+        yield Finding(Grade.WRONG, text, advice)
+    yield _mode(directory.path, found, 0o700, "whoever can read the lock file can hold it")
+    for name in sorted(_names(directory.path)):
+        yield from _inside(os.path.join(directory.path, name), found.st_uid)
+    kind = filesystem_type(os.path.realpath(directory.path)) or "an unknown filesystem"
+    try:
+        directory.check_ground()
+    except (PoolPathError, SeatError) as error:
+        yield Finding(Grade.WRONG, str(error))
+    else:
+        yield Finding(Grade.GOOD, f"the filesystem is {kind}, and flock works there")
+
+
+def _mode(path: str, found: os.stat_result, wanted: int, reason: str) -> Finding:
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & 0o777 == wanted:
+        return Finding(Grade.GOOD, f"nobody else may enter it (mode {mode:04o})")
+    why = f"others may enter it, and {reason}" if mode & ~wanted & 0o777 else "its owner may not use it"
+    return Finding(Grade.WRONG, f"{path} has mode {mode:04o}: {why}", f"chmod {wanted:o} {path}")
+
+
+def _inside(path: str, owner: int) -> Iterator[Finding]:
+    """What would keep the owner of the pool from using a file in it."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return  # files come and go
+    if found.st_uid != owner:
+        yield Finding(Grade.WRONG, f"{path} belongs to uid {found.st_uid}, not to {owner}", f"chown {owner} {path}")
+    elif found.st_mode & 0o600 != 0o600:
+        mode = stat.S_IMODE(found.st_mode)
+        yield Finding(Grade.WRONG, f"{path} has mode {mode:04o}: its owner may not use it", f"chmod u+rw {path}")
+
+
+# --- the record ----------------------------------------------------------------------------------------------------
+
+
+def _record(directory: PoolDirectory, record: LeaderRecord | None) -> Finding:
+    if record is None and os.path.lexists(directory.record):
+        return Finding(Grade.WARNING, f"{directory.record} cannot be understood", "the next leader replaces it")
+    if record is None:
+        return Finding(Grade.WARNING, "there is no leader record", "normal before the first election; see the log else")
+    holder = f"pid {record.holder.pid}, term {record.term}"
+    if record.standing is not Standing.LEADING:
+        return Finding(Grade.WARNING, f"nobody leads: the last leader ({holder}) {_ENDED[record.standing]}", _START)
+    if record.holder.is_alive() is False:
+        return Finding(Grade.WARNING, f"nobody leads: the last leader ({holder}) died", _START)
+    silent = time.time() - os.stat(directory.record).st_mtime
+    if silent > SILENT_AFTER:
+        advice = "its event loop is blocked, or the process is stopped; once it is killed, somebody else is elected"
+        return Finding(Grade.WARNING, f"the leader ({holder}) gave its last sign of life {silent:.0f} s ago", advice)
+    return Finding(Grade.GOOD, f"the record names a live leader: {holder}")
+
+
+_START = "if workers run, one of them leads within seconds, or its log and /leader say why not; else start the pool"
+
+_ENDED = {Standing.RESIGNED: "resigned", Standing.LOST: "lost its seat"}
+
+# --- the lock ------------------------------------------------------------------------------------------------------
+
+
+def _lock(directory: PoolDirectory, record: LeaderRecord | None) -> Iterator[Finding]:
+    try:
+        found = os.stat(directory.lock, follow_symlinks=False)
+    except FileNotFoundError:
+        leading = record is not None and record.standing is Standing.LEADING
+        advice = "the next campaign makes it; a leader that runs notices the loss within a heartbeat and steps down"
+        yield Finding(Grade.WARNING, "there is no lock file", advice if leading else "the next campaign makes it")
+        return
+    if not os.path.isdir("/proc/self/fdinfo"):
+        yield Finding(Grade.WARNING, "who holds the lock cannot be told on this system")
+        return
+    leader = record.holder.pid if record is not None and record.standing is Standing.LEADING else None
+    holders = dict(who_holds(found.st_dev, found.st_ino))
+    if leader in holders:
+        yield Finding(Grade.GOOD, f"pid {leader} holds the lock, as the record says")
+    elif not holders and record is not None and leader is not None and record.holder.is_alive():
+        advice = "the lock file was replaced: within a heartbeat its leader notices and another is elected; look again"
+        yield Finding(Grade.WRONG, f"pid {leader} leads by the record, and does not hold {directory.lock}", advice)
+    elif not holders:
+        yield Finding(Grade.GOOD, "nobody that this user can see holds the lock")
+    campaigns = {name.partition("-")[0] for name in _names(directory.workers)}
+    for pid, command in holders.items():
+        if pid == leader:
+            continue
+        if leader in holders:
+            text = f"pid {pid} ({command}) shares the leader's lock: once the leader dies, it keeps everybody else out"
+            yield Finding(Grade.WARNING, text, f"a process that inherited the descriptor; end it: kill {pid}")
+        elif str(pid) in campaigns:
+            text = f"pid {pid} ({command}) holds the lock, and has not said yet that it leads"
+            yield Finding(Grade.WARNING, text, "a worker about to lead; look again in a few seconds")
+        else:
+            text = f"pid {pid} ({command}) holds the lock and is no worker, so nobody can be elected"
+            advice = f"an orphan that inherited the descriptor of a former leader; end it: kill {pid}"
+            yield Finding(Grade.WRONG, text, advice)
+
+
+def who_holds(device: int, inode: int) -> Iterator[tuple[int, str]]:
+    """The processes with a descriptor on which the file is flocked: pid and command line. Linux only.
+
+    ``/proc/locks`` names who took a lock, even if that is dead; a descriptor's own ``fdinfo`` names who has it now.
+    The file itself is compared by ``stat``, because ``fdinfo`` has other device numbers on btrfs and overlayfs.
+    """
+    for pid in filter(str.isdigit, _names("/proc")):
+        for descriptor in _names(f"/proc/{pid}/fdinfo"):
+            if _has_flock(pid, descriptor) and _is_file(f"/proc/{pid}/fd/{descriptor}", device, inode):
+                yield int(pid), _read(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
+                break
+
+
+def _has_flock(pid: str, descriptor: str) -> bool:
+    lines = _read(f"/proc/{pid}/fdinfo/{descriptor}").splitlines()
+    return any(line.startswith("lock:") and "FLOCK" in line for line in lines)
+
+
+def _is_file(path: str, device: int, inode: int) -> bool:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == (device, inode)
+
+
+# --- the helpers ---------------------------------------------------------------------------------------------------
+
+
+def _fifo(directory: PoolDirectory) -> Finding:
+    try:
+        is_fifo = stat.S_ISFIFO(os.lstat(directory.alive).st_mode)
+    except FileNotFoundError:
+        is_fifo = False
+    if is_fifo:
+        return Finding(Grade.GOOD, "the FIFO that tells of resignations is there")
+    advice = "the next leader makes it anew; until then followers notice a resignation at their safety poll"
+    return Finding(Grade.WARNING, f"{directory.alive} is missing, or no FIFO", advice)
+
+
+def _names(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

@@ -1,0 +1,133 @@
+"""Questions about the past, and how things stand: reads only."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from datetime import datetime
+
+from election.schedule.facts import JobState, OpenRun, State, Tick
+from election.schedule.history import Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow
+
+from .rows import (
+    JOB_COLUMNS,
+    RUN_COLUMNS,
+    SKIP_COLUMNS,
+    TERM_COLUMNS,
+    job_state,
+    open_run,
+    request,
+    run_row,
+    skip_row,
+    term_row,
+    to_time,
+    to_us,
+)
+
+
+def state(connection: sqlite3.Connection) -> State:
+    """All that a leader needs at the start of its term."""
+    requests = connection.execute("SELECT * FROM requests WHERE done_at IS NULL ORDER BY id")
+    return State(jobs(connection), [request(row) for row in requests], open_runs(connection))
+
+
+def open_runs(connection: sqlite3.Connection) -> list[OpenRun]:
+    rows = connection.execute("SELECT job_id, due, request, term, attempt FROM runs WHERE outcome IS NULL ORDER BY seq")
+    return [open_run(row) for row in rows]
+
+
+def jobs(connection: sqlite3.Connection) -> list[JobState]:
+    return [job_state(row) for row in connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs ORDER BY id")]
+
+
+def job(connection: sqlite3.Connection, job_id: str) -> JobState | None:
+    row = connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs WHERE id = ?", (job_id,)).fetchone()
+    return None if row is None else job_state(row)
+
+
+def last_outcomes(connection: sqlite3.Connection) -> dict[str, RunRow]:
+    latest = "SELECT seq FROM runs WHERE job_id = jobs.id ORDER BY due DESC LIMIT 1"  # one step in the unique index
+    rows = connection.execute(f"SELECT {RUN_COLUMNS} FROM runs WHERE seq IN (SELECT ({latest}) FROM jobs)")
+    return {row["job_id"]: run_row(row) for row in rows}
+
+
+def runs(
+    connection: sqlite3.Connection, job_id: str | None, outcome: str | None, before: int | None, limit: int
+) -> list[RunRow]:
+    conditions: dict[str, object] = {
+        "job_id = ?": job_id,
+        "outcome = ?": outcome if outcome != "running" else None,
+        "seq < ?": before,
+    }
+    select = f"SELECT {RUN_COLUMNS} FROM runs WHERE {'outcome IS NULL' if outcome == 'running' else 'TRUE'}"
+    return [run_row(row) for row in _page(connection, select, conditions, "seq", limit)]
+
+
+def skips(connection: sqlite3.Connection, job_id: str | None, before: int | None, limit: int) -> list[SkipRow]:
+    conditions: dict[str, object] = {"job_id = ?": job_id, "seq < ?": before}
+    select = f"SELECT {SKIP_COLUMNS} FROM skips WHERE TRUE"
+    return [skip_row(row) for row in _page(connection, select, conditions, "seq", limit)]
+
+
+def terms(connection: sqlite3.Connection, before: int | None, limit: int) -> list[TermRow]:
+    select = f"SELECT {TERM_COLUMNS} FROM terms WHERE TRUE"
+    return [term_row(row) for row in _page(connection, select, {"term < ?": before}, "term", limit)]
+
+
+def epochs(connection: sqlite3.Connection) -> list[Epoch]:
+    rows = connection.execute("SELECT job_id, since, until, anchor, trigger FROM epochs ORDER BY job_id, since")
+    return [
+        Epoch(job_id, to_time(since), None if until is None else to_time(until), to_time(anchor), json.loads(trigger))
+        for job_id, since, until, anchor, trigger in rows
+    ]
+
+
+def accounts(connection: sqlite3.Connection, job_id: str, first: datetime, last: datetime) -> Accounts:
+    stretch = (job_id, to_us(first), to_us(last))
+    runs = connection.execute(
+        "SELECT due FROM runs WHERE job_id = ? AND due BETWEEN ? AND ? AND request = 0 ORDER BY due", stretch
+    )
+    skips = connection.execute(
+        "SELECT first_due, last_due FROM skips"
+        " WHERE job_id = ? AND last_due >= ? AND first_due <= ? AND request = 0 ORDER BY first_due",
+        stretch,
+    )
+    return Accounts([to_time(due) for (due,) in runs], [(to_time(one), to_time(other)) for one, other in skips])
+
+
+def odd_claims(connection: sqlite3.Connection) -> list[OddClaim]:
+    twice = (
+        "SELECT job_id, due, request, max(term), count(*) FROM runs GROUP BY job_id, due, request HAVING count(*) > 1"
+    )
+    late = """
+        SELECT job_id, due, request, first_term, 1 FROM (
+          SELECT *, max(first_term) OVER (ORDER BY seq) AS latest FROM (
+            SELECT seq, job_id, due, request,
+              coalesce(json_extract(attempts, '$[0].term'), term) AS first_term FROM runs
+          )
+        ) WHERE first_term < latest
+    """
+    homeless = "SELECT job_id, due, request, term, 0 FROM runs WHERE term NOT IN (SELECT term FROM terms)"
+    return [
+        OddClaim(Tick(job_id, to_time(due), number), term, times)
+        for query in (twice, late, homeless)
+        for job_id, due, number, term, times in connection.execute(query)
+    ]
+
+
+def pruned_until(connection: sqlite3.Connection) -> datetime:
+    return to_time(connection.execute("SELECT until FROM pruned").fetchone()[0])
+
+
+def integrity(connection: sqlite3.Connection) -> list[str]:
+    found = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")]
+    return [] if found == ["ok"] else found
+
+
+def _page(
+    connection: sqlite3.Connection, select: str, conditions: dict[str, object], key: str, limit: int
+) -> sqlite3.Cursor:
+    """A page of rows, latest first; a condition without a value does not count."""
+    wanted = {condition: value for condition, value in conditions.items() if value is not None}
+    where = "".join(f" AND {condition}" for condition in wanted)
+    return connection.execute(f"{select}{where} ORDER BY {key} DESC LIMIT ?", (*wanted.values(), limit))

@@ -1,0 +1,247 @@
+"""The ledger of the file engine: ``ledger.db``, SQLite in WAL mode. Implements ``election.schedule.ledger.Ledger``."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from election.core.errors import JobDefinitionError, LedgerVersionError, StaleTermError, UnknownJobError
+from election.core.process import ProcessIdentity
+from election.core.term import Standing, Term
+from election.schedule.catchup import given_up, owes_from
+from election.schedule.facts import Action, Enrol, Entry, JobState, OpenRun, State, StoredJob
+from election.schedule.history import Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow
+from election.schedule.triggers import build
+
+from . import entries as entry_writer
+from . import history
+from .database import Database, newer, stored_version
+from .rows import to_us
+from .schema import VERSION
+from .upkeep import prune
+
+
+class SqliteLedger:
+    """A ledger in one file.
+
+    path: of the database; ``:memory:`` for one that is gone with the process.
+    durable: whether each commit waits for the disk. Without it a crash of a process loses nothing, but a power cut
+        can take the last claims along, and their ticks may run again.
+    look_only: read, never create or change anything.
+    keeper: set a corrupt file aside and begin a new one, as a leader may.
+    """
+
+    def __init__(self, path: str, *, durable: bool = False, look_only: bool = False, keeper: bool = False) -> None:
+        self._database = Database(path, durable=durable, create=not look_only, keeper=keeper)
+        self._seen: tuple[sqlite3.Connection, int] | None = None
+
+    def check(self) -> None:
+        version = None if self._database.path == ":memory:" else stored_version(self._database.path)
+        if version is not None and version > VERSION:
+            raise LedgerVersionError(newer(self._database.path, version))
+
+    async def close(self) -> None:
+        await self._database.close()
+
+    # --- the leader's ----------------------------------------------------------------------------------------------
+
+    async def last_term(self) -> int:
+        return await self._database.read(_last_term)
+
+    async def begin_term(self, term: Term, holder: ProcessIdentity) -> State:
+        row = (
+            term.number, holder.pid, holder.host, holder.boot_id, to_us(term.elected_at), _since_boot(),
+            term.takeover.reason, term.takeover.from_pid,
+        )  # fmt: skip
+
+        def begin(connection: sqlite3.Connection) -> State:
+            _refuse_stale(connection, term.number)
+            found = connection.execute("SELECT pid, boot_id FROM terms WHERE term = ?", (term.number,)).fetchone()
+            if found is not None and (found["pid"], found["boot_id"]) != (holder.pid, holder.boot_id):
+                raise StaleTermError(f"term {term.number} was begun by pid {found['pid']} already")
+            connection.execute(
+                "INSERT OR IGNORE INTO terms (term, pid, host, boot_id, began_at, began_ns, reason, from_pid)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                row,
+            )
+            self._seen = connection, _data_version(connection)
+            return history.state(connection)
+
+        return await self._database.write(begin)
+
+    async def confirm_term(self, term: int, takeover_ms: float) -> None:
+        await self._database.write(
+            lambda connection: connection.execute(
+                "UPDATE terms SET takeover_ms = ? WHERE term = ?", (round(takeover_ms, 2), term)
+            )
+        )
+
+    async def end_term(self, term: int, standing: Standing) -> None:
+        await self._database.write(
+            lambda connection: connection.execute(
+                "UPDATE terms SET ended_at = ?, ended_ns = ?, standing = ? WHERE term = ?",
+                (to_us(datetime.now(UTC)), _since_boot(), standing, term),
+            )
+        )
+
+    async def record(self, term: int, entries: Sequence[Entry]) -> list[bool]:
+        def write(connection: sqlite3.Connection) -> list[bool]:
+            _refuse_stale(connection, term)
+            return [entry_writer.write(entry, connection, term) for entry in entries]
+
+        return await self._database.write(write)
+
+    async def changes(self) -> State | None:
+        def look(connection: sqlite3.Connection) -> State | None:
+            now = connection, _data_version(connection)  # the versions of another connection are no measure
+            if now == self._seen:
+                return None
+            self._seen = now
+            return history.state(connection)
+
+        return await self._database.read(look)
+
+    async def prune(self, before: datetime, at_most: int) -> int:
+        return await self._database.write(lambda connection: prune(connection, to_us(before), at_most))
+
+    # --- any worker's ----------------------------------------------------------------------------------------------
+
+    async def request(self, action: Action, *, job_id: str | None = None, term: int | None = None) -> int:
+        def insert(connection: sqlite3.Connection) -> int:
+            if job_id is not None:
+                _refuse_unknown(connection, job_id)
+            found = connection.execute(
+                "INSERT INTO requests (action, job_id, term, at) VALUES (?, ?, ?, ?)",
+                (action, job_id, term, to_us(datetime.now(UTC))),
+            )
+            assert found.lastrowid is not None
+            return found.lastrowid
+
+        return await self._database.write(insert)
+
+    async def pause(self, job_id: str, paused: bool) -> None:
+        now = to_us(datetime.now(UTC))
+        change = (
+            "paused_at = coalesce(paused_at, ?), resume_at = NULL"
+            if paused
+            else "resume_at = CASE WHEN paused_at IS NULL THEN NULL ELSE coalesce(resume_at, ?) END"
+        )
+
+        def update(connection: sqlite3.Connection) -> None:
+            _refuse_unknown(connection, job_id)
+            connection.execute(f"UPDATE jobs SET {change} WHERE id = ?", (now, job_id))
+
+        await self._database.write(update)
+
+    async def store_job(self, job_id: str, trigger: Mapping[str, Any], job: StoredJob, *, replace: bool) -> None:
+        now = datetime.now(UTC)
+        row = (job.func, json.dumps(dict(job.kwargs)), json.dumps(dict(job.options)), job_id)
+
+        def insert(connection: sqlite3.Connection) -> None:
+            found = history.job(connection, job_id)
+            since = now if (built := build(trigger, now)) is None else owes_from(built, now)
+            if found is not None and found.retired_at is None and not found.removed:
+                if found.stored is None:
+                    raise JobDefinitionError(f"there is a job {job_id!r} in the code already; choose another id")
+                if not replace:
+                    raise JobDefinitionError(f"there is a job {job_id!r} already; choose another id, or replace=True")
+                since = max(since, _give_up(connection, found, now))
+            elif found is not None:
+                since = max(since, found.accounted_until)
+                connection.execute("UPDATE jobs SET paused_at = NULL, resume_at = NULL WHERE id = ?", (job_id,))
+            entry_writer.write(Enrol(job_id, trigger, at=now, since=since), connection, 0)
+            connection.execute(
+                "UPDATE jobs SET func = ?, kwargs = ?, options = ?, removed = 0, broken = NULL WHERE id = ?", row
+            )
+
+        await self._database.write(insert)
+
+    async def remove_job(self, job_id: str) -> None:
+        now = datetime.now(UTC)
+
+        def remove(connection: sqlite3.Connection) -> None:
+            found = history.job(connection, job_id)
+            if found is None or found.stored is None or found.removed:
+                raise UnknownJobError(f"no job {job_id!r} was added at run time")
+            _give_up(connection, found, now)
+            entry_writer.close_epoch(connection, job_id, to_us(now))
+            connection.execute("UPDATE jobs SET removed = 1 WHERE id = ?", (job_id,))
+
+        await self._database.write(remove)
+
+    # --- history ---------------------------------------------------------------------------------------------------
+
+    async def jobs(self) -> list[JobState]:
+        return await self._database.read(history.jobs)
+
+    async def last_outcomes(self) -> dict[str, RunRow]:
+        return await self._database.read(history.last_outcomes)
+
+    async def runs(
+        self, *, job_id: str | None = None, outcome: str | None = None, before: int | None = None, limit: int = 100
+    ) -> list[RunRow]:
+        return await self._database.read(lambda connection: history.runs(connection, job_id, outcome, before, limit))
+
+    async def skips(self, *, job_id: str | None = None, before: int | None = None, limit: int = 100) -> list[SkipRow]:
+        return await self._database.read(lambda connection: history.skips(connection, job_id, before, limit))
+
+    async def terms(self, *, before: int | None = None, limit: int = 100) -> list[TermRow]:
+        return await self._database.read(lambda connection: history.terms(connection, before, limit))
+
+    async def epochs(self) -> list[Epoch]:
+        return await self._database.read(history.epochs)
+
+    async def accounts(self, job_id: str, first: datetime, last: datetime) -> Accounts:
+        return await self._database.read(lambda connection: history.accounts(connection, job_id, first, last))
+
+    async def odd_claims(self) -> list[OddClaim]:
+        return await self._database.read(history.odd_claims)
+
+    async def open_runs(self) -> list[OpenRun]:
+        return await self._database.read(history.open_runs)
+
+    async def pruned_until(self) -> datetime:
+        return await self._database.read(history.pruned_until)
+
+    async def integrity(self) -> list[str]:
+        return await self._database.read(history.integrity)
+
+
+def _last_term(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT coalesce(max(term), 0) FROM terms").fetchone()[0])
+
+
+def _refuse_stale(connection: sqlite3.Connection, term: int) -> None:
+    latest = _last_term(connection)
+    if latest > term:
+        raise StaleTermError(f"term {term} is over: term {latest} has begun")
+
+
+def _refuse_unknown(connection: sqlite3.Connection, job_id: str) -> None:
+    known = "SELECT 1 FROM jobs WHERE id = ? AND retired_at IS NULL AND NOT removed"
+    if connection.execute(known, (job_id,)).fetchone() is None:
+        raise UnknownJobError(f"there is no job {job_id!r} in this pool")
+
+
+def _give_up(connection: sqlite3.Connection, job: JobState, now: datetime) -> datetime:
+    """What the job's schedule owed until now will have no run; returns until when it is accounted for."""
+    over = given_up(job, now)
+    if over is None:
+        return job.accounted_until
+    entry_writer.write(over, connection, _last_term(connection))
+    return over.last_due
+
+
+def _data_version(connection: sqlite3.Connection) -> int:
+    """Changes when another connection has written, and only then: the cheapest question there is."""
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
+
+
+def _since_boot() -> int:
+    """Nanoseconds since boot, with the time asleep; orders events of one boot whatever the wall clock does."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime_ns(clock)

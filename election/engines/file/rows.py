@@ -1,0 +1,113 @@
+"""Between the ledger's tables and its values: times are stored as microseconds since the epoch, in UTC."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from election.core.term import Reason, Standing
+from election.schedule.facts import Action, JobState, OpenRun, Outcome, Request, SkipReason, StoredJob, Tick
+from election.schedule.history import RunRow, SkipRow, TermRow
+
+_T = TypeVar("_T")
+_V = TypeVar("_V")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+JOB_COLUMNS = (
+    "id, trigger, seen_at, accounted_until, paused_at, resume_at, retired_at, func, kwargs, options, removed, broken"
+)
+RUN_COLUMNS = "seq, job_id, due, request, term, attempt, claimed_at, ended_at, outcome, error, attempts"
+SKIP_COLUMNS = "seq, job_id, first_due, last_due, count, reason, term, at"
+TERM_COLUMNS = (
+    "term, pid, host, boot_id, began_at, began_ns, reason, from_pid, takeover_ms, ended_at, ended_ns, standing"
+)
+
+
+def to_us(moment: datetime) -> int:
+    """Microseconds since the epoch, exactly: no float comes near a due time."""
+    return (moment.astimezone(UTC) - _EPOCH) // _MICROSECOND
+
+
+def to_time(us: int) -> datetime:
+    return _EPOCH + us * _MICROSECOND
+
+
+def job_state(row: sqlite3.Row) -> JobState:
+    return JobState(
+        id=row["id"],
+        trigger=json.loads(row["trigger"]),
+        seen_at=to_time(row["seen_at"]),
+        accounted_until=to_time(row["accounted_until"]),
+        paused_at=_maybe(to_time, row["paused_at"]),
+        resume_at=_maybe(to_time, row["resume_at"]),
+        retired_at=_maybe(to_time, row["retired_at"]),
+        stored=None
+        if row["func"] is None
+        else StoredJob(row["func"], json.loads(row["kwargs"]), json.loads(row["options"])),
+        removed=bool(row["removed"]),
+        broken=row["broken"],
+    )
+
+
+def run_row(row: sqlite3.Row) -> RunRow:
+    return RunRow(
+        seq=row["seq"],
+        job_id=row["job_id"],
+        due=to_time(row["due"]),
+        request=row["request"],
+        term=row["term"],
+        attempt=row["attempt"],
+        claimed_at=to_time(row["claimed_at"]),
+        ended_at=_maybe(to_time, row["ended_at"]),
+        outcome=_maybe(Outcome, row["outcome"]),
+        error=row["error"],
+        attempts=json.loads(row["attempts"]),
+    )
+
+
+def skip_row(row: sqlite3.Row) -> SkipRow:
+    return SkipRow(
+        seq=row["seq"],
+        job_id=row["job_id"],
+        first_due=to_time(row["first_due"]),
+        last_due=to_time(row["last_due"]),
+        count=row["count"],
+        reason=SkipReason(row["reason"]),
+        term=row["term"],
+        at=to_time(row["at"]),
+    )
+
+
+def term_row(row: sqlite3.Row) -> TermRow:
+    return TermRow(
+        term=row["term"],
+        pid=row["pid"],
+        host=row["host"],
+        boot_id=row["boot_id"],
+        began_at=to_time(row["began_at"]),
+        began_ns=row["began_ns"],
+        reason=Reason(row["reason"]),
+        from_pid=row["from_pid"],
+        takeover_ms=row["takeover_ms"],
+        ended_at=_maybe(to_time, row["ended_at"]),
+        ended_ns=row["ended_ns"],
+        standing=_maybe(Standing, row["standing"]),
+    )
+
+
+def open_run(row: sqlite3.Row) -> OpenRun:
+    tick = Tick(row["job_id"], to_time(row["due"]), row["request"])
+    return OpenRun(tick, row["term"], row["attempt"])
+
+
+def request(row: sqlite3.Row) -> Request:
+    return Request(row["id"], Action(row["action"]), row["job_id"], row["term"], to_time(row["at"]))
+
+
+def _maybe(convert: Callable[[_V], _T], value: _V | None) -> _T | None:
+    return None if value is None else convert(value)

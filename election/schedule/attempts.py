@@ -1,0 +1,86 @@
+"""Carries a claimed tick through: calls the function, tries again what failed, and settles the run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from election.core.clock import Clock, first
+
+from .books import Books
+from .calling import Calls, TakenBackError, what_went_wrong
+from .facts import Outcome, Retry, Settle, Tick
+from .jobs import Job
+from .run import Run
+
+log = logging.getLogger("election")
+
+
+class Attempts:
+    """The attempts of one term's runs.
+
+    term: its number.
+    """
+
+    def __init__(self, term: int, books: Books, clock: Clock, calls: Calls) -> None:
+        self._term = term
+        self._books = books
+        self._clock = clock
+        self._calls = calls
+        self._closing = asyncio.Event()
+
+    def close(self) -> None:
+        """No new attempts from now on; what is under way goes on."""
+        self._closing.set()
+
+    async def run(self, job: Job, tick: Tick, attempt: int = 1) -> None:
+        """Run a claimed tick, with as many attempts as the job allows, and settle it."""
+        try:
+            while (error := await self._attempt(job, tick, attempt)) is not None:
+                delay = job.retry_backoff * 2 ** (attempt - 1)
+                if attempt > job.retries or self._closing.is_set():
+                    self._books.note(Settle(tick, Outcome.FAILED, self._clock.now(), error))
+                    return
+                self._books.note(Retry(tick, Outcome.FAILED, self._clock.now(), error))
+                log.warning("job %s failed (attempt %d): %s; again in %.1f s", job.id, attempt, error, delay)
+                await first(self._clock.sleep(delay), self._closing.wait())
+                attempt += 1
+                if self._closing.is_set():
+                    self.interrupted(job, tick, "the leader resigned before this attempt")
+                    return
+        except TakenBackError:
+            self.interrupted(job, tick, "the term was over before it began")
+            return
+        except asyncio.CancelledError:
+            self.interrupted(job, tick, "cancelled: the drain limit had passed, or the term was lost")
+            raise
+        self._books.note(Settle(tick, Outcome.SUCCEEDED, self._clock.now()))
+
+    def interrupted(self, job: Job, tick: Tick, why: str) -> None:
+        """Leave the run open for the next leader if the job is to be run again; settle it otherwise."""
+        if not job.rerun_interrupted:
+            self._books.note(Settle(tick, Outcome.INTERRUPTED, self._clock.now(), why))
+
+    async def _attempt(self, job: Job, tick: Tick, attempt: int) -> str | None:
+        """Call the function once; returns what went wrong, None if nothing did."""
+        run = Run(tick.job_id, tick.due, self._term, attempt, tick.request)
+        try:
+            if job.is_coroutine:
+                await self._calls.on_loop(job, run)
+            else:
+                await self._calls.in_thread(job, run)
+        except asyncio.CancelledError as error:
+            if _is_being_cancelled():
+                raise
+            return what_went_wrong(error)  # it cancelled itself, and nobody else will settle it
+        except TakenBackError:
+            raise
+        except (Exception, SystemExit) as error:  # a job that exits has failed; the worker has not
+            log.exception("job %s failed (due %s, attempt %d)", job.id, tick.due.isoformat(), attempt)
+            return what_went_wrong(error)
+        return None
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

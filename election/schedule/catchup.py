@@ -1,0 +1,119 @@
+"""Where a job goes on after nobody ran it: bounded before anything is enumerated (PITFALLS 24, 29).
+
+Pure: what is owed is decided here from values, and written by others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.date import DateTrigger
+
+from .facts import JobState, Skip, SkipReason
+from .ticks import first_after, ticks, without_jitter
+from .triggers import build
+
+FIRST_WINDOW = timedelta(seconds=1)
+
+SHORT = timedelta(seconds=10)
+"""What is no older is looked at tick by tick, and so told as misfired or coalesced rather than as down."""
+
+_MICROSECOND = timedelta(microseconds=1)
+
+COUNT_AT_MOST = 100
+"""Ticks of a skip that are counted; to count a month of seconds would take longer than the takeover."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUp:
+    """``next_due``: the tick to go on with, None if none will come. ``skip``: the ticks before it that are given up."""
+
+    next_due: datetime | None
+    skip: Skip | None
+
+
+def catch_up(
+    job_id: str,
+    trigger: BaseTrigger,
+    *,
+    accounted_until: datetime,
+    now: datetime,
+    misfire_grace_time: float | None,
+    limit: int,
+) -> CatchUp:
+    """Find the first tick after ``accounted_until`` that is still worth a look.
+
+    misfire_grace_time: seconds; what is older is given up at once, since it would be a misfire in any case.
+    limit: at most so many ticks are handed over; what is older is given up too.
+
+    The work done depends on ``limit`` and the grace time, never on how long the pool was down.
+    """
+    oldest = _oldest(without_jitter(trigger), accounted_until, now, misfire_grace_time, limit)
+    next_due = first_after(trigger, oldest)
+    return CatchUp(next_due, skipped(job_id, trigger, accounted_until, oldest, now, SkipReason.DOWN))
+
+
+def leap(
+    trigger: BaseTrigger, last: datetime, now: datetime, *, misfire_grace_time: float | None, limit: int
+) -> datetime:
+    """Where a scheduler that looks at ``now`` goes on after the tick ``last``; what lies between is given up.
+
+    It is asked after each tick, and so answers at once when it is not late.
+    """
+    return last if now - last <= SHORT else _oldest(without_jitter(trigger), last, now, misfire_grace_time, limit)
+
+
+def skipped(
+    job_id: str,
+    trigger: BaseTrigger,
+    after: datetime,
+    until: datetime,
+    now: datetime,
+    reason: SkipReason,
+) -> Skip | None:
+    """The ticks later than ``after`` up to ``until`` as one skip; counted if they are not too many, see above."""
+    trigger = without_jitter(trigger)
+    first = first_after(trigger, after)
+    if first is None or first > until:
+        return None
+    counted = list(islice(ticks(trigger, after, until), COUNT_AT_MOST + 1))
+    if len(counted) > COUNT_AT_MOST:
+        return Skip(job_id, first, until, None, reason, now)
+    return Skip(job_id, first, counted[-1], len(counted), reason, now)
+
+
+def given_up(job: JobState, now: datetime) -> Skip | None:
+    """What the present schedule of ``job`` owed until now, and what nobody will run because it has ended."""
+    trigger = build(job.trigger, job.seen_at)
+    reason = SkipReason.DOWN if job.paused_at is None else SkipReason.PAUSED
+    return None if trigger is None else skipped(job.id, trigger, job.accounted_until, now, now, reason)
+
+
+def owes_from(trigger: BaseTrigger, now: datetime) -> datetime:
+    """A job owes the ticks from its registration on; a date trigger its one tick, even if that has just passed."""
+    return min(now, trigger.run_date - _MICROSECOND) if isinstance(trigger, DateTrigger) else now
+
+
+def _oldest(
+    trigger: BaseTrigger, last: datetime, now: datetime, misfire_grace_time: float | None, limit: int
+) -> datetime:
+    """A moment not before ``last`` after which there are at most ``limit`` ticks until ``now``, none a misfire.
+
+    Looks back over windows that double, so that a month of seconds costs no more than an hour of them.
+    """
+    late = now - last
+    if misfire_grace_time is not None and late > SHORT and late.total_seconds() > misfire_grace_time:
+        last = now - timedelta(seconds=misfire_grace_time)
+    window, start = FIRST_WINDOW, now
+    if not _more(trigger, last, now, limit):
+        return last
+    while now - window > last and not _more(trigger, now - window, now, limit):
+        start, window = now - window, window * 2
+    return start
+
+
+def _more(trigger: BaseTrigger, after: datetime, until: datetime, than: int) -> bool:
+    return next(islice(ticks(trigger, after, until), than, None), None) is not None

@@ -1,0 +1,198 @@
+"""The values of a ledger: what a term writes, and what a leader needs to know. All times are UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"  # its leader died, or the drain limit passed
+
+
+class SkipReason(StrEnum):
+    """Why a tick has no run."""
+
+    COALESCED = "coalesced"  # a later tick of the same job ran for it
+    MISFIRED = "misfired"  # it was later than the job's misfire_grace_time
+    OVERLAP = "overlap"  # max_instances of the job were running
+    PAUSED = "paused"
+    DOWN = "down"  # nobody led, and it was too long ago to be caught up with
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A planned fire of a job. ``request``: 0 for the schedule's own, else the request to run the job now."""
+
+    job_id: str
+    due: datetime
+    request: int = 0
+
+
+# What a term writes, as values; ``Ledger.record`` takes a list of them.
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Permission to run a tick, given once."""
+
+    tick: Tick
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """The end of a run, or of one attempt that is followed by another. ``error``: what a failed one raised."""
+
+    tick: Tick
+    outcome: Outcome
+    at: datetime
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Another attempt of a claimed tick, after the last one ended with ``outcome``."""
+
+    tick: Tick
+    outcome: Outcome
+    at: datetime
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Ticks of a job that will have no run; ``count`` is None where counting them would take too long."""
+
+    job_id: str
+    first_due: datetime
+    last_due: datetime
+    count: int | None
+    reason: SkipReason
+    at: datetime
+    request: int = 0
+    claimed: bool = False
+    """Whether the tick had been claimed, but came too late to be run: the claim becomes this skip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrol:
+    """A job is seen for the first time, again after an absence, or with a changed trigger.
+
+    at: the moment, to which what has no start of its own is anchored. since: it owes the ticks later than this.
+    """
+
+    job_id: str
+    trigger: Mapping[str, Any]
+    at: datetime
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """A job is no longer in the code: it owes no ticks after ``at``, and keeps its history."""
+
+    job_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A pause is over, and its ticks are accounted for until ``until``."""
+
+    job_id: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A stored job cannot be run, and why; None when it can again."""
+
+    job_id: str
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A request was carried out, or came to nothing."""
+
+    request: int
+    at: datetime
+
+
+Entry = Claim | Settle | Retry | Skip | Enrol | Retire | Resumed | Broken | Done
+
+
+# What a ledger knows.
+
+
+@dataclass(frozen=True, slots=True)
+class StoredJob:
+    """A job that was added at run time: a reference to its function, and JSON."""
+
+    func: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """What the ledger remembers of a job.
+
+    trigger: as ``triggers.describe`` gives it.
+    seen_at: when the present schedule of the job began; what has no start date of its own is anchored to it.
+    accounted_until: no tick up to here is owed any more.
+    resume_at: when somebody asked that a pause end; the leader accounts for its ticks and clears both.
+    """
+
+    id: str
+    trigger: Mapping[str, Any]
+    seen_at: datetime
+    accounted_until: datetime
+    paused_at: datetime | None = None
+    resume_at: datetime | None = None
+    retired_at: datetime | None = None
+    stored: StoredJob | None = None
+    removed: bool = False
+    broken: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """A run that was claimed and not settled."""
+
+    tick: Tick
+    term: int
+    attempt: int
+
+
+class Action(StrEnum):
+    RUN = "run"
+    RESIGN = "resign"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Something that a worker asked the leader for. ``term``: whose leader, for a resignation."""
+
+    id: int
+    action: Action
+    job_id: str | None
+    term: int | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that a leader needs at the start of its term, and whenever somebody else has written."""
+
+    jobs: Sequence[JobState]
+    requests: Sequence[Request]
+    open_runs: Sequence[OpenRun]

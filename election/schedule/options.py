@@ -1,0 +1,26 @@
+"""What a worker's work is told once, for all its terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class WorkOptions:
+    """The options of an Election that concern its jobs.
+
+    drain_timeout: seconds that runs may take to end by themselves after a resignation.
+    look_every: seconds between two looks at what others have written to the ledger.
+    catch_up_limit: ticks of a job that a leader catches up with at most.
+    retention: how long history is kept; None for ever.
+    scheduler_options: what each term's ``AsyncIOScheduler`` is made with.
+    """
+
+    drain_timeout: float
+    look_every: float
+    catch_up_limit: int
+    retention: timedelta | None
+    scheduler_options: Mapping[str, Any]

@@ -1,0 +1,111 @@
+"""What a leader has to do, given the jobs and what the ledger remembers: a pure function of both.
+
+The same plan serves at a takeover, after the ledger was out of reach, and when somebody has paused or added a job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from apscheduler.triggers.base import BaseTrigger
+
+from .catchup import catch_up, given_up, owes_from, skipped
+from .facts import Enrol, Entry, JobState, OpenRun, Outcome, Resumed, Retire, Retry, Settle, SkipReason, State, Tick
+from .jobs import Job
+from .triggers import build
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class Plan:
+    """entries: what to write, in order, before anything starts.
+    starts: when each job that is not paused goes on, and the trigger with which.
+    reruns: runs that a former leader left open, to be tried again; their attempt is the new one.
+    """
+
+    entries: list[Entry] = field(default_factory=list)
+    starts: dict[str, tuple[datetime, BaseTrigger]] = field(default_factory=dict)
+    reruns: list[OpenRun] = field(default_factory=list)
+
+
+def make_plan(
+    jobs: Mapping[str, Job],
+    state: State,
+    *,
+    now: datetime,
+    catch_up_limit: int,
+    accounted: Mapping[str, datetime],
+    running: Collection[Tick],
+) -> Plan:
+    """Plan for ``jobs``, by id, those of the code and those that were added at run time.
+
+    accounted: what this leader knows to be accounted for, in case the ledger has lost it.
+    running: the ticks that run in this process now, and so are open for a reason.
+    """
+    plan = Plan()
+    known = {found.id: found for found in state.jobs}
+    for job in jobs.values():
+        _plan_job(plan, job, known.get(job.id), now, catch_up_limit, accounted.get(job.id, _NEVER))
+    for found in state.jobs:
+        if found.id not in jobs and found.stored is None and found.retired_at is None:
+            _give_up(plan, found, now)
+            plan.entries.append(Retire(found.id, now))
+    for run in state.open_runs:
+        if run.tick not in running:
+            _plan_open_run(plan, jobs.get(run.tick.job_id), run, now)
+    return plan
+
+
+def _plan_job(plan: Plan, job: Job, found: JobState | None, now: datetime, limit: int, accounted: datetime) -> None:
+    if found is None or found.retired_at is not None or found.trigger != job.description:
+        trigger = _trigger(job, now)
+        before = accounted if found is None else max(accounted, _give_up(plan, found, now))
+        until = max(owes_from(trigger, now), before)
+        plan.entries.append(Enrol(job.id, job.description, at=now, since=until))
+    else:
+        trigger, until = _trigger(job, found.seen_at), max(accounted, found.accounted_until)
+    if found is not None and found.paused_at is not None and found.resume_at is None:
+        return
+    if found is not None and found.resume_at is not None:
+        over = skipped(job.id, trigger, until, found.resume_at, now, SkipReason.PAUSED)
+        if over is not None:
+            plan.entries.append(over)
+        plan.entries.append(Resumed(job.id, found.resume_at))
+        until = max(until, found.resume_at)
+    caught = catch_up(
+        job.id,
+        trigger,
+        accounted_until=until,
+        now=now,
+        misfire_grace_time=job.misfire_grace_time,
+        limit=limit,
+    )
+    if caught.skip is not None:
+        plan.entries.append(caught.skip)
+    if caught.next_due is not None:
+        plan.starts[job.id] = (caught.next_due, trigger)
+
+
+def _trigger(job: Job, anchor: datetime) -> BaseTrigger:
+    return build(job.description, anchor) or job.trigger
+
+
+def _give_up(plan: Plan, found: JobState, now: datetime) -> datetime:
+    """The schedule of ``found`` is over: what it still owes will have no run. Until when is it accounted for then?"""
+    over = given_up(found, now) if found.retired_at is None else None
+    if over is None:
+        return found.accounted_until
+    plan.entries.append(over)
+    return over.last_due
+
+
+def _plan_open_run(plan: Plan, job: Job | None, run: OpenRun, now: datetime) -> None:
+    error = f"the leader of term {run.term} was gone before it ended"
+    if job is not None and job.rerun_interrupted:
+        plan.entries.append(Retry(run.tick, Outcome.INTERRUPTED, now, error))
+        plan.reruns.append(OpenRun(run.tick, run.term, run.attempt + 1))
+    else:
+        plan.entries.append(Settle(run.tick, Outcome.INTERRUPTED, now, error))

@@ -1,0 +1,112 @@
+"""Jobs that are added at run time, by any worker, and run by whoever leads: a reference and JSON, never pickle.
+
+This answers the oldest complaint about APScheduler under several workers: an endpoint that adds a job reaches only its
+own process.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.util import ref_to_obj
+
+from election.core.errors import JobDefinitionError
+
+from .facts import Broken, JobState, State, StoredJob
+from .jobs import Job, JobRegistry, reference_to
+from .triggers import build
+
+log = logging.getLogger("election")
+
+OPTIONS = (
+    "name",
+    "coalesce",
+    "max_instances",
+    "misfire_grace_time",
+    "rerun_interrupted",
+    "retries",
+    "retry_backoff",
+    "timeout",
+)
+
+
+def to_store(
+    registry: JobRegistry,
+    func: Callable[..., Any] | str,
+    trigger: str | BaseTrigger,
+    *,
+    id: str,  # noqa: A002  APScheduler's own name for it
+    kwargs: Mapping[str, Any] | None = None,
+    **arguments: Any,
+) -> tuple[Mapping[str, Any], StoredJob]:
+    """A job in the form in which it is stored: its trigger's description, and the rest.
+
+    Raises ``JobDefinitionError`` if another process could not import the function, or could not read the arguments.
+    """
+    reference = func if isinstance(func, str) else reference_to(func)
+    if reference.partition(":")[0] in {"__main__", "__mp_main__"}:
+        raise JobDefinitionError(f"job {id!r}: {reference} is something else in every process; put it into a module")
+    if arguments.get("args"):
+        raise JobDefinitionError(f"job {id!r}: args cannot be stored; pass them by name: kwargs=…")
+    found = _import(reference, id)
+    if not isinstance(func, str) and found is not func:
+        raise JobDefinitionError(f"job {id!r}: {reference} is something else than the function that was given")
+    if id in registry:
+        raise JobDefinitionError(f"there is a job {id!r} in the code already; choose another id")
+    job = registry.define(found, trigger, id=id, kwargs=kwargs, **arguments)
+    if job.description["type"] == "other":
+        raise JobDefinitionError(f"job {id!r}: a trigger class of your own cannot be stored; register it in the code")
+    stored = StoredJob(reference, dict(kwargs or {}), {name: arguments[name] for name in OPTIONS if name in arguments})
+    try:
+        if json.loads(json.dumps([stored.kwargs, stored.options])) != [stored.kwargs, stored.options]:
+            raise TypeError("it would not come back as it went")
+    except (TypeError, ValueError) as error:
+        raise JobDefinitionError(f"job {id!r}: its kwargs must be JSON: {error}") from error
+    return job.description, stored
+
+
+def from_store(registry: JobRegistry, state: JobState) -> Job:
+    """The job again. Raises ``JobDefinitionError`` with what is broken: its function does not import any more."""
+    assert state.stored is not None
+    trigger = build(state.trigger, state.seen_at)
+    if trigger is None:
+        raise JobDefinitionError(f"job {state.id!r}: its trigger cannot be built again")
+    func = _import(state.stored.func, state.id)
+    job = registry.define(func, trigger, id=state.id, kwargs=state.stored.kwargs, **state.stored.options)
+    return replace(job, description=state.trigger)  # as it was stored: to describe it anew would close what is open
+
+
+def load_jobs(registry: JobRegistry, state: State) -> tuple[dict[str, Job], list[Broken]]:
+    """The jobs of the code and those that were added at run time, by id; and which of these broke, or work again."""
+    jobs, broken = {job.id: job for job in registry}, []
+    for found in state.jobs:
+        if found.stored is None or found.removed or found.id in jobs:
+            continue
+        error = None
+        try:
+            jobs[found.id] = from_store(registry, found)
+        except JobDefinitionError as reason:
+            error = str(reason)
+        if error != found.broken:
+            broken.append(Broken(found.id, error))
+            if error is not None:
+                log.error("broken: %s", error)
+    return jobs, broken
+
+
+def _import(reference: str, job_id: str) -> Callable[..., Any]:
+    try:
+        found = ref_to_obj(reference)
+    except (Exception, SystemExit) as error:  # whatever the module does when it is imported
+        raise JobDefinitionError(
+            f"job {job_id!r}: {reference} cannot be imported: {error.__cause__ or error};"
+            " a stored job needs a function at module level, named as 'package.module:function'"
+        ) from error
+    if not callable(found):
+        raise JobDefinitionError(f"job {job_id!r}: {reference} is no function")
+    return found  # type: ignore[no-any-return]

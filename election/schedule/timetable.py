@@ -1,0 +1,135 @@
+"""The ``AsyncIOScheduler`` of one term: when each job goes on, and what it need not look at one by one.
+
+APScheduler's own rules (misfire, coalesce, max_instances) are switched off here: the executor applies them, and
+accounts for each tick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+
+from apscheduler.executors.base import BaseExecutor
+from apscheduler.jobstores.memory import MemoryJobStore
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.base import BaseTrigger
+
+from election.core.clock import Clock
+
+from . import catchup
+from .facts import Skip, SkipReason
+from .jobs import Job
+from .options import WorkOptions
+from .ticks import first_after
+
+
+class Steady(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
+    """A trigger as a term's scheduler sees it: its next tick depends on the last one only, not on when it is asked.
+
+    So the scheduler, a catch-up and ``verify`` see the same ticks, and a clock that steps back makes none twice. A
+    scheduler that wakes long after a tick (its machine was asleep) is given the way around what ``leap`` gives up,
+    so that it need not look at a month of ticks one by one.
+
+    leap: from the last tick and now, in UTC, the moment to go on from.
+    """
+
+    __slots__ = ("_answered", "_leap", "_looked_at", "trigger")
+
+    def __init__(self, trigger: BaseTrigger, leap: Callable[[datetime, datetime], datetime]) -> None:
+        self.trigger = trigger
+        self._leap = leap
+        self._answered: tuple[datetime, datetime | None] | None = None
+        self._looked_at: datetime | None = None
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
+        if previous_fire_time is None:
+            return first_after(self.trigger, now)
+        if self._answered is None or self._answered[0] != previous_fire_time:  # APScheduler asks twice
+            last = previous_fire_time
+            if now != self._looked_at:  # one leap a look: what comes after it is to be handed over
+                self._looked_at, last = now, self._leap(last, now.astimezone(UTC))
+            self._answered = previous_fire_time, first_after(self.trigger, last)
+        return self._answered[1]
+
+    def __str__(self) -> str:
+        return str(self.trigger)
+
+
+class Timetable:
+    """What one term's scheduler will hand over to its executor. ``open`` it, ``follow`` a plan, ``resume``."""
+
+    def __init__(self, clock: Clock, options: WorkOptions) -> None:
+        self._clock = clock
+        self._limit = options.catch_up_limit
+        self._leaps: dict[str, tuple[datetime, datetime]] = {}
+        self._scheduler = AsyncIOScheduler(**options.scheduler_options, jobstores={"default": MemoryJobStore()})
+
+    def open(self, executor: BaseExecutor) -> None:
+        """Start the scheduler, which hands nothing over until ``resume``."""
+        self._scheduler.add_executor(executor, "default")
+        self._scheduler.start(paused=True)
+
+    def pause(self) -> None:
+        self._scheduler.pause()
+
+    def resume(self) -> None:
+        self._scheduler.resume()
+
+    def close(self) -> None:
+        """Stop the scheduler, if it was started."""
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
+
+    def drop(self, job_ids: Iterable[str]) -> None:
+        """Hand nothing over any more of these jobs."""
+        for job_id in job_ids:
+            if self._scheduler.get_job(job_id) is not None:
+                self._scheduler.remove_job(job_id)
+            self._leaps.pop(job_id, None)
+
+    def follow(
+        self,
+        starts: Mapping[str, tuple[datetime, BaseTrigger]],
+        jobs: Mapping[str, Job],
+        handed_over: Mapping[str, datetime],
+    ) -> None:
+        """Go on as ``starts`` says, and hand nothing over of any other job.
+
+        handed_over: the last tick of each job that was, meanwhile perhaps.
+        """
+        self.drop([job.id for job in self._scheduler.get_jobs() if job.id not in starts])
+        for job_id, (due, trigger) in starts.items():
+            last = handed_over.get(job_id)
+            start = due if last is None or last < due else first_after(trigger, last)
+            if start is None:
+                self.drop([job_id])
+            else:
+                self._enter(jobs[job_id], start, trigger)
+
+    def gap(self, job_id: str, due: datetime) -> Skip | None:
+        """The ticks of a job that were leapt over before the one that is handed over now."""
+        leapt = self._leaps.get(job_id)
+        if leapt is None or leapt[1] >= due:
+            return None
+        del self._leaps[job_id]
+        found = self._scheduler.get_job(job_id)
+        if found is None:
+            return None
+        return catchup.skipped(job_id, found.trigger.trigger, *leapt, self._clock.now(), SkipReason.DOWN)
+
+    def _enter(self, job: Job, due: datetime, trigger: BaseTrigger) -> None:
+        def leap(last: datetime, now: datetime) -> datetime:
+            grace = job.misfire_grace_time
+            moved = catchup.leap(trigger, last, now, misfire_grace_time=grace, limit=self._limit)
+            if moved != last:
+                self._leaps[job.id] = (last, moved)
+            return moved
+
+        found = self._scheduler.get_job(job.id)
+        if found is not None and found.next_run_time == due and repr(found.trigger.trigger) == repr(trigger):
+            return
+        self.drop([job.id])
+        self._scheduler.add_job(
+            job.func, Steady(trigger, leap), args=job.args, kwargs=job.kwargs, id=job.id, name=job.name,
+            next_run_time=due, coalesce=False, misfire_grace_time=None,
+        )  # fmt: skip

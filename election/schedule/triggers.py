@@ -1,0 +1,164 @@
+"""Triggers as values: written to the ledger, compared, and built again, by any process, with the same ticks.
+
+What APScheduler would take from the moment of construction (the start of an interval, the date of a date trigger)
+differs from worker to worker, so it is left open here and anchored to the job's first registration.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.calendarinterval import CalendarIntervalTrigger
+from apscheduler.triggers.combining import AndTrigger, OrTrigger
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.date import DateTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+
+JUST_NOW = timedelta(seconds=60)
+"""A start this close to the moment of registration, to the microsecond, was not written down by anybody."""
+
+_CALENDAR_FIELDS = ("years", "months", "weeks", "days")
+
+
+class UnstableTriggerError(ValueError):
+    """The trigger would have other ticks in every process, or none that can be found."""
+
+
+def describe(trigger: BaseTrigger, now: datetime, given: bool | None = None) -> dict[str, Any]:
+    """The trigger as JSON, equal in all workers whose code is equal.
+
+    now: the moment of registration.
+    given: whether the user gave a start; None if that has to be guessed from the trigger.
+
+    A start that the trigger took from the clock is None. Raises ``UnstableTriggerError`` if one is hidden where it
+    cannot be anchored. A trigger class of the user's own is described by its text alone, and never built again.
+    """
+
+    def start(moment: datetime, from_clock: datetime) -> str | None:
+        # The clock was asked before now: an odd moment that is later was written down by somebody.
+        guess = bool(moment.microsecond) and timedelta(0) <= from_clock - moment < JUST_NOW
+        return None if given is False or (given is None and guess) else _text(moment)
+
+    match trigger:
+        case CronTrigger():
+            return {
+                "type": "cron",
+                "fields": {field.name: str(field) for field in trigger.fields},
+                "timezone": _zone_name(trigger.timezone),
+                "start_date": _text(trigger.start_date),
+                "end_date": _text(trigger.end_date),
+                "jitter": trigger.jitter,
+            }
+        case IntervalTrigger():
+            if trigger.interval_length <= 0:
+                raise UnstableTriggerError("an interval must be longer than 0 seconds")
+            return {
+                "type": "interval",
+                "seconds": trigger.interval_length,
+                "timezone": _zone_name(trigger.timezone),
+                "start_date": start(trigger.start_date, now.astimezone(trigger.timezone) + trigger.interval),
+                "end_date": _text(trigger.end_date),
+                "jitter": trigger.jitter,
+            }
+        case DateTrigger():
+            return {"type": "date", "run_date": start(trigger.run_date, now)}
+        case CalendarIntervalTrigger():
+            today = {moment.astimezone().date() for moment in (now, now - JUST_NOW)}
+            from_clock = trigger.start_date in today if given is None else not given
+            return {
+                "type": "calendarinterval",
+                **{name: getattr(trigger, name) for name in _CALENDAR_FIELDS},
+                "time": trigger._time.replace(tzinfo=None).isoformat(),
+                "timezone": _zone_name(trigger.timezone),
+                "start_date": None if from_clock else trigger.start_date.isoformat(),
+                "end_date": _text(trigger.end_date),
+                "jitter": trigger.jitter,
+            }
+        case AndTrigger() | OrTrigger():
+            parts = [describe(part, now) for part in trigger.triggers]
+            if any(_is_open(part) for part in parts):
+                raise UnstableTriggerError(
+                    "a date or interval within a combined trigger needs a start_date (run_date) of its own,"
+                    " or its ticks differ from worker to worker"
+                )
+            kind = "and" if isinstance(trigger, AndTrigger) else "or"
+            return {"type": kind, "triggers": parts, "jitter": trigger.jitter}
+    text = re.sub(r" at 0x[0-9a-f]+", "", str(trigger))  # where it lies in this process is no part of it
+    return {"type": "other", "text": f"{type(trigger).__module__}.{type(trigger).__qualname__}: {text}"}
+
+
+def build(description: Mapping[str, Any], anchor: datetime) -> BaseTrigger | None:
+    """The trigger again, what was left open anchored to ``anchor``.
+
+    None for a trigger class of the user's own, and for what this machine cannot build (a time zone it has not got).
+    """
+    try:
+        return _build(description, anchor)
+    except (LookupError, TypeError, ValueError):
+        return None
+
+
+def _build(description: Mapping[str, Any], anchor: datetime) -> BaseTrigger | None:
+    rest = {name: value for name, value in description.items() if name != "type"}
+    if "timezone" in rest:
+        rest["timezone"] = _zone(rest["timezone"])
+    match description["type"]:
+        case "cron":
+            # A "*" before the last field goes without saying, and people read what is said.
+            fields = {name: text for name, text in rest.pop("fields").items() if text != "*" or name == "second"}
+            return CronTrigger(**fields, **rest)
+        case "interval":
+            start = rest.pop("start_date") or (anchor + timedelta(seconds=rest["seconds"])).isoformat()
+            return IntervalTrigger(start_date=start, **rest)
+        case "date":
+            return DateTrigger(rest["run_date"] or anchor.isoformat(), timezone=UTC)
+        case "calendarinterval":
+            hour, minute, second = map(int, rest.pop("time").split(":"))
+            start = rest.pop("start_date") or anchor.astimezone(rest["timezone"]).date().isoformat()
+            return CalendarIntervalTrigger(hour=hour, minute=minute, second=second, start_date=start, **rest)
+        case "and" | "or" as kind:
+            parts = [build(part, anchor) for part in rest["triggers"]]
+            if None in parts:
+                return None
+            return (AndTrigger if kind == "and" else OrTrigger)(parts, jitter=rest["jitter"])
+    return None
+
+
+def jitter_of(description: Mapping[str, Any]) -> timedelta:
+    """By how much a tick of the trigger may be later than planned."""
+    own = timedelta(seconds=description.get("jitter") or 0)
+    return own + max(map(jitter_of, description.get("triggers", ())), default=timedelta(0))
+
+
+def _is_open(description: Mapping[str, Any]) -> bool:
+    return (description["type"] in {"interval", "calendarinterval"} and description["start_date"] is None) or (
+        description["type"] == "date" and description["run_date"] is None
+    )
+
+
+def _text(moment: date | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def _zone_name(zone: tzinfo) -> str:
+    """A name that ``_zone`` understands, for a zone of the time zone database or a fixed offset from UTC."""
+    if isinstance(zone, timezone):
+        return str(timezone(zone.utcoffset(None)))  # whatever it calls itself: an offset named CET is not the zone CET
+    if not getattr(zone, "key", None):
+        raise UnstableTriggerError(f"{zone!r} has no name that other processes would know: use zoneinfo.ZoneInfo")
+    return zone.key  # type: ignore[attr-defined, no-any-return]
+
+
+def _zone(name: str) -> tzinfo:
+    if name == "UTC":
+        return UTC
+    offset = re.fullmatch(r"UTC([+-])(\d\d):(\d\d)", name)
+    if not offset:
+        return ZoneInfo(name)
+    minutes = int(offset[2]) * 60 + int(offset[3])
+    return timezone(timedelta(minutes=minutes if offset[1] == "+" else -minutes))

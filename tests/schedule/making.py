@@ -1,0 +1,83 @@
+"""Makes the values that the tests of the schedule and of its ledgers need."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from apscheduler.triggers.base import BaseTrigger
+
+from election.core.process import ProcessIdentity
+from election.core.term import Reason, Takeover, Term
+from election.schedule.facts import JobState
+from election.schedule.jobs import Job, JobRegistry
+
+T = TypeVar("T")
+
+NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+
+LIMIT = 30.0
+"""Seconds that a fact may take to come about; only a failing test waits for so long."""
+
+
+def at(seconds: float) -> datetime:
+    """So many seconds from ``NOW``."""
+    return NOW + timedelta(seconds=seconds)
+
+
+def moments(*seconds: float) -> tuple[datetime, ...]:
+    """The same for several."""
+    return tuple(at(second) for second in seconds)
+
+
+def make_job(trigger: str | BaseTrigger = "interval", func: Callable[..., Any] = print, **arguments: Any) -> Job:
+    """A job as an application would register it, in UTC, called ``job`` unless it is given another id."""
+    return JobRegistry({"timezone": "UTC"}).define(func, trigger, **{"id": "job", **arguments})
+
+
+def state_of(job: Job, *, seen_at: datetime = NOW, until: datetime = NOW, **known: Any) -> JobState:
+    """What a ledger remembers of ``job``."""
+    return JobState(job.id, job.description, seen_at=seen_at, accounted_until=until, **known)
+
+
+def make_term(number: int, *, pid: int = 100, elected_at: datetime = NOW) -> Term:
+    return Term(number, elected_at, Takeover(number, None, pid, Reason.STARTED, elected_at))
+
+
+def process(pid: int = 100) -> ProcessIdentity:
+    """A process of some boot."""
+    return ProcessIdentity(pid, 1, "boot", "pid:[1]", "host")
+
+
+class CountingTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
+    """Counts how often it is asked; otherwise the trigger that it is made of."""
+
+    def __init__(self, trigger: BaseTrigger) -> None:
+        self.trigger = trigger
+        self.timezone = trigger.timezone
+        self.calls = 0
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
+        self.calls += 1
+        found: datetime | None = self.trigger.get_next_fire_time(previous_fire_time, now)
+        return found
+
+
+def own_sequence(trigger: BaseTrigger, start: datetime) -> Iterator[datetime]:
+    """APScheduler's own ticks: each asked for with the one before, as its scheduler does."""
+    due = trigger.get_next_fire_time(None, start)
+    while due is not None:
+        yield due.astimezone(UTC)
+        due = trigger.get_next_fire_time(due, due)
+
+
+async def until(fact: Callable[[], T], what: str = "") -> T:
+    """What ``fact`` gives, as soon as that is true."""
+    end = time.monotonic() + LIMIT
+    while not (found := fact()):
+        assert time.monotonic() < end, f"not within {LIMIT:g} s: {what or fact}; last seen: {found!r}"
+        await asyncio.sleep(0.002)
+    return found

@@ -1,0 +1,26 @@
+"""What the tests of stored jobs refer to by name."""
+
+from __future__ import annotations
+
+CALLS: list[object] = []
+
+
+def remember(value: object = None) -> None:
+    CALLS.append(value)
+
+
+async def remember_soon(value: object = None) -> None:
+    CALLS.append(value)
+
+
+class Shelf:
+    @staticmethod
+    def put(value: object = None) -> None:
+        CALLS.append(value)
+
+    def take(self) -> None: ...
+
+
+a_lambda = lambda: None  # noqa: E731
+
+NOT_CALLABLE = 42

@@ -1,0 +1,208 @@
+"""The registry of jobs: APScheduler's arguments, errors that name the way out, ids that all processes share."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from apscheduler.triggers.interval import IntervalTrigger
+
+from election import ConfigurationError, Election, JobDefinitionError
+from election.schedule.jobs import MISFIRE_GRACE_TIME, JobRegistry, is_coroutine_function
+from election.testing import always_leader
+
+HERE = __name__
+
+
+async def report(number: int = 1) -> None: ...
+
+
+def clean_up(path: str) -> None: ...
+
+
+class Mail:
+    def send(self) -> None: ...
+
+    @classmethod
+    def flush(cls) -> None: ...
+
+    async def __call__(self) -> None: ...
+
+
+@pytest.fixture
+def registry() -> JobRegistry:
+    return JobRegistry({})
+
+
+# --- what is registered -------------------------------------------------------------------------------------------
+
+
+def test_a_job_has_the_arguments_it_was_given(registry: JobRegistry) -> None:
+    """DESIGN 6: APScheduler's own arguments are the policy."""
+    job = registry.add(
+        clean_up, "interval", seconds=5, id="clean", name="cleaning", args=["/var/x"],
+        coalesce=False, max_instances=3, misfire_grace_time=None,
+    )  # fmt: skip
+    assert list(registry) == [job]
+    assert (job.id, job.name, job.args, job.kwargs) == ("clean", "cleaning", ("/var/x",), {})
+    assert (job.coalesce, job.max_instances, job.misfire_grace_time) == (False, 3, None)
+    assert str(job.trigger) == "interval[0:00:05]"
+    assert job.func is clean_up
+
+
+def test_what_is_not_given_has_defaults_and_one_of_them_is_ours(registry: JobRegistry) -> None:
+    """PITFALLS 25: APScheduler's own grace of one second loses ticks silently."""
+    job = registry.add(report, "interval", seconds=5)
+    assert (job.coalesce, job.max_instances, job.misfire_grace_time) == (True, 1, MISFIRE_GRACE_TIME) == (True, 1, 30)
+
+
+def test_the_schedulers_options_are_the_jobs_defaults() -> None:
+    """And what a job says itself goes before them."""
+    registry = JobRegistry({"timezone": "Asia/Tokyo", "job_defaults": {"coalesce": False, "misfire_grace_time": 5}})
+    job = registry.add(report, "cron", hour=3)
+    other = registry.add(report, "cron", hour=3, id="other", misfire_grace_time=7, timezone="Europe/Berlin")
+    assert (job.coalesce, job.max_instances, job.misfire_grace_time) == (False, 1, 5)
+    assert (other.coalesce, other.misfire_grace_time) == (False, 7)
+    assert job.trigger.timezone == ZoneInfo("Asia/Tokyo")
+    assert other.trigger.timezone == ZoneInfo("Europe/Berlin")
+
+
+def test_jobs_keep_the_order_of_their_registration(registry: JobRegistry) -> None:
+    for name in "cab":
+        registry.add(report, "interval", seconds=1, id=name)
+    assert [job.id for job in registry] == ["c", "a", "b"]
+
+
+def test_a_trigger_can_be_an_object(registry: JobRegistry) -> None:
+    trigger = IntervalTrigger(minutes=1)
+    assert registry.add(report, trigger).trigger is trigger
+
+
+def test_registering_starts_nothing(registry: JobRegistry) -> None:
+    """P7 and PITFALLS 17: a worker that registers jobs at import holds no thread afterwards."""
+    before = threading.active_count()
+    registry.add(report, "interval", seconds=1)
+    assert threading.active_count() == before
+
+
+# --- ids ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("func", "name"),
+    [
+        (report, "report"),
+        (functools.partial(report, 2), "report"),
+        (functools.partial(functools.partial(report), 2), "report"),
+        (Mail().send, "Mail.send"),
+        (Mail.flush, "Mail.flush"),
+        (lambda: None, "<lambda>"),
+    ],
+    ids=["function", "partial", "partial of a partial", "method", "class method", "lambda"],
+)
+def test_an_id_is_the_same_in_every_process(registry: JobRegistry, func: Callable[..., Any], name: str) -> None:
+    """P3: a tick is identified by it, so it is made of names, never of addresses."""
+    assert registry.add(func, "interval", seconds=1).id == f"{HERE}:{name}"
+
+
+@pytest.mark.parametrize("func", [Mail(), functools.partial(Mail())], ids=["object", "partial of an object"])
+def test_what_has_no_name_needs_an_id(registry: JobRegistry, func: Callable[..., Any]) -> None:
+    with pytest.raises(JobDefinitionError, match="give it one: id="):
+        registry.add(func, "interval", seconds=1)
+    assert registry.add(func, "interval", seconds=1, id="mail").id == "mail"
+
+
+def test_two_lambdas_cannot_be_told_apart(registry: JobRegistry) -> None:
+    """P3: they would share their ticks, and one of them would run those of the other."""
+    registry.add(lambda: 1, "interval", seconds=1)
+    with pytest.raises(JobDefinitionError, match=r"<lambda>.*already.*id="):
+        registry.add(lambda: 2, "interval", seconds=1)
+
+
+def test_an_id_is_taken_once(registry: JobRegistry) -> None:
+    """Issue 2, "bad input": a duplicate id is an error that names the way out, and the first job stays."""
+    first = registry.add(report, "interval", seconds=1)
+    with pytest.raises(JobDefinitionError, match=f"a job '{HERE}:report' already; .* id="):
+        registry.add(report, "cron", hour=3)
+    assert list(registry) == [first]
+    registry.add(report, "cron", hour=3, id="nightly")
+    with pytest.raises(JobDefinitionError, match="'nightly' already"):
+        registry.add(clean_up, "cron", hour=3, id="nightly", args=["x"])
+
+
+# --- errors -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("func", "trigger", "arguments", "words"),
+    [
+        (report, "sometimes", {}, "sometimes"),
+        (report, "interval", {"secnods": 1}, "secnods"),
+        (report, "interval", {"seconds": 1, "misfire_grace": 1}, "misfire_grace"),
+        (report, "cron", {"second": "0-90"}, "90"),
+        (report, "cron", {"hour": 3, "timezone": "Mars/Phobos"}, "Mars"),
+        (report, "interval", {"seconds": 1, "max_instances": 0}, "max_instances"),
+        (report, "interval", {"seconds": 1, "misfire_grace_time": -1}, "misfire_grace_time"),
+        (report, "interval", {"seconds": 1, "kwargs": {"nmuber": 1}}, "nmuber"),
+        (clean_up, "interval", {"seconds": 1}, "path"),
+        (report, 7, {}, "int"),
+        ("not a function", "interval", {"seconds": 1}, "no name"),
+        ("not a function", "interval", {"seconds": 1, "id": "x"}, "reference"),
+    ],
+)
+def test_what_apscheduler_refuses_is_refused_at_once(
+    registry: JobRegistry, func: Any, trigger: Any, arguments: dict[str, Any], words: str
+) -> None:
+    """Issue 2, "bad input": at registration in every worker, not in the leader's first second."""
+    with pytest.raises(JobDefinitionError, match=words) as refused:
+        registry.add(func, trigger, **arguments)
+    assert isinstance(refused.value, ConfigurationError)
+    assert list(registry) == []
+
+
+@pytest.mark.parametrize("name", ["next_run_time", "jobstore", "executor", "replace_existing"])
+@pytest.mark.parametrize("value", [None, False, "default"])
+def test_what_cannot_work_in_a_pool_is_refused(registry: JobRegistry, name: str, value: object) -> None:
+    """DESIGN 6: the scheduler of a term has our executor and no store; the error gives the reason."""
+    with pytest.raises(JobDefinitionError, match=f"'{HERE}:report': {name} cannot be given: .+"):
+        registry.add(report, "interval", seconds=1, **{name: value})
+    assert list(registry) == []
+
+
+async def _wait_for_nothing() -> None: ...
+
+
+@pytest.mark.anyio
+async def test_registration_ends_with_the_start() -> None:
+    """A job that only one worker knows would end with its term; the same for tasks."""
+    election = Election("not/used")
+    with always_leader(election):
+        async with election:
+            with pytest.raises(JobDefinitionError, match="module level"):
+                election.scheduled_job("interval", seconds=1)
+            with pytest.raises(JobDefinitionError, match="module level"):
+                election.while_leading(_wait_for_nothing)
+
+
+# --- coroutines and threads ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("func", "is_coroutine"),
+    [
+        (report, True),
+        (functools.partial(functools.partial(report), 1), True),
+        (Mail(), True),
+        (functools.partial(Mail()), True),
+        (clean_up, False),
+        (Mail().send, False),
+        (functools.partial(clean_up, "x"), False),
+    ],
+)
+def test_what_runs_on_the_loop_and_what_in_a_thread(func: Callable[..., Any], is_coroutine: bool) -> None:
+    """P5: a coroutine that was taken for a plain function would never be awaited."""
+    assert is_coroutine_function(func) is is_coroutine

@@ -1,0 +1,289 @@
+"""What a leader has to do, as a table of what the code says and what the ledger remembers (P3, P4, PITFALLS 24, 39)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from election.schedule.facts import (
+    Enrol,
+    Entry,
+    JobState,
+    OpenRun,
+    Outcome,
+    Resumed,
+    Retire,
+    Retry,
+    Settle,
+    Skip,
+    SkipReason,
+    State,
+    StoredJob,
+    Tick,
+)
+from election.schedule.jobs import Job
+from election.schedule.plan import Plan, make_plan
+from tests.schedule.making import NOW, at, make_job, state_of
+
+MICROSECOND = timedelta(microseconds=1)
+DAY = 86400
+
+
+def plan(
+    jobs: Sequence[Job],
+    *known: JobState,
+    open_runs: Sequence[OpenRun] = (),
+    accounted: Mapping[str, datetime] | None = None,
+    running: Collection[Tick] = (),
+    now: datetime = NOW,
+) -> Plan:
+    return make_plan(
+        {job.id: job for job in jobs},
+        State(known, [], open_runs),
+        now=now,
+        catch_up_limit=1000,
+        accounted=accounted or {},
+        running=running,
+    )
+
+
+def starts(made: Plan) -> dict[str, datetime]:
+    return {job_id: due for job_id, (due, _) in made.starts.items()}
+
+
+def every(seconds: float, **arguments: Any) -> Job:
+    """A job whose ticks lie so many seconds from each other, one of them at ``NOW``."""
+    return make_job("interval", seconds=seconds, start_date=at(-400 * DAY), **arguments)
+
+
+def enrol(job: Job, since: datetime = NOW) -> Enrol:
+    return Enrol(job.id, job.description, at=NOW, since=since)
+
+
+def skip(first: float, last: float, reason: SkipReason, count: int | None = 0) -> Skip:
+    return Skip("job", at(first), at(last), count if count != 0 else round(last - first) + 1, reason, NOW)
+
+
+EVERY = every(1)
+CHANGED = every(7)
+OPEN = make_job("interval", seconds=10)
+CRON = make_job("cron", hour=3)
+DATE_SOON, DATE_JUST_NOW, DATE_LONG_AGO = (make_job("date", run_date=at(s)) for s in (50, -5, -5 * DAY))
+UNTOUCHED = every(1, id="another")
+DOWN, PAUSED = SkipReason.DOWN, SkipReason.PAUSED
+
+
+@pytest.mark.parametrize(
+    ("job", "known", "entries", "start"),
+    [
+        # First sight: the job owes what comes from now on.
+        pytest.param(EVERY, None, [enrol(EVERY)], at(1), id="first sight"),
+        pytest.param(OPEN, None, [enrol(OPEN)], at(10), id="first sight of an open start: anchored now"),
+        pytest.param(DATE_SOON, None, [enrol(DATE_SOON)], at(50), id="a date to come"),
+        pytest.param(DATE_JUST_NOW, None, [enrol(DATE_JUST_NOW, at(-5) - MICROSECOND)], at(-5), id="a date just past"),
+        pytest.param(
+            DATE_LONG_AGO,
+            None,
+            [enrol(DATE_LONG_AGO, at(-5 * DAY) - MICROSECOND), skip(-5 * DAY, -5 * DAY, DOWN)],
+            None,
+            id="a date long past",
+        ),
+        # Known: it goes on where it was left.
+        pytest.param(EVERY, state_of(EVERY, until=at(0)), [], at(1), id="known, nothing owed"),
+        pytest.param(EVERY, state_of(EVERY, until=at(-5)), [], at(-4), id="known, a short vacancy"),
+        pytest.param(EVERY, state_of(EVERY, until=at(-60)), [skip(-59, -30, DOWN)], at(-29), id="known, a longer one"),
+        pytest.param(
+            EVERY, state_of(EVERY, until=at(-30 * DAY)), [skip(-30 * DAY + 1, -30, DOWN, None)], at(-29), id="a month"
+        ),
+        pytest.param(
+            OPEN, state_of(OPEN, seen_at=at(-13), until=at(-1)), [], at(7), id="an open start keeps its anchor"
+        ),
+        # Changed: afresh from now, and what the old schedule owed is not passed over in silence.
+        pytest.param(EVERY, state_of(CHANGED), [enrol(EVERY)], at(1), id="changed, nothing owed"),
+        pytest.param(
+            CHANGED, state_of(EVERY, until=at(-9)), [skip(-8, 0, DOWN), enrol(CHANGED)], at(1), id="changed, some owed"
+        ),
+        pytest.param(
+            CHANGED,
+            state_of(EVERY, until=at(-9), paused_at=at(-9)),
+            [skip(-8, 0, PAUSED), enrol(CHANGED)],
+            None,
+            id="changed while it was paused: paused still",
+        ),
+        pytest.param(
+            DATE_SOON, state_of(EVERY, until=at(-2)), [skip(-1, 0, DOWN), enrol(DATE_SOON)], at(50), id="now a date"
+        ),
+        # The moment at which a later schedule begins is never before what is accounted for.
+        pytest.param(
+            DATE_LONG_AGO,
+            state_of(EVERY, until=at(-2)),
+            [skip(-1, 0, DOWN), enrol(DATE_LONG_AGO)],
+            None,
+            id="now a date long past: it owes nothing",
+        ),
+        pytest.param(
+            EVERY, state_of(CHANGED, until=at(3600)), [enrol(EVERY, at(3600))], at(3601), id="the clock was set back"
+        ),
+        # Gone and back again.
+        pytest.param(
+            EVERY, state_of(EVERY, until=at(-60), retired_at=at(-55)), [enrol(EVERY)], at(1), id="back after an absence"
+        ),
+        pytest.param(
+            DATE_JUST_NOW,
+            state_of(DATE_JUST_NOW, until=at(-3600), retired_at=at(-3600)),
+            [enrol(DATE_JUST_NOW, at(-5) - MICROSECOND)],
+            at(-5),
+            id="a date whose moment came while it was gone",
+        ),
+        # Paused and resumed.
+        pytest.param(EVERY, state_of(EVERY, until=at(-60), paused_at=at(-60)), [], None, id="paused"),
+        pytest.param(
+            EVERY,
+            state_of(EVERY, until=at(-60), paused_at=at(-60), resume_at=at(-2)),
+            [skip(-59, -2, PAUSED), Resumed("job", at(-2))],
+            at(-1),
+            id="resumed",
+        ),
+        pytest.param(
+            EVERY,
+            state_of(EVERY, until=at(-DAY), paused_at=at(-DAY), resume_at=at(-60)),
+            [skip(-DAY + 1, -60, PAUSED, None), Resumed("job", at(-60)), skip(-59, -30, DOWN)],
+            at(-29),
+            id="resumed while nobody led",
+        ),
+        pytest.param(
+            CRON,
+            state_of(CRON, until=at(-60), paused_at=at(-60), resume_at=at(-2)),
+            [Resumed("job", at(-2))],
+            datetime(2026, 3, 3, 3, tzinfo=NOW.tzinfo),
+            id="resumed, and nothing was due",
+        ),
+        # A date runs once, ever.
+        pytest.param(DATE_SOON, state_of(DATE_SOON, until=at(50)), [], None, id="a date that was run"),
+        pytest.param(DATE_JUST_NOW, state_of(DATE_JUST_NOW, until=at(-3600)), [], at(-5), id="a date in the vacancy"),
+        pytest.param(
+            DATE_LONG_AGO,
+            state_of(DATE_LONG_AGO, until=at(-6 * DAY)),
+            [skip(-5 * DAY, -5 * DAY, DOWN)],
+            None,
+            id="a date in a long vacancy",
+        ),
+        pytest.param(
+            DATE_JUST_NOW,
+            state_of(DATE_JUST_NOW, until=at(-5), retired_at=at(-2)),
+            [enrol(DATE_JUST_NOW, at(-5))],
+            None,
+            id="a date that was run, gone and back",
+        ),
+        # What was added at run time is in the code's place.
+        pytest.param(
+            EVERY,
+            state_of(EVERY, until=at(-5), stored=StoredJob("module:function")),
+            [],
+            at(-4),
+            id="stored at run time",
+        ),
+    ],
+)
+def test_one_job(job: Job, known: JobState | None, entries: list[Entry], start: datetime | None) -> None:
+    made = plan([job], *([known] if known else []))
+    assert made.entries == entries
+    assert starts(made) == ({"job": start} if start else {})
+
+
+@pytest.mark.parametrize(
+    ("known", "entries"),
+    [
+        pytest.param(state_of(EVERY), [Retire("job", NOW)], id="nothing owed"),
+        pytest.param(state_of(EVERY, until=at(-3)), [skip(-2, 0, DOWN), Retire("job", NOW)], id="some owed"),
+        pytest.param(
+            state_of(EVERY, until=at(-3), paused_at=at(-3)), [skip(-2, 0, PAUSED), Retire("job", NOW)], id="paused"
+        ),
+        pytest.param(state_of(EVERY, until=at(-3), retired_at=at(-2)), [], id="gone already"),
+        pytest.param(state_of(EVERY, until=at(-3), stored=StoredJob("m:f")), [], id="stored, and broken now"),
+        pytest.param(
+            state_of(EVERY, until=at(-3), stored=StoredJob("m:f"), removed=True), [], id="stored, and removed"
+        ),
+    ],
+)
+def test_a_job_that_vanished_from_the_code_owes_nothing_more(known: JobState, entries: list[Entry]) -> None:
+    made = plan([UNTOUCHED], known, state_of(UNTOUCHED))
+    assert made.entries == entries
+    assert list(made.starts) == ["another"]
+
+
+@pytest.mark.parametrize(
+    ("job", "known", "accounted", "entries", "start"),
+    [
+        pytest.param(EVERY, state_of(EVERY, until=at(-60)), at(-3), [], at(-2), id="an older ledger was put back"),
+        pytest.param(EVERY, state_of(EVERY, until=at(-3)), at(-60), [], at(-2), id="the ledger knows more"),
+        pytest.param(EVERY, None, at(5), [enrol(EVERY, at(5))], at(6), id="a new ledger: no tick before the last one"),
+        pytest.param(
+            DATE_JUST_NOW, None, at(-5), [enrol(DATE_JUST_NOW, at(-5))], None, id="a new ledger: no date a second time"
+        ),
+    ],
+)
+def test_p3_what_this_leader_remembers_beats_a_ledger_that_lost_its_past(
+    job: Job, known: JobState | None, accounted: datetime, entries: list[Entry], start: datetime | None
+) -> None:
+    made = plan([job], *([known] if known else []), accounted={"job": accounted})
+    assert made.entries == entries
+    assert starts(made) == ({"job": start} if start else {})
+
+
+INTERRUPTED = "the leader of term 6 was gone before it ended"
+TICK = Tick("job", at(-1))
+
+
+@pytest.mark.parametrize(
+    ("jobs", "entries", "reruns"),
+    [
+        pytest.param(
+            [every(1)], [Settle(TICK, Outcome.INTERRUPTED, NOW, INTERRUPTED)], [], id="settled, so the job goes on"
+        ),
+        pytest.param(
+            [every(1, rerun_interrupted=True)],
+            [Retry(TICK, Outcome.INTERRUPTED, NOW, INTERRUPTED)],
+            [OpenRun(TICK, 6, 3)],
+            id="tried again, as the next attempt of the same tick",
+        ),
+        pytest.param([], [Settle(TICK, Outcome.INTERRUPTED, NOW, INTERRUPTED)], [], id="its job is gone"),
+    ],
+)
+def test_pitfall_39_runs_that_a_dead_leader_left_open(
+    jobs: list[Job], entries: list[Entry], reruns: list[OpenRun]
+) -> None:
+    known = [state_of(job, until=at(0)) for job in jobs]
+    made = plan(jobs, *known, open_runs=[OpenRun(TICK, 6, 2)])
+    assert made.entries == entries
+    assert made.reruns == reruns
+
+
+def test_p3_what_runs_here_now_is_left_alone() -> None:
+    job = every(1, rerun_interrupted=True)
+    made = plan([job], state_of(job), open_runs=[OpenRun(TICK, 7, 1)], running={TICK})
+    assert made.entries == []
+    assert made.reruns == []
+
+
+def test_a_trigger_class_of_the_users_own_goes_on_too() -> None:
+    class Own(type(EVERY.trigger).__mro__[1]):  # type: ignore[misc]
+        def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
+            return at(3600)
+
+    job = make_job(Own())
+    assert starts(plan([job])) == {"job": at(3600)}
+    assert starts(plan([job], state_of(job, until=at(-5)))) == {"job": at(3600)}
+    assert plan([EVERY], state_of(job, until=at(-5))).entries == [enrol(EVERY)], "what it owed nobody can tell"
+
+
+def test_entries_stand_in_the_order_in_which_they_can_be_written() -> None:
+    """Each skip ends before the next begins, and an enrolment before the skips of its schedule."""
+    resumed = state_of(EVERY, until=at(-DAY), paused_at=at(-DAY), resume_at=at(-90))
+    made = plan([EVERY], resumed)
+    ends = [entry.until if isinstance(entry, Resumed) else entry.last_due for entry in made.entries]  # type: ignore[union-attr]
+    assert ends == sorted(ends)
+    assert starts(made)["job"] > ends[-1]

@@ -1,0 +1,1045 @@
+"""A term's shift on a real ledger: in step with what others write, and nothing unclaimed when it cannot be written."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import sqlite3
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import apscheduler.schedulers.base
+import pytest
+
+from election.core.clock import SystemClock
+from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
+from election.core.term import Standing
+from election.engines.file import schema
+from election.engines.file.ledger import SqliteLedger
+from election.schedule import shift, timetable
+from election.schedule import ticks as ticks_module
+from election.schedule.facts import Action, Claim, Done, Enrol, Entry, Outcome, Resumed, SkipReason, State, Tick
+from election.schedule.history import RunRow
+from election.schedule.jobs import JobRegistry
+from election.schedule.options import WorkOptions
+from election.schedule.run import Run, current_run
+from election.schedule.stored import to_store
+from election.schedule.tasks import TaskRegistry
+from election.schedule.verify import verify
+from election.schedule.work import Work
+from tests.schedule import stored_functions
+from tests.schedule.making import make_term, process, until
+from tests.schedule.stored_functions import remember_soon
+
+pytestmark = pytest.mark.anyio
+
+LOOK = 0.02
+FULL = "the disk is full; free some space on its disk"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class FaultyLedger(SqliteLedger):
+    """A real one that raises ``fault``, while there is one, instead of being read or written."""
+
+    def __init__(self, path: str, **options: Any) -> None:
+        super().__init__(path, **options)
+        self.fault: Exception | None = None
+        self.tried = 0
+        self.before_record: Callable[[Sequence[Entry]], Any] | None = None
+        self.after_changes: Callable[[State], Any] | None = None
+
+    def _fail(self) -> None:
+        self.tried += 1
+        if self.fault is not None:
+            raise self.fault
+
+    async def begin_term(self, *arguments: Any) -> State:
+        self._fail()
+        return await super().begin_term(*arguments)
+
+    async def record(self, term: int, entries: Sequence[Entry]) -> list[bool]:
+        self._fail()
+        if self.before_record is not None:
+            await self.before_record(entries)
+        return await super().record(term, entries)
+
+    async def changes(self) -> State | None:
+        self._fail()
+        state = await super().changes()
+        if state is not None and self.after_changes is not None:
+            await self.after_changes(state)
+        return state
+
+
+class OffsetClock(SystemClock):
+    """The machine's clock, and what a test adds to it."""
+
+    def __init__(self) -> None:
+        self.offset = timedelta(0)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.offset
+
+
+class HastyClock(SystemClock):
+    """On which no wait takes any time."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+
+
+class Bench:
+    """A worker's work without an election: terms begin when a test says so."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path / "ledger.db")
+        self.ledger = FaultyLedger(self.path)
+        self.others = SqliteLedger(self.path)
+        self.clock: SystemClock = SystemClock()
+        self.registry = JobRegistry({"timezone": "UTC"})
+        self.options: dict[str, Any] = {}
+        self.resigned: list[bool] = []
+        self.lost = asyncio.Event()
+        self.ran: list[Run] = []
+        self.leading: Work | None = None
+
+    def handed_over(self, job_id: str) -> datetime:
+        """The last tick of a job that the scheduler of the term under way has handed over."""
+        assert self.leading is not None
+        assert self.leading._shift is not None
+        return self.leading._shift.executor._accounted[job_id]
+
+    def job(self, func: Any = None, **arguments: Any) -> None:
+        """A job that writes down its runs, or ``func``; called ``job`` and due every 50 ms if nothing else is said."""
+
+        async def note_run() -> None:
+            self.ran.append(current_run())
+
+        trigger = arguments.pop("trigger", "interval")
+        if trigger == "interval" and "seconds" not in arguments:
+            arguments["seconds"] = 0.05
+        self.registry.add(func or note_run, trigger, **{"id": "job", **arguments})
+
+    def work(self) -> Work:
+        options = {"drain_timeout": 10.0, "look_every": LOOK, "catch_up_limit": 1000, "retention": None}
+        return Work(
+            self.registry,
+            TaskRegistry(),
+            self.ledger,
+            clock=self.clock,
+            options=WorkOptions(**{**options, **self.options}, scheduler_options={"timezone": "UTC"}),
+            resign=lambda: self.resigned.append(True),
+            takeover_ms=lambda number: 1.5,
+        )
+
+    @asynccontextmanager
+    async def term(self, number: int = 1) -> AsyncIterator[Work]:
+        """Lead that term, and afterwards be able to lead another."""
+        work, self.lost = self.work(), asyncio.Event()
+        async with work.lead(make_term(number, pid=os.getpid(), elected_at=self.clock.now()), self.lost):
+            self.leading = work
+            yield work
+
+    async def runs(self, **filters: Any) -> list[RunRow]:
+        """Oldest first."""
+        return (await self.others.runs(limit=10_000, **filters))[::-1]
+
+    async def skips(self) -> dict[SkipReason, int]:
+        counted: Counter[SkipReason] = Counter()
+        for row in await self.others.skips(limit=10_000):
+            counted[row.reason] += row.count or 101
+        return counted
+
+    async def agrees(self) -> None:
+        """What ran is what was claimed, once each, and the whole history keeps the promises (P1 to P4)."""
+        keys = [run.key for run in self.ran if run.attempt == 1]
+        assert len(keys) == len(set(keys)), "a tick ran twice"
+        recorded = {(run.job_id, run.due, run.request) for run in await self.runs()}
+        assert {(run.job_id, run.due, run.request) for run in self.ran} <= recorded, "something ran unclaimed"
+        report = await verify(self.others, now=self.clock.now() + timedelta(minutes=1))
+        assert report.violations == ()
+        assert report.ticks > 0
+
+    async def close(self) -> None:
+        await self.ledger.close()
+        await self.others.close()
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    await bench.close()
+
+
+async def until_so(fact: Callable[[], Any], what: str = "") -> Any:
+    """``until`` for what has to be asked of a ledger."""
+    end = time.monotonic() + 30
+    while not (found := await fact()):
+        assert time.monotonic() < end, what or fact
+        await asyncio.sleep(0.002)
+    return found
+
+
+async def looked(bench: Bench) -> None:
+    """Return when the shift has looked at the ledger twice from now on."""
+    tried = bench.ledger.tried
+    await until(lambda: bench.ledger.tried >= tried + 2)
+
+
+# --- in good times ---------------------------------------------------------------------------------------------------
+
+
+async def test_p3_p4_each_tick_is_claimed_run_and_settled(bench: Bench) -> None:
+    bench.job(coalesce=False)
+    async with bench.term(4):
+        await until(lambda: len(bench.ran) >= 5)
+    runs = await bench.runs()
+    assert [run.outcome for run in runs] == [Outcome.SUCCEEDED] * len(bench.ran)
+    assert [(run.due, run.term, run.attempt) for run in runs] == [(r.due, 4, r.attempt) for r in bench.ran]
+    [term] = await bench.others.terms()
+    assert (term.term, term.standing, term.takeover_ms) == (4, Standing.RESIGNED, 1.5)
+    await bench.agrees()
+
+
+async def test_pitfall_28_terms_of_one_worker_follow_each_other(bench: Bench) -> None:
+    """The second goes on where the first has stopped, in the same phase; what lay between is caught up with."""
+    bench.job(coalesce=False, misfire_grace_time=None)
+    for number in (1, 2, 5):
+        async with bench.term(number):
+            await until(lambda number=number: any(run.term == number for run in bench.ran))
+    dues = [run.due for run in bench.ran]
+    assert dues == [dues[0] + timedelta(seconds=0.05) * step for step in range(len(dues))]
+    assert {run.term for run in bench.ran} == {1, 2, 5}
+    await bench.agrees()
+
+
+async def test_a_date_runs_once_ever(bench: Bench) -> None:
+    """Also if its moment falls into a vacancy."""
+    moment = datetime.now(UTC) + timedelta(seconds=0.15)
+    bench.job(trigger="date", run_date=moment)
+    async with bench.term(1):
+        assert bench.ran == []
+    while datetime.now(UTC) < moment:
+        await asyncio.sleep(0.01)
+    for number in (2, 3):
+        async with bench.term(number):
+            await until(lambda: bench.ran)
+            await looked(bench)
+    assert [(run.due, run.term) for run in bench.ran] == [(moment, 2)]
+    await bench.agrees()
+
+
+async def test_changed_and_vanished_jobs_explain_what_they_owed(bench: Bench) -> None:
+    bench.job(seconds=0.05, id="changed")
+    bench.job(seconds=0.05, id="vanished")
+    async with bench.term(1):
+        await until(lambda: {run.job_id for run in bench.ran} == {"changed", "vanished"})
+    last = max(run.due for run in bench.ran)
+    while datetime.now(UTC) < last + timedelta(seconds=0.2):
+        await asyncio.sleep(0.01)
+    bench.registry = JobRegistry({"timezone": "UTC"})
+    bench.job(seconds=0.07, id="changed")
+    async with bench.term(2):
+        await until(lambda: [run for run in bench.ran if run.term == 2])
+    assert (await bench.skips())[SkipReason.DOWN] >= 4
+    states = {state.id: state for state in await bench.others.jobs()}
+    assert states["vanished"].retired_at is not None
+    assert states["changed"].retired_at is None
+    await bench.agrees()
+
+
+# --- the ledger cannot be written ------------------------------------------------------------------------------------
+
+
+async def test_p3_a_ledger_that_cannot_be_written_at_first(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing runs unclaimed; the leader says why, tries again, and catches up when it can."""
+    bench.job(coalesce=False)
+    bench.job(id="known", coalesce=False)
+    async with bench.term(1):
+        await until(lambda: len({run.job_id for run in bench.ran}) == 2)
+    ran = len(bench.ran)
+    bench.ledger.fault = LedgerError(FULL)
+    with caplog.at_level(logging.INFO, "election"):
+        async with bench.term(2) as work:
+            assert work.trouble == FULL
+            tried = bench.ledger.tried
+            await until(lambda: bench.ledger.tried >= tried + 3)
+            assert len(bench.ran) == ran
+            assert work.trouble == FULL
+            bench.ledger.fault = None
+            await until(lambda: len(bench.ran) > ran)
+            assert work.trouble is None
+            await until(lambda: {run.job_id for run in bench.ran if run.term == 2} == {"job", "known"})
+    assert caplog.text.count(f"no tick is run while the ledger cannot be used: {FULL}") == 1
+    assert "the ledger can be used again" in caplog.text
+    dues = sorted(run.due for run in bench.ran if run.job_id == "known")
+    assert dues[-1] - dues[0] == timedelta(seconds=0.05) * (len(dues) - 1), "each of them was caught up with"
+    await bench.agrees()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [LedgerError(FULL), LedgerVersionError("too new"), RuntimeError("a bug of ours")],
+    ids=lambda e: type(e).__name__,
+)
+async def test_p3_a_ledger_that_cannot_be_written_any_more(bench: Bench, fault: Exception) -> None:
+    bench.job(coalesce=False)
+    async with bench.term(1) as work:
+        await until(lambda: len(bench.ran) >= 2)
+        bench.ledger.fault = fault
+        await until(lambda: work.trouble)
+        assert work.trouble == str(fault)
+        tried, ran = bench.ledger.tried, len(bench.ran)
+        await until(lambda: bench.ledger.tried >= tried + 4)
+        assert len(bench.ran) == ran
+        bench.ledger.fault = None
+        await until(lambda: len(bench.ran) >= ran + 5)
+        assert work.trouble is None
+    dues = [run.due for run in bench.ran]
+    assert dues == [dues[0] + timedelta(seconds=0.05) * step for step in range(len(dues))], "none lost, none twice"
+    await bench.agrees()
+
+
+@pytest.mark.parametrize("rerun_interrupted", [False, True])
+@pytest.mark.parametrize("is_coroutine", [False, True])
+async def test_p3_a_run_that_ended_while_the_ledger_was_away_is_no_orphan(
+    bench: Bench, rerun_interrupted: bool, is_coroutine: bool
+) -> None:
+    """Read back as open, it was settled as interrupted, or run a second time on the leader that had run it."""
+    go_on, ended = threading.Event(), []
+
+    def work_in_thread() -> None:
+        bench.ran.append(current_run())
+        assert go_on.wait(30)
+        ended.append(True)
+
+    async def work_on_loop() -> None:
+        bench.ran.append(current_run())
+        while not go_on.is_set():
+            await asyncio.sleep(0.001)
+        ended.append(True)
+
+    bench.job(work_on_loop if is_coroutine else work_in_thread, trigger="date", rerun_interrupted=rerun_interrupted)
+    bench.job(id="ticking")
+    async with bench.term(1) as work:
+        await until(lambda: [run for run in bench.ran if run.job_id == "job"])
+        bench.ledger.fault = LedgerError(FULL)
+        await until(lambda: work.trouble)
+        go_on.set()
+        await until(lambda: ended and not work.unfinished())
+        bench.ledger.fault = None
+        await until(lambda: work.trouble is None)
+        await looked(bench)
+    [run] = await bench.runs(job_id="job")
+    assert (run.outcome, run.attempt, list(run.attempts)) == (Outcome.SUCCEEDED, 1, [])
+    assert len([run for run in bench.ran if run.job_id == "job"]) == 1
+    await bench.agrees()
+
+
+async def test_p3_a_run_that_ends_while_the_ledger_is_looked_at_is_not_run_again(bench: Bench) -> None:
+    """Somebody pauses another job; the state that is read still has the run as open when it has just ended."""
+    go_on = asyncio.Event()
+
+    async def work() -> None:
+        bench.ran.append(current_run())
+        await go_on.wait()
+
+    async def let_it_end(state: State) -> None:
+        if state.open_runs and not go_on.is_set():
+            go_on.set()
+            await until(lambda: not leading.unfinished())
+            await until_so(lambda: bench.runs(outcome="succeeded"))
+
+    bench.job(work, trigger="date", rerun_interrupted=True)
+    bench.job(id="another", seconds=1000)
+    bench.ledger.after_changes = let_it_end
+    async with bench.term(1) as leading:
+        await until(lambda: bench.ran)
+        await bench.others.pause("another", True)
+        await until(go_on.is_set)
+        await looked(bench)
+    [run] = await bench.runs()
+    assert (run.outcome, run.attempt) == (Outcome.SUCCEEDED, 1)
+    assert len(bench.ran) == 1
+    await bench.agrees()
+
+
+async def test_p3_a_corrupt_ledger_in_mid_term(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """It is kept aside; what this leader remembers sees to it that nothing runs twice in the new one."""
+    bench.ledger = FaultyLedger(bench.path, keeper=True)
+    bench.job(coalesce=False)
+    async with bench.term(1) as work:
+        await until(lambda: len(bench.ran) >= 3)
+        await bench.others.close()
+        Path(bench.path).write_bytes(b"\xa5" * 50_000)
+        await bench.ledger.close()
+        await until(lambda: work.trouble)
+        assert "is corrupt" in str(work.trouble)
+        ran = len(bench.ran)
+        await until(lambda: len(bench.ran) >= ran + 3)
+        assert work.trouble is None
+    assert "kept as" in caplog.text
+    assert [name for name in os.listdir(os.path.dirname(bench.path)) if "corrupt" in name] != []
+    dues = [run.due for run in bench.ran]
+    assert len(dues) == len(set(dues))
+    assert [term.term for term in await bench.others.terms()] == [1]
+    assert (await verify(bench.others, now=datetime.now(UTC))).violations == ()
+
+
+async def test_an_older_copy_of_the_ledger_makes_nothing_run_twice(bench: Bench) -> None:
+    bench.job(coalesce=False)
+    async with bench.term(1) as work:
+        await until(lambda: len(bench.ran) >= 2)
+        await bench.others.close()
+        old = await asyncio.to_thread(_copy_of, bench.path)
+        ran = len(bench.ran)
+        await until(lambda: len(bench.ran) >= ran + 3)
+        os.replace(old, bench.path)
+        await until(lambda: work.trouble)
+        assert "removed or replaced" in str(work.trouble)
+        ran = len(bench.ran)
+        await until(lambda: len(bench.ran) >= ran + 3)
+    keys = [run.key for run in bench.ran]
+    assert len(keys) == len(set(keys))
+
+
+def _copy_of(path: str) -> str:
+    source, target = sqlite3.connect(path), sqlite3.connect(path + ".old")
+    source.backup(target)
+    source.close()
+    target.close()
+    return path + ".old"
+
+
+async def test_a_leader_comes_back_after_however_many_failures(bench: Bench) -> None:
+    """The wait between two tries stays a number: doubled a thousand times it was none."""
+    bench.clock = HastyClock()
+    bench.job(seconds=1000)
+    bench.ledger.fault = LedgerError(FULL)
+    async with bench.term(1) as work:
+        await until(lambda: bench.ledger.tried > 1500)
+        bench.ledger.fault = None
+        await until(lambda: work.trouble is None)
+
+
+async def test_a_plan_that_fails_is_made_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever it was, the leader goes on looking; else nobody could pause, resign or come back any more."""
+    bench.job()
+    async with bench.term(1) as work:
+        await until(lambda: bench.ran)
+        monkeypatch.setattr(shift, "make_plan", lambda *_, **__: 1 / 0)
+        await bench.others.pause("job", True)
+        await until(lambda: work.trouble)
+        assert "division by zero" in str(work.trouble)
+        monkeypatch.undo()
+        await until(lambda: work.trouble is None)
+        await bench.others.pause("job", False)
+        ran = len(bench.ran)
+        await until(lambda: len(bench.ran) > ran)
+    assert "the term's plan could not be followed" in caplog.text
+    await bench.agrees()
+
+
+async def test_the_end_of_a_term_that_cannot_be_told_is_no_error(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise LedgerError(FULL)
+
+    bench.job()
+    async with bench.term(1):
+        await until(lambda: bench.ran)
+        monkeypatch.setattr(bench.ledger, "end_term", refuse)
+    assert f"could not be told that term 1 ended: {FULL}" in caplog.text
+    assert [run for run in await bench.runs() if run.outcome is None] == []
+
+
+# --- another term ----------------------------------------------------------------------------------------------------
+
+
+async def test_p2_p3_a_term_that_is_over_does_not_begin(bench: Bench) -> None:
+    bench.job()
+    await bench.others.begin_term(make_term(9), process())
+    with pytest.raises(StaleTermError):
+        async with bench.term(8):
+            raise AssertionError("it began")
+    assert bench.ran == []
+
+
+async def test_p2_a_ledger_of_the_future_is_not_led_with(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seat is given up then, so that a worker who knows it can lead."""
+    bench.job()
+    await bench.others.jobs()
+    await bench.others.close()
+    with monkeypatch.context() as patch:
+        patch.setattr("election.engines.file.database.VERSION", schema.VERSION - 1)
+        with pytest.raises(LedgerVersionError):
+            async with bench.term(1):
+                raise AssertionError("it began")
+
+
+@pytest.mark.parametrize("busy", [True, False], ids=["with ticks to claim", "with nothing to do"])
+async def test_p3_a_later_term_ends_this_one(bench: Bench, busy: bool) -> None:
+    """PITFALLS 41: the claim decides, not the belief; and a leader without claims learns of it too."""
+    bench.job(**({} if busy else {"seconds": 1000}))
+    async with bench.term(1):
+        await (until(lambda: bench.ran) if busy else looked(bench))
+        await bench.others.begin_term(make_term(2), process())
+        ran = len(bench.ran)
+        if not busy:
+            await bench.others.request(Action.RUN, job_id="job")
+        await until(bench.lost.is_set)
+    assert len(bench.ran) <= ran + 1
+    assert {run.term for run in bench.ran} <= {1}
+    assert {run.term for run in await bench.runs()} <= {1}
+    assert (await bench.others.terms())[1].standing is Standing.LOST
+
+
+# --- runs that a dead leader left open -------------------------------------------------------------------------------
+
+
+async def leave_open(bench: Bench, number: int = 1, seconds_ago: float = 0.3) -> Tick:
+    """What a leader leaves that was killed in the middle of a run."""
+    moment = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+    tick = Tick("job", moment + timedelta(seconds=0.05))
+    [job] = list(bench.registry)
+    await bench.others.begin_term(make_term(number), process())
+    await bench.others.record(number, [Enrol("job", job.description, at=moment, since=moment), Claim(tick, tick.due)])
+    return tick
+
+
+async def test_pitfall_39_an_open_run_is_settled_at_once_and_the_next_tick_runs(bench: Bench) -> None:
+    bench.job(coalesce=False)
+    tick = await leave_open(bench)
+    async with bench.term(2):
+        await until(lambda: len(bench.ran) >= 3)
+    [first, *_] = await bench.runs()
+    assert (first.due, first.outcome, first.term) == (tick.due, Outcome.INTERRUPTED, 1)
+    assert first.error == "the leader of term 1 was gone before it ended"
+    assert bench.ran[0].due == tick.due + timedelta(seconds=0.05)
+    await bench.agrees()
+
+
+async def test_p4_an_open_run_is_tried_again_with_its_own_due_time(bench: Bench) -> None:
+    bench.job(coalesce=False, rerun_interrupted=True)
+    tick = await leave_open(bench)
+    async with bench.term(2):
+        await until(lambda: len(bench.ran) >= 3)
+    again = Run("job", tick.due, term=2, attempt=2)
+    assert again in bench.ran
+    assert again.key == Run("job", tick.due, term=1).key, "an idempotency key is that of the tick"
+    [first, *_] = await bench.runs()
+    assert (first.due, first.outcome, first.term, first.attempt) == (tick.due, Outcome.SUCCEEDED, 2, 2)
+    assert [(a["attempt"], a["term"], a["outcome"]) for a in first.attempts] == [(1, 1, "interrupted")]
+    assert [run.key for run in bench.ran].count(again.key) == 1
+    await bench.agrees()
+
+
+async def test_retries_go_on_under_the_next_leader(bench: Bench) -> None:
+    """A tick that failed once, and whose leader resigned before the second attempt."""
+    failing = [True]
+
+    async def work() -> None:
+        bench.ran.append(current_run())
+        if failing[0]:
+            raise ValueError("not yet")
+
+    bench.job(work, trigger="date", retries=5, retry_backoff=60.0, rerun_interrupted=True)
+    async with bench.term(1):
+        await until_so(lambda: _with_attempt(bench, 2))
+    failing[0] = False
+    async with bench.term(2):
+        await until_so(lambda: bench.runs(outcome="succeeded"))
+    [run] = await bench.runs()
+    assert [(a["attempt"], a["term"], a["outcome"]) for a in run.attempts] == [
+        (1, 1, "failed"),
+        (2, 1, "interrupted"),
+    ]
+    assert (run.attempt, run.term) == (3, 2)
+
+
+async def _with_attempt(bench: Bench, attempt: int) -> list[RunRow]:
+    return [run for run in await bench.runs() if run.attempt == attempt]
+
+
+# --- attempts --------------------------------------------------------------------------------------------------------
+
+
+class ToldClock(SystemClock):
+    """Writes down how long it was asked to sleep."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await asyncio.sleep(min(seconds, LOOK))
+
+
+@pytest.mark.parametrize("is_coroutine", [True, False])
+async def test_retries_with_back_off_are_attempts_of_one_tick(bench: Bench, is_coroutine: bool) -> None:
+    clock = bench.clock = ToldClock()
+
+    def work() -> None:
+        bench.ran.append(current_run())
+        if len(bench.ran) < 4:
+            raise ValueError(f"attempt {len(bench.ran)}")
+
+    async def work_on_loop() -> None:
+        work()
+
+    bench.job(work_on_loop if is_coroutine else work, trigger="date", retries=3, retry_backoff=7.0)
+    async with bench.term(1):
+        await until_so(lambda: bench.runs(outcome="succeeded"))
+    [run] = await bench.runs()
+    assert run.attempt == 4
+    assert [(a["attempt"], a["error"]) for a in run.attempts] == [
+        (number, f"ValueError: attempt {number}") for number in (1, 2, 3)
+    ]
+    assert [run.attempt for run in bench.ran] == [1, 2, 3, 4]
+    assert len({run.key for run in bench.ran}) == 1
+    assert [seconds for seconds in clock.slept if seconds >= 7][:3] == [7.0, 14.0, 28.0]
+
+
+async def test_retries_come_to_an_end(bench: Bench) -> None:
+    async def work() -> None:
+        bench.ran.append(current_run())
+        raise ValueError("never")
+
+    bench.job(work, trigger="date", retries=2, retry_backoff=0.001)
+    async with bench.term(1):
+        await until_so(lambda: bench.runs(outcome="failed"))
+    [run] = await bench.runs()
+    assert (run.attempt, run.error, len(run.attempts)) == (3, "ValueError: never", 2)
+    assert len(bench.ran) == 3
+
+
+async def test_a_coroutine_that_takes_too_long_fails(bench: Bench) -> None:
+    async def work() -> None:
+        await asyncio.sleep(60)
+
+    bench.job(work, trigger="date", timeout=0.02)
+    async with bench.term(1):
+        await until_so(lambda: bench.runs(outcome="failed"))
+    [run] = await bench.runs()
+    assert run.error == "TimeoutError: it ran for longer than its timeout of 0.02 s"
+
+
+async def test_a_thread_that_takes_too_long_is_told_and_waited_for(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    go_on = threading.Event()
+    bench.job(lambda: go_on.wait(30), trigger="date", timeout=0.02)
+    async with bench.term(1) as work:
+        await until(lambda: "longer than its timeout of 0.02 s; a thread cannot be stopped" in caplog.text)
+        assert work.unfinished() == ["job"]
+        go_on.set()
+        await until_so(lambda: bench.runs(outcome="succeeded"))
+
+
+class _SaysNothingError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError("plain"), "ValueError: plain"),
+        (ValueError(), "ValueError"),
+        (OSError("a file \udcff"), "OSError: a file \\udcff"),
+        (ValueError("long" * 10**5), "ValueError: long"),
+        (_SaysNothingError(), "_SaysNothingError: it cannot say what it is"),
+        (SystemExit(3), "SystemExit: 3"),
+        (asyncio.CancelledError("by itself"), "CancelledError: by itself"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_p4_whatever_a_job_raises_its_run_is_settled(bench: Bench, error: BaseException, told: str) -> None:
+    """A text that no database can hold kept the books from being written ever after."""
+
+    async def work() -> None:
+        raise error
+
+    bench.job(work, trigger="date", rerun_interrupted=True)
+    bench.job(id="another")
+    async with bench.term(1):
+        await until_so(lambda: bench.runs(outcome="failed"))
+        await until(lambda: bench.ran)
+    [run] = await bench.runs(job_id="job")
+    assert run.error is not None
+    assert run.error.startswith(told)
+    assert len(run.error) <= 2000
+
+
+# --- what others ask for ---------------------------------------------------------------------------------------------
+
+
+async def test_run_now_is_claimed_and_counted_like_any_tick(bench: Bench) -> None:
+    bench.job(seconds=1000)
+    async with bench.term(1):
+        numbers = [await bench.others.request(Action.RUN, job_id="job")]
+        await until(lambda: len(bench.ran) == 1)
+        numbers.append(await bench.others.request(Action.RUN, job_id="job"))
+        await until(lambda: len(bench.ran) == 2)
+        await looked(bench)
+    assert [run.request for run in bench.ran] == numbers
+    assert [(run.request, run.outcome) for run in await bench.runs()] == [(n, Outcome.SUCCEEDED) for n in numbers]
+    assert bench.ran[0].key.endswith(f"#{numbers[0]}")
+    assert (await bench.others.begin_term(make_term(2), process())).requests == []
+
+
+async def test_run_now_respects_max_instances(bench: Bench) -> None:
+    go_on = asyncio.Event()
+
+    async def work() -> None:
+        bench.ran.append(current_run())
+        await go_on.wait()
+
+    bench.job(work, seconds=1000)
+    async with bench.term(1):
+        await bench.others.request(Action.RUN, job_id="job")
+        await until(lambda: bench.ran)
+        await bench.others.request(Action.RUN, job_id="job")
+        await until_so(bench.others.skips)
+        go_on.set()
+    [skip] = await bench.others.skips()
+    assert skip.reason is SkipReason.OVERLAP
+    assert len(bench.ran) == 1
+
+
+async def test_what_was_asked_for_while_nobody_led_is_done_by_the_next(bench: Bench) -> None:
+    bench.job(seconds=1000)
+    async with bench.term(1):
+        pass
+    await bench.others.request(Action.RUN, job_id="job")
+    async with bench.term(2):
+        await until(lambda: bench.ran)
+    assert bench.ran[0].term == 2
+
+
+async def test_a_request_that_could_not_be_claimed_is_carried_out_later(bench: Bench) -> None:
+    bench.job(seconds=1000)
+    refused: list[Entry] = []
+
+    async def refuse_claims(entries: Sequence[Entry]) -> None:
+        if not refused and (claims := [entry for entry in entries if isinstance(entry, Claim)]):
+            refused.extend(claims)
+            raise LedgerError(FULL)
+
+    bench.ledger.before_record = refuse_claims
+    async with bench.term(1):
+        await bench.others.request(Action.RUN, job_id="job")
+        await until(lambda: bench.ran)
+        await looked(bench)
+    assert len(refused) == 1
+    assert len(bench.ran) == 1
+
+
+async def test_requests_that_come_to_nothing_are_done_with(bench: Bench) -> None:
+    bench.job(seconds=1000)
+    async with bench.term(2):
+        await bench.others.store_job(
+            "stored", *to_store(bench.registry, remember_soon, "interval", id="stored", seconds=1000), replace=False
+        )
+        await bench.others.request(Action.RUN, job_id="stored")
+        await bench.others.remove_job("stored")
+        await bench.others.request(Action.RESIGN, term=1)
+        await looked(bench)
+        await looked(bench)
+        assert bench.resigned == [], "that was another's term"
+    assert (await bench.others.begin_term(make_term(3), process())).requests == []
+
+
+async def test_resign_is_carried_out_within_a_heartbeat(bench: Bench) -> None:
+    bench.job(seconds=1000)
+    async with bench.term(3):
+        await bench.others.request(Action.RESIGN, term=3)
+        await until(lambda: bench.resigned)
+        await looked(bench)
+    assert bench.resigned == [True]
+
+
+async def test_pause_and_resume_are_carried_out_within_a_heartbeat(bench: Bench) -> None:
+    bench.job(coalesce=False)
+    async with bench.term(1):
+        await until(lambda: bench.ran)
+        await bench.others.pause("job", True)
+        await looked(bench)
+        await looked(bench)
+        ran = len(bench.ran)
+    async with bench.term(2):
+        [state] = await bench.others.jobs()
+        assert state.paused_at is not None, "it outlives the term"
+        while datetime.now(UTC) < state.accounted_until + timedelta(seconds=0.3):
+            await asyncio.sleep(0.01)
+        assert len(bench.ran) == ran
+        await bench.others.pause("job", False)
+        await until(lambda: len(bench.ran) >= ran + 3)
+    skips = await bench.skips()
+    assert skips[SkipReason.PAUSED] >= 4
+    assert set(skips) == {SkipReason.PAUSED}
+    await bench.agrees()
+
+
+async def test_jobs_come_and_go_at_run_time(bench: Bench) -> None:
+    stored_functions.CALLS.clear()
+    bench.job(seconds=1000)
+
+    async def add(seconds: float, value: int, replace: bool = False) -> None:
+        description, job = to_store(
+            bench.registry, remember_soon, "interval", id="stored", seconds=seconds, kwargs={"value": value}
+        )
+        await bench.others.store_job("stored", description, job, replace=replace)
+
+    async with bench.term(1):
+        await add(0.05, 1)
+        await until(lambda: 1 in stored_functions.CALLS)
+        await add(0.05, 2, replace=True)
+        await until(lambda: 2 in stored_functions.CALLS)
+        first = stored_functions.CALLS.index(2)
+        assert set(stored_functions.CALLS[first:]) == {2}, "the first one was over by then"
+    async with bench.term(2):
+        count = len(stored_functions.CALLS)
+        await until(lambda: len(stored_functions.CALLS) > count)
+        await bench.others.remove_job("stored")
+        await looked(bench)
+        await looked(bench)
+        count = len(stored_functions.CALLS)
+        await looked(bench)
+        assert len(stored_functions.CALLS) <= count + 1
+    runs = await bench.runs(job_id="stored")
+    assert len(runs) == len(stored_functions.CALLS)
+    await bench.agrees()
+
+
+async def test_p4_a_stored_interval_goes_on_in_its_phase_under_the_next_leader(bench: Bench) -> None:
+    """It was taken for a changed trigger at each takeover, and what it owed was let go."""
+    description, job = to_store(bench.registry, remember_soon, "interval", id="stored", seconds=0.05, coalesce=False)
+    await bench.others.store_job("stored", description, job, replace=False)
+    for number in (1, 2, 3):
+        async with bench.term(number):
+            await until_so(lambda number=number: _of_term(bench, number))
+    runs = await bench.runs()
+    assert [run.due for run in runs] == [runs[0].due + timedelta(seconds=0.05) * step for step in range(len(runs))]
+    assert len(await bench.others.epochs()) == 1
+    await bench.agrees()
+
+
+async def _of_term(bench: Bench, number: int) -> list[RunRow]:
+    return [run for run in await bench.runs() if run.term == number]
+
+
+async def test_a_stored_job_that_breaks_harms_no_other_and_heals(bench: Bench, tmp_path: Path) -> None:
+    module = tmp_path / "breaking_module.py"
+    sys.path.insert(0, str(tmp_path))
+    try:
+        await bench.others.begin_term(make_term(1), process())
+        description, stored = to_store(bench.registry, remember_soon, "interval", id="stored", seconds=0.05)
+        broken = replace(stored, func="breaking_module:work")
+        await bench.others.store_job("stored", description, broken, replace=False)
+        bench.job()
+        async with bench.term(2):
+            await until(lambda: bench.ran)
+            states = {state.id: state for state in await bench.others.jobs()}
+            assert "breaking_module" in str(states["stored"].broken)
+            module.write_text("async def work(): ...\n")
+            importlib.invalidate_caches()
+            await bench.others.pause("job", True)
+            await until_so(lambda: bench.runs(job_id="stored"))
+        states = {state.id: state for state in await bench.others.jobs()}
+        assert states["stored"].broken is None
+    finally:
+        sys.path.remove(str(tmp_path))
+        sys.modules.pop("breaking_module", None)
+    await bench.agrees()
+
+
+# --- while a plan is written -----------------------------------------------------------------------------------------
+
+
+async def test_ticks_that_fire_while_a_plan_is_written_are_not_handed_over_again(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The scheduler goes on meanwhile, and the plan's first tick may be behind it by then."""
+    bench.job(coalesce=False)
+    bench.job(id="another", seconds=1000)
+    waited = []
+
+    async def wait_for_ticks(entries: Sequence[Entry]) -> None:
+        if any(isinstance(entry, Resumed) for entry in entries):
+            last = bench.handed_over("job")
+            await until(lambda: bench.handed_over("job") > last + timedelta(seconds=0.1))
+            waited.append(True)
+
+    bench.ledger.before_record = wait_for_ticks
+    with caplog.at_level(logging.WARNING, "election"):
+        async with bench.term(1):
+            await until(lambda: bench.ran)
+            for number in range(1, 4):
+                await bench.others.pause("another", True)
+                await looked(bench)
+                await bench.others.pause("another", False)
+                await until(lambda number=number: len(waited) == number)
+            ran = len(bench.ran)
+            await until(lambda: len(bench.ran) > ran + 2)
+    assert [record.getMessage() for record in caplog.records if "overlap" in record.getMessage()] == []
+    await bench.agrees()
+
+
+async def test_a_job_that_is_removed_while_a_plan_is_written_is_no_error(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    description, job = to_store(bench.registry, remember_soon, "interval", id="stored", seconds=0.01)
+    await bench.others.store_job("stored", description, job, replace=False)
+    bench.job()
+
+    async def take_time(entries: Sequence[Entry]) -> None:
+        if any(isinstance(entry, Done) for entry in entries):
+            last = bench.handed_over("job")
+            await until(lambda: bench.handed_over("job") > last)
+
+    bench.ledger.before_record = take_time
+    async with bench.term(1):
+        await until(lambda: bench.ran)
+        await until_so(lambda: bench.runs(job_id="stored"))
+        await bench.others.request(Action.RESIGN, term=0)
+        await bench.others.remove_job("stored")
+        await looked(bench)
+        await looked(bench)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+# --- when time is not what it was ------------------------------------------------------------------------------------
+
+
+async def test_pitfall_25_a_loop_that_was_blocked_for_four_seconds(bench: Bench) -> None:
+    """A one-second cron: APScheduler by itself runs two and says nothing; here each of the four is explained."""
+    bench.job(trigger="cron", second="*")
+    async with bench.term(1):
+        await until(lambda: bench.ran)
+        ran = len(bench.ran)
+        time.sleep(4)  # the fault itself
+        await until(lambda: len(bench.ran) > ran + 1)
+    dues = {run.due for run in await bench.runs()}
+    skipped = [row for row in await bench.others.skips() if row.reason is SkipReason.COALESCED]
+    explained = sum(row.count or 0 for row in skipped) + len(dues)
+    assert sum(row.count or 0 for row in skipped) >= 2
+    assert explained == (max(dues) - min(dues)).total_seconds() + 1
+    await bench.agrees()
+
+
+def _clock_moves(monkeypatch: pytest.MonkeyPatch, clock: OffsetClock) -> None:
+    """APScheduler's own clock is that of the bench too."""
+
+    class Told(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return clock.now().astimezone(tz)
+
+    monkeypatch.setattr(apscheduler.schedulers.base, "datetime", Told)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ran_late"),
+    [
+        pytest.param({"trigger": "cron", "second": "*"}, 1, id="cron"),
+        pytest.param({"seconds": 1}, 1, id="interval"),
+        pytest.param({"seconds": 1, "misfire_grace_time": None}, 1, id="no grace limit"),
+        pytest.param({"seconds": 1, "misfire_grace_time": None, "coalesce": False}, 51, id="each of them"),
+    ],
+)
+async def test_pitfall_29_a_machine_that_slept_for_a_month(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], ran_late: int
+) -> None:
+    """The leader wakes, still in its seat: the month is one skip, and what is looked at one by one is bounded."""
+    clock = bench.clock = OffsetClock()
+    _clock_moves(monkeypatch, clock)
+    calls: list[object] = []
+    monkeypatch.setattr(ticks_module, "first_after", _counted(ticks_module.first_after, calls))
+    monkeypatch.setattr(timetable, "first_after", _counted(timetable.first_after, calls))
+    bench.options["catch_up_limit"] = 50
+    bench.job(**arguments)
+    async with bench.term(1) as work:
+        await until(lambda: bench.ran)
+        ran, before = len(bench.ran), len(calls)
+        clock.offset = timedelta(days=30)
+        assert work._shift is not None
+        work._shift._timetable._scheduler.wakeup()
+        await until(lambda: len(bench.ran) >= ran + 1)
+        await until(lambda: not work.unfinished())
+        assert len(calls) - before < 1500
+        assert ran + 1 <= len(bench.ran) <= ran + ran_late + 2
+    [month] = [row for row in await bench.others.skips() if row.reason is SkipReason.DOWN]
+    assert month.count is None
+    assert month.last_due - month.first_due > timedelta(days=29)
+    spans = [(run.due, run.due) for run in await bench.runs()]
+    spans += [(row.first_due, row.last_due) for row in await bench.others.skips()]
+    for (_, last), (first, _) in pairwise(sorted(spans)):
+        assert timedelta(0) < first - last <= timedelta(seconds=1), "each tick in one of them"
+
+
+async def test_pitfall_29_a_pool_that_slept_for_a_month(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next leader takes over as if it had been an hour."""
+    clock = bench.clock = OffsetClock()
+    _clock_moves(monkeypatch, clock)
+    bench.job(seconds=1, misfire_grace_time=None)
+    counted = []
+    for days in (0, 1, 31):
+        clock.offset = timedelta(days=days)
+        calls: list[object] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(ticks_module, "first_after", _counted(ticks_module.first_after, calls))
+            async with bench.term(days + 1):
+                await until(lambda days=days: [run for run in bench.ran if run.term == days + 1])
+        counted.append(len(calls))
+    assert counted[2] < counted[1] + 100
+    assert [row.count for row in await bench.others.skips() if row.reason is SkipReason.DOWN] == [None, None]
+
+
+async def test_pitfall_26_a_clock_that_steps_back_claims_nothing_twice(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = bench.clock = OffsetClock()
+    _clock_moves(monkeypatch, clock)
+    bench.job(coalesce=False)
+    async with bench.term(1):
+        await until(lambda: len(bench.ran) >= 2)
+        clock.offset = timedelta(hours=-1)
+        for _ in range(5):
+            await looked(bench)
+        ran = len(bench.ran)
+    async with bench.term(2):
+        for _ in range(5):
+            await looked(bench)
+        assert len(bench.ran) == ran
+        clock.offset = timedelta(0)
+    async with bench.term(3):
+        await until(lambda: len(bench.ran) > ran + 2)
+    await bench.agrees()
+
+
+def _counted(function: Callable[..., Any], calls: list[object]) -> Callable[..., Any]:
+    def counted(*arguments: Any) -> Any:
+        calls.append(None)
+        return function(*arguments)
+
+    return counted

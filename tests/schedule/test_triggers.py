@@ -1,0 +1,493 @@
+"""Triggers as values: equal in all workers, built again with the same ticks, none twice or lost (PITFALLS 24, 26)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from itertools import islice, pairwise, takewhile
+from zoneinfo import ZoneInfo
+
+import pytest
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.calendarinterval import CalendarIntervalTrigger
+from apscheduler.triggers.combining import AndTrigger, OrTrigger
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.date import DateTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+from hypothesis import given
+from hypothesis import strategies as st
+
+from election.core.errors import JobDefinitionError
+from election.schedule.ticks import first_after, ticks, without_jitter
+from election.schedule.triggers import build, describe, jitter_of
+from tests.schedule.making import NOW, CountingTrigger, at, make_job, own_sequence
+
+BERLIN = ZoneInfo("Europe/Berlin")
+LORD_HOWE = ZoneInfo("Australia/Lord_Howe")  # its summer time is half an hour
+APIA = ZoneInfo("Pacific/Apia")  # it left out a whole day
+INDIA = timezone(timedelta(hours=5, minutes=30))
+MICROSECOND = timedelta(microseconds=1)
+
+
+def some(trigger: BaseTrigger, after: datetime, count: int) -> list[datetime]:
+    """The first ``count`` ticks later than ``after``."""
+    return list(islice(ticks(trigger, after, datetime.max.replace(tzinfo=UTC)), count))
+
+
+def again(trigger: BaseTrigger, given: bool | None = None) -> BaseTrigger:
+    """The trigger, by way of the text that a ledger keeps."""
+    text = json.dumps(describe(trigger, NOW, given))
+    built = build(json.loads(text), NOW)
+    assert built is not None
+    assert json.dumps(describe(built, NOW, True)) == text or '"start_date": null' in text or '"run_date": null' in text
+    return built
+
+
+# --- described and built again ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        CronTrigger(timezone="UTC"),
+        CronTrigger(second="0-30", timezone="UTC"),
+        CronTrigger(second="*/7,3", minute="1-50/3", timezone=BERLIN),
+        CronTrigger(hour=3, timezone=BERLIN),
+        CronTrigger(hour=3, minute="*", second="*", timezone=BERLIN),
+        CronTrigger(hour="*", minute="*/5", timezone=LORD_HOWE),
+        CronTrigger(day="last", hour=12, timezone="UTC"),
+        CronTrigger(day="3rd fri,last mon", timezone="UTC"),
+        CronTrigger(week="*/2", day_of_week="mon-wed,sun", hour=4, timezone=APIA),
+        CronTrigger(year="2026-2030", month="jan,jul", timezone=INDIA),
+        CronTrigger(year="*", second="*", timezone="UTC"),
+        CronTrigger.from_crontab("*/5 8-18 1-7 * 0", timezone=BERLIN),
+        CronTrigger.from_crontab("0 0 * * *", timezone=timezone.utc),  # noqa: UP017  APScheduler's own
+        CronTrigger(minute=5, timezone=timezone(timedelta(hours=1), "CET")),
+        CronTrigger(minute=5, timezone=timezone(-timedelta(hours=3, minutes=30), "anything")),
+        CronTrigger(second=0, timezone="UTC", start_date="2026-03-02 18:00:00", end_date="2026-03-02 18:30:00"),
+        CronTrigger(second=0, timezone=BERLIN, start_date=datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=BERLIN)),
+        IntervalTrigger(seconds=10, timezone="UTC", start_date="2026-03-01 00:00:03"),
+        IntervalTrigger(seconds=0.1, timezone=BERLIN, start_date="2026-03-01 00:00:00.000007"),
+        IntervalTrigger(seconds=1 / 3, timezone=BERLIN, start_date="2026-03-01 00:00:00"),
+        IntervalTrigger(weeks=1, days=2, hours=3, minutes=4, seconds=5, timezone=INDIA, start_date="2020-01-01"),
+        IntervalTrigger(minutes=7, timezone="UTC", start_date="2026-03-05", end_date="2026-03-06"),
+        DateTrigger("2026-03-05 04:05:06.789", timezone=BERLIN),
+        DateTrigger(datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=BERLIN)),
+        CalendarIntervalTrigger(days=1, hour=12, timezone="UTC", start_date="2026-01-01"),
+        CalendarIntervalTrigger(days=1, hour=12, timezone=INDIA, start_date="2026-01-01"),
+        CalendarIntervalTrigger(days=1, hour=2, minute=30, second=5, timezone=BERLIN, start_date="2026-01-01"),
+        CalendarIntervalTrigger(months=1, timezone=BERLIN, start_date="2026-01-31", end_date="2027-12-31"),
+        CalendarIntervalTrigger(years=1, months=2, weeks=3, days=4, timezone=BERLIN, start_date="2026-01-31"),
+        OrTrigger([CronTrigger(hour=1, timezone=BERLIN), CronTrigger(hour=2, timezone=INDIA)]),
+        OrTrigger(
+            [CronTrigger(hour=1, timezone="UTC"), IntervalTrigger(hours=7, start_date="2026-01-01", timezone="UTC")]
+        ),
+        OrTrigger([CalendarIntervalTrigger(days=3, start_date="2026-01-01", timezone=BERLIN), DateTrigger(at(9))]),
+        AndTrigger(
+            [CronTrigger(hour="1-5", minute="*/7", timezone=INDIA), CronTrigger(hour="3-9", minute=7, timezone=INDIA)]
+        ),
+        AndTrigger(
+            [
+                OrTrigger([CronTrigger(hour=1, timezone=BERLIN), CronTrigger(hour=2, timezone=BERLIN)]),
+                CronTrigger(day=5, hour="*", timezone=BERLIN),
+            ]
+        ),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_built_trigger_has_the_same_ticks(trigger: BaseTrigger) -> None:
+    built = again(trigger)
+    assert some(built, NOW, 50) == some(trigger, NOW, 50) != []
+    assert type(built) is type(trigger)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "text"),
+    [
+        (CronTrigger(second="0-30", timezone="UTC"), "cron[second='0-30']"),
+        (CronTrigger(hour=3, timezone="UTC"), "cron[hour='3', minute='0', second='0']"),
+        (CronTrigger(hour=3, second="*", timezone="UTC"), "cron[hour='3', second='*']"),
+    ],
+)
+def test_a_built_cron_trigger_reads_like_what_was_written(trigger: CronTrigger, text: str) -> None:
+    assert str(again(trigger)) == text
+
+
+def test_jitter_goes_with_the_description() -> None:
+    for trigger in (
+        CronTrigger(second=0, timezone="UTC", jitter=5),
+        IntervalTrigger(minutes=1, timezone="UTC", start_date="2026-01-01", jitter=5),
+        CalendarIntervalTrigger(days=1, timezone="UTC", start_date="2026-01-01", jitter=5),
+    ):
+        assert again(trigger).jitter == 5
+        assert jitter_of(describe(trigger, NOW)) == timedelta(seconds=5)
+        assert trigger.jitter == 5, "the user's own trigger is left as it is"
+    both = OrTrigger(
+        [CronTrigger(second=0, timezone="UTC", jitter=5), CronTrigger(second=30, timezone="UTC")], jitter=2
+    )
+    assert jitter_of(describe(both, NOW)) == timedelta(seconds=7)
+
+
+def test_an_offset_that_calls_itself_cet_has_no_summer_time() -> None:
+    """The time zone database knows a CET too, and that one is another thing."""
+    built = again(CronTrigger(hour=12, timezone=timezone(timedelta(hours=1), "CET")))
+    assert first_after(built, datetime(2026, 7, 1, tzinfo=UTC)) == datetime(2026, 7, 1, 11, tzinfo=UTC)
+
+
+class Homemade(tzinfo):
+    """A time zone that only its own program knows."""
+
+    def utcoffset(self, when: datetime | None) -> timedelta:
+        return timedelta(hours=1)
+
+    def dst(self, when: datetime | None) -> timedelta:
+        return timedelta(0)
+
+    def tzname(self, when: datetime | None) -> str:
+        return "homemade"
+
+
+class Whimsical(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
+    """A trigger class of the user's own, without a text."""
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
+        return now.replace(microsecond=0) + timedelta(seconds=0 if now.microsecond == 0 else 1)
+
+
+@pytest.mark.parametrize(
+    ("make_trigger", "way_out"),
+    [
+        pytest.param(lambda: CronTrigger(hour=1, timezone=Homemade()), "zoneinfo", id="a zone without a name"),
+        pytest.param(lambda: IntervalTrigger(seconds=-1), "longer than 0", id="an interval that goes back"),
+        pytest.param(
+            lambda: OrTrigger([CronTrigger(hour=1), IntervalTrigger(seconds=5)]),
+            "a start_date",
+            id="an open interval within",
+        ),
+        pytest.param(
+            lambda: AndTrigger([CronTrigger(hour=1), DateTrigger()]), "a start_date", id="an open date within"
+        ),
+        pytest.param(
+            lambda: OrTrigger([CalendarIntervalTrigger(days=2)]), "a start_date", id="an open calendarinterval within"
+        ),
+        pytest.param(lambda: OrTrigger([OrTrigger([IntervalTrigger(seconds=5)])]), "a start_date", id="deeper within"),
+    ],
+)
+def test_what_would_differ_from_worker_to_worker_is_refused(
+    make_trigger: Callable[[], BaseTrigger], way_out: str
+) -> None:
+    trigger = make_trigger()  # now, not at collection: what it takes from the clock has to be fresh
+    with pytest.raises(JobDefinitionError, match=f"job 'job': .*{way_out}"):
+        make_job(trigger)
+
+
+def test_a_description_that_this_machine_cannot_build_is_none() -> None:
+    """A leader with another time zone database, or another version of this package, goes on with its other jobs."""
+    good = describe(CronTrigger(hour=1, timezone=BERLIN), NOW)
+    for change in ({"timezone": "Moon/Tycho"}, {"type": "lunar"}, {"fields": {"second": "noon"}}, {"unheard": 1}):
+        assert build({**good, **change}, NOW) is None
+    assert build({"type": "or", "triggers": [{**good, "timezone": "Moon/Tycho"}], "jitter": None}, NOW) is None
+
+
+def test_a_trigger_class_of_the_users_own_is_told_by_its_text_alone() -> None:
+    one, other = describe(Whimsical(), NOW), describe(Whimsical(), NOW)
+    assert one == other, "no address of this process in it, or each takeover would see a changed trigger"
+    assert one["type"] == "other"
+    assert build(one, NOW) is None
+    assert first_after(Whimsical(), at(0.5)) == at(1)
+
+
+# --- what is left open -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("trigger", "arguments"),
+    [("interval", {"minutes": 10}), ("date", {}), ("calendarinterval", {"days": 2, "hour": 5})],
+)
+def test_an_open_start_is_anchored_to_the_first_registration(trigger: str, arguments: dict[str, int]) -> None:
+    """PITFALLS 24: workers that start one after the other have the same phase."""
+    description = make_job(trigger, **arguments).description
+    assert description[{"date": "run_date"}.get(trigger, "start_date")] is None
+    anchor = at(0.123456)
+    expected = {
+        "interval": anchor + timedelta(minutes=10),
+        "date": anchor,
+        "calendarinterval": datetime(2026, 3, 4, 5, tzinfo=UTC),
+    }
+    built = build(description, anchor)
+    assert first_after(built, anchor - MICROSECOND) == expected[trigger]
+
+
+@pytest.mark.parametrize(
+    ("trigger", "arguments", "kept"),
+    [
+        ("interval", {"seconds": 10, "start_date": datetime(2026, 3, 2, 12, 0, 0, 5, tzinfo=UTC)}, "start_date"),
+        ("date", {"run_date": datetime(2026, 3, 2, 12, 0, 0, 5, tzinfo=UTC)}, "run_date"),
+        ("calendarinterval", {"days": 1, "start_date": date(2026, 3, 2)}, "start_date"),
+    ],
+)
+def test_a_start_that_was_given_by_name_is_kept(trigger: str, arguments: dict[str, object], kept: str) -> None:
+    description = make_job(trigger, **arguments).description
+    assert description[kept] is not None
+
+
+def test_a_start_that_was_given_to_an_instance_is_kept() -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=30, microseconds=1)
+    assert make_job(DateTrigger(soon)).description["run_date"] == soon.isoformat(), "in 30 s, not at once"
+    later = IntervalTrigger(seconds=5, start_date=soon, timezone="UTC")
+    assert make_job(later).description["start_date"] == soon.isoformat()
+    calendar = CalendarIntervalTrigger(days=2, start_date=date(2020, 5, 17), timezone="UTC")
+    assert make_job(calendar).description["start_date"] == "2020-05-17"
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Asia/Kolkata"])
+def test_a_start_that_an_instance_took_from_the_clock_is_open(zone: str) -> None:
+    assert make_job(IntervalTrigger(days=200, timezone=zone)).description["start_date"] is None
+    assert make_job(IntervalTrigger(seconds=1, timezone=zone)).description["start_date"] is None
+    assert make_job(DateTrigger(timezone=zone)).description["run_date"] is None
+    assert make_job(CalendarIntervalTrigger(days=2, timezone=zone)).description["start_date"] is None
+
+
+TWO_WORKERS = """
+import json, sys
+from apscheduler.triggers.calendarinterval import CalendarIntervalTrigger
+from apscheduler.triggers.combining import OrTrigger
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.date import DateTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+from election.schedule.jobs import JobRegistry
+
+class Own(CronTrigger.__mro__[1]):
+    def get_next_fire_time(self, previous, now): ...
+
+registry = JobRegistry({})
+jobs = [
+    registry.add(print, "interval", seconds=10, id="a"),
+    registry.add(print, "date", id="b"),
+    registry.add(print, "calendarinterval", days=1, id="c"),
+    registry.add(print, "cron", second="*/2", jitter=3, id="d"),
+    registry.add(print, IntervalTrigger(minutes=3), id="e"),
+    registry.add(print, DateTrigger(), id="f"),
+    registry.add(print, CalendarIntervalTrigger(weeks=1), id="g"),
+    registry.add(print, CronTrigger.from_crontab("*/5 * * * *"), id="h"),
+    registry.add(print, OrTrigger([CronTrigger(hour=1), IntervalTrigger(hours=1, start_date="2026-01-01")]), id="i"),
+    registry.add(print, Own(), id="j"),
+]
+print(json.dumps({job.id: job.description for job in jobs}, sort_keys=True))
+"""
+
+
+def test_two_workers_describe_their_triggers_alike() -> None:
+    """Two real interpreters; otherwise each takeover would see changed triggers, which start afresh."""
+    workers = [
+        subprocess.Popen([sys.executable, "-c", TWO_WORKERS], stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    one, other = (worker.communicate(timeout=60)[0] for worker in workers)
+    assert one == other
+    described = json.loads(one)
+    assert [described[job]["start_date"] for job in "aceg"] == [None] * 4
+    assert [described[job]["run_date"] for job in "bf"] == [None] * 2
+
+
+# --- ticks -----------------------------------------------------------------------------------------------------------
+
+
+@given(
+    seconds=st.one_of(
+        st.sampled_from([0.1, 1 / 3, 0.7, 1e-3, 1e-6, 86400.000001]),
+        st.floats(1e-6, 1e5, allow_nan=False),
+        st.integers(1, 10**6),
+    ),
+    start=st.datetimes(datetime(1971, 1, 1), datetime(2070, 1, 1)),  # noqa: DTZ001  Hypothesis wants them so
+    after=st.timedeltas(timedelta(0), timedelta(days=2000)),
+)
+def test_p3_an_interval_has_each_tick_once_however_it_is_asked(
+    seconds: float, start: datetime, after: timedelta
+) -> None:
+    """Intervals are floats in APScheduler; the ticks are whole microseconds from the start, without exception."""
+    interval = timedelta(seconds=seconds)
+    if not interval:
+        return
+    trigger = IntervalTrigger(seconds=seconds, start_date=start.replace(tzinfo=UTC), timezone=UTC)
+    found = some(trigger, trigger.start_date + after, 20)
+    number = after // interval + 1
+    assert found == [trigger.start_date + interval * (number + step) for step in range(20)]
+    for due in found[1:]:
+        assert first_after(trigger, due - MICROSECOND) == due
+
+
+def test_an_interval_begins_at_its_start_and_ends_at_its_end() -> None:
+    trigger = IntervalTrigger(seconds=10, start_date=at(100), end_date=at(120), timezone=UTC)
+    assert some(trigger, NOW, 9) == [at(100), at(110), at(120)]
+
+
+@pytest.mark.parametrize(
+    ("zone", "around"),
+    [
+        pytest.param(BERLIN, datetime(2026, 3, 29, tzinfo=UTC), id="Berlin, forward"),
+        pytest.param(BERLIN, datetime(2026, 10, 25, tzinfo=UTC), id="Berlin, back"),
+        pytest.param(LORD_HOWE, datetime(2026, 4, 4, 12, tzinfo=UTC), id="Lord Howe, back by half an hour"),
+        pytest.param(LORD_HOWE, datetime(2026, 10, 3, 12, tzinfo=UTC), id="Lord Howe, forward by half an hour"),
+        pytest.param(APIA, datetime(2011, 12, 30, tzinfo=UTC), id="Apia, a day left out"),
+    ],
+)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"hour": "1-3", "second": "*/20"},
+        {"minute": "*/10"},
+        {"hour": "*"},
+        {"hour": "2", "minute": "30"},
+        {"hour": "1-3", "minute": "0,30"},
+        {"day": "*"},
+    ],
+    ids=str,
+)
+def test_the_ticks_across_a_dst_change_are_those_of_apscheduler(
+    zone: ZoneInfo, around: datetime, fields: dict[str, str]
+) -> None:
+    """PITFALLS 26: none twice, none lost, also when the next is asked for by somebody who only knows the moment."""
+    trigger = CronTrigger(**fields, timezone=zone)
+    start, end = around - timedelta(hours=20), around + timedelta(hours=40)
+    own = list(takewhile(lambda due: due <= end, own_sequence(trigger, start.astimezone(zone))))
+    assert list(ticks(trigger, start - MICROSECOND, end)) == own
+    assert all(one < other for one, other in pairwise(own))
+    for due in own:
+        assert first_after(trigger, due - MICROSECOND) == due
+
+
+@pytest.mark.parametrize("zone", [BERLIN, LORD_HOWE, APIA, ZoneInfo("UTC")], ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"days": 1, "hour": 2, "minute": 30},
+        {"days": 3, "hour": 12},
+        {"weeks": 2},
+        {"months": 1, "start_date": date(2009, 1, 31)},
+        {"years": 1, "days": 1},
+    ],
+    ids=str,
+)
+def test_the_dates_of_a_calendar_interval_are_those_of_apscheduler(zone: ZoneInfo, arguments: dict[str, int]) -> None:
+    """It is not asked for its dates one by one from its start on: a job of 2009 would take ever longer."""
+    trigger = CalendarIntervalTrigger(**{"start_date": date(2009, 3, 1), **arguments}, timezone=zone)
+    own = list(takewhile(lambda due: due <= NOW, own_sequence(trigger, NOW)))
+    assert list(ticks(trigger, datetime(2009, 1, 1, tzinfo=UTC), NOW)) == own
+    for due in own[-20:]:
+        assert first_after(trigger, due - MICROSECOND) == due
+
+
+def test_pitfall_29_a_calendar_interval_of_long_ago_is_not_walked_day_by_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    own = CalendarIntervalTrigger.get_next_fire_time
+
+    def counted(self: CalendarIntervalTrigger, previous: datetime | None, now: datetime) -> datetime | None:
+        calls.append(now)
+        found: datetime | None = own(self, previous, now)
+        return found
+
+    monkeypatch.setattr(CalendarIntervalTrigger, "get_next_fire_time", counted)
+    first_after(CalendarIntervalTrigger(days=1, start_date=date(1970, 1, 1), timezone="UTC"), NOW)
+    assert len(calls) <= 4
+
+
+@pytest.mark.parametrize("jitter", [None, 20])
+def test_jitter_moves_no_calendar_date(jitter: int | None) -> None:
+    """A tick that jitter carries over midnight is still that of the day before."""
+    trigger = CalendarIntervalTrigger(
+        days=2, hour=23, minute=59, second=50, start_date=date(2026, 1, 1), timezone="UTC", jitter=jitter
+    )
+    planned = some(without_jitter(trigger), NOW, 30)
+    assert [due.day % 2 for due in planned] != []
+    for found, due in zip(some(trigger, NOW, 30), planned, strict=True):
+        assert due <= found <= due + timedelta(seconds=jitter or 0)
+
+
+def test_a_calendar_interval_and_a_cron_agree() -> None:
+    """APScheduler asks for ever here: the first tick of a calendarinterval is always its start."""
+    trigger = AndTrigger(
+        [
+            CalendarIntervalTrigger(days=1, hour=9, start_date=date(2026, 1, 1), timezone=BERLIN),
+            CronTrigger(day_of_week="mon", hour="8-10", timezone=BERLIN),
+        ]
+    )
+    assert some(trigger, NOW, 4) == [datetime(2026, 3, day, 8, tzinfo=UTC) for day in (9, 16, 23)] + [
+        datetime(2026, 3, 30, 7, tzinfo=UTC)
+    ]
+
+
+def test_an_interval_and_a_cron_agree_again_and_again() -> None:
+    trigger = AndTrigger(
+        [IntervalTrigger(hours=1, start_date="2026-01-01", timezone="UTC"), CronTrigger(hour="9,17", timezone="UTC")]
+    )
+    assert [due.hour for due in some(trigger, NOW, 4)] == [17, 9, 17, 9]
+
+
+@pytest.mark.timeout(60)
+def test_what_never_agrees_has_no_ticks_and_does_not_hang() -> None:
+    trigger = AndTrigger(
+        [
+            IntervalTrigger(days=1, start_date="2026-01-01 00:00:00.5", timezone="UTC"),
+            CronTrigger(hour=0, timezone="UTC"),
+        ]
+    )
+    assert first_after(trigger, NOW) is None
+
+
+def test_the_parts_of_an_or_keep_their_own_phase() -> None:
+    """APScheduler counts the interval from whichever part fired last."""
+    trigger = OrTrigger(
+        [
+            IntervalTrigger(minutes=7, start_date="2026-03-02 12:00:00", timezone="UTC"),
+            CronTrigger(minute="*/10", timezone="UTC"),
+        ]
+    )
+    assert [due.minute for due in some(trigger, NOW, 8)] == [7, 10, 14, 20, 21, 28, 30, 35]
+
+
+def test_a_trigger_that_rounds_goes_on() -> None:
+    class Rounding(BaseTrigger):  # type: ignore[misc]
+        def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+            return (previous_fire_time or now).replace(second=0, microsecond=0) + timedelta(
+                minutes=0 if previous_fire_time is None else 1
+            )
+
+    assert first_after(Rounding(), at(30)) == at(60)
+    assert first_after(Rounding(), at(60)) == at(120)
+
+
+def test_a_trigger_that_stands_still_does_not_hang_the_loop() -> None:
+    class Still(BaseTrigger):  # type: ignore[misc]
+        def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+            return at(-60)
+
+    assert first_after(Still(), NOW) is None
+
+
+@given(
+    moment=st.datetimes(datetime(2026, 1, 1), datetime(2027, 12, 31), timezones=st.just(UTC)),  # noqa: DTZ001
+    fields=st.fixed_dictionaries(
+        {"second": st.sampled_from(["0", "*/7", "*"])},
+        optional={"minute": st.sampled_from(["*/13", "59"]), "hour": st.sampled_from(["2", "1-3", "23"])},
+    ),
+    zone=st.sampled_from([BERLIN, LORD_HOWE, APIA, INDIA]),
+)
+def test_p3_the_next_tick_is_always_later(moment: datetime, fields: dict[str, str], zone: tzinfo) -> None:
+    found = some(CronTrigger(**fields, timezone=zone), moment, 5)
+    assert all(one < other for one, other in pairwise([moment, *found]))
+    assert all(due.tzinfo is UTC for due in found)
+
+
+def test_a_date_has_one_tick() -> None:
+    trigger = DateTrigger(at(5))
+    assert some(trigger, NOW, 3) == [at(5)]
+    assert first_after(trigger, at(5)) is None
+
+
+def test_to_look_for_the_next_tick_costs_one_question() -> None:
+    trigger = CountingTrigger(CronTrigger(second="*", timezone="UTC"))
+    assert len(some(trigger, NOW, 100)) == 100
+    assert trigger.calls == 100

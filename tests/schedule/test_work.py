@@ -1,0 +1,720 @@
+"""The work of a term, through ``Work.lead``: what starts with a term, and the drain at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from election import NotStartedError, Run, current_run
+from election.core.clock import Clock, SystemClock
+from election.core.errors import JobDefinitionError, UnfinishedJobsError
+from election.core.term import Reason, Takeover, Term
+from election.engines.file.ledger import SqliteLedger
+from election.schedule.jobs import JobRegistry
+from election.schedule.options import WorkOptions
+from election.schedule.tasks import RESTART_AT_MOST, TaskRegistry
+from election.schedule.work import Work
+from election.testing import ManualClock
+from tests.support.waiting import until_async
+
+pytestmark = pytest.mark.anyio
+
+NEVER = 3600.0
+"""Seconds: a drain limit that no test waits for."""
+
+OFTEN = {"trigger": "interval", "seconds": 0.01}
+
+
+class Bench:
+    """The work of one worker.
+
+    drain_timeout: seconds.
+    """
+
+    def __init__(self, *, drain_timeout: float = NEVER, clock: Clock | None = None) -> None:
+        self.jobs = JobRegistry({})
+        self.tasks = TaskRegistry()
+        self.work = Work(
+            self.jobs,
+            self.tasks,
+            SqliteLedger(":memory:"),
+            clock=clock or SystemClock(),
+            options=WorkOptions(
+                drain_timeout=drain_timeout, look_every=0.05, catch_up_limit=1000, retention=None, scheduler_options={}
+            ),
+            resign=lambda: None,
+            takeover_ms=lambda _: None,
+        )
+
+    def once(self, func: Callable[..., Any], **arguments: Any) -> None:
+        """Register a job that is due as soon as a term begins."""
+        self.jobs.add(func, "date", run_date=datetime.now(UTC), id=func.__name__, **arguments)
+
+    def often(self, func: Callable[..., Any], **arguments: Any) -> None:
+        """Register a job that is due again and again."""
+        self.jobs.add(func, id=func.__name__, **{**OFTEN, **arguments})
+
+    @contextlib.asynccontextmanager
+    async def term(self, number: int = 1) -> AsyncIterator[Tenure]:
+        """A term; leaving the scope ends it, if the test has not."""
+        tenure = Tenure(self.work, number)
+        await tenure.began.wait()
+        try:
+            yield tenure
+        except BaseException:
+            tenure.task.cancel()  # a test that has failed waits for nothing
+            raise
+        tenure.end()
+        await tenure.task
+
+
+class Tenure:
+    """One term, whose end a test can begin, and then watch."""
+
+    def __init__(self, work: Work, number: int) -> None:
+        at = datetime.now(UTC)
+        self.term = Term(number, at, Takeover(number, None, 1, Reason.STARTED, at))
+        self.lost = asyncio.Event()
+        self.began = asyncio.Event()
+        self._ending = asyncio.Event()
+        self._work = work
+        self.task = asyncio.create_task(self._hold())
+
+    async def _hold(self) -> None:
+        async with self._work.lead(self.term, self.lost):
+            self.began.set()
+            await self._ending.wait()
+
+    @property
+    def over(self) -> bool:
+        return self.task.done()
+
+    def end(self) -> None:
+        self._ending.set()
+
+    def lose(self) -> None:
+        self.lost.set()
+        self._ending.set()
+
+    async def is_over(self) -> None:
+        await until_async(lambda: self.over, what="the scope is left")
+
+
+class Job:
+    """Code that tells when it runs, and ends when it may."""
+
+    def __init__(self) -> None:
+        self.may_end = threading.Event()
+        self.told: list[str] = []
+        self.runs = 0
+
+    async def coroutine(self) -> None:
+        self.runs += 1
+        self.told.append("begin")
+        try:
+            while not self.may_end.is_set():
+                await asyncio.sleep(0.001)
+        except asyncio.CancelledError:
+            self.told.append("cancelled")
+            raise
+        self.told.append("end")
+
+    def thread(self) -> None:
+        self.runs += 1
+        self.told.append("begin")
+        self.may_end.wait(60)
+        self.told.append("end")
+
+    async def runs_now(self) -> None:
+        await until_async(lambda: "begin" in self.told, what="the job runs")
+
+
+@pytest.fixture
+def job() -> Any:
+    job = Job()
+    yield job
+    job.may_end.set()
+
+
+def limit_has_passed(caplog: pytest.LogCaptureFixture) -> bool:
+    return any("the drain limit of" in message for message in caplog.messages)
+
+
+async def turns() -> None:
+    """Let the loop go round a number of times: for what would happen at once, if it happened."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+# --- the beginning ------------------------------------------------------------------------------------------------
+
+
+async def test_nothing_runs_outside_of_a_term() -> None:
+    """P5, P7: no scheduler, no task, no thread before a term, nor after it."""
+    bench, ran, began = Bench(), [], asyncio.Event()
+
+    async def tick() -> None:
+        ran.append(current_run().term)
+
+    async def task() -> None:
+        began.set()
+
+    bench.often(tick)
+    bench.tasks.add(task)
+    threads = threading.active_count()
+    await turns()
+    assert bench.work.unfinished() == []
+    assert not began.is_set()
+    async with bench.term():
+        await until_async(lambda: ran and began.is_set())
+    assert bench.work.unfinished() == []
+    await until_async(lambda: threading.active_count() == threads)
+    count = len(ran)
+    await asyncio.sleep(0.05)  # five ticks' time: exposure, not proof
+    assert len(ran) == count
+
+
+async def test_a_job_gets_its_arguments() -> None:
+    bench, got = Bench(), []
+
+    async def tick(*args: int, **kwargs: int) -> None:
+        got.append((args, kwargs))
+
+    bench.once(tick, args=[1, 2], kwargs={"three": 3})
+    async with bench.term():
+        await until_async(lambda: got)
+    assert got == [((1, 2), {"three": 3})]
+
+
+async def test_two_terms_of_one_process_both_run_the_jobs() -> None:
+    """PITFALLS 28: a scheduler has no jobs left after its shutdown, so that each term gets a fresh one."""
+    bench, ran = Bench(), []
+
+    async def on_the_loop() -> None:
+        ran.append(("loop", current_run().term))
+
+    def in_a_thread() -> None:
+        ran.append(("thread", current_run().term))
+
+    bench.often(on_the_loop)
+    bench.often(in_a_thread)
+    for number in (1, 2, 7):
+        async with bench.term(number):
+            await until_async(lambda number=number: {("loop", number), ("thread", number)} <= set(ran))
+    assert [term for _, term in ran] == sorted(term for _, term in ran), "no run of a term after its end"
+
+
+async def test_a_job_runs_again_when_it_has_ended_and_not_before() -> None:
+    """APScheduler's ``max_instances``, whose count is the executor's to keep: no overlap, and no standstill."""
+    bench, running, most, count = Bench(), 0, 0, 0
+
+    async def tick() -> None:
+        nonlocal running, most, count
+        running, count = running + 1, count + 1
+        most = max(most, running)
+        await asyncio.sleep(0.03)  # three ticks long
+        running -= 1
+        if count == 2:
+            raise RuntimeError("and the count is kept in spite of it")
+
+    bench.often(tick)
+    async with bench.term():
+        await until_async(lambda: count >= 4, what="it runs on")
+    assert most == 1
+
+
+# --- the drain of a term that is resigned -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "thread"])
+async def test_a_running_job_ends_before_the_scope_is_left(job: Job, kind: str) -> None:
+    """P5 and PITFALLS 23: APScheduler's shutdown waits for neither; ours waits for both."""
+    bench = Bench()
+    bench.once(getattr(job, kind))
+    async with bench.term() as tenure:
+        await job.runs_now()
+        tenure.end()
+        await turns()
+        assert not tenure.over
+        assert bench.work.unfinished() == [kind]
+        job.may_end.set()
+        await tenure.is_over()
+        assert job.told == ["begin", "end"]
+        assert bench.work.unfinished() == []
+
+
+async def test_no_tick_begins_during_the_drain(job: Job) -> None:
+    """P5, "resign: stop new ticks": however long the drain, and however often another job is due."""
+    bench, began = Bench(), []
+
+    async def tick() -> None:
+        began.append(time.monotonic())
+
+    bench.often(tick)
+    bench.once(job.thread)
+    async with bench.term() as tenure:
+        await job.runs_now()
+        await until_async(lambda: began)
+        tenure.end()
+        await turns()
+        draining_since = time.monotonic()
+        await asyncio.sleep(0.05)  # five ticks' time: exposure, not proof
+        assert not tenure.over
+        job.may_end.set()
+        await tenure.is_over()
+    assert [at for at in began if at > draining_since] == []
+
+
+async def test_at_the_limit_coroutines_are_cancelled(job: Job, caplog: pytest.LogCaptureFixture) -> None:
+    """P5: and the log names them."""
+    bench = Bench(drain_timeout=0.05)
+    bench.once(job.coroutine)
+    async with bench.term() as tenure:
+        await job.runs_now()
+        tenure.end()
+        await tenure.is_over()
+    assert job.told == ["begin", "cancelled"]
+    (told,) = [message for message in caplog.messages if "the drain limit of 0.05 s has passed" in message]
+    assert "coroutine" in told
+
+
+async def test_at_the_limit_threads_are_waited_for_all_the_same(job: Job, caplog: pytest.LogCaptureFixture) -> None:
+    """P5: if a thread cannot be stopped, the seat stays held until it ends (or the process does)."""
+    bench = Bench(drain_timeout=0.05)
+    bench.once(job.thread)
+    async with bench.term() as tenure:
+        await job.runs_now()
+        tenure.end()
+        await until_async(lambda: limit_has_passed(caplog), what="the limit is told")
+        await turns()
+        assert not tenure.over
+        assert bench.work.unfinished() == ["thread"]
+        job.may_end.set()
+        await tenure.is_over()
+        assert job.told == ["begin", "end"]
+
+
+async def test_a_coroutine_that_takes_its_time_to_be_cancelled_gets_it(caplog: pytest.LogCaptureFixture) -> None:
+    """P5: its clean-up is job code as well."""
+    bench, told, may_end = Bench(drain_timeout=0.01), [], asyncio.Event()
+
+    async def tidy() -> None:
+        told.append("begin")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            told.append("cleaning")
+            await may_end.wait()
+            told.append("end")
+
+    bench.once(tidy)
+    async with bench.term() as tenure:
+        await until_async(lambda: told)
+        tenure.end()
+        await until_async(lambda: "cleaning" in told)
+        await turns()
+        assert not tenure.over
+        assert bench.work.unfinished() == ["tidy"]
+        may_end.set()
+    assert told == ["begin", "cleaning", "end"]
+
+
+async def test_an_idle_term_ends_at_once() -> None:
+    """P6: a drain without work costs the successor nothing."""
+    bench = Bench()
+
+    async def rare() -> None: ...
+
+    bench.jobs.add(rare, "interval", hours=1)
+    async with bench.term() as tenure:
+        tenure.end()
+        began = time.monotonic()
+        await until_async(lambda: tenure.over)
+        assert time.monotonic() - began < 2
+
+
+async def test_the_term_that_follows_is_not_slowed_down_by_threads_that_were(job: Job) -> None:
+    """P5: each term has threads of its own, and those of the last one have ended with it."""
+    bench = Bench()
+    bench.once(job.thread)
+    async with bench.term():
+        await job.runs_now()
+        job.may_end.set()
+    await until_async(
+        lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("election-job")],
+        what="the threads of the term are gone",
+    )
+
+
+# --- a term that is lost ------------------------------------------------------------------------------------------
+
+
+async def test_a_lost_term_has_no_grace(job: Job, caplog: pytest.LogCaptureFixture) -> None:
+    """DESIGN 5: lost cancels at once; somebody else may be waiting to lead."""
+    bench = Bench(drain_timeout=NEVER)
+    bench.once(job.coroutine)
+    async with bench.term() as tenure:
+        await job.runs_now()
+        tenure.lose()
+        await tenure.is_over()
+    assert job.told == ["begin", "cancelled"]
+    assert not limit_has_passed(caplog)
+
+
+async def test_a_term_that_is_lost_during_its_drain_has_no_more_grace(job: Job) -> None:
+    bench = Bench(drain_timeout=NEVER)
+    bench.once(job.coroutine)
+    async with bench.term() as tenure:
+        await job.runs_now()
+        tenure.end()
+        await turns()
+        assert job.told == ["begin"]
+        tenure.lose()
+        await tenure.is_over()
+    assert job.told == ["begin", "cancelled"]
+
+
+async def test_a_lost_term_is_not_left_before_its_threads_have_ended(job: Job) -> None:
+    """P5: lost or not, two leaders' jobs never run at the same time where it can be helped."""
+    bench = Bench()
+    bench.once(job.thread)
+    async with bench.term() as tenure:
+        await job.runs_now()
+        tenure.lose()
+        await turns()
+        assert not tenure.over
+        job.may_end.set()
+        await tenure.is_over()
+    assert job.told == ["begin", "end"]
+
+
+async def test_a_job_that_waits_for_a_thread_does_not_begin_in_a_lost_term() -> None:
+    """P5: "nothing of a job starts" once the term is known to be lost; there may be more jobs than threads."""
+    bench, may_end, begun = Bench(), threading.Event(), []
+
+    def block() -> None:
+        begun.append(1)
+        may_end.wait(60)
+
+    for number in range(100):
+        bench.jobs.add(block, "date", run_date=datetime.now(UTC), id=f"block-{number}")
+    async with bench.term() as tenure:
+        await until_async(lambda: len(bench.work.unfinished()) == 100 and begun, what="all jobs are due")
+        await turns()
+        tenure.lose()
+        await turns()
+        before = len(begun)
+        assert before < 100
+        may_end.set()
+        await tenure.is_over()
+    assert len(begun) == before
+
+
+# --- when the event loop itself goes down -------------------------------------------------------------------------
+
+
+async def test_a_cancelled_scope_is_drained_like_any_other(job: Job) -> None:
+    """P5: whoever cancels an elector gets an end in good order, and then the cancellation."""
+    bench = Bench()
+    bench.once(job.coroutine)
+    tenure = Tenure(bench.work, 1)
+    await job.runs_now()
+    tenure.task.cancel()
+    await turns()
+    assert not tenure.over
+    job.may_end.set()
+    await tenure.is_over()
+    assert tenure.task.cancelled()
+    assert job.told == ["begin", "end"]
+
+
+async def test_a_drain_that_is_cancelled_takes_its_coroutines_along(job: Job) -> None:
+    """P5: the loop is going down; what can be stopped is stopped now, and nothing is left."""
+    bench = Bench()
+    bench.once(job.coroutine)
+    tenure = Tenure(bench.work, 1)
+    await job.runs_now()
+    tenure.end()
+    await turns()
+    tenure.task.cancel()
+    await tenure.is_over()
+    assert tenure.task.cancelled()
+    assert job.told == ["begin", "cancelled"]
+
+
+async def test_a_drain_that_is_cancelled_with_a_thread_in_it_says_so(job: Job) -> None:
+    """P5: nothing makes a thread end, so its caller must keep the seat; the error names the job."""
+    bench = Bench()
+    bench.once(job.thread)
+    tenure = Tenure(bench.work, 1)
+    await job.runs_now()
+    tenure.end()
+    await turns()
+    tenure.task.cancel()
+    with pytest.raises(UnfinishedJobsError, match="still running: thread"):
+        await tenure.task
+    assert bench.work.unfinished() == ["thread"]
+
+
+# --- runs ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["coroutine", "thread"])
+@pytest.mark.parametrize("error", [RuntimeError("broken"), SystemExit(3)], ids=["Exception", "SystemExit"])
+async def test_a_job_that_raises_has_failed_and_nothing_else(
+    where: str, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A job that exits has failed; the worker, which serves requests, has not. It runs again at its next tick."""
+    bench, runs, other = Bench(), 0, 0
+
+    def fails() -> None:
+        nonlocal runs
+        runs += 1
+        raise error
+
+    async def fails_on_the_loop() -> None:
+        fails()
+
+    async def goes_on() -> None:
+        nonlocal other
+        other += 1
+
+    bench.often(fails if where == "thread" else fails_on_the_loop)
+    bench.often(goes_on)
+    async with bench.term():
+        await until_async(lambda: runs >= 2 and other >= 2, what="both run on")
+    told = [record for record in caplog.records if "failed" in record.getMessage()]
+    assert len(told) >= 2
+    assert told[0].levelno == logging.ERROR
+    assert "fails" in told[0].getMessage()
+    assert told[0].exc_info is not None
+    assert told[0].exc_info[0] is type(error)
+
+
+async def test_a_thread_job_may_raise_stop_iteration() -> None:
+    """P5: ``next(iter([]))`` in a job is an error like any other; it must not hold the seat for ever."""
+    bench, ran = Bench(), threading.Event()
+
+    def exhausted() -> None:
+        ran.set()
+        raise StopIteration
+
+    loop_told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: loop_told.append(context))
+    bench.once(exhausted)
+    tenure = Tenure(bench.work, 1)
+    try:
+        await until_async(ran.is_set)
+        tenure.end()
+        await until_async(lambda: tenure.over, timeout=1, what="the scope is left")
+        await tenure.task
+        assert loop_told == []
+    finally:
+        tenure.task.cancel()
+        await asyncio.gather(tenure.task, return_exceptions=True)
+
+
+async def test_a_run_knows_what_it_is() -> None:
+    """DESIGN 6: on the loop, in a thread, and in what these call; the term is the fencing token (PITFALLS 27)."""
+    bench, runs = Bench(), {}
+
+    def look(name: str) -> None:
+        runs[name] = current_run()
+
+    async def on_the_loop() -> None:
+        look("on_the_loop")
+        await asyncio.create_task(deeper())
+        await asyncio.to_thread(look, "to_thread")
+
+    async def deeper() -> None:
+        look("deeper")
+
+    def in_a_thread() -> None:
+        look("in_a_thread")
+        contextvars.copy_context().run(look, "copied")
+
+    began = datetime.now(UTC)
+    bench.jobs.add(on_the_loop, id="loop-job", **OFTEN)
+    bench.jobs.add(in_a_thread, id="thread-job", **OFTEN)
+    async with bench.term(42):
+        await until_async(lambda: len(runs) == 5)
+    for name, run in runs.items():
+        assert run.job_id == ("thread-job" if name in {"in_a_thread", "copied"} else "loop-job")
+        assert (run.term, run.attempt) == (42, 1)
+        assert run.due.utcoffset() == timedelta(0)
+        assert began - timedelta(seconds=1) < run.due <= datetime.now(UTC)
+        assert run.key == f"{run.job_id}@{run.due.isoformat()}"
+
+
+async def test_there_is_no_run_outside_of_a_job() -> None:
+    """Not even in the code that opened the term, nor in a task beside the jobs."""
+    bench, told = Bench(), []
+
+    async def task() -> None:
+        try:
+            current_run()
+        except NotStartedError as error:
+            told.append(str(error))
+
+    bench.tasks.add(task)
+    async with bench.term():
+        await until_async(lambda: told)
+        with pytest.raises(NotStartedError, match="outside of a job"):
+            current_run()
+
+
+async def test_the_key_of_a_tick_is_the_same_wherever_it_is_written() -> None:
+    """P3: an idempotency key for other systems must not depend on a worker's time zone."""
+    due = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
+    elsewhere = due.astimezone(datetime.strptime("+0530", "%z").tzinfo)
+    assert Run("app:job", due, 1).key == Run("app:job", elsewhere, 2, attempt=3).key == f"app:job@{due.isoformat()}"
+
+
+# --- while_leading ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(datetime.now(UTC))
+
+
+async def test_a_task_lives_as_long_as_the_term() -> None:
+    """DESIGN 4, scope is lifetime: it is cancelled at the end, and has ended when the scope is left; each term anew."""
+    bench, told = Bench(), []
+
+    async def consume() -> None:
+        told.append("begin")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            told.append("end")
+
+    bench.tasks.add(consume)
+    for number in (1, 2):
+        async with bench.term(number):
+            await until_async(lambda number=number: told.count("begin") == number)
+            (name,) = bench.work.unfinished()
+            assert name.endswith("consume")
+        assert told == ["begin", "end"] * number
+
+
+async def test_a_task_that_fails_is_started_again_less_and_less_often(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Issue 2: restart with back-off, told each time, in virtual time."""
+    bench, began = Bench(clock=clock), []
+
+    async def fails() -> None:
+        began.append(clock.monotonic())
+        raise RuntimeError("no broker")
+
+    bench.tasks.add(fails)
+    async with bench.term():
+        await clock.advance(300)
+        waits = [after - before for before, after in pairwise(began)]
+        assert waits[:8] == [1, 2, 4, 8, 16, 32, RESTART_AT_MOST, RESTART_AT_MOST]
+    told = [record for record in caplog.records if "while_leading task" in record.getMessage()]
+    assert len(told) == len(began)
+    assert told[0].exc_info is not None
+    await clock.advance(300)
+    assert len(began) == len(told), "not after the term"
+
+
+async def test_a_task_that_ran_for_long_is_started_again_soon(clock: ManualClock) -> None:
+    """The back-off is for what fails at once; a connection that broke after a day is made again in a second."""
+    bench, began = Bench(clock=clock), []
+
+    async def breaks() -> None:
+        began.append(clock.monotonic())
+        await clock.sleep(RESTART_AT_MOST * 2 if len(began) == 5 else 0)
+        raise RuntimeError("connection lost")
+
+    bench.tasks.add(breaks)
+    async with bench.term():
+        await clock.advance(150)
+    assert began[:7] == [0, 1, 3, 7, 15, 15 + 2 * RESTART_AT_MOST + 1, 15 + 2 * RESTART_AT_MOST + 3]
+
+
+async def test_a_task_that_returns_is_done_for_this_term(clock: ManualClock) -> None:
+    bench, terms = Bench(clock=clock), []
+
+    async def once_a_term() -> None:
+        terms.append(1)
+
+    bench.tasks.add(once_a_term)
+    for number in (1, 2):
+        async with bench.term(number):
+            await clock.advance(300)
+        assert len(terms) == number
+
+
+async def test_a_task_that_waits_to_be_started_again_ends_with_the_term(clock: ManualClock) -> None:
+    bench, began = Bench(clock=clock), []
+
+    async def fails() -> None:
+        began.append(1)
+        raise RuntimeError("no broker")
+
+    bench.tasks.add(fails)
+    async with bench.term():
+        await clock.advance(0.5)
+    await clock.advance(60)
+    assert began == [1]
+    assert bench.work.unfinished() == []
+
+
+async def test_a_task_that_will_not_end_holds_the_scope() -> None:
+    """P5: its code is job code, and it is named."""
+    bench, may_end, began = Bench(), asyncio.Event(), asyncio.Event()
+
+    async def stubborn() -> None:
+        began.set()
+        while not may_end.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await may_end.wait()
+
+    bench.tasks.add(stubborn)
+    async with bench.term() as tenure:
+        await began.wait()
+        tenure.lose()
+        await turns()
+        assert not tenure.over
+        assert [name.rpartition(".")[2] for name in bench.work.unfinished()] == ["stubborn"]
+        may_end.set()
+
+
+async def test_tasks_are_cancelled_before_the_jobs_are_waited_for(job: Job) -> None:
+    """A resignation tells the tasks at once; jobs get their grace."""
+    bench, ended = Bench(), asyncio.Event()
+
+    async def consume() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    bench.once(job.thread)
+    bench.tasks.add(consume)
+    async with bench.term() as tenure:
+        await job.runs_now()
+        tenure.end()
+        await until_async(ended.is_set)
+        assert not tenure.over
+        job.may_end.set()
+
+
+async def test_a_plain_function_is_no_task() -> None:
+    """Nothing could end it with its term."""
+    with pytest.raises(JobDefinitionError, match="coroutine function"):
+        TaskRegistry().add(lambda: None)  # type: ignore[arg-type, return-value]
