@@ -4,12 +4,16 @@ from .core.errors import (
     ConfigurationError,
     ElectionError,
     JobDefinitionError,
+    LedgerError,
+    LedgerVersionError,
     NotStartedError,
     PoolInUseError,
     PoolPathError,
     SeatError,
     SeatLostError,
+    StaleTermError,
     UnknownEngineError,
+    UnknownJobError,
 )
 from .election import Election
 from .schedule.run import Run, current_run
@@ -19,12 +23,16 @@ __all__ = [
     "Election",
     "ElectionError",
     "JobDefinitionError",
+    "LedgerError",
+    "LedgerVersionError",
     "NotStartedError",
     "PoolInUseError",
     "PoolPathError",
     "Run",
     "SeatError",
     "SeatLostError",
+    "StaleTermError",
     "UnknownEngineError",
+    "UnknownJobError",
     "current_run",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -9,11 +10,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from .core.elector import Elector
+
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
-def told_to_stop(tell: Callable[[], None]) -> Iterator[None]:
+def told_to_stop(tell: Callable[[], object]) -> Iterator[None]:
     """Call ``tell`` when a stop signal arrives, and then the handler that the server had installed.
 
     Nothing is changed where no server handles the signal (its default ends the process anyway), nor outside of the
@@ -35,7 +38,24 @@ def told_to_stop(tell: Callable[[], None]) -> Iterator[None]:
                 signal.signal(number, before)
 
 
-def _chain(tell: Callable[[], None], before: Callable[[int, FrameType | None], Any]) -> Any:
+@contextmanager
+def stopping_with_the_pool(elector: Elector) -> Iterator[None]:
+    """Let a stop signal reach ``elector`` at once; to be entered on its event loop."""
+    loop = asyncio.get_running_loop()
+    stopping: list[asyncio.Task[None]] = []
+
+    def begin() -> None:
+        stopping.append(loop.create_task(elector.stop_with_the_pool(), name="election stop"))
+
+    with told_to_stop(lambda: loop.call_soon_threadsafe(begin)):
+        try:
+            yield
+        finally:
+            for task in stopping:
+                task.cancel()
+
+
+def _chain(tell: Callable[[], object], before: Callable[[int, FrameType | None], Any]) -> Any:
     def handle(number: int, frame: FrameType | None) -> None:
         tell()
         before(number, frame)

@@ -22,13 +22,17 @@ NAMES = {
         "Election",
         "ElectionError",
         "JobDefinitionError",
+        "LedgerError",
+        "LedgerVersionError",
         "NotStartedError",
         "PoolInUseError",
         "PoolPathError",
         "Run",
         "SeatError",
         "SeatLostError",
+        "StaleTermError",
         "UnknownEngineError",
+        "UnknownJobError",
         "current_run",
     ],
     "election.testing": [
@@ -41,9 +45,11 @@ NAMES = {
 }
 
 OF_ELECTION = [
+    "add_job",
     "check",
     "is_leader",
     "lifespan",
+    "remove_job",
     "resign",
     "router",
     "scheduled_job",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
 from election.core.seat import Observation, Worker
-from election.core.term import LeaderRecord, Reason
+from election.core.term import LeaderRecord, Reason, Standing
+from election.schedule.facts import Outcome, SkipReason
 
 
 class Leader(BaseModel):
@@ -45,6 +46,7 @@ class JobEntry(BaseModel):
     trigger: str
     next_run_time: datetime | None
     paused: bool
+    broken: str | None = Field(None, description="why a job that was added at run time cannot be run")
 
 
 class LeaderDocument(BaseModel):
@@ -90,3 +92,75 @@ def workers(found: list[Worker], leading: Leader | None) -> list[WorkerEntry]:
 def last_takeover(record: LeaderRecord | None) -> TakeoverEntry | None:
     """The latest takeover, from the leader record."""
     return None if record is None else TakeoverEntry.model_validate(record.takeover, from_attributes=True)
+
+
+RunState = Literal["running", "succeeded", "failed", "interrupted"]
+
+
+class RunEntry(BaseModel):
+    seq: int
+    job_id: str
+    due: datetime
+    request: int = Field(description="0 for a tick of the schedule, else the request to run the job now")
+    term: int
+    attempt: int
+    claimed_at: datetime
+    ended_at: datetime | None
+    outcome: Outcome | None = Field(description="null while it runs")
+    error: str | None
+    attempts: list[dict[str, Any]] = Field(description="the earlier attempts of the same tick")
+
+
+class Runs(BaseModel):
+    runs: list[RunEntry]
+    next: int | None = Field(description="`before` of the next page; null on the last")
+
+
+class SkipEntry(BaseModel):
+    seq: int
+    job_id: str
+    first_due: datetime
+    last_due: datetime
+    count: int | None = Field(description="ticks; null where they were too many to count")
+    reason: SkipReason
+    term: int
+    at: datetime
+
+
+class Skips(BaseModel):
+    skips: list[SkipEntry]
+    next: int | None = Field(description="`before` of the next page; null on the last")
+
+
+class TermEntry(BaseModel):
+    term: int
+    pid: int
+    host: str
+    began_at: datetime
+    reason: Reason
+    from_pid: int | None
+    takeover_ms: float | None
+    ended_at: datetime | None = Field(description="null while it lasts, and for a leader that died")
+    standing: Standing | None
+
+
+class Terms(BaseModel):
+    terms: list[TermEntry]
+    next: int | None = Field(description="`before` of the next page; null on the last")
+
+
+class Accepted(BaseModel):
+    """Written down; the leader carries it out within a heartbeat."""
+
+    request: int | None = Field(description="the number of the request, where it has one")
+
+
+class Problem(BaseModel):
+    detail: str
+
+
+UNAVAILABLE: dict[int | str, dict[str, Any]] = {503: {"model": Problem, "description": "The ledger cannot be used now"}}
+REFUSED: dict[int | str, dict[str, Any]] = {
+    401: {"model": Problem, "description": "The admin token is missing or wrong"},
+    404: {"model": Problem, "description": "No such job"},
+}

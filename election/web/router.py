@@ -1,16 +1,24 @@
-"""``GET /leader``: answered by any worker from memory and a few ``stat``s; no lock is touched (PITFALLS 16)."""
+"""The routes of one Election. ``GET /leader`` is answered by any worker; no lock is touched (PITFALLS 16)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, HTTPException, Response
 
+from election.core.seat import Seat
+from election.schedule.ledger import Ledger
+
+from .control import control_routes
+from .history import history_routes
 from .models import LeaderDocument
+from .view import PoolView
+
+TOKEN = "ELECTION_ADMIN_TOKEN"  # noqa: S105  the name of the variable, not a token
 
 
-def build_router(document: Callable[[], LeaderDocument]) -> APIRouter:
-    """The routes of one Election; ``document`` says how it stands."""
+def build_router(view: PoolView, seat: Seat, ledger: Ledger) -> APIRouter:
+    """All routes; those that change something only if ``$ELECTION_ADMIN_TOKEN`` is set."""
     router = APIRouter(tags=["election"])
 
     @router.get(
@@ -20,7 +28,7 @@ def build_router(document: Callable[[], LeaderDocument]) -> APIRouter:
     )
     async def read_leader() -> Response:
         """Who leads: 200 with a leader; 503 and ``Retry-After`` without, with the same document."""
-        found = document()
+        found = await view.document()
         headers = {"Cache-Control": "no-store"}
         if found.leader is None:
             headers["Retry-After"] = "1"
@@ -31,4 +39,12 @@ def build_router(document: Callable[[], LeaderDocument]) -> APIRouter:
             media_type="application/json",
         )
 
+    async def taking_part() -> None:
+        if (absence := view.absence()) is not None:
+            raise HTTPException(503, absence)  # and nothing would close the ledger that was opened for it
+
+    part = [Depends(taking_part)]
+    router.include_router(history_routes(ledger), dependencies=part)
+    if token := os.environ.get(TOKEN, "").strip():
+        router.include_router(control_routes(seat, ledger, token), dependencies=part)
     return router

@@ -1,0 +1,11 @@
+"""For tests: an election that leads at once, and a pool in memory on a clock that moves when told.
+
+``always_leader`` is for the tests of an application. ``ManualClock``, ``MemoryPool`` and ``MemorySeat`` are for tests
+of elections: hundreds of electors in one process, and the faults that they have to live with.
+"""
+
+from .clock import ManualClock
+from .leader import always_leader
+from .pool import Happening, MemoryPool, MemorySeat
+
+__all__ = ["Happening", "ManualClock", "MemoryPool", "MemorySeat", "always_leader"]

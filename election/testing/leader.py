@@ -1,0 +1,72 @@
+"""An election that leads at once, without a pool."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from election.core.clock import SystemClock
+from election.core.process import ProcessIdentity
+from election.core.term import Term
+from election.engines.engine import Engine
+from election.engines.file.ledger import SqliteLedger
+
+from .pool import MemoryPool, MemorySeat
+
+
+class _ReservedSeat(MemorySeat):
+    """One that is held from the moment at which its worker takes part."""
+
+    async def open(self) -> None:
+        await super().open()
+        self._win()
+
+    async def campaign(self) -> Term | None:
+        return self.held() or await super().campaign()
+
+
+class _Election(Protocol):
+    """What is needed of an ``Election``, which lives upstairs and cannot be imported from here."""
+
+    _engine: Any
+    _member: Any
+
+    def _use(self, engine: Engine) -> None: ...
+
+
+@contextmanager
+def always_leader(election: _Election) -> Iterator[None]:
+    """Within it, ``election`` leads as soon as it is started, alone; its pool is not touched.
+
+    >>> with always_leader(election), TestClient(app) as client:
+    ...     assert client.get("/leader").status_code == 200
+
+    Jobs run at their times, as they do in production; the seat is in memory, the ledger in a temporary directory that
+    is gone afterwards. Raises ``RuntimeError`` if the election has been started.
+    """
+    if election._member is not None:
+        raise RuntimeError("always_leader(election) comes first, and within it the election is started")
+    former, clock = election._engine, SystemClock()
+    process = ProcessIdentity(os.getpid(), 0, "memory", "", socket.gethostname())
+    with tempfile.TemporaryDirectory(prefix="election-") as directory:
+        path = os.path.join(directory, "ledger.db")
+        election._use(
+            Engine(
+                name="memory",
+                pool=former.pool,
+                seat=_ReservedSeat(MemoryPool(clock), clock, process),
+                ledger=SqliteLedger(path, keeper=True),
+                open_ledger=lambda: SqliteLedger(path),
+                look_at_ledger=lambda: SqliteLedger(path, look_only=True),
+                examine=lambda: (),
+                check=lambda: None,
+            )
+        )
+        try:
+            yield
+        finally:
+            election._use(former)

@@ -1,0 +1,72 @@
+"""Changing things, from any worker: written to the ledger, carried out by the leader within a heartbeat.
+
+These routes do not exist while ``$ELECTION_ADMIN_TOKEN`` is not set. The token comes in a header, which no form of
+another site can send.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Awaitable
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, Depends, HTTPException
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from election.core.errors import UnknownJobError
+from election.core.seat import Seat
+from election.schedule.facts import Action
+from election.schedule.ledger import Ledger
+
+from . import models
+from .history import asked
+
+_T = TypeVar("_T")
+
+_bearer = HTTPBearer(auto_error=False, scheme_name="admin token", description="what $ELECTION_ADMIN_TOKEN holds")
+
+
+def control_routes(seat: Seat, ledger: Ledger, token: str) -> APIRouter:
+    """The routes that change something, behind ``token``."""
+
+    async def authorized(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+        # Headers are read as latin-1 and the environment as the filesystem's encoding: the bytes are what was meant.
+        if given is None or not hmac.compare_digest(given.credentials.encode("latin-1"), os.fsencode(token)):
+            raise HTTPException(401, "the admin token is missing or wrong", {"WWW-Authenticate": "Bearer"})
+
+    router = APIRouter(dependencies=[Depends(authorized)], responses=models.REFUSED | models.UNAVAILABLE)
+
+    @router.post("/leader/resign", status_code=202)
+    async def resign() -> models.Accepted:
+        """Ask the leader to give the seat up in good order."""
+        seen = seat.observe()
+        if not seen.led or seen.record is None:
+            raise HTTPException(503, "nobody leads, so nobody can resign", {"Retry-After": "1"})
+        return models.Accepted(request=await _told(ledger.request(Action.RESIGN, term=seen.record.term)))
+
+    @router.post("/leader/jobs/{job_id:path}/run", status_code=202)
+    async def run_job(job_id: str) -> models.Accepted:
+        """Run a job now, besides its schedule."""
+        return models.Accepted(request=await _told(ledger.request(Action.RUN, job_id=job_id)))
+
+    @router.post("/leader/jobs/{job_id:path}/pause", status_code=202)
+    async def pause_job(job_id: str) -> models.Accepted:
+        """Let a job's ticks pass, until it is resumed; a restart does not change that."""
+        await _told(ledger.pause(job_id, True))
+        return models.Accepted(request=None)
+
+    @router.post("/leader/jobs/{job_id:path}/resume", status_code=202)
+    async def resume_job(job_id: str) -> models.Accepted:
+        """End a pause; what fell due meanwhile is skipped as ``paused``."""
+        await _told(ledger.pause(job_id, False))
+        return models.Accepted(request=None)
+
+    return router
+
+
+async def _told(telling: Awaitable[_T]) -> _T:
+    try:
+        return await asked(telling)
+    except UnknownJobError as error:
+        raise HTTPException(404, str(error)) from error

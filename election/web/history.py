@@ -1,0 +1,60 @@
+"""``GET /leader/runs``, ``/leader/skips`` and ``/leader/terms``: the history, page by page, from any worker."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, HTTPException, Query
+
+from election.core.errors import LedgerError, LedgerVersionError
+from election.schedule.ledger import LedgerReader
+
+from . import models
+
+_T = TypeVar("_T")
+
+LARGEST = 2**63 - 1
+"""The largest number that a ledger can be asked for."""
+
+Before = Annotated[int | None, Query(ge=0, le=LARGEST, description="the `next` of the page before this one")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="entries a page")]
+JobId = Annotated[str | None, Query(alias="job", max_length=500, description="only this job's")]
+
+
+def history_routes(ledger: LedgerReader) -> APIRouter:
+    """The routes that read the history."""
+    router = APIRouter(responses=models.UNAVAILABLE)
+
+    @router.get("/leader/runs")
+    async def read_runs(
+        job_id: JobId = None, outcome: models.RunState | None = None, before: Before = None, limit: Limit = 100
+    ) -> models.Runs:
+        """Runs, latest first."""
+        rows = await asked(ledger.runs(job_id=job_id, outcome=outcome, before=before, limit=limit))
+        entries = [models.RunEntry.model_validate(row, from_attributes=True) for row in rows]
+        return models.Runs(runs=entries, next=rows[-1].seq if len(rows) == limit else None)
+
+    @router.get("/leader/skips")
+    async def read_skips(job_id: JobId = None, before: Before = None, limit: Limit = 100) -> models.Skips:
+        """Ticks that had no run, and why, latest first."""
+        rows = await asked(ledger.skips(job_id=job_id, before=before, limit=limit))
+        entries = [models.SkipEntry.model_validate(row, from_attributes=True) for row in rows]
+        return models.Skips(skips=entries, next=rows[-1].seq if len(rows) == limit else None)
+
+    @router.get("/leader/terms")
+    async def read_terms(before: Before = None, limit: Limit = 100) -> models.Terms:
+        """Terms, latest first."""
+        rows = await asked(ledger.terms(before=before, limit=limit))
+        entries = [models.TermEntry.model_validate(row, from_attributes=True) for row in rows]
+        return models.Terms(terms=entries, next=rows[-1].term if len(rows) == limit else None)
+
+    return router
+
+
+async def asked(question: Awaitable[_T]) -> _T:
+    """The ledger's answer; 503 with the reason while it cannot be used."""
+    try:
+        return await question
+    except (LedgerError, LedgerVersionError) as error:
+        raise HTTPException(503, detail=str(error), headers={"Retry-After": "1"}) from error

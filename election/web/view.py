@@ -1,0 +1,129 @@
+"""How the pool stands, put together for the document of ``GET /leader``: reads, and never waits for a lock (P8)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from election.core.errors import LedgerError, LedgerVersionError
+from election.core.seat import Seat
+from election.schedule.facts import JobState
+from election.schedule.jobs import Job, JobRegistry
+from election.schedule.ledger import Ledger
+from election.schedule.ticks import first_after
+from election.schedule.triggers import build
+
+from . import models
+
+FRESH = 0.5
+"""Seconds for which what the ledger says of the jobs is given again without asking it."""
+
+PATIENCE = 0.5
+"""Seconds that an answer waits for the ledger at most; then it says of the jobs what was known before."""
+
+
+class PoolView:
+    """One worker's view of its pool.
+
+    pool, engine: their names. stalled_after: seconds without a heartbeat that make a leader unresponsive.
+    problem: what is wrong in this worker, in words. started: whether it takes part.
+    """
+
+    def __init__(
+        self,
+        pool: str,
+        engine: str,
+        seat: Seat,
+        ledger: Ledger,
+        registry: JobRegistry,
+        *,
+        stalled_after: float,
+        started: Callable[[], bool],
+        problem: Callable[[], str | None],
+    ) -> None:
+        self._pool = pool
+        self._engine = engine
+        self._seat = seat
+        self._ledger = ledger
+        self._registry = registry
+        self._stalled_after = stalled_after
+        self._started = started
+        self._problem = problem
+        self._jobs: list[models.JobEntry] = []
+        self._asking: asyncio.Task[None] | None = None
+        self._asked_at = float("-inf")
+        self._silence: str | None = None
+
+    def absence(self) -> str | None:
+        """Why this worker can say nothing of the pool, in words; None if it takes part."""
+        return None if self._started() else self._problem()
+
+    async def document(self) -> models.LeaderDocument:
+        """Who leads, as this worker sees it."""
+        if self._started():
+            await self._ask_for_jobs()  # first, so that nothing below is older than the answer
+        seen = self._seat.observe() if self._started() else None
+        leading = models.leader(seen, stalled_after=self._stalled_after) if seen else None
+        held = self._seat.held() if seen else None
+        return models.LeaderDocument(
+            pool=self._pool,
+            engine=self._engine,
+            state="led" if leading else "electing",
+            leader=leading,
+            answered_by=models.AnsweredBy(pid=os.getpid(), role="leader" if held else "follower"),
+            workers=models.workers(self._seat.workers(), leading) if seen else [],
+            last_takeover=models.last_takeover(seen.record if seen else None),
+            jobs=self._jobs if seen else [],
+            problem=(seen.problem if seen else None) or self._problem() or (self._silence if seen else None),
+        )
+
+    async def _ask_for_jobs(self) -> None:
+        """Ask the ledger, for all requests at once, unless it has just been asked; do not wait for long."""
+        if self._asking is None or self._asking.done():
+            if time.monotonic() - self._asked_at < FRESH:
+                return
+            self._asked_at = time.monotonic()
+            self._asking = asyncio.create_task(self._read_jobs(), name="election view")
+        done, _ = await asyncio.wait([self._asking], timeout=PATIENCE)
+        for asking in done:
+            asking.result()  # what nobody expected is not hidden
+
+    async def _read_jobs(self) -> None:
+        self._jobs = self._jobs or self._entries({})  # the code's own jobs are known all the same
+        try:
+            known = {state.id: state for state in await self._ledger.jobs()}
+        except (LedgerError, LedgerVersionError) as error:
+            self._silence = str(error)
+            self._jobs = [entry.model_copy(update={"next_run_time": None}) for entry in self._jobs]
+        else:
+            self._silence = None
+            self._jobs = self._entries(known)
+
+    def _entries(self, known: dict[str, JobState]) -> list[models.JobEntry]:
+        now = datetime.now(UTC)
+        ours = {job.id: job for job in self._registry}
+        stored = {state.id for state in known.values() if state.stored and not state.removed}
+        return [
+            _entry(job_id, ours.get(job_id), known.get(job_id), now)
+            for job_id in [*ours, *sorted(stored - ours.keys())]
+        ]
+
+
+def _entry(job_id: str, job: Job | None, state: JobState | None, now: datetime) -> models.JobEntry:
+    """job: None for one that was added at run time. state: None for one that the ledger does not know yet."""
+    trigger = (build(state.trigger, state.seen_at) if state else None) or (job.trigger if job else None)
+    paused = state is not None and state.paused_at is not None and state.resume_at is None
+    broken = state.broken if state else None
+    next_run_time = None
+    if state is not None and trigger is not None and not (state.retired_at or paused or broken):
+        next_run_time = first_after(trigger, max(state.accounted_until, now))
+    return models.JobEntry(
+        id=job_id,
+        trigger=str(job.trigger if job else trigger),
+        next_run_time=next_run_time,
+        paused=paused,
+        broken=broken,
+    )

@@ -1,0 +1,153 @@
+"""Pools to look at: one that lives, one that has ended, and copies of that one to be spoiled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from election import Election
+from election.cli import main
+from election.engines import open_engine
+from tests.support.waiting import until, until_async
+from tests.web.pair import ROOT, Pair
+
+
+@pytest.fixture(autouse=True)
+def no_blocked_loop() -> None:
+    """In place of the one for all tests: a command has its loop to itself, and may read a file on it."""
+
+
+WORDS = "no\nsuch \x1b[31mluck"
+"""What a job may put into its error: lines, and orders to a terminal."""
+
+called: Counter[str] = Counter()
+
+
+async def good() -> None:
+    """A job that succeeds."""
+    called["good"] += 1
+
+
+def bad() -> None:
+    """A job that fails."""
+    called["bad"] += 1
+    raise ValueError(WORDS)
+
+
+async def live(pool: Path, *, pause: bool) -> None:
+    """A term in the pool, with runs of both jobs, and with a pause of one of them if asked for."""
+    called.clear()
+    election = Election(pool, heartbeat=0.02)
+    election.scheduled_job("interval", seconds=0.1, id="good")(good)
+    election.scheduled_job("interval", seconds=0.1, id="bad")(bad)
+    ledger = open_engine(pool, heartbeat=0.02, safety_poll=1).open_ledger()
+    async with election:
+        await until_async(lambda: min(called["good"], called["bad"]) >= 3)
+        if pause:
+            await ledger.pause("good", True)
+            before = called["bad"]
+            await until_async(lambda: called["bad"] >= before + 3)
+            await ledger.pause("good", False)
+            before = called["good"]
+            await until_async(lambda: called["good"] >= before + 2)
+    await ledger.close()
+
+
+@pytest.fixture(scope="session")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pool with two terms, that was stopped in good order."""
+    pool = tmp_path_factory.mktemp("ended") / "pool"
+    asyncio.run(live(pool, pause=False))
+    asyncio.run(live(pool, pause=True))
+    return pool
+
+
+@pytest.fixture
+def spoiled(ended: Path, tmp_path: Path) -> Path:
+    """A copy of it, for a test to spoil."""
+    shutil.copytree(ended, tmp_path / "pool", ignore=shutil.ignore_patterns("leader.alive", "*-shm", "*-wal"))
+    os.mkfifo(tmp_path / "pool" / "leader.alive", 0o600)
+    return tmp_path / "pool"
+
+
+@pytest.fixture(scope="session")
+def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """A pool of two processes, which stays as it is but for who leads."""
+    pair = Pair(tmp_path_factory.mktemp("living"))
+    try:
+        pair.start()
+        yield pair
+    finally:
+        pair.reap()
+
+
+@pytest.fixture(scope="session")
+def orphaned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pair, int]]:
+    """A pool whose only worker was killed, and the pid of a child of it that keeps the lock."""
+    pair = Pair(tmp_path_factory.mktemp("orphaned"))
+    orphan = 0
+    try:
+        pair.start(1)
+        leader = pair.leader()
+        until(lambda: len(pair.facts("often")) > 1, what="there is some history")
+        orphan = int(leader.send("POST", "/child").json())
+        pair.kill_leader()
+        yield pair, orphan
+    finally:
+        pair.reap()
+        if orphan:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(orphan, signal.SIGKILL)
+
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs a command in this process; returns its exit code, output and complaints."""
+
+    def run(command: str, pool: Path | str, *arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([command, "--pool", str(pool), *arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def ask(call: Call) -> Callable[..., Any]:
+    """Runs a command with ``--json``; returns what it says, read by a strict reader."""
+
+    def run(command: str, pool: Path | str, *arguments: str, code: int = 0) -> Any:
+        found, out, err = call(command, pool, "--json", *arguments)
+        assert found == code, (out, err)
+        return json.loads(out, parse_constant=pytest.fail)
+
+    return run
+
+
+def as_program(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """``python -m election …`` as a user runs it, with warnings as errors."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "election", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+        text=True,
+        timeout=60,
+        check=False,
+    )

@@ -1,0 +1,263 @@
+"""``python -m election status|runs|skips|terms|resign``: what a pool's history says, and how a command ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from election.cli import main
+from tests.cli.conftest import Call, as_program
+from tests.support.waiting import until
+from tests.web.pair import Pair
+
+COMMANDS = ("status", "runs", "skips", "terms", "verify", "doctor", "resign")
+Ask = Callable[..., Any]
+
+
+# --- as a program ----------------------------------------------------------------------------------------------------
+
+
+def test_a_living_pool_is_shown_and_left_in_peace(living: Pair) -> None:
+    """P8, PITFALLS 16: status names the leader that the pool itself names, exits 0, and no election follows."""
+    leader, follower = living.leader(), living.follower()
+    done = as_program("status", "--pool", str(living.path))
+    assert (done.returncode, done.stderr) == (0, "")
+    term = leader.ask()["leader"]["term"]
+    assert f"pid {leader.pid} leads term {term}" in done.stdout
+    assert f"followers: {follower.pid}\n" in done.stdout
+    assert "now and/then  scheduled" in done.stdout
+    assert leader.ask()["leader"]["term"] == term
+
+
+def test_an_ended_pool_is_shown(ended: Path, call: Call) -> None:
+    """Exit code 1: nobody leads; its jobs and their last runs are known all the same."""
+    code, out, err = call("status", ended)
+    assert (code, err) == (1, "")
+    assert "nobody leads" in out
+    assert "bad   scheduled" in out
+
+
+def test_no_pool_is_an_error(tmp_path: Path) -> None:
+    """Exit code 2 and one line that says what to do; a command never makes a pool by looking for one."""
+    done = as_program("status", "--pool", str(tmp_path / "none"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert f"there is no pool at {tmp_path / 'none'}" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_goes_away_is_no_reason_to_complain(ended: Path) -> None:
+    """``python -m election runs | head -1`` ends quietly."""
+    readable, writable = os.pipe()
+    os.close(readable)
+    done = as_program("runs", "--pool", str(ended), stdout=writable)
+    os.close(writable)
+    assert (done.returncode, done.stderr) == (2, "")
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """With examples and the meaning of the exit codes."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert [name for name in COMMANDS if f"    {name} " not in out] == []
+    assert "exit codes: 0" in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it is for, and each of its options."""
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    out = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert "--pool DIR" in out
+    assert "--json" in out
+    assert ("--limit" in out) == (command in {"runs", "skips", "terms"})
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("form", ["{}/none", "file://{}/none", "redis://{}/none"])
+def test_an_unknown_pool_is_refused_by_all(command: str, form: str, call: Call, tmp_path: Path) -> None:
+    """Exit code 2, a line that names it, nothing on stdout, and nothing created."""
+    code, out, err = call(command, form.format(tmp_path))
+    assert (code, out) == (2, "")
+    assert "none" in err or "no engine answers to redis://" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_file_is_no_pool(command: str, call: Call, tmp_path: Path) -> None:
+    """PITFALLS 21: a path that cannot be a pool is named as what it is."""
+    (tmp_path / "file").touch()
+    code, out, err = call(command, tmp_path / "file")
+    assert (code, out) == (2, "")
+    assert "it is a file" in err
+
+
+@pytest.mark.parametrize(("command", "code"), [("status", 1), ("runs", 2), ("verify", 2), ("resign", 2), ("doctor", 0)])
+def test_a_directory_that_nobody_has_led(command: str, code: int, call: Call, tmp_path: Path) -> None:
+    """It may become a pool; what there is not yet is told in these words, and nothing is created."""
+    tmp_path.chmod(0o700)
+    found, out, err = call(command, tmp_path)
+    assert found == code, (out, err)
+    told = {"status": "never been led", "doctor": "normal before the first election", "resign": "nobody leads"}
+    assert told.get(command, "never been led") in out + err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["runs"], ["runs", "--pool", "x", "--limit", "0"], ["runs", "--pool", "x", "--before", "-1"],
+        ["runs", "--pool", "x", "--limit", "many"], ["runs", "--pool", "x", "--outcome", "lost"],
+        ["runs", "--pool", "x", "--before", "9223372036854775808"], ["terms", "--pool", "x", "--job", "j"],
+        ["watch-me", "--pool", "x"], [],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_a_command_does_not_know_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2, and the usage."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+# --- status ----------------------------------------------------------------------------------------------------------
+
+
+def test_status_for_machines(living: Pair, ask: Ask) -> None:
+    """The words of ``GET /leader``, whose names do not change, so that a script may rely on both alike."""
+    said, asked = ask("status", living.path), living.follower().ask()
+    assert list(said) == ["pool", "engine", "state", "leader", "workers", "jobs", "problem"]
+    for name in ("pool", "engine", "state", "workers", "problem"):
+        assert said[name] == asked[name]
+    assert said["leader"] == {name: asked["leader"][name] for name in ("pid", "host", "term", "elected_at")}
+    jobs = {job["id"]: job for job in said["jobs"]}
+    for job in asked["jobs"]:
+        if job["id"] == "now and/then":
+            assert job.items() <= jobs[job["id"]].items()
+    assert list(jobs["often"]) == [
+        "id", "trigger", "next_run_time", "paused", "retired", "broken", "last_due", "last_outcome",
+    ]  # fmt: skip
+
+
+def test_status_of_an_ended_pool_for_machines(ended: Path, ask: Ask) -> None:
+    """No leader, no workers; exit code 1."""
+    said = ask("status", ended, code=1)
+    assert (said["state"], said["leader"], said["workers"], said["problem"]) == ("electing", None, [], None)
+    assert [(job["id"], job["last_outcome"]) for job in said["jobs"]] == [("bad", "failed"), ("good", "succeeded")]
+
+
+def test_status_tells_what_is_wrong_with_the_ledger(spoiled: Path, call: Call, ask: Ask) -> None:
+    """P8: who leads is known without it; the problem is told beside."""
+    (spoiled / "ledger.db").write_bytes(b"nothing of the kind" * 1000)
+    code, out, _ = call("status", spoiled)
+    assert code == 1
+    assert "the ledger cannot be read" in out
+    assert "not a database" in ask("status", spoiled, code=1)["problem"]
+
+
+# --- the history -----------------------------------------------------------------------------------------------------
+
+
+def test_runs_for_machines(ended: Path, ask: Ask) -> None:
+    """Names that do not change; P4: each run with its outcome."""
+    rows = ask("runs", ended, "--limit", "1000")
+    assert list(rows[0]) == [
+        "seq", "job_id", "due", "request", "term", "attempt", "claimed_at", "ended_at", "outcome", "error", "attempts",
+    ]  # fmt: skip
+    assert [row["seq"] for row in rows] == list(range(len(rows), 0, -1))
+    assert {(row["job_id"], row["outcome"]) for row in rows} == {("good", "succeeded"), ("bad", "failed")}
+    assert datetime.fromisoformat(rows[0]["due"]).utcoffset() is not None
+
+
+def test_filters_and_pages(ended: Path, ask: Ask) -> None:
+    """``--before`` walks the whole history exactly once; filters choose."""
+    everything = [row["seq"] for row in ask("runs", ended, "--limit", "1000")]
+    walked: list[int] = []
+    while page := ask("runs", ended, "--limit", "4", *(["--before", str(walked[-1])] if walked else [])):
+        walked += [row["seq"] for row in page]
+    assert walked == everything
+    assert {row["job_id"] for row in ask("runs", ended, "--job", "bad")} == {"bad"}
+    assert {row["outcome"] for row in ask("runs", ended, "--outcome", "failed")} == {"failed"}
+    assert ask("runs", ended, "--job", "good", "--outcome", "failed") == []
+    assert ask("runs", ended, "--outcome", "running") == []
+    assert [row["term"] for row in ask("terms", ended, "--limit", "1")] == [2]
+    assert [row["term"] for row in ask("terms", ended, "--before", "2")] == [1]
+    assert ask("skips", ended, "--job", "bad") == []
+
+
+def test_skips_and_terms_for_machines(ended: Path, ask: Ask) -> None:
+    """P4: the pause explains its ticks. P2: the terms follow each other."""
+    skip = next(row for row in ask("skips", ended, "--job", "good") if row["reason"] == "paused")
+    assert list(skip) == ["seq", "job_id", "first_due", "last_due", "count", "reason", "term", "at"]
+    assert skip["count"] >= 1
+    latest, first = ask("terms", ended)
+    assert (latest["term"], first["term"]) == (2, 1)
+    assert (latest["standing"], first["standing"]) == ("resigned", "resigned")
+    assert (first["pid"], first["reason"]) == (os.getpid(), "started")
+    assert list(first) == [
+        "term", "pid", "host", "boot_id", "began_at", "began_ns", "reason", "from_pid", "takeover_ms", "ended_at",
+        "ended_ns", "standing",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "heads"), [("runs", "SEQ  JOB"), ("skips", "SEQ  JOB"), ("terms", "TERM  PID")])
+def test_tables_have_a_line_for_each_entry(command: str, heads: str, ended: Path, call: Call, ask: Ask) -> None:
+    """Whatever a job has put into its error, it is a cell of a table, and no order to the terminal."""
+    code, out, err = call(command, ended, "--limit", "1000")
+    lines = out.splitlines()
+    assert (code, err) == (0, "")
+    assert lines[0].startswith(heads)
+    assert len(lines) == 1 + len(ask(command, ended, "--limit", "1000"))
+    assert "\x1b" not in out
+    assert command != "runs" or "ValueError: no such  [31mluck" in out
+
+
+def test_looking_does_not_change_an_ended_pool(ended: Path, call: Call) -> None:
+    """All commands together leave its files as they were, bit for bit."""
+
+    def files() -> dict[str, bytes]:
+        found = (path for path in ended.rglob("*") if path.is_file() and not path.name.endswith(("-shm", "-wal")))
+        return {path.name: path.read_bytes() for path in found}
+
+    before = files()
+    for command in COMMANDS:
+        call(command, ended)
+    assert files() == before
+
+
+# --- resign ----------------------------------------------------------------------------------------------------------
+
+
+def test_resign_begins_another_term(living: Pair, call: Call, ask: Ask) -> None:
+    """P2, P6: the leader is asked through the ledger, and steps down within a heartbeat."""
+    leader = living.leader()
+    term = leader.ask()["leader"]["term"]
+    code, out, _ = call("resign", living.path)
+    assert (code, out) == (0, f"asked pid {leader.pid} to resign term {term}\n")
+    living.leader(after=term)
+    latest, former, *_ = until(lambda: ask("terms", living.path))
+    assert (latest["term"], latest["from_pid"], latest["reason"]) == (term + 1, leader.pid, "resigned")
+    assert (former["term"], former["standing"]) == (term, "resigned")
+    said = ask("resign", living.path)
+    assert (said["term"], said["pid"]) == (term + 1, latest["pid"])
+    living.leader(after=term + 1)
+
+
+def test_nobody_can_be_asked_to_resign_in_an_ended_pool(ended: Path, call: Call) -> None:
+    """Exit code 2, and nothing is left behind for the next leader to stumble over."""
+    code, out, err = call("resign", ended)
+    assert (code, out) == (2, "")
+    assert "nobody leads" in err

@@ -1,0 +1,315 @@
+"""``python -m election doctor``: names what is wrong with a pool's ground, says what to do, and changes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+import signal
+import sqlite3
+import stat
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from election.core.process import current_process
+from election.core.term import LeaderRecord, Standing
+from election.engines.file import directory as directory_module
+from election.engines.file.records import LeaderRecords
+from tests.cli.conftest import Call, as_program
+from tests.support.waiting import until
+from tests.web.pair import Pair
+
+pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fdinfo"), reason="who holds a lock is read from /proc")
+
+
+@pytest.fixture
+def findings(ask: Callable[..., Any]) -> Callable[[Path, str], list[str]]:
+    """Runs ``doctor --json``; returns what it says of one grade, the advice after an arrow."""
+
+    def run(pool: Path, grade: str) -> list[str]:
+        found = ask("doctor", pool, code=1 if grade == "wrong" else 0)
+        assert [list(each) for each in found] == [["grade", "text", "advice"]] * len(found)
+        return [f"{each['text']} -> {each['advice']}" for each in found if each["grade"] == grade]
+
+    return run
+
+
+Findings = Callable[[Path, str], list[str]]
+
+
+def test_a_living_pool_is_sound(living: Pair, findings: Findings, call: Call) -> None:
+    """Everything is looked at, and good: the ground, the record, who holds the lock, the FIFO, the ledger."""
+    leader = living.leader()
+    good = findings(living.path, "good")
+    assert findings(living.path, "warning") == []
+    for text in (
+        f"{living.path} belongs to this user",
+        "nobody else may enter it (mode 0700)",
+        "flock works there",
+        f"the record names a live leader: pid {leader.pid}",
+        f"pid {leader.pid} holds the lock, as the record says",
+        "the FIFO that tells of resignations is there",
+        "the ledger is whole: 2 jobs",
+    ):
+        assert [each for each in good if text in each], text
+    code, out, _ = call("doctor", living.path)
+    assert code == 0
+    assert [line for line in out.splitlines() if not line.startswith("ok ")] == []
+
+
+def test_an_ended_pool_is_sound(ended: Path, findings: Findings) -> None:
+    """That nobody leads is worth a warning, and no more."""
+    (warning,) = findings(ended, "warning")
+    assert "nobody leads: the last leader" in warning
+    assert "resigned" in warning
+    assert "nobody that this user can see holds the lock -> None" in findings(ended, "good")
+
+
+# --- who holds the lock ----------------------------------------------------------------------------------------------
+
+
+def test_an_orphan_that_keeps_the_lock_is_named(orphaned: tuple[Pair, int], call: Call) -> None:
+    """PITFALLS 1: the leader is dead, a child of it keeps the flock, so that nobody can be elected: doctor names it by
+    pid and command (``/proc/locks`` would name the dead), and once it is ended as advised, a worker leads."""
+    pair, orphan = orphaned
+    done = as_program("doctor", "--pool", str(pair.path))
+    assert done.returncode == 1
+    assert f"WRONG    pid {orphan} (sleep 60) holds the lock and is no worker, so nobody can be elected" in done.stdout
+    assert f"end it: kill {orphan}" in done.stdout
+    assert "nobody leads: the last leader" in done.stdout
+    assert "died" in done.stdout
+    child = psutil.Process(orphan)
+    child.terminate()
+    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    pair.start(1)
+    assert pair.leader().ask()["last_takeover"]["reason"] == "died"
+    assert call("doctor", pair.path)[0] == 0
+
+
+def test_a_child_that_shares_the_lock_of_a_living_leader_is_named(living: Pair, findings: Findings) -> None:
+    """PITFALLS 1, 3, before it hurts: the leader holds the lock, and so does a process that would keep it."""
+    leader = living.leader()
+    child = int(leader.send("POST", "/child").json())
+    try:
+        (warning,) = findings(living.path, "warning")
+        assert f"pid {child} (sleep 60) shares the leader's lock" in warning
+        assert f"end it: kill {child}" in warning
+        assert [each for each in findings(living.path, "good") if f"pid {leader.pid} holds the lock" in each]
+    finally:
+        os.kill(child, signal.SIGKILL)
+    until(lambda: findings(living.path, "warning") == [])
+
+
+@contextmanager
+def locked(path: Path) -> Any:
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def test_a_worker_that_is_about_to_lead_is_no_orphan(spoiled: Path, findings: Findings) -> None:
+    """PITFALLS 15: between the flock and the record nobody is to be killed."""
+    (spoiled / "workers" / f"{os.getpid()}-1.json").touch()
+    with locked(spoiled / "leader.lock"):
+        warnings = findings(spoiled, "warning")
+    assert [each for each in warnings if f"pid {os.getpid()} " in each and "about to lead" in each]
+    assert not [each for each in warnings if "kill" in each]
+
+
+def test_a_leader_by_the_record_alone_is_told(spoiled: Path, findings: Findings) -> None:
+    """PITFALLS 4, 10: the record describes, the lock decides."""
+    claim_to_lead(spoiled)
+    (wrong,) = findings(spoiled, "wrong")
+    assert f"pid {os.getpid()} leads by the record, and does not hold" in wrong
+
+
+def claim_to_lead(pool: Path) -> LeaderRecord:
+    """Write a record that says that this process leads."""
+    records = LeaderRecords(str(pool / "leader.json"))
+    found = records.read()
+    assert found is not None
+    record = dataclasses.replace(found, holder=current_process(), standing=Standing.LEADING, ended_at=None)
+    records.write(record)
+    return record
+
+
+def test_a_leader_that_gives_no_sign_of_life_is_told(living: Pair, findings: Findings) -> None:
+    """PITFALLS 11, 12: it is alive, it holds the lock, and it hangs."""
+    leader = living.leader()
+    process = psutil.Process(leader.pid)
+    leader.signal(signal.SIGSTOP)
+    try:
+        until(lambda: process.status() == psutil.STATUS_STOPPED)
+        os.utime(living.path / "leader.json", (0, process.create_time()))
+        (warning,) = findings(living.path, "warning")
+        assert f"the leader (pid {leader.pid}, term " in warning
+        assert "gave its last sign of life" in warning
+    finally:
+        leader.signal(signal.SIGCONT)
+    until(lambda: findings(living.path, "warning") == [], what="it is well again")
+
+
+def test_a_missing_lock_file_is_told(spoiled: Path, findings: Findings) -> None:
+    """PITFALLS 4: somebody has removed it; nothing is made in its place."""
+    (spoiled / "leader.lock").unlink()
+    assert "there is no lock file -> the next campaign makes it" in findings(spoiled, "warning")
+    claim_to_lead(spoiled)
+    assert [each for each in findings(spoiled, "warning") if "no lock file" in each and "steps down" in each]
+    assert not (spoiled / "leader.lock").exists()
+
+
+# --- the other files -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["missing", "file"])
+def test_a_fifo_that_is_none_is_told(what: str, spoiled: Path, findings: Findings) -> None:
+    """It only shortens the safety poll, so it is a warning (DESIGN 5)."""
+    (spoiled / "leader.alive").unlink()
+    if what == "file":
+        (spoiled / "leader.alive").touch(0o600)
+    assert [each for each in findings(spoiled, "warning") if "leader.alive is missing, or no FIFO" in each]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b'{"term": 7}'])
+def test_a_record_that_is_none_is_told(content: bytes | None, spoiled: Path, findings: Findings) -> None:
+    """PITFALLS 14, 15: an unknown leader is no leader."""
+    (spoiled / "leader.json").unlink()
+    if content is not None:
+        (spoiled / "leader.json").write_bytes(content)
+        (spoiled / "leader.json").chmod(0o600)
+    told = "there is no leader record" if content is None else "leader.json cannot be understood"
+    assert [each for each in findings(spoiled, "warning") if told in each]
+
+
+def damage_the_middle(ledger: Path) -> None:
+    content = bytearray(ledger.read_bytes())
+    content[4096 * 2 : 4096 * 6] = b"\xff" * 4096 * 4
+    ledger.write_bytes(content)
+
+
+def damage_the_head(ledger: Path) -> None:
+    ledger.write_bytes(b"x" * 100 + ledger.read_bytes()[100:])
+
+
+def cut(ledger: Path) -> None:
+    ledger.write_bytes(ledger.read_bytes()[:4096])
+
+
+@pytest.mark.parametrize("damage", [damage_the_middle, damage_the_head, cut], ids=lambda each: str(each.__name__))
+def test_a_damaged_ledger_is_told_and_left_as_it_is(
+    damage: Callable[[Path], None], spoiled: Path, findings: Findings
+) -> None:
+    """Issue 3: what to do about it is said; to set it aside is the leader's right, not the doctor's."""
+    ledger = spoiled / "ledger.db"
+    damage(ledger)
+    content = ledger.read_bytes()
+    (wrong,) = findings(spoiled, "wrong")
+    assert "the ledger" in wrong
+    assert "copy" in wrong
+    assert ledger.read_bytes() == content
+    assert not list(spoiled.glob("*corrupt*"))
+
+
+def write_into(pool: Path, statement: str) -> None:
+    with sqlite3.connect(pool / "ledger.db") as connection:
+        connection.execute(statement)
+    connection.close()
+
+
+@pytest.mark.parametrize("statement", ["UPDATE jobs SET trigger = '{'", "UPDATE jobs SET func = 'x:y'"])
+def test_a_ledger_that_makes_no_sense_is_told(statement: str, spoiled: Path, findings: Findings, call: Call) -> None:
+    """A whole database can hold nonsense: the doctor survives it, and no command calls it a broken promise."""
+    write_into(spoiled, statement)
+    (wrong,) = findings(spoiled, "wrong")
+    assert "the ledger holds what no worker can have written" in wrong
+    code, _, err = call("verify", spoiled)
+    assert (code, "Traceback" in err) == (2, True)
+
+
+def test_a_lost_or_newer_ledger_is_told(spoiled: Path, findings: Findings) -> None:
+    """A pool that was led has a ledger; one from the future asks for newer code."""
+    write_into(spoiled, "PRAGMA user_version = 99")
+    (wrong,) = findings(spoiled, "wrong")
+    assert "upgrade election in every worker" in wrong
+    (spoiled / "ledger.db").unlink()
+    (wrong,) = findings(spoiled, "wrong")
+    assert "a leader begins a new ledger" in wrong
+
+
+def test_a_broken_job_is_told(spoiled: Path, findings: Findings) -> None:
+    """Nothing else suffers, so it is a warning, with the way out."""
+    write_into(spoiled, "UPDATE jobs SET broken = 'x:y cannot be imported' WHERE id = 'good'")
+    assert [each for each in findings(spoiled, "warning") if "x:y cannot be imported -> put the function back" in each]
+
+
+# --- the ground ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mode", "why"), [(0o755, "others may enter it"), (0o500, "its owner may not use it")])
+def test_wrong_permissions_are_told_and_left_as_they_are(
+    mode: int, why: str, spoiled: Path, findings: Findings
+) -> None:
+    """PITFALLS 20: whoever can read the lock file can hold it."""
+    spoiled.chmod(mode)
+    wrong = findings(spoiled, "wrong")[0]
+    assert f"has mode {mode:04o}: {why}" in wrong
+    assert f"chmod 700 {spoiled}" in wrong
+    assert stat.S_IMODE(spoiled.stat().st_mode) == mode
+    spoiled.chmod(0o700)
+
+
+def test_a_file_that_its_owner_cannot_write_is_told(spoiled: Path, findings: Findings) -> None:
+    """PITFALLS 22: a ledger that cannot be written stops every job, so it is said before."""
+    (spoiled / "ledger.db").chmod(0o400)
+    (wrong,) = findings(spoiled, "wrong")
+    assert f"chmod u+rw {spoiled / 'ledger.db'}" in wrong
+
+
+def test_a_pool_of_another_user_is_told(spoiled: Path, findings: Findings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PITFALLS 20: workers of this user could not use it, or whoever owns it could lead in their place."""
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    (wrong,) = findings(spoiled, "wrong")
+    assert f"belongs to uid {os.getuid()}, and this process runs as uid 4711" in wrong
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_root_looks_at_the_pools_of_others(spoiled: Path, findings: Findings) -> None:
+    """``sudo python -m election doctor`` is no reason for an alarm; one file of root's among the owner's is."""
+    for path in (spoiled, *spoiled.iterdir()):
+        os.chown(path, 4711, 4711)
+    assert [each for each in findings(spoiled, "good") if "belongs to uid 4711, as which the workers must run" in each]
+    os.chown(spoiled / "ledger.db", 0, 0)
+    (wrong,) = findings(spoiled, "wrong")
+    assert f"ledger.db belongs to uid 0, not to 4711 -> chown 4711 {spoiled / 'ledger.db'}" in wrong
+
+
+def test_a_symbolic_link_is_told(spoiled: Path, findings: Findings, tmp_path: Path) -> None:
+    """PITFALLS 20: somebody could point it elsewhere, so workers refuse it."""
+    (tmp_path / "link").symlink_to(spoiled)
+    (wrong,) = findings(tmp_path / "link", "wrong")
+    assert "is a symbolic link" in wrong
+    assert f"name the directory itself: {spoiled}" in wrong
+
+
+def test_a_network_filesystem_is_told(spoiled: Path, findings: Findings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PITFALLS 6: flock may exclude nobody there."""
+    monkeypatch.setattr(directory_module, "filesystem_type", lambda _: "nfs4")
+    (wrong,) = findings(spoiled, "wrong")
+    assert "is on nfs4, where flock may exclude nobody" in wrong
+
+
+def test_a_directory_that_is_no_pool_is_left_alone(tmp_path: Path, call: Call) -> None:
+    """To look at somebody's directory by mistake changes nothing in it."""
+    (tmp_path / "letter").write_text("dear")
+    tmp_path.chmod(0o755)
+    code, out, _ = call("doctor", tmp_path, "--json")
+    assert code == 1
+    assert "others may enter it" in json.loads(out)[1]["text"]
+    assert [path.name for path in tmp_path.iterdir()] == ["letter"]
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755

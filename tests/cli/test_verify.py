@@ -1,0 +1,120 @@
+"""``python -m election verify``: green on what happened, red on each kind of break, on a living and on a dead pool."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Call, as_program
+from tests.support.waiting import until
+from tests.web.pair import Pair
+
+Ask = Callable[..., Any]
+
+IN_THE_MIDDLE = "(SELECT seq FROM runs WHERE job_id = 'bad' ORDER BY seq LIMIT 1 OFFSET 2)"
+
+BREAKS = {
+    "two terms at once": (
+        "P1",
+        ["UPDATE terms SET ended_ns = (SELECT began_ns + 1000000 FROM terms WHERE term = 2) WHERE term = 1"],
+    ),
+    "a term out of order": ("P2", ["UPDATE terms SET began_ns = 1 WHERE term = 2"]),
+    "a tick claimed twice": (
+        "P3",
+        [
+            "DROP INDEX one_claim_per_tick",
+            "INSERT INTO runs (job_id, due, request, term, claimed_at, ended_at, outcome) SELECT"
+            f" job_id, due, request, 2, claimed_at, ended_at, outcome FROM runs WHERE seq = {IN_THE_MIDDLE}",
+        ],
+    ),
+    "a claim by a term that was over": ("P3", ["UPDATE runs SET term = 1 WHERE seq = (SELECT max(seq) FROM runs)"]),
+    "a run that vanished": ("P4", [f"DELETE FROM runs WHERE seq = {IN_THE_MIDDLE}"]),
+    "a skip that vanished": ("P4", ["DELETE FROM skips WHERE reason = 'paused'"]),
+    "a run that was never settled": (
+        "P4",
+        [
+            f"UPDATE runs SET outcome = NULL, ended_at = NULL WHERE seq = {IN_THE_MIDDLE}",
+            "UPDATE terms SET began_at = began_at - 60000000",
+        ],
+    ),
+}
+"""What is done to a ledger, and the promise that it breaks."""
+
+
+def spoil(pool: Path, statements: list[str]) -> None:
+    connection = sqlite3.connect(pool / "ledger.db")
+    for statement in statements:
+        assert connection.execute(statement).rowcount, statement
+    connection.commit()
+    connection.close()
+
+
+def test_an_ended_pool_is_green(ended: Path, call: Call) -> None:
+    """P1-P4 on the whole history."""
+    code, out, err = call("verify", ended)
+    assert (code, err) == (0, "")
+    assert out.startswith("P1 to P4 held; looked at")
+
+
+def test_green_for_machines(ended: Path, ask: Ask) -> None:
+    """Names that do not change; each tick was looked at."""
+    said = ask("verify", ended)
+    assert list(said) == ["violations", "ticks", "terms", "unchecked"]
+    assert (said["violations"], said["terms"], said["unchecked"]) == ([], 2, [])
+    assert said["ticks"] >= len(ask("runs", ended, "--limit", "1000"))
+
+
+def test_a_living_pool_is_green_at_any_moment(living: Pair, call: Call) -> None:
+    """P4: while ticks are claimed and settled, nothing is missing."""
+    until(lambda: living.facts("often"), what="it runs")
+    for _ in range(5):
+        code, out, err = call("verify", living.path)
+        assert (code, err) == (0, ""), out
+
+
+def test_a_pool_whose_leader_was_killed_is_green(orphaned: tuple[Pair, int], call: Call) -> None:
+    """P4: what it left open is not settled yet, and that is no break."""
+    code, out, err = call("verify", orphaned[0].path)
+    assert (code, err) == (0, ""), out
+
+
+@pytest.mark.parametrize("kind", BREAKS)
+def test_each_break_is_red(kind: str, spoiled: Path, call: Call, ask: Ask) -> None:
+    """Exit code 1, the promise by its number, and the tick concerned."""
+    promise, statements = BREAKS[kind]
+    spoil(spoiled, statements)
+    code, out, err = call("verify", spoiled)
+    assert (code, err) == (1, ""), out
+    assert f"{promise} broken:" in out
+    said = ask("verify", spoiled, code=1)
+    assert {each["promise"] for each in said["violations"]} == {promise}
+    assert list(said["violations"][0]) == ["promise", "text", "job_id", "ticks"]
+    if promise in {"P3", "P4"}:
+        assert said["violations"][0]["job_id"] in {"good", "bad"}
+        assert said["violations"][0]["ticks"]
+
+
+def test_red_as_a_program(spoiled: Path) -> None:
+    """Exit code 1, so that ``verify && deploy`` does not deploy."""
+    spoil(spoiled, BREAKS["a run that vanished"][1])
+    done = as_program("verify", "--json", "--pool", str(spoiled))
+    assert (done.returncode, done.stderr) == (1, "")
+    assert len(json.loads(done.stdout)["violations"]) == 1
+
+
+def test_what_cannot_be_judged_is_an_error(spoiled: Path, call: Call) -> None:
+    """Exit code 2 is neither green nor red: a ledger that cannot be read, or that is newer than the code."""
+    spoil(spoiled, ["PRAGMA user_version = 99"])
+    code, out, err = call("verify", spoiled)
+    assert (code, out) == (2, "")
+    assert "upgrade election" in err
+    (spoiled / "ledger.db").write_bytes(b"no database" * 1000)
+    code, out, err = call("verify", spoiled)
+    assert (code, out) == (2, "")
+    assert "corrupt" in err
+    assert (spoiled / "ledger.db").read_bytes().startswith(b"no database"), "to look sets nothing aside"

@@ -1,0 +1,360 @@
+"""``election.testing``: what users rely on in their tests has tests of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from election import Election, current_run
+from election.core.errors import SeatError, SeatLostError
+from election.core.term import Reason, Standing
+from election.testing import ManualClock, MemoryPool, MemorySeat, always_leader
+from tests.support.waiting import until, until_async
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def pool(clock: ManualClock) -> MemoryPool:
+    return MemoryPool(clock)
+
+
+# --- the clock ----------------------------------------------------------------------------------------------------
+
+
+async def test_time_passes_only_when_told(clock: ManualClock) -> None:
+    """DESIGN 4: time is passed in."""
+    began = clock.now()
+    sleeping = asyncio.create_task(clock.sleep(10))
+    await clock.advance(9.9)
+    assert not sleeping.done()
+    await clock.advance(0.1)
+    assert sleeping.done()
+    assert clock.monotonic() == 10
+    assert clock.now() == began + timedelta(seconds=10)
+
+
+async def test_hundreds_wake_in_the_order_of_time_each_at_its_own(clock: ManualClock) -> None:
+    """Whatever order they went to sleep in; those of one moment wake in the order in which they lay down."""
+    woken: list[tuple[float, int]] = []
+
+    async def sleeper(number: int) -> None:
+        await clock.sleep(float(number * 7 % 50 + 1))
+        woken.append((clock.monotonic(), number))
+
+    tasks = [asyncio.create_task(sleeper(number)) for number in range(500)]
+    await clock.advance(50)
+    assert all(task.done() for task in tasks)
+    assert woken == sorted((number * 7 % 50 + 1, number) for number in range(500))
+
+
+async def test_what_wakes_may_sleep_again_within_the_same_advance(clock: ManualClock) -> None:
+    """The loop settles between two wakes, so that a chain of waits takes as long as it says."""
+    seen = []
+
+    async def beat() -> None:
+        for _ in range(4):
+            await clock.sleep(1)
+            await asyncio.sleep(0)
+            seen.append(clock.monotonic())
+
+    beating = asyncio.create_task(beat())
+    await clock.advance(3.5)
+    assert seen == [1, 2, 3]
+    await clock.advance(1)
+    assert beating.done()
+
+
+async def test_who_is_cancelled_sleeps_no_more(clock: ManualClock) -> None:
+    """And leaves nothing that would disturb the others."""
+    cancelled, other = asyncio.create_task(clock.sleep(1)), asyncio.create_task(clock.sleep(2))
+    await clock.settle()
+    cancelled.cancel()
+    await clock.advance(2)
+    assert cancelled.cancelled()
+    assert other.done()
+
+
+async def test_no_time_is_no_wait(clock: ManualClock) -> None:
+    await clock.sleep(0)
+    await clock.sleep(-1)
+    assert clock.monotonic() == 0
+
+
+async def test_a_loop_that_never_rests_is_told(clock: ManualClock) -> None:
+    """Rather than to hang: a test that spins cannot be waited for."""
+
+    async def spin() -> None:
+        while True:
+            await asyncio.sleep(0)
+
+    spinning = asyncio.create_task(spin())
+    with pytest.raises(RuntimeError, match="does not come to rest"):
+        await clock.advance(1)
+    spinning.cancel()
+
+
+def test_the_clock_works_on_uvloop_as_well() -> None:
+    """Issue 2: both loops. uvloop does not show what is ready, so the clock gives it a number of turns."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def woken() -> list[float]:
+        clock, seen = ManualClock(), []
+
+        async def beat() -> None:
+            while True:
+                await clock.sleep(1)
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                seen.append(clock.monotonic())
+
+        beating = asyncio.create_task(beat())
+        await clock.advance(3)
+        beating.cancel()
+        return seen
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(woken()) == [1, 2, 3]
+
+
+def test_the_wall_clock_starts_where_it_is_told() -> None:
+    begin = datetime(2026, 3, 29, 0, 59, tzinfo=UTC)
+    assert ManualClock(begin).now() == begin
+
+
+# --- the seat -----------------------------------------------------------------------------------------------------
+
+
+async def two(pool: MemoryPool) -> tuple[MemorySeat, MemorySeat]:
+    """Two seats of a pool, the first of which is held."""
+    one, other = pool.seat(), pool.seat()
+    for seat in (one, other):
+        await seat.open()
+    assert await one.campaign()
+    return one, other
+
+
+async def test_one_seat_wins_and_the_others_do_not(pool: MemoryPool) -> None:
+    """P1; and not winning is a value."""
+    one, other = await two(pool)
+    assert await other.campaign() is None
+    assert one.held() is not None
+    assert other.held() is None
+    assert other.observe().led
+    assert [worker.process for worker in other.workers()] == [one.process, other.process]
+
+
+async def test_the_next_term_follows_the_release(pool: MemoryPool, clock: ManualClock) -> None:
+    """P2, P6: a greater number, for those who waited; the record tells how it came."""
+    one, other = await two(pool)
+    waiting = asyncio.create_task(other.vacancy())
+    await clock.advance(60)
+    assert not waiting.done()
+    await one.release(Standing.RESIGNED)
+    await waiting
+    term = await other.campaign()
+    assert term is not None
+    assert (term.number, term.takeover.reason) == (2, Reason.RESIGNED)
+    assert term.takeover.from_pid == one.process.pid
+
+
+async def test_a_crash_frees_the_seat_and_what_crashed_never_acts_again(pool: MemoryPool, clock: ManualClock) -> None:
+    """P1: whatever its code still calls, it changes nothing and returns to nobody."""
+    one, other = await two(pool)
+    one.crash()
+    assert one.held() is None
+    assert not other.observe().led
+    term = await other.campaign()
+    assert term is not None
+    assert term.takeover.reason is Reason.DIED
+    calls = [one.campaign(), one.vacancy(), one.beat(), one.confirm(1.0)]
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    await one.release(Standing.RESIGNED)
+    one.tell("begin")
+    one.take_away()
+    await clock.advance(60)
+    assert not any(task.done() for task in tasks)
+    assert [line.event for line in pool.history] == ["won", "crashed", "won"]
+    assert other.held() == term
+    assert [worker.process for worker in other.workers()] == [other.process]
+    for task in tasks:
+        task.cancel()
+
+
+async def test_a_seat_that_was_taken_away_is_free_only_after_its_release(pool: MemoryPool) -> None:
+    """P1 and P5: the holder learns of it at its heartbeat, and nobody else leads before it has ended its work."""
+    one, other = await two(pool)
+    other.take_away()  # has none
+    one.take_away()
+    assert one.held() is None
+    with pytest.raises(SeatLostError, match="taken away"):
+        await one.beat()
+    assert await other.campaign() is None
+    await one.release(Standing.LOST)
+    assert await other.campaign() is not None
+
+
+async def test_a_slow_release_holds_the_seat_that_long(pool: MemoryPool, clock: ManualClock) -> None:
+    """P1; and the record has told the end of the term already, as on the file engine."""
+    one, other = await two(pool)
+    one.release_takes = 2.0
+    releasing = asyncio.create_task(one.release(Standing.RESIGNED))
+    await clock.advance(1)
+    assert one.held() is not None
+    assert not other.observe().led
+    assert await other.campaign() is None
+    await clock.advance(1)
+    assert releasing.done()
+    assert await other.campaign() is not None
+
+
+@pytest.mark.parametrize("error", [SeatError("disk full"), RuntimeError("anything")], ids=["SeatError", "any"])
+async def test_a_seat_raises_what_it_is_told_to(pool: MemoryPool, error: Exception) -> None:
+    one, other = await two(pool)
+    other.campaign_raises = one.beat_raises = one.release_raises = error
+    for call in (other.campaign(), one.beat(), one.release(Standing.RESIGNED)):
+        with pytest.raises(type(error), match=str(error)):
+            await call
+    assert one.held() is not None, "a release that failed has released nothing"
+    one.beat_raises = None
+    await one.beat()
+
+
+async def test_a_slow_campaign_finds_what_there_is_at_its_end(pool: MemoryPool, clock: ManualClock) -> None:
+    one, other = await two(pool)
+    other.campaign_takes = 1.0
+    campaign = asyncio.create_task(other.campaign())
+    await clock.advance(0.5)
+    await one.release(Standing.RESIGNED)
+    assert other.held() is None
+    await clock.advance(0.5)
+    assert campaign.result() is not None
+
+
+async def test_the_heartbeats_age_is_seen_by_all(pool: MemoryPool, clock: ManualClock) -> None:
+    one, other = await two(pool)
+    await clock.advance(3)
+    assert other.observe().heartbeat_age_s == 3
+    await one.beat()
+    assert other.observe().heartbeat_age_s == 0
+
+
+# --- always_leader ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def election(tmp_path: Path) -> Election:
+    return Election(tmp_path / "pool")
+
+
+@pytest.fixture
+def app(election: Election) -> FastAPI:
+    app = FastAPI(lifespan=election.lifespan)
+    app.include_router(election.router)
+    return app
+
+
+def test_an_application_leads_at_once_and_alone(election: Election, app: FastAPI, tmp_path: Path) -> None:
+    """README "Testing your jobs": 200 from the first request on, and no pool directory anywhere."""
+    with always_leader(election), TestClient(app) as client:
+        answer = client.get("/leader")
+        assert answer.status_code == 200
+        found = answer.json()
+        assert found["state"] == "led"
+        assert found["engine"] == "memory"
+        assert found["leader"]["pid"] == os.getpid() == found["answered_by"]["pid"]
+        assert found["answered_by"]["role"] == "leader"
+        assert [worker["role"] for worker in found["workers"]] == ["leader"]
+        assert found["problem"] is None
+        assert election.is_leader
+    assert list(tmp_path.iterdir()) == []
+    assert not election.is_leader
+
+
+async def test_a_program_leads_from_its_first_line_on(election: Election, tmp_path: Path) -> None:
+    """Without a single turn of the loop in between; and ``check()`` finds nothing wrong."""
+    with always_leader(election):
+        election.check()
+        async with election:
+            assert election.is_leader
+            assert election.term == 1
+        assert not election.is_leader
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_jobs_and_tasks_run(election: Election) -> None:
+    """What users want to see: a coroutine, a thread, a task, and the run that they are part of."""
+    ran = []
+    task = asyncio.Event()
+
+    @election.scheduled_job("interval", seconds=0.02, id="coroutine")
+    async def coroutine() -> None:
+        ran.append(("coroutine", current_run().term))
+
+    @election.scheduled_job("interval", seconds=0.02, id="thread")
+    def thread() -> None:
+        ran.append((current_run().job_id, threading.current_thread() is threading.main_thread()))
+
+    @election.while_leading
+    async def beside() -> None:
+        task.set()
+
+    with always_leader(election):
+        async with election:
+            await until_async(lambda: {("coroutine", 1), ("thread", False)} <= set(ran), what="both jobs run")
+            await until_async(task.is_set, what="the task runs")
+    count = len(ran)
+    await ManualClock().settle()
+    assert len(ran) == count
+
+
+async def test_it_leads_again_after_a_resignation(election: Election) -> None:
+    """P2: always means always, and each term has a number of its own."""
+    with always_leader(election):
+        async with election:
+            await until_async(lambda: election._member is not None and election._member.elector.role == "leader")
+            assert await election.resign()
+            await until_async(lambda: election.term == 2, what="the second term")
+
+
+def test_one_after_the_other(election: Election, app: FastAPI) -> None:
+    """A suite starts the same application for each test, in one context or in many."""
+    for _ in range(2):
+        with always_leader(election):
+            for _ in range(2):
+                with TestClient(app) as client:
+                    assert client.get("/leader").status_code == 200
+
+
+def test_afterwards_the_election_is_what_it_was(election: Election, app: FastAPI, tmp_path: Path) -> None:
+    """Even after an error: the next start takes part in the real pool."""
+    before = election._engine
+    with pytest.raises(ZeroDivisionError), always_leader(election):
+        assert election._engine is not before
+        raise ZeroDivisionError
+    assert election._engine is before
+    with TestClient(app) as client:
+        until(lambda: client.get("/leader").status_code == 200, what="it leads the real pool")
+        assert client.get("/leader").json()["engine"] == "file"
+    assert (tmp_path / "pool").is_dir()
+
+
+async def test_an_election_that_has_started_is_refused(election: Election) -> None:
+    """Its elector has another seat already: the mistake is told, rather than half a leader made."""
+    with always_leader(election):
+        async with election:
+            with pytest.raises(RuntimeError, match="comes first"), always_leader(election):
+                pass
+            assert election.is_leader
