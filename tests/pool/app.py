@@ -1,0 +1,109 @@
+"""The application that the tests serve with run.py: like app/main.py, with jobs that leave facts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
+
+from election import Election, current_run
+from tests.support.facts import write_fact
+
+election = Election(os.environ["ELECTION_POOL"], drain_timeout=float(os.environ.get("ELECTION_DRAIN_TIMEOUT", "10")))
+wanted = set(os.environ.get("JOBS", "tick").split(","))
+
+
+@contextmanager
+def facts(job: str) -> Iterator[None]:
+    run = current_run()
+    fields = {"job": job, "term": run.term, "due": run.due.isoformat(), "attempt": run.attempt}
+    write_fact("begin", **fields)
+    yield
+    write_fact("end", **fields)
+
+
+async def tick() -> None:
+    with facts("tick"):
+        pass
+
+
+async def every_second() -> None:
+    with facts("every_second"):
+        pass
+
+
+async def once() -> None:
+    with facts("once"):
+        pass
+
+
+async def half_second() -> None:
+    with facts("half_second"):
+        await asyncio.sleep(0.5)
+
+
+def two_seconds_in_a_thread() -> None:
+    with facts("two_seconds_in_a_thread"):
+        time.sleep(2)
+
+
+def never_ends() -> None:
+    with facts("never_ends"):
+        threading.Event().wait()
+
+
+async def blocks_the_loop() -> None:
+    with facts("blocks_the_loop"):
+        time.sleep(4)
+
+
+async def while_leading() -> None:
+    write_fact("leading", term=election.term)
+    await asyncio.Event().wait()
+
+
+SCHEDULE = {
+    "tick": (tick, "cron", {"second": "*"}),
+    "every_second": (every_second, "interval", {"seconds": 1}),
+    "once": (once, "date", {}),
+    "half_second": (half_second, "cron", {"second": "*"}),
+    "two_seconds_in_a_thread": (two_seconds_in_a_thread, "interval", {"seconds": 3}),
+    "never_ends": (never_ends, "date", {}),
+    "blocks_the_loop": (blocks_the_loop, "date", {}),
+}
+for name in SCHEDULE.keys() & wanted:
+    function, trigger, arguments = SCHEDULE[name]
+    election.scheduled_job(trigger, id=name, **arguments)(function)
+if "while_leading" in wanted:
+    election.while_leading(while_leading)
+
+app = FastAPI(lifespan=election.lifespan)
+app.include_router(election.router)
+
+
+@app.get("/pid")
+async def pid() -> int:
+    return os.getpid()
+
+
+@app.get("/loop")
+async def loop() -> str:
+    return type(asyncio.get_running_loop()).__module__
+
+
+@app.get("/stream")
+async def stream() -> StreamingResponse:
+    """An event stream that never ends by itself."""
+
+    async def events() -> AsyncIterator[str]:
+        while True:
+            yield f"data: {os.getpid()}\n\n"
+            await asyncio.sleep(0.2)
+
+    return StreamingResponse(events(), media_type="text/event-stream")

@@ -1,0 +1,120 @@
+"""P1, P2 and P6 through run.py: the leader is killed again and again."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import statistics
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from itertools import pairwise
+
+import pytest
+
+from tests.support.pool import Pool
+from tests.support.waiting import until
+
+
+def kill_leaders(pool: Pool, times: int) -> list[float]:
+    """Kill the leader, wait until another leads and all workers are there again; returns the takeovers' times in ms."""
+    took = []
+    for _ in range(times):
+        before = pool.settled()
+        os.kill(before["leader"]["pid"], signal.SIGKILL)
+        after = pool.leader(but=before["leader"]["pid"])
+        assert after["leader"]["term"] == before["leader"]["term"] + 1
+        assert after["last_takeover"]["reason"] == "died"
+        assert after["last_takeover"]["from_pid"] == before["leader"]["pid"]
+        took.append(after["last_takeover"]["takeover_ms"])
+    return took
+
+
+def check_that_no_second_was_lost(pool: Pool) -> None:
+    """Every second from the first to the last has one begin, and no two terms' code ran at one instant."""
+    now = datetime.now().astimezone()
+    until(lambda: [fact for fact in pool.facts().of("begin", "tick") if datetime.fromisoformat(fact["due"]) > now])
+    facts = pool.facts()
+    dues = [datetime.fromisoformat(fact["due"]) for fact in facts.of("begin", "tick")]
+    steps = {(later - earlier).total_seconds() for earlier, later in pairwise(sorted(dues))}
+    assert steps == {1.0}, f"lost or doubled seconds: {steps}"
+    assert facts.overlaps() == []
+
+
+@pytest.mark.timeout(300)
+def test_thirty_kills(new_pool: Callable[..., Pool]) -> None:
+    """P1, P2, P6: thirty leaders killed in a row at 4 workers; no second lost, none doubled, never two leaders."""
+    pool = new_pool(jobs="tick,while_leading").start()
+    took = kill_leaders(pool, 30)
+    check_that_no_second_was_lost(pool)
+    print(f"\n30 kills, 4 workers: takeover median {statistics.median(took):.1f} ms, worst {max(took):.1f} ms")
+    assert statistics.median(took) < 100
+    logged = [float(ms) for ms in re.findall(r"which died, in ([\d.]+) ms", pool.log.read_text())]
+    assert logged == pytest.approx(took, abs=0.06), "/leader says what the leader logged"
+
+
+@pytest.mark.timeout(300)
+def test_sixteen_workers(new_pool: Callable[..., Pool]) -> None:
+    """P1, P6: the herd that wakes at a death elects one; more followers make it no slower by much."""
+    pool = new_pool(workers=16).start()
+    took = kill_leaders(pool, 3)
+    check_that_no_second_was_lost(pool)
+    print(f"\n3 kills, 16 workers: takeover median {statistics.median(took):.1f} ms")
+    assert statistics.median(took) < 500
+
+
+def test_asking_disturbs_nothing(new_pool: Callable[..., Pool]) -> None:
+    """PITFALLS 16: /leader is hammered during failovers; every answer is the document, and terms never go back."""
+    pool = new_pool(workers=3).start()
+    stop = threading.Event()
+    seen: list[tuple[int, int, int | None]] = []
+
+    def hammer() -> None:
+        while not stop.is_set():
+            answer = pool.ask()
+            if answer is not None:
+                found = answer.json()
+                term = found["leader"]["term"] if found["leader"] else None
+                seen.append((answer.status_code, found["answered_by"]["pid"], term))
+
+    thread = threading.Thread(target=hammer)
+    thread.start()
+    try:
+        other = Pool.watching(pool)
+        for _ in range(5):
+            before = other.settled()
+            os.kill(before["leader"]["pid"], signal.SIGKILL)
+            other.leader(but=before["leader"]["pid"])
+    finally:
+        stop.set()
+        thread.join()
+    assert {status for status, _, _ in seen} <= {200, 503}
+    for pid in {pid for _, pid, _ in seen}:
+        terms = [term for _, who, term in seen if who == pid and term is not None]
+        assert terms == sorted(terms)
+    assert len(seen) > 100
+
+
+def test_two_run_py_on_one_pool(new_pool: Callable[..., Pool], tmp_path_factory: pytest.TempPathFactory) -> None:
+    """PITFALLS 21: two run.py, started from two directories, with one absolute pool path: one leader of both."""
+    shared = tmp_path_factory.mktemp("shared") / "pool"
+    one = new_pool(workers=2, pool=shared)
+    other = new_pool(workers=2, pool=shared, cwd=shared.parent)
+    one.launch()
+    other.launch()
+    until(lambda: len(one.leader()["workers"]) == 4, what="four workers in one pool")
+    assert one.leader()["leader"]["pid"] == other.leader()["leader"]["pid"]
+    leader = one.leader()["leader"]["pid"]
+    os.kill(leader, signal.SIGKILL)
+    assert one.leader(but=leader)["leader"]["term"] == other.leader(but=leader)["leader"]["term"] == 2
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_both_event_loops(new_pool: Callable[..., Pool], loop: str) -> None:
+    """uvloop and the plain loop: both elect, both take over at once."""
+    pool = new_pool(workers=2, environment={"ELECTION_TEST_LOOP": loop}).start()
+    answer = pool.ask("/loop")
+    assert answer is not None
+    assert answer.json().startswith(loop)
+    assert kill_leaders(pool, 2)

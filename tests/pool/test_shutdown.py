@@ -1,0 +1,159 @@
+"""P5 and P6 when workers are told to stop: in order, at once, and without a term on the way down."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+import httpx2
+import psutil
+import pytest
+
+from tests.support.pool import Pool
+from tests.support.waiting import until
+
+
+def test_sigterm_to_the_leader(pool: Pool) -> None:
+    """The leader resigns in order, a successor takes over at once, Uvicorn replaces the worker."""
+    before = pool.leader()
+    os.kill(before["leader"]["pid"], signal.SIGTERM)
+    after = pool.leader(but=before["leader"]["pid"])
+    assert after["last_takeover"]["reason"] == "resigned"
+    assert after["leader"]["term"] == before["leader"]["term"] + 1
+    assert after["last_takeover"]["takeover_ms"] < 500
+    until(lambda: not psutil.pid_exists(before["leader"]["pid"]))
+    assert pool.settled()["leader"] is not None
+
+
+def test_sigterm_to_a_follower(pool: Pool) -> None:
+    """PITFALLS 8: no thread is blocked in flock, so a follower is gone at once while the leader lives on."""
+    before = pool.settled()
+    follower = next(worker["pid"] for worker in before["workers"] if worker["role"] == "follower")
+    began = time.monotonic()
+    os.kill(follower, signal.SIGTERM)
+    until(lambda: f"Finished server process [{follower}]" in pool.log.read_text(), timeout=10)
+    print(f"\na follower was done {time.monotonic() - began:.2f} s after SIGTERM, Uvicorn's own 0.2 s among them")
+    assert time.monotonic() - began < 3
+    assert pool.leader()["leader"]["term"] == before["leader"]["term"]
+
+
+def test_rolling_restart(pool: Pool) -> None:
+    """SIGHUP to the parent: every worker is replaced, somebody leads, no tick ran twice."""
+    assert pool.parent is not None
+    before = {worker["pid"] for worker in pool.settled()["workers"]}
+    pool.parent.send_signal(signal.SIGHUP)
+    until(lambda: not before & {worker["pid"] for worker in pool.settled()["workers"]}, timeout=60)
+    assert pool.facts().run_twice("tick") == []
+    assert pool.facts().overlaps() == []
+    pool.stop()
+    code, said = pool.verify()
+    assert code == 0, said
+
+
+@pytest.mark.parametrize("how", ["ctrl-c", "sigterm"])
+def test_stopping_the_pool_begins_no_term(pool: Pool, how: str) -> None:
+    """PITFALLS 34: on the way down nobody is elected; every process ends; the record says that the leader resigned."""
+    term = pool.settled()["leader"]["term"]
+    if how == "ctrl-c":
+        pool.interrupt()
+    else:
+        assert pool.stop() in {0, -signal.SIGTERM}
+    record = pool.record()
+    assert (record["term"], record["standing"]) == (term, "resigned")
+    assert pool.log.read_text().count("elected: ") == 1
+
+
+def test_ctrl_c_while_the_workers_start(new_pool: Callable[..., Pool]) -> None:
+    """A worker that is still importing answers Ctrl-C with no traceback, and everything ends."""
+    pool = new_pool()
+    pool.launch()
+    until(lambda: len(pool.processes()) > 2)
+    assert pool.parent is not None
+    pool.interrupt()
+
+
+def test_a_second_ctrl_c_ends_at_once(new_pool: Callable[..., Pool]) -> None:
+    """A job that never ends, a drain limit of a minute, and an impatient operator."""
+    pool = new_pool(jobs="never_ends", workers=2, environment={"ELECTION_DRAIN_TIMEOUT": "60"}).start()
+    until(lambda: pool.facts().of("begin", "never_ends"))
+    assert pool.parent is not None
+    pool.processes()
+    os.killpg(pool.parent.pid, signal.SIGINT)
+    until(lambda: "Waiting for application shutdown" in pool.log.read_text())
+    began = time.monotonic()
+
+    def again() -> bool:
+        os.killpg(pool.parent.pid, signal.SIGINT)  # type: ignore[union-attr]
+        return pool.parent.poll() is not None  # type: ignore[union-attr]
+
+    until(again, timeout=30)
+    assert time.monotonic() - began < 20
+    until(lambda: not pool.left())
+
+
+def test_an_open_stream_delays_no_takeover(pool: Pool) -> None:
+    """PITFALLS 30: the leader has an event stream open when it is told to stop: a new term begins at once."""
+    leader = pool.settled()["leader"]["pid"]
+    with httpx2.Client(base_url=f"http://127.0.0.1:{pool.port}", timeout=30) as client:
+        for _ in range(100):
+            with client.stream("GET", "/stream", headers={"Connection": "close"}) as stream:
+                lines = stream.iter_lines()
+                if next(lines) != f"data: {leader}":
+                    continue
+                began = time.monotonic()
+                os.kill(leader, signal.SIGTERM)
+                pool.leader(but=leader)
+                took = time.monotonic() - began
+                assert took < 3, f"a new term only after {took:.1f} s"
+                break
+        else:
+            raise AssertionError("the leader never answered")
+    until(lambda: not psutil.pid_exists(leader), timeout=15)
+
+
+def test_a_killed_parent_leaves_nothing(new_pool: Callable[..., Pool]) -> None:
+    """PITFALLS 31: workers notice that their parent is gone, stop, and free the port."""
+    pool = new_pool(workers=2).start()
+    assert pool.parent is not None
+    pool.processes()
+    pool.parent.kill()
+    pool.parent.wait()
+    began = time.monotonic()
+    until(lambda: not pool.left(), timeout=15, what="the workers stop")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", pool.port))
+    print(f"\nthe port was free {time.monotonic() - began:.1f} s after the parent's death")
+    pool.start()
+
+
+def test_a_running_thread_is_awaited(new_pool: Callable[..., Pool]) -> None:
+    """PITFALLS 23: SIGTERM in the middle of a 2 s thread job: the next term's first run begins after its end (P5)."""
+    pool = new_pool(jobs="two_seconds_in_a_thread", workers=2).start()
+    job = "two_seconds_in_a_thread"
+    begun = until(lambda: pool.facts().of("begin", job))[0]
+    os.kill(begun["pid"], signal.SIGTERM)
+    until(lambda: [fact for fact in pool.facts().of("begin", job) if fact["term"] > begun["term"]])
+    facts = pool.facts()
+    end = next(fact for fact in facts.of("end", job) if fact["due"] == begun["due"])
+    assert end["pid"] == begun["pid"]
+    assert facts.overlaps() == []
+
+
+def test_a_thread_that_never_ends(new_pool: Callable[..., Pool]) -> None:
+    """P5: the seat stays held until the process is gone, which run.py sees to after the drain limit, naming the job."""
+    pool = new_pool(jobs="never_ends,tick", workers=2, environment={"ELECTION_DRAIN_TIMEOUT": "1"}).start()
+    begun = until(lambda: pool.facts().of("begin", "never_ends"))[0]
+    os.kill(begun["pid"], signal.SIGTERM)
+    after = pool.leader(but=begun["pid"])
+    assert after["leader"]["term"] == begun["term"] + 1
+    until(lambda: "ending hard: never_ends" in pool.log.read_text())
+    until(lambda: not psutil.pid_exists(begun["pid"]))
+    until(lambda: [fact for fact in pool.facts().of("begin", "tick") if fact["term"] == begun["term"] + 1])
+    assert pool.facts().overlaps() == []
+    terms = [fact["term"] for fact in pool.facts().lines if "term" in fact]
+    assert all(later >= earlier for earlier, later in pairwise(terms))
