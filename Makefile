@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+JOBS ?= 4
 
 .PHONY: run test check format clean
 
@@ -10,7 +11,7 @@ run: $(READY)  ## serve the demonstration: four workers on 127.0.0.1:8000
 	$(BIN)/python run.py
 
 test: $(READY)  ## run every test; what the machine lacks is skipped, and the reason told
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 check: $(READY)  ## lint, format and types
 	$(BIN)/ruff check .
