@@ -10,7 +10,7 @@ from . import jobs
 from .settings import Settings
 
 settings = Settings()
-election = Election(settings.pool, drain_timeout=settings.drain_timeout)
+election = Election(settings.pool, drain_timeout=settings.drain_timeout, fence_after=settings.fence_after or None)
 jobs.register(election)
 
 app = FastAPI(title="election demonstration", lifespan=election.lifespan)

@@ -19,3 +19,6 @@ class Settings(BaseSettings):
     pool: str = Field("var/pool", description="directory of the pool")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level to log")
     drain_timeout: float = Field(10.0, ge=0, description="seconds that running jobs get to end at a shutdown")
+    fence_after: float = Field(
+        15.0, ge=0, description="seconds without a sign of life after which a leader is killed; 0 for never"
+    )

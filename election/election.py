@@ -18,7 +18,7 @@ from .current import current
 from .engines import Engine, open_engine
 from .lifespan import Lifespan
 from .membership import Membership
-from .options import check_options
+from .options import Timing, check_scheduling
 from .schedule.jobs import JobRegistry
 from .schedule.options import WorkOptions
 from .schedule.run import in_a_run
@@ -46,6 +46,7 @@ class Election:
     heartbeat: seconds between two signs of life of the leader's event loop.
     safety_poll: seconds after which a follower tries the seat even if nothing has woken it.
     stalled_after: seconds without a heartbeat after which ``/leader`` calls the leader unresponsive.
+    fence_after: seconds without a heartbeat after which a leader that hangs is killed; None to report it only.
     drain_timeout: seconds that running jobs get to end when the leader resigns.
     catch_up_limit: ticks of one job that a new leader catches up with at most; what is cut off is skipped as ``down``.
     retention: how long history is kept; None for ever.
@@ -63,6 +64,7 @@ class Election:
         heartbeat: float = 0.5,
         safety_poll: float = 1.0,
         stalled_after: float = 3.0,
+        fence_after: float | None = None,
         drain_timeout: float = 10.0,
         catch_up_limit: int = 1000,
         retention: timedelta | None = timedelta(days=30),
@@ -71,9 +73,8 @@ class Election:
         allow_network_fs: bool = False,
     ) -> None:
         options = dict(scheduler_options or {})
-        check_options(heartbeat, safety_poll, stalled_after, drain_timeout, catch_up_limit, options)
-        self._stalled_after = stalled_after
-        self._heartbeat = heartbeat
+        self._timing = Timing(heartbeat, safety_poll, stalled_after, fence_after, drain_timeout)
+        check_scheduling(catch_up_limit, options)
         self._clock: Clock = SystemClock()
         self._work_options = WorkOptions(drain_timeout, heartbeat, catch_up_limit, retention, options)
         self._jobs = JobRegistry(options)
@@ -85,6 +86,7 @@ class Election:
                 pool,
                 heartbeat=heartbeat,
                 safety_poll=safety_poll,
+                fence_after=fence_after,
                 allow_network_fs=allow_network_fs,
                 durable=durable,
                 clock=self._clock,
@@ -150,8 +152,8 @@ class Election:
         """Take part in the pool. Raises ``ConfigurationError`` for what will not mend itself, and nothing else."""
         if self._member is not None:
             raise PoolInUseError("this Election has been started already; a process takes part in a pool once")
-        timing = {"heartbeat": self._heartbeat, "drain_timeout": self._work_options.drain_timeout}
-        self._member = await Membership(self._engine, self._work, clock=self._clock, **timing).__aenter__()
+        member = Membership(self._engine, self._work, self._ledger, clock=self._clock, timing=self._timing)
+        self._member = await member.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -214,6 +216,7 @@ class Election:
             clock=self._clock,
             options=self._work_options,
             resign=lambda: self._member is not None and self._member.elector.request_resignation(),
+            holds=lambda term: self.term == term,
             takeover_ms=self._takeover_ms,
         )
         self._view = PoolView(
@@ -222,7 +225,7 @@ class Election:
             engine.seat,
             self._ledger,
             self._jobs,
-            stalled_after=self._stalled_after,
+            stalled_after=self._timing.stalled_after,
             started=lambda: self._member is not None,
             problem=self._problem,
         )

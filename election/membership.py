@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Self
 
 from .core.clock import Clock, first
 from .core.elector import Elector
+from .core.term import Term
 from .engines import Engine
+from .fencing.switch import DeadMansSwitch
+from .fencing.warden import Intents, Warden
+from .options import Timing
 from .schedule.work import Work
 from .signals import stopping_with_the_pool
 
@@ -23,16 +28,28 @@ AFTER_THE_DRAIN = 1.0
 class Membership:
     """Entering it opens the seat and lets an elector run; leaving it stops the elector, which resigns.
 
-    heartbeat, drain_timeout: seconds, as in ``Election``.
+    intents: where a fence is written down, in a ledger of its own. timing: as in ``Election``.
     """
 
-    def __init__(self, engine: Engine, work: Work, *, clock: Clock, heartbeat: float, drain_timeout: float) -> None:
+    def __init__(self, engine: Engine, work: Work, intents: Intents, *, clock: Clock, timing: Timing) -> None:
         self._engine = engine
         self._work = work
         self._clock = clock
-        self._drain_timeout = drain_timeout
+        self._drain_timeout = timing.drain_timeout
+        self._switch = None
+        if timing.fence_after is not None and engine.last_words is not None:
+            self._switch = DeadMansSwitch(timing.fence_after, every=timing.heartbeat, last_words=engine.last_words)
         self._scope = AsyncExitStack()
-        self.elector = Elector(engine.seat, work.lead, clock=clock, heartbeat=heartbeat, problem=lambda: work.trouble)
+        fence_after = None if engine.last_words is None else timing.fence_after
+        warden = Warden(engine.seat, intents, clock=clock, stalled_after=timing.stalled_after, fence_after=fence_after)
+        self.elector = Elector(
+            engine.seat,
+            self._lead,
+            clock=clock,
+            heartbeat=timing.heartbeat,
+            problem=lambda: work.trouble,
+            oversee=warden.look,
+        )
 
     async def __aenter__(self) -> Self:
         """Raises ``ConfigurationError`` for what will not mend itself, and nothing else."""
@@ -49,6 +66,15 @@ class Membership:
     async def __aexit__(self, *_: object) -> None:
         """Return when the seat is given up, or the drain limit has passed and something would not end."""
         await self._scope.aclose()
+
+    @asynccontextmanager
+    async def _lead(self, term: Term, lost: asyncio.Event) -> AsyncIterator[None]:
+        """The work of a term, with the switch armed from its start to the end of its drain."""
+        async with AsyncExitStack() as scope:
+            if self._switch is not None:
+                await scope.enter_async_context(self._switch.armed())
+            await scope.enter_async_context(self._work.lead(term, lost))
+            yield
 
     async def _stop(self, running: asyncio.Task[None]) -> None:
         self.elector.stop()

@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from .core.errors import ConfigurationError
 
+BEATS = 4
+"""So many heartbeats a leader may miss at least before it is fenced."""
 
-def check_options(
-    heartbeat: float,
-    safety_poll: float,
-    stalled_after: float,
-    drain_timeout: float,
-    catch_up_limit: int,
-    options: Mapping[str, Any],
-) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The times of an Election, in seconds, as it describes them.
+
+    Raises ``ConfigurationError`` with the way out for times that cannot work together.
+    """
+
+    heartbeat: float
+    safety_poll: float
+    stalled_after: float
+    fence_after: float | None
+    drain_timeout: float
+
+    def __post_init__(self) -> None:
+        if self.heartbeat <= 0 or self.safety_poll <= 0:
+            raise ConfigurationError("heartbeat and safety_poll are seconds, and more than 0")
+        if self.stalled_after < 2 * self.heartbeat:
+            raise ConfigurationError(
+                f"stalled_after={self.stalled_after:g} would call a healthy leader stalled: give at least two"
+                f" heartbeats ({2 * self.heartbeat:g} s)"
+            )
+        if self.fence_after is not None and self.fence_after < BEATS * self.heartbeat:
+            raise ConfigurationError(
+                f"fence_after={self.fence_after:g} would end a healthy leader: give at least {BEATS} heartbeats"
+                f" ({BEATS * self.heartbeat:g} s), or None to end none"
+            )
+        if self.drain_timeout < 0:
+            raise ConfigurationError("drain_timeout is seconds, and not less than 0")
+
+
+def check_scheduling(catch_up_limit: int, options: Mapping[str, Any]) -> None:
     """Raises ``ConfigurationError`` with the way out for what cannot work."""
-    if heartbeat <= 0 or safety_poll <= 0:
-        raise ConfigurationError("heartbeat and safety_poll are seconds, and more than 0")
-    if stalled_after < 2 * heartbeat:
-        raise ConfigurationError(
-            f"stalled_after={stalled_after:g} would call a healthy leader stalled: give at least two heartbeats"
-            f" ({2 * heartbeat:g} s)"
-        )
-    if drain_timeout < 0:
-        raise ConfigurationError("drain_timeout is seconds, and not less than 0")
     if catch_up_limit < 1:
         raise ConfigurationError("catch_up_limit is a number of ticks, and at least 1")
     for name in options.keys() - {"timezone", "job_defaults", "jobstore_retry_interval"}:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from .clock import Clock, first
@@ -41,6 +41,8 @@ class Elector:
     clock: the time to live by.
     heartbeat: seconds between two signs of life of a leader.
     problem: what keeps the work of the term from being done, in words, if anything does.
+    oversee: called when somebody else has the seat; looks after that one, and returns the seconds until it wants to
+        look again.
     """
 
     def __init__(
@@ -51,12 +53,14 @@ class Elector:
         clock: Clock,
         heartbeat: float,
         problem: Callable[[], str | None] = lambda: None,
+        oversee: Callable[[], Awaitable[float]] | None = None,
     ) -> None:
         self._seat = seat
         self._lead = lead
         self._clock = clock
         self._heartbeat = heartbeat
         self._problem = problem
+        self._oversee = oversee
         self._resign = asyncio.Event()
         self._withdrawn = asyncio.Event()
         self._released = asyncio.Event()
@@ -76,7 +80,11 @@ class Elector:
                 elif term is not None:
                     await self._serve(term, learned)
                 self._succeeded()
-                await first(self._seat.vacancy(), self._withdrawn.wait())
+                if term is None and self._oversee is not None:
+                    look_again = await self._oversee()
+                    await first(self._seat.vacancy(), self._clock.sleep(look_again), self._withdrawn.wait())
+                else:
+                    await first(self._seat.vacancy(), self._withdrawn.wait())
             except UnfinishedJobsError as error:
                 log.error("term ends with its process: %s", error)
                 return  # without a release: the seat goes when the process goes (P5)

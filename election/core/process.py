@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import socket
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -49,6 +52,25 @@ def current_process() -> ProcessIdentity:
     if start_time is None:
         raise OSError(f"the start time of this process (pid {pid}) cannot be read")
     return ProcessIdentity(pid, start_time, boot_id, pid_namespace, socket.gethostname())
+
+
+@contextmanager
+def pinned(pid: int) -> Iterator[Callable[[], None]]:
+    """Hold on to a process by a pidfd, so that its pid cannot become another's; gives a function that kills it.
+
+    What is found out about ``pid`` within the scope is true of the process that would be killed. Linux only. Raises
+    ``PermissionError`` if it is another user's, and ``OSError`` if there is none.
+    """
+    if not hasattr(os, "pidfd_open"):
+        raise OSError("this system has no pidfd, without which another process might be killed")
+    descriptor = os.pidfd_open(pid)
+    try:
+        owner = os.stat(f"/proc/{pid}").st_uid
+        if owner != os.geteuid():
+            raise PermissionError(f"pid {pid} belongs to uid {owner}, not to {os.geteuid()}")
+        yield lambda: signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    finally:
+        os.close(descriptor)
 
 
 @functools.cache

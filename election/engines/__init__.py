@@ -18,6 +18,7 @@ def open_engine(
     *,
     heartbeat: float,
     safety_poll: float,
+    fence_after: float | None = None,
     allow_network_fs: bool = False,
     durable: bool = False,
     clock: Clock | None = None,
@@ -26,6 +27,7 @@ def open_engine(
 
     heartbeat: seconds between two signs of life of the leader.
     safety_poll: seconds after which a follower tries the seat even if nothing woke it.
+    fence_after: seconds after which what keeps a dead leader's seat is ended; None: never.
     durable: whether each claim waits for the disk.
     Raises ``UnknownEngineError`` for a URL that no engine answers to.
     """
@@ -39,6 +41,7 @@ def open_engine(
         name.removeprefix("file://"),
         heartbeat=heartbeat,
         safety_poll=safety_poll,
+        fence_after=fence_after,
         allow_network_fs=allow_network_fs,
         durable=durable,
         clock=clock or SystemClock(),

@@ -16,6 +16,7 @@ class Engine:
 
     ``open_ledger`` gives a ledger of its own, not opened yet, to whoever asks; ``look_at_ledger`` one that changes
     nothing. ``examine`` says what there is to say of the engine's own ground.
+    ``last_words``: the file for what a hung leader has to say at its end; None if none of its leaders is ever fenced.
     ``check`` raises ``ConfigurationError`` if the pool cannot be used, whoever would use it.
     """
 
@@ -26,4 +27,5 @@ class Engine:
     open_ledger: Callable[[], Ledger]
     look_at_ledger: Callable[[], LedgerReader]
     examine: Callable[[], Iterable[Finding]]
+    last_words: str | None
     check: Callable[[], None]

@@ -20,6 +20,7 @@ log = logging.getLogger("election")
 class Books:
     """The ledger as one term writes it.
 
+    holds: whether the seat is still held, worked out anew.
     on_trouble: told when the ledger cannot be written; claims have failed then, notes wait for ``resume``.
     on_stale: told when a later term has begun.
     """
@@ -29,11 +30,13 @@ class Books:
         ledger: Ledger,
         term: int,
         *,
+        holds: Callable[[], bool],
         on_trouble: Callable[[Exception], None],
         on_stale: Callable[[StaleTermError], None],
     ) -> None:
         self._ledger = ledger
         self._term = term
+        self._holds = holds
         self._on_trouble = on_trouble
         self._on_stale = on_stale
         self._notes: list[Entry] = []
@@ -89,6 +92,11 @@ class Books:
     async def _write_once(self) -> bool:
         notes, self._notes = self._notes, []
         claims, self._claims = self._claims, []
+        if claims and not self._holds():  # a loop that was blocked may come to this before its next heartbeat
+            lost = StaleTermError(f"the seat of term {self._term} is no longer held")
+            self._refuse(claims, lost)
+            self._on_stale(lost)
+            claims = []
         self._under_way = notes
         entries = [*notes, *(entry for group, _ in claims for entry in group)]
         try:

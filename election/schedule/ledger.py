@@ -72,6 +72,16 @@ class Ledger(LedgerReader, Protocol):
     async def last_term(self) -> int:
         """The largest number of a term that was begun; 0 if none."""
 
+    async def was_fenced(self, term: int) -> bool:
+        """Whether somebody set out to fence the leader of that term."""
+
+    async def fence(self, term: int, *, pid: int, by_pid: int, silent: float, every: float) -> bool:
+        """Note the intent to fence a term's leader, before it is done.
+
+        silent: seconds without a heartbeat. every: seconds in which there is one intent at most; returns whether this
+        is the one.
+        """
+
     async def begin_term(self, term: Term, holder: ProcessIdentity) -> State:
         """Open the term and say how things stand. Repeating it for the same term is allowed (a ledger that was lost).
 

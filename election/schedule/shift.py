@@ -48,6 +48,7 @@ class Shift:
         options: WorkOptions,
         lost: asyncio.Event,
         resign: Callable[[], object],
+        holds: Callable[[], bool],
         takeover_ms: Callable[[], float | None],
     ) -> None:
         self._registry = jobs
@@ -64,7 +65,7 @@ class Shift:
         self._in_trouble = asyncio.Event()
         self._confirmed = False
         self.trouble: str | None = None
-        self._books = Books(ledger, term.number, on_trouble=self._on_trouble, on_stale=self._on_stale)
+        self._books = Books(ledger, term.number, holds=holds, on_trouble=self._on_trouble, on_stale=self._on_stale)
         self._timetable = Timetable(clock, options)
         self.executor = TermExecutor(self._jobs, term, self._books, clock, self._accounted, self._timetable.gap)
 

@@ -32,6 +32,7 @@ class Work:
     """Opens the work of each term of one worker.
 
     resign: called when somebody asked, through the ledger, that the leader resign.
+    holds: whether a term's seat is held by this process, worked out anew.
     takeover_ms: what the takeover of a term took, once that is known.
     """
 
@@ -44,6 +45,7 @@ class Work:
         clock: Clock,
         options: WorkOptions,
         resign: Callable[[], object],
+        holds: Callable[[int], bool],
         takeover_ms: Callable[[int], float | None],
     ) -> None:
         self._jobs = jobs
@@ -52,6 +54,7 @@ class Work:
         self._clock = clock
         self._options = options
         self._resign = resign
+        self._holds = holds
         self._takeover_ms = takeover_ms
         self._shift: Shift | None = None
         self._running_tasks: RunningTasks | None = None
@@ -78,6 +81,7 @@ class Work:
             options=self._options,
             lost=lost,
             resign=self._resign,
+            holds=lambda: self._holds(term.number),
             takeover_ms=lambda: self._takeover_ms(term.number),
         )
         try:

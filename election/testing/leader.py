@@ -63,6 +63,7 @@ def always_leader(election: _Election) -> Iterator[None]:
                 open_ledger=lambda: SqliteLedger(path),
                 look_at_ledger=lambda: SqliteLedger(path, look_only=True),
                 examine=lambda: (),
+                last_words=None,
                 check=lambda: None,
             )
         )

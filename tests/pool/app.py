@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import threading
 import time
@@ -15,7 +16,11 @@ from fastapi.responses import StreamingResponse
 from election import Election, current_run
 from tests.support.facts import write_fact
 
-election = Election(os.environ["ELECTION_POOL"], drain_timeout=float(os.environ.get("ELECTION_DRAIN_TIMEOUT", "10")))
+election = Election(
+    os.environ["ELECTION_POOL"],
+    drain_timeout=float(os.environ.get("ELECTION_DRAIN_TIMEOUT", "10")),
+    fence_after=float(os.environ.get("ELECTION_FENCE_AFTER", "0")) or None,
+)
 wanted = set(os.environ.get("JOBS", "tick").split(","))
 
 
@@ -63,6 +68,20 @@ async def blocks_the_loop() -> None:
         time.sleep(4)
 
 
+async def hangs_in_a_call() -> None:
+    """In the first term only, so that the pool recovers."""
+    if current_run().term == 1:
+        with facts("hangs_in_a_call"):
+            time.sleep(3600)
+
+
+async def hangs_with_the_gil() -> None:
+    """As a C extension may that forgets to let others run: no thread of this interpreter moves any more."""
+    if current_run().term == 1:
+        with facts("hangs_with_the_gil"):
+            ctypes.PyDLL(None).sleep(3600)
+
+
 async def while_leading() -> None:
     write_fact("leading", term=election.term)
     await asyncio.Event().wait()
@@ -76,6 +95,8 @@ SCHEDULE = {
     "two_seconds_in_a_thread": (two_seconds_in_a_thread, "interval", {"seconds": 3}),
     "never_ends": (never_ends, "date", {}),
     "blocks_the_loop": (blocks_the_loop, "date", {}),
+    "hangs_in_a_call": (hangs_in_a_call, "date", {}),
+    "hangs_with_the_gil": (hangs_with_the_gil, "date", {}),
 }
 for name in SCHEDULE.keys() & wanted:
     function, trigger, arguments = SCHEDULE[name]

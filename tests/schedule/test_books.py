@@ -64,7 +64,10 @@ class Desk:
         self.trouble: list[Exception] = []
         self.stale: list[StaleTermError] = []
         ledger: Any = self.ledger
-        self.books = Books(ledger, TERM, on_trouble=self.trouble.append, on_stale=self.stale.append)
+        self.holds = True
+        self.books = Books(
+            ledger, TERM, holds=lambda: self.holds, on_trouble=self.trouble.append, on_stale=self.stale.append
+        )
 
 
 @pytest.fixture
@@ -211,3 +214,15 @@ async def test_an_answer_that_nobody_waits_for_any_more_harms_nobody(desk: Desk)
     gone.cancel()
     with pytest.raises(LedgerError):
         await here
+
+
+async def test_p1_nothing_is_claimed_once_the_seat_is_no_longer_held(desk: Desk) -> None:
+    """A loop that was blocked comes back to ticks that are due before it comes to its heartbeat."""
+    desk.holds = False
+    granted = desk.books.claim([claim(1)])
+    desk.books.note(settle(0))
+    await desk.books.close()
+    with pytest.raises(StaleTermError, match="no longer held"):
+        granted.result()
+    assert desk.ledger.written == [settle(0)], "what has happened is written all the same"
+    assert len(desk.stale) == 1

@@ -53,6 +53,7 @@ class Bench:
                 drain_timeout=drain_timeout, look_every=0.05, catch_up_limit=1000, retention=None, scheduler_options={}
             ),
             resign=lambda: None,
+            holds=lambda _: True,
             takeover_ms=lambda _: None,
         )
 
@@ -266,6 +267,10 @@ async def test_no_tick_begins_during_the_drain(job: Job) -> None:
         await job.runs_now()
         await until_async(lambda: began)
         tenure.end()
+        await turns()
+        shift = bench.work._shift
+        assert shift is not None
+        await until_async(lambda: not shift.executor._asked, what="what was asked for before is granted")
         await turns()
         draining_since = time.monotonic()
         await asyncio.sleep(0.05)  # five ticks' time: exposure, not proof

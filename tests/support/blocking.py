@@ -19,12 +19,15 @@ MAY_BLOCK = {
     "election/engines/file/lock.py": {"acquire", "is_current", "check", "release"},
     "election/engines/file/presence.py": {"renew", "leave", "_look"},
     "election/engines/file/records.py": {"read", "beat", "is_ours", "_stamp"},
-    "election/engines/file/seat.py": {"_retell", "_warn_off"},
+    "election/engines/file/office.py": {"say", "warn_off"},
     "election/engines/file/fifo.py": {"hold", "let_go", "listen"},
     "election/engines/file/rival.py": {"is_flocked"},
     "election/engines/file/storage.py": {"read_file"},
     # /proc is memory.
-    "election/core/process.py": {"_start_time", "_surroundings"},
+    "election/core/process.py": {"_start_time", "_surroundings", "pinned"},
+    "election/engines/file/refusal.py": {"_end"},
+    # An empty file, opened once a term; what is written to it is written when nothing else runs any more.
+    "election/fencing/switch.py": {"_open"},
     # Where the log goes is the application's business.
     "logging/__init__.py": {"handle"},
     # Once in a process, when its first job is registered: at import, as a rule.

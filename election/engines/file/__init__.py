@@ -17,12 +17,20 @@ __all__ = ["FileSeat", "PoolDirectory", "file_engine"]
 
 
 def file_engine(
-    path: str, *, heartbeat: float, safety_poll: float, allow_network_fs: bool, durable: bool, clock: Clock
+    path: str,
+    *,
+    heartbeat: float,
+    safety_poll: float,
+    fence_after: float | None,
+    allow_network_fs: bool,
+    durable: bool,
+    clock: Clock,
 ) -> Engine:
     """The file engine on the directory ``path``. Does no I/O but to make the path absolute."""
     directory = PoolDirectory(path, allow_network_fs=allow_network_fs)
     ledger = SqliteLedger(directory.ledger, durable=durable, keeper=True)
-    seat = FileSeat(directory, heartbeat=heartbeat, safety_poll=safety_poll, clock=clock, last_term=ledger.last_term)
+    timing = {"heartbeat": heartbeat, "safety_poll": safety_poll}
+    seat = FileSeat(directory, **timing, clock=clock, memory=ledger, fence_after=fence_after)
 
     def check() -> None:
         directory.check()
@@ -36,5 +44,6 @@ def file_engine(
         open_ledger=lambda: SqliteLedger(directory.ledger, durable=durable),
         look_at_ledger=lambda: SqliteLedger(directory.ledger, look_only=True),
         examine=lambda: examine(directory),
+        last_words=directory.last_words,
         check=check,
     )

@@ -39,6 +39,7 @@ class PoolDirectory:
         self.term = os.path.join(self.path, "leader.term")
         self.alive = os.path.join(self.path, "leader.alive")
         self.ledger = os.path.join(self.path, "ledger.db")
+        self.last_words = os.path.join(self.path, "leader.stack")
         self.workers = os.path.join(self.path, "workers")
         self._allow_network_fs = allow_network_fs
 

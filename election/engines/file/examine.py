@@ -16,6 +16,7 @@ from election.core.finding import Finding, Grade
 from election.core.term import LeaderRecord, Standing
 
 from .directory import PoolDirectory, filesystem_type
+from .holders import names, who_holds
 from .records import LeaderRecords
 
 SILENT_AFTER = 5.0
@@ -54,7 +55,7 @@ def _ground(directory: PoolDirectory) -> Iterator[Finding]:
         advice = f"workers of this user need it to be theirs (chown {us}); else look as uid {found.st_uid}"
         yield Finding(Grade.WRONG, text, advice)
     yield _mode(directory.path, found, 0o700, "whoever can read the lock file can hold it")
-    for name in sorted(_names(directory.path)):
+    for name in sorted(names(directory.path)):
         yield from _inside(os.path.join(directory.path, name), found.st_uid)
     kind = filesystem_type(os.path.realpath(directory.path)) or "an unknown filesystem"
     try:
@@ -125,7 +126,7 @@ def _lock(directory: PoolDirectory, record: LeaderRecord | None) -> Iterator[Fin
         yield Finding(Grade.WARNING, "who holds the lock cannot be told on this system")
         return
     leader = record.holder.pid if record is not None and record.standing is Standing.LEADING else None
-    holders = dict(who_holds(found.st_dev, found.st_ino))
+    holders = {holder.pid: holder.command for holder in who_holds(found.st_dev, found.st_ino)}
     if leader in holders:
         yield Finding(Grade.GOOD, f"pid {leader} holds the lock, as the record says")
     elif not holders and record is not None and leader is not None and record.holder.is_alive():
@@ -133,7 +134,7 @@ def _lock(directory: PoolDirectory, record: LeaderRecord | None) -> Iterator[Fin
         yield Finding(Grade.WRONG, f"pid {leader} leads by the record, and does not hold {directory.lock}", advice)
     elif not holders:
         yield Finding(Grade.GOOD, "nobody that this user can see holds the lock")
-    campaigns = {name.partition("-")[0] for name in _names(directory.workers)}
+    campaigns = {name.partition("-")[0] for name in names(directory.workers)}
     for pid, command in holders.items():
         if pid == leader:
             continue
@@ -149,32 +150,6 @@ def _lock(directory: PoolDirectory, record: LeaderRecord | None) -> Iterator[Fin
             yield Finding(Grade.WRONG, text, advice)
 
 
-def who_holds(device: int, inode: int) -> Iterator[tuple[int, str]]:
-    """The processes with a descriptor on which the file is flocked: pid and command line. Linux only.
-
-    ``/proc/locks`` names who took a lock, even if that is dead; a descriptor's own ``fdinfo`` names who has it now.
-    The file itself is compared by ``stat``, because ``fdinfo`` has other device numbers on btrfs and overlayfs.
-    """
-    for pid in filter(str.isdigit, _names("/proc")):
-        for descriptor in _names(f"/proc/{pid}/fdinfo"):
-            if _has_flock(pid, descriptor) and _is_file(f"/proc/{pid}/fd/{descriptor}", device, inode):
-                yield int(pid), _read(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
-                break
-
-
-def _has_flock(pid: str, descriptor: str) -> bool:
-    lines = _read(f"/proc/{pid}/fdinfo/{descriptor}").splitlines()
-    return any(line.startswith("lock:") and "FLOCK" in line for line in lines)
-
-
-def _is_file(path: str, device: int, inode: int) -> bool:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return False
-    return (found.st_dev, found.st_ino) == (device, inode)
-
-
 # --- the helpers ---------------------------------------------------------------------------------------------------
 
 
@@ -187,18 +162,3 @@ def _fifo(directory: PoolDirectory) -> Finding:
         return Finding(Grade.GOOD, "the FIFO that tells of resignations is there")
     advice = "the next leader makes it anew; until then followers notice a resignation at their safety poll"
     return Finding(Grade.WARNING, f"{directory.alive} is missing, or no FIFO", advice)
-
-
-def _names(path: str) -> list[str]:
-    try:
-        return os.listdir(path)
-    except OSError:
-        return []
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""

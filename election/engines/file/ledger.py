@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -18,9 +17,9 @@ from election.schedule.history import Accounts, Epoch, OddClaim, RunRow, SkipRow
 from election.schedule.triggers import build
 
 from . import entries as entry_writer
-from . import history
+from . import fences, history
 from .database import Database, newer, stored_version
-from .rows import to_us
+from .rows import since_boot, to_us
 from .schema import VERSION
 from .upkeep import prune
 
@@ -52,9 +51,17 @@ class SqliteLedger:
     async def last_term(self) -> int:
         return await self._database.read(_last_term)
 
+    async def was_fenced(self, term: int) -> bool:
+        return await self._database.read(lambda connection: fences.exists(connection, term))
+
+    async def fence(self, term: int, *, pid: int, by_pid: int, silent: float, every: float) -> bool:
+        return await self._database.write(
+            lambda connection: fences.note(connection, term, pid, by_pid, to_us(datetime.now(UTC)), silent, every)
+        )
+
     async def begin_term(self, term: Term, holder: ProcessIdentity) -> State:
         row = (
-            term.number, holder.pid, holder.host, holder.boot_id, to_us(term.elected_at), _since_boot(),
+            term.number, holder.pid, holder.host, holder.boot_id, to_us(term.elected_at), since_boot(),
             term.takeover.reason, term.takeover.from_pid,
         )  # fmt: skip
 
@@ -84,7 +91,7 @@ class SqliteLedger:
         await self._database.write(
             lambda connection: connection.execute(
                 "UPDATE terms SET ended_at = ?, ended_ns = ?, standing = ? WHERE term = ?",
-                (to_us(datetime.now(UTC)), _since_boot(), standing, term),
+                (to_us(datetime.now(UTC)), since_boot(), standing, term),
             )
         )
 
@@ -239,9 +246,3 @@ def _give_up(connection: sqlite3.Connection, job: JobState, now: datetime) -> da
 def _data_version(connection: sqlite3.Connection) -> int:
     """Changes when another connection has written, and only then: the cheapest question there is."""
     return int(connection.execute("PRAGMA data_version").fetchone()[0])
-
-
-def _since_boot() -> int:
-    """Nanoseconds since boot, with the time asleep; orders events of one boot whatever the wall clock does."""
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime_ns(clock)

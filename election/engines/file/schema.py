@@ -40,7 +40,13 @@ CREATE TABLE pruned (until INTEGER NOT NULL);  -- history up to here may be gone
 INSERT INTO pruned VALUES (0);
 """
 
-_STEPS = [_1]
+_2 = """
+CREATE TABLE fences (  -- who set out to end a leader that hung, and why
+  term INTEGER PRIMARY KEY, pid INTEGER NOT NULL, by_pid INTEGER NOT NULL, at INTEGER NOT NULL, silent_s REAL NOT NULL
+);
+"""
+
+_STEPS = [_1, _2]
 
 VERSION = len(_STEPS)
 """The schema that this code writes."""

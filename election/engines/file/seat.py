@@ -6,27 +6,25 @@ while its holder leads on, so a winner leads only if the record allows it (``riv
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
 
 from election.core.clock import Clock
-from election.core.errors import LedgerError, PoolInUseError, PoolPathError, SeatError, SeatLostError
+from election.core.errors import PoolInUseError, SeatError, SeatLostError
 from election.core.process import ProcessIdentity, current_process
 from election.core.seat import Observation, Worker
-from election.core.term import LeaderRecord, Standing, Takeover, Term, reason_after
+from election.core.term import LeaderRecord, Standing, Term
 
 from .directory import PoolDirectory
 from .fifo import AliveFifo
 from .lock import Identity, LockFile
+from .office import Memory, Office
 from .presence import Presence
 from .records import LeaderRecords
+from .refusal import PATIENCE, Refusals
 from .rival import is_flocked, is_rival, seat_id, standoff
 from .sight import Sight, leads
-from .storage import DurableNumber, to_the_end
 from .watch import Watch
 
 log = logging.getLogger("election")
@@ -43,7 +41,8 @@ class FileSeat:
 
     directory: where the pool lives.
     heartbeat, safety_poll: seconds, as in ``Election``.
-    last_term: asks for the largest term that the ledger knows.
+    memory: the ledger, which is asked for earlier terms.
+    fence_after: seconds after which an orphan that keeps the lock is ended; None to leave it alone.
     """
 
     def __init__(
@@ -53,25 +52,26 @@ class FileSeat:
         heartbeat: float,
         safety_poll: float,
         clock: Clock,
-        last_term: Callable[[], Awaitable[int]] | None = None,
+        memory: Memory | None = None,
+        fence_after: float | None = None,
     ) -> None:
         self._directory = directory
         self._heartbeat = heartbeat
         self._safety_poll = safety_poll
         self._clock = clock
-        self._last_term = last_term
         self._lock = LockFile(directory.lock)
         self._records = LeaderRecords(directory.record)
-        self._number = DurableNumber(directory.term)
+        self._office = Office(directory, self._lock, self._records, clock, memory)
         self._fifo = AliveFifo(directory.alive)
         self._watch = Watch(self._fifo, safety_poll=safety_poll)
         self._presence = Presence(directory.workers)
         self._process: ProcessIdentity | None = None
-        self._tenure: tuple[Term, LeaderRecord] | None = None
         self._sight = Sight(self._records)
         self._has_followed = False
         self._standoff: str | None = None
         self._standoff_told: str | None = None
+        patience = PATIENCE + SETTLE_HEARTBEATS * heartbeat
+        self._refusals = Refusals(directory.lock, patience=patience, fence_after=fence_after)
 
     async def open(self) -> None:
         other = _in_use.get(self._directory.path)
@@ -104,7 +104,9 @@ class FileSeat:
             held = self._lock.acquire()
             if held is None:
                 self._has_followed = True
+                await self._refusals.one_more(self._sight.look(), self._presence.workers)
                 return None
+            self._refusals.over()
             return await self._take_office(self._process, held)
         except OSError as error:
             raise SeatError(f"{error.strerror}: {error.filename or self._directory.path}") from error
@@ -118,7 +120,9 @@ class FileSeat:
                 await self._clock.sleep(SETTLE_HEARTBEATS * self._heartbeat)
                 previous = self._records.read()
             if self._may_lead(previous, held) and self._lock.is_current():
-                term = await self._begin_term(process, held, previous)
+                self._fifo.hold()  # before anybody can read of us, so that nobody misses the hang-up
+                term = await self._office.take(process, held, previous, followed=self._has_followed)
+                self._has_followed = self._has_followed or term is not None
         finally:
             if term is None:
                 self._give_up()
@@ -139,43 +143,6 @@ class FileSeat:
             return False
         return self._records.read() in {previous, None}  # or it has told its end just now, and the next try knows it
 
-    async def _begin_term(self, process: ProcessIdentity, held: Identity, before: LeaderRecord | None) -> Term | None:
-        now = self._clock.now()
-        number = max(self._number.read(), before.term if before else 0, await self._term_in_ledger()) + 1
-        reason = reason_after(before, followed=self._has_followed)
-        takeover = Takeover(number, before.holder.pid if before else None, process.pid, reason, now)
-        record = LeaderRecord(number, process, seat_id(held), now, takeover)
-        self._fifo.hold()  # before anybody can read of us, so that nobody misses the hang-up
-
-        def tell() -> bool:
-            self._number.write(number)
-            self._records.write(record)
-            if self._lock.is_current():  # looked at only now: whoever wins another lock file later, reads our record
-                return True
-            self._records.end(record, Standing.LOST, self._clock.now())
-            return False
-
-        def take_back() -> None:
-            with contextlib.suppress(OSError):
-                if self._records.read() == record:
-                    self._records.end(record, Standing.RESIGNED, self._clock.now())
-
-        try:
-            if not await to_the_end(tell):
-                return None
-        except BaseException:
-            await to_the_end(take_back)
-            raise
-        self._tenure, self._has_followed = (Term(number, now, takeover), record), True
-        return self._tenure[0]
-
-    async def _term_in_ledger(self) -> int:
-        try:
-            return await self._last_term() if self._last_term else 0
-        except LedgerError as error:
-            log.warning("the ledger was not asked for the last term: %s", error)
-        return 0
-
     async def vacancy(self) -> None:
         try:
             await self._watch.vacancy(self._sight.look)
@@ -183,55 +150,34 @@ class FileSeat:
             await self._clock.sleep(self._safety_poll)
 
     def held(self) -> Term | None:
-        return self._tenure[0] if self._tenure is not None and self._lock.is_current() else None
+        return self._office.term if self._lock.is_current() else None
 
     async def confirm(self, takeover_ms: float) -> None:
-        assert self._tenure is not None
-        takeover = self._tenure[1].takeover
-        self._retell(takeover=replace(takeover, takeover_ms=round(takeover_ms, 2)))
+        assert self._office.record is not None
+        self._office.say(takeover=replace(self._office.record.takeover, takeover_ms=round(takeover_ms, 2)))
 
     async def beat(self, problem: str | None = None) -> None:
         try:
             self._lock.check()
             self._records.beat()
         except SeatLostError:
-            self._warn_off()
+            self._office.warn_off()
             raise
-        if self._tenure and self._tenure[1].problem != problem:
-            self._retell(problem=problem)
+        if self._office.record is not None and self._office.record.problem != problem:
+            self._office.say(problem=problem)
         self._presence.renew()
 
-    def _retell(self, **changes: Any) -> None:
-        """Say something else in the record of our term."""
-        assert self._tenure is not None
-        term, record = self._tenure[0], replace(self._tenure[1], **changes)
-        try:
-            if self._records.is_ours():
-                self._records.write(record)
-                self._tenure = (term, record)
-        except OSError as error:  # what it would say more is no reason to end a term
-            log.warning("the record could not be told %s: %s", ", ".join(changes), error)
-
-    def _warn_off(self) -> None:
-        """Put the record back if it is gone, so that nobody leads on another lock file before our work has ended."""
-        assert self._tenure is not None
-        with contextlib.suppress(OSError, SeatError, PoolPathError):
-            self._directory.prepare()
-            if self._records.read() is None:
-                self._records.write(self._tenure[1])
-
     async def release(self, standing: Standing) -> None:
-        assert self._tenure is not None
-        record = self._tenure[1]
-        if record.holder.pid != os.getpid():
+        assert self._office.record is not None
+        if self._office.record.holder.pid != os.getpid():
             return  # a forked child that runs its parent's clean-up: the words and the flock are the parent's
         try:
-            await to_the_end(lambda: self._records.end(record, standing, self._clock.now()))
+            await self._office.leave(standing)
         finally:
             self._give_up()
 
     def _give_up(self) -> None:
-        self._tenure = None
+        self._office.close()
         try:
             self._lock.release()
         finally:
@@ -243,7 +189,7 @@ class FileSeat:
             led = leads(record)
         except OSError as error:
             return Observation(None, False, None, f"the leader record cannot be read: {error.strerror}")
-        problem = self._standoff or (record.problem if record is not None and led else None)
+        problem = self._standoff or self._refusals.problem or (record.problem if record is not None and led else None)
         return Observation(record, led, self._sight.heartbeat_age() if led else None, problem)
 
     def workers(self) -> list[Worker]:

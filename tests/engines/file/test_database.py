@@ -128,12 +128,13 @@ async def test_a_later_version_goes_on_from_this_one(
     await first.write(note)
     await first.close()
     monkeypatch.setattr(schema, "_STEPS", [*schema._STEPS, "ALTER TABLE requests ADD COLUMN more TEXT;"])
-    monkeypatch.setattr(schema, "VERSION", 2)
-    monkeypatch.setattr(database_module, "VERSION", 2)
+    later_version = schema.VERSION + 1
+    monkeypatch.setattr(schema, "VERSION", later_version)
+    monkeypatch.setattr(database_module, "VERSION", later_version)
     later = opened()
     assert await later.read(notes) == [1]
     assert await later.read(lambda connection: connection.execute("SELECT more FROM requests").fetchone()[0]) is None
-    assert await later.read(pragma("user_version")) == 2
+    assert await later.read(pragma("user_version")) == later_version
 
 
 async def test_many_open_a_new_file_at_once(opened: Callable[..., Database]) -> None:

@@ -36,7 +36,7 @@ TICK = 0.005
 class Worker:
     """Takes part in one pool until told to stop, or until whoever talks to it hangs up.
 
-    options: pool, facts, heartbeat, safety_poll; before: deeds to do first, as [name, arguments].
+    options: pool, facts, heartbeat, safety_poll, fence_after; before: deeds to do first, as [name, arguments].
     engine: made by ``make_engine``, in this process or in the one that it was forked from.
     """
 
@@ -103,9 +103,8 @@ class Worker:
 
 def make_engine(options: dict[str, Any]) -> Engine:
     """As an ``Election`` makes it in its constructor: without I/O."""
-    return open_engine(
-        options["pool"], heartbeat=options["heartbeat"], safety_poll=options["safety_poll"], clock=SystemClock()
-    )
+    timing = {name: options[name] for name in ("heartbeat", "safety_poll", "fence_after")}
+    return open_engine(options["pool"], **timing, clock=SystemClock())
 
 
 class _ToFacts(logging.Handler):

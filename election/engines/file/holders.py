@@ -1,0 +1,65 @@
+"""Who holds a flock, from what Linux tells under /proc.
+
+``/proc/locks`` names who took a lock, even if that is dead; a descriptor's own ``fdinfo`` shows who has it now.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process with a descriptor on which a file is flocked.
+
+    taken_by: the pid that took the lock; another one than ``pid`` if this process inherited the descriptor. 0 if that
+    process is dead, and this one in a container, where the kernel does not name the dead.
+    """
+
+    pid: int
+    command: str
+    taken_by: int
+
+
+def who_holds(device: int, inode: int) -> Iterator[Holder]:
+    """The processes that hold the flock on a file, as far as this user may see them.
+
+    The file is compared by ``stat``, because ``fdinfo`` has other device numbers on btrfs and overlayfs.
+    """
+    for pid in filter(str.isdigit, names("/proc")):
+        if (taken_by := _taken_by(pid, device, inode)) is not None:
+            yield Holder(int(pid), _read(f"/proc/{pid}/cmdline").replace("\0", " ").strip(), taken_by)
+
+
+def _taken_by(pid: str, device: int, inode: int) -> int | None:
+    """Who took the flock that ``pid`` holds on the file; None if it holds none."""
+    for descriptor in names(f"/proc/{pid}/fd"):
+        try:
+            found = os.stat(f"/proc/{pid}/fd/{descriptor}")
+        except OSError:
+            continue  # closed or gone meanwhile
+        if (found.st_dev, found.st_ino) != (device, inode):
+            continue
+        for line in _read(f"/proc/{pid}/fdinfo/{descriptor}").splitlines():
+            words = line.split()  # lock: 1: FLOCK ADVISORY WRITE 4242 08:01:1234 0 EOF
+            if words[:1] == ["lock:"] and words[2] == "FLOCK":
+                return int(words[5])
+    return None
+
+
+def names(path: str) -> list[str]:
+    """What is in a directory; nothing if it cannot be read."""
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

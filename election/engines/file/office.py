@@ -1,0 +1,143 @@
+"""A term of the file engine in words: its number and its record, how they begin, and how they end.
+
+Promises P2: the number is larger than any that the record, its own file or the ledger know, and on the disk before
+anybody can see it. Whoever calls this holds the flock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import replace
+from typing import Any, Protocol
+
+from election.core.clock import Clock
+from election.core.errors import LedgerError, PoolPathError, SeatError
+from election.core.process import ProcessIdentity
+from election.core.term import LeaderRecord, Reason, Standing, Takeover, Term, reason_after
+
+from .directory import PoolDirectory
+from .last_words import LastWords
+from .lock import Identity, LockFile
+from .records import LeaderRecords
+from .rival import seat_id
+from .storage import DurableNumber, to_the_end
+
+log = logging.getLogger("election")
+
+
+class Memory(Protocol):
+    """What a ledger remembers of earlier terms."""
+
+    async def last_term(self) -> int:
+        """The largest number of a term that was begun; 0 if none."""
+
+    async def was_fenced(self, term: int) -> bool:
+        """Whether somebody set out to fence that term."""
+
+
+class Office:
+    """What the holder of the flock says of its term.
+
+    memory: the ledger, which is asked for the last term; None where there is none.
+    """
+
+    def __init__(
+        self,
+        directory: PoolDirectory,
+        lock: LockFile,
+        records: LeaderRecords,
+        clock: Clock,
+        memory: Memory | None,
+    ) -> None:
+        self._directory = directory
+        self._lock = lock
+        self._records = records
+        self._clock = clock
+        self._memory = memory
+        self._number = DurableNumber(directory.term)
+        self._last_words = LastWords(directory.last_words)
+        self.term: Term | None = None
+        self.record: LeaderRecord | None = None
+        """What the pool was told last; None without a term."""
+
+    async def take(
+        self, process: ProcessIdentity, held: Identity, before: LeaderRecord | None, *, followed: bool
+    ) -> Term | None:
+        """Begin a term after ``before``; None if the lock file was swapped meanwhile, and the record says so by then.
+
+        Raises ``OSError`` and ``SeatError``; nobody is left to believe in a term that did not begin.
+        """
+        now = self._clock.now()
+        last, fenced = await self._asked_of_memory(before)
+        number = max(self._number.read(), before.term if before else 0, last) + 1
+        reason = reason_after(before, followed=followed)
+        if reason is Reason.DIED and (fenced or self._last_words.read() is not None):
+            reason = Reason.FENCED
+        takeover = Takeover(number, before.holder.pid if before else None, process.pid, reason, now)
+        record = LeaderRecord(number, process, seat_id(held), now, takeover)
+
+        def tell() -> bool:
+            self._number.write(number)
+            self._records.write(record)
+            if self._lock.is_current():  # looked at only now: whoever wins another lock file later, reads our record
+                self._last_words.pass_on(takeover.from_pid)
+                return True
+            self._records.end(record, Standing.LOST, self._clock.now())
+            return False
+
+        def take_back() -> None:
+            with contextlib.suppress(OSError):
+                if self._records.read() == record:
+                    self._records.end(record, Standing.RESIGNED, self._clock.now())
+
+        try:
+            if not await to_the_end(tell):
+                return None
+        except BaseException:
+            await to_the_end(take_back)
+            raise
+        self.term, self.record = Term(number, now, takeover), record
+        return self.term
+
+    async def _asked_of_memory(self, before: LeaderRecord | None) -> tuple[int, bool]:
+        """The last term that the ledger knows, and whether the one before ours was fenced."""
+        if self._memory is None:
+            return 0, False
+        try:
+            fenced = self._memory.was_fenced(before.term if before else 0)
+            last, was_fenced = await asyncio.gather(self._memory.last_term(), fenced)
+        except LedgerError as error:
+            log.warning("the ledger was not asked for the last term: %s", error)
+            return 0, False
+        return last, was_fenced
+
+    def say(self, **changes: Any) -> None:
+        """Say something else in the record of our term."""
+        assert self.record is not None
+        record = replace(self.record, **changes)
+        try:
+            if self._records.is_ours():
+                self._records.write(record)
+                self.record = record
+        except OSError as error:  # what it would say more is no reason to end a term
+            log.warning("the record could not be told %s: %s", ", ".join(changes), error)
+
+    def warn_off(self) -> None:
+        """Put the record back if it is gone, so that nobody leads on another lock file before our work has ended."""
+        assert self.record is not None
+        with contextlib.suppress(OSError, SeatError, PoolPathError):
+            self._directory.prepare()
+            if self._records.read() is None:
+                self._records.write(self.record)
+
+    async def leave(self, standing: Standing) -> None:
+        """Say in the record how the term ended."""
+        assert self.record is not None
+        record = self.record
+        await to_the_end(lambda: self._records.end(record, standing, self._clock.now()))
+
+    def close(self) -> None:
+        """There is no term any more."""
+        self.term = self.record = None

@@ -1,0 +1,122 @@
+"""Why nobody leads although the flock is taken: whoever has it is named, so that it can be ended (PITFALLS 1).
+
+It may be an orphan, a child that a dead leader forked behind Python's back; a worker that was stopped in mid-election;
+or a stranger. Only an orphan is ever ended, and only if the pool fences.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+
+from election.core.process import pinned
+from election.core.seat import Worker
+from election.core.term import LeaderRecord, Standing
+
+from .holders import Holder, who_holds
+from .rival import seat_id
+from .sight import leads
+
+log = logging.getLogger("election")
+
+PATIENCE = 1.0
+"""Seconds for which a flock may be taken while nobody leads: a winner needs some of that to begin its term."""
+
+LOOK_AGAIN = 5.0
+"""Seconds between two looks at all processes, which costs milliseconds, though in a thread."""
+
+
+class Refusals:
+    """Notices when the lock at ``path`` has been refused for ``patience`` seconds while nobody leads.
+
+    ``problem`` then says who has it, in words. ``fence_after``: seconds after which an orphan is ended; None: never.
+    """
+
+    def __init__(self, path: str, *, patience: float, fence_after: float | None) -> None:
+        self._path = path
+        self._patience = patience
+        self._fence_after = fence_after
+        self._since: float | None = None
+        self._look_at = 0.0
+        self.problem: str | None = None
+
+    def over(self) -> None:
+        """Somebody leads, or the lock is free."""
+        self._since = self.problem = None
+
+    async def one_more(self, record: LeaderRecord | None, workers: Callable[[], Sequence[Worker]]) -> None:
+        """The lock was refused; ``record`` says who leads, if anybody does."""
+        if leads(record):
+            self.over()
+            return
+        now = time.monotonic()
+        if self._since is None:
+            self._since, self._look_at = now, now + self._patience
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_AGAIN
+        if self._fence_after is not None:
+            self._look_at = min(self._look_at, max(self._since + self._fence_after, now + self._patience))
+        locked, holders = await asyncio.to_thread(_look, self._path)
+        self._tell(record, locked, holders)
+        if self._fence_after is not None and now - self._since >= self._fence_after:
+            for holder in holders:
+                if record is not None and is_orphan(holder, record, locked, workers()):
+                    self._end(holder, record)
+
+    def _tell(self, record: LeaderRecord | None, locked: str, holders: Sequence[Holder]) -> None:
+        told = self.problem
+        if not holders:
+            who = "a process that cannot be seen from here"
+        else:
+            who = ", ".join(_described(holder, record, locked) for holder in holders)
+        self.problem = f"nobody leads, but {self._path} is locked by {who}; end that process if it stays so"
+        if self.problem != told:
+            log.error("%s", self.problem)
+
+    def _end(self, orphan: Holder, record: LeaderRecord) -> None:
+        """End an orphan, if it is still one now that its pid can be nobody else's."""
+        with contextlib.suppress(OSError), pinned(orphan.pid) as kill:  # gone meanwhile, or not ours to end
+            locked, holders = _look(self._path)
+            if orphan in holders and locked == record.seat_id:
+                log.error(
+                    "ending pid %d (%s): it keeps the lock that it inherited from pid %d, a leader that is dead",
+                    orphan.pid, orphan.command, record.holder.pid,
+                )  # fmt: skip
+                kill()
+
+
+def is_orphan(holder: Holder, record: LeaderRecord, locked: str, workers: Sequence[Worker]) -> bool:
+    """Whether a process holds the lock that the recorded leader took, and that leader is dead. Decides only.
+
+    locked: the lock file that it holds, as a leader record names it. The lock that a leader took can be held by others
+    only if it forked them, or handed them the descriptor.
+    """
+    return (
+        record.standing is Standing.LEADING
+        and record.seat_id == locked
+        and record.holder.is_alive() is False
+        and holder.pid != record.holder.pid
+        and holder.taken_by in {record.holder.pid, 0}
+        and holder.pid not in {worker.process.pid for worker in workers}
+    )
+
+
+def _described(holder: Holder, record: LeaderRecord | None, locked: str) -> str:
+    who = f"pid {holder.pid} ({holder.command})"
+    if record is not None and is_orphan(holder, record, locked, ()):
+        return f"{who}, which inherited it from the dead leader, pid {record.holder.pid}"
+    return who
+
+
+def _look(path: str) -> tuple[str, list[Holder]]:
+    """Which lock file lies at ``path``, and who holds it."""
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return "", []
+    return seat_id((found.st_dev, found.st_ino)), list(who_holds(found.st_dev, found.st_ino))

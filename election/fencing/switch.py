@@ -1,0 +1,108 @@
+"""The leader's own fence: a dead man's switch that its event loop has to press at each heartbeat.
+
+``faulthandler`` keeps the time in a thread of its own, outside of the interpreter: it works with the GIL held, says in
+which line each thread hangs, and ends the process, which frees the seat (PITFALLS 12).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import functools
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+log = logging.getLogger("election")
+
+STDERR = 2
+
+
+class DeadMansSwitch:
+    """Armed for the time of a term.
+
+    after: seconds without a sign of life of the event loop until the process ends.
+    every: seconds between two signs.
+    last_words: the file for the tracebacks; standard error takes them if it cannot be opened.
+
+    These are seconds of real time, whatever clock the rest lives by.
+    """
+
+    def __init__(self, after: float, *, every: float, last_words: str) -> None:
+        self._after = after
+        self._every = every
+        self._last_words = last_words
+        _Others.watch()
+
+    @asynccontextmanager
+    async def armed(self) -> AsyncIterator[None]:
+        """Armed within the scope, unless something else in this process uses faulthandler's only timer."""
+        with contextlib.ExitStack() as scope:
+            file = self._open()
+            if file != STDERR:
+                scope.callback(os.close, file)
+            self._press(file)
+            pressing = asyncio.create_task(self._keep_pressing(file), name="election switch")
+            try:
+                yield
+            finally:
+                pressing.cancel()
+                await asyncio.gather(pressing, return_exceptions=True)
+                if not _Others.use_it():
+                    _Others.cancel()
+
+    async def _keep_pressing(self, file: int) -> None:
+        told = False
+        while True:
+            await asyncio.sleep(self._every)
+            self._press(file)
+            if _Others.use_it() and not told:
+                log.warning("something else uses faulthandler's timer: if this leader hangs, only its followers end it")
+            told = _Others.use_it()
+
+    def _press(self, file: int) -> None:
+        if not _Others.use_it():
+            _Others.arm(self._after, exit=True, file=file)
+
+    def _open(self) -> int:
+        try:
+            return os.open(self._last_words, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            log.warning("%s cannot be opened for last words: %s", self._last_words, error.strerror)
+            return STDERR
+
+
+class _Others:
+    """Who else uses the one timer that faulthandler has; it cannot be asked, so its callers are noted."""
+
+    arm: Callable[..., None] = faulthandler.dump_traceback_later
+    cancel: Callable[[], None] = faulthandler.cancel_dump_traceback_later
+    _in_use = False
+    _watched = False
+
+    @classmethod
+    def use_it(cls) -> bool:
+        return cls._in_use
+
+    @classmethod
+    def watch(cls) -> None:
+        """From now on, know of others that call faulthandler."""
+        if cls._watched:
+            return
+        cls._watched = True
+
+        @functools.wraps(cls.arm)
+        def arm(*args: Any, **kwargs: Any) -> None:
+            cls.arm(*args, **kwargs)
+            cls._in_use = True
+
+        @functools.wraps(cls.cancel)
+        def cancel() -> None:
+            cls.cancel()
+            cls._in_use = False
+
+        faulthandler.dump_traceback_later = arm
+        faulthandler.cancel_dump_traceback_later = cancel

@@ -1,0 +1,145 @@
+"""The observers' fence: followers that see a leader's heart stand still, say so, and end it in the last resort.
+
+For a leader that is stopped, or whose own switch does not work. Only a punctual observer may judge, because what stood
+still while nobody looked proves nothing (PITFALLS 13): a laptop that slept, a host that was overloaded.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Protocol
+
+from election.core.clock import Clock
+from election.core.errors import LedgerError, LedgerVersionError
+from election.core.process import pinned
+from election.core.seat import Seat
+from election.core.term import LeaderRecord
+
+log = logging.getLogger("election")
+
+EVERY = 1.0
+"""Seconds between two looks at most."""
+
+LOOKS = 4
+"""So many looks at least there are within ``fence_after``; a quarter of it is how late an observer may be."""
+
+GRACE = 0.1
+"""Of ``fence_after``: by how much the leader's own switch comes first."""
+
+TURN = 0.25
+"""Seconds by which each follower waits longer than the one before it, so that one of them acts."""
+
+
+class Intents(Protocol):
+    """Where it is written down before it is done."""
+
+    async def fence(self, term: int, *, pid: int, by_pid: int, silent: float, every: float) -> bool:
+        """Note the intent to fence a term; False if somebody else has in the last ``every`` seconds."""
+
+
+class Warden:
+    """Looks after the leader on behalf of one follower.
+
+    stalled_after: seconds of silence after which the log warns.
+    fence_after: seconds of silence after which the leader is ended; None to warn only.
+    """
+
+    def __init__(
+        self, seat: Seat, intents: Intents, *, clock: Clock, stalled_after: float, fence_after: float | None
+    ) -> None:
+        self._seat = seat
+        self._intents = intents
+        self._clock = clock
+        self._stalled_after = stalled_after
+        self._fence_after = fence_after
+        self._every = min(EVERY, fence_after / LOOKS) if fence_after else EVERY
+        self._slack = fence_after / LOOKS if fence_after else stalled_after / LOOKS
+        self._suspicious = min(stalled_after, fence_after or stalled_after) / 2
+        self._watched: int | None = None
+        self._since = 0.0
+        self._expected = float("-inf")
+        self._told: float | None = None
+        self._cannot: str | None = None
+
+    async def look(self) -> float:
+        """Look once, and act on it. Returns the seconds until the next look is due."""
+        now = self._clock.monotonic()
+        record = self._leading()
+        if record is None:
+            self._watched = None
+            return self._plan(now, self._every)
+        if record.term != self._watched or now > self._expected + self._slack:
+            self._watched, self._since = record.term, now  # a new leader, or we were not there to see
+        silent = self._silent(now)
+        if silent < self._suspicious and self._told is None:
+            return self._plan(now, self._every)
+        turn = self._turn(record)
+        self._tell(record, silent, turn)
+        if self._fence_after is None:
+            return self._plan(now, self._every)
+        due = self._fence_after * (1 + GRACE) + turn * TURN
+        if silent >= due:
+            await self._fence(record, silent)
+            return self._plan(now, self._every)
+        return self._plan(now, min(self._every, due - silent))
+
+    def _leading(self) -> LeaderRecord | None:
+        seen = self._seat.observe()
+        return seen.record if seen.led else None
+
+    def _silent(self, now: float) -> float:
+        """Seconds for which the heart stood still before our eyes."""
+        age = self._seat.observe().heartbeat_age_s
+        return min(now - self._since, float("inf") if age is None else age)
+
+    def _turn(self, record: LeaderRecord) -> int:
+        """How many other followers come before this one."""
+        pids = [worker.process.pid for worker in self._seat.workers() if worker.process != record.holder]
+        return pids.index(os.getpid()) if os.getpid() in pids else 0
+
+    def _plan(self, now: float, seconds: float) -> float:
+        self._expected = now + seconds
+        return seconds
+
+    def _tell(self, record: LeaderRecord, silent: float, turn: int) -> None:
+        if self._told is not None and silent < self._told:
+            log.info("the leader (pid %d, term %d) shows signs of life again", record.holder.pid, record.term)
+            self._told = None
+        if silent >= self._stalled_after and self._told is None and turn == 0:
+            log.warning(
+                "the leader (pid %d, term %d) has given no sign of life for %.1f s: its event loop is blocked, or its"
+                " process is stopped",
+                record.holder.pid, record.term, silent,
+            )  # fmt: skip
+            self._told = silent
+        elif self._told is not None:
+            self._told = silent
+
+    async def _fence(self, record: LeaderRecord, silent: float) -> None:
+        """End the leader, unless it turns out that it lives, or that it is not ours to end."""
+        assert self._fence_after is not None
+        began, holder = self._clock.monotonic(), record.holder
+        who = (holder.pid, record.term)
+
+        def still() -> bool:
+            now = self._clock.monotonic()
+            hangs = self._leading() == record and self._silent(now) >= silent and holder.is_alive() is True
+            return hangs and now - began < self._slack
+
+        try:
+            if not holder.is_neighbour():
+                raise PermissionError("it is in another container or on another host")
+            with pinned(holder.pid) as kill:
+                noted = still() and await self._intents.fence(
+                    record.term, pid=holder.pid, by_pid=os.getpid(), silent=silent, every=self._fence_after
+                )
+                if noted and still():
+                    log.error("fencing the leader (pid %d, term %d), silent for %.1f s", *who, silent)
+                    kill()
+                if noted:
+                    self._since, self._told = self._clock.monotonic(), None  # of no use? Then not again at once
+        except (OSError, LedgerError, LedgerVersionError) as error:
+            if str(error) != self._cannot:
+                log.error("the leader (pid %d, term %d) hangs, and cannot be fenced: %s", *who, error)
+            self._cannot = str(error)

@@ -1,0 +1,150 @@
+"""A process that keeps a dead leader's lock: found, named, and ended if the pool fences (PITFALLS 1)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from election.core.process import ProcessIdentity, current_process, pinned
+from election.core.seat import Worker
+from election.core.term import LeaderRecord, Reason, Standing, Takeover
+from election.engines.file.holders import Holder, who_holds
+from election.engines.file.refusal import is_orphan
+from tests.engines.file.pool import Pool
+from tests.support.waiting import until
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+LOCKED = "8:42"
+DEAD = replace(current_process(), pid=4242, start_time=1)
+RECORD = LeaderRecord(7, DEAD, LOCKED, NOW, Takeover(7, None, 4242, Reason.STARTED, NOW))
+CHILD = Holder(5000, "ffmpeg", taken_by=4242)
+
+
+@pytest.fixture
+def children() -> Iterator[list[int]]:
+    """Children of workers, to be killed at the end: their parents are dead by then."""
+    pids: list[int] = []
+    yield pids
+    for pid in pids:
+        if Path(f"/proc/{pid}").exists():
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_row_01_an_orphan_that_nothing_could_close_is_named(pool: Pool, children: list[int]) -> None:
+    """A child that a C library forked has run none of the hooks, and the kernel still names its dead parent."""
+    leader = pool.led()
+    orphan = leader.ask("raw_fork")
+    children.append(orphan)
+    workers = pool.followers(2)
+    leader.kill()
+    for worker in workers:
+        problem = until(lambda worker=worker: worker.ask("look")["problem"])
+        assert f"is locked by pid {orphan} (" in problem
+        assert problem.endswith(
+            f"), which inherited it from the dead leader, pid {leader.pid}; end that process if it stays so"
+        )
+    assert not pool.begun(1)
+    os.kill(orphan, signal.SIGKILL)
+    pool.next_leader(after=1)
+    for worker in workers:
+        until(lambda worker=worker: worker.ask("look")["led"] and not worker.ask("look")["problem"])
+
+
+def test_row_01_an_orphan_is_ended_where_leaders_are_fenced(pool: Pool, children: list[int]) -> None:
+    leader = pool.led()
+    orphan = leader.ask("raw_fork")
+    children.append(orphan)
+    pool.followers(2, fence_after=1.5)
+    leader.kill()
+    assert pool.next_leader(after=1, within=10).ask("look")["term"] == 2
+    assert f"ending pid {orphan}" in "\n".join(pool.told())
+    until(lambda: not Path(f"/proc/{orphan}").exists() or Path(f"/proc/{orphan}/stat").read_text().split()[2] == "Z")
+
+
+def test_row_01_a_stranger_that_holds_the_lock_is_named_and_left_alone(pool: Pool) -> None:
+    """It has taken the lock itself, so it is no child of a leader: whoever started it knows why."""
+    leader = pool.led()
+    pool.followers(1, fence_after=0.5)
+    script = (
+        "import fcntl, sys, time; file = open(sys.argv[1], 'r+'); print('trying', flush=True);"
+        "fcntl.flock(file, fcntl.LOCK_EX); print('held', flush=True); time.sleep(3600)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(pool.lock)], stdout=subprocess.PIPE, text=True
+    ) as stranger:
+        assert stranger.stdout is not None
+        assert stranger.stdout.readline() == "trying\n"
+        leader.stop()  # it cannot campaign again, and the others are not told
+        (follower,) = [worker for worker in pool.workers if worker is not leader]
+        follower.stop()
+        leader.kill()
+        assert stranger.stdout.readline() == "held\n"
+        follower.resume()
+        until(lambda: f"is locked by pid {stranger.pid} (" in (follower.ask("look")["problem"] or ""))
+        looks = len(pool.told("is locked by"))
+        until(lambda: follower.ask("look")["problem"])
+        assert looks == 1, "said once, not at each try"
+        assert stranger.poll() is None
+        stranger.kill()
+    pool.next_leader(after=1)
+
+
+def test_who_took_a_lock_and_who_has_it(tmp_path: Path) -> None:
+    """The kernel names the taker, even when only its child has the descriptor any more."""
+    path = tmp_path / "lock"
+    script = (
+        "import fcntl, os, sys, time; file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_EX);"
+        "os.fork() or (print(os.getpid(), flush=True), time.sleep(3600)); time.sleep(3600)"
+    )
+    command = [sys.executable, "-c", script, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        found = path.stat()
+        holders = {holder.pid: holder.taken_by for holder in who_holds(found.st_dev, found.st_ino)}
+        assert holders == {parent.pid: parent.pid, child: parent.pid}
+        parent.kill()
+        parent.wait()
+        (holder,) = who_holds(found.st_dev, found.st_ino)
+        assert holder.pid == child
+        assert holder.taken_by in {parent.pid, 0}
+        os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("holder", "record", "orphan"),
+    [
+        pytest.param(CHILD, RECORD, True, id="a child of the recorded leader, which is dead"),
+        pytest.param(replace(CHILD, taken_by=0), RECORD, True, id="of a dead one that cannot be named in a container"),
+        pytest.param(replace(CHILD, taken_by=5000), RECORD, False, id="it took the lock itself"),
+        pytest.param(replace(CHILD, taken_by=777), RECORD, False, id="a child of somebody else"),
+        pytest.param(CHILD, replace(RECORD, holder=current_process()), False, id="the leader lives"),
+        pytest.param(CHILD, replace(RECORD, standing=Standing.RESIGNED), False, id="the leader had given it up"),
+        pytest.param(CHILD, replace(RECORD, seat_id="8:43"), False, id="another lock file than the leader's"),
+        pytest.param(replace(CHILD, pid=6000), RECORD, False, id="a worker of the pool"),
+    ],
+)
+def test_what_an_orphan_is(holder: Holder, record: LeaderRecord, orphan: bool) -> None:
+    worker = Worker(ProcessIdentity(6000, 1, "", "", ""), NOW)
+    assert is_orphan(holder, record, LOCKED, [worker]) is orphan
+
+
+def test_a_process_of_somebody_else_is_never_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        monkeypatch.setattr("os.geteuid", lambda: os.stat(f"/proc/{process.pid}").st_uid + 1)
+        with pytest.raises(PermissionError, match="belongs to uid"), pinned(process.pid):
+            raise AssertionError("pinned all the same")
+        monkeypatch.undo()
+        with pinned(process.pid) as kill:
+            kill()
+        assert process.wait() == -signal.SIGKILL
+    with pytest.raises(OSError), pinned(process.pid):
+        raise AssertionError("nobody is there any more")

@@ -1,0 +1,111 @@
+"""The dead man's switch, in processes of their own, since it ends them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+AFTER = 0.4
+
+PROLOGUE = f"""
+import asyncio, faulthandler, logging, os, sys, time
+logging.basicConfig(stream=sys.stdout, format="%(message)s", force=True)
+from election.fencing.switch import DeadMansSwitch
+
+async def well(seconds):
+    await asyncio.sleep(seconds)
+
+async def hang():
+    time.sleep(60)
+
+switch = DeadMansSwitch({AFTER}, every={AFTER} / 4, last_words=sys.argv[1])
+
+async def main():
+    async with switch.armed():
+        await within()
+    await afterwards()
+
+async def within(): await well({AFTER} * 3)
+async def afterwards(): pass
+"""
+
+EPILOGUE = """
+asyncio.run(main())
+print("in good order")
+"""
+
+
+def run(path: Path, code: str) -> tuple[int, str]:
+    """The exit code, and the last words or what was printed."""
+    command = [sys.executable, "-c", PROLOGUE + code + EPILOGUE, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+def test_a_loop_that_lives_presses_it(tmp_path: Path) -> None:
+    path = tmp_path / "leader.stack"
+    assert run(path, "") == (0, "in good order\n")
+    assert path.read_bytes() == b""
+
+
+def test_a_loop_that_hangs_ends_the_process_and_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "leader.stack"
+    assert run(path, "within = hang") == (1, "")
+    assert "in hang" in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_was_said_before_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "leader.stack"
+    path.write_text("of an earlier term")
+    run(path, "")
+    assert path.read_bytes() == b""
+
+
+def test_after_a_term_nothing_is_armed(tmp_path: Path) -> None:
+    """A follower may hang as long as it likes."""
+    assert run(tmp_path / "stack", f"async def afterwards(): time.sleep({AFTER} * 3)") == (0, "in good order\n")
+
+
+def test_last_words_that_cannot_be_written_go_to_standard_error(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PROLOGUE + "within = hang" + EPILOGUE, str(tmp_path / "nowhere" / "stack")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "in hang" in done.stderr
+    assert "cannot be opened for last words" in done.stdout
+
+
+@pytest.mark.parametrize("when", ["before the term", "within the term"])
+def test_it_gives_way_to_another_use_of_faulthandler(tmp_path: Path, when: str) -> None:
+    """The only timer belongs to who asked for it: its own time is kept, and it is not cancelled at the term's end."""
+    others = "faulthandler.dump_traceback_later(60, file=2)"
+    code = f"""
+async def within():
+    {others if when == "within the term" else "pass"}
+    await well({AFTER} / 2)  # so that the next press is seen to be left out
+    time.sleep({AFTER} * 2)
+async def afterwards():
+    faulthandler.cancel_dump_traceback_later()
+{others if when == "before the term" else ""}
+"""
+    code, said = run(tmp_path / "stack", code)
+    assert (code, said.splitlines()[-1]) == (0, "in good order")
+    assert said.count("something else uses faulthandler's timer") == 1
+
+
+def test_it_takes_over_when_the_other_use_is_over(tmp_path: Path) -> None:
+    code = f"""
+async def within():
+    faulthandler.dump_traceback_later(60, file=2)
+    await well({AFTER} / 2)
+    faulthandler.cancel_dump_traceback_later()
+    await well({AFTER} / 2)
+    await hang()
+"""
+    path = tmp_path / "stack"
+    assert run(path, code)[0] == 1
+    assert "in hang" in path.read_text()

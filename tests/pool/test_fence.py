@@ -1,0 +1,117 @@
+"""Leaders that hold the seat and no longer live, in a real pool: ended by their own switch or by their followers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.pool.test_ticks import ledger_runs
+from tests.support.pool import Pool
+from tests.support.waiting import until
+
+FENCE_AFTER = 2.0
+
+FENCED = {"ELECTION_FENCE_AFTER": str(FENCE_AFTER)}
+
+SLACK = 1.0
+"""Seconds beyond the fence until the next leader's work runs, on a machine with other things to do."""
+
+
+@pytest.mark.parametrize("how", ["hangs_in_a_call", "hangs_with_the_gil"])
+def test_row_12_an_event_loop_that_hangs_for_good(new_pool: Callable[..., Pool], how: str) -> None:
+    """The leader's own switch ends it, and says in which line it hung; what ran is interrupted, the rest goes on."""
+    pool = new_pool(jobs=f"tick,{how}", environment=FENCED).start()
+    hung = until(lambda: pool.facts().of("begin", how))[0]
+    found = pool.leader(but=hung["pid"])
+    first = min(fact["at"] for fact in pool.facts().of("begin", "tick") if fact["term"] == 2)
+    assert first - hung["at"] < FENCE_AFTER + SLACK
+    assert (found["leader"]["term"], found["last_takeover"]["reason"]) == (2, "fenced")
+    assert found["last_takeover"]["from_pid"] == hung["pid"]
+    until(lambda: f"in {how}" in pool.log.read_text(), what="the log names the function that hung")
+    assert f"pid {hung['pid']} hung, and ended itself" in pool.log.read_text()
+    pool.settled()
+    pool.stop()
+    assert list(ledger_runs(pool)[how].values()) == ["interrupted"]
+    code, said = pool.verify()
+    assert code == 0, said
+
+
+def test_row_11_a_leader_that_is_stopped_for_good(new_pool: Callable[..., Pool]) -> None:
+    """Its own switch stands still with it, so a follower ends it, once, and has written that down before."""
+    pool = new_pool(environment=FENCED).start()
+    leader = pool.leader()["leader"]["pid"]
+    os.kill(leader, signal.SIGSTOP)
+    stopped = time.monotonic()
+    found = pool.leader(but=leader)
+    assert time.monotonic() - stopped < FENCE_AFTER + SLACK
+    assert (found["leader"]["term"], found["last_takeover"]["reason"]) == (2, "fenced")
+    assert pool.log.read_text().count(f"fencing the leader (pid {leader}, term 1)") == 1
+    pool.settled()
+    pool.stop()
+    code, said = pool.verify()
+    assert code == 0, said
+
+
+def test_row_11_without_a_fence_it_is_reported_and_keeps_the_seat(new_pool: Callable[..., Pool]) -> None:
+    pool = new_pool(workers=2).start()
+    leader = pool.leader()["leader"]["pid"]
+    os.kill(leader, signal.SIGSTOP)
+
+    def unresponsive() -> bool:
+        answer = pool.ask()
+        return answer is not None and answer.json()["leader"] is not None and not answer.json()["leader"]["responsive"]
+
+    # The kernel hands every other connection to the stopped worker, which answers none.
+    pool._client.timeout = 1
+    until(unresponsive)
+    until(lambda: f"the leader (pid {leader}, term 1) has given no sign of life for" in pool.log.read_text())
+    os.kill(leader, signal.SIGCONT)
+    until(lambda: f"the leader (pid {leader}, term 1) shows signs of life again" in pool.log.read_text())
+    assert pool.leader()["leader"]["pid"] == leader
+
+
+def test_row_13_an_observer_that_was_stopped_itself_does_not_judge(new_pool: Callable[..., Pool]) -> None:
+    """Stop leader and observer, continue the observer: no kill before it has watched for the whole time itself."""
+    pool = new_pool(workers=2, environment=FENCED).start()
+    workers = [worker["pid"] for worker in pool.settled()["workers"]]
+    leader = pool.leader()["leader"]["pid"]
+    (observer,) = set(workers) - {leader}
+    os.kill(observer, signal.SIGSTOP)
+    os.kill(leader, signal.SIGSTOP)
+    stopped = time.monotonic()
+    until(lambda: time.monotonic() - stopped > FENCE_AFTER * 1.5)  # the standstill itself
+    resumed = time.monotonic()
+    os.kill(observer, signal.SIGCONT)
+    found = pool.leader(but=leader)
+    assert time.monotonic() - resumed >= FENCE_AFTER
+    assert found["last_takeover"]["reason"] == "fenced"
+
+
+def test_row_13_nobody_is_fenced_for_being_slow(new_pool: Callable[..., Pool]) -> None:
+    """All cores are busy, three times over: heartbeats come late, and nobody dies of it."""
+    pool = new_pool(environment=FENCED).start()
+    before = pool.leader()["leader"]
+    with busy(3 * (os.cpu_count() or 1)):
+        ticks = len(pool.facts().of("begin", "tick"))
+        until(lambda: len(pool.facts().of("begin", "tick")) >= ticks + 8, timeout=60)
+        assert pool.leader()["leader"]["term"] == before["term"]
+    assert "fencing" not in pool.log.read_text()
+
+
+@contextlib.contextmanager
+def busy(number: int) -> Iterator[None]:
+    """So many processes that do nothing but use the processor."""
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
