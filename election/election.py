@@ -7,31 +7,27 @@ import os
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from apscheduler.triggers.base import BaseTrigger
 from fastapi import APIRouter
 
 from .core.clock import Clock, SystemClock
-from .core.errors import JobDefinitionError, PoolInUseError
+from .core.errors import PoolInUseError
 from .current import current
 from .engines import Engine, open_engine
 from .lifespan import Lifespan
 from .membership import Membership
 from .options import Timing, check_scheduling
-from .schedule.jobs import JobRegistry
+from .registration import Registration
 from .schedule.options import WorkOptions
 from .schedule.run import in_a_run
 from .schedule.stored import to_store
-from .schedule.tasks import Task, TaskRegistry
 from .schedule.work import Work
 from .web.router import build_router
 from .web.view import PoolView
 
 log = logging.getLogger("election")
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-_Task = TypeVar("_Task", bound=Task)
 
 _NOT_STARTED = (
     "this Election has not been started in this worker: its lifespan did not run"
@@ -39,7 +35,7 @@ _NOT_STARTED = (
 )
 
 
-class Election:
+class Election(Registration):
     """A worker's part in a pool: the jobs, and the election that decides where they run.
 
     pool: the pool's directory; workers with the same directory elect one leader.
@@ -77,8 +73,7 @@ class Election:
         check_scheduling(catch_up_limit, options)
         self._clock: Clock = SystemClock()
         self._work_options = WorkOptions(drain_timeout, heartbeat, catch_up_limit, retention, options)
-        self._jobs = JobRegistry(options)
-        self._tasks = TaskRegistry()
+        super().__init__(options)
         self._member: Membership | None = None
         self._warned = False
         self._use(
@@ -92,29 +87,6 @@ class Election:
                 clock=self._clock,
             )
         )
-
-    def scheduled_job(self, trigger: str | BaseTrigger, **arguments: Any) -> Callable[[_Function], _Function]:
-        """Register the decorated function as a job; the arguments are those of APScheduler's ``scheduled_job``.
-
-        ``misfire_grace_time`` is 30 s unless given. Raises ``JobDefinitionError`` for arguments that cannot work.
-        """
-        self._check_registration()
-
-        def register(func: _Function) -> _Function:
-            self._jobs.add(func, trigger, **arguments)
-            return func
-
-        return register
-
-    def while_leading(self, task: _Task) -> _Task:
-        """Register the decorated coroutine function to run from the start of each term to its end.
-
-        It is cancelled when the term ends, and started again with back-off when it raises. Raises
-        ``JobDefinitionError`` for a plain function.
-        """
-        self._check_registration()
-        self._tasks.add(task)
-        return task
 
     async def add_job(
         self,
@@ -152,15 +124,17 @@ class Election:
         """Take part in the pool. Raises ``ConfigurationError`` for what will not mend itself, and nothing else."""
         if self._member is not None:
             raise PoolInUseError("this Election has been started already; a process takes part in a pool once")
-        member = Membership(self._engine, self._work, self._ledger, clock=self._clock, timing=self._timing)
-        self._member = await member.__aenter__()
+        self._member = await Membership(
+            self._engine, self._work, self._ledger, self._hooks, clock=self._clock, timing=self._timing
+        ).__aenter__()
+        self._closed = True
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Leave the pool: resign if leading, and return when the seat is given up or the drain limit has passed."""
         if self._member is not None:
             await self._member.__aexit__()
-            self._member = None
+            self._member, self._closed = None, False
             await self._ledger.close()
 
     @cached_property
@@ -216,6 +190,7 @@ class Election:
             clock=self._clock,
             options=self._work_options,
             resign=lambda: self._member is not None and self._member.elector.request_resignation(),
+            tell=self._hooks.tell,
             holds=lambda term: self.term == term,
             takeover_ms=self._takeover_ms,
         )
@@ -241,10 +216,3 @@ class Election:
     def _takeover_ms(self, term: int) -> float | None:
         record = self._engine.seat.observe().record
         return record.takeover.takeover_ms if record is not None and record.term == term else None
-
-    def _check_registration(self) -> None:
-        if self._member is not None:
-            raise JobDefinitionError(
-                "jobs and tasks are registered before the Election starts, in every worker alike:"
-                " put them at module level"
-            )

@@ -11,6 +11,7 @@ from typing import Self
 
 from .core.clock import Clock, first
 from .core.elector import Elector
+from .core.hooks import Hooks
 from .core.term import Term
 from .engines import Engine
 from .fencing.switch import DeadMansSwitch
@@ -28,13 +29,16 @@ AFTER_THE_DRAIN = 1.0
 class Membership:
     """Entering it opens the seat and lets an elector run; leaving it stops the elector, which resigns.
 
-    intents: where a fence is written down, in a ledger of its own. timing: as in ``Election``.
+    intents: where a fence is written down, in a ledger of its own. timing: as in ``Election``. hooks: told of all.
     """
 
-    def __init__(self, engine: Engine, work: Work, intents: Intents, *, clock: Clock, timing: Timing) -> None:
+    def __init__(
+        self, engine: Engine, work: Work, intents: Intents, hooks: Hooks, *, clock: Clock, timing: Timing
+    ) -> None:
         self._engine = engine
         self._work = work
         self._clock = clock
+        self._hooks = hooks
         self._drain_timeout = timing.drain_timeout
         self._switch = None
         if timing.fence_after is not None and engine.last_words is not None:
@@ -49,6 +53,7 @@ class Membership:
             heartbeat=timing.heartbeat,
             problem=lambda: work.trouble,
             oversee=warden.look,
+            tell=hooks.tell,
         )
 
     async def __aenter__(self) -> Self:
@@ -56,6 +61,7 @@ class Membership:
         async with AsyncExitStack() as scope:
             self._engine.check()
             await self._engine.seat.open()
+            scope.push_async_callback(self._hooks.close)
             scope.push_async_callback(self._engine.seat.close)
             scope.enter_context(stopping_with_the_pool(self.elector))
             running = asyncio.create_task(self.elector.run(), name="election")

@@ -13,10 +13,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-PUBLIC = {"election", "election.testing"}
+PUBLIC = {"election", "election.events", "election.testing"}
 """What an application imports."""
 
-_PARTS = {"election.current", "election.lifespan", "election.membership", "election.options", "election.signals"}
+_PARTS = {
+    "election.current",
+    "election.lifespan",
+    "election.membership",
+    "election.options",
+    "election.registration",
+    "election.signals",
+}
 """What ``election.election`` is put together from, beside the rooms below."""
 
 WALLS: dict[str, set[str]] = {
@@ -34,6 +41,8 @@ WALLS: dict[str, set[str]] = {
     },
     "election.fencing": {"election.core"},
     "election.options": {"election.core"},
+    "election.registration": {"election.schedule", "election.core"},
+    "election.events": {"election.core"},
     "election.signals": {"election.core"},
     "election.lifespan": set(),
     "election.current": set(),

@@ -16,6 +16,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from .clock import Clock, first
 from .errors import SeatError, SeatLostError, UnfinishedJobsError
+from .events import Deposed, Elected, Event, Fenced, Resigned, TookOver, described
 from .roles import Role, Turn, after
 from .seat import Seat
 from .term import Reason, Standing, Term
@@ -43,6 +44,7 @@ class Elector:
     problem: what keeps the work of the term from being done, in words, if anything does.
     oversee: called when somebody else has the seat; looks after that one, and returns the seconds until it wants to
         look again.
+    tell: told of what happens.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Elector:
         heartbeat: float,
         problem: Callable[[], str | None] = lambda: None,
         oversee: Callable[[], Awaitable[float]] | None = None,
+        tell: Callable[[Event], None] = lambda _: None,
     ) -> None:
         self._seat = seat
         self._lead = lead
@@ -61,6 +64,7 @@ class Elector:
         self._heartbeat = heartbeat
         self._problem = problem
         self._oversee = oversee
+        self._tell = tell
         self._resign = asyncio.Event()
         self._withdrawn = asyncio.Event()
         self._released = asyncio.Event()
@@ -136,7 +140,7 @@ class Elector:
                     takeover_ms = (self._clock.monotonic() - learned) * 1000
                     await self._seat.confirm(takeover_ms)
                     self._succeeded()
-                    _log_elected(term, takeover_ms)
+                    self._announce(term, takeover_ms)
                     await first(self._resign.wait(), lost.wait())
                     self._leave(lost)
         except UnfinishedJobsError:
@@ -155,7 +159,10 @@ class Elector:
         finally:  # even if it fails: the work has ended, and only a follower can campaign again
             self._turn(Turn.RELEASED)
             self._released.set()
-        log.info("term %d ended: %s", term.number, standing)
+        over = Deposed if standing is Standing.LOST else Resigned
+        event = over(self._clock.now(), term.number, term.takeover.to_pid)
+        log.info("term %d ended: %s", term.number, standing, extra=described(event))
+        self._tell(event)
 
     def _leave(self, lost: asyncio.Event) -> None:
         if self.role is Role.LEADER:
@@ -189,6 +196,22 @@ class Elector:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
+    def _announce(self, term: Term, takeover_ms: float) -> None:
+        now, pid, takeover = self._clock.now(), term.takeover.to_pid, term.takeover
+        elected = Elected(now, term.number, pid)
+        self._tell(elected)
+        if takeover.reason is Reason.STARTED:
+            log.info("elected: this worker (pid %d) leads term %d", pid, term.number, extra=described(elected))
+            return
+        if takeover.reason is Reason.FENCED:
+            self._tell(Fenced(now, term.number - 1, takeover.from_pid))
+        event = TookOver(now, term.number, pid, takeover.from_pid, takeover.reason, round(takeover_ms, 2))
+        log.info(
+            "elected: this worker (pid %d) leads term %d; took over from pid %s, which %s, in %.1f ms",
+            pid, term.number, takeover.from_pid, _PAST[takeover.reason], takeover_ms, extra=described(event),
+        )  # fmt: skip
+        self._tell(event)
+
     def _turn(self, turn: Turn) -> None:
         self.role = after(self.role, turn)
 
@@ -217,17 +240,6 @@ def _words(error: Exception) -> str:
 def _unless_known(error: Exception) -> Exception | None:
     """The error, if its traceback would tell more than its message."""
     return None if isinstance(error, SeatError | OSError) else error
-
-
-def _log_elected(term: Term, takeover_ms: float) -> None:
-    takeover = term.takeover
-    if takeover.reason is Reason.STARTED:
-        log.info("elected: this worker (pid %d) leads term %d", takeover.to_pid, term.number)
-    else:
-        log.info(
-            "elected: this worker (pid %d) leads term %d; took over from pid %s, which %s, in %.1f ms",
-            takeover.to_pid, term.number, takeover.from_pid, _PAST[takeover.reason], takeover_ms,
-        )  # fmt: skip
 
 
 _PAST = {

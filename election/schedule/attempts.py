@@ -12,6 +12,7 @@ from .calling import Calls, TakenBackError, what_went_wrong
 from .facts import Outcome, Retry, Settle, Tick
 from .jobs import Job
 from .run import Run
+from .telling import Teller
 
 log = logging.getLogger("election")
 
@@ -22,11 +23,12 @@ class Attempts:
     term: its number.
     """
 
-    def __init__(self, term: int, books: Books, clock: Clock, calls: Calls) -> None:
+    def __init__(self, term: int, books: Books, clock: Clock, calls: Calls, teller: Teller) -> None:
         self._term = term
         self._books = books
         self._clock = clock
         self._calls = calls
+        self._teller = teller
         self._closing = asyncio.Event()
 
     def close(self) -> None:
@@ -36,9 +38,17 @@ class Attempts:
     async def run(self, job: Job, tick: Tick, attempt: int = 1) -> None:
         """Run a claimed tick, with as many attempts as the job allows, and settle it."""
         try:
-            while (error := await self._attempt(job, tick, attempt)) is not None:
+            while True:
+                began = self._clock.monotonic()
+                self._teller.started(tick, attempt)
+                error = await self._attempt(job, tick, attempt)
+                took = round(self._clock.monotonic() - began, 6)
+                if error is None:
+                    break
+                final = attempt > job.retries or self._closing.is_set()
                 delay = job.retry_backoff * 2 ** (attempt - 1)
-                if attempt > job.retries or self._closing.is_set():
+                self._teller.failed(tick, attempt, took, error, None if final else delay)
+                if final:
                     self._books.note(Settle(tick, Outcome.FAILED, self._clock.now(), error))
                     return
                 self._books.note(Retry(tick, Outcome.FAILED, self._clock.now(), error))
@@ -46,18 +56,20 @@ class Attempts:
                 await first(self._clock.sleep(delay), self._closing.wait())
                 attempt += 1
                 if self._closing.is_set():
-                    self.interrupted(job, tick, "the leader resigned before this attempt")
+                    self.interrupted(job, tick, "the leader resigned before this attempt", attempt)
                     return
         except TakenBackError:
-            self.interrupted(job, tick, "the term was over before it began")
+            self.interrupted(job, tick, "the term was over before it began", attempt)
             return
         except asyncio.CancelledError:
-            self.interrupted(job, tick, "cancelled: the drain limit had passed, or the term was lost")
+            self.interrupted(job, tick, "cancelled: the drain limit had passed, or the term was lost", attempt)
             raise
         self._books.note(Settle(tick, Outcome.SUCCEEDED, self._clock.now()))
+        self._teller.succeeded(tick, attempt, took)
 
-    def interrupted(self, job: Job, tick: Tick, why: str) -> None:
+    def interrupted(self, job: Job, tick: Tick, why: str, attempt: int = 1) -> None:
         """Leave the run open for the next leader if the job is to be run again; settle it otherwise."""
+        self._teller.interrupted(tick, attempt, why)
         if not job.rerun_interrupted:
             self._books.note(Settle(tick, Outcome.INTERRUPTED, self._clock.now(), why))
 

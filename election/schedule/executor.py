@@ -26,6 +26,7 @@ from .calling import Calls
 from .facts import Claim, Entry, OpenRun, Skip, SkipReason, Tick
 from .jobs import Job
 from .policy import decide, is_misfire
+from .telling import Teller
 
 log = logging.getLogger("election")
 
@@ -49,6 +50,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         clock: Clock,
         accounted: dict[str, datetime],
         gap: GapFinder,
+        teller: Teller,
     ) -> None:
         super().__init__()
         self._jobs = jobs
@@ -56,8 +58,9 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         self._clock = clock
         self._accounted = accounted
         self._gap = gap
+        self._teller = teller
         self._calls = Calls(ThreadPoolExecutor(thread_name_prefix="election-job"))
-        self._attempts = Attempts(term.number, books, clock, self._calls)
+        self._attempts = Attempts(term.number, books, clock, self._calls, teller)
         self._tasks: dict[asyncio.Task[None], Job] = {}
         self._count: Counter[str] = Counter()
         self._ticks: set[Tick] = set()
@@ -77,7 +80,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         if skips:
             entries = sorted([*skips, *entries], key=_due)
             for skip in skips:
-                _tell(skip)
+                self._teller.skipped(skip)
         self._start(found, entries)
         self._accounted[found.id] = dues[-1]
 
@@ -97,7 +100,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
             return
         if self._count[job.id] >= job.max_instances:
             skip = Skip(job.id, at, at, 1, SkipReason.OVERLAP, self._clock.now(), request=request)
-            _tell(skip)
+            self._teller.skipped(skip)
             self._start(job, [skip])
         else:
             self._start(job, [Claim(tick, self._clock.now())])
@@ -203,7 +206,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
                 self._attempts.interrupted(job, tick, "the term was over before it began")
             elif not tick.request and is_misfire(job, tick.due, now):  # it had to wait for the one before it
                 skip = Skip(job.id, tick.due, tick.due, 1, SkipReason.MISFIRED, now, claimed=True)
-                _tell(skip)
+                self._teller.skipped(skip)
                 self._books.note(skip)
             else:
                 try:
@@ -216,14 +219,3 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
 
 def _due(entry: Entry) -> datetime:
     return entry.tick.due if isinstance(entry, Claim) else entry.first_due  # type: ignore[union-attr]
-
-
-def _tell(skip: Skip) -> None:
-    log.warning(
-        "job %s: %s %s (due %s%s)",
-        skip.job_id,
-        "tick" if skip.count == 1 else f"{skip.count or 'more than 100'} ticks",
-        skip.reason,
-        skip.first_due.isoformat(),
-        "" if skip.first_due == skip.last_due else f" to {skip.last_due.isoformat()}",
-    )

@@ -14,6 +14,7 @@ from datetime import datetime
 
 from election.core.clock import Clock, first
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
+from election.core.events import Event
 from election.core.process import ProcessIdentity
 from election.core.term import Standing, Term
 
@@ -26,6 +27,7 @@ from .options import WorkOptions
 from .plan import make_plan
 from .pruning import keep_pruned
 from .stored import load_jobs
+from .telling import Teller
 from .timetable import Timetable
 
 log = logging.getLogger("election")
@@ -48,6 +50,7 @@ class Shift:
         options: WorkOptions,
         lost: asyncio.Event,
         resign: Callable[[], object],
+        tell: Callable[[Event], None],
         holds: Callable[[], bool],
         takeover_ms: Callable[[], float | None],
     ) -> None:
@@ -67,7 +70,10 @@ class Shift:
         self.trouble: str | None = None
         self._books = Books(ledger, term.number, holds=holds, on_trouble=self._on_trouble, on_stale=self._on_stale)
         self._timetable = Timetable(clock, options)
-        self.executor = TermExecutor(self._jobs, term, self._books, clock, self._accounted, self._timetable.gap)
+        self._teller = Teller(term.number, clock, tell)
+        self.executor = TermExecutor(
+            self._jobs, term, self._books, clock, self._accounted, self._timetable.gap, self._teller
+        )
 
     async def begin(self) -> None:
         """Open the term in the ledger and start the scheduler.
@@ -139,6 +145,7 @@ class Shift:
         entries = [*plan.entries, *broken, *self._answers(state)]
         if entries:
             await self._ledger.record(self._term.number, entries)
+        self._teller.planned(plan.entries, {run.tick: run.attempt for run in state.open_runs})
         self._timetable.follow(plan.starts, self._jobs, self._accounted)
         for run in plan.reruns:
             self.executor.rerun(self._jobs[run.tick.job_id], run)

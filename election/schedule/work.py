@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 
 from election.core.clock import Clock, first
 from election.core.errors import UnfinishedJobsError
+from election.core.events import Event
 from election.core.process import current_process
 from election.core.term import Standing, Term
 
@@ -32,6 +33,7 @@ class Work:
     """Opens the work of each term of one worker.
 
     resign: called when somebody asked, through the ledger, that the leader resign.
+    tell: told of what becomes of each tick.
     holds: whether a term's seat is held by this process, worked out anew.
     takeover_ms: what the takeover of a term took, once that is known.
     """
@@ -45,6 +47,7 @@ class Work:
         clock: Clock,
         options: WorkOptions,
         resign: Callable[[], object],
+        tell: Callable[[Event], None],
         holds: Callable[[int], bool],
         takeover_ms: Callable[[int], float | None],
     ) -> None:
@@ -54,6 +57,7 @@ class Work:
         self._clock = clock
         self._options = options
         self._resign = resign
+        self._tell = tell
         self._holds = holds
         self._takeover_ms = takeover_ms
         self._shift: Shift | None = None
@@ -81,6 +85,7 @@ class Work:
             options=self._options,
             lost=lost,
             resign=self._resign,
+            tell=self._tell,
             holds=lambda: self._holds(term.number),
             takeover_ms=lambda: self._takeover_ms(term.number),
         )

@@ -144,6 +144,7 @@ class Bench:
             clock=self.clock,
             options=WorkOptions(**{**options, **self.options}, scheduler_options={"timezone": "UTC"}),
             resign=lambda: self.resigned.append(True),
+            tell=lambda _: None,
             holds=lambda _: True,
             takeover_ms=lambda number: 1.5,
         )

@@ -53,6 +53,7 @@ class Bench:
                 drain_timeout=drain_timeout, look_every=0.05, catch_up_limit=1000, retention=None, scheduler_options={}
             ),
             resign=lambda: None,
+            tell=lambda _: None,
             holds=lambda _: True,
             takeover_ms=lambda _: None,
         )

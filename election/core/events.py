@@ -1,0 +1,130 @@
+"""What happens in a worker, as values: for hooks of the application, and for logs that machines read."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from .term import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in this worker. at: in UTC. term: in which."""
+
+    at: datetime
+    term: int
+
+    @property
+    def name(self) -> str:
+        """What happened, in lower case: ``took_over``."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
+
+    def fields(self) -> dict[str, Any]:
+        """The event as plain values, ``event`` being its name."""
+        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        return {"event": self.name} | {
+            name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Elected(Event):
+    """This worker leads: its scheduler runs."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class TookOver(Event):
+    """The same, after another leader. takeover_ms: from learning of the vacancy to the scheduler running."""
+
+    pid: int
+    from_pid: int | None
+    reason: Reason
+    takeover_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced(Event):
+    """The leader before this one hung and was ended; ``term`` and ``pid`` are its own. Told by whoever took over."""
+
+    pid: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resigned(Event):
+    """This worker gave the seat up in good order."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deposed(Event):
+    """This worker lost the seat."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted(Event):
+    """An attempt at a claimed tick begins. key: the tick's name, as in ``Run``. due: in UTC."""
+
+    job_id: str
+    due: datetime
+    attempt: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunSucceeded(Event):
+    """duration_s: seconds from the attempt's start to its end."""
+
+    job_id: str
+    due: datetime
+    attempt: int
+    key: str
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailed(Event):
+    """An attempt failed. again_in_s: seconds until the next one; None if there is none, and the run has failed."""
+
+    job_id: str
+    due: datetime
+    attempt: int
+    key: str
+    duration_s: float
+    error: str
+    again_in_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunInterrupted(Event):
+    """A run was cut off, or did not begin, because the term ended. error: why, in words."""
+
+    job_id: str
+    due: datetime
+    attempt: int
+    key: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class TickSkipped(Event):
+    """Ticks will have no run. count: how many; None for more than could be counted at once. reason: see the ledger."""
+
+    job_id: str
+    first_due: datetime
+    last_due: datetime
+    count: int | None
+    reason: str
+
+
+def described(event: Event) -> dict[str, Any]:
+    """For ``extra`` of a log call: the record gets an attribute ``event`` with the event's fields."""
+    return {"event": event.fields()}

@@ -1,0 +1,144 @@
+"""Functions of the application that are told of events; one that raises or hangs hurts nothing but itself.
+
+Each hook has a queue of its own, and a thread (or for a coroutine function a task) that begins with its first event: a
+follower that nothing happens to has neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from .events import Event
+
+log = logging.getLogger("election")
+
+AT_MOST = 1000
+"""Events that wait for one hook; what comes when it has so many before it is dropped."""
+
+LAST_MOMENT = 1.0
+"""Seconds that the hooks get at a shutdown for what still waits for them."""
+
+Hook = Callable[[Event], Any]
+
+
+class Hooks:
+    """The hooks of one Election."""
+
+    def __init__(self) -> None:
+        self._lines: list[_Line] = []
+
+    def add(self, hook: Hook) -> None:
+        """Tell ``hook`` of every event from now on."""
+        self._lines.append(_OnLoop(hook) if inspect.iscoroutinefunction(hook) else _InThread(hook))
+
+    def tell(self, event: Event) -> None:
+        """Hand an event over to all hooks; returns at once, and never raises."""
+        for line in self._lines:
+            line.tell(event)
+
+    async def close(self) -> None:
+        """Let the hooks finish what waits for them, for a moment."""
+        if lines := [line.finish() for line in self._lines]:
+            await asyncio.wait([asyncio.ensure_future(line) for line in lines], timeout=LAST_MOMENT)
+
+
+class _Line:
+    """One hook, and the events that wait for it."""
+
+    def __init__(self, hook: Hook) -> None:
+        self._hook = hook
+        self._dropped = 0
+
+    def tell(self, event: Event) -> None:
+        raise NotImplementedError
+
+    async def finish(self) -> None:
+        raise NotImplementedError
+
+    def _drop(self) -> None:
+        self._dropped += 1
+        if self._dropped == 1 or self._dropped % AT_MOST == 0:
+            log.error("the hook %s is too slow: %d events were dropped", _name(self._hook), self._dropped)
+
+    def _failed(self) -> None:
+        log.exception("the hook %s failed", _name(self._hook))
+
+
+class _InThread(_Line):
+    def __init__(self, hook: Hook) -> None:
+        super().__init__(hook)
+        self._waiting: queue.Queue[Event | Callable[[], object]] = queue.Queue(AT_MOST)
+        self._thread: threading.Thread | None = None
+
+    def tell(self, event: Event) -> None:
+        if self._thread is None or not self._thread.is_alive():  # the first event, or the first in a forked child
+            self._thread = threading.Thread(target=self._work, name="election-hook", daemon=True)
+            self._thread.start()
+        try:
+            self._waiting.put_nowait(event)
+        except queue.Full:
+            self._drop()
+
+    def _work(self) -> None:
+        while isinstance(event := self._waiting.get(), Event):
+            try:
+                self._hook(event)
+            except Exception:
+                self._failed()
+        event()
+
+    async def finish(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            return
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            self._waiting.put_nowait(lambda: loop.call_soon_threadsafe(done.set))
+        except queue.Full:
+            return
+        await done.wait()
+
+
+class _OnLoop(_Line):
+    def __init__(self, hook: Hook) -> None:
+        super().__init__(hook)
+        self._waiting: asyncio.Queue[Event | None] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def tell(self, event: Event) -> None:
+        if self._task is None or self._task.done():
+            self._waiting = asyncio.Queue(AT_MOST)
+            self._task = asyncio.get_running_loop().create_task(self._work(self._waiting), name="election hook")
+        assert self._waiting is not None
+        try:
+            self._waiting.put_nowait(event)
+        except asyncio.QueueFull:
+            self._drop()
+
+    async def _work(self, waiting: asyncio.Queue[Event | None]) -> None:
+        while (event := await waiting.get()) is not None:
+            try:
+                await self._hook(event)
+            except Exception:
+                self._failed()
+
+    async def finish(self) -> None:
+        if self._task is None or self._waiting is None:
+            return
+        try:
+            self._waiting.put_nowait(None)
+            await asyncio.wait([self._task])
+        except asyncio.QueueFull:
+            pass
+        finally:
+            self._task.cancel()
+            self._task = None
+
+
+def _name(hook: Hook) -> str:
+    return getattr(hook, "__qualname__", None) or repr(hook)

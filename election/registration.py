@@ -1,0 +1,67 @@
+"""What an application registers with its Election before it starts: jobs, tasks and hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from apscheduler.triggers.base import BaseTrigger
+
+from .core.errors import JobDefinitionError
+from .core.hooks import Hook, Hooks
+from .schedule.jobs import JobRegistry
+from .schedule.tasks import Task, TaskRegistry
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Task = TypeVar("_Task", bound=Task)
+_Hook = TypeVar("_Hook", bound=Hook)
+
+
+class Registration:
+    """The decorators of an Election. scheduler_options: as given to it."""
+
+    def __init__(self, scheduler_options: Mapping[str, Any]) -> None:
+        self._jobs = JobRegistry(scheduler_options)
+        self._tasks = TaskRegistry()
+        self._hooks = Hooks()
+        self._closed = False
+        """Whether it is too late, because the election has started."""
+
+    def scheduled_job(self, trigger: str | BaseTrigger, **arguments: Any) -> Callable[[_Function], _Function]:
+        """Register the decorated function as a job; the arguments are those of APScheduler's ``scheduled_job``.
+
+        ``misfire_grace_time`` is 30 s unless given. Raises ``JobDefinitionError`` for arguments that cannot work.
+        """
+        self._check_registration()
+
+        def register(func: _Function) -> _Function:
+            self._jobs.add(func, trigger, **arguments)
+            return func
+
+        return register
+
+    def while_leading(self, task: _Task) -> _Task:
+        """Register the decorated coroutine function to run from the start of each term to its end.
+
+        It is cancelled when the term ends, and started again with back-off when it raises. Raises
+        ``JobDefinitionError`` for a plain function.
+        """
+        self._check_registration()
+        self._tasks.add(task)
+        return task
+
+    def on_event(self, hook: _Hook) -> _Hook:
+        """Tell the decorated function of every event in this worker, as a frozen value (``election.events``).
+
+        A plain function is called in a thread of its own, a coroutine function in a task of its own: one that raises
+        or hangs hurts nothing.
+        """
+        self._hooks.add(hook)
+        return hook
+
+    def _check_registration(self) -> None:
+        if self._closed:
+            raise JobDefinitionError(
+                "jobs and tasks are registered before the Election starts, in every worker alike:"
+                " put them at module level"
+            )

@@ -1,0 +1,75 @@
+"""Tells the application's hooks, and the log, what becomes of a term's ticks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from election.core.clock import Clock
+from election.core.events import (
+    Event,
+    RunFailed,
+    RunInterrupted,
+    RunStarted,
+    RunSucceeded,
+    TickSkipped,
+    described,
+)
+
+from .facts import Entry, Outcome, Retry, Settle, Skip, Tick
+from .run import Run
+
+log = logging.getLogger("election")
+
+
+class Teller:
+    """Tells of one term, whose number is ``term``. ``tell`` hands an event to the hooks."""
+
+    def __init__(self, term: int, clock: Clock, tell: Callable[[Event], None]) -> None:
+        self._term = term
+        self._clock = clock
+        self._tell = tell
+
+    def started(self, tick: Tick, attempt: int) -> None:
+        self._tell(RunStarted(**self._named(tick, attempt)))
+
+    def succeeded(self, tick: Tick, attempt: int, duration_s: float) -> None:
+        self._tell(RunSucceeded(**self._named(tick, attempt), duration_s=duration_s))
+
+    def failed(self, tick: Tick, attempt: int, duration_s: float, error: str, again_in_s: float | None) -> None:
+        named = self._named(tick, attempt)
+        self._tell(RunFailed(**named, duration_s=duration_s, error=error, again_in_s=again_in_s))
+
+    def interrupted(self, tick: Tick, attempt: int, error: str) -> None:
+        self._tell(RunInterrupted(**self._named(tick, attempt), error=error))
+
+    def skipped(self, skip: Skip) -> None:
+        event = TickSkipped(
+            self._clock.now(), self._term, skip.job_id, skip.first_due, skip.last_due, skip.count, skip.reason
+        )
+        log.warning(
+            "job %s: %s %s (due %s%s)",
+            skip.job_id,
+            "tick" if skip.count == 1 else f"{skip.count or 'more than 100'} ticks",
+            skip.reason,
+            skip.first_due.isoformat(),
+            "" if skip.first_due == skip.last_due else f" to {skip.last_due.isoformat()}",
+            extra=described(event),
+        )
+        self._tell(event)
+
+    def planned(self, entries: Sequence[Entry], attempts: Mapping[Tick, int]) -> None:
+        """Tell of what a plan settled and skipped; ``attempts``: how often each open run had been tried."""
+        for entry in entries:
+            match entry:
+                case Skip():
+                    self.skipped(entry)
+                case Settle(outcome=Outcome.INTERRUPTED) | Retry(outcome=Outcome.INTERRUPTED):
+                    self.interrupted(entry.tick, attempts.get(entry.tick, 1), entry.error or "")
+
+    def _named(self, tick: Tick, attempt: int) -> dict[str, Any]:
+        """What every event of a run says."""
+        run = Run(tick.job_id, tick.due, self._term, attempt, tick.request)
+        named = {"job_id": run.job_id, "due": run.due, "attempt": attempt, "key": run.key}
+        return {"at": self._clock.now(), "term": self._term, **named}

@@ -1,0 +1,149 @@
+"""What hooks are told, and that none of them can hurt anybody."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from election.core import hooks as hooks_module
+from election.core.events import Elected, Event, TookOver
+from election.core.hooks import Hooks
+from election.core.term import Reason
+from tests.support.waiting import until, until_async
+
+pytestmark = pytest.mark.anyio
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def elected(term: int) -> Event:
+    return Elected(NOW, term, 4242)
+
+
+@pytest.fixture
+def hooks() -> Hooks:
+    return Hooks()
+
+
+async def test_each_kind_of_hook_is_told_in_order(hooks: Hooks) -> None:
+    in_thread: list[Event] = []
+    on_loop: list[Event] = []
+    threads = set()
+
+    def plain(event: Event) -> None:
+        threads.add(threading.current_thread().name)
+        in_thread.append(event)
+
+    async def coroutine(event: Event) -> None:
+        await asyncio.sleep(0)
+        on_loop.append(event)
+
+    hooks.add(plain)
+    hooks.add(coroutine)
+    events = [elected(term) for term in range(50)]
+    for event in events:
+        hooks.tell(event)
+    await hooks.close()
+    assert in_thread == on_loop == events
+    assert threads == {"election-hook"}
+    hooks.tell(elected(50))
+    await hooks.close()
+    assert len(in_thread) == len(on_loop) == 51, "after a restart they are told again"
+
+
+async def test_one_that_raises_is_logged_and_told_again(hooks: Hooks, caplog: pytest.LogCaptureFixture) -> None:
+    told: list[int] = []
+
+    def plain(event: Event) -> None:
+        told.append(event.term)
+        raise RuntimeError("plain")
+
+    async def coroutine(event: Event) -> None:
+        raise RuntimeError("coroutine")
+
+    hooks.add(plain)
+    hooks.add(coroutine)
+    hooks.tell(elected(1))
+    hooks.tell(elected(2))
+    await hooks.close()
+    assert told == [1, 2]
+    assert caplog.text.count("RuntimeError: plain") == caplog.text.count("RuntimeError: coroutine") == 2
+
+
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+async def test_one_that_hangs_delays_nobody(
+    hooks: Hooks, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(hooks_module, "LAST_MOMENT", 0.1)
+    may_end, told = threading.Event(), []
+
+    def plain(event: Event) -> None:
+        may_end.wait(60)
+
+    async def coroutine(event: Event) -> None:
+        await asyncio.sleep(60)
+
+    hooks.add(plain if kind == "plain" else coroutine)
+    hooks.add(lambda event: told.append(event.term))
+    for term in range(hooks_module.AT_MOST + 10):
+        hooks.tell(elected(term))
+        if term % 100 == 0:
+            await until_async(lambda term=term: len(told) > term)
+    assert "is too slow" in caplog.text
+    began = time.monotonic()
+    await hooks.close()
+    assert time.monotonic() - began < 5
+    may_end.set()
+
+
+async def test_nobody_is_told_from_a_thread_that_nobody_needs(hooks: Hooks) -> None:
+    """P7: a follower that nothing happens to has no thread."""
+    before = set(threading.enumerate())
+    hooks.add(lambda event: None)
+    await hooks.close()
+    assert set(threading.enumerate()) <= before
+
+
+def test_an_event_as_plain_values() -> None:
+    event = TookOver(NOW, 7, 2, 1, Reason.DIED, 4.1)
+    assert event.name == "took_over"
+    assert event.fields() == {
+        "event": "took_over", "at": "2026-11-23T00:00:00+00:00", "term": 7, "pid": 2, "from_pid": 1,
+        "reason": "died", "takeover_ms": 4.1,
+    }  # fmt: skip
+
+
+def test_an_election_tells_of_its_term_and_its_runs(tmp_path: Any) -> None:
+    from election import Election
+    from election.testing import always_leader
+
+    election, told = Election(tmp_path / "pool"), []
+
+    @election.scheduled_job("interval", seconds=0.02, id="good")
+    async def good() -> None: ...
+
+    @election.scheduled_job("interval", seconds=0.02, id="bad")
+    def bad() -> None:
+        raise ValueError("no")
+
+    @election.on_event
+    def hook(event: Event) -> None:
+        told.append(event)
+
+    async def main() -> None:
+        async with election:
+            await until_async(lambda: {"RunSucceeded", "RunFailed"} <= {type(event).__name__ for event in told})
+
+    with always_leader(election):
+        asyncio.run(main())
+    until(lambda: type(told[-1]).__name__ == "Resigned" or any(event.name == "resigned" for event in told))
+    names = [event.name for event in told]
+    assert names.index("elected") < names.index("run_started") < names.index("run_succeeded")
+    failed = next(event for event in told if event.name == "run_failed")
+    assert (failed.job_id, failed.attempt, failed.error, failed.again_in_s) == ("bad", 1, "ValueError: no", None)
+    assert failed.key.startswith("bad@")
