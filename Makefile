@@ -5,13 +5,23 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 4
 
-.PHONY: run test check format clean
+SECONDS ?= 60
+WORKERS ?= 6
+SEED ?=
+
+.PHONY: run test chaos soak check format clean
 
 run: $(READY)  ## serve the demonstration: four workers on 127.0.0.1:8000
 	$(BIN)/python run.py
 
 test: $(READY)  ## run every test; what the machine lacks is skipped, and the reason told
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+chaos: $(READY)  ## hurt a real pool at random and judge it: SECONDS, WORKERS, SEED (another one each time unless given)
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) --workers $(WORKERS) $(if $(SEED),--seed $(SEED))
+
+soak:  ## the same for ten minutes
+	$(MAKE) chaos SECONDS=600
 
 check: $(READY)  ## lint, format and types
 	$(BIN)/ruff check .

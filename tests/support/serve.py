@@ -7,4 +7,6 @@ import os
 import run
 
 if __name__ == "__main__":
-    run.main("tests.pool.app", loop=os.environ.get("ELECTION_TEST_LOOP", "auto"))
+    run.main(
+        os.environ.get("ELECTION_TEST_APPLICATION", "tests.pool.app"), loop=os.environ.get("ELECTION_TEST_LOOP", "auto")
+    )

@@ -1,0 +1,54 @@
+"""``python -m tests.chaos --seconds 60 --seed N --workers 6``: a chaos run, judged; the exit code is the verdict."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import signal
+import sys
+from pathlib import Path
+
+from tests.support.pool import ROOT
+
+from .judge import judge
+from .picture import draw_picture
+from .plan import draw
+from .report import report, words
+from .run import run
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _options(arguments)
+    directory = options.directory or ROOT / "var/chaos" / str(options.seed)
+    plan = draw(options.seed, options.seconds)
+    print(f"seed {options.seed}: {len(plan)} faults in {options.seconds:g} s, {options.workers} workers; {directory}")
+    history = run(directory, plan, workers=options.workers, seconds=options.seconds)
+    found = report(history, judge(history), seed=options.seed, seconds=options.seconds, workers=options.workers)
+    (directory / "report.json").write_text(json.dumps(found, indent=1) + "\n")
+    title = f"chaos, seed {options.seed}: {found['verdict']}"
+    pictures = draw_picture(history, directory / "picture", title)
+    print("\n".join(words(found)))
+    print(f"{directory / 'report.json'}, {', '.join(each.name for each in pictures)}")
+    print(
+        f"again: python -m tests.chaos --seconds {options.seconds:g} --seed {options.seed} --workers {options.workers}"
+    )
+    return 1 if found["violations"] else 0
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Hurt a pool at random, and judge it.")
+    parser.add_argument("--seconds", type=float, default=60, help="how long faults are injected (default: 60)")
+    parser.add_argument("--seed", type=int, help="what the plan is drawn from (default: another one each time)")
+    parser.add_argument("--workers", type=int, default=6, help="worker processes (default: 6)")
+    parser.add_argument("--directory", type=Path, help="where everything goes (default: var/chaos/SEED)")
+    options = parser.parse_args(arguments)
+    if options.seed is None:
+        options.seed = random.randrange(10**6)
+    return options
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to stop"))  # by way of every clean-up
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""The application of a chaos run: jobs of each sort that leave facts, and a way to be told to misbehave.
+
+An order is a file ``$ORDERS/<pid>``, because an HTTP request would reach any worker, and a hung one never.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from fastapi import FastAPI
+
+from election import Election, current_run
+from tests.chaos.facts import append, now_ns
+from tests.chaos.kinds import FENCE_AFTER, JOBS
+
+LOOK_EVERY = 0.05
+"""Seconds between two looks for an order."""
+
+SIGN_EVERY = 0.1
+"""Seconds between two facts of the ``while_leading`` task: between them a term cannot hide."""
+
+FORKED_FOR = 3.0
+"""Seconds that a forked child lives: long enough for its parent to die and be replaced meanwhile."""
+
+election = Election(os.environ["ELECTION_POOL"], **({} if FENCE_AFTER is None else {"fence_after": FENCE_AFTER}))
+
+
+def write_fact(event: str, **fields: object) -> None:
+    append(os.environ["FACTS"], {"event": event, "at": now_ns(), "pid": os.getpid(), **fields})
+
+
+@contextmanager
+def facts(job: str) -> Iterator[None]:
+    run = current_run()
+    fields = {"job": job, "term": run.term, "due": run.due.isoformat(), "attempt": run.attempt}
+    write_fact("begin", **fields)
+    yield
+    write_fact("end", **fields)
+
+
+@election.scheduled_job("cron", id="each_second", second="*")
+async def each_second() -> None:
+    with facts("each_second"):
+        await asyncio.sleep(0.05)
+
+
+@election.scheduled_job("interval", id="quarter_second", seconds=JOBS["quarter_second"])
+async def quarter_second() -> None:
+    with facts("quarter_second"):
+        pass
+
+
+@election.scheduled_job("interval", id="in_a_thread", seconds=JOBS["in_a_thread"], rerun_interrupted=True)
+def in_a_thread() -> None:
+    with facts("in_a_thread"):
+        time.sleep(0.4)
+
+
+@election.while_leading
+async def lead() -> None:
+    while True:
+        write_fact("leading", term=election.term)
+        await asyncio.sleep(SIGN_EVERY)
+
+
+async def obey() -> None:
+    """Look for orders until the worker ends."""
+    path = os.path.join(os.environ["ORDERS"], str(os.getpid()))
+    while True:
+        await asyncio.sleep(LOOK_EVERY)
+        if not os.path.exists(path):
+            continue
+        with open(path) as file:
+            what, _, seconds = file.read().partition(" ")
+        write_fact("order", what=what)
+        if what == "fork":
+            fork()
+        os.unlink(path)  # who gave the order takes this for its being obeyed
+        carry_out(what, float(seconds or 0))
+
+
+def fork() -> None:
+    """Leave a child with all that its parent had open."""
+    if os.fork() == 0:
+        time.sleep(FORKED_FOR)
+        os._exit(0)
+
+
+def carry_out(what: str, seconds: float) -> None:
+    if what == "block":  # the event loop, as a long computation or a blocking call does
+        time.sleep(seconds)
+    elif what == "exit":  # as a crash in native code does: nothing is cleaned up
+        os._exit(1)
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    obeying = asyncio.create_task(obey())
+    try:
+        async with election:
+            yield
+    finally:
+        obeying.cancel()
+
+
+app = FastAPI(lifespan=lifespan)
+app.include_router(election.router)

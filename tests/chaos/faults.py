@@ -1,0 +1,242 @@
+"""Does the faults to a pool: by signals, by orders to its workers, and in its directory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from tests.support.pool import Pool
+from tests.support.waiting import until
+
+from .facts import now_ns
+from .history import SECOND, Injected
+from .kinds import Hits
+from .plan import Fault
+
+SOMEBODY_LEADS = 20.0
+"""Seconds to wait for a leader, or for a follower, that a fault needs; without one it is missed."""
+
+OBEYED = 5.0
+FOR_GOOD = 3600.0
+
+SECOND_WORKERS = 2
+
+
+class Injector:
+    """Does one fault after the other; what lasts goes on meanwhile, and is undone by ``undo_what_is_due``.
+
+    directory: for orders, and for the log of a second pool.
+    """
+
+    def __init__(self, pool: Pool, directory: Path, environment: dict[str, str]) -> None:
+        self._pool = pool
+        self._directory = directory
+        self._orders = Path(environment["ORDERS"])
+        self._environment = environment
+        self._undo: list[tuple[float, Callable[[], object]]] = []
+        self._stopped: set[int] = set()
+        self._leaving: set[int] = set()
+        self._burning: list[subprocess.Popen[bytes]] = []
+        self.pools = [pool]
+
+    # --- what the run calls ---------------------------------------------------------------------------------------
+
+    def inject(self, fault: Fault) -> Injected:
+        """Do it now, or as soon as there is somebody whom it can hit."""
+        hits = Injected(fault.kind, 0, 0).of.hits
+        try:
+            leader, followers = until(lambda: self._candidates(hits), timeout=SOMEBODY_LEADS)
+        except AssertionError:
+            return Injected(fault.kind, now_ns(), now_ns(), missed=f"nobody to hit: no {hits}")
+        pid = {Hits.LEADER: leader, Hits.FOLLOWER: _pick(followers, fault.index), Hits.POOL: None}[hits]
+        others = {*followers} - {pid} - self._stopped - self._leaving if fault.kind != "kill all" else ()
+        term, at = self._term(), now_ns()
+        try:
+            if hits is Hits.POOL:
+                _IN_THE_POOL[fault.kind](self, fault)
+            else:
+                _TO_A_WORKER[fault.kind](self, psutil.Process(pid), fault)
+        except (psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError) as error:
+            return Injected(fault.kind, at, at, missed=f"too late: {error}")
+        over = at + int(fault.seconds * SECOND)
+        return Injected(fault.kind, at, over, pid, term, len(others))
+
+    def undo_what_is_due(self) -> float | None:
+        """Returns the seconds until the next one is due; None if none is left."""
+        for moment, undo in sorted(self._undo, key=lambda each: each[0]):
+            if moment > time.monotonic():
+                return moment - time.monotonic()
+            self._undo = [each for each in self._undo if each[1] is not undo]
+            with contextlib.suppress(psutil.NoSuchProcess):
+                undo()
+        return None
+
+    def close(self) -> None:
+        """Undo everything, and leave no process behind but the pool's own."""
+        for _, undo in self._undo:
+            with contextlib.suppress(psutil.NoSuchProcess, AssertionError):
+                undo()
+        self._undo = []
+        for burning in self._burning:
+            burning.kill()
+            burning.wait()
+        for second in self.pools[1:]:
+            second.reap()
+
+    # --- whom to hit ----------------------------------------------------------------------------------------------
+
+    def _candidates(self, hits: Hits) -> tuple[int | None, list[int]] | None:
+        """The leader and the followers that live, once there is one of those that are wanted."""
+        alive = {process.pid for pool in self.pools for process in pool.processes()}
+        try:
+            names = sorted(os.listdir(self._pool.path / "workers"))
+        except FileNotFoundError:
+            names = []
+        members = [int(name.partition("-")[0]) for name in names if name.endswith(".json")]
+        leader = self._leader()
+        leader = leader if leader in alive else None
+        followers = [pid for pid in members if pid in alive and pid != leader]
+        enough = {Hits.LEADER: leader is not None, Hits.FOLLOWER: bool(followers), Hits.POOL: leader is not None}
+        return (leader, followers) if enough[hits] else None
+
+    def _leader(self) -> int | None:
+        record = self._record()
+        return record["holder"]["pid"] if record and record["standing"] == "leading" else None
+
+    def _term(self) -> int | None:
+        record = self._record()
+        return record["term"] if record else None
+
+    def _record(self) -> dict[str, object] | None:
+        try:
+            return self._pool.record()
+        except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+            return None  # spoilt a moment ago
+
+    # --- to one worker --------------------------------------------------------------------------------------------
+
+    def kill(self, worker: psutil.Process, fault: Fault) -> None:
+        worker.kill()
+
+    def terminate(self, worker: psutil.Process, fault: Fault) -> None:
+        self._leaving.add(worker.pid)
+        worker.terminate()
+
+    def stop(self, worker: psutil.Process, fault: Fault) -> None:
+        def go_on() -> None:
+            self._stopped.discard(worker.pid)
+            worker.resume()
+
+        worker.suspend()
+        self._stopped.add(worker.pid)
+        self._later(fault.seconds or FOR_GOOD, go_on)
+
+    def block(self, worker: psutil.Process, fault: Fault) -> None:
+        self._order(worker, f"block {fault.seconds or FOR_GOOD}")
+
+    def exit(self, worker: psutil.Process, fault: Fault) -> None:
+        self._order(worker, "exit")
+
+    def fork_and_kill(self, worker: psutil.Process, fault: Fault) -> None:
+        """The child lives on with all that it inherited; only a flock that it does not hold is free at once."""
+        self._order(worker, "fork")
+        worker.kill()
+
+    def _order(self, worker: psutil.Process, what: str) -> None:
+        """Returns once it is obeyed. A worker that does not obey is stopped or dead: that is another fault's doing."""
+        path = self._orders / str(worker.pid)
+        path.with_suffix(".new").write_text(what)
+        path.with_suffix(".new").rename(path)
+        try:
+            until(lambda: not path.exists() or worker.pid in self._stopped or not worker.is_running(), timeout=OBEYED)
+        finally:
+            path.unlink(missing_ok=True)
+
+    # --- to the pool ----------------------------------------------------------------------------------------------
+
+    def kill_all(self, fault: Fault) -> None:
+        _, workers = self._candidates(Hits.POOL) or (None, [])
+        for pid in {*workers, self._leader()} - {None}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def restart_workers(self, fault: Fault) -> None:
+        assert self._pool.parent is not None
+        self._pool.parent.send_signal(signal.SIGHUP)
+
+    def second_pool(self, fault: Fault) -> None:
+        name = f"second-{len(self.pools)}"
+        environment = {**self._environment, "FACTS": str(self._pool.facts_path)}
+        second = Pool(self._directory / name, workers=SECOND_WORKERS, pool=self._pool.path, environment=environment)
+        self.pools.append(second)
+        second.launch()
+        self._later(fault.seconds, lambda: second.parent and second.parent.terminate())
+
+    def burn(self, fault: Fault) -> None:
+        """More busy processes than the machine has cores."""
+        code = f"import time\nend = time.monotonic() + {fault.seconds}\nwhile time.monotonic() < end: pass"
+        self._burning += [subprocess.Popen([sys.executable, "-c", code]) for _ in range((os.cpu_count() or 1) + 1)]
+
+    def _later(self, seconds: float, undo: Callable[[], object]) -> None:
+        self._undo.append((time.monotonic() + seconds, undo))
+
+    # --- in its directory -----------------------------------------------------------------------------------------
+
+    def remove(self, name: str) -> None:
+        os.unlink(self._pool.path / name)
+
+    def rename(self, name: str) -> None:
+        os.rename(self._pool.path / name, self._pool.path / f"{name}.moved")
+
+    def empty(self, name: str) -> None:
+        os.truncate(self._pool.path / name, 0)
+
+    def replace(self, name: str, content: bytes = b"") -> None:
+        new = self._pool.path / f"{name}.put-here"
+        new.write_bytes(content)
+        new.chmod(0o600)
+        new.rename(self._pool.path / name)
+
+
+_TO_A_WORKER: dict[str, Callable[[Injector, psutil.Process, Fault], None]] = {
+    "kill leader": Injector.kill,
+    "kill follower": Injector.kill,
+    "exit leader": Injector.exit,
+    "fork and kill leader": Injector.fork_and_kill,
+    "terminate leader": Injector.terminate,
+    "terminate follower": Injector.terminate,
+    "stop leader": Injector.stop,
+    "stop follower": Injector.stop,
+    "stop leader for good": Injector.stop,
+    "block leader": Injector.block,
+    "block leader for good": Injector.block,
+}
+
+_IN_THE_POOL: dict[str, Callable[[Injector, Fault], None]] = {
+    "kill all": Injector.kill_all,
+    "remove lock": lambda self, _: self.remove("leader.lock"),
+    "rename lock": lambda self, _: self.rename("leader.lock"),
+    "replace lock": lambda self, _: self.replace("leader.lock"),
+    "remove record": lambda self, _: self.remove("leader.json"),
+    "empty record": lambda self, _: self.empty("leader.json"),
+    "garble record": lambda self, _: self.replace("leader.json", b'{"term": \xff, "standing": "leading"'),
+    "remove number": lambda self, _: self.remove("leader.term"),
+    "remove fifo": lambda self, _: self.remove("leader.alive"),
+    "replace fifo": lambda self, _: self.replace("leader.alive"),
+    "restart workers": Injector.restart_workers,
+    "second pool": Injector.second_pool,
+    "burn": Injector.burn,
+}
+
+
+def _pick(candidates: list[int], index: int) -> int | None:
+    return sorted(candidates)[index % len(candidates)] if candidates else None

@@ -1,0 +1,130 @@
+"""All that is known of a run when it is over, as values: what the judge judges and the picture shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from election.core.errors import LedgerError
+from election.engines import open_engine
+from election.schedule.history import RunRow, SkipRow, TermRow
+from election.schedule.ledger import LedgerReader
+from election.schedule.verify import Violation, verify
+
+from .facts import Fact
+from .kinds import FENCE_AFTER, KINDS, Kind, fence_limit
+from .poller import Sample
+
+SECOND = 10**9
+
+STARTING = 15.0
+"""Seconds that a pool may take in which, when the fault hit, nobody else was there to take over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Injected:
+    """A fault that happened. at, until: nanoseconds since boot, when it began and when its cause was over.
+
+    pid, term: whom it hit, and the term that was led then. others: how many workers could have taken over.
+    missed: why it did not happen, if it did not.
+    """
+
+    kind: str
+    at: int
+    until: int
+    pid: int | None = None
+    term: int | None = None
+    others: int = 0
+    missed: str | None = None
+
+    @property
+    def of(self) -> Kind:
+        return KINDS[self.kind]
+
+    @property
+    def allowance(self) -> float:
+        """Seconds for which it may keep the pool from its ticks."""
+        lasts = (self.until - self.at) / SECOND
+        waits = 0.0 if self.others or not self.of.limit else STARTING
+        return self.of.limit + lasts + waits + fence_limit(self.of)
+
+    def as_obeyed(self, facts: Sequence[Fact]) -> Injected:
+        """With the moment at which the worker did it, where it was ordered to."""
+        if not self.of.ordered:
+            return self
+        obeyed = (fact.at for fact in facts if fact.event == "order" and fact.pid == self.pid and fact.at >= self.at)
+        at = next(obeyed, self.at)
+        return replace(self, at=at, until=self.until + at - self.at)
+
+    @property
+    def may_be_fenced(self) -> bool:
+        """Whether a leader could be taken for hung: a heartbeat may have been due when it began."""
+        return FENCE_AFTER is not None and self.pid is not None and self.until - self.at > (FENCE_AFTER - 1) * SECOND
+
+    def tells_within(self, begin: int, end: int) -> bool:
+        """Whether it may be why something did not happen between two moments."""
+        reach = self.until + int((self.allowance + self.of.lingers) * SECOND)
+        return self.missed is None and self.at <= end and reach >= begin
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """since, until: the moments between which every tick is owed; ..._ns: the same since boot.
+
+    verified: what the ledger's own judge found. left: the processes that were left behind.
+    tracebacks: how many the log holds.
+    """
+
+    facts: Sequence[Fact]
+    samples: Sequence[Sample]
+    faults: Sequence[Injected]
+    terms: Sequence[TermRow]
+    runs: Sequence[RunRow]
+    skips: Sequence[SkipRow]
+    since: datetime
+    until: datetime
+    since_ns: int
+    until_ns: int
+    verified: Sequence[Violation] = ()
+    left: Sequence[str] = ()
+    tracebacks: int = 0
+
+    @property
+    def happened(self) -> list[Injected]:
+        return [fault for fault in self.faults if fault.missed is None]
+
+
+async def read_ledger(pool: Path) -> dict[str, Any]:
+    """Everything in the ledger of a pool that has been stopped: ``terms``, ``runs``, ``skips`` and ``verified``."""
+    ledger = open_engine(pool, heartbeat=0.5, safety_poll=1.0).look_at_ledger()
+    try:
+        report = await verify(ledger, now=datetime.now(UTC))
+        verified = [*report.violations, *(Violation("P4", f"{job} was not checked") for job in report.unchecked)]
+        return {
+            "terms": await _terms(ledger),
+            "runs": await _pages(ledger.runs),
+            "skips": await _pages(ledger.skips),
+            "verified": verified,
+        }
+    except LedgerError as error:
+        return {"terms": [], "runs": [], "skips": [], "verified": [Violation("P4", f"the ledger is lost: {error}")]}
+    finally:
+        await ledger.close()
+
+
+async def _terms(ledger: LedgerReader) -> list[TermRow]:
+    rows: list[TermRow] = []
+    while page := await ledger.terms(before=rows[-1].term if rows else None, limit=1000):
+        rows += page
+    return rows[::-1]
+
+
+async def _pages(read: Any) -> list[Any]:
+    """All rows, oldest first, page by page."""
+    rows: list[Any] = []
+    while page := await read(before=rows[-1].seq if rows else None, limit=1000):
+        rows += page
+    return rows[::-1]

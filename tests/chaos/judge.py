@@ -1,0 +1,252 @@
+"""The verdict on a run, from outside: facts, samples of ``/leader`` and the ledger against each other.
+
+Pure functions over a ``History``. Each check says only what nothing legitimate can explain: a sample counts for an
+unknown instant between question and answer, a killed process leaves facts without an end, and a run that was cut off
+may have ended without its ledger's knowing. P6 is judged in ``vacancy.py``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+from election.core.term import Standing
+from election.schedule.facts import Outcome, SkipReason
+from election.schedule.history import RunRow, TermRow
+from election.schedule.verify import Violation
+
+from .history import SECOND, History, Injected
+from .kinds import JOBS, Ends
+from .vacancy import check_vacancies
+
+
+def judge(history: History) -> list[Violation]:
+    """Every broken promise that the history shows; empty if all were kept."""
+    return [violation for check in CHECKS for violation in check(history)]
+
+
+# --- P1 and P2: one leader, and terms that only grow -------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Span:
+    """What is certain of a term's time in the seat: held at or before ``begun``, and at or after ``over``.
+
+    A single sample gives ``begun`` later than ``over``: it was held at some instant between them.
+    """
+
+    begun: int
+    over: int
+
+    def add(self, earliest: int, latest: int) -> None:
+        self.begun, self.over = min(self.begun, latest), max(self.over, earliest)
+
+
+def spans(history: History) -> dict[int, Span]:
+    """For each term what facts, the ledger and the workers' own word prove, in the order of their numbers."""
+    found: dict[int, Span] = {}
+
+    def add(term: int | None, earliest: int, latest: int) -> None:
+        if term is not None:
+            found.setdefault(term, Span(latest, earliest)).add(earliest, latest)
+
+    for fact in history.facts:
+        add(fact.term, fact.at, fact.at)
+    for row in history.terms:
+        add(row.term, row.began_ns, row.began_ns)
+        if row.ended_ns is not None:
+            add(row.term, row.ended_ns, row.ended_ns)
+    for sample in history.samples:
+        if sample.role == "leader" and sample.leader == sample.by:
+            add(sample.term, sample.asked, sample.answered)
+    return dict(sorted(found.items()))
+
+
+def check_one_leader(history: History) -> Iterator[Violation]:
+    """P1, P2: whatever is certain of a term lies before whatever is certain of the next one."""
+    latest: tuple[int, int] | None = None
+    for term, span in spans(history).items():
+        if latest is not None and latest[1] > span.begun:
+            late = (latest[1] - span.begun) / 1e6
+            yield Violation("P1", f"term {latest[0]} was led {late:.3f} ms into term {term}")
+        if latest is None or span.over > latest[1]:
+            latest = term, span.over
+
+
+def check_who_says_that_it_leads(history: History) -> Iterator[Violation]:
+    """P1, P8: who says that it leads is not contradicted by its own record, nor by another one's certain time."""
+    certain = spans(history)
+    pids = {row.term: row.pid for row in history.terms}
+    for sample in history.samples:
+        if sample.role != "leader":
+            continue
+        if sample.leader not in {None, sample.by}:
+            yield Violation("P1", f"pid {sample.by} said that it leads while the record named pid {sample.leader}")
+        for term, span in certain.items():
+            within = span.begun < sample.asked and sample.answered < span.over
+            if within and pids.get(term, sample.by) != sample.by:
+                yield Violation("P1", f"pid {sample.by} said that it leads in the middle of term {term}")
+
+
+def check_one_pid_a_term(history: History) -> Iterator[Violation]:
+    """P2: no number is used twice, whoever mentions it."""
+    seen: dict[int, set[int]] = {}
+    mentions = [
+        *((row.term, row.pid) for row in history.terms),
+        *((fact.term, fact.pid) for fact in history.facts),
+        *((sample.term, sample.leader) for sample in history.samples),
+    ]
+    for term, pid in mentions:
+        if term is not None and pid is not None:
+            seen.setdefault(term, set()).add(pid)
+    for term, pids in seen.items():
+        if len(pids) > 1:
+            yield Violation("P2", f"term {term} was led by pids {', '.join(map(str, sorted(pids)))}")
+
+
+def check_terms_grow(history: History) -> Iterator[Violation]:
+    """P2: a question asked after an answer is not answered with an earlier term."""
+    for one, other in pairwise(sample for sample in history.samples if sample.term is not None):
+        if other.asked >= one.answered and (other.term or 0) < (one.term or 0):
+            yield Violation("P2", f"term {other.term} was told after term {one.term}")
+    for before, after in pairwise(history.terms):
+        if after.term <= before.term or after.began_ns <= before.began_ns:
+            yield Violation("P2", f"term {after.term} began before term {before.term}")
+
+
+# --- P3 to P5: ticks, runs and terms -----------------------------------------------------------------------------
+
+
+def check_once(history: History) -> Iterator[Violation]:
+    """P3: job code begins once for each attempt of a tick, and only if the ledger has granted just that."""
+    begins = [fact for fact in history.facts if fact.event == "begin"]
+    for (job, due, attempt), times in Counter((fact.job, fact.due, fact.attempt) for fact in begins).items():
+        if times > 1:
+            yield _broken("P3", f"attempt {attempt} began {times} times", job, due)
+    for (job, due), times in Counter((run.job_id, run.due) for run in history.runs).items():
+        if times > 1:
+            yield _broken("P3", f"claimed {times} times", job, due)
+    granted = {(run.job_id, run.due, *attempt) for run in history.runs for attempt in _attempts(run)}
+    for fact in begins:
+        if (fact.job, fact.due, fact.attempt, fact.term) not in granted:
+            text = f"attempt {fact.attempt} of term {fact.term} began, and the ledger does not know of it"
+            yield _broken("P3", text, fact.job, fact.due)
+
+
+def check_nothing_disappears(history: History) -> Iterator[Violation]:
+    """P4: every tick of the run's time is a run or within a skip, whatever the ledger takes itself to owe."""
+    for job, step in JOBS.items():
+        runs = {run.due for run in history.runs if run.job_id == job}
+        skips = [(skip.first_due, skip.last_due) for skip in history.skips if skip.job_id == job]
+        owed = list(_owed(min(runs, default=history.since), timedelta(seconds=step), history.since, history.until))
+        missing = [due for due in owed if due not in runs and not any(one <= due <= last for one, last in skips)]
+        if missing:
+            yield Violation("P4", "neither run nor skipped", job, tuple(missing))
+    for skip in history.skips:
+        if skip.reason is SkipReason.PAUSED:
+            yield _broken("P4", "skipped as paused, and nobody had paused it", skip.job_id, skip.first_due)
+    yield from history.verified
+
+
+def _owed(anchor: datetime, step: timedelta, since: datetime, until: datetime) -> Iterator[datetime]:
+    due = anchor - ((anchor - since) // step) * step
+    while due <= until:
+        if due >= since:
+            yield due
+        due += step
+
+
+def check_outcomes(history: History) -> Iterator[Violation]:
+    """P4: what the ledger says of a run's end is what was seen of it."""
+    seen = {(fact.event, fact.job, fact.due, fact.attempt) for fact in history.facts if fact.job}
+    resigned = {row.term for row in history.terms if row.standing is Standing.RESIGNED}
+    for run in history.runs:
+        facts = {event for event in ("begin", "end") if (event, run.job_id, run.due, run.attempt) in seen}
+        if run.outcome is Outcome.SUCCEEDED and facts != {"begin", "end"}:
+            text = f"succeeded, by the ledger, with {' and '.join(sorted(facts)) or 'nothing'} among the facts"
+            yield _broken("P4", text, run.job_id, run.due)
+        elif run.outcome is Outcome.FAILED:
+            yield _broken("P4", f"failed, which no job of this run does: {run.error}", run.job_id, run.due)
+        elif run.outcome is None:
+            yield _broken("P4", f"the run of term {run.term} was never settled", run.job_id, run.due)
+        elif run.outcome is Outcome.INTERRUPTED and run.term in resigned:
+            yield _broken("P5", f"cut off, though term {run.term} resigned in good order", run.job_id, run.due)
+    for event, job, due, attempt in seen:
+        if event == "end" and ("begin", job, due, attempt) not in seen:
+            yield _broken("P4", "ended and never began", job, due)
+
+
+def check_within_terms(history: History) -> Iterator[Violation]:
+    """P5: job code runs only between the beginning and the end of its term, as the ledger has them."""
+    rows = {row.term: row for row in history.terms}
+    for fact in history.facts:
+        if fact.term is None:
+            continue
+        row = rows.get(fact.term)
+        if row is None:
+            yield _broken("P5", f"{fact.event} in term {fact.term}, which never began", fact.job, fact.due)
+        elif fact.at < row.began_ns:
+            yield _broken("P5", f"{fact.event} before term {fact.term} began", fact.job, fact.due)
+        elif row.ended_ns is not None and fact.at > row.ended_ns:
+            yield _broken("P5", f"{fact.event} after term {fact.term} had ended", fact.job, fact.due)
+
+
+# --- what is left ------------------------------------------------------------------------------------------------
+
+
+def check_reasons(history: History) -> Iterator[Violation]:
+    """P6: no term ends without a fault that explains just that end. The last one ends with the pool."""
+    for row, following in pairwise(history.terms):
+        ended = {None: Ends.DIED, Standing.RESIGNED: Ends.RESIGNED, Standing.LOST: Ends.LOST}.get(row.standing)
+        if not any(_explains(fault, row, following, ended) for fault in history.happened):
+            yield Violation("P6", f"term {row.term} of pid {row.pid} {ended}, and no fault explains it")
+
+
+def _explains(fault: Injected, row: TermRow, following: TermRow, ended: Ends | None) -> bool:
+    end = row.ended_ns or following.began_ns
+    may = fault.of.ends is ended or (ended is Ends.DIED and fault.may_be_fenced)
+    if not may or fault.at > end:
+        return False
+    if fault.pid is not None:
+        return fault.pid == row.pid
+    return fault.tells_within(row.began_ns - SECOND, end)
+
+
+def check_the_ground(history: History) -> Iterator[Violation]:
+    """What no run may leave behind, and what none may lack: without facts and answers the rest would prove nothing."""
+    for process in history.left:
+        yield Violation("left", f"a process was left behind: {process}")
+    if history.tracebacks:
+        yield Violation("log", f"the log holds {history.tracebacks} tracebacks")
+    for job in JOBS:
+        if not any(fact.event == "end" and fact.job == job for fact in history.facts):
+            yield Violation("P4", "was never run at all", job)
+    if not any(sample.role == "leader" for sample in history.samples):
+        yield Violation("P8", "no answer of /leader came from a leader")
+
+
+CHECKS = (
+    check_one_leader,
+    check_who_says_that_it_leads,
+    check_one_pid_a_term,
+    check_terms_grow,
+    check_once,
+    check_nothing_disappears,
+    check_outcomes,
+    check_within_terms,
+    check_vacancies,
+    check_reasons,
+    check_the_ground,
+)
+
+
+def _attempts(run: RunRow) -> Iterable[tuple[int, int]]:
+    """Number and term of each attempt of a run, the earlier ones included."""
+    return [*((each["attempt"], each["term"]) for each in run.attempts), (run.attempt, run.term)]
+
+
+def _broken(promise: str, text: str, job: str | None, due: datetime | None) -> Violation:
+    return Violation(promise, text, job, () if due is None else (due,))

@@ -1,0 +1,65 @@
+"""What will happen when: drawn wholly from a seed before anything runs, so that the same seed plans the same faults.
+
+Whom a fault hits is planned as a role and an index, because pids cannot be known beforehand.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .kinds import KINDS, Kind, drawn
+
+FIRST_AT = 1.0
+CALM = 4.0
+"""Seconds at the end without a fault: what is owed has to have been caught up with by then."""
+
+AT_ONCE = 0.2
+"""Share of faults that follow the one before within a tenth of a second: a takeover is hit while it is under way."""
+
+APART = 5.0
+"""Seconds between a lost lock file and a lost record. Without both, a hung leader and a worker that has never seen
+the record cannot know of each other; P1 promises a lost lock file only (the record then tells of the leader)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """at: seconds from the start, as planned. index: which of the candidates. seconds: how long, if it lasts."""
+
+    at: float
+    kind: str
+    index: int
+    seconds: float
+
+
+def draw(seed: int, seconds: float, kinds: Mapping[str, Kind] | None = None) -> list[Fault]:
+    """The faults of a run of so many seconds, in the order of their moments."""
+    kinds = drawn() if kinds is None else kinds
+    chance = random.Random(seed)
+    plan: list[Fault] = []
+    at = FIRST_AT
+    while at < seconds - CALM:
+        kind = _pick(chance, kinds, plan, at)
+        lasts = kinds[kind].lasts
+        for_seconds = round(chance.uniform(*lasts), 2) if lasts else 0.0
+        fault = Fault(round(at, 3), kind, chance.randrange(1000), for_seconds)
+        if fault.at + for_seconds < seconds - CALM + 1:
+            plan.append(fault)
+        at += chance.uniform(0, 0.1) if chance.random() < AT_ONCE else chance.uniform(0.4, 2.2)
+    return plan
+
+
+def _pick(chance: random.Random, kinds: Mapping[str, Kind], plan: list[Fault], at: float) -> str:
+    names = list(kinds)
+    while True:
+        (name,) = chance.choices(names, [kinds[each].weight for each in names])
+        if not any(_too_near(kinds[name], name, fault, at) for fault in plan):
+            return name
+
+
+def _too_near(kind: Kind, name: str, before: Fault, at: float) -> bool:
+    if before.kind == name and at - before.at < kind.rests:
+        return True
+    spoilt = {kind.spoils, KINDS[before.kind].spoils}
+    return spoilt == {"lock", "record"} and at - before.at < APART

@@ -1,0 +1,181 @@
+"""One chaos run: start a pool, hurt it by the plan, let it recover, stop it, and gather all that is known."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from tests.support.pool import Pool
+from tests.support.waiting import until
+
+from .facts import Fact, append, now_ns
+from .faults import Injector
+from .history import History, Injected, read_ledger
+from .kinds import FENCE_AFTER, JOBS
+from .plan import Fault
+from .poller import Poller, Sample
+
+RECOVERED = 60.0
+"""Seconds after the last fault within which all workers are there again."""
+
+GONE = 8.0
+"""Seconds for a child that a worker forked to end by itself, once the pool has been stopped."""
+
+Tell = Callable[[str], object]
+
+
+def run(directory: Path, plan: Sequence[Fault], *, workers: int, seconds: float, tell: Tell = print) -> History:
+    """Run a pool of so many workers under the faults of ``plan``, for so many seconds.
+
+    directory: for the pool, the facts, the samples and the log; what an earlier run left there is removed.
+    tell: told each fault in a line. Whatever happens, no process is left behind.
+    """
+    _clear(directory)
+    environment = {"ELECTION_TEST_APPLICATION": "tests.chaos.app", "ORDERS": str(directory / "orders")}
+    if FENCE_AFTER is not None:
+        environment["ELECTION_FENCE_AFTER"] = str(FENCE_AFTER)
+    pool = Pool(directory, workers=workers, environment=environment)
+    (directory / "orders").mkdir()
+    injector = Injector(pool, directory, environment)
+    with _no_process_left(injector) as left:
+        pool.start()
+        _ticking(pool)
+        since, since_ns = datetime.now(UTC), now_ns()
+        with Poller(pool.port, directory / "samples"):
+            faults = _hurt(injector, plan, seconds, directory, tell)
+            tell("the faults are over: waiting until all workers are there again")
+            until(lambda: injector.undo_what_is_due() is None, what="whatever lasts is over")
+            _gone(injector.pools[1:])
+            pool.settled()
+            end, end_ns = datetime.now(UTC), now_ns()
+            _ticking(pool)
+        pool.stop()
+        left.extend(_left_by(injector.pools))
+    facts = Fact.read(pool.facts_path)
+    logs = [other.log.read_text(errors="replace") for other in injector.pools]
+    return History(
+        facts=facts,
+        samples=Sample.read(directory / "samples"),
+        faults=[fault.as_obeyed(facts) for fault in faults],
+        since=since,
+        until=end,
+        since_ns=since_ns,
+        until_ns=end_ns,
+        left=left,
+        tracebacks=sum(len(re.findall(r"^Traceback", text, re.MULTILINE)) for text in logs),
+        **asyncio.run(read_ledger(pool.path)),
+    )
+
+
+def _clear(directory: Path) -> None:
+    """Remove what an earlier run left, and nothing else that may lie there."""
+    for pattern in ("pool", "orders", "second-*", "facts", "samples", "faults", "log", "report.json", "picture.*"):
+        for found in directory.glob(pattern):
+            if found.is_dir():
+                shutil.rmtree(found)
+            else:
+                found.unlink()
+
+
+def _hurt(injector: Injector, plan: Sequence[Fault], seconds: float, directory: Path, tell: Tell) -> list[Injected]:
+    """One fault after the other at its planned distance from the one before, until the time is over."""
+    began, behind = time.monotonic(), 0.0
+    faults: list[Injected] = []
+    for fault in plan:
+        _wait_until(began + fault.at + behind, injector)
+        behind = max(behind, time.monotonic() - began - fault.at)
+        if time.monotonic() - began > seconds:
+            tell(f"the time is over; {len(plan) - len(faults)} of {len(plan)} faults were not done")
+            break
+        done = injector.inject(fault)
+        faults.append(done)
+        append(directory / "faults", asdict(done))
+        tell(_line(done, fault, time.monotonic() - began))
+    _wait_until(began + seconds, injector)
+    return faults
+
+
+def _wait_until(moment: float, injector: Injector) -> None:
+    while (left := moment - time.monotonic()) > 0:
+        due = injector.undo_what_is_due()
+        time.sleep(min(left, 0.05 if due is None else min(due, 0.05)))
+    injector.undo_what_is_due()
+
+
+def _line(done: Injected, fault: Fault, now: float) -> str:
+    whom = f"pid {done.pid}" if done.pid else "the pool"
+    lasting = f" for {fault.seconds:g} s" if fault.seconds else ""
+    return f"{now:7.2f} s  {done.kind}{lasting}: {done.missed or f'{whom}, in term {done.term}'}"
+
+
+def _ticking(pool: Pool) -> None:
+    """Return once every job has begun a tick that fell due after now."""
+    now = datetime.now(UTC)
+
+    def begun() -> bool:
+        with pool.facts_path.open("rb") as file:
+            file.seek(max(0, os.path.getsize(pool.facts_path) - 50_000))
+            lines = file.read().split(b"\n")[1:-1]
+        begins = [line for line in map(json.loads, lines) if line["event"] == "begin"]
+        return {line["job"] for line in begins if datetime.fromisoformat(line["due"]) > now} == JOBS.keys()
+
+    until(begun, what="every job runs")
+
+
+def _gone(pools: Iterable[Pool]) -> None:
+    """Wait for the ends of pools that were told to stop; a stopping pool may still lead."""
+    for pool in pools:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            pool.stop()
+
+
+# --- no process is left behind -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def _no_process_left(injector: Injector) -> Iterator[list[str]]:
+    """Whatever ends the scope ends all processes that were started in it, and theirs, by their pids."""
+    left: list[str] = []
+    try:
+        yield left
+    finally:
+        try:
+            injector.close()
+        finally:
+            for pool in injector.pools:
+                if pool.parent is not None:
+                    pool.reap()
+            for process in _of_sessions(injector.pools):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+
+def _left_by(pools: Sequence[Pool]) -> list[str]:
+    """What is still there of pools that have been stopped, after a moment for what ends by itself."""
+    with contextlib.suppress(AssertionError):
+        until(lambda: not _of_sessions(pools), timeout=GONE)
+    return [str(process) for process in _of_sessions(pools)]
+
+
+def _of_sessions(pools: Sequence[Pool]) -> list[psutil.Process]:
+    """Every process of the pools' sessions: an orphan's parent is gone, but its session stays."""
+    sessions = {pool.parent.pid for pool in pools if pool.parent is not None}
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getsid(process.pid) in sessions and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
