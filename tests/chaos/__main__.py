@@ -51,4 +51,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 if __name__ == "__main__":
     sys.stdout.reconfigure(line_buffering=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to stop"))  # by way of every clean-up
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("interrupted; every process of the pool has been ended")

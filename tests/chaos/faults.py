@@ -45,6 +45,7 @@ class Injector:
         self._undo: list[tuple[float, Callable[[], object]]] = []
         self._stopped: set[int] = set()
         self._leaving: set[int] = set()
+        self._killed: set[int] = set()
         self._burning: list[subprocess.Popen[bytes]] = []
         self.pools = [pool]
 
@@ -96,7 +97,7 @@ class Injector:
 
     def _candidates(self, hits: Hits) -> tuple[int | None, list[int]] | None:
         """The leader and the followers that live, once there is one of those that are wanted."""
-        alive = {process.pid for pool in self.pools for process in pool.processes()}
+        alive = {process.pid for pool in self.pools for process in pool.processes()} - self._killed
         try:
             names = sorted(os.listdir(self._pool.path / "workers"))
         except FileNotFoundError:
@@ -125,6 +126,7 @@ class Injector:
     # --- to one worker --------------------------------------------------------------------------------------------
 
     def kill(self, worker: psutil.Process, fault: Fault) -> None:
+        self._killed.add(worker.pid)  # it may take a moment to be gone, and could be chosen again
         worker.kill()
 
     def terminate(self, worker: psutil.Process, fault: Fault) -> None:
@@ -144,12 +146,13 @@ class Injector:
         self._order(worker, f"block {fault.seconds or FOR_GOOD}")
 
     def exit(self, worker: psutil.Process, fault: Fault) -> None:
+        self._killed.add(worker.pid)
         self._order(worker, "exit")
 
     def fork_and_kill(self, worker: psutil.Process, fault: Fault) -> None:
         """The child lives on with all that it inherited; only a flock that it does not hold is free at once."""
         self._order(worker, "fork")
-        worker.kill()
+        self.kill(worker, fault)
 
     def _order(self, worker: psutil.Process, what: str) -> None:
         """Returns once it is obeyed. A worker that does not obey is stopped or dead: that is another fault's doing."""
@@ -166,8 +169,8 @@ class Injector:
     def kill_all(self, fault: Fault) -> None:
         _, workers = self._candidates(Hits.POOL) or (None, [])
         for pid in {*workers, self._leader()} - {None}:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self.kill(psutil.Process(pid), fault)
 
     def restart_workers(self, fault: Fault) -> None:
         assert self._pool.parent is not None

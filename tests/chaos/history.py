@@ -74,8 +74,8 @@ class Injected:
 class History:
     """since, until: the moments between which every tick is owed; ..._ns: the same since boot.
 
-    verified: what the ledger's own judge found. left: the processes that were left behind.
-    tracebacks: how many the log holds.
+    verified: what the ledger's own judge found. trouble: what the run itself could not do, such as to see the pool
+    recover. left: the processes that were left behind. tracebacks: how many the log holds.
     """
 
     facts: Sequence[Fact]
@@ -89,6 +89,7 @@ class History:
     since_ns: int
     until_ns: int
     verified: Sequence[Violation] = ()
+    trouble: Sequence[str] = ()
     left: Sequence[str] = ()
     tracebacks: int = 0
 

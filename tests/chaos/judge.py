@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -20,6 +19,7 @@ from election.schedule.verify import Violation
 
 from .history import SECOND, History, Injected
 from .kinds import JOBS, Ends
+from .spans import spans
 from .vacancy import check_vacancies
 
 
@@ -29,40 +29,6 @@ def judge(history: History) -> list[Violation]:
 
 
 # --- P1 and P2: one leader, and terms that only grow -------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Span:
-    """What is certain of a term's time in the seat: held at or before ``begun``, and at or after ``over``.
-
-    A single sample gives ``begun`` later than ``over``: it was held at some instant between them.
-    """
-
-    begun: int
-    over: int
-
-    def add(self, earliest: int, latest: int) -> None:
-        self.begun, self.over = min(self.begun, latest), max(self.over, earliest)
-
-
-def spans(history: History) -> dict[int, Span]:
-    """For each term what facts, the ledger and the workers' own word prove, in the order of their numbers."""
-    found: dict[int, Span] = {}
-
-    def add(term: int | None, earliest: int, latest: int) -> None:
-        if term is not None:
-            found.setdefault(term, Span(latest, earliest)).add(earliest, latest)
-
-    for fact in history.facts:
-        add(fact.term, fact.at, fact.at)
-    for row in history.terms:
-        add(row.term, row.began_ns, row.began_ns)
-        if row.ended_ns is not None:
-            add(row.term, row.ended_ns, row.ended_ns)
-    for sample in history.samples:
-        if sample.role == "leader" and sample.leader == sample.by:
-            add(sample.term, sample.asked, sample.answered)
-    return dict(sorted(found.items()))
 
 
 def check_one_leader(history: History) -> Iterator[Violation]:
@@ -217,6 +183,8 @@ def _explains(fault: Injected, row: TermRow, following: TermRow, ended: Ends | N
 
 def check_the_ground(history: History) -> Iterator[Violation]:
     """What no run may leave behind, and what none may lack: without facts and answers the rest would prove nothing."""
+    for trouble in history.trouble:
+        yield Violation("P6", f"the pool did not recover: {trouble}")
     for process in history.left:
         yield Violation("left", f"a process was left behind: {process}")
     if history.tracebacks:

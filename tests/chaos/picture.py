@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .history import SECOND, History
-from .judge import spans
 from .kinds import JOBS, KINDS, Ends, Hits
+from .spans import spans
 
 _COLOURS = dict(zip(JOBS, ("#1b9e77", "#d95f02", "#7570b3"), strict=True))
 _MARKS = {

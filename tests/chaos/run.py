@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -44,7 +44,11 @@ def run(directory: Path, plan: Sequence[Fault], *, workers: int, seconds: float,
     tell: told each fault in a line. Whatever happens, no process is left behind.
     """
     _clear(directory)
-    environment = {"ELECTION_TEST_APPLICATION": "tests.chaos.app", "ORDERS": str(directory / "orders")}
+    environment = {
+        "ELECTION_TEST_APPLICATION": "tests.chaos.app",
+        "ELECTION_TEST_ACCESS_LOG": "no",
+        "ORDERS": str(directory / "orders"),
+    }
     if FENCE_AFTER is not None:
         environment["ELECTION_FENCE_AFTER"] = str(FENCE_AFTER)
     pool = Pool(directory, workers=workers, environment=environment)
@@ -54,15 +58,21 @@ def run(directory: Path, plan: Sequence[Fault], *, workers: int, seconds: float,
         pool.start()
         _ticking(pool)
         since, since_ns = datetime.now(UTC), now_ns()
+        trouble: list[str] = []
         with Poller(pool.port, directory / "samples"):
             faults = _hurt(injector, plan, seconds, directory, tell)
             tell("the faults are over: waiting until all workers are there again")
-            until(lambda: injector.undo_what_is_due() is None, what="whatever lasts is over")
-            _gone(injector.pools[1:])
-            pool.settled()
+            with _noted(trouble):
+                until(lambda: injector.undo_what_is_due() is None, what="whatever lasts is over")
+                for second in injector.pools[1:]:
+                    second.stop()  # told already; a stopping pool may still lead
+                pool.settled()
             end, end_ns = datetime.now(UTC), now_ns()
-            _ticking(pool)
-        pool.stop()
+            with _noted(trouble):
+                _ticking(pool)
+        with _noted(trouble):
+            code = pool.stop()
+            assert code == 0, f"run.py ended with exit code {code}"
         left.extend(_left_by(injector.pools))
     facts = Fact.read(pool.facts_path)
     logs = [other.log.read_text(errors="replace") for other in injector.pools]
@@ -74,6 +84,7 @@ def run(directory: Path, plan: Sequence[Fault], *, workers: int, seconds: float,
         until=end,
         since_ns=since_ns,
         until_ns=end_ns,
+        trouble=trouble,
         left=left,
         tracebacks=sum(len(re.findall(r"^Traceback", text, re.MULTILINE)) for text in logs),
         **asyncio.run(read_ledger(pool.path)),
@@ -135,11 +146,13 @@ def _ticking(pool: Pool) -> None:
     until(begun, what="every job runs")
 
 
-def _gone(pools: Iterable[Pool]) -> None:
-    """Wait for the ends of pools that were told to stop; a stopping pool may still lead."""
-    for pool in pools:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            pool.stop()
+@contextmanager
+def _noted(trouble: list[str]) -> Iterator[None]:
+    """A pool that does not recover, or does not stop, is no reason not to judge it: all the more."""
+    try:
+        yield
+    except (AssertionError, subprocess.TimeoutExpired) as error:
+        trouble.append(str(error))
 
 
 # --- no process is left behind -----------------------------------------------------------------------------------

@@ -11,14 +11,15 @@ from typing import Any
 from election.schedule.verify import Violation
 
 from .history import SECOND, History, Injected
-from .kinds import Ends
+from .kinds import Ends, Hits
 
 QUIET = 1.5
 """Seconds without the begin of any job that need no explanation: six ticks of the most frequent one."""
 
 
 def vacancy(fault: Injected, history: History) -> float | None:
-    """Seconds from the fault to the beginning of the term that follows the one it ended.
+    """Seconds from the fault to the beginning of the term that follows the one it ended; from the end of that one
+    where the pool is told to do something that ends terms later, such as to replace one worker after the other.
 
     None if it ended none, or if another fault that may end one came before the pool had recovered: then that one is
     measured.
@@ -29,7 +30,9 @@ def vacancy(fault: Injected, history: History) -> float | None:
     between = (other for other in history.happened if fault.at < other.at < following.began_ns)
     if any(_may_have_ended(other, history) for other in between):
         return None
-    return (following.began_ns - fault.at) / SECOND
+    ended = next((row.ended_ns for row in history.terms if row.term == fault.term), None)
+    later = fault.of.hits is Hits.POOL and fault.of.ends is Ends.RESIGNED
+    return (following.began_ns - (ended if later and ended is not None else fault.at)) / SECOND
 
 
 def silence(fault: Injected, history: History) -> float:

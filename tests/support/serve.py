@@ -8,5 +8,7 @@ import run
 
 if __name__ == "__main__":
     run.main(
-        os.environ.get("ELECTION_TEST_APPLICATION", "tests.pool.app"), loop=os.environ.get("ELECTION_TEST_LOOP", "auto")
+        os.environ.get("ELECTION_TEST_APPLICATION", "tests.pool.app"),
+        loop=os.environ.get("ELECTION_TEST_LOOP", "auto"),
+        access_log=os.environ.get("ELECTION_TEST_ACCESS_LOG", "yes") == "yes",
     )

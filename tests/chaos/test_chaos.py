@@ -1,0 +1,77 @@
+"""Short runs: a real pool survives its faults, the picture is drawn, and no process is left, whatever ends the run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from xml.etree import ElementTree
+
+import psutil
+import pytest
+
+from tests.support.pool import ROOT
+from tests.support.waiting import until
+
+
+@contextmanager
+def chaos(directory: Path, seconds: int, seed: int) -> Iterator[subprocess.Popen[str]]:
+    command = ["-m", "tests.chaos", "--seconds", str(seconds), "--seed", str(seed), "--workers", "4"]
+    process = subprocess.Popen(
+        [sys.executable, *command, "--directory", str(directory)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=60)
+
+
+def of_the_pool(directory: Path) -> list[psutil.Process]:
+    """Every process that was started for the run, by its environment."""
+    wanted, found = str(directory / "facts"), []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("FACTS") == wanted and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_short_run_is_green(tmp_path: Path) -> None:
+    with chaos(tmp_path, 12, 7) as process:
+        said, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, said
+    assert "GREEN" in said
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert (found["verdict"], found["seed"]) == ("green", 7)
+    assert len([fault for fault in found["faults"] if not fault["missed"]]) >= 4
+    assert found["terms"] > 1
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    drawn = ElementTree.parse(tmp_path / "picture.svg").getroot()
+    assert drawn.tag.endswith("svg")
+    assert of_the_pool(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+    with chaos(tmp_path, 60, 7) as process:
+        until((tmp_path / "faults").exists, what="the first fault")
+        assert of_the_pool(tmp_path)
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in said
+    assert of_the_pool(tmp_path) == []
