@@ -1,0 +1,86 @@
+"""Jobs that do to their worker what jobs should not: the pool goes on, and the history says what happened."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pool.test_ticks import ledger_runs
+from tests.support.pool import Pool
+from tests.support.waiting import until
+
+ENDS = [
+    "exits",
+    "uses_up_its_processor_time",
+    "crashes_in_c",
+    "leaves_children_and_is_killed",
+    "closes_all_descriptors",
+]
+"""What ends the worker, or its term; one a term, one right after the other: a crash loop."""
+
+
+@pytest.fixture
+def new_pool(tmp_path: Path) -> Iterator[Callable[..., Pool]]:
+    """Makes pools whose logs may hold tracebacks: their jobs see to that."""
+    made: list[Pool] = []
+
+    def make(**options: Any) -> Pool:
+        made.append(Pool(tmp_path / str(len(made)), **options))
+        return made[-1]
+
+    yield make
+    for pool in made:
+        pool.reap()
+
+
+def end_children(pool: Pool) -> None:
+    """End the children that a killed worker has left: nobody else will."""
+    for pid in [pid for fact in pool.facts().of("children") for pid in fact["pids"]]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.timeout(180)
+def test_a_crash_loop_of_jobs(new_pool: Callable[..., Pool]) -> None:
+    """P2–P4, P6: every term ends by its own job; terms grow by one, no second is lost, what was cut off is told."""
+    pool = new_pool(environment={"ELECTION_TEST_APPLICATION": "tests.faults.app", "DEEDS": ",".join(ENDS)}).start()
+    try:
+        until(lambda: len(pool.facts().of("deed")) == len(ENDS), timeout=90)
+        last = len(ENDS) + 1
+        until(lambda: [fact for fact in pool.facts().of("begin") if fact["term"] >= last], timeout=30)
+    finally:
+        end_children(pool)
+    found = pool.settled()
+    assert found["leader"]["term"] == last
+    facts = pool.facts()
+    assert [(fact["name"], fact["term"]) for fact in facts.of("deed")] == [
+        (name, term) for term, name in enumerate(ENDS, 1)
+    ]
+    assert facts.overlaps() == []
+    dues = sorted(datetime.fromisoformat(fact["due"]) for fact in facts.of("begin", "tick"))
+    assert {(later - earlier).total_seconds() for earlier, later in pairwise(dues)} == {1.0}
+    pool.stop()
+    outcomes = list(ledger_runs(pool)["deed"].values())
+    assert outcomes.count("interrupted") == len(ENDS)
+    code, said = pool.verify()
+    assert code == 0, said
+
+
+def test_a_memory_ceiling_and_an_exception_fail_the_run_and_nothing_else(new_pool: Callable[..., Pool]) -> None:
+    environment = {"ELECTION_TEST_APPLICATION": "tests.faults.app", "DEEDS": "runs_out_of_memory"}
+    pool = new_pool(workers=2, environment=environment).start()
+    until(lambda: len(pool.facts().of("begin", "tick")) > 3)
+    assert pool.leader()["leader"]["term"] == 1
+    pool.stop()
+    outcomes = ledger_runs(pool)["deed"]
+    assert sorted(set(outcomes.values())) == ["failed", "succeeded"]
+    code, said = pool.verify()
+    assert code == 0, said

@@ -1,0 +1,168 @@
+"""Somebody removes, replaces, renames or spoils what lies in the pool directory, while the pool is led.
+
+Each kind in turn, in one pool: the leader notices within a heartbeat, ends its term in order, one leader emerges, and
+at no instant there are two.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.pool import Pool
+from tests.support.waiting import until
+
+WITHIN = 6.0
+"""Seconds from the deed to the next term's first tick: a heartbeat, a settling pause, a poll, a tick, and slack."""
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def rename(path: Path) -> None:
+    path.rename(path.with_suffix(".away"))
+
+
+def replace_by_another(path: Path) -> None:
+    other = path.with_suffix(".other")
+    other.touch(0o600)
+    other.replace(path)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def fill_with_garbage(path: Path) -> None:
+    path.write_bytes(b"\x00{ not a record")
+
+
+def replace_by_an_old_copy(path: Path) -> None:
+    copy = path.with_suffix(".copy")
+    copy.write_bytes(path.read_bytes().replace(b'"leading"', b'"resigned"'))
+    copy.replace(path)
+
+
+TAMPERINGS: list[tuple[str, Callable[[Path], None]]] = [
+    ("leader.lock", remove),
+    ("leader.lock", rename),
+    ("leader.lock", replace_by_another),
+    ("leader.json", remove),
+    ("leader.json", rename),
+    ("leader.json", empty),
+    ("leader.json", fill_with_garbage),
+    ("leader.json", replace_by_an_old_copy),
+]
+
+
+@pytest.mark.timeout(180)
+def test_lock_and_record(new_pool: Callable[..., Pool]) -> None:
+    """P1, P2: a term ends and a larger one begins, whatever was done."""
+    pool = new_pool(workers=3).start()
+    for name, deed in TAMPERINGS:
+        before = pool.settled()["leader"]["term"]
+        deed(pool.path / name)
+        done = time.monotonic()
+        what = f"{deed.__name__} {name}"
+        first = until(lambda before=before: first_of_a_later_term(pool, before), what=what)
+        assert first - done < WITHIN, what
+        assert pool.facts().overlaps() == [], what
+    pool.settled()
+    pool.stop()
+    code, said = pool.verify()
+    assert code == 0, said
+
+
+@pytest.mark.timeout(180)
+def test_what_is_only_a_help(new_pool: Callable[..., Pool]) -> None:
+    """FIFO, term number, the entries of the workers: nobody loses a term over them, and they are made again."""
+    pool = new_pool(workers=3).start()
+    before = pool.settled()["leader"]
+    (pool.path / "leader.alive").unlink()
+    (pool.path / "leader.term").unlink()
+    shutil.rmtree(pool.path / "workers")
+    until(lambda: len(list((pool.path / "workers").glob("*.json"))) == 3)
+    assert pool.settled()["leader"]["term"] == before["term"]
+    os.kill(before["pid"], 9)
+    after = pool.leader(but=before["pid"])
+    assert after["leader"]["term"] == before["term"] + 1, "the record and the ledger remember what the file forgot"
+    assert (pool.path / "leader.alive").is_fifo()
+
+    (pool.path / "leader.alive").unlink()
+    (pool.path / "leader.alive").write_text("no FIFO")
+    os.kill(after["leader"]["pid"], 9)
+    again = pool.leader(but=after["leader"]["pid"])
+    assert again["leader"]["term"] == before["term"] + 2
+    assert (pool.path / "leader.alive").is_fifo()
+    assert pool.facts().overlaps() == []
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("how", ["removed", "moved away"])
+def test_the_whole_directory(new_pool: Callable[..., Pool], how: str) -> None:
+    """With it go the record, the number and the ledger: the pool elects again, in a directory of its own.
+
+    What terms it had is forgotten but for what the leader and its followers remember; the promises begin anew.
+    """
+    pool = new_pool(workers=3).start()
+    until(lambda: pool.facts().of("begin"))
+    if how == "removed":
+        shutil.rmtree(pool.path)
+    else:
+        pool.path.rename(pool.path.with_name("elsewhere"))
+    done = time.monotonic()
+    first = until(lambda: first_of_a_later_term(pool, 1), what="a term after the first")
+    assert first - done < WITHIN
+    assert pool.facts().overlaps() == []
+    assert pool.facts().run_twice("tick") == []
+    assert pool.path.stat().st_mode & 0o777 == 0o700
+    pool.settled()
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("how", ["removed", "replaced by garbage"])
+def test_the_ledger(new_pool: Callable[..., Pool], how: str) -> None:
+    """Its history is gone; the term goes on, and no tick runs twice that this leader knows of."""
+    pool = new_pool(workers=3).start()
+    until(lambda: len(pool.facts().of("begin")) > 1)
+    for path in pool.path.glob("ledger.db*"):
+        path.unlink()
+    if how == "replaced by garbage":
+        (pool.path / "ledger.db").write_bytes(b"no database" * 1000)
+    ticks = len(pool.facts().of("begin"))
+    until(lambda: len(pool.facts().of("begin")) > ticks + 2)
+    before = pool.leader()["leader"]
+    os.kill(before["pid"], 9)
+    assert pool.leader(but=before["pid"])["leader"]["term"] == before["term"] + 1
+    ticks = len(pool.facts().of("begin"))
+    until(lambda: len(pool.facts().of("begin")) > ticks)
+    assert pool.facts().overlaps() == []
+    assert pool.facts().run_twice("tick") == []
+    pool.stop()
+    code, said = pool.verify()
+    assert code == 0, said
+
+
+@pytest.mark.timeout(180)
+def test_permissions(new_pool: Callable[..., Pool]) -> None:
+    """Others may enter for a moment: they are shut out again, and nobody loses a term over it."""
+    pool = new_pool(workers=2).start()
+    term = pool.settled()["leader"]["term"]
+    pool.path.chmod(0o755)
+    until(lambda: pool.path.stat().st_mode & 0o777 == 0o700, what="a follower that campaigns shuts it")
+    assert pool.settled()["leader"]["term"] == term
+    if os.geteuid() == 0:
+        return  # root opens what it likes; test_bad_ground tries it as another user
+    (pool.path / "leader.json").chmod(0o000)
+    until(lambda: pool.settled()["leader"]["term"] >= term)
+
+
+def first_of_a_later_term(pool: Pool, term: int) -> float | None:
+    """When the first tick of a term after ``term`` began; None if none has."""
+    return min((fact["at"] for fact in pool.facts().of("begin") if fact["term"] > term), default=None)
