@@ -140,7 +140,8 @@ class Injector:
 
         worker.suspend()
         self._stopped.add(worker.pid)
-        self._later(fault.seconds or FOR_GOOD, go_on)
+        if fault.seconds:
+            self._later(fault.seconds, go_on)
 
     def block(self, worker: psutil.Process, fault: Fault) -> None:
         self._order(worker, f"block {fault.seconds or FOR_GOOD}")

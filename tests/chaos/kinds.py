@@ -36,7 +36,7 @@ class Kind:
     limit: seconds it may keep the pool from its ticks, beyond the time that it lasts.
     lasts: the range of seconds to draw from, for what does not happen at once.
     lingers: seconds for which it may still tell.
-    rests: seconds before the same kind is drawn again.
+    rests: seconds before the same kind is drawn again. alone: seconds before another is, as a rule.
     spoils: what it takes from the pool; the lock file and the record are never taken together, see ``plan.py``.
     needs_fence: whether the pool can only recover by fencing.
     ordered: whether the worker does it itself, a moment after it was told to.
@@ -50,6 +50,7 @@ class Kind:
     lasts: tuple[float, float] | None = None
     lingers: float = 0.0
     rests: float = 0.0
+    alone: float = 0.0
     spoils: str = ""
     needs_fence: bool = False
     ordered: bool = False
@@ -71,10 +72,10 @@ KINDS = {
     "terminate follower": Kind(4, Hits.FOLLOWER, Ends.RESIGNED),
     "stop leader": Kind(6, Hits.LEADER, lasts=(0.3, 2.5)),
     "stop follower": Kind(4, Hits.FOLLOWER, lasts=(0.3, 2.5)),
-    "stop leader for good": Kind(4, Hits.LEADER, Ends.DIED, replaces=True, limit=_BEAT, needs_fence=True),
+    "stop leader for good": Kind(4, Hits.LEADER, Ends.DIED, replaces=True, limit=_BEAT, alone=_BEAT, needs_fence=True),
     "block leader": Kind(5, Hits.LEADER, lasts=(1.0, 2.0), ordered=True),
     "block leader for good": Kind(
-        4, Hits.LEADER, Ends.DIED, replaces=True, limit=_BEAT, needs_fence=True, ordered=True
+        4, Hits.LEADER, Ends.DIED, replaces=True, limit=_BEAT, alone=_BEAT, needs_fence=True, ordered=True
     ),
     "remove lock": Kind(3, Hits.POOL, Ends.LOST, replaces=True, limit=_BEAT, lingers=1, spoils="lock"),
     "rename lock": Kind(2, Hits.POOL, Ends.LOST, replaces=True, limit=_BEAT, lingers=1, spoils="lock"),

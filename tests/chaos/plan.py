@@ -18,6 +18,9 @@ CALM = 4.0
 AT_ONCE = 0.2
 """Share of faults that follow the one before within a tenth of a second: a takeover is hit while it is under way."""
 
+AS_A_RULE = 0.8
+"""Share of faults that are left alone for as long as they need, so that what they cost can be told."""
+
 APART = 5.0
 """Seconds between a lost lock file and a lost record. Without both, a hung leader and a worker that has never seen
 the record cannot know of each other; P1 promises a lost lock file only (the record then tells of the leader)."""
@@ -46,6 +49,8 @@ def draw(seed: int, seconds: float, kinds: Mapping[str, Kind] | None = None) -> 
         fault = Fault(round(at, 3), kind, chance.randrange(1000), for_seconds)
         if fault.at + for_seconds < seconds - CALM + 1:
             plan.append(fault)
+        if chance.random() < AS_A_RULE:
+            at += kinds[kind].alone
         at += chance.uniform(0, 0.1) if chance.random() < AT_ONCE else chance.uniform(0.4, 2.2)
     return plan
 
