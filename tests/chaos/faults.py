@@ -22,8 +22,8 @@ from .history import SECOND, Injected
 from .kinds import Hits
 from .plan import Fault
 
-SOMEBODY_LEADS = 20.0
-"""Seconds to wait for a leader, or for a follower, that a fault needs; without one it is missed."""
+PATIENCE = {Hits.LEADER: 20.0, Hits.POOL: 20.0, Hits.FOLLOWER: 5.0}
+"""Seconds to wait for somebody whom a fault can hit, or for a leader; without one it is missed."""
 
 OBEYED = 5.0
 FOR_GOOD = 3600.0
@@ -55,7 +55,7 @@ class Injector:
         """Do it now, or as soon as there is somebody whom it can hit."""
         hits = Injected(fault.kind, 0, 0).of.hits
         try:
-            leader, followers = until(lambda: self._candidates(hits), timeout=SOMEBODY_LEADS)
+            leader, followers = until(lambda: self._candidates(hits), timeout=PATIENCE[hits])
         except AssertionError:
             return Injected(fault.kind, now_ns(), now_ns(), missed=f"nobody to hit: no {hits}")
         pid = {Hits.LEADER: leader, Hits.FOLLOWER: _pick(followers, fault.index), Hits.POOL: None}[hits]
