@@ -176,12 +176,12 @@ class Elector:
             while True:
                 try:
                     await self._seat.beat(self._problem())
-                except SeatLostError as error:
-                    log.error("term lost: %s", error)
-                    if self.role is Role.RESIGNING:
-                        self._turn(Turn.LOSE)
-                    lost.set()
-                    return
+                except SeatLostError as error:  # beat on: it keeps the others off until our work has ended
+                    if not lost.is_set():
+                        log.error("term lost: %s", error)
+                        if self.role is Role.RESIGNING:
+                            self._turn(Turn.LOSE)
+                        lost.set()
                 except Exception as error:  # whatever it is, the next heartbeat may find more
                     self.trouble = _words(error)
                     log.warning("heartbeat failed: %s", self.trouble, exc_info=_unless_known(error))

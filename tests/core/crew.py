@@ -12,37 +12,57 @@ from election.core.elector import Elector
 from election.core.roles import Role
 from election.core.term import Term
 from election.testing import ManualClock, MemoryPool
+from tests.core.hanging import Gate, GatedClock, GatedSeat
 from tests.core.history import violations
 
 HEARTBEAT = 0.5
+FENCE_AFTER = 4 * HEARTBEAT
 
 
 class Member:
     """One worker. The attributes are the faults of its work, to be set at any time.
 
     drain_takes: seconds until its work has ended after a resignation.
+    clings: seconds for which its work runs on even after a loss, as a thread does.
     entry_raises, exit_raises: what opening and closing a term's work raises.
     """
 
     def __init__(self, pool: MemoryPool, clock: ManualClock) -> None:
         self.drain_takes = 0.0
+        self.clings = 0.0
         self.entry_raises: Exception | None = None
         self.exit_raises: Exception | None = None
         self.terms: list[int] = []
         self.crashed = False
         self.seat = pool.seat()
-        self.elector = Elector(self.seat, self._lead, clock=clock, heartbeat=HEARTBEAT)
-        self._clock = clock
+        self._gate = Gate()
+        self._clock = GatedClock(clock, self._gate)
+        seat = GatedSeat(self.seat, self._gate)
+        self.elector = Elector(seat, self._lead, clock=self._clock, heartbeat=HEARTBEAT)
         self.task: asyncio.Task[None]
 
     async def start(self) -> None:
         await self.seat.open()
         self.task = asyncio.create_task(self.elector.run())
 
+    def hang(self) -> None:
+        """Stand still until ``resume``; what it holds, it holds."""
+        self._gate.close()
+
+    def resume(self) -> None:
+        self._gate.open()
+
+    @property
+    def silent(self) -> bool:
+        """Whether it stands still, and has led without a sign of life for so long that it may be fenced."""
+        age = self.seat.observe().heartbeat_age_s
+        return self._gate.shut and self.seat.held() is not None and age is not None and age >= FENCE_AFTER
+
     def crash(self) -> None:
         self.crashed = True
         self.seat.crash()
         self.task.cancel()
+        self._gate.open()  # so that the code of the dead comes to its end; its seat does nothing any more
 
     @property
     def leads(self) -> bool:
@@ -52,6 +72,7 @@ class Member:
     async def _lead(self, term: Term, lost: asyncio.Event) -> AsyncIterator[None]:
         if self.entry_raises is not None:
             raise self.entry_raises.with_traceback(None)
+        await self._gate.passed()
         self.terms.append(term.number)
         self.seat.tell("begin")
         try:
@@ -60,6 +81,9 @@ class Member:
             try:
                 if self.drain_takes:
                     await first(self._clock.sleep(self.drain_takes), lost.wait())
+                if self.clings:
+                    await self._clock.sleep(self.clings)
+                await self._gate.passed()
             finally:
                 self.seat.tell("end")
             if self.exit_raises is not None:
@@ -101,7 +125,8 @@ async def a_crew() -> AsyncIterator[Crew]:
         yield crew
     finally:
         for member in crew.members:
-            member.drain_takes = member.seat.release_takes = 0.0  # the clock stands still from here
+            member.resume()
+            member.drain_takes = member.clings = member.seat.release_takes = 0.0  # the clock stands still from here
             member.task.cancel()
         await asyncio.gather(*(member.task for member in crew.members), return_exceptions=True)
     assert violations(crew.pool.history) == []

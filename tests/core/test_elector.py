@@ -208,6 +208,27 @@ async def test_the_seat_is_looked_after_during_the_drain_as_well(crew: Crew) -> 
     assert resigning.result() is True
 
 
+async def test_a_lost_leader_beats_until_its_work_has_ended(crew: Crew) -> None:
+    """P1: a heartbeat of a lost seat is what keeps the others off (on the file engine it puts the record back)."""
+    leader, beats = await crew.join(clings=10 * HEARTBEAT), 0
+    beat = leader.seat.beat
+
+    async def counted(problem: str | None = None) -> None:
+        nonlocal beats
+        beats += 1
+        await beat(problem)
+
+    leader.seat.beat = counted  # type: ignore[method-assign]
+    leader.seat.take_away()
+    await crew.clock.advance(HEARTBEAT)
+    assert leader.elector.role is Role.LOST
+    beats = 0
+    await crew.clock.advance(5 * HEARTBEAT)
+    assert beats == 5
+    await crew.clock.advance(60)
+    assert leader.terms == [1, 2]
+
+
 async def test_a_lost_term_is_not_resigned(crew: Crew) -> None:
     """What is lost already cannot be given up in good order."""
     leader = await crew.join(release_takes=1.0)

@@ -56,22 +56,25 @@ class Office:
         self._records = records
         self._clock = clock
         self._memory = memory
-        self._number = DurableNumber(directory.term)
+        self.number = DurableNumber(directory.term)
         self._last_words = LastWords(directory.last_words)
         self.term: Term | None = None
         self.record: LeaderRecord | None = None
         """What the pool was told last; None without a term."""
+        self.last_told: LeaderRecord | None = None
+        """The same, though there may be no term any more, or there was none after all."""
 
     async def take(
         self, process: ProcessIdentity, held: Identity, before: LeaderRecord | None, *, followed: bool
     ) -> Term | None:
         """Begin a term after ``before``; None if the lock file was swapped meanwhile, and the record says so by then.
 
-        Raises ``OSError`` and ``SeatError``; nobody is left to believe in a term that did not begin.
+        To be called within ``number.alone()``. Raises ``OSError`` and ``SeatError``; nobody is left to believe in a
+        term that did not begin.
         """
         now = self._clock.now()
         last, fenced = await self._asked_of_memory(before)
-        number = max(self._number.read(), before.term if before else 0, last) + 1
+        number = max(self.number.read(), before.term if before else 0, last) + 1
         reason = reason_after(before, followed=followed)
         if reason is Reason.DIED and (fenced or self._last_words.read() is not None):
             reason = Reason.FENCED
@@ -79,7 +82,7 @@ class Office:
         record = LeaderRecord(number, process, seat_id(held), now, takeover)
 
         def tell() -> bool:
-            self._number.write(number)
+            self.number.write(number)
             self._records.write(record)
             if self._lock.is_current():  # looked at only now: whoever wins another lock file later, reads our record
                 self._last_words.pass_on(takeover.from_pid)
@@ -93,12 +96,13 @@ class Office:
                     self._records.end(record, Standing.RESIGNED, self._clock.now())
 
         try:
-            if not await to_the_end(tell):
-                return None
+            begun = await to_the_end(tell)
         except BaseException:
             await to_the_end(take_back)
             raise
-        self.term, self.record = Term(number, now, takeover), record
+        self.last_told = record
+        if begun:
+            self.term, self.record = Term(number, now, takeover), record
         return self.term
 
     async def _asked_of_memory(self, before: LeaderRecord | None) -> tuple[int, bool]:
@@ -129,14 +133,30 @@ class Office:
         assert self.record is not None
         with contextlib.suppress(OSError, SeatError, PoolPathError):
             self._directory.prepare()
-            if self._records.read() is None:
-                self._records.write(self.record)
+            if not self._records.write_if_absent(self.record) and self._records.read() is None:
+                self._records.write(self.record)  # over what nobody can understand
+            self._records.beat()  # for those who cannot look at our process
 
     async def leave(self, standing: Standing) -> None:
-        """Say in the record how the term ended."""
+        """Say in the record how the term ended. Never raises, because the seat has to be given up all the same.
+
+        Not while somebody takes office on another lock file: the record that is ours now would be theirs when we
+        write over it, and nobody could read of them.
+        """
         assert self.record is not None
         record = self.record
-        await to_the_end(lambda: self._records.end(record, standing, self._clock.now()))
+
+        def tell() -> None:
+            try:
+                with self.number.alone() as alone:
+                    if alone:
+                        self._records.end(record, standing, self._clock.now())
+                        return
+                log.warning("the record was not told that term %d ended: another worker begins one", record.term)
+            except OSError as error:
+                log.warning("the record could not be told that term %d ended: %s", record.term, error)
+
+        await to_the_end(tell)
 
     def close(self) -> None:
         """There is no term any more."""

@@ -69,9 +69,9 @@ class LeaderRecords:
         replace_file(self._path, content)
         self._written, self._touched = content, None
 
-    def write_if_absent(self, record: LeaderRecord) -> None:
-        """Write the record unless there is one: never over what another worker has said meanwhile."""
-        create_file(self._path, _FORMAT.dump_json(record, indent=1) + b"\n")
+    def write_if_absent(self, record: LeaderRecord) -> bool:
+        """Write the record unless there is one: never over what another worker has said meanwhile. Whether it did."""
+        return create_file(self._path, _FORMAT.dump_json(record, indent=1) + b"\n")
 
     def end(self, record: LeaderRecord, standing: Standing, at: datetime) -> None:
         """Say that our term is over, but only over our own words: where they are not ours, another may lead by them."""

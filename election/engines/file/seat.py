@@ -29,6 +29,8 @@ from .watch import Watch
 
 log = logging.getLogger("election")
 
+BEGINNING = "another worker is about to begin or end a term, and nobody else does before"
+
 SETTLE_HEARTBEATS = 2.0
 """How long a winner waits that finds no record, so that a leader whose directory was taken away has noticed."""
 
@@ -115,14 +117,17 @@ class FileSeat:
         """From the flock to the term. Whatever happens here, the flock is either a term's or free again."""
         term = None
         try:
-            previous = self._records.read() or self._sight.last_seen
-            if previous is None:
+            latest, found = self._office.number.read(), self._records.read()
+            if found is None:
                 await self._clock.sleep(SETTLE_HEARTBEATS * self._heartbeat)
-                previous = self._records.read()
-            if self._may_lead(previous, held) and self._lock.is_current():
-                self._fifo.hold()  # before anybody can read of us, so that nobody misses the hang-up
-                term = await self._office.take(process, held, previous, followed=self._has_followed)
-                self._has_followed = self._has_followed or term is not None
+                found = self._records.read()
+            previous = found or self._sight.last_seen
+            if self._may_lead(previous, held):
+                with self._office.number.alone() as alone:  # and by now, is everything as it was when that was judged?
+                    self._standoff = None if alone else BEGINNING
+                    unchanged = alone and (self._office.number.read(), self._records.read()) == (latest, found)
+                    if unchanged and self._lock.is_current():
+                        term = await self._begin_term(process, held, previous)
         finally:
             if term is None:
                 self._give_up()
@@ -141,7 +146,14 @@ class FileSeat:
                 log.error("%s", self._standoff)
             self._standoff_told = self._standoff
             return False
-        return self._records.read() in {previous, None}  # or it has told its end just now, and the next try knows it
+        return True
+
+    async def _begin_term(self, process: ProcessIdentity, held: Identity, before: LeaderRecord | None) -> Term | None:
+        self._fifo.hold()  # before anybody can read of us, so that nobody misses the hang-up
+        term = await self._office.take(process, held, before, followed=self._has_followed)
+        self._sight.last_seen = self._office.last_told  # or two, each remembering the other, could wait for ever
+        self._has_followed = self._has_followed or term is not None
+        return term
 
     async def vacancy(self) -> None:
         try:

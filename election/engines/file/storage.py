@@ -9,6 +9,8 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from filelock import lock_descriptor, unlock_descriptor
+
 from election.core.errors import SeatError
 
 _T = TypeVar("_T")
@@ -74,6 +76,23 @@ class DurableNumber:
 
     def __init__(self, path: str) -> None:
         self._path = path
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Whether nobody else is within this scope, for as long as it is open. Never waits.
+
+        The lock file may be swapped, so that two hold "the" flock; this file is never deleted, so a flock on it is one.
+        """
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            alone = lock_descriptor(descriptor, blocking=False)
+            try:
+                yield alone
+            finally:
+                if alone:
+                    unlock_descriptor(descriptor)  # a child that was forked meanwhile has a copy of the descriptor
+        finally:
+            os.close(descriptor)
 
     def read(self) -> int:
         """The last number written; 0 if there is none or it cannot be made out."""

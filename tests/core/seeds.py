@@ -1,0 +1,72 @@
+"""Lives of pools, each made from a number, so that a failure can be had again by its number."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from election.core.errors import SeatError
+from tests.core.faults import EVENTS, EVERYBODY, Event
+from tests.core.lives import LONGEST, Script, live
+
+REGRESSIONS: tuple[int, ...] = ()
+"""Seeds that have failed once. The test runs each of them every time; what a seed means must not change, then."""
+
+_PAUSES = (0.0, 0.0, 0.05, 0.3, 1.0, 3.0, 10.0)
+_WHAT = [*EVENTS, "join", *["join", "heal", "continue", "crash", "resign", "take away", "hang", "fence"] * 2]
+_ERRORS = (SeatError("disk full"), OSError(28, "No space left"), RuntimeError("nobody thought of this"))
+
+
+def script_of(seed: int) -> tuple[int, Script]:
+    """How many workers there are at first, and what happens to them."""
+    chance = random.Random(seed)
+    size = chance.choice((1, 2, 2, 3, 3, 4, 6, 8))
+    return size, [(_an_event(chance), chance.choice(_PAUSES)) for _ in range(chance.randint(5, 40))]
+
+
+def _an_event(chance: random.Random) -> Event:
+    whom = chance.choice((None, None, chance.randrange(8), chance.randrange(8), chance.randrange(8), EVERYBODY))
+    seconds = chance.choice((0.0, 0.1, 0.7, 2.0, LONGEST))
+    return Event(chance.choice(_WHAT), whom, seconds, chance.choice(_ERRORS))
+
+
+@dataclass
+class Outcome:
+    """What became of some seeds. ``failed``: what was wrong, by seed."""
+
+    seeds: int = 0
+    terms: int = 0
+    seconds: float = 0.0
+    failed: dict[int, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        rate = self.seeds / self.seconds * 60 if self.seconds else 0.0
+        return (
+            f"{self.seeds} seeds, {self.terms} terms, {len(self.failed)} failed,"
+            f" in {self.seconds:.1f} s ({rate:,.0f} seeds a minute)"
+        )
+
+
+def simulate(seeds: Iterable[int], tell: Callable[[int, str], None] = lambda seed, wrong: None) -> Outcome:
+    """Live through each seed; ``tell`` is told at once of each that fails."""
+    log = logging.getLogger("election")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # the faults are many, and each is told in the log
+    outcome, began = Outcome(), time.perf_counter()
+    try:
+        with asyncio.Runner() as runner:
+            for seed in seeds:
+                outcome.seeds += 1
+                try:
+                    outcome.terms += runner.run(live(*script_of(seed)))
+                except Exception as error:
+                    outcome.failed[seed] = f"{type(error).__name__}: {error}"
+                    tell(seed, outcome.failed[seed])
+    finally:
+        log.setLevel(level)
+    outcome.seconds = time.perf_counter() - began
+    return outcome

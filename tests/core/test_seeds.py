@@ -1,0 +1,91 @@
+"""Pools from seeds keep the promises, and would not if something were wrong: each planted bug is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from election.core.elector import Elector
+from election.core.term import Term
+from election.testing import MemorySeat
+from tests import simulate as command
+from tests.core.faults import EVENTS
+from tests.core.seeds import REGRESSIONS, Outcome, script_of, simulate
+
+SEEDS = 300
+
+
+def test_p1_p2_p5_p6_hold_whatever_the_seed() -> None:
+    outcome = simulate([*REGRESSIONS, *range(SEEDS)])
+    assert outcome.failed == {}
+    assert outcome.terms > 2 * SEEDS
+
+
+def test_the_seeds_make_everything_happen() -> None:
+    what = {happening.what for seed in range(SEEDS) for happening, _ in script_of(seed)[1]}
+    assert what == {*EVENTS, "join"}
+
+
+def test_a_seed_means_the_same_each_time() -> None:
+    assert repr(script_of(7)) == repr(script_of(7))
+
+
+# --- planted bugs --------------------------------------------------------------------------------------------------
+
+
+async def granted_twice(seat: MemorySeat) -> Term | None:
+    """A seat that a worker gets although somebody holds it and only stands still."""
+    await seat._alive()
+    return seat._win()
+
+
+def the_same_number(win: Callable[[MemorySeat], Term]) -> Callable[[MemorySeat], Term]:
+    """A seat whose terms are numbered anew when the leader has resigned."""
+
+    def forgetful(seat: MemorySeat) -> Term:
+        if seat._pool.record is not None and seat._pool.record.ended_at is not None:
+            seat._pool.record = None
+        return win(seat)
+
+    return forgetful
+
+
+PLANTED = {
+    "a seat is granted twice": (MemorySeat, "campaign", granted_twice, "P1"),
+    "a number is used twice": (MemorySeat, "_win", the_same_number(MemorySeat._win), "P2"),
+    "who failed once does not try again": (Elector, "_backoff", lambda elector: 1e9, "P6"),
+    "a lost leader works on": (Elector, "_leave", lambda elector, lost: lost.clear(), "ValueError"),
+}
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_a_planted_bug_is_found(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, name, wrong, words = PLANTED[bug]
+    monkeypatch.setattr(owner, name, wrong)
+    outcome = simulate(range(60))
+    assert any(words in told for told in outcome.failed.values())
+
+
+# --- the command ---------------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_the_rate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["simulate", "--seeds", "5", "--first", "100"])
+    assert command.main() == 0
+    assert capsys.readouterr().out.startswith("5 seeds, ")
+
+
+def test_the_command_tells_how_to_have_a_failure_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(seeds: range, tell: Callable[[int, str], None]) -> Outcome:
+        tell(seeds[0], "P1: two of them")
+        return Outcome(seeds=1, failed={seeds[0]: "P1: two of them"})
+
+    monkeypatch.setattr("sys.argv", ["simulate", "--seed", "42"])
+    monkeypatch.setattr(command, "simulate", failing)
+    assert command.main() == 1
+    said = capsys.readouterr().out
+    assert "seed 42 failed: P1: two of them\n  again: python -m tests.simulate --seed 42" in said
+    assert f"{script_of(42)[0]} workers" in said

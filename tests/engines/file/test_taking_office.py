@@ -1,0 +1,180 @@
+"""From the judgement that one may lead to the term: nothing may have changed in between. Found by ``tests/model``.
+
+The promises: P1 (asserted by the ``pool`` fixture for real processes) and P2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from election.core.clock import SystemClock
+from election.core.process import _start_time
+from election.core.term import LeaderRecord, Standing
+from election.engines.file import FileSeat, PoolDirectory
+from election.engines.file.storage import DurableNumber
+from tests.engines.file.pool import Pool
+from tests.support.waiting import until
+
+HEARTBEAT = 0.5
+
+
+class Settled(SystemClock):
+    """A clock on which no time passes: ``meanwhile`` happens instead."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await asyncio.to_thread(self.meanwhile)
+
+
+@pytest.fixture
+def clock() -> Settled:
+    return Settled()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> PoolDirectory:
+    return PoolDirectory(str(tmp_path / "pool"))
+
+
+@pytest.fixture
+def seat(directory: PoolDirectory, clock: Settled) -> FileSeat:
+    return FileSeat(directory, heartbeat=HEARTBEAT, safety_poll=1.0, clock=clock)
+
+
+async def a_term_that_ends(seat: FileSeat) -> LeaderRecord:
+    assert await seat.campaign()
+    await seat.release(Standing.RESIGNED)
+    record = seat.observe().record
+    assert record is not None
+    return record
+
+
+def test_who_finds_no_record_settles_although_it_remembers_a_former_term(
+    seat: FileSeat, directory: PoolDirectory, clock: Settled
+) -> None:
+    """Since the term that it remembers there may have been another, whose leader has lost its record just now."""
+
+    record = asyncio.run(a_term_that_ends(seat))
+    Path(directory.record).unlink()
+    clock.slept.clear()
+    term = asyncio.run(seat.campaign())
+    assert clock.slept == [2 * HEARTBEAT]
+    assert term is not None
+    assert term.number == record.term + 1
+
+
+def test_a_term_begins_elsewhere_while_a_winner_settles(
+    seat: FileSeat, directory: PoolDirectory, clock: Settled
+) -> None:
+    clock.meanwhile = lambda: DurableNumber(directory.term).write(7)
+    assert asyncio.run(seat.campaign()) is None
+    clock.meanwhile = lambda: None
+    term = asyncio.run(seat.campaign())
+    assert term is not None
+    assert term.number == 8
+
+
+def test_the_record_changes_after_it_was_judged(seat: FileSeat, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = asyncio.run(a_term_that_ends(seat))
+
+    with monkeypatch.context() as patch:
+        reads = iter([record, replace(record, problem="not this one")])
+        patch.setattr(seat._records, "read", lambda: next(reads))
+        assert asyncio.run(seat.campaign()) is None
+    assert asyncio.run(seat.campaign()) is not None
+
+
+def test_another_worker_is_about_to_begin_a_term(seat: FileSeat, directory: PoolDirectory) -> None:
+    """Its lock file may be another, the number file is the same. The stand-off is told, and it ends."""
+    directory.prepare()
+    with DurableNumber(directory.term).alone() as alone:
+        assert alone
+        assert asyncio.run(seat.campaign()) is None
+        assert seat.observe().problem == "another worker is about to begin or end a term, and nobody else does before"
+    assert asyncio.run(seat.campaign()) is not None
+    assert seat.observe().problem is None
+
+
+def test_a_term_ends_while_another_worker_is_about_to_begin_one(
+    seat: FileSeat, directory: PoolDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The seat is given up all the same; what is not told is no harm, because the flock is free."""
+    assert asyncio.run(seat.campaign()) is not None
+    with DurableNumber(directory.term).alone():
+        asyncio.run(seat.release(Standing.RESIGNED))
+    assert "the record was not told that term 1 ended: another worker begins one" in caplog.text
+    record = seat.observe().record
+    assert record is not None
+    assert record.standing is Standing.LEADING
+    assert asyncio.run(seat.campaign()) is not None
+
+
+def test_who_has_led_since_is_not_kept_off_by_what_it_remembers(
+    seat: FileSeat, directory: PoolDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that remember each other, without a record, and without the kernel's list: nobody would lead any more."""
+    monkeypatch.setattr("election.engines.file.seat.is_flocked", lambda wanted, ours: None)
+    parent = os.getppid()
+    ended = asyncio.run(a_term_that_ends(seat))
+    holder = replace(ended.holder, pid=parent, start_time=_start_time(parent))
+    seat._sight.last_seen = replace(ended, holder=holder, seat_id="1:1", standing=Standing.LEADING)
+    Path(directory.record).unlink()
+    assert asyncio.run(seat.campaign()) is None
+    seat._records.write(ended)
+    assert asyncio.run(seat.campaign()) is not None
+    asyncio.run(seat.release(Standing.RESIGNED))
+    Path(directory.record).unlink()
+    assert asyncio.run(seat.campaign()) is not None
+
+
+def test_a_worker_stands_still_before_its_record_and_the_lock_file_is_renamed_there_and_back(pool: Pool) -> None:
+    """Whoever would have been elected meanwhile would still lead when the lock file is the first one's again."""
+    leader = pool.led()
+    (stopped,) = pool.followers(1, before=[("before_the_record", {"do": "stop"})])
+    leader.kill()
+    until(stopped.stands_still)
+    pool.lock.rename(pool.path / "away")
+    other = pool.start()
+    until(lambda: other.ask("look")["held"] or other.ask("look")["problem"], what="the other's verdict")
+    (pool.path / "away").rename(pool.lock)
+    stopped.resume()
+    assert pool.next_leader(after=1) is stopped
+    assert pool.term() == 2
+
+
+def test_a_worker_that_stood_still_before_its_record_is_killed(pool: Pool) -> None:
+    """It keeps nobody from the seat for longer than it lives."""
+    leader = pool.led()
+    (stopped,) = pool.followers(1, before=[("before_the_record", {"do": "stop"})])
+    leader.kill()
+    until(stopped.stands_still)
+    pool.lock.rename(pool.path / "away")
+    other = pool.start()
+    until(lambda: other.ask("look")["problem"])
+    stopped.kill()
+    assert pool.next_leader(after=1) is other
+    until(lambda: not other.ask("look")["problem"])
+
+
+def test_a_lost_leader_whose_record_is_removed_keeps_the_others_off(pool: Pool) -> None:
+    """Its work has not ended yet, and a newcomer knows nothing of it but what the record says."""
+    leader = pool.led()
+    leader.ask("hold_the_drain")
+    pool.lock.rename(pool.path / "away")
+    until(lambda: leader.ask("look")["role"] == "lost")
+    pool.record.unlink()
+    other = pool.start()
+    until(lambda: "nobody else leads before that" in (other.ask("look")["problem"] or ""))
+    assert not pool.told(what="end")
+    leader.ask("end_the_drain")
+    pool.next_leader(after=1)
