@@ -1,6 +1,6 @@
 """The application of a chaos run: jobs of each sort that leave facts, and a way to be told to misbehave.
 
-An order is a file ``$ORDERS/<pid>``, because an HTTP request would reach any worker, and a hung one never.
+The orders lie in ``$ORDERS``; see ``orders.py``.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
 
 from election import Election, current_run
 from tests.chaos.facts import append, now_ns
 from tests.chaos.kinds import FENCE_AFTER, JOBS
+from tests.chaos.orders import accept
 
 LOOK_EVERY = 0.05
 """Seconds between two looks for an order."""
@@ -69,17 +71,16 @@ async def lead() -> None:
 
 async def obey() -> None:
     """Look for orders until the worker ends."""
-    path = os.path.join(os.environ["ORDERS"], str(os.getpid()))
+    directory = Path(os.environ["ORDERS"])
     while True:
         await asyncio.sleep(LOOK_EVERY)
-        if not os.path.exists(path):
+        if (order := accept(directory, os.getpid())) is None:
             continue
-        with open(path) as file:
-            what, _, seconds = file.read().partition(" ")
+        what, _, seconds = order[0].partition(" ")
         write_fact("order", what=what)
         if what == "fork":
             fork()
-        os.unlink(path)  # who gave the order takes this for its being obeyed
+        order[1].unlink()  # who gave the order takes this for its being obeyed
         carry_out(what, float(seconds or 0))
 
 

@@ -20,12 +20,12 @@ from tests.support.waiting import until
 from .facts import now_ns
 from .history import SECOND, Injected
 from .kinds import Hits
+from .orders import NotObeyedError, give
 from .plan import Fault
 
 PATIENCE = {Hits.LEADER: 20.0, Hits.POOL: 20.0, Hits.FOLLOWER: 5.0}
 """Seconds to wait for somebody whom a fault can hit, or for a leader; without one it is missed."""
 
-OBEYED = 5.0
 FOR_GOOD = 3600.0
 
 SECOND_WORKERS = 2
@@ -66,7 +66,7 @@ class Injector:
                 _IN_THE_POOL[fault.kind](self, fault)
             else:
                 _TO_A_WORKER[fault.kind](self, psutil.Process(pid), fault)
-        except (psutil.NoSuchProcess, ProcessLookupError, FileNotFoundError) as error:
+        except (psutil.NoSuchProcess, FileNotFoundError, NotObeyedError) as error:
             return Injected(fault.kind, at, at, missed=f"too late: {error}")
         over = at + int(fault.seconds * SECOND)
         return Injected(fault.kind, at, over, pid, term, len(others))
@@ -147,23 +147,20 @@ class Injector:
         self._order(worker, f"block {fault.seconds or FOR_GOOD}")
 
     def exit(self, worker: psutil.Process, fault: Fault) -> None:
-        self._killed.add(worker.pid)
         self._order(worker, "exit")
+        self._killed.add(worker.pid)
 
     def fork_and_kill(self, worker: psutil.Process, fault: Fault) -> None:
         """The child lives on with all that it inherited; only a flock that it does not hold is free at once."""
-        self._order(worker, "fork")
+        with contextlib.suppress(NotObeyedError):  # then it is just killed
+            self._order(worker, "fork")
         self.kill(worker, fault)
 
     def _order(self, worker: psutil.Process, what: str) -> None:
-        """Returns once it is obeyed. A worker that does not obey is stopped or dead: that is another fault's doing."""
-        path = self._orders / str(worker.pid)
-        path.with_suffix(".new").write_text(what)
-        path.with_suffix(".new").rename(path)
-        try:
-            until(lambda: not path.exists() or worker.pid in self._stopped or not worker.is_running(), timeout=OBEYED)
-        finally:
-            path.unlink(missing_ok=True)
+        def hopeless() -> bool:
+            return worker.pid in self._stopped or not worker.is_running()
+
+        give(self._orders, worker.pid, what, hopeless=hopeless)
 
     # --- to the pool ----------------------------------------------------------------------------------------------
 

@@ -1,0 +1,51 @@
+"""Orders to a worker: a file named after its pid, which it accepts by renaming it, and removes when it obeys.
+
+Not an HTTP request, which any worker would get. A rename, because an order that was not accepted can be taken back:
+either the worker does it, or it was never ordered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.support.waiting import until
+
+PATIENCE = 5.0
+"""Seconds for a worker to obey: it may be hung for a while."""
+
+
+class NotObeyedError(Exception):
+    """The order was taken back: the worker was stopped, hung or dead."""
+
+
+def paths(directory: Path, pid: int) -> tuple[Path, Path]:
+    """Where an order lies, and where when it has been accepted."""
+    return directory / str(pid), directory / f"{pid}.accepted"
+
+
+def accept(directory: Path, pid: int) -> tuple[str, Path] | None:
+    """The order for a worker, if there is one, and what to remove when it is obeyed."""
+    order, accepted = paths(directory, pid)
+    try:
+        order.rename(accepted)
+    except FileNotFoundError:
+        return None
+    return accepted.read_text(), accepted
+
+
+def give(directory: Path, pid: int, what: str, *, hopeless: Callable[[], bool]) -> None:
+    """Returns once the order is obeyed, or accepted by a worker that cannot go on now.
+
+    hopeless: whether there is no point in waiting longer. Raises ``NotObeyedError``.
+    """
+    order, accepted = paths(directory, pid)
+    new = order.with_suffix(".new")
+    new.write_text(what)
+    new.rename(order)
+    with contextlib.suppress(AssertionError):
+        until(lambda: hopeless() or not (order.exists() or accepted.exists()), timeout=PATIENCE)
+    with contextlib.suppress(FileNotFoundError):
+        order.unlink()
+        raise NotObeyedError(f"pid {pid} did not get to it")
