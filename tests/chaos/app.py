@@ -28,7 +28,7 @@ SIGN_EVERY = 0.1
 FORKED_FOR = 3.0
 """Seconds that a forked child lives: long enough for its parent to die and be replaced meanwhile."""
 
-election = Election(os.environ["ELECTION_POOL"], **({} if FENCE_AFTER is None else {"fence_after": FENCE_AFTER}))
+election = Election(os.environ["ELECTION_POOL"], fence_after=FENCE_AFTER)
 
 
 def write_fact(event: str, **fields: object) -> None:

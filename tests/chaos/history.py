@@ -62,7 +62,7 @@ class Injected:
     @property
     def may_be_fenced(self) -> bool:
         """Whether a leader could be taken for hung: a heartbeat may have been due when it began."""
-        return FENCE_AFTER is not None and self.pid is not None and self.until - self.at > (FENCE_AFTER - 1) * SECOND
+        return self.pid is not None and self.until - self.at > (FENCE_AFTER - 1) * SECOND
 
     def tells_within(self, begin: int, end: int) -> bool:
         """Whether it may be why something did not happen between two moments."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-FENCE_AFTER: float | None = None
-"""Seconds after which the pool fences a leader that hangs; None keeps faults that need fencing out of the plans."""
+FENCE_AFTER = 3.0
+"""Seconds after which the pool fences a leader that hangs."""
 
 JOBS = {"each_second": 1.0, "quarter_second": 0.25, "in_a_thread": 2.0}
 """The jobs of the application, and the seconds from one tick to the next."""
@@ -92,11 +92,6 @@ KINDS = {
 }
 
 
-def drawn() -> dict[str, Kind]:
-    """The kinds that plans are made of: all, or those that a pool without fencing survives."""
-    return {name: kind for name, kind in KINDS.items() if FENCE_AFTER is not None or not kind.needs_fence}
-
-
 def fence_limit(kind: Kind) -> float:
     """Seconds beyond the kind's own limit until the pool has fenced, for what it recovers from in no other way."""
-    return (FENCE_AFTER or 0.0) if kind.needs_fence else 0.0
+    return FENCE_AFTER if kind.needs_fence else 0.0

@@ -9,7 +9,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .kinds import KINDS, Kind, drawn
+from .kinds import KINDS, Kind
 
 FIRST_AT = 1.0
 CALM = 4.0
@@ -38,7 +38,7 @@ class Fault:
 
 def draw(seed: int, seconds: float, kinds: Mapping[str, Kind] | None = None) -> list[Fault]:
     """The faults of a run of so many seconds, in the order of their moments."""
-    kinds = drawn() if kinds is None else kinds
+    kinds = KINDS if kinds is None else kinds
     chance = random.Random(seed)
     plan: list[Fault] = []
     at = FIRST_AT

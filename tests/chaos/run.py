@@ -49,8 +49,7 @@ def run(directory: Path, plan: Sequence[Fault], *, workers: int, seconds: float,
         "ELECTION_TEST_ACCESS_LOG": "no",
         "ORDERS": str(directory / "orders"),
     }
-    if FENCE_AFTER is not None:
-        environment["ELECTION_FENCE_AFTER"] = str(FENCE_AFTER)
+    environment["ELECTION_FENCE_AFTER"] = str(FENCE_AFTER)
     pool = Pool(directory, workers=workers, environment=environment)
     (directory / "orders").mkdir()
     injector = Injector(pool, directory, environment)
