@@ -8,8 +8,9 @@ JOBS ?= 4
 SECONDS ?= 60
 WORKERS ?= 6
 SEED ?=
+SEEDS ?= 2000
 
-.PHONY: run test chaos soak check format clean
+.PHONY: run test chaos soak explore simulate check format clean
 
 run: $(READY)  ## serve the demonstration: four workers on 127.0.0.1:8000
 	$(BIN)/python run.py
@@ -22,6 +23,12 @@ chaos: $(READY)  ## hurt a real pool at random and judge it: SECONDS, WORKERS, S
 
 soak:  ## the same for ten minutes
 	$(MAKE) chaos SECONDS=600
+
+explore: $(READY)  ## search every interleaving of a model of the file engine, further than the tests: minutes
+	$(BIN)/python -m tests.model --full
+
+simulate: $(READY)  ## pools on a virtual clock, with faults from so many seeds (SEEDS)
+	$(BIN)/python -m tests.simulate --seeds $(SEEDS)
 
 check: $(READY)  ## lint, format and types
 	$(BIN)/ruff check .

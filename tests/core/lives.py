@@ -51,6 +51,8 @@ async def _recovers(crew: Crew) -> None:
     """Liveness: after the last fault somebody leads, in bounded time, and goes on leading."""
     for member in crew.members:
         heal(member)
+    await crew.clock.settle()  # who stood still in a release that had failed, ends only now
+    for member in crew.members:
         if member.task.done():
             member.crash()  # a process that has ended gives back even what it failed to release
     await crew.join()  # everybody else may have crashed or stopped

@@ -1,0 +1,31 @@
+"""What is done to a pool from outside, at any point: deaths, and hands on its files. Each has a budget in ``World``.
+
+A fence is a death, too: somebody kills a leader that stands still. A stop is no action; see ``world.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .world import NOBODY, Process, World, bury, fresh_inodes
+
+
+def environment(world: World) -> Iterator[tuple[str, World]]:
+    """Everything that may be done to this world, in words, and what it makes of it."""
+    if world.crashes:
+        fewer = world._replace(crashes=world.crashes - 1)
+        for slot, process in enumerate(world.processes):
+            if process != Process():
+                yield f"P{slot} is killed, and another is started", bury(fewer, slot)
+    if not world.tampering:
+        return
+    fewer = world._replace(tampering=world.tampering - 1)
+    if world.lock != NOBODY:
+        yield "leader.lock is unlinked", fewer._replace(lock=NOBODY)
+        yield "leader.lock is renamed", fewer._replace(lock=NOBODY, away=world.lock)
+        for inode in fresh_inodes(world):
+            yield "leader.lock is replaced", fewer._replace(lock=inode)
+    if world.away != NOBODY:
+        yield "the former leader.lock is renamed back", fewer._replace(lock=world.away, away=NOBODY)
+    if world.record is not None:
+        yield "leader.json is unlinked", fewer._replace(record=None)

@@ -1,0 +1,241 @@
+"""What the model knows of a pool: a directory, the processes on it, and what may still go wrong. Values only.
+
+``campaign.py``, ``office.py`` and ``tenure.py`` say what a process does next, ``environment.py`` what is done to it and
+to its files.
+
+Time has no place here. A process that is not scheduled is a stopped one, a blocked one or a slow one, so stop and
+continue are in every interleaving. Only one place of the code trusts time: the settle, which takes it that a leader
+beats within it. It ends here once each leader that beats has begun and finished a beat since it began; that it ends
+sooner, because that leader stands still meanwhile, costs one of ``stops``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+NOBODY = 0
+"""In the place of an inode: there is none."""
+
+DEAD = -1
+"""In the place of a holder: a process that is gone. Whoever starts instead of it is somebody else."""
+
+LEADING, RESIGNED, LOST = "leading", "resigned", "lost"
+WORKING, DRAINING, IDLE = "working", "draining", ""
+
+
+class Record(NamedTuple):
+    """``LeaderRecord``, as far as the protocol looks at it. ``told``: ``confirm`` has put the milliseconds in."""
+
+    term: int
+    holder: int
+    seat: int
+    standing: str = LEADING
+    told: bool = False
+
+
+class Process(NamedTuple):
+    """One worker.
+
+    at: the step that it does next.
+    fd: the inode that its descriptor of the lock file is open on; locked: whether it has the flock on that.
+    alone: whether it has the flock on the number file, within which the record is written.
+    latest: the number of the last term before it judged.
+    found, before: the record as it was judged; ``previous`` of ``_take_office``.
+    number: of the term that it begins or leads.
+    ours: what it wrote last. seen: ``Sight.last_seen``.
+    work: whether the work of a term may run, and how it goes.
+    awaited: bits of the leaders that its settle still waits for; serves: of the settles that its beat will count for.
+    """
+
+    at: str = "open"
+    fd: int = NOBODY
+    locked: bool = False
+    alone: bool = False
+    latest: int = 0
+    found: Record | None = None
+    before: Record | None = None
+    number: int = 0
+    ours: Record | None = None
+    seen: Record | None = None
+    work: str = IDLE
+    standing: str = ""
+    awaited: int = 0
+    serves: int = 0
+
+
+class World(NamedTuple):
+    """The pool at one instant.
+
+    lock, away: inodes that ``leader.lock`` and the name it was renamed to stand for.
+    record, number, ledger: ``leader.json``, ``leader.term``, and the last term that the ledger knows.
+    begun: the largest number of a term that was begun; -1 once a number was not larger (P2).
+    tampering, crashes, stops, resignations: how many of these may still happen.
+    """
+
+    processes: tuple[Process, ...]
+    lock: int = NOBODY
+    away: int = NOBODY
+    record: Record | None = None
+    number: int = 0
+    ledger: int = 0
+    begun: int = 0
+    tampering: int = 0
+    crashes: int = 0
+    stops: int = 0
+    resignations: int = 0
+
+
+GUARDS = {
+    "linked": "filelock: a locked file without a name is given back (fstat: st_nlink)",
+    "current when locked": "LockFile.acquire: the path still names the locked file",
+    "settle": "_take_office: who finds no record waits for two heartbeats",
+    "settle in any case": "_take_office: also if it remembers a record",
+    "memory": "_take_office: without a record, the last one seen counts",
+    "memory of oneself": "_begin_term: who has led since need not remember who led before",
+    "rival": "_may_lead: winning is not yet leading",
+    "same record": "_take_office: the record is still what was judged",
+    "current before": "_take_office: the path still names the locked file, before a term begins",
+    "same number": "_take_office: no term has begun since the record was judged",
+    "number file": "take: the number file counts, not only the record",
+    "number grows": "DurableNumber.write: refuses to go backwards",
+    "alone": "records and number change one process at a time",
+    "current after": "take: the path still names the locked file, after the record was written",
+    "heartbeat lock": "beat: the path still names the locked file",
+    "heartbeat record": "beat: the record is still ours",
+    "warn off": "warn_off: a leader that lost its seat puts its record back if that is gone",
+    "warn off until the end": "the elector beats on while the work of a lost term ends",
+    "warn off if absent": "warn_off: never over what somebody else has said meanwhile",
+    "own words": "LeaderRecords.end: only over our own record, else only if there is none",
+    "work first": "release: the work has ended before the seat is given up",
+}
+"""What keeps the promises, each by the place in the code where it stands. Any of them can be switched off."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How the world goes.
+
+    off: guards that are switched off.
+    processes, tampering, crashes, stops, resignations: how many there are.
+    led: whether it begins with a leader, instead of with an empty directory. known: whether everybody has seen it lead.
+    listed: whether ``/proc/locks`` tells of flocks. ledger: whether the ledger can be read and written.
+    """
+
+    off: frozenset[str] = frozenset()
+    processes: int = 3
+    tampering: int = 1
+    crashes: int = 1
+    stops: int = 0
+    resignations: int = 1
+    led: bool = False
+    known: bool = False
+    listed: bool = True
+    ledger: bool = False
+    on: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        assert self.off <= GUARDS.keys()
+        object.__setattr__(self, "on", frozenset(GUARDS) - self.off)
+
+    def start(self) -> World:
+        """Workers that have just been started, and a directory that is empty, or that the last of them leads."""
+        everybody = (Process(),) * self.processes
+        world = World(everybody)
+        if self.led:
+            record = Record(1, self.processes - 1, 1, told=True)
+            leader = Process("lead", fd=1, locked=True, number=1, ours=record, seen=record, work=WORKING)
+            others = [other._replace(seen=record if self.known else None) for other in everybody[1:]]
+            world = World((*others, leader), lock=1, record=record, number=1, ledger=int(self.ledger), begun=1)
+        return world._replace(
+            tampering=self.tampering,
+            crashes=self.crashes,
+            stops=self.stops,
+            resignations=self.resignations,
+        )
+
+
+def leaders(world: World) -> list[int]:
+    """The processes whose term was won and whose work may still run."""
+    return [slot for slot, process in enumerate(world.processes) if process.work]
+
+
+def broken(world: World) -> str | None:
+    """Which promise does not hold here."""
+    if len(leaders(world)) > 1:
+        return "P1: two processes lead"
+    if world.begun < 0:
+        return "P2: a term was begun whose number is not larger than all before it"
+    return None
+
+
+def fresh_inodes(world: World) -> Iterator[int]:
+    """Numbers that a new file may get: one that was free again, though records may name it, and one never used."""
+    used = {world.lock, world.away, *(process.fd for process in world.processes)}
+    named = {record.seat for record in _records(world)}
+    reused = next(number for number in range(1, 99) if number not in used)
+    yield reused
+    if reused in named:
+        yield next(number for number in range(1, 99) if number not in used | named)
+
+
+def _records(world: World) -> list[Record]:
+    held = [
+        record for process in world.processes for record in (process.found, process.before, process.ours, process.seen)
+    ]
+    return [record for record in (world.record, *held) if record is not None]
+
+
+# --- which of the processes is which does not matter ---------------------------------------------------------------
+
+
+def arranged(world: World) -> tuple[World, tuple[int, ...]]:
+    """The same world with its processes in one order of the many, so that it is visited once; and where each was."""
+    processes = world.processes
+    order = tuple(sorted(range(len(processes)), key=lambda slot: _rank(processes[slot])))
+    if order == tuple(range(len(order))):
+        return world, order
+    now = {DEAD: DEAD, **{slot: place for place, slot in enumerate(order)}}
+    moved = tuple(_renamed(processes[slot], now) for slot in order)
+    return world._replace(processes=moved, record=_of(world.record, now)), order
+
+
+def bury(world: World, slot: int) -> World:
+    """The process is gone, and nobody else is it: its flocks are free, and records name a dead one."""
+    now = {other: other for other in range(-1, len(world.processes))} | {slot: DEAD}
+    processes = [
+        process._replace(
+            found=_of(process.found, now),
+            before=_of(process.before, now),
+            seen=_of(process.seen, now),
+            awaited=process.awaited & ~(1 << slot),
+            serves=process.serves & ~(1 << slot),
+        )
+        for process in world.processes
+    ]
+    processes[slot] = Process()
+    return world._replace(processes=tuple(processes), record=_of(world.record, now))
+
+
+def _rank(process: Process) -> tuple[object, ...]:
+    return (process.at, process.fd, process.number, process.work, process.locked, process.alone)
+
+
+def _renamed(process: Process, now: dict[int, int]) -> Process:
+    return process._replace(
+        found=_of(process.found, now),
+        before=_of(process.before, now),
+        ours=_of(process.ours, now),
+        seen=_of(process.seen, now),
+        awaited=_bits(process.awaited, now),
+        serves=_bits(process.serves, now),
+    )
+
+
+def _of(record: Record | None, now: dict[int, int]) -> Record | None:
+    return None if record is None else record._replace(holder=now[record.holder])
+
+
+def _bits(bits: int, now: dict[int, int]) -> int:
+    return sum(1 << place for slot, place in now.items() if slot >= 0 and bits >> slot & 1) if bits else 0
