@@ -54,6 +54,7 @@ NAMES = {
         "MemoryPool",
         "MemorySeat",
         "always_leader",
+        "as_run",
     ],
 }
 

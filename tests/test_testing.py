@@ -12,10 +12,10 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from election import Election, current_run
+from election import Election, NotStartedError, current_run
 from election.core.errors import SeatError, SeatLostError
 from election.core.term import Reason, Standing
-from election.testing import ManualClock, MemoryPool, MemorySeat, always_leader
+from election.testing import ManualClock, MemoryPool, MemorySeat, always_leader, as_run
 from tests.support.waiting import until, until_async
 
 pytestmark = pytest.mark.anyio
@@ -358,3 +358,11 @@ async def test_an_election_that_has_started_is_refused(election: Election) -> No
             with pytest.raises(RuntimeError, match="comes first"), always_leader(election):
                 pass
             assert election.is_leader
+
+
+def test_a_jobs_function_can_be_called_by_itself() -> None:
+    with as_run("invoices", due=datetime(2026, 11, 23, 4, tzinfo=UTC), term=7, attempt=2) as run:
+        assert current_run() is run
+        assert (run.key, run.term, run.attempt) == ("invoices@2026-11-23T04:00:00+00:00", 7, 2)
+    with pytest.raises(NotStartedError):
+        current_run()

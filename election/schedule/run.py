@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -50,6 +52,16 @@ def current_run() -> Run:
 def set_current_run(run: Run) -> None:
     """Make ``run`` the one that code in the current context is part of."""
     _current.set(run)
+
+
+@contextmanager
+def as_current(run: Run) -> Iterator[None]:
+    """Make ``run`` the one that code within the scope is part of."""
+    token = _current.set(run)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def in_a_run() -> bool:

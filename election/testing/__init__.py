@@ -1,11 +1,12 @@
 """For tests: an election that leads at once, and a pool in memory on a clock that moves when told.
 
-``always_leader`` is for the tests of an application. ``ManualClock``, ``MemoryPool`` and ``MemorySeat`` are for tests
-of elections: hundreds of electors in one process, and the faults that they have to live with.
+``always_leader`` and ``as_run`` are for the tests of an application. ``ManualClock``, ``MemoryPool`` and ``MemorySeat``
+are for tests of elections: hundreds of electors in one process, and the faults that they have to live with.
 """
 
 from .clock import ManualClock
 from .leader import always_leader
 from .pool import Happening, MemoryPool, MemorySeat
+from .run import as_run
 
-__all__ = ["Happening", "ManualClock", "MemoryPool", "MemorySeat", "always_leader"]
+__all__ = ["Happening", "ManualClock", "MemoryPool", "MemorySeat", "always_leader", "as_run"]

@@ -1,0 +1,20 @@
+"""A run to call a job's function in, without an election."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from election.schedule.run import Run, as_current
+
+
+@contextmanager
+def as_run(job_id: str = "job", *, due: datetime | None = None, term: int = 1, attempt: int = 1) -> Iterator[Run]:
+    """Within it, ``current_run()`` gives a run of these fields, so that a job's function can be called by itself.
+
+    due: when the tick was planned, with a time zone; now, to the second, unless given.
+    """
+    run = Run(job_id, (due or datetime.now(UTC).replace(microsecond=0)).astimezone(UTC), term, attempt)
+    with as_current(run):
+        yield run
