@@ -40,7 +40,7 @@ _SILENT.disabled = True
 class Job:
     """A function with a trigger. The id is stable across processes: ``module:qualname`` unless given.
 
-    description: the trigger as the ledger remembers it; see ``triggers.describe``.
+    schedule: the trigger as the ledger remembers it; see ``triggers.describe``.
     rerun_interrupted: whether a run that was cut short by its leader's death is tried again by the next leader.
     retries: further attempts of a tick that failed. retry_backoff: seconds before the first, doubled for each.
     timeout: seconds after which an attempt fails: a coroutine is cancelled, of a thread it is only told.
@@ -49,7 +49,7 @@ class Job:
     id: str
     func: Callable[..., Any]
     trigger: BaseTrigger
-    description: Mapping[str, Any]
+    schedule: Mapping[str, Any]
     name: str
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -125,8 +125,8 @@ class JobRegistry:
             checked = AsyncIOScheduler(**{**self._options, "logger": _SILENT}).add_job(
                 func, trigger, args=args, kwargs=kwargs, id=job_id, **{**defaults, **arguments}
             )
-            description = describe(checked.trigger, now := datetime.now(UTC), given)
-            if description["type"] != "other" and build(description, now) is None:
+            schedule = describe(checked.trigger, now := datetime.now(UTC), given)
+            if schedule["type"] != "other" and build(schedule, now) is None:
                 raise UnstableTriggerError(f"{checked.trigger!r} cannot be written down so that it can be built again")
         except (LookupError, TypeError, ValueError, AttributeError, UnstableTriggerError) as error:
             raise JobDefinitionError(f"job {job_id!r}: {str(error).strip(chr(34))}") from error
@@ -134,7 +134,7 @@ class JobRegistry:
             id=job_id,
             func=func,
             trigger=checked.trigger,
-            description=description,
+            schedule=schedule,
             name=checked.name,
             args=tuple(checked.args),
             kwargs=dict(checked.kwargs),

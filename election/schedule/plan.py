@@ -60,11 +60,11 @@ def make_plan(
 
 
 def _plan_job(plan: Plan, job: Job, found: JobState | None, now: datetime, limit: int, accounted: datetime) -> None:
-    if found is None or found.retired_at is not None or found.trigger != job.description:
+    if found is None or found.retired_at is not None or found.trigger != job.schedule:
         trigger = _trigger(job, now)
         before = accounted if found is None else max(accounted, _give_up(plan, found, now))
         until = max(owes_from(trigger, now), before)
-        plan.entries.append(Enrol(job.id, job.description, at=now, since=until))
+        plan.entries.append(Enrol(job.id, job.schedule, at=now, since=until))
     else:
         trigger, until = _trigger(job, found.seen_at), max(accounted, found.accounted_until)
     if found is not None and found.paused_at is not None and found.resume_at is None:
@@ -90,7 +90,7 @@ def _plan_job(plan: Plan, job: Job, found: JobState | None, now: datetime, limit
 
 
 def _trigger(job: Job, anchor: datetime) -> BaseTrigger:
-    return build(job.description, anchor) or job.trigger
+    return build(job.schedule, anchor) or job.trigger
 
 
 def _give_up(plan: Plan, found: JobState, now: datetime) -> datetime:

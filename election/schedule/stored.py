@@ -59,7 +59,7 @@ def to_store(
     if id in registry:
         raise JobDefinitionError(f"there is a job {id!r} in the code already; choose another id")
     job = registry.define(found, trigger, id=id, kwargs=kwargs, **arguments)
-    if job.description["type"] == "other":
+    if job.schedule["type"] == "other":
         raise JobDefinitionError(f"job {id!r}: a trigger class of your own cannot be stored; register it in the code")
     stored = StoredJob(reference, dict(kwargs or {}), {name: arguments[name] for name in OPTIONS if name in arguments})
     try:
@@ -67,7 +67,7 @@ def to_store(
             raise TypeError("it would not come back as it went")
     except (TypeError, ValueError) as error:
         raise JobDefinitionError(f"job {id!r}: its kwargs must be JSON: {error}") from error
-    return job.description, stored
+    return job.schedule, stored
 
 
 def from_store(registry: JobRegistry, state: JobState) -> Job:
@@ -78,7 +78,7 @@ def from_store(registry: JobRegistry, state: JobState) -> Job:
         raise JobDefinitionError(f"job {state.id!r}: its trigger cannot be built again")
     func = _import(state.stored.func, state.id)
     job = registry.define(func, trigger, id=state.id, kwargs=state.stored.kwargs, **state.stored.options)
-    return replace(job, description=state.trigger)  # as it was stored: to describe it anew would close what is open
+    return replace(job, schedule=state.trigger)  # as it was stored: to describe it anew would close what is open
 
 
 def load_jobs(registry: JobRegistry, state: State) -> tuple[dict[str, Job], list[Broken]]:

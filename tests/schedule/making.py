@@ -40,7 +40,7 @@ def make_job(trigger: str | BaseTrigger = "interval", func: Callable[..., Any] =
 
 def state_of(job: Job, *, seen_at: datetime = NOW, until: datetime = NOW, **known: Any) -> JobState:
     """What a ledger remembers of ``job``."""
-    return JobState(job.id, job.description, seen_at=seen_at, accounted_until=until, **known)
+    return JobState(job.id, job.schedule, seen_at=seen_at, accounted_until=until, **known)
 
 
 def make_term(number: int, *, pid: int = 100, elected_at: datetime = NOW) -> Term:

@@ -60,7 +60,7 @@ def every(seconds: float, **arguments: Any) -> Job:
 
 
 def enrol(job: Job, since: datetime = NOW) -> Enrol:
-    return Enrol(job.id, job.description, at=NOW, since=since)
+    return Enrol(job.id, job.schedule, at=NOW, since=since)
 
 
 def skip(first: float, last: float, reason: SkipReason, count: int | None = 0) -> Skip:

@@ -524,7 +524,7 @@ async def leave_open(bench: Bench, number: int = 1, seconds_ago: float = 0.3) ->
     tick = Tick("job", moment + timedelta(seconds=0.05))
     [job] = list(bench.registry)
     await bench.others.begin_term(make_term(number), process())
-    await bench.others.record(number, [Enrol("job", job.description, at=moment, since=moment), Claim(tick, tick.due)])
+    await bench.others.record(number, [Enrol("job", job.schedule, at=moment, since=moment), Claim(tick, tick.due)])
     return tick
 
 

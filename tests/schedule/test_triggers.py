@@ -209,7 +209,7 @@ def test_a_trigger_class_of_the_users_own_is_told_by_its_text_alone() -> None:
 )
 def test_an_open_start_is_anchored_to_the_first_registration(trigger: str, arguments: dict[str, int]) -> None:
     """PITFALLS 24: workers that start one after the other have the same phase."""
-    description = make_job(trigger, **arguments).description
+    description = make_job(trigger, **arguments).schedule
     assert description[{"date": "run_date"}.get(trigger, "start_date")] is None
     anchor = at(0.123456)
     expected = {
@@ -230,25 +230,25 @@ def test_an_open_start_is_anchored_to_the_first_registration(trigger: str, argum
     ],
 )
 def test_a_start_that_was_given_by_name_is_kept(trigger: str, arguments: dict[str, object], kept: str) -> None:
-    description = make_job(trigger, **arguments).description
+    description = make_job(trigger, **arguments).schedule
     assert description[kept] is not None
 
 
 def test_a_start_that_was_given_to_an_instance_is_kept() -> None:
     soon = datetime.now(UTC) + timedelta(seconds=30, microseconds=1)
-    assert make_job(DateTrigger(soon)).description["run_date"] == soon.isoformat(), "in 30 s, not at once"
+    assert make_job(DateTrigger(soon)).schedule["run_date"] == soon.isoformat(), "in 30 s, not at once"
     later = IntervalTrigger(seconds=5, start_date=soon, timezone="UTC")
-    assert make_job(later).description["start_date"] == soon.isoformat()
+    assert make_job(later).schedule["start_date"] == soon.isoformat()
     calendar = CalendarIntervalTrigger(days=2, start_date=date(2020, 5, 17), timezone="UTC")
-    assert make_job(calendar).description["start_date"] == "2020-05-17"
+    assert make_job(calendar).schedule["start_date"] == "2020-05-17"
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Asia/Kolkata"])
 def test_a_start_that_an_instance_took_from_the_clock_is_open(zone: str) -> None:
-    assert make_job(IntervalTrigger(days=200, timezone=zone)).description["start_date"] is None
-    assert make_job(IntervalTrigger(seconds=1, timezone=zone)).description["start_date"] is None
-    assert make_job(DateTrigger(timezone=zone)).description["run_date"] is None
-    assert make_job(CalendarIntervalTrigger(days=2, timezone=zone)).description["start_date"] is None
+    assert make_job(IntervalTrigger(days=200, timezone=zone)).schedule["start_date"] is None
+    assert make_job(IntervalTrigger(seconds=1, timezone=zone)).schedule["start_date"] is None
+    assert make_job(DateTrigger(timezone=zone)).schedule["run_date"] is None
+    assert make_job(CalendarIntervalTrigger(days=2, timezone=zone)).schedule["start_date"] is None
 
 
 TWO_WORKERS = """
@@ -276,7 +276,7 @@ jobs = [
     registry.add(print, OrTrigger([CronTrigger(hour=1), IntervalTrigger(hours=1, start_date="2026-01-01")]), id="i"),
     registry.add(print, Own(), id="j"),
 ]
-print(json.dumps({job.id: job.description for job in jobs}, sort_keys=True))
+print(json.dumps({job.id: job.schedule for job in jobs}, sort_keys=True))
 """
 
 

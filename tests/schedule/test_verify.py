@@ -82,9 +82,9 @@ async def ledger(path: str) -> AsyncIterator[SqliteLedger]:
         ledger,
         1,
         [
-            enrol("steady", STEADY.description),
-            enrol("slow", SLOW.description),
-            enrol("once", ONCE.description),
+            enrol("steady", STEADY.schedule),
+            enrol("slow", SLOW.schedule),
+            enrol("once", ONCE.schedule),
             *run("steady", 10),
             *run("steady", 20, Outcome.FAILED),
             Claim(Tick("steady", at(25), 1), at(25)),
@@ -116,9 +116,9 @@ async def ledger(path: str) -> AsyncIterator[SqliteLedger]:
             skip("steady", 160, 1595, SkipReason.DOWN),
             *run("steady", 1600),
             skip("slow", 240, 1580, SkipReason.DOWN),
-            enrol("steady", make_job("interval", seconds=7, start_date=NOW).description, 1605),
+            enrol("steady", make_job("interval", seconds=7, start_date=NOW).schedule, 1605),
             *run("steady", 1610),
-            enrol("jittered", JITTERED.description, 1600),
+            enrol("jittered", JITTERED.schedule, 1600),
             *run("jittered", 1610.5),
             *run("jittered", 1624),
             *run("slow", 1680),
@@ -389,10 +389,10 @@ def test_many_skips_are_judged_as_fast_as_many_runs() -> None:
 
 def test_what_is_owed_is_what_the_scheduler_would_do() -> None:
     for job in (STEADY, SLOW, ONCE, make_job("calendarinterval", days=1)):
-        epoch = Epoch("job", NOW, None, at(3), job.description)
+        epoch = Epoch("job", NOW, None, at(3), job.schedule)
         owed = owed_ticks(epoch, NOW, at(86400 * 2))
         assert owed is not None
-        if job.description.get("start_date", "") is not None:
+        if job.schedule.get("start_date", "") is not None:
             assert list(owed) == list(ticks(job.trigger, NOW, at(86400 * 2)))
     jittered = owed_ticks(Epoch("job", NOW, None, NOW, describe(JITTERED.trigger, NOW, True)), NOW, at(50))
     assert jittered is not None

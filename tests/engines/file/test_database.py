@@ -582,7 +582,7 @@ async def test_p2_p3_after_its_ledger_was_lost_a_term_goes_on_in_a_new_one(path:
     os.makedirs(os.path.dirname(path))
     ledger = SqliteLedger(path, keeper=True)
     await ledger.begin_term(make_term(4), process())
-    await ledger.record(4, [Enrol("job", JOB.description, at=NOW, since=NOW)])
+    await ledger.record(4, [Enrol("job", JOB.schedule, at=NOW, since=NOW)])
     await ledger.close()
     overwrite(path)
     with pytest.raises(LedgerError, match="is corrupt"):

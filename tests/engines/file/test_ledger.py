@@ -66,7 +66,7 @@ async def ledger(path: str) -> AsyncIterator[SqliteLedger]:
     """One in which term 1 has begun and ``job`` has a tick each second."""
     ledger = SqliteLedger(path)
     await ledger.begin_term(make_term(1), process())
-    await ledger.record(1, [Enrol("job", SECONDS.description, at=NOW, since=NOW)])
+    await ledger.record(1, [Enrol("job", SECONDS.schedule, at=NOW, since=NOW)])
     yield ledger
     await ledger.close()
 
@@ -209,7 +209,7 @@ OF_EACH_KIND: list[Entry] = [
     Retry(TICK, Outcome.FAILED, NOW, "again"),
     skip(2, 3),
     skip(1, 1, SkipReason.MISFIRED, claimed=True),
-    Enrol("new", SECONDS.description, at=NOW, since=NOW),
+    Enrol("new", SECONDS.schedule, at=NOW, since=NOW),
     Retire("job", NOW),
     Resumed("job", NOW),
     Broken("job", "broken"),
@@ -336,23 +336,23 @@ async def test_times_are_exact(ledger: SqliteLedger) -> None:
 
 async def test_enrol_retire_and_back(ledger: SqliteLedger) -> None:
     state = await job_state(ledger)
-    assert state == JobState("job", SECONDS.description, seen_at=NOW, accounted_until=NOW)
+    assert state == JobState("job", SECONDS.schedule, seen_at=NOW, accounted_until=NOW)
     await ledger.record(1, [claim(5), Retire("job", at(9))])
     assert (await job_state(ledger)).retired_at == at(9)
     with pytest.raises(UnknownJobError):
         await ledger.pause("job", True)
-    changed = make_job("interval", seconds=2).description
+    changed = make_job("interval", seconds=2).schedule
     await ledger.record(1, [Enrol("job", changed, at=at(20), since=at(20))])
     state = await job_state(ledger)
     assert (state.trigger, state.seen_at, state.accounted_until, state.retired_at) == (changed, at(20), at(20), None)
     assert await ledger.epochs() == [
-        Epoch("job", NOW, at(9), NOW, SECONDS.description),
+        Epoch("job", NOW, at(9), NOW, SECONDS.schedule),
         Epoch("job", at(20), None, at(20), changed),
     ]
 
 
 async def test_p3_an_enrolment_makes_no_old_tick_claimable(ledger: SqliteLedger) -> None:
-    await ledger.record(1, [claim(5), Enrol("job", SECONDS.description, at=at(1), since=at(1))])
+    await ledger.record(1, [claim(5), Enrol("job", SECONDS.schedule, at=at(1), since=at(1))])
     assert (await job_state(ledger)).accounted_until == at(5)
     assert await ledger.record(1, [claim(5), claim(6)]) == [False, True]
 
@@ -424,9 +424,9 @@ async def test_requests(ledger: SqliteLedger, other: SqliteLedger) -> None:
 
 @pytest.mark.parametrize("job_id", ["nobody", "removed", "retired"])
 async def test_what_nobody_has_cannot_be_asked_for(ledger: SqliteLedger, job_id: str) -> None:
-    await ledger.store_job("removed", SECONDS.description, FUNC, replace=False)
+    await ledger.store_job("removed", SECONDS.schedule, FUNC, replace=False)
     await ledger.remove_job("removed")
-    await ledger.record(1, [Enrol("retired", SECONDS.description, at=NOW, since=NOW), Retire("retired", NOW)])
+    await ledger.record(1, [Enrol("retired", SECONDS.schedule, at=NOW, since=NOW), Retire("retired", NOW)])
     with pytest.raises(UnknownJobError, match=job_id):
         await ledger.request(Action.RUN, job_id=job_id)
     with pytest.raises(UnknownJobError, match=job_id):
@@ -438,13 +438,13 @@ async def test_what_nobody_has_cannot_be_asked_for(ledger: SqliteLedger, job_id:
 async def test_jobs_of_the_code_cannot_be_stored_over_or_removed(ledger: SqliteLedger) -> None:
     for replace in (False, True):
         with pytest.raises(JobDefinitionError, match="in the code already"):
-            await ledger.store_job("job", SECONDS.description, FUNC, replace=replace)
+            await ledger.store_job("job", SECONDS.schedule, FUNC, replace=replace)
     with pytest.raises(UnknownJobError, match="added at run time"):
         await ledger.remove_job("job")
 
 
 async def test_a_job_is_stored_replaced_removed_and_stored_again(ledger: SqliteLedger) -> None:
-    description = make_job("interval", seconds=5).description
+    description = make_job("interval", seconds=5).schedule
     await ledger.store_job("stored", description, FUNC, replace=False)
     first = await job_state(ledger, "stored")
     assert (first.trigger, first.stored, first.accounted_until) == (description, FUNC, first.seen_at)
@@ -452,9 +452,9 @@ async def test_a_job_is_stored_replaced_removed_and_stored_again(ledger: SqliteL
         await ledger.store_job("stored", description, FUNC, replace=False)
     await ledger.record(1, [Broken("stored", "no module")])
     other = StoredJob("module:other")
-    await ledger.store_job("stored", SECONDS.description, other, replace=True)
+    await ledger.store_job("stored", SECONDS.schedule, other, replace=True)
     second = await job_state(ledger, "stored")
-    assert (second.trigger, second.stored, second.broken) == (SECONDS.description, other, None)
+    assert (second.trigger, second.stored, second.broken) == (SECONDS.schedule, other, None)
     assert second.seen_at > first.seen_at
     await ledger.pause("stored", True)
     await ledger.remove_job("stored")
@@ -473,17 +473,17 @@ async def test_p4_what_a_stored_job_owed_when_it_was_replaced_or_removed_is_skip
     """Nobody led at that time, so nobody else could account for it."""
     clock = [NOW]
     monkeypatch.setattr("election.engines.file.ledger.datetime", _at_the_times(clock))
-    await ledger.store_job("stored", SECONDS.description, FUNC, replace=False)
+    await ledger.store_job("stored", SECONDS.schedule, FUNC, replace=False)
     if paused:
         await ledger.pause("stored", True)
     clock[0] = at(60)
     if then == "replaced":
-        await ledger.store_job("stored", SECONDS.description, FUNC, replace=True)
+        await ledger.store_job("stored", SECONDS.schedule, FUNC, replace=True)
     else:
         await ledger.remove_job("stored")
     if then == "removed and stored again":
         clock[0] = at(90)
-        await ledger.store_job("stored", SECONDS.description, FUNC, replace=False)
+        await ledger.store_job("stored", SECONDS.schedule, FUNC, replace=False)
     [row] = await ledger.skips(job_id="stored")
     reason = SkipReason.PAUSED if paused else SkipReason.DOWN
     assert (row.first_due, row.last_due, row.count, row.reason) == (at(1), at(60), 60, reason)
@@ -499,7 +499,7 @@ async def test_p4_a_date_that_was_stored_for_now_is_owed(ledger: SqliteLedger, a
     """``add_job(func, "date", id=…)`` means at once; by the time it is stored, that moment has passed."""
     from election.schedule.triggers import build
 
-    description = make_job("date", **arguments).description
+    description = make_job("date", **arguments).schedule
     await ledger.store_job("soon", description, FUNC, replace=False)
     state = await job_state(ledger, "soon")
     trigger = build(description, state.seen_at)
@@ -571,7 +571,7 @@ async def test_a_state_is_of_one_moment(
 
 
 async def test_pages_of_runs(ledger: SqliteLedger) -> None:
-    entries: list[Entry] = [Enrol("another", SECONDS.description, at=NOW, since=NOW)]
+    entries: list[Entry] = [Enrol("another", SECONDS.schedule, at=NOW, since=NOW)]
     for second in range(1, 31):
         job_id = "another" if second % 3 == 0 else "job"
         entries.append(Claim(Tick(job_id, at(second)), at(second)))
@@ -667,7 +667,7 @@ async def test_a_run_that_was_tried_again_keeps_the_terms_of_its_neighbours(ledg
 
 async def test_retired_schedules_go_with_their_ticks(ledger: SqliteLedger) -> None:
     await ledger.record(1, [claim(1), settle(1), Retire("job", at(2))])
-    await ledger.record(1, [Enrol("job", SECONDS.description, at=at(9), since=at(9))])
+    await ledger.record(1, [Enrol("job", SECONDS.schedule, at=at(9), since=at(9))])
     await ledger.prune(at(5), 100)
     assert [epoch.since for epoch in await ledger.epochs()] == [at(9)]
 
