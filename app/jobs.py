@@ -14,8 +14,14 @@ log = logging.getLogger("app")
 
 def register(election: Election) -> None:
     """Give ``election`` the demonstration's jobs."""
-    election.scheduled_job("cron", second="0-30", coalesce=True, max_instances=1)(report)
-    election.scheduled_job("interval", minutes=1)(free_space)
+    election.scheduled_job("cron", second="0-30", coalesce=True, max_instances=1, tags=["report"])(report)
+    election.scheduled_job(
+        "interval",
+        minutes=1,
+        name="free space",
+        description="How much room is left on the disk.",
+        tags=["host", "disk"],
+    )(free_space)
     election.while_leading(tail)
 
 

@@ -30,7 +30,9 @@ class Registration:
     def scheduled_job(self, trigger: str | BaseTrigger, **arguments: Any) -> Callable[[_Function], _Function]:
         """Register the decorated function as a job; the arguments are those of APScheduler's ``scheduled_job``.
 
-        ``misfire_grace_time`` is 30 s unless given. Raises ``JobDefinitionError`` for arguments that cannot work.
+        ``misfire_grace_time`` is 30 s unless given. ``name``, ``description`` (by default the first line of the
+        function's docstring) and ``tags`` (single words) tell people of the job, wherever it is shown. Raises
+        ``JobDefinitionError`` for arguments that cannot work.
         """
         self._check_registration()
 

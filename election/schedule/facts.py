@@ -120,6 +120,23 @@ class Broken:
 
 
 @dataclass(frozen=True, slots=True)
+class About:
+    """What people are told of a job. tags: single words, to find jobs by."""
+
+    name: str
+    description: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Describe:
+    """What people are to be told of a job has changed, or is not known yet."""
+
+    job_id: str
+    about: About
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """A request was carried out, or came to nothing."""
 
@@ -127,7 +144,7 @@ class Done:
     at: datetime
 
 
-Entry = Claim | Settle | Retry | Skip | Enrol | Retire | Resumed | Broken | Done
+Entry = Claim | Settle | Retry | Skip | Enrol | Retire | Resumed | Broken | Describe | Done
 
 
 # What a ledger knows.
@@ -150,6 +167,7 @@ class JobState:
     seen_at: when the present schedule of the job began; what has no start date of its own is anchored to it.
     accounted_until: no tick up to here is owed any more.
     resume_at: when somebody asked that a pause end; the leader accounts for its ticks and clears both.
+    about: None before a leader has written it.
     """
 
     id: str
@@ -162,6 +180,7 @@ class JobState:
     stored: StoredJob | None = None
     removed: bool = False
     broken: str | None = None
+    about: About | None = None
 
 
 @dataclass(frozen=True, slots=True)

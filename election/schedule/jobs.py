@@ -15,6 +15,8 @@ from apscheduler.triggers.base import BaseTrigger
 
 from election.core.errors import JobDefinitionError
 
+from .about import about
+from .facts import About
 from .triggers import UnstableTriggerError, build, describe
 
 MISFIRE_GRACE_TIME = 30
@@ -41,6 +43,7 @@ class Job:
     """A function with a trigger. The id is stable across processes: ``module:qualname`` unless given.
 
     schedule: the trigger as the ledger remembers it; see ``triggers.describe``.
+    name, description, tags: for people, and to find the job by.
     rerun_interrupted: whether a run that was cut short by its leader's death is tried again by the next leader.
     retries: further attempts of a tick that failed. retry_backoff: seconds before the first, doubled for each.
     timeout: seconds after which an attempt fails: a coroutine is cancelled, of a thread it is only told.
@@ -51,6 +54,8 @@ class Job:
     trigger: BaseTrigger
     schedule: Mapping[str, Any]
     name: str
+    description: str | None = None
+    tags: tuple[str, ...] = ()
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     coalesce: bool = True
@@ -60,6 +65,11 @@ class Job:
     retries: int = 0
     retry_backoff: float = 1.0
     timeout: float | None = None
+
+    @property
+    def about(self) -> About:
+        """What people are told of it."""
+        return About(self.name, self.description, self.tags)
 
     @property
     def is_coroutine(self) -> bool:
@@ -98,6 +108,8 @@ class JobRegistry:
         id: str | None = None,  # noqa: A002  APScheduler's own name for it
         args: Sequence[Any] | None = None,
         kwargs: Mapping[str, Any] | None = None,
+        description: str | None = None,
+        tags: Sequence[str] = (),
         rerun_interrupted: bool = False,
         retries: int = 0,
         retry_backoff: float = 1.0,
@@ -130,12 +142,15 @@ class JobRegistry:
                 raise UnstableTriggerError(f"{checked.trigger!r} cannot be written down so that it can be built again")
         except (LookupError, TypeError, ValueError, AttributeError, UnstableTriggerError) as error:
             raise JobDefinitionError(f"job {job_id!r}: {str(error).strip(chr(34))}") from error
+        told = about(job_id, func, checked.name, description, tags)
         return Job(
             id=job_id,
             func=func,
             trigger=checked.trigger,
             schedule=schedule,
-            name=checked.name,
+            name=told.name,
+            description=told.description,
+            tags=told.tags,
             args=tuple(checked.args),
             kwargs=dict(checked.kwargs),
             coalesce=checked.coalesce,

@@ -31,12 +31,23 @@ class LedgerReader(Protocol):
         """The latest run of each job, by job id."""
 
     async def runs(
-        self, *, job_id: str | None = None, outcome: str | None = None, before: int | None = None, limit: int = 100
+        self,
+        *,
+        job_id: str | None = None,
+        tag: str | None = None,
+        outcome: str | None = None,
+        before: int | None = None,
+        limit: int = 100,
     ) -> list[RunRow]:
-        """Runs, latest first. ``outcome`` may be ``running``. ``before``: only those with a smaller ``seq``."""
+        """Runs, latest first. tag: only those of jobs that have it now. outcome: ``running`` is one, too.
 
-    async def skips(self, *, job_id: str | None = None, before: int | None = None, limit: int = 100) -> list[SkipRow]:
-        """Skips, latest first."""
+        before: only those with a smaller ``seq``.
+        """
+
+    async def skips(
+        self, *, job_id: str | None = None, tag: str | None = None, before: int | None = None, limit: int = 100
+    ) -> list[SkipRow]:
+        """Skips, latest first; filtered as runs are."""
 
     async def terms(self, *, before: int | None = None, limit: int = 100) -> list[TermRow]:
         """Terms, latest first. ``before``: only those with a smaller number."""

@@ -18,6 +18,7 @@ from election.core.events import Event
 from election.core.process import ProcessIdentity
 from election.core.term import Standing, Term
 
+from .about import changed
 from .books import Books
 from .executor import TermExecutor
 from .facts import Action, Done, State, Tick
@@ -142,7 +143,8 @@ class Shift:
             accounted=self._accounted,
             running=ours,
         )
-        entries = [*plan.entries, *broken, *self._answers(state)]
+        described = changed({job.id: job.about for job in self._jobs.values()}, state)
+        entries = [*plan.entries, *broken, *described, *self._answers(state)]
         if entries:
             await self._ledger.record(self._term.number, entries)
         self._teller.planned(plan.entries, {run.tick: run.attempt for run in state.open_runs})

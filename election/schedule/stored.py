@@ -25,6 +25,8 @@ log = logging.getLogger("election")
 
 OPTIONS = (
     "name",
+    "description",
+    "tags",
     "coalesce",
     "max_instances",
     "misfire_grace_time",
@@ -61,7 +63,10 @@ def to_store(
     job = registry.define(found, trigger, id=id, kwargs=kwargs, **arguments)
     if job.schedule["type"] == "other":
         raise JobDefinitionError(f"job {id!r}: a trigger class of your own cannot be stored; register it in the code")
-    stored = StoredJob(reference, dict(kwargs or {}), {name: arguments[name] for name in OPTIONS if name in arguments})
+    options = {name: arguments[name] for name in OPTIONS if name in arguments}
+    if "tags" in options:
+        options["tags"] = list(job.tags)  # whatever they were given as, JSON has lists
+    stored = StoredJob(reference, dict(kwargs or {}), options)
     try:
         if json.loads(json.dumps([stored.kwargs, stored.options])) != [stored.kwargs, stored.options]:
             raise TypeError("it would not come back as it went")

@@ -19,6 +19,7 @@ LARGEST = 2**63 - 1
 
 Before = Annotated[int | None, Query(ge=0, le=LARGEST, description="the `next` of the page before this one")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="entries a page")]
+Tag = Annotated[str | None, Query(max_length=50, description="only those of jobs with this tag")]
 JobId = Annotated[str | None, Query(alias="job", max_length=500, description="only this job's")]
 
 
@@ -28,17 +29,23 @@ def history_routes(ledger: LedgerReader) -> APIRouter:
 
     @router.get("/leader/runs")
     async def read_runs(
-        job_id: JobId = None, outcome: models.RunState | None = None, before: Before = None, limit: Limit = 100
+        job_id: JobId = None,
+        tag: Tag = None,
+        outcome: models.RunState | None = None,
+        before: Before = None,
+        limit: Limit = 100,
     ) -> models.Runs:
         """Runs, latest first."""
-        rows = await asked(ledger.runs(job_id=job_id, outcome=outcome, before=before, limit=limit))
+        rows = await asked(ledger.runs(job_id=job_id, tag=tag, outcome=outcome, before=before, limit=limit))
         entries = [models.RunEntry.model_validate(row, from_attributes=True) for row in rows]
         return models.Runs(runs=entries, next=rows[-1].seq if len(rows) == limit else None)
 
     @router.get("/leader/skips")
-    async def read_skips(job_id: JobId = None, before: Before = None, limit: Limit = 100) -> models.Skips:
+    async def read_skips(
+        job_id: JobId = None, tag: Tag = None, before: Before = None, limit: Limit = 100
+    ) -> models.Skips:
         """Ticks that had no run, and why, latest first."""
-        rows = await asked(ledger.skips(job_id=job_id, before=before, limit=limit))
+        rows = await asked(ledger.skips(job_id=job_id, tag=tag, before=before, limit=limit))
         entries = [models.SkipEntry.model_validate(row, from_attributes=True) for row in rows]
         return models.Skips(skips=entries, next=rows[-1].seq if len(rows) == limit else None)
 

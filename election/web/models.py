@@ -43,6 +43,9 @@ class TakeoverEntry(BaseModel):
 
 class JobEntry(BaseModel):
     id: str
+    name: str
+    description: str | None = Field(description="what the job is for, in words")
+    tags: list[str] = Field(description="words to find the job by")
     trigger: str
     next_run_time: datetime | None
     paused: bool

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from election.core.errors import LedgerError, LedgerVersionError
 from election.core.seat import Seat
-from election.schedule.facts import JobState
+from election.schedule.facts import About, JobState
 from election.schedule.jobs import Job, JobRegistry
 from election.schedule.ledger import Ledger
 from election.schedule.ticks import first_after
@@ -120,8 +120,12 @@ def _entry(job_id: str, job: Job | None, state: JobState | None, now: datetime) 
     next_run_time = None
     if state is not None and trigger is not None and not (state.retired_at or paused or broken):
         next_run_time = first_after(trigger, max(state.accounted_until, now))
+    about = (job.about if job else state.about if state else None) or About(job_id)
     return models.JobEntry(
         id=job_id,
+        name=about.name,
+        description=about.description,
+        tags=list(about.tags),
         trigger=str(job.trigger if job else trigger),
         next_run_time=next_run_time,
         paused=paused,

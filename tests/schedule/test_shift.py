@@ -29,7 +29,20 @@ from election.engines.file import schema
 from election.engines.file.ledger import SqliteLedger
 from election.schedule import shift, timetable
 from election.schedule import ticks as ticks_module
-from election.schedule.facts import Action, Claim, Done, Enrol, Entry, Outcome, Resumed, SkipReason, State, Tick
+from election.schedule.facts import (
+    About,
+    Action,
+    Claim,
+    Done,
+    Enrol,
+    Entry,
+    Outcome,
+    Resumed,
+    SkipReason,
+    State,
+    StoredJob,
+    Tick,
+)
 from election.schedule.history import RunRow
 from election.schedule.jobs import JobRegistry
 from election.schedule.options import WorkOptions
@@ -39,7 +52,7 @@ from election.schedule.tasks import TaskRegistry
 from election.schedule.verify import verify
 from election.schedule.work import Work
 from tests.schedule import stored_functions
-from tests.schedule.making import make_term, process, until
+from tests.schedule.making import make_job, make_term, process, until
 from tests.schedule.stored_functions import remember_soon
 
 pytestmark = pytest.mark.anyio
@@ -267,6 +280,35 @@ async def test_changed_and_vanished_jobs_explain_what_they_owed(bench: Bench) ->
 
 
 # --- the ledger cannot be written ------------------------------------------------------------------------------------
+
+
+async def test_p4_a_changed_description_is_told_and_starts_nothing_afresh(bench: Bench) -> None:
+    """The ledger says of each job what the leader's code says, from the first term on; the schedule stays the same."""
+    bench.job(seconds=3600, name="old", description="Old words.", tags=["old"])
+    async with bench.term(1):
+        [first] = await bench.others.jobs()
+    assert first.about == About("old", "Old words.", ("old",))
+    bench.registry = JobRegistry({"timezone": "UTC"})
+    bench.job(seconds=3600, name="new", description="New words.", tags=["new", "billing"])
+    async with bench.term(2):
+        [second] = await bench.others.jobs()
+        await bench.others.pause("job", True)  # whereupon the leader plans anew, and has nothing to tell
+        await looked(bench)
+    assert second.about == About("new", "New words.", ("new", "billing"))
+    assert (second.seen_at, second.trigger) == (first.seen_at, first.trigger)
+    assert len(await bench.others.epochs()) == 1
+
+
+async def test_a_stored_job_is_described_within_a_heartbeat(bench: Bench) -> None:
+    stored = StoredJob("tests.schedule.stored_functions:remember", {}, {"description": "Words.", "tags": ["added"]})
+    async with bench.term(1):
+        await bench.others.store_job("added", make_job("interval", hours=1).schedule, stored, replace=False)
+        found = await until_so(lambda: _about(bench, "added"))
+    assert found == About("remember", "Words.", ("added",))
+
+
+async def _about(bench: Bench, job_id: str) -> About | None:
+    return next(job.about for job in await bench.others.jobs() if job.id == job_id)
 
 
 async def test_p3_a_ledger_that_cannot_be_written_at_first(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

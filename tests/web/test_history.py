@@ -18,7 +18,7 @@ from election import Election
 from election.core.process import current_process
 from election.core.term import Reason, Standing, Takeover, Term
 from election.engines.file.ledger import SqliteLedger
-from election.schedule.facts import Claim, Enrol, Outcome, Settle, Skip, SkipReason, Tick
+from election.schedule.facts import About, Claim, Describe, Enrol, Outcome, Settle, Skip, SkipReason, Tick
 from election.web import view
 from tests.support.waiting import until
 from tests.web.pair import Pair
@@ -54,6 +54,7 @@ async def fill(path: str) -> None:
         if number == 1:
             trigger = {"type": "date", "run_date": BEGAN.isoformat()}
             await ledger.record(1, [Enrol(job, trigger, BEGAN, BEGAN) for job in ("even", "odd")])
+            await ledger.record(1, [Describe("odd", About("odd", tags=("strange",)))])
         if number < TERMS:
             await ledger.end_term(number, Standing.RESIGNED)
     for each in range(1, RUNS + 1):
@@ -110,6 +111,10 @@ def test_the_pages_hold_every_skip_and_every_term_exactly_once(filled: TestClien
     [
         ({"job": "odd"}, 125),
         ({"job": "even", "limit": 9}, 125),
+        ({"tag": "strange", "limit": 9}, 125),
+        ({"tag": "strange", "outcome": "interrupted"}, 25),
+        ({"tag": "strange", "job": "even"}, 0),
+        ({"tag": "' OR 1=1 --"}, 0),
         ({"outcome": "failed"}, 50),
         ({"outcome": "interrupted", "limit": 3}, 50),
         ({"outcome": "interrupted", "job": "odd"}, 25),
@@ -125,6 +130,11 @@ def test_filters_choose_and_are_kept_from_page_to_page(filled: TestClient, filte
     for run in found:
         assert run["job_id"] == filters.get("job", run["job_id"])
         assert run["outcome"] == filters.get("outcome", run["outcome"])
+
+
+def test_skips_are_filtered_alike(filled: TestClient) -> None:
+    assert len(walk(filled, "skips", "seq", job="even")) == SKIPS
+    assert walk(filled, "skips", "seq", tag="strange") == []
 
 
 def test_an_open_run_of_a_dead_leader_is_told_as_interrupted(filled: TestClient) -> None:
@@ -155,8 +165,8 @@ def test_entries_say_all_there_is(filled: TestClient) -> None:
     "query",
     [
         "runs?limit=0", "runs?limit=1001", "runs?limit=many", "runs?before=-1", "runs?before=9223372036854775808",
-        "runs?outcome=lost", f"runs?job={'x' * 501}", "skips?limit=0", "skips?before=x", "terms?limit=-1",
-        "terms?before=99999999999999999999",
+        "runs?outcome=lost", f"runs?job={'x' * 501}", f"skips?tag={'x' * 51}", "skips?limit=0", "skips?before=x",
+        "terms?limit=-1", "terms?before=99999999999999999999",
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_refused(filled: TestClient, query: str) -> None:

@@ -78,6 +78,9 @@ def test_the_document_is_the_agreed_one(tmp_path: Path) -> None:
             "jobs": [
                 {
                     "id": "report",
+                    "name": "report",
+                    "description": "A job.",
+                    "tags": [],
                     "trigger": "cron[second='*/10']",
                     "next_run_time": next_run_time,
                     "paused": False,

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from election.core.errors import LedgerError, LedgerVersionError
 
-from .schema import VERSION, migrate
+from .schema import VERSION, look_back, migrate
 from .storage import read_file
 
 _T = TypeVar("_T")
@@ -125,6 +125,8 @@ class Database:
                 connection.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}")
                 if version < VERSION:
                     migrate(connection)
+            else:
+                look_back(connection, version)
         except BaseException:
             connection.close()
             raise

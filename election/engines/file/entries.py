@@ -10,9 +10,22 @@ import json
 import sqlite3
 from functools import singledispatch
 
-from election.schedule.facts import Broken, Claim, Done, Enrol, Entry, Resumed, Retire, Retry, Settle, Skip, Tick
+from election.schedule.facts import (
+    Broken,
+    Claim,
+    Describe,
+    Done,
+    Enrol,
+    Entry,
+    Resumed,
+    Retire,
+    Retry,
+    Settle,
+    Skip,
+    Tick,
+)
 
-from .rows import to_us
+from .rows import about_text, to_us
 
 _THE_TICK = "job_id = ? AND due = ? AND request = ?"
 _THE_OPEN_RUN = f"{_THE_TICK} AND outcome IS NULL"
@@ -125,6 +138,12 @@ def _(entry: Resumed, connection: sqlite3.Connection, term: int) -> bool:
 @write.register
 def _(entry: Broken, connection: sqlite3.Connection, term: int) -> bool:
     connection.execute("UPDATE jobs SET broken = ? WHERE id = ?", (entry.error, entry.job_id))
+    return True
+
+
+@write.register
+def _(entry: Describe, connection: sqlite3.Connection, term: int) -> bool:
+    connection.execute("UPDATE jobs SET about = ? WHERE id = ?", (about_text(entry.about), entry.job_id))
     return True
 
 

@@ -31,6 +31,15 @@ def state(connection: sqlite3.Connection) -> State:
     return State(jobs(connection), [request(row) for row in requests], open_runs(connection))
 
 
+def last_term(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT coalesce(max(term), 0) FROM terms").fetchone()[0])
+
+
+def data_version(connection: sqlite3.Connection) -> int:
+    """Changes when another connection has written, and only then: the cheapest question there is."""
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
+
+
 def open_runs(connection: sqlite3.Connection) -> list[OpenRun]:
     rows = connection.execute("SELECT job_id, due, request, term, attempt FROM runs WHERE outcome IS NULL ORDER BY seq")
     return [open_run(row) for row in rows]
@@ -51,11 +60,20 @@ def last_outcomes(connection: sqlite3.Connection) -> dict[str, RunRow]:
     return {row["job_id"]: run_row(row) for row in rows}
 
 
+_TAGGED = "job_id IN (SELECT jobs.id FROM jobs, json_each(jobs.about, '$.tags') AS tag WHERE tag.value = ?)"
+
+
 def runs(
-    connection: sqlite3.Connection, job_id: str | None, outcome: str | None, before: int | None, limit: int
+    connection: sqlite3.Connection,
+    job_id: str | None,
+    tag: str | None,
+    outcome: str | None,
+    before: int | None,
+    limit: int,
 ) -> list[RunRow]:
     conditions: dict[str, object] = {
         "job_id = ?": job_id,
+        _TAGGED: tag,
         "outcome = ?": outcome if outcome != "running" else None,
         "seq < ?": before,
     }
@@ -63,8 +81,10 @@ def runs(
     return [run_row(row) for row in _page(connection, select, conditions, "seq", limit)]
 
 
-def skips(connection: sqlite3.Connection, job_id: str | None, before: int | None, limit: int) -> list[SkipRow]:
-    conditions: dict[str, object] = {"job_id = ?": job_id, "seq < ?": before}
+def skips(
+    connection: sqlite3.Connection, job_id: str | None, tag: str | None, before: int | None, limit: int
+) -> list[SkipRow]:
+    conditions: dict[str, object] = {"job_id = ?": job_id, _TAGGED: tag, "seq < ?": before}
     select = f"SELECT {SKIP_COLUMNS} FROM skips WHERE TRUE"
     return [skip_row(row) for row in _page(connection, select, conditions, "seq", limit)]
 

@@ -49,7 +49,7 @@ class SqliteLedger:
     # --- the leader's ----------------------------------------------------------------------------------------------
 
     async def last_term(self) -> int:
-        return await self._database.read(_last_term)
+        return await self._database.read(history.last_term)
 
     async def was_fenced(self, term: int) -> bool:
         return await self._database.read(lambda connection: fences.exists(connection, term))
@@ -75,7 +75,7 @@ class SqliteLedger:
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 row,
             )
-            self._seen = connection, _data_version(connection)
+            self._seen = connection, history.data_version(connection)
             return history.state(connection)
 
         return await self._database.write(begin)
@@ -104,7 +104,7 @@ class SqliteLedger:
 
     async def changes(self) -> State | None:
         def look(connection: sqlite3.Connection) -> State | None:
-            now = connection, _data_version(connection)  # the versions of another connection are no measure
+            now = connection, history.data_version(connection)  # the versions of another connection are no measure
             if now == self._seen:
                 return None
             self._seen = now
@@ -189,12 +189,22 @@ class SqliteLedger:
         return await self._database.read(history.last_outcomes)
 
     async def runs(
-        self, *, job_id: str | None = None, outcome: str | None = None, before: int | None = None, limit: int = 100
+        self,
+        *,
+        job_id: str | None = None,
+        tag: str | None = None,
+        outcome: str | None = None,
+        before: int | None = None,
+        limit: int = 100,
     ) -> list[RunRow]:
-        return await self._database.read(lambda connection: history.runs(connection, job_id, outcome, before, limit))
+        return await self._database.read(
+            lambda connection: history.runs(connection, job_id, tag, outcome, before, limit)
+        )
 
-    async def skips(self, *, job_id: str | None = None, before: int | None = None, limit: int = 100) -> list[SkipRow]:
-        return await self._database.read(lambda connection: history.skips(connection, job_id, before, limit))
+    async def skips(
+        self, *, job_id: str | None = None, tag: str | None = None, before: int | None = None, limit: int = 100
+    ) -> list[SkipRow]:
+        return await self._database.read(lambda connection: history.skips(connection, job_id, tag, before, limit))
 
     async def terms(self, *, before: int | None = None, limit: int = 100) -> list[TermRow]:
         return await self._database.read(lambda connection: history.terms(connection, before, limit))
@@ -218,12 +228,8 @@ class SqliteLedger:
         return await self._database.read(history.integrity)
 
 
-def _last_term(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("SELECT coalesce(max(term), 0) FROM terms").fetchone()[0])
-
-
 def _refuse_stale(connection: sqlite3.Connection, term: int) -> None:
-    latest = _last_term(connection)
+    latest = history.last_term(connection)
     if latest > term:
         raise StaleTermError(f"term {term} is over: term {latest} has begun")
 
@@ -239,10 +245,5 @@ def _give_up(connection: sqlite3.Connection, job: JobState, now: datetime) -> da
     over = given_up(job, now)
     if over is None:
         return job.accounted_until
-    entry_writer.write(over, connection, _last_term(connection))
+    entry_writer.write(over, connection, history.last_term(connection))
     return over.last_due
-
-
-def _data_version(connection: sqlite3.Connection) -> int:
-    """Changes when another connection has written, and only then: the cheapest question there is."""
-    return int(connection.execute("PRAGMA data_version").fetchone()[0])

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from election.core.term import Reason, Standing
-from election.schedule.facts import Action, JobState, OpenRun, Outcome, Request, SkipReason, StoredJob, Tick
+from election.schedule.facts import About, Action, JobState, OpenRun, Outcome, Request, SkipReason, StoredJob, Tick
 from election.schedule.history import RunRow, SkipRow, TermRow
 
 _T = TypeVar("_T")
@@ -20,7 +20,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 JOB_COLUMNS = (
-    "id, trigger, seen_at, accounted_until, paused_at, resume_at, retired_at, func, kwargs, options, removed, broken"
+    "id, trigger, seen_at, accounted_until, paused_at, resume_at, retired_at, func, kwargs, options, removed, broken,"
+    " about"
 )
 RUN_COLUMNS = "seq, job_id, due, request, term, attempt, claimed_at, ended_at, outcome, error, attempts"
 SKIP_COLUMNS = "seq, job_id, first_due, last_due, count, reason, term, at"
@@ -52,7 +53,18 @@ def job_state(row: sqlite3.Row) -> JobState:
         else StoredJob(row["func"], json.loads(row["kwargs"]), json.loads(row["options"])),
         removed=bool(row["removed"]),
         broken=row["broken"],
+        about=_maybe(_about, row["about"]),
     )
+
+
+def about_text(about: About) -> str:
+    """As ``jobs.about`` holds it."""
+    return json.dumps({"name": about.name, "description": about.description, "tags": about.tags})
+
+
+def _about(text: str) -> About:
+    found = json.loads(text)
+    return About(found["name"], found["description"], tuple(found["tags"]))
 
 
 def run_row(row: sqlite3.Row) -> RunRow:

@@ -46,7 +46,11 @@ CREATE TABLE fences (  -- who set out to end a leader that hung, and why
 );
 """
 
-_STEPS = [_1, _2]
+_3 = """
+ALTER TABLE jobs ADD COLUMN about TEXT;  -- what people are told of a job, as JSON: name, description, tags
+"""
+
+_STEPS = [_1, _2, _3]
 
 VERSION = len(_STEPS)
 """The schema that this code writes."""
@@ -67,6 +71,17 @@ def migrate(connection: sqlite3.Connection) -> None:
             connection.execute("ROLLBACK")
         raise
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that the version stands in the file's own header
+
+
+def look_back(connection: sqlite3.Connection, version: int) -> None:
+    """Let whoever only looks read tables of an earlier ``version`` as those of today: what they lack is empty.
+
+    A view in the connection's own memory stands before the table; once somebody else has migrated the file, it shows
+    what is in it.
+    """
+    if 0 < version < _STEPS.index(_3) + 1:
+        connection.execute("PRAGMA temp_store=MEMORY")
+        connection.execute("CREATE TEMP VIEW jobs AS SELECT *, NULL AS about FROM main.jobs")
 
 
 def _uncommented(script: str) -> str:

@@ -21,9 +21,11 @@ from election.engines.file import history
 from election.engines.file.ledger import SqliteLedger
 from election.engines.file.upkeep import prune
 from election.schedule.facts import (
+    About,
     Action,
     Broken,
     Claim,
+    Describe,
     Done,
     Enrol,
     Entry,
@@ -603,6 +605,23 @@ async def test_pages_of_skips_and_terms(ledger: SqliteLedger) -> None:
     assert await ledger.skips(job_id="another") == []
     assert [row.term for row in await ledger.terms(limit=2)] == [7, 6]
     assert [row.term for row in await ledger.terms(before=6)] == [5, 4, 3, 2, 1]
+
+
+async def test_runs_and_skips_of_the_jobs_with_a_tag(ledger: SqliteLedger) -> None:
+    """By the tags that a job has now; a tag is a value, whatever is in it."""
+    odd = "o'dd%"
+    await ledger.record(1, [Enrol(name, SECONDS.schedule, at=NOW, since=NOW) for name in ("another", "third")])
+    for name, tags in (("job", ("a", "both")), ("another", ("both", odd))):
+        await ledger.record(1, [Describe(name, About(name, tags=tags))])
+    names = ("job", "another", "third")
+    await ledger.record(1, [Claim(Tick(name, at(1)), at(1)) for name in names])
+    await ledger.record(1, [Skip(name, at(2), at(2), 1, SkipReason.DOWN, at(2)) for name in names])
+    for tag, expected in (("a", {"job"}), ("both", {"job", "another"}), (odd, {"another"}), ("x", set()), ("A", set())):
+        assert {run.job_id for run in await ledger.runs(tag=tag)} == expected, tag
+        assert {skip.job_id for skip in await ledger.skips(tag=tag)} == expected, tag
+    assert [run.job_id for run in await ledger.runs(tag="both", job_id="job", outcome="running")] == ["job"]
+    await ledger.record(1, [Describe("job", About("job"))])
+    assert await ledger.runs(tag="a") == []
 
 
 # --- retention -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,70 @@
+"""What people are told of a job: a name, a description, tags to find it by.
+
+The code of the workers says it, and the leader writes it into the ledger, where whoever has only the ledger finds it
+(the command line, a worker of another version). It is no part of the schedule: to change it starts nothing afresh.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from election.core.errors import JobDefinitionError
+
+from .facts import About, Describe, State
+
+LONGEST_TAG = 50
+"""Characters: a tag is a word to search for, and stands beside others in a narrow column."""
+
+
+def about(job_id: str, func: Callable[..., Any], name: str, description: object, tags: object) -> About:
+    """Check what was given of a job; without a description, it is the first line of the function's docstring.
+
+    Raises ``JobDefinitionError`` with the way out.
+    """
+    if description is None:
+        description = _first_line(func)
+    elif not isinstance(description, str):
+        raise JobDefinitionError(f"job {job_id!r}: description is text for people, not {description!r}")
+    if isinstance(tags, str) or not isinstance(tags, Sequence):
+        raise JobDefinitionError(f"job {job_id!r}: tags is a list: tags=['billing', 'nightly']; not {tags!r}")
+    for tag in tags:
+        if not _is_tag(tag):
+            raise JobDefinitionError(
+                f"job {job_id!r}: {tag!r} is no tag: a tag is one word of up to {LONGEST_TAG} characters, without"
+                " spaces or commas; give several as a list: tags=['billing', 'nightly']"
+            )
+    for text in (name, description or "", *tags):
+        _check_text(job_id, text)
+    return About(name, (description or "").strip() or None, tuple(dict.fromkeys(tags)))
+
+
+def changed(said: Mapping[str, About], state: State) -> list[Describe]:
+    """What the ledger has to be told, so that it says of each job, by id, what the code says."""
+    known = {found.id: found.about for found in state.jobs}
+    return [Describe(job_id, told) for job_id, told in said.items() if known.get(job_id) != told]
+
+
+def _first_line(func: Callable[..., Any]) -> str | None:
+    while isinstance(func, functools.partial):  # whose own docstring tells of partial
+        func = func.func
+    words = (inspect.getdoc(func) or "").partition("\n")[0]
+    return words.encode(errors="replace").decode() or None
+
+
+def _is_tag(tag: object) -> bool:
+    return (
+        isinstance(tag, str)
+        and 0 < len(tag) <= LONGEST_TAG
+        and tag.isprintable()
+        and not any(letter == "," or letter.isspace() for letter in tag)
+    )
+
+
+def _check_text(job_id: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # it would break the answer of whoever is asked for it
+        raise JobDefinitionError(f"job {job_id!r}: {text!r} cannot be sent to anybody: {error.reason}") from error

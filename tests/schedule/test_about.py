@@ -1,0 +1,119 @@
+"""A job's name, description and tags: what may be said, and that the ledger is told of what changed and no more."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from election.core.errors import JobDefinitionError
+from election.schedule.about import changed
+from election.schedule.facts import About, Describe, State
+from election.schedule.jobs import Job, JobRegistry
+from election.schedule.stored import from_store, to_store
+from tests.schedule.making import make_job, state_of
+from tests.schedule.stored_functions import remember
+
+
+def with_words() -> None:
+    """Send what fell due.
+
+    And more that is for whoever reads the code.
+    """
+
+
+def without_words() -> None: ...
+
+
+class Caller:
+    """What it calls."""
+
+    def __call__(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("func", "description"),
+    [
+        (with_words, "Send what fell due."),
+        (functools.partial(functools.partial(with_words)), "Send what fell due."),
+        (without_words, None),
+        (Caller(), "What it calls."),
+        (lambda: None, None),
+    ],
+)
+def test_the_docstring_speaks_for_a_job_that_says_nothing(func: Callable[..., Any], description: str | None) -> None:
+    assert make_job(func=func, seconds=1).description == description
+
+
+def test_what_is_said_goes_before_the_docstring() -> None:
+    job = make_job(
+        func=with_words, seconds=1, name="bills", description=" Bills. ", tags=["billing", "größe", "billing"]
+    )
+    assert job.about == About("bills", "Bills.", ("billing", "größe"))
+    assert make_job(func=with_words, seconds=1, description="").description is None
+
+
+def test_what_is_not_said_is_as_apscheduler_has_it() -> None:
+    assert make_job(func=without_words, seconds=1).about == About("without_words", None, ())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"tags": "billing"}, r"tags is a list: tags=\['billing', 'nightly'\]; not 'billing'"),
+        ({"tags": {"billing"}}, "tags is a list"),
+        ({"tags": 7}, "tags is a list"),
+        ({"tags": ["a b"]}, "'a b' is no tag: a tag is one word"),
+        ({"tags": ["a,b"]}, "give several as a list"),
+        ({"tags": [""]}, "'' is no tag"),
+        ({"tags": ["x" * 51]}, "up to 50 characters"),
+        ({"tags": ["a\x1b[31m"]}, "is no tag"),
+        ({"tags": [["a"]]}, "is no tag"),
+        ({"tags": [None]}, "None is no tag"),
+        ({"tags": ["\ud800"]}, "is no tag"),
+        ({"description": 7}, "description is text for people, not 7"),
+        ({"description": "\ud800"}, "cannot be sent to anybody"),
+        ({"name": "\ud800"}, "cannot be sent to anybody"),
+        ({"name": ""}, "name"),
+        ({"name": 7}, "name"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused_with_the_way_out(arguments: dict[str, Any], words: str) -> None:
+    """Issue 2, "bad input": at registration, in every worker."""
+    with pytest.raises(JobDefinitionError, match=rf"job 'job'.*{words}"):
+        make_job(seconds=1, **arguments)
+
+
+def test_a_stored_job_says_the_same_wherever_it_is_loaded() -> None:
+    registry = JobRegistry({"timezone": "UTC"})
+    arguments = {"name": "bills", "description": "Bills.", "tags": ("billing",)}
+    schedule, stored = to_store(registry, remember, "interval", id="job", seconds=5, **arguments)
+    assert stored.options == {**arguments, "tags": ["billing"]}
+    state = state_of(make_job("interval", seconds=5), stored=stored)
+    assert state.trigger == schedule
+    assert from_store(registry, state).about == About("bills", "Bills.", ("billing",))
+
+
+# --- what the ledger is told -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("known", "told"),
+    [
+        pytest.param(About("one", "Words.", ("a",)), [], id="known"),
+        pytest.param(None, ["job"], id="never told"),
+        pytest.param(About("other", "Words.", ("a",)), ["job"], id="another name"),
+        pytest.param(About("one", None, ("a",)), ["job"], id="another description"),
+        pytest.param(About("one", "Words.", ()), ["job"], id="other tags"),
+    ],
+)
+def test_the_ledger_is_told_of_what_changed_and_no_more(known: About | None, told: list[str]) -> None:
+    job: Job = make_job(seconds=1, name="one", description="Words.", tags=["a"])
+    entries = changed({"job": job.about}, State([state_of(job, about=known)], [], []))
+    assert entries == [Describe(name, job.about) for name in told]
+
+
+def test_the_ledger_is_told_of_a_job_that_it_has_never_seen() -> None:
+    assert changed({"new": About("new")}, State([], [], [])) == [Describe("new", About("new"))]
