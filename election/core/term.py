@@ -29,7 +29,11 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """How a term began. ``takeover_ms``: from learning of the vacancy to the scheduler running; None until it runs."""
+    """How a term began. ``takeover_ms``: from learning of the vacancy to the scheduler running; None until it runs.
+
+    ``vacant_s``: seconds from the last sign of life of the leader before to this term's beginning; None if there was
+    none.
+    """
 
     term: int
     from_pid: int | None
@@ -37,6 +41,7 @@ class Takeover:
     reason: Reason
     at: datetime
     takeover_ms: float | None = None
+    vacant_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

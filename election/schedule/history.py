@@ -90,3 +90,41 @@ class OddClaim:
     tick: Tick
     term: int
     times: int
+
+
+BOUNDS = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 3600.0)
+"""The upper bounds, in seconds, of a ``Histogram``'s buckets but the last. Ledgers count by them as things happen, so
+that to change one takes a migration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How often something took how long.
+
+    counts: by bucket, not cumulated, one more than ``BOUNDS``. total_s: seconds of all together.
+    """
+
+    counts: Sequence[int]
+    total_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What happened since the ledger was begun, with what was pruned since: none of it ever grows less.
+
+    Jobs that are gone are left out once their history is pruned.
+
+    runs: settled ones, by job id and outcome. skips: ticks, by job id and reason; a range that was too long to be
+    counted counts as 100. lateness: from due to claimed, of the schedule's ticks, by job id. durations: from claimed to
+    ended, with all attempts, of the runs that ended by themselves, by job id. terms: how they began. takeover: from
+    learning of the vacancy to the scheduler running. vacant_s: seconds from the last sign of life of a leader to the
+    next election, by how that term began.
+    """
+
+    runs: Mapping[tuple[str, Outcome], int]
+    skips: Mapping[tuple[str, SkipReason], int]
+    lateness: Mapping[str, Histogram]
+    durations: Mapping[str, Histogram]
+    terms: Mapping[Reason, int]
+    takeover: Histogram
+    vacant_s: Mapping[Reason, float]

@@ -18,7 +18,7 @@ from election.core.process import ProcessIdentity
 from election.core.term import Standing, Term
 
 from .facts import Action, Entry, JobState, OpenRun, State, StoredJob
-from .history import Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow
+from .history import Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow, Totals
 
 
 class LedgerReader(Protocol):
@@ -63,6 +63,9 @@ class LedgerReader(Protocol):
 
     async def open_runs(self) -> list[OpenRun]:
         """Runs that are claimed and not settled."""
+
+    async def totals(self) -> Totals:
+        """What happened since the ledger was begun, counted; takes no longer when there is more history."""
 
     async def pruned_until(self) -> datetime:
         """History up to here may have been removed."""

@@ -13,7 +13,7 @@ from election.core.process import ProcessIdentity
 from election.core.term import Standing, Term
 from election.schedule.catchup import given_up, owes_from
 from election.schedule.facts import Action, Enrol, Entry, JobState, OpenRun, State, StoredJob
-from election.schedule.history import Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow
+from election.schedule.history import Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow, Totals
 from election.schedule.triggers import build
 
 from . import entries as entry_writer
@@ -21,6 +21,7 @@ from . import fences, history
 from .database import Database, newer, stored_version
 from .rows import since_boot, to_us
 from .schema import VERSION
+from .totals import read_totals
 from .upkeep import prune
 
 
@@ -62,7 +63,7 @@ class SqliteLedger:
     async def begin_term(self, term: Term, holder: ProcessIdentity) -> State:
         row = (
             term.number, holder.pid, holder.host, holder.boot_id, to_us(term.elected_at), since_boot(),
-            term.takeover.reason, term.takeover.from_pid,
+            term.takeover.reason, term.takeover.from_pid, term.takeover.vacant_s,
         )  # fmt: skip
 
         def begin(connection: sqlite3.Connection) -> State:
@@ -71,8 +72,8 @@ class SqliteLedger:
             if found is not None and (found["pid"], found["boot_id"]) != (holder.pid, holder.boot_id):
                 raise StaleTermError(f"term {term.number} was begun by pid {found['pid']} already")
             connection.execute(
-                "INSERT OR IGNORE INTO terms (term, pid, host, boot_id, began_at, began_ns, reason, from_pid)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO terms (term, pid, host, boot_id, began_at, began_ns, reason, from_pid,"
+                " vacant_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 row,
             )
             self._seen = connection, history.data_version(connection)
@@ -220,6 +221,9 @@ class SqliteLedger:
 
     async def open_runs(self) -> list[OpenRun]:
         return await self._database.read(history.open_runs)
+
+    async def totals(self) -> Totals:
+        return await self._database.read(read_totals)
 
     async def pruned_until(self) -> datetime:
         return await self._database.read(history.pruned_until)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Protocol
 
 from election.core.clock import Clock
@@ -78,7 +79,9 @@ class Office:
         reason = reason_after(before, followed=followed)
         if reason is Reason.DIED and (fenced or self._last_words.read() is not None):
             reason = Reason.FENCED
-        takeover = Takeover(number, before.holder.pid if before else None, process.pid, reason, now)
+        takeover = Takeover(
+            number, before.holder.pid if before else None, process.pid, reason, now, vacant_s=self._vacant(before, now)
+        )
         record = LeaderRecord(number, process, seat_id(held), now, takeover)
 
         def tell() -> bool:
@@ -104,6 +107,10 @@ class Office:
         if begun:
             self.term, self.record = Term(number, now, takeover), record
         return self.term
+
+    def _vacant(self, before: LeaderRecord | None, now: datetime) -> float | None:
+        since = (before.ended_at or self._records.beaten_at()) if before else None
+        return None if since is None else max(0.0, round((now - since).total_seconds(), 3))
 
     async def _asked_of_memory(self, before: LeaderRecord | None) -> tuple[int, bool]:
         """The last term that the ledger knows, and whether the one before ours was fenced."""

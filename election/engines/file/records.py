@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -91,6 +91,11 @@ class LeaderRecords:
             raise SeatLostError(f"{self._path}: the leader record was removed or changed by somebody else")
         os.utime(self._path, follow_symlinks=False)
         self._touched = self._stamp()
+
+    def beaten_at(self) -> datetime | None:
+        """When the heart beat last, by the wall clock; None if there is no record."""
+        stamp = self._stamp()
+        return None if stamp is None else datetime.fromtimestamp(stamp[2] / 1e9, UTC)
 
     def is_ours(self) -> bool:
         """Whether the record is, byte for byte, the one that this process wrote last."""

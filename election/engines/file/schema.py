@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+
+from election.schedule.history import BOUNDS
 
 _1 = """
 CREATE TABLE terms (
@@ -50,7 +53,84 @@ _3 = """
 ALTER TABLE jobs ADD COLUMN about TEXT;  -- what people are told of a job, as JSON: name, description, tags
 """
 
-_STEPS = [_1, _2, _3]
+
+def _seconds(later: str, earlier: str) -> str:
+    """The seconds between two times; none where the clock stepped back."""
+    return f"max(0, {later} - {earlier}) / 1e6"
+
+
+def _bucket(seconds: str) -> str:
+    """The label of the bucket that ``seconds`` fall into."""
+    cases = " ".join(f"WHEN {seconds} <= {bound} THEN '{bound}'" for bound in BOUNDS)
+    return f"CASE {cases} ELSE '+Inf' END"
+
+
+def _add(what: str, job_id: str, label: str, count: str, total: str = "0.0") -> str:
+    """The statement of a trigger that adds to a row of ``totals``."""
+    return (
+        f"INSERT INTO totals VALUES ('{what}', {job_id}, {label}, {count}, {total}) ON CONFLICT (what, job_id, label)"
+        " DO UPDATE SET count = count + excluded.count, total = total + excluded.total;"
+    )
+
+
+def _seed(what: str, columns: str, source: str) -> str:
+    return f"INSERT INTO totals SELECT '{what}', {columns} FROM {source} GROUP BY 2, 3;"
+
+
+_LATENESS = _seconds("NEW.claimed_at", "NEW.due")
+_DURATION = _seconds("NEW.ended_at", "NEW.claimed_at")
+_TAKEOVER = "NEW.takeover_ms / 1e3"
+_ENDED = "outcome IN ('succeeded', 'failed')"
+
+# What happened since the ledger was begun, kept by triggers and so in the transaction in which it happens: a scrape
+# reads a few rows however long the history is, and what is pruned stays counted.
+_4 = f"""
+CREATE TABLE totals (
+  what TEXT NOT NULL, job_id TEXT NOT NULL, label TEXT NOT NULL, count INTEGER NOT NULL, total REAL NOT NULL,
+  PRIMARY KEY (what, job_id, label)
+) WITHOUT ROWID;
+ALTER TABLE terms ADD COLUMN vacant_s REAL;
+CREATE TRIGGER count_run AFTER UPDATE OF outcome ON runs WHEN OLD.outcome IS NULL AND NEW.outcome IS NOT NULL BEGIN
+  {_add("runs", "NEW.job_id", "NEW.outcome", "1")}
+END;
+CREATE TRIGGER count_lateness AFTER UPDATE OF outcome ON runs
+WHEN OLD.outcome IS NULL AND NEW.outcome IS NOT NULL AND NEW.request = 0 BEGIN
+  {_add("lateness", "NEW.job_id", _bucket(_LATENESS), "1", _LATENESS)}
+END;
+CREATE TRIGGER count_duration AFTER UPDATE OF outcome ON runs WHEN OLD.outcome IS NULL AND NEW.{_ENDED} BEGIN
+  {_add("duration", "NEW.job_id", _bucket(_DURATION), "1", _DURATION)}
+END;
+CREATE TRIGGER count_skip AFTER INSERT ON skips BEGIN
+  {_add("skips", "NEW.job_id", "NEW.reason", "coalesce(NEW.count, 100)")}
+END;
+CREATE TRIGGER count_term AFTER INSERT ON terms BEGIN
+  {_add("terms", "''", "NEW.reason", "1", "coalesce(NEW.vacant_s, 0)")}
+END;
+CREATE TRIGGER count_takeover AFTER UPDATE OF takeover_ms ON terms
+WHEN OLD.takeover_ms IS NULL AND NEW.takeover_ms IS NOT NULL BEGIN
+  {_add("takeover", "''", _bucket(_TAKEOVER), "1", _TAKEOVER)}
+END;
+"""
+
+_RUNS = f"(SELECT job_id, request, outcome, {_LATENESS} AS late, {_DURATION} AS took FROM runs)".replace("NEW.", "")
+_TERMS = f"(SELECT {_TAKEOVER} AS took FROM terms)".replace("NEW.", "")
+
+_4 += f"""
+{_seed("runs", "job_id, outcome, count(*), 0", f"{_RUNS} WHERE outcome IS NOT NULL")}
+{
+    _seed(
+        "lateness",
+        f"job_id, {_bucket('late')}, count(*), sum(late)",
+        f"{_RUNS} WHERE outcome IS NOT NULL AND request = 0",
+    )
+}
+{_seed("duration", f"job_id, {_bucket('took')}, count(*), sum(took)", f"{_RUNS} WHERE {_ENDED}")}
+{_seed("skips", "job_id, reason, sum(coalesce(count, 100)), 0", "skips")}
+{_seed("terms", "'', reason, count(*), 0", "terms")}
+{_seed("takeover", f"'', {_bucket('took')}, count(*), sum(took)", f"{_TERMS} WHERE took IS NOT NULL")}
+"""
+
+_STEPS = [_1, _2, _3, _4]
 
 VERSION = len(_STEPS)
 """The schema that this code writes."""
@@ -62,7 +142,7 @@ def migrate(connection: sqlite3.Connection) -> None:
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         for step in _STEPS[version:]:
-            for statement in filter(str.strip, _uncommented(step).split(";")):
+            for statement in _statements(step):
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version={VERSION}")
         connection.execute("COMMIT")
@@ -84,5 +164,13 @@ def look_back(connection: sqlite3.Connection, version: int) -> None:
         connection.execute("CREATE TEMP VIEW jobs AS SELECT *, NULL AS about FROM main.jobs")
 
 
-def _uncommented(script: str) -> str:
-    return "\n".join(line.split("--")[0] for line in script.splitlines())
+def _statements(script: str) -> Iterator[str]:
+    """The statements one by one, for ``executescript`` would commit; a trigger has semicolons within."""
+    statement = ""
+    for piece in "\n".join(line.split("--")[0] for line in script.splitlines()).split(";"):
+        statement += f"{piece};"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    if statement.strip(" \n;"):
+        yield statement

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
+from .totals import forget_jobs
+
 LOOKED_AT = 20
 """Times as many of the oldest rows are looked at as may be removed: to look at all would keep claims waiting."""
 
@@ -34,4 +36,5 @@ def prune(connection: sqlite3.Connection, before: int, at_most: int) -> int:
     connection.execute("DELETE FROM epochs WHERE until < ?", (before,))
     if runs + skips:
         connection.execute("UPDATE pruned SET until = max(until, ?)", (before,))
+        forget_jobs(connection, before)
     return runs + skips + terms

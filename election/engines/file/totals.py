@@ -1,0 +1,54 @@
+"""What triggers have counted (``schema.py``), read as values, and forgotten with the jobs that it is about."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from election.core.term import Reason
+from election.schedule.facts import Outcome, SkipReason
+from election.schedule.history import BOUNDS, Histogram, Totals
+
+_PLACES = {str(bound): place for place, bound in enumerate(BOUNDS)} | {"+Inf": len(BOUNDS)}
+
+
+def read_totals(connection: sqlite3.Connection) -> Totals:
+    """All of it."""
+    found: Mapping[str, dict[tuple[str, str], tuple[int, float]]] = defaultdict(dict)
+    for what, job_id, label, count, total in connection.execute("SELECT * FROM totals"):
+        found[what][job_id, label] = count, total
+    return Totals(
+        runs={(job_id, Outcome(label)): count for (job_id, label), (count, _) in found["runs"].items()},
+        skips={(job_id, SkipReason(label)): count for (job_id, label), (count, _) in found["skips"].items()},
+        lateness=_histograms(found["lateness"]),
+        durations=_histograms(found["duration"]),
+        terms={Reason(label): count for (_, label), (count, _) in found["terms"].items()},
+        takeover=_histograms(found["takeover"]).get("", _histogram([])),
+        vacant_s={Reason(label): total for (_, label), (_, total) in found["terms"].items()},
+    )
+
+
+def forget_jobs(connection: sqlite3.Connection, before: int) -> None:
+    """Jobs that were gone ``before`` (microseconds), or removed, are no longer counted when their history has gone:
+    ids that are used once each would otherwise be counted for ever."""
+    connection.execute(
+        "DELETE FROM totals WHERE job_id IN (SELECT id FROM jobs WHERE (removed OR retired_at < ?)"
+        " AND NOT EXISTS (SELECT 1 FROM runs WHERE job_id = jobs.id)"
+        " AND NOT EXISTS (SELECT 1 FROM skips WHERE job_id = jobs.id))",
+        (before,),
+    )
+
+
+def _histograms(rows: Mapping[tuple[str, str], tuple[int, float]]) -> dict[str, Histogram]:
+    by_job: Mapping[str, list[tuple[int, int, float]]] = defaultdict(list)
+    for (job_id, label), (count, total) in rows.items():
+        by_job[job_id].append((_PLACES[label], count, total))
+    return {job_id: _histogram(buckets) for job_id, buckets in by_job.items()}
+
+
+def _histogram(buckets: Sequence[tuple[int, int, float]]) -> Histogram:
+    counts = [0] * (len(BOUNDS) + 1)
+    for place, count, _ in buckets:
+        counts[place] = count
+    return Histogram(counts, sum(total for _, _, total in buckets))
