@@ -15,9 +15,11 @@ jobs.register(election)
 
 app = FastAPI(title="election demonstration", lifespan=election.lifespan)
 app.include_router(election.router)
+app.include_router(election.metrics)
+app.include_router(election.health)
 
 
 @app.get("/")
 async def index() -> dict[str, str]:
     """Where to look."""
-    return {"leader": "/leader", "docs": "/docs"}
+    return {"leader": "/leader", "metrics": "/metrics", "ready": "/readyz", "docs": "/docs"}

@@ -24,6 +24,8 @@ from .schedule.options import WorkOptions
 from .schedule.run import in_a_run
 from .schedule.stored import to_store
 from .schedule.work import Work
+from .web.health import build_health
+from .web.metrics import build_metrics
 from .web.router import build_router
 from .web.view import PoolView
 
@@ -149,6 +151,17 @@ class Election(Registration):
             current(lambda: self._view), current(lambda: self._engine.seat), current(lambda: self._ledger)
         )
 
+    @cached_property
+    def metrics(self) -> APIRouter:
+        """``GET /metrics`` for Prometheus. Raises ``ConfigurationError`` without the extra ``metrics``."""
+        seat, ledger = current(lambda: self._engine.seat), current(lambda: self._ledger)
+        return build_metrics(current(lambda: self._view), seat, ledger, stalled_after=self._timing.stalled_after)
+
+    @cached_property
+    def health(self) -> APIRouter:
+        """``GET /healthz`` and ``GET /readyz``, of the worker that answers."""
+        return build_health(current(lambda: self._engine.seat), self._fault)
+
     @property
     def is_leader(self) -> bool:
         """Whether this process leads, worked out anew each time; when in doubt, False (P8)."""
@@ -212,6 +225,10 @@ class Election(Registration):
             self._warned = True
             log.warning("/leader was asked, but %s", _NOT_STARTED)
         return _NOT_STARTED
+
+    def _fault(self) -> str | None:
+        ended = self._member is not None and not self._member.running
+        return "the election does not run any more in this worker: restart it" if ended else self._problem()
 
     def _takeover_ms(self, term: int) -> float | None:
         record = self._engine.seat.observe().record

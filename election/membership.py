@@ -44,6 +44,7 @@ class Membership:
         if timing.fence_after is not None and engine.last_words is not None:
             self._switch = DeadMansSwitch(timing.fence_after, every=timing.heartbeat, last_words=engine.last_words)
         self._scope = AsyncExitStack()
+        self._running: asyncio.Task[None] | None = None
         fence_after = None if engine.last_words is None else timing.fence_after
         warden = Warden(engine.seat, intents, clock=clock, stalled_after=timing.stalled_after, fence_after=fence_after)
         self.elector = Elector(
@@ -64,14 +65,19 @@ class Membership:
             scope.push_async_callback(self._hooks.close)
             scope.push_async_callback(self._engine.seat.close)
             scope.enter_context(stopping_with_the_pool(self.elector))
-            running = asyncio.create_task(self.elector.run(), name="election")
-            scope.push_async_callback(self._stop, running)
+            self._running = asyncio.create_task(self.elector.run(), name="election")
+            scope.push_async_callback(self._stop, self._running)
             self._scope = scope.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Return when the seat is given up, or the drain limit has passed and something would not end."""
         await self._scope.aclose()
+
+    @property
+    def running(self) -> bool:
+        """Whether its elector runs: it campaigns, leads or follows."""
+        return self._running is not None and not self._running.done()
 
     @asynccontextmanager
     async def _lead(self, term: Term, lost: asyncio.Event) -> AsyncIterator[None]:

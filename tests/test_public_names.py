@@ -61,8 +61,10 @@ NAMES = {
 OF_ELECTION = [
     "add_job",
     "check",
+    "health",
     "is_leader",
     "lifespan",
+    "metrics",
     "on_event",
     "remove_job",
     "resign",

@@ -106,6 +106,11 @@ class Pair:
         )
         self.leader()
 
+    @property
+    def alive(self) -> list[Worker]:
+        """Those that were started and not killed."""
+        return list(self._alive)
+
     def kill_leader(self) -> int:
         """``kill -9`` the leader; returns its pid."""
         leader = self.leader()

@@ -20,6 +20,8 @@ election.scheduled_job("interval", hours=1, id="now and/then")(note)
 
 app = FastAPI(lifespan=election.lifespan)
 app.include_router(election.router)
+app.include_router(election.metrics)
+app.include_router(election.health)
 
 
 @app.put("/jobs/{job_id}")

@@ -31,10 +31,6 @@ def state(connection: sqlite3.Connection) -> State:
     return State(jobs(connection), [request(row) for row in requests], open_runs(connection))
 
 
-def last_term(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("SELECT coalesce(max(term), 0) FROM terms").fetchone()[0])
-
-
 def data_version(connection: sqlite3.Connection) -> int:
     """Changes when another connection has written, and only then: the cheapest question there is."""
     return int(connection.execute("PRAGMA data_version").fetchone()[0])

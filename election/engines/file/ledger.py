@@ -19,6 +19,7 @@ from election.schedule.triggers import build
 from . import entries as entry_writer
 from . import fences, history
 from .database import Database, newer, stored_version
+from .guards import last_term, refuse_stale, refuse_unknown
 from .rows import since_boot, to_us
 from .schema import VERSION
 from .totals import read_totals
@@ -50,7 +51,7 @@ class SqliteLedger:
     # --- the leader's ----------------------------------------------------------------------------------------------
 
     async def last_term(self) -> int:
-        return await self._database.read(history.last_term)
+        return await self._database.read(last_term)
 
     async def was_fenced(self, term: int) -> bool:
         return await self._database.read(lambda connection: fences.exists(connection, term))
@@ -67,7 +68,7 @@ class SqliteLedger:
         )  # fmt: skip
 
         def begin(connection: sqlite3.Connection) -> State:
-            _refuse_stale(connection, term.number)
+            refuse_stale(connection, term.number)
             found = connection.execute("SELECT pid, boot_id FROM terms WHERE term = ?", (term.number,)).fetchone()
             if found is not None and (found["pid"], found["boot_id"]) != (holder.pid, holder.boot_id):
                 raise StaleTermError(f"term {term.number} was begun by pid {found['pid']} already")
@@ -98,7 +99,7 @@ class SqliteLedger:
 
     async def record(self, term: int, entries: Sequence[Entry]) -> list[bool]:
         def write(connection: sqlite3.Connection) -> list[bool]:
-            _refuse_stale(connection, term)
+            refuse_stale(connection, term)
             return [entry_writer.write(entry, connection, term) for entry in entries]
 
         return await self._database.write(write)
@@ -121,7 +122,7 @@ class SqliteLedger:
     async def request(self, action: Action, *, job_id: str | None = None, term: int | None = None) -> int:
         def insert(connection: sqlite3.Connection) -> int:
             if job_id is not None:
-                _refuse_unknown(connection, job_id)
+                refuse_unknown(connection, job_id)
             found = connection.execute(
                 "INSERT INTO requests (action, job_id, term, at) VALUES (?, ?, ?, ?)",
                 (action, job_id, term, to_us(datetime.now(UTC))),
@@ -140,7 +141,7 @@ class SqliteLedger:
         )
 
         def update(connection: sqlite3.Connection) -> None:
-            _refuse_unknown(connection, job_id)
+            refuse_unknown(connection, job_id)
             connection.execute(f"UPDATE jobs SET {change} WHERE id = ?", (now, job_id))
 
         await self._database.write(update)
@@ -232,22 +233,10 @@ class SqliteLedger:
         return await self._database.read(history.integrity)
 
 
-def _refuse_stale(connection: sqlite3.Connection, term: int) -> None:
-    latest = history.last_term(connection)
-    if latest > term:
-        raise StaleTermError(f"term {term} is over: term {latest} has begun")
-
-
-def _refuse_unknown(connection: sqlite3.Connection, job_id: str) -> None:
-    known = "SELECT 1 FROM jobs WHERE id = ? AND retired_at IS NULL AND NOT removed"
-    if connection.execute(known, (job_id,)).fetchone() is None:
-        raise UnknownJobError(f"there is no job {job_id!r} in this pool")
-
-
 def _give_up(connection: sqlite3.Connection, job: JobState, now: datetime) -> datetime:
     """What the job's schedule owed until now will have no run; returns until when it is accounted for."""
     over = given_up(job, now)
     if over is None:
         return job.accounted_until
-    entry_writer.write(over, connection, history.last_term(connection))
+    entry_writer.write(over, connection, last_term(connection))
     return over.last_due

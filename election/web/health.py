@@ -1,0 +1,46 @@
+"""``GET /healthz`` and ``GET /readyz``: whether this worker lives, and whether it is fit to serve.
+
+Both are of the answering worker alone. A pool that elects at the moment is ready: its workers serve, and somebody leads
+within milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import APIRouter, HTTPException
+from pydantic import BaseModel
+
+from election.core.seat import Seat
+
+from . import models
+
+
+class Health(BaseModel):
+    status: str
+
+
+def build_health(seat: Seat, fault: Callable[[], str | None]) -> APIRouter:
+    """The routes. ``fault``: what is wrong in this worker, in words; None if nothing is."""
+    router = APIRouter(tags=["election"])
+
+    @router.get("/healthz")
+    async def alive() -> Health:
+        """This worker lives: its event loop answers."""
+        return Health(status="alive")
+
+    @router.get("/readyz", responses={503: {"model": models.Problem, "description": "This worker is not ready"}})
+    async def ready() -> Health:
+        """This worker takes part, its elector runs, the seat can be read, and no error stands."""
+        if (found := fault() or _of_the_seat(seat)) is not None:
+            raise HTTPException(503, found, {"Retry-After": "1"})
+        return Health(status="ready")
+
+    return router
+
+
+def _of_the_seat(seat: Seat) -> str | None:
+    """What keeps this worker from the seat. What keeps another one, that leads, from its work is not this one's."""
+    seen = seat.observe()
+    of_the_leader = seen.led and seen.record is not None and seen.problem == seen.record.problem
+    return None if of_the_leader else seen.problem

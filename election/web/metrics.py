@@ -1,0 +1,53 @@
+"""``GET /metrics``, for Prometheus; with prometheus-client, the extra ``metrics``."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, HTTPException, Request, Response
+
+from election.core.errors import ConfigurationError, LedgerError, LedgerVersionError
+from election.core.seat import Seat
+from election.schedule.history import Totals
+from election.schedule.ledger import LedgerReader
+
+from . import models
+from .view import PoolView
+
+
+def build_metrics(view: PoolView, seat: Seat, ledger: LedgerReader, *, stalled_after: float) -> APIRouter:
+    """The route. Raises ``ConfigurationError`` without prometheus-client."""
+    try:
+        from .figures import PoolFigures, exposition
+    except ImportError as error:
+        raise ConfigurationError(
+            f"election.metrics needs prometheus-client ({error}): pip install 'election[metrics]'"
+        ) from error
+    router = APIRouter(tags=["election"])
+
+    @router.get("/metrics", response_class=Response, responses={503: {"model": models.Problem}})
+    async def read_metrics(request: Request) -> Response:
+        """The pool's figures, the same whichever worker answers."""
+        if (absence := view.absence()) is not None:
+            raise HTTPException(503, absence)
+        totals = await _totals(ledger)
+        seen = seat.observe()
+        figures = PoolFigures(
+            models.leader(seen, stalled_after=stalled_after),
+            seen.record.term if seen.record is not None else 0,
+            len(seat.workers()),
+            totals,
+        )
+        # In a thread: with many jobs it is long enough to make a leader's ticks late.
+        body, content_type = await asyncio.to_thread(exposition, figures, request.headers.get("accept", ""))
+        return Response(body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
+
+    return router
+
+
+async def _totals(ledger: LedgerReader) -> Totals | None:
+    """None while the ledger cannot be read: who leads is worth knowing all the same."""
+    try:
+        return await ledger.totals()
+    except (LedgerError, LedgerVersionError):
+        return None
