@@ -9,6 +9,7 @@ import os
 import signal
 import sqlite3
 import stat
+import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,7 +147,7 @@ def test_a_leader_that_gives_no_sign_of_life_is_told(living: Pair, findings: Fin
     leader.signal(signal.SIGSTOP)
     try:
         until(lambda: process.status() == psutil.STATUS_STOPPED)
-        os.utime(living.path / "leader.json", (0, process.create_time()))
+        os.utime(living.path / "leader.json", (0, time.time() - 60))
         (warning,) = findings(living.path, "warning")
         assert f"the leader (pid {leader.pid}, term " in warning
         assert "gave its last sign of life" in warning
