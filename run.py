@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import errno
 import importlib
 import logging
@@ -21,9 +20,10 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 from pydantic_settings import CliApp
-from uvicorn.config import LOGGING_CONFIG, STARTUP_FAILURE
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from app.logs import log_config
 from app.settings import Settings
 
 GRACEFUL_SHUTDOWN = 5
@@ -52,7 +52,7 @@ def main(application: str = "app.main", **options: Any) -> None:
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
-        log_config=_log_config(settings.log_level),
+        log_config=log_config(settings.log_level, settings.log_format),
         log_level=settings.log_level,
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,
         timeout_worker_healthcheck=HEALTHCHECK,
@@ -199,18 +199,6 @@ def _check_pool(application: str) -> None:
         importlib.import_module(application).election.check()
     except ConfigurationError as error:
         sys.exit(f"run.py: {error}")
-
-
-def _log_config(level: str) -> dict[str, Any]:
-    """Uvicorn's own logging, with the election's and the application's lines beside it."""
-    config = copy.deepcopy(LOGGING_CONFIG)
-    config["formatters"]["plain"] = {"format": "%(asctime)s.%(msecs)03d %(levelname)-7s [%(process)d] %(message)s"}
-    config["formatters"]["plain"]["datefmt"] = "%H:%M:%S"
-    config["handlers"]["plain"] = {"class": "logging.StreamHandler", "formatter": "plain"}
-    levels = {"election": level, "app": level, "run": level, "apscheduler": "error" if level == "error" else "warning"}
-    for name, least in levels.items():
-        config["loggers"][name] = {"handlers": ["plain"], "level": least.upper(), "propagate": False}
-    return config
 
 
 if __name__ == "__main__":

@@ -18,6 +18,9 @@ class Settings(BaseSettings):
     workers: int = Field(4, ge=1, le=256, description="worker processes")
     pool: str = Field("var/pool", description="directory of the pool")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level to log")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="how to log: in words, or as one JSON object a line"
+    )
     drain_timeout: float = Field(10.0, ge=0, description="seconds that running jobs get to end at a shutdown")
     fence_after: float = Field(
         15.0, ge=0, description="seconds without a sign of life after which a leader is killed; 0 for never"

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from .clock import Clock, first
-from .errors import SeatError, SeatLostError, UnfinishedJobsError
+from .errors import SeatLostError, UnfinishedJobsError, in_words, unless_known
 from .events import Deposed, Elected, Event, Fenced, Resigned, TookOver, described
 from .roles import Role, Turn, after
 from .seat import Seat
@@ -173,6 +173,7 @@ class Elector:
         """Show life, and set ``lost`` as soon as the seat is seen to be no longer ours."""
 
         async def beat() -> None:
+            missed = 0
             while True:
                 try:
                     await self._seat.beat(self._problem())
@@ -183,10 +184,14 @@ class Elector:
                             self._turn(Turn.LOSE)
                         lost.set()
                 except Exception as error:  # whatever it is, the next heartbeat may find more
-                    self.trouble = _words(error)
-                    log.warning("heartbeat failed: %s", self.trouble, exc_info=_unless_known(error))
+                    missed += 1
+                    self.trouble = in_words(error)
+                    if missed == 1:
+                        log.warning("heartbeat failed: %s", self.trouble, exc_info=unless_known(error))
+                    elif missed % 10 == 0:
+                        log.warning("heartbeat failed, %d times: %s", missed, self.trouble)
                 else:
-                    self.trouble = None
+                    missed, self.trouble = 0, None
                 await self._clock.sleep(self._heartbeat)
 
         task = asyncio.create_task(beat(), name="election heartbeat")
@@ -218,9 +223,9 @@ class Elector:
     def _failed(self, error: Exception) -> None:
         """Once in full, then as a count at every tenth failure."""
         self._failures += 1
-        self.trouble = _words(error)
+        self.trouble = in_words(error)
         if self._failures == 1:
-            log.error("no leadership here: %s", self.trouble, exc_info=_unless_known(error))
+            log.error("no leadership here: %s", self.trouble, exc_info=unless_known(error))
         elif self._failures % 10 == 0:
             log.error("no leadership here, %d tries: %s", self._failures, self.trouble)
 
@@ -231,15 +236,6 @@ class Elector:
 
     def _backoff(self) -> float:
         return min(self._heartbeat * 2.0 ** min(self._failures - 1, 10), RETRY_AT_MOST)
-
-
-def _words(error: Exception) -> str:
-    return str(error) or repr(error)
-
-
-def _unless_known(error: Exception) -> Exception | None:
-    """The error, if its traceback would tell more than its message."""
-    return None if isinstance(error, SeatError | OSError) else error
 
 
 _PAST = {

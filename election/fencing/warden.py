@@ -12,6 +12,7 @@ from typing import Protocol
 
 from election.core.clock import Clock
 from election.core.errors import LedgerError, LedgerVersionError
+from election.core.events import Fenced, described
 from election.core.process import pinned
 from election.core.seat import Seat
 from election.core.term import LeaderRecord
@@ -135,7 +136,10 @@ class Warden:
                     record.term, pid=holder.pid, by_pid=os.getpid(), silent=silent, every=self._fence_after
                 )
                 if noted and still():
-                    log.error("fencing the leader (pid %d, term %d), silent for %.1f s", *who, silent)
+                    event = Fenced(self._clock.now(), record.term, holder.pid)
+                    log.error(
+                        "fencing the leader (pid %d, term %d), silent for %.1f s", *who, silent, extra=described(event)
+                    )
                     kill()
                 if noted:
                     self._since, self._told = self._clock.monotonic(), None  # of no use? Then not again at once

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from election.core.clock import Clock, first
 
@@ -13,8 +12,6 @@ from .facts import Outcome, Retry, Settle, Tick
 from .jobs import Job
 from .run import Run
 from .telling import Teller
-
-log = logging.getLogger("election")
 
 
 class Attempts:
@@ -41,18 +38,18 @@ class Attempts:
             while True:
                 began = self._clock.monotonic()
                 self._teller.started(tick, attempt)
-                error = await self._attempt(job, tick, attempt)
+                raised = await self._attempt(job, tick, attempt)
                 took = round(self._clock.monotonic() - began, 6)
-                if error is None:
+                if raised is None:
                     break
+                error = what_went_wrong(raised)
                 final = attempt > job.retries or self._closing.is_set()
                 delay = job.retry_backoff * 2 ** (attempt - 1)
-                self._teller.failed(tick, attempt, took, error, None if final else delay)
+                self._teller.failed(tick, attempt, took, raised, error, None if final else delay)
                 if final:
                     self._books.note(Settle(tick, Outcome.FAILED, self._clock.now(), error))
                     return
                 self._books.note(Retry(tick, Outcome.FAILED, self._clock.now(), error))
-                log.warning("job %s failed (attempt %d): %s; again in %.1f s", job.id, attempt, error, delay)
                 await first(self._clock.sleep(delay), self._closing.wait())
                 attempt += 1
                 if self._closing.is_set():
@@ -73,8 +70,8 @@ class Attempts:
         if not job.rerun_interrupted:
             self._books.note(Settle(tick, Outcome.INTERRUPTED, self._clock.now(), why))
 
-    async def _attempt(self, job: Job, tick: Tick, attempt: int) -> str | None:
-        """Call the function once; returns what went wrong, None if nothing did."""
+    async def _attempt(self, job: Job, tick: Tick, attempt: int) -> BaseException | None:
+        """Call the function once; returns what it raised, None if all went well."""
         run = Run(tick.job_id, tick.due, self._term, attempt, tick.request)
         try:
             if job.is_coroutine:
@@ -84,12 +81,11 @@ class Attempts:
         except asyncio.CancelledError as error:
             if _is_being_cancelled():
                 raise
-            return what_went_wrong(error)  # it cancelled itself, and nobody else will settle it
+            return error  # it cancelled itself, and nobody else will settle it
         except TakenBackError:
             raise
         except (Exception, SystemExit) as error:  # a job that exits has failed; the worker has not
-            log.exception("job %s failed (due %s, attempt %d)", job.id, tick.due.isoformat(), attempt)
-            return what_went_wrong(error)
+            return error
         return None
 
 

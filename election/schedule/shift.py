@@ -191,7 +191,8 @@ class Shift:
                 return
             except Exception as error:  # whatever it is, it must not end the looking: nobody else would come back
                 failures += 1
-                if not isinstance(error, LedgerError | LedgerVersionError):
+                unknown = not isinstance(error, LedgerError | LedgerVersionError)
+                if unknown and (failures == 1 or failures % 10 == 0):
                     log.exception("the term's plan could not be followed")
                 self._on_trouble(error)
 

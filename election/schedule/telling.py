@@ -37,12 +37,33 @@ class Teller:
     def succeeded(self, tick: Tick, attempt: int, duration_s: float) -> None:
         self._tell(RunSucceeded(**self._named(tick, attempt), duration_s=duration_s))
 
-    def failed(self, tick: Tick, attempt: int, duration_s: float, error: str, again_in_s: float | None) -> None:
+    def failed(
+        self,
+        tick: Tick,
+        attempt: int,
+        duration_s: float,
+        raised: BaseException,
+        error: str,
+        again_in_s: float | None,
+    ) -> None:
+        """error: ``raised`` in words."""
         named = self._named(tick, attempt)
-        self._tell(RunFailed(**named, duration_s=duration_s, error=error, again_in_s=again_in_s))
+        event = RunFailed(**named, duration_s=duration_s, error=error, again_in_s=again_in_s)
+        about = (tick.job_id, tick.due.isoformat(), attempt)
+        told: dict[str, Any] = {"exc_info": raised, "extra": described(event)}
+        if again_in_s is None:
+            log.error("job %s failed (due %s, attempt %d)", *about, **told)
+        else:
+            log.warning("job %s failed (due %s, attempt %d); again in %.1f s", *about, again_in_s, **told)
+        self._tell(event)
 
     def interrupted(self, tick: Tick, attempt: int, error: str) -> None:
-        self._tell(RunInterrupted(**self._named(tick, attempt), error=error))
+        event = RunInterrupted(**self._named(tick, attempt), error=error)
+        log.warning(
+            "job %s was interrupted (due %s, attempt %d): %s",
+            tick.job_id, tick.due.isoformat(), attempt, error, extra=described(event),
+        )  # fmt: skip
+        self._tell(event)
 
     def skipped(self, skip: Skip) -> None:
         event = TickSkipped(

@@ -64,6 +64,7 @@ class Office:
         """What the pool was told last; None without a term."""
         self.last_told: LeaderRecord | None = None
         """The same, though there may be no term any more, or there was none after all."""
+        self._unsaid: str | None = None
 
     async def take(
         self, process: ProcessIdentity, held: Identity, before: LeaderRecord | None, *, followed: bool
@@ -131,9 +132,11 @@ class Office:
         try:
             if self._records.is_ours():
                 self._records.write(record)
-                self.record = record
+                self.record, self._unsaid = record, None
         except OSError as error:  # what it would say more is no reason to end a term
-            log.warning("the record could not be told %s: %s", ", ".join(changes), error)
+            if str(error) != self._unsaid:  # it is tried with every heartbeat
+                log.warning("the record could not be told %s: %s", ", ".join(changes), error)
+            self._unsaid = str(error)
 
     def warn_off(self) -> None:
         """Put the record back if it is gone, so that nobody leads on another lock file before our work has ended."""

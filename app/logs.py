@@ -1,0 +1,47 @@
+"""How the processes of ``run.py`` log: in words, or as one JSON object a line for machines to read."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from uvicorn.config import LOGGING_CONFIG
+
+_OWN = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "color_message"}
+"""What a record has without anybody's ``extra``; the last is Uvicorn's, for terminals."""
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: ``ts`` (UTC), ``level``, ``logger``, ``pid``, ``message``, then what a call gave as
+    ``extra`` (of the election's own lines ``event``, with its fields), and ``exception``, the traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        line: dict[str, Any] = {
+            "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "pid": record.process,
+            "message": record.getMessage(),
+        }
+        line |= {name: value for name, value in vars(record).items() if name not in _OWN and name not in line}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def log_config(level: str, form: str) -> dict[str, Any]:
+    """Uvicorn's own logging, with the election's and the application's lines beside it; ``form``: text or json."""
+    config = copy.deepcopy(LOGGING_CONFIG)
+    config["formatters"]["plain"] = {"format": "%(asctime)s.%(msecs)03d %(levelname)-7s [%(process)d] %(message)s"}
+    config["formatters"]["plain"]["datefmt"] = "%H:%M:%S"
+    if form == "json":
+        config["formatters"] = {name: {"()": JsonFormatter} for name in config["formatters"]}
+    config["handlers"]["plain"] = {"class": "logging.StreamHandler", "formatter": "plain"}
+    levels = {"election": level, "app": level, "run": level, "apscheduler": "error" if level == "error" else "warning"}
+    for name, least in levels.items():
+        config["loggers"][name] = {"handlers": ["plain"], "level": least.upper(), "propagate": False}
+    return config

@@ -1,0 +1,49 @@
+"""What a real pool logs as JSON: each line an object, each election an event with its fields."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from tests.support.pool import Pool
+from tests.support.waiting import until
+
+
+def test_a_failover_can_be_read_from_the_log(new_pool: Callable[..., Pool]) -> None:
+    pool = new_pool(jobs="tick,once", environment={"ELECTION_LOG_FORMAT": "json"}).start()
+    killed = pool.leader()["leader"]["pid"]
+    os.kill(killed, signal.SIGKILL)
+    found = pool.leader(but=killed)
+    pool.settled()
+    pool.stop()
+
+    lines: list[dict[str, Any]] = [json.loads(line) for line in pool.log.read_text().splitlines()]
+    assert all({"ts", "level", "logger", "pid", "message"} <= line.keys() for line in lines)
+    assert {line["logger"] for line in lines} >= {"election", "uvicorn.error"}
+    events = [line["event"] | {"by": line["pid"]} for line in lines if line["logger"] == "election" and "event" in line]
+    heirs = found["leader"]["pid"]
+    told = [(event["event"], event["term"], event["by"]) for event in events if event["event"] != "tick_skipped"]
+    assert [each for each in told if each[0] != "run_interrupted"] == [
+        ("elected", 1, killed),
+        ("took_over", 2, heirs),
+        ("resigned", 2, heirs),
+    ]
+    (taken,) = [event for event in events if event["event"] == "took_over"]
+    assert (taken["from_pid"], taken["pid"], taken["reason"]) == (killed, heirs, "died")
+    assert taken["takeover_ms"] == found["last_takeover"]["takeover_ms"]
+
+
+def test_a_fenced_leader_can_be_read_from_the_log(new_pool: Callable[..., Pool]) -> None:
+    pool = new_pool(environment={"ELECTION_LOG_FORMAT": "json", "ELECTION_FENCE_AFTER": "2"}).start()
+    stopped = pool.leader()["leader"]["pid"]
+    os.kill(stopped, signal.SIGSTOP)
+    heir = pool.leader(but=stopped)["leader"]["pid"]
+    until(lambda: "took_over" in pool.log.read_text())
+    events = [line["event"] for line in map(json.loads, pool.log.read_text().splitlines()) if "event" in line]
+    (fenced,) = [event for event in events if event["event"] == "fenced"]
+    assert (fenced["term"], fenced["pid"]) == (1, stopped)
+    (taken,) = [event for event in events if event["event"] == "took_over"]
+    assert (taken["term"], taken["pid"], taken["reason"]) == (2, heir, "fenced")
