@@ -74,8 +74,8 @@ class Election(Registration):
         self._timing = Timing(heartbeat, safety_poll, stalled_after, fence_after, drain_timeout)
         check_scheduling(catch_up_limit, options)
         self._clock: Clock = SystemClock()
-        self._work_options = WorkOptions(drain_timeout, heartbeat, catch_up_limit, retention, options)
         super().__init__(options)
+        self._work_options = WorkOptions(drain_timeout, heartbeat, catch_up_limit, retention, options, self._around)
         self._member: Membership | None = None
         self._warned = False
         self._use(

@@ -10,11 +10,13 @@ from apscheduler.triggers.base import BaseTrigger
 from .core.errors import JobDefinitionError
 from .core.hooks import Hook, Hooks
 from .schedule.jobs import JobRegistry
+from .schedule.options import Around
 from .schedule.tasks import Task, TaskRegistry
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Task = TypeVar("_Task", bound=Task)
 _Hook = TypeVar("_Hook", bound=Hook)
+_Around = TypeVar("_Around", bound=Around)
 
 
 class Registration:
@@ -24,6 +26,7 @@ class Registration:
         self._jobs = JobRegistry(scheduler_options)
         self._tasks = TaskRegistry()
         self._hooks = Hooks()
+        self._around: list[Around] = []
         self._closed = False
         """Whether it is too late, because the election has started."""
 
@@ -60,6 +63,16 @@ class Registration:
         """
         self._hooks.add(hook)
         return hook
+
+    def around_runs(self, around: _Around) -> _Around:
+        """Enter the context manager ``around(run)`` around each attempt at a run, in the process that makes it.
+
+        It is entered on the event loop, so it may not block. The job's code sees the context variables that it sets,
+        and it sees what the code raises. What it raises itself fails the run.
+        """
+        self._check_registration()
+        self._around.append(around)
+        return around
 
     def _check_registration(self) -> None:
         if self._closed:

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-PUBLIC = {"election", "election.events", "election.testing"}
+PUBLIC = {"election", "election.events", "election.testing", "election.tracing"}
 """What an application imports."""
 
 _PARTS = {
@@ -43,6 +43,7 @@ WALLS: dict[str, set[str]] = {
     "election.options": {"election.core"},
     "election.registration": {"election.schedule", "election.core"},
     "election.events": {"election.core"},
+    "election.tracing": {"election.registration", "election.schedule.calling", "election.schedule.run"},
     "election.signals": {"election.core"},
     "election.lifespan": set(),
     "election.current": set(),

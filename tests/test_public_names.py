@@ -48,6 +48,9 @@ NAMES = {
         "TickSkipped",
         "TookOver",
     ],
+    "election.tracing": [
+        "instrument",
+    ],
     "election.testing": [
         "Happening",
         "ManualClock",
@@ -60,6 +63,7 @@ NAMES = {
 
 OF_ELECTION = [
     "add_job",
+    "around_runs",
     "check",
     "health",
     "is_leader",

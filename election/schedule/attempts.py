@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import ExitStack
 
 from election.core.clock import Clock, first
 
@@ -10,6 +12,7 @@ from .books import Books
 from .calling import Calls, TakenBackError, what_went_wrong
 from .facts import Outcome, Retry, Settle, Tick
 from .jobs import Job
+from .options import Around
 from .run import Run
 from .telling import Teller
 
@@ -17,15 +20,18 @@ from .telling import Teller
 class Attempts:
     """The attempts of one term's runs.
 
-    term: its number.
+    term: its number. around: as in ``WorkOptions``.
     """
 
-    def __init__(self, term: int, books: Books, clock: Clock, calls: Calls, teller: Teller) -> None:
+    def __init__(
+        self, term: int, books: Books, clock: Clock, calls: Calls, teller: Teller, around: Sequence[Around] = ()
+    ) -> None:
         self._term = term
         self._books = books
         self._clock = clock
         self._calls = calls
         self._teller = teller
+        self._around = around
         self._closing = asyncio.Event()
 
     def close(self) -> None:
@@ -74,10 +80,13 @@ class Attempts:
         """Call the function once; returns what it raised, None if all went well."""
         run = Run(tick.job_id, tick.due, self._term, attempt, tick.request)
         try:
-            if job.is_coroutine:
-                await self._calls.on_loop(job, run)
-            else:
-                await self._calls.in_thread(job, run)
+            with ExitStack() as scope:
+                for around in self._around:
+                    scope.enter_context(around(run))
+                if job.is_coroutine:
+                    await self._calls.on_loop(job, run)
+                else:
+                    await self._calls.in_thread(job, run)  # with a copy of the context variables as they are here
         except asyncio.CancelledError as error:
             if _is_being_cancelled():
                 raise

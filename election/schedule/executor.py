@@ -25,6 +25,7 @@ from .books import Books
 from .calling import Calls
 from .facts import Claim, Entry, OpenRun, Skip, SkipReason, Tick
 from .jobs import Job
+from .options import Around
 from .policy import decide, is_misfire
 from .telling import Teller
 
@@ -40,6 +41,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
     jobs: by id; they may change while the term lasts.
     accounted: the last tick of each job that was handed over; kept up to date here.
     gap: see ``GapFinder``.
+    around: as in ``WorkOptions``.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         accounted: dict[str, datetime],
         gap: GapFinder,
         teller: Teller,
+        around: Sequence[Around] = (),
     ) -> None:
         super().__init__()
         self._jobs = jobs
@@ -60,7 +63,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         self._gap = gap
         self._teller = teller
         self._calls = Calls(ThreadPoolExecutor(thread_name_prefix="election-job"))
-        self._attempts = Attempts(term.number, books, clock, self._calls, teller)
+        self._attempts = Attempts(term.number, books, clock, self._calls, teller, around)
         self._tasks: dict[asyncio.Task[None], Job] = {}
         self._count: Counter[str] = Counter()
         self._ticks: set[Tick] = set()

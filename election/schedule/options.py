@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+
+from .run import Run
+
+Around = Callable[[Run], AbstractContextManager[Any]]
+"""Gives what is entered around each attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +23,7 @@ class WorkOptions:
     catch_up_limit: ticks of a job that a leader catches up with at most.
     retention: how long history is kept; None for ever.
     scheduler_options: what each term's ``AsyncIOScheduler`` is made with.
+    around: see ``Registration.around_runs``; the first is the outermost.
     """
 
     drain_timeout: float
@@ -24,3 +31,4 @@ class WorkOptions:
     catch_up_limit: int
     retention: timedelta | None
     scheduler_options: Mapping[str, Any]
+    around: Sequence[Around] = ()

@@ -73,7 +73,7 @@ class Shift:
         self._timetable = Timetable(clock, options)
         self._teller = Teller(term.number, clock, tell)
         self.executor = TermExecutor(
-            self._jobs, term, self._books, clock, self._accounted, self._timetable.gap, self._teller
+            self._jobs, term, self._books, clock, self._accounted, self._timetable.gap, self._teller, options.around
         )
 
     async def begin(self) -> None:

@@ -497,6 +497,24 @@ async def test_a_heartbeat_that_fails_is_told_and_the_term_goes_on(crew: Crew, e
     assert seen.heartbeat_age_s == 0
 
 
+async def test_a_heartbeat_that_fails_on_and_on_is_told_once_and_then_counted(
+    crew: Crew, caplog: pytest.LogCaptureFixture
+) -> None:
+    leader = await crew.join()
+    for _ in range(2):
+        caplog.clear()
+        leader.seat.beat_raises = SeatError("disk full")
+        await crew.clock.advance(20.5 * HEARTBEAT)
+        told = [message for message in caplog.messages if "heartbeat" in message]
+        assert told == [
+            "heartbeat failed: disk full",
+            "heartbeat failed, 10 times: disk full",
+            "heartbeat failed, 20 times: disk full",
+        ]
+        leader.seat.beat_raises = None
+        await crew.clock.advance(HEARTBEAT)
+
+
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 async def test_a_loss_is_noticed_even_after_heartbeats_that_failed(crew: Crew, error: Exception) -> None:
     """P1: a heart that stopped for good at the first surprise would never see that the seat is gone."""

@@ -1,0 +1,76 @@
+"""A span for each attempt at a run, with OpenTelemetry, the extra ``otel``.
+
+Only this module imports ``opentelemetry``, and nothing of election imports this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+
+try:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TracerProvider, get_tracer
+except ImportError as error:
+    raise ImportError(f"election.tracing needs opentelemetry-api ({error}): pip install 'election[otel]'") from error
+
+from .registration import Registration
+from .schedule.calling import TakenBackError
+from .schedule.run import Run
+
+__all__ = ["instrument"]
+
+_before: ContextVar[tuple[str, SpanContext] | None] = ContextVar("election_attempt_before", default=None)
+"""The tick that was tried last in this task, and the span of that attempt."""
+
+
+def instrument(election: Registration, tracer_provider: TracerProvider | None = None) -> None:
+    """Make a span of each attempt at a run, current while the job's code runs, in a coroutine or in a thread.
+
+    It is named after the job and begins a trace; another attempt at the same tick is linked to the one before. Its
+    attributes are ``election.job``, ``election.due`` (ISO 8601, UTC), ``election.term``, ``election.attempt``,
+    ``election.key``, ``election.lateness_s`` (seconds from due to this attempt) and at its end ``election.outcome``:
+    ``succeeded``, ``failed`` or ``interrupted``. What the job raised is recorded.
+
+    tracer_provider: the global one if not given. Call it before the Election starts; raises ``JobDefinitionError``
+    later.
+    """
+    tracer = get_tracer("election", tracer_provider=tracer_provider)
+
+    @contextmanager
+    def span_of(run: Run) -> Iterator[None]:
+        last = _before.get()
+        attributes: dict[str, str | int | float] = {
+            "election.job": run.job_id,
+            "election.due": run.due.isoformat(),
+            "election.term": run.term,
+            "election.attempt": run.attempt,
+            "election.key": run.key,
+            "election.lateness_s": (datetime.now(UTC) - run.due).total_seconds(),
+        }
+        with tracer.start_as_current_span(
+            run.job_id,
+            context=Context(),  # a trace of its own, whatever the scheduler was started in
+            attributes=attributes,
+            links=[Link(last[1])] if last is not None and last[0] == run.key else [],
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            _before.set((run.key, span.get_span_context()))
+            outcome = "interrupted"
+            try:
+                yield
+                outcome = "succeeded"
+            except TakenBackError:
+                raise  # no thread was free before the term was over
+            except (Exception, SystemExit) as error:
+                outcome = "failed"
+                span.record_exception(error)
+                span.set_status(Status(StatusCode.ERROR, type(error).__name__))
+                raise
+            finally:
+                span.set_attribute("election.outcome", outcome)
+
+    election.around_runs(span_of)
