@@ -157,14 +157,15 @@ class Office:
         record = self.record
 
         def tell() -> None:
+            why: object = "another worker begins one"
             try:
                 with self.number.alone() as alone:
                     if alone:
                         self._records.end(record, standing, self._clock.now())
                         return
-                log.warning("the record was not told that term %d ended: another worker begins one", record.term)
             except OSError as error:
-                log.warning("the record could not be told that term %d ended: %s", record.term, error)
+                why = error
+            log.warning("the record could not be told that term %d ended: %s", record.term, why)
 
         await to_the_end(tell)
 
