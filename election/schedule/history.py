@@ -62,6 +62,22 @@ class TermRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """What happened in a stretch of time, latest first, thinned where that is too much for a picture.
+
+    runs_every, skips_every: one in so many is here, and beside them the latest runs that did not succeed.
+    begins: when the history begins; None if there is none.
+    """
+
+    terms: Sequence[TermRow]
+    runs: Sequence[RunRow]
+    skips: Sequence[SkipRow]
+    runs_every: int
+    skips_every: int
+    begins: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Epoch:
     """What a job owed from when to when: the ticks of ``trigger`` later than ``since`` up to ``until`` (None: now)."""
 

@@ -18,7 +18,7 @@ from election.core.process import ProcessIdentity
 from election.core.term import Standing, Term
 
 from .facts import Action, Entry, JobState, OpenRun, State, StoredJob
-from .history import Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow, Totals
+from .history import Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow, Totals, Window
 
 
 class LedgerReader(Protocol):
@@ -51,6 +51,13 @@ class LedgerReader(Protocol):
 
     async def terms(self, *, before: int | None = None, limit: int = 100) -> list[TermRow]:
         """Terms, latest first. ``before``: only those with a smaller number."""
+
+    async def window(self, since: datetime, until: datetime, limit: int) -> Window:
+        """What happened from ``since`` to ``until``, in about ``limit`` runs and as many skips and terms at most.
+
+        Runs that were claimed or that ended then, and all that run now. For pictures: where the wall clock was set
+        back, some may be left out.
+        """
 
     async def epochs(self) -> list[Epoch]:
         """Which schedule each job had, from when to when; oldest first."""

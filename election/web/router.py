@@ -11,6 +11,7 @@ from election.schedule.ledger import Ledger
 
 from .control import control_routes
 from .history import history_routes
+from .live import live_routes
 from .models import LeaderDocument
 from .view import PoolView
 
@@ -43,8 +44,10 @@ def build_router(view: PoolView, seat: Seat, ledger: Ledger) -> APIRouter:
         if (absence := view.absence()) is not None:
             raise HTTPException(503, absence)  # and nothing would close the ledger that was opened for it
 
+    token = os.environ.get(TOKEN, "").strip()
+    router.include_router(live_routes(view, ledger, controls=bool(token)))
     part = [Depends(taking_part)]
     router.include_router(history_routes(ledger), dependencies=part)
-    if token := os.environ.get(TOKEN, "").strip():
+    if token:
         router.include_router(control_routes(seat, ledger, token), dependencies=part)
     return router

@@ -1,4 +1,4 @@
-"""Serves the tests' application with run.py, on the event loop that the test wants."""
+"""Serves the application that the test wants with run.py, on the event loop that it wants."""
 
 from __future__ import annotations
 

@@ -13,11 +13,11 @@ from election.core.process import ProcessIdentity
 from election.core.term import Standing, Term
 from election.schedule.catchup import given_up, owes_from
 from election.schedule.facts import Action, Enrol, Entry, JobState, OpenRun, State, StoredJob
-from election.schedule.history import Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow, Totals
+from election.schedule.history import Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow, Totals, Window
 from election.schedule.triggers import build
 
 from . import entries as entry_writer
-from . import fences, history
+from . import fences, history, windows
 from .database import Database, newer, stored_version
 from .guards import last_term, refuse_stale, refuse_unknown
 from .rows import since_boot, to_us
@@ -211,6 +211,9 @@ class SqliteLedger:
     async def terms(self, *, before: int | None = None, limit: int = 100) -> list[TermRow]:
         return await self._database.read(lambda connection: history.terms(connection, before, limit))
 
+    async def window(self, since: datetime, until: datetime, limit: int) -> Window:
+        return await self._database.read(lambda connection: windows.window(connection, since, until, limit))
+
     async def epochs(self) -> list[Epoch]:
         return await self._database.read(history.epochs)
 
@@ -235,8 +238,7 @@ class SqliteLedger:
 
 def _give_up(connection: sqlite3.Connection, job: JobState, now: datetime) -> datetime:
     """What the job's schedule owed until now will have no run; returns until when it is accounted for."""
-    over = given_up(job, now)
-    if over is None:
+    if (over := given_up(job, now)) is None:
         return job.accounted_until
     entry_writer.write(over, connection, last_term(connection))
     return over.last_due

@@ -1,0 +1,97 @@
+"""``GET /leader/live``: a page that shows what happens, from any worker, and the document that it draws.
+
+The page is one answer, so that it is whole even if the worker that served it is dead a moment later; afterwards it asks
+whichever worker answers. It polls, with requests that end at once, and so never keeps a worker from stopping.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+from importlib import resources
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from election.schedule.ledger import LedgerReader
+
+from .past import Past, without
+from .view import PoolView
+
+SCRIPTS = ("words.js", "state.js", "marks.js", "picture.js", "pointing.js", "tables.js", "control.js", "main.js")
+"""The parts of the page's script, in their order: each uses those before it."""
+
+LATEST = 253_402_300_799_000
+"""The last moment of the year 9999, in milliseconds since the epoch."""
+
+MINUTES = 5
+"""What is told unless something else is asked for."""
+
+Moment = Annotated[int | None, Query(ge=0, le=LATEST, description="in milliseconds since the epoch")]
+
+
+def live_routes(view: PoolView, ledger: LedgerReader, *, controls: bool) -> APIRouter:
+    """The page and its document. controls: whether the routes that change something exist."""
+    router = APIRouter()
+    past = Past(ledger)
+    page, policy = _page()
+    headers = {
+        "Cache-Control": "no-store",  # a page of another version would not understand the document
+        "Content-Security-Policy": policy,
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+    @router.get("/leader/live", response_class=Response, responses={200: {"content": {"text/html": {}}}})
+    async def read_page() -> Response:
+        """The live page."""
+        return Response(page, headers=headers, media_type="text/html")
+
+    @router.get("/leader/live/data", include_in_schema=False)
+    async def read_data(since: Moment = None, until: Moment = None) -> Response:
+        """What the page draws. It belongs to the page of the same version, and may change with it."""
+        document = await view.document()
+        now = time.time() * 1000
+        if view.absence() is None:
+            history = await past.between(round(now) - MINUTES * 60_000 if since is None else since, until)
+        else:
+            history = without(None)  # the document says why
+        head = f'{{"now": {now:.1f}, "controls": {"true" if controls else "false"}'
+        return Response(
+            f'{head}, "pool": {document.model_dump_json()}, "history": {history}}}',
+            headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
+            media_type="application/json",
+        )
+
+    return router
+
+
+def _page() -> tuple[bytes, str]:
+    """The page, and the policy that allows its style and its script and nothing else."""
+    files = resources.files(__package__) / "page"
+    style = _packed((files / "live.css").read_text("utf-8"))
+    script = _packed('"use strict";\n' + "".join((files / name).read_text("utf-8") for name in SCRIPTS))
+    page = (files / "live.html").read_text("utf-8").replace("/*style*/", style).replace("/*script*/", script)
+    policy = {
+        "default-src": "'none'",
+        "script-src": _hash(script),
+        "style-src": _hash(style),
+        "connect-src": "'self'",
+        "img-src": "data:",
+        "frame-ancestors": "'none'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "require-trusted-types-for": "'script'",  # nothing that came from outside can become markup
+    }
+    return page.encode(), "; ".join(f"{name} {value}" for name, value in policy.items())
+
+
+def _packed(text: str) -> str:
+    """Without indentation, empty lines and comments that have a line of their own: a fifth of what would be sent."""
+    lines = (line.strip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("//"))
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,0 +1,100 @@
+// Puts the parts together.
+
+const STILL = matchMedia("(prefers-reduced-motion: reduce)");
+let announced = null;
+
+function changed() {
+  tellLink();
+  if (state.pool === null) return;
+  const now = serverNow();
+  const store = state.until === null ? state.live : state.past ?? newStore();
+  const { from, to } = stretch();
+  const svg = $("picture");
+  const width = Math.max($("timeline").clientWidth, 280);
+  const found = paint(svg, { store, from, to, width });
+  pointAt(svg, found.marks);
+  tellHeader(now);
+  tellCounts(countsOf(found.runs, found.skips));
+  tellRange(now, { from, to });
+  tellNote(store);
+  tellControl();
+  tellJobs(now, state.until === null ? found.runs : runsIn(state.live, { from: now - state.span, to: now }));
+  tellTables(found, store);
+  announce();
+}
+
+function announce() {
+  const takeover = state.pool.last_takeover;
+  if (takeover === null || takeover.takeover_ms === null || takeover.term === announced) return;
+  if (announced !== null) {
+    const from = takeover.from_pid === null ? "" : ` from worker ${takeover.from_pid}, which ${ENDED[takeover.reason] ?? takeover.reason}`;
+    say($("announce"), `Worker ${takeover.to_pid} has taken over${from}, in ${duration(takeover.takeover_ms)}. It leads term ${takeover.term}.`);
+  }
+  announced = takeover.term;
+}
+
+function tellNote(store) {
+  const words = [];
+  if (state.until !== null && state.past === null) words.push("Asking for this stretch of the history.");
+  if (store.every > 1) words.push(`Too many runs to show each: one in ${store.every} is drawn, and the latest that did not succeed.`);
+  say($("note"), words.join(" "));
+  show($("note"), words.length > 0);
+}
+
+// --- which stretch is shown --------------------------------------------------------------------------------------------
+
+function tellRange(now, { from, to }) {
+  const begins = Math.min(state.begins ?? now, now - state.span);
+  const slider = $("when");
+  const share = state.until === null ? 1000 : Math.round(((to - begins - state.span) / Math.max(now - begins - state.span, 1)) * 1000);
+  if (document.activeElement !== slider || state.until === null) slider.value = share;
+  const words = `${clock(from)} – ${state.until === null ? "now" : clock(to)}`;
+  mark(slider, "aria-valuetext", state.until === null ? "now" : `${clock(from)} to ${clock(to)}`);
+  say($("stretch"), words);
+  for (const button of document.querySelectorAll("[data-minutes]")) {
+    mark(button, "aria-pressed", Number(button.dataset.minutes) * 60000 === state.span);
+  }
+  mark($("now"), "aria-pressed", state.until === null);
+  const [noForward, noBack] = [state.until === null, from <= (state.begins ?? from)];
+  if ($("forward").disabled !== noForward) $("forward").disabled = noForward;
+  if ($("back").disabled !== noBack) $("back").disabled = noBack;
+}
+
+function look(until) {
+  const now = serverNow();
+  const focused = document.activeElement;
+  state.until = until === null || until >= now - 500 ? null : Math.max(until, (state.begins ?? now) + state.span / 2);
+  if (state.until !== null && state.until >= now) state.until = null;
+  state.past = null;
+  choose($("picture"), null);
+  changed();
+  if (state.until !== null) lookBack(changed);
+  if (focused === $("forward") && state.until === null) $("now").focus();
+}
+
+function listenForRange() {
+  for (const button of document.querySelectorAll("[data-minutes]")) {
+    button.addEventListener("click", () => {
+      state.span = Number(button.dataset.minutes) * 60000;
+      state.live.upTo = null; // thinned for another span
+      look(state.until);
+    });
+  }
+  $("back").addEventListener("click", () => look(stretch().to - state.span / 2));
+  $("forward").addEventListener("click", () => look(stretch().to + state.span / 2));
+  $("now").addEventListener("click", () => look(null));
+  $("when").addEventListener("input", () => {
+    const now = serverNow();
+    const begins = Math.min(state.begins ?? now, now - state.span);
+    const share = Number($("when").value) / 1000;
+    look(share >= 1 ? null : begins + state.span + share * (now - begins - state.span));
+  });
+}
+
+paintLegend($("legend"));
+listen($("timeline"), $("picture"));
+listenForRange();
+listenForToken();
+new ResizeObserver(changed).observe($("timeline"));
+setInterval(changed, STILL.matches ? 1000 : 250);
+poll(changed);

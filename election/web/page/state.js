@@ -1,0 +1,173 @@
+// What is known, and how it is asked for: small questions, again and again, of whichever worker answers.
+
+const POLL = 300; // ms between an answer and the next question
+const TIMEOUT = 1500; // ms that a worker gets to answer
+const QUICK = 40; // ms before the next try, when a worker died under a question
+const SLOW = 400; // ms before the next try, when nobody answers
+const OVERLAP = 3000; // ms that are asked for again: what was under way then has ended since
+const MOST = 5000; // runs that are remembered before all are asked for anew, and thinned
+
+const state = {
+  pool: null, // the document of /leader
+  controls: false,
+  offset: 0, // the server's clock less ours
+  answeredAt: null, // performance.now()
+  failures: 0,
+  live: newStore(),
+  past: null, // the stretch that is looked back at
+  span: 5 * 60000,
+  until: null, // the end of the stretch; null: now
+  begins: null,
+  last: {},
+  workers: new Map(), // those that were seen here, by pid: since when, and when they were gone
+};
+
+function newStore() {
+  return { terms: new Map(), runs: new Map(), skips: new Map(), upTo: null, from: null, every: 1, problem: null };
+}
+
+function serverNow() {
+  return Date.now() + state.offset;
+}
+
+function stretch() {
+  const to = state.until === null ? serverNow() : state.until;
+  return { from: to - state.span, to };
+}
+
+async function ask(path, options = {}) {
+  const giveUp = new AbortController();
+  const timer = setTimeout(() => giveUp.abort(), options.timeout || TIMEOUT);
+  try {
+    return await fetch(path, { cache: "no-store", credentials: "same-origin", signal: giveUp.signal, ...options });
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function askForData(since, until) {
+  const query = new URLSearchParams({ since: Math.max(0, Math.floor(since)) });
+  if (until !== null) query.set("until", Math.ceil(until));
+  const answer = await ask(`live/data?${query}`);
+  if (!answer.ok) throw new Error(`status ${answer.status}`);
+  return answer.json();
+}
+
+// One question and what it changes.
+async function refresh() {
+  const store = state.live;
+  const wanted = serverNow() - state.span - 5000;
+  const whole = store.upTo === null || store.from > wanted + 10000 || store.runs.size > MOST;
+  // Rounded, so that all who look at the pool ask the same, and the ledger is asked once.
+  const since = Math.floor((whole ? wanted : store.upTo - OVERLAP) / 1000) * 1000;
+  const told = await askForData(since, null);
+  state.offset = told.now - Date.now();
+  state.answeredAt = performance.now();
+  state.pool = told.pool;
+  state.controls = told.controls;
+  noteWorkers(told.pool, told.now);
+  if (told.history.problem === null && !told.pool.problem?.includes("has not been started")) {
+    if (whole) {
+      state.live = newStore();
+      state.live.from = since;
+    }
+    merge(state.live, told.history, whole);
+    state.live.upTo = told.now;
+    state.begins = told.history.begins;
+    state.last = told.history.last;
+    forget(state.live, Math.min(wanted, told.now - state.span) - 60000);
+  }
+  state.live.problem = told.history.problem;
+  noteLeader(state.live, told.pool);
+}
+
+function merge(store, history, whole) {
+  for (const term of history.terms) store.terms.set(term.term, term);
+  for (const skip of history.skips) store.skips.set(skip.seq, skip);
+  const told = new Set();
+  for (const run of history.runs) {
+    store.runs.set(run.seq, run);
+    told.add(run.seq);
+  }
+  if (whole) {
+    store.every = history.runs_every;
+    return;
+  }
+  for (const run of store.runs.values()) {
+    // It ran when it was told last, and does no more; what became of it is older than what was asked for.
+    if (run.outcome === null && !told.has(run.seq)) store.from = Infinity;
+  }
+}
+
+function forget(store, before) {
+  for (const [seq, run] of store.runs) if ((run.end || Infinity) < before) store.runs.delete(seq);
+  for (const [seq, skip] of store.skips) if (skip.at < before) store.skips.delete(seq);
+}
+
+// The leader is known before the ledger has said so, and also when the ledger cannot be read.
+function noteLeader(store, pool) {
+  const leader = pool.leader;
+  if (leader === null || store.terms.has(leader.term)) return;
+  const takeover = pool.last_takeover && pool.last_takeover.term === leader.term ? pool.last_takeover : null;
+  store.terms.set(leader.term, {
+    term: leader.term,
+    pid: leader.pid,
+    at: Date.parse(leader.elected_at),
+    end: null,
+    reason: takeover ? takeover.reason : "started",
+    from: takeover ? takeover.from_pid : null,
+    ms: takeover ? takeover.takeover_ms : null,
+    standing: null,
+  });
+}
+
+function noteWorkers(pool, now) {
+  const alive = new Set(pool.workers.map((worker) => worker.pid));
+  for (const worker of pool.workers) {
+    state.workers.set(worker.pid, { since: Date.parse(worker.started_at), gone: null });
+  }
+  for (const [pid, worker] of state.workers) {
+    if (!alive.has(pid) && worker.gone === null && pool.workers.length) worker.gone = now;
+    if (worker.gone !== null && worker.gone < now - 3600e3) state.workers.delete(pid);
+  }
+}
+
+// Ask for ever. ``changed`` is called after each answer, and after each failure.
+async function poll(changed) {
+  for (;;) {
+    let wait = POLL;
+    try {
+      await refresh();
+      state.failures = 0;
+    } catch {
+      state.failures += 1;
+      wait = state.failures < 4 ? QUICK : SLOW;
+    }
+    changed();
+    await new Promise((done) => setTimeout(done, wait));
+    while (document.hidden) await new Promise((seen) => document.addEventListener("visibilitychange", seen, { once: true }));
+  }
+}
+
+let asking = 0;
+
+// The stretch that is looked back at; tried again until it is told, or another one is wanted.
+async function lookBack(changed) {
+  const mine = ++asking;
+  while (state.until !== null && mine === asking) {
+    const { from, to } = stretch();
+    try {
+      const told = await askForData(from, to);
+      if (mine !== asking) return;
+      if (told.history.problem === null) {
+        state.past = newStore();
+        merge(state.past, told.history, true);
+        changed();
+        return;
+      }
+    } catch {
+      // Nobody answered this time.
+    }
+    await new Promise((done) => setTimeout(done, SLOW));
+  }
+}

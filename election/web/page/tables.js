@@ -1,0 +1,189 @@
+// The header in words, the jobs, and the tables behind the picture. Rows are kept and changed, so that the focus stays.
+
+const RECENT = 24; // runs in a job's strip
+const LISTED = 60; // rows of the table behind the picture
+
+function tellHeader(now) {
+  const pool = state.pool;
+  const leader = pool.leader;
+  say($("pool"), `${pool.pool} · ${pool.engine} engine`);
+  const takeover = pool.last_takeover;
+  document.title = leader ? `${leader.pid} leads term ${leader.term} · election` : "nobody leads · election";
+  if (leader) {
+    const since = Date.parse(leader.elected_at);
+    say($("who"), `Worker ${leader.pid} leads, in term ${leader.term}`);
+    const began = takeover && takeover.term === leader.term && takeover.from_pid !== null
+      ? ` It took over from worker ${takeover.from_pid}, which ${ENDED[takeover.reason] ?? takeover.reason}${takeover.takeover_ms === null ? "" : `, in ${duration(takeover.takeover_ms)}`}.`
+      : "";
+    const heart = leader.responsive ? "Its heart beats." : `Its heart has not beaten for ${duration(leader.heartbeat_age_s * 1000)}: it hangs, is stopped, or the machine is overloaded.`;
+    say($("how"), `Since ${clock(since)}, for ${duration(Math.max(now - since, 1000))}, on ${leader.host}.${began} ${heart}`);
+  } else {
+    say($("who"), pool.workers.length ? "Nobody leads" : "Nobody is known to lead");
+    say($("how"), takeover && pool.workers.length ? `The last to lead was worker ${takeover.to_pid}, in term ${takeover.term}. An election is under way.` : "");
+  }
+  mark($("who"), "class", leader ? (leader.responsive ? "led" : "silent") : "electing");
+  tellProblem([pool.problem, state.live.problem]);
+  const heart = $("heart");
+  mark(heart, "class", leader ? (leader.responsive ? "beats" : "silent") : "none");
+  say(heart.lastElementChild, leader ? (leader.heartbeat_age_s < 1 ? "< 1 s ago" : `${duration(leader.heartbeat_age_s * 1000)} ago`) : "none");
+  say($("term"), leader ? String(leader.term) : "–");
+  say($("takeover"), takeover && takeover.takeover_ms !== null ? duration(takeover.takeover_ms) : "–");
+  say($("workers"), String(pool.workers.length));
+}
+
+function tellProblem(problems) {
+  const words = [...new Set(problems.filter(Boolean))].join(" · ");
+  say($("problem"), words);
+  show($("problem"), words !== "");
+}
+
+function tellCounts(counts) {
+  const rest = ["failed", "interrupted", "running", "skipped"].filter((kind) => counts[kind]);
+  say($("counts"), [`${NUMBER.format(counts.succeeded)} ok`, ...rest.map((kind) => `${NUMBER.format(counts[kind])} ${kind}`)].join(" · "));
+}
+
+function tellLink() {
+  const silent = state.answeredAt === null ? 0 : performance.now() - state.answeredAt;
+  const link = $("link");
+  if (state.answeredAt === null) {
+    say(link, state.failures > 3 ? "no answer; trying again" : "connecting");
+  } else if (silent > 2500 && state.failures) {
+    say(link, `no answer for ${duration(silent)}; trying again`);
+  } else {
+    say(link, `live · answered by ${state.pool.answered_by.pid}`);
+  }
+  mark(link, "class", state.answeredAt !== null && !(silent > 2500 && state.failures) ? "link live" : "link");
+}
+
+// --- jobs ----------------------------------------------------------------------------------------------------------
+
+const jobRows = new Map();
+
+function tellJobs(now, runs) {
+  const jobs = state.pool.jobs;
+  const body = $("jobs-table").tBodies[0];
+  const recent = new Map(jobs.map((job) => [job.id, []]));
+  for (const run of runs) recent.get(run.job)?.push(run);
+  for (const [id, row] of jobRows) {
+    if (!recent.has(id)) {
+      row.row.remove();
+      jobRows.delete(id);
+    }
+  }
+  jobs.forEach((job, at) => {
+    if (!jobRows.has(job.id)) jobRows.set(job.id, newJobRow(job.id));
+    const row = jobRows.get(job.id);
+    if (body.rows[at] !== row.row) body.insertBefore(row.row, body.rows[at] ?? null);
+    tellJob(row, job, state.last[job.id], recent.get(job.id), now);
+  });
+  show($("no-jobs"), jobs.length === 0);
+}
+
+function newJobRow(id) {
+  const parts = {
+    name: node("span", { class: "name" }),
+    about: node("span", { class: "about" }),
+    next: node("td"),
+    last: node("td"),
+    late: node("td", { class: "number" }),
+    strip: node("td", { class: "strip" }),
+    control: node("td", { class: "control" }),
+  };
+  parts.mark = node("span");
+  parts.words = node("span", {});
+  parts.last.append(parts.mark, parts.words);
+  parts.pause = node("button", { type: "button" }, "Pause");
+  parts.run = node("button", { type: "button" }, "Run now");
+  parts.control.append(parts.pause, parts.run);
+  parts.pause.addEventListener("click", () => tell(id, parts.paused ? "resume" : "pause"));
+  parts.run.addEventListener("click", () => tell(id, "run"));
+  parts.row = node("tr", { "data-job": id }, node("th", { scope: "row" }, parts.name, parts.about), parts.next, parts.last, parts.late, parts.strip, parts.control);
+  return parts;
+}
+
+function tellJob(parts, job, last, recent, now) {
+  say(parts.name, job.name || job.id);
+  const about = [job.name && job.name !== job.id ? job.id : "", job.description, job.trigger, ...(job.tags || []).map((tag) => `#${tag}`)];
+  say(parts.about, about.filter(Boolean).join(" · "));
+  say(parts.next, nextWords(job, now));
+  mark(parts.next, "class", job.broken ? "bad" : job.paused ? "paused" : "");
+  mark(parts.mark, "class", last ? `dot ${outcome(last)}` : "dot");
+  say(parts.words, last ? lastWords(last, now) : "not yet");
+  if (last && last.error) mark(parts.last, "title", last.error);
+  else parts.last.removeAttribute("title");
+  say(parts.late, last && !last.asked ? duration(last.at - last.due) : "–");
+  drawStrip(parts, recent.slice(-RECENT));
+  parts.paused = job.paused;
+  say(parts.pause, job.paused ? "Resume" : "Pause");
+  const name = job.name || job.id;
+  mark(parts.pause, "aria-label", `${job.paused ? "Resume" : "Pause"} ${name}`);
+  mark(parts.run, "aria-label", `Run ${name} now`);
+  show(parts.control, control.token !== "" && state.controls);
+}
+
+function nextWords(job, now) {
+  if (job.broken) return `broken: ${job.broken}`;
+  if (job.paused) return "paused";
+  if (!job.next_run_time) return "none";
+  const at = Date.parse(job.next_run_time);
+  const left = at - now;
+  if (left < 1500) return left < -2000 ? `due since ${clock(at)}` : `${clock(at)}, now`;
+  return `${clock(at)}, in ${duration(Math.round(left / 1000) * 1000)}`;
+}
+
+function lastWords(run, now) {
+  if (run.end === null) return `running for ${duration(Math.max(now - run.at, 0))}`;
+  const ago = now - run.end;
+  const words = `${run.outcome}, ${ago < 1500 ? "just now" : `${duration(Math.round(ago / 1000) * 1000)} ago`}`;
+  return run.error && run.outcome !== "succeeded" ? `${words}: ${run.error.split("\n")[0].slice(0, 90)}` : words;
+}
+
+// The latest runs of a job: a column each, as high as it took long.
+function drawStrip(parts, runs) {
+  const drawnFor = runs.map((run) => run.seq + outcome(run)).join();
+  if (parts.drawnFor === drawnFor) return;
+  parts.drawnFor = drawnFor;
+  const took = runs.map((run) => Math.max((run.end ?? serverNow()) - run.at, 0.1));
+  const [least, most] = [Math.log(Math.min(...took)), Math.log(Math.max(...took))];
+  const columns = runs.map((run, at) => {
+    const height = 6 + (most - least > 0.2 ? ((Math.log(took[at]) - least) / (most - least)) * 12 : 4);
+    const kind = outcome(run);
+    return drawn("rect", { class: `column ${kind}`, x: (RECENT - runs.length + at) * 5, y: (20 - height).toFixed(1), width: 3, height: height.toFixed(1) });
+  });
+  const words = countsOf(runs, []);
+  const label = runs.length ? `the latest ${count(runs.length, "run")} in view: ${["succeeded", "failed", "interrupted", "running"].filter((kind) => words[kind]).map((kind) => `${words[kind]} ${kind}`).join(", ")}` : "no run in view";
+  parts.strip.replaceChildren(drawn("svg", { viewBox: `0 0 ${RECENT * 5} 20`, width: RECENT * 5, height: 20, role: "img", "aria-label": label }, ...columns));
+}
+
+// --- behind the picture ----------------------------------------------------------------------------------------------
+
+function fill(table, rows) {
+  const body = table.tBodies[0];
+  const signature = JSON.stringify(rows);
+  if (body.dataset.signature === signature) return;
+  body.dataset.signature = signature;
+  body.replaceChildren(...rows.map(([first, ...cells]) =>
+    node("tr", {}, node("th", { scope: "row" }, first), ...cells.map((cell) => node("td", {}, cell)))));
+}
+
+function tellTables({ terms, runs, skips }, store) {
+  if (!$("behind").open) return;
+  fill($("terms-table"), [...terms].reverse().slice(0, LISTED).map((term) => [
+    String(term.term), String(term.pid), clock(term.at, true), term.end === null ? "now" : clock(term.end, true),
+    firstCapital(beginning(term)), term.ms === null ? "–" : duration(term.ms),
+    term.end === null ? "–" : firstCapital(ENDED[term.how] ?? term.how),
+  ]));
+  const pid = (entry) => String(store.terms.get(entry.term)?.pid ?? "–");
+  const rows = runs.slice(-LISTED).map((run) => [run.at, [
+    clock(run.due, true), jobName(run.job), firstCapital(OUTCOME[outcome(run)]) + (run.error ? `: ${run.error.slice(0, 200)}` : ""),
+    String(run.term), pid(run), run.asked ? "–" : duration(run.at - run.due), run.end === null ? "–" : duration(run.end - run.at),
+  ]]);
+  for (const skip of skips.slice(-LISTED)) {
+    rows.push([skip.last, [
+      clock(skip.last, true), jobName(skip.job),
+      `${skip.count === null ? "Many ticks" : firstCapital(count(skip.count, "tick"))} skipped: ${skip.reason}, ${SKIPPED[skip.reason] ?? ""}`,
+      String(skip.term), pid(skip), "–", "–",
+    ]]);
+  }
+  fill($("runs-table"), rows.sort((one, other) => other[0] - one[0]).slice(0, LISTED).map(([, row]) => row));
+}

@@ -1,0 +1,137 @@
+"""The ledger's part of the live page: asked once for all who look at the same stretch, and never waited for long."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from election.core.errors import LedgerError, LedgerVersionError
+from election.schedule.history import RunRow, SkipRow, TermRow, Window
+from election.schedule.ledger import LedgerReader
+
+FRESH = 0.1
+"""Seconds for which an answer is given again."""
+
+PATIENCE = 0.5
+"""Seconds that a request waits for the ledger at most; then it says that the ledger does not answer."""
+
+MARKS = 1000
+"""Runs in one answer, about, and skips, and terms: more cannot be told apart in a picture."""
+
+KEPT = 16
+"""Answers that are kept for others who ask the same."""
+
+LONGEST_ERROR = 400
+"""Characters of an error that are told; ``/leader/runs`` tells all."""
+
+NOTHING: Mapping[str, Any] = {
+    "terms": [], "runs": [], "skips": [], "last": {}, "runs_every": 1, "skips_every": 1, "begins": None,
+}  # fmt: skip
+
+
+class Past:
+    """What a ledger says of stretches of time, as JSON."""
+
+    def __init__(self, ledger: LedgerReader) -> None:
+        self._ledger = ledger
+        self._asked: OrderedDict[tuple[int, int | None], tuple[float, asyncio.Task[str]]] = OrderedDict()
+
+    async def between(self, since: int, until: int | None) -> str:
+        """What happened between two moments, in milliseconds since the epoch; None: until now."""
+        asking = self._ask(since, until)
+        done, _ = await asyncio.wait([asking], timeout=PATIENCE)
+        return asking.result() if done else without("the ledger does not answer")
+
+    def _ask(self, since: int, until: int | None) -> asyncio.Task[str]:
+        """The question, unless it is being asked, or has just been answered."""
+        now = time.monotonic()
+        asked_at, asking = self._asked.get((since, until), (float("-inf"), None))
+        if asking is None or (asking.done() and now - asked_at > FRESH):
+            asking = asyncio.create_task(self._read(since, until), name="election live")
+            self._asked[since, until] = now, asking
+            self._asked.move_to_end((since, until))
+            while len(self._asked) > KEPT:
+                self._asked.popitem(last=False)
+        return asking
+
+    async def _read(self, since: int, until: int | None) -> str:
+        end = datetime.now(UTC) if until is None else _moment(until)
+        try:
+            found = await self._ledger.window(_moment(since), end, MARKS)
+            last = await self._ledger.last_outcomes()
+        except (LedgerError, LedgerVersionError) as error:
+            return without(str(error))
+        return json.dumps(_told(found, last))
+
+
+def without(problem: str | None) -> str:
+    """An answer that has nothing to tell, and why."""
+    return json.dumps({**NOTHING, "problem": problem})
+
+
+def _told(found: Window, last: Mapping[str, RunRow]) -> dict[str, Any]:
+    return {
+        "terms": [_term(row) for row in found.terms],
+        "runs": [_run(row) for row in found.runs],
+        "skips": [_skip(row) for row in found.skips],
+        "last": {job_id: _run(row) for job_id, row in last.items()},
+        "runs_every": found.runs_every,
+        "skips_every": found.skips_every,
+        "begins": _ms(found.begins),
+        "problem": None,
+    }
+
+
+def _run(row: RunRow) -> dict[str, Any]:
+    return {
+        "seq": row.seq,
+        "job": row.job_id,
+        "due": _ms(row.due),
+        "asked": row.request > 0,
+        "term": row.term,
+        "attempt": row.attempt,
+        "at": _ms(row.claimed_at),
+        "end": _ms(row.ended_at),
+        "outcome": row.outcome,
+        "error": row.error and row.error[:LONGEST_ERROR],
+    }
+
+
+def _skip(row: SkipRow) -> dict[str, Any]:
+    return {
+        "seq": row.seq,
+        "job": row.job_id,
+        "first": _ms(row.first_due),
+        "last": _ms(row.last_due),
+        "count": row.count,
+        "reason": row.reason,
+        "term": row.term,
+        "at": _ms(row.at),
+    }
+
+
+def _term(row: TermRow) -> dict[str, Any]:
+    return {
+        "term": row.term,
+        "pid": row.pid,
+        "at": _ms(row.began_at),
+        "end": _ms(row.ended_at),
+        "reason": row.reason,
+        "from": row.from_pid,
+        "ms": row.takeover_ms,
+        "standing": row.standing,
+    }
+
+
+def _ms(moment: datetime | None) -> float | None:
+    """Milliseconds since the epoch, as JavaScript counts."""
+    return None if moment is None else round(moment.timestamp() * 1000, 1)
+
+
+def _moment(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
