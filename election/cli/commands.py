@@ -8,18 +8,23 @@ from datetime import UTC, datetime
 
 from election.core.errors import ElectionError
 from election.schedule.facts import Action
-from election.schedule.history import RunRow, SkipRow
+from election.schedule.history import SkipRow
 from election.schedule.verify import verify as judge
 
+from .glance import late_ms
 from .looking import engine_of, reading
-from .show import progress, show_json, show_table, text
+from .show import Busy, show_json, show_table, text
 
 
 async def runs(options: Namespace) -> int:
     """What was run."""
     async with reading(engine_of(options)) as ledger:
         rows = await ledger.runs(
-            job_id=options.job, outcome=options.outcome, before=options.before, limit=options.limit
+            job_id=options.job,
+            tag=options.tag,
+            outcome=options.outcome,
+            before=options.before,
+            limit=options.limit,
         )
     if options.json:
         show_json(rows)
@@ -27,7 +32,7 @@ async def runs(options: Namespace) -> int:
         show_table(
             ("SEQ", "JOB", "DUE", "TERM", "ATTEMPT", "OUTCOME", "LATE ms", "ERROR"),
             (
-                (row.seq, row.job_id, row.due, row.term, row.attempt, row.outcome or "running", _late(row), row.error)
+                (row.seq, row.job_id, row.due, row.term, row.attempt, row.outcome or "running", late_ms(row), row.error)
                 for row in rows
             ),
         )
@@ -37,7 +42,7 @@ async def runs(options: Namespace) -> int:
 async def skips(options: Namespace) -> int:
     """What was not run, and why."""
     async with reading(engine_of(options)) as ledger:
-        rows = await ledger.skips(job_id=options.job, before=options.before, limit=options.limit)
+        rows = await ledger.skips(job_id=options.job, tag=options.tag, before=options.before, limit=options.limit)
     if options.json:
         show_json(rows)
     else:
@@ -67,9 +72,8 @@ async def terms(options: Namespace) -> int:
 
 async def verify(options: Namespace) -> int:
     """Whether the history keeps the promises; 1 if one is broken."""
-    async with reading(engine_of(options)) as ledger:
-        report = await judge(ledger, now=datetime.now(UTC), progress=lambda job, seen: progress(f"{job}: {seen} ticks"))
-    progress("")
+    async with reading(engine_of(options)) as ledger, Busy("reading terms and claims") as busy:
+        report = await judge(ledger, now=datetime.now(UTC), progress=lambda job, seen: busy.say(f"{job}: {seen} ticks"))
     if options.json:
         show_json(asdict(report))
         return 1 if report.violations else 0
@@ -101,10 +105,6 @@ async def resign(options: Namespace) -> int:
     else:
         print(f"asked pid {seen.record.holder.pid} to resign term {seen.record.term}")
     return 0
-
-
-def _late(run: RunRow) -> str:
-    return f"{(run.claimed_at - run.due).total_seconds() * 1000:.1f}"
 
 
 def _count(row: SkipRow) -> object:

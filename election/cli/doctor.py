@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from argparse import Namespace
 
 from election.core.errors import LedgerError, LedgerVersionError
@@ -9,7 +10,7 @@ from election.core.finding import Finding, Grade
 from election.engines import Engine
 
 from .looking import engine_of, never_led
-from .show import show_json
+from .show import Busy, show_json
 
 _KEEP = "stop the pool and keep a copy of the file; a leader that finds it corrupt sets it aside and goes on"
 
@@ -18,8 +19,11 @@ _SIGN = {Grade.GOOD: "ok     ", Grade.WARNING: "warning", Grade.WRONG: "WRONG  "
 
 async def doctor(options: Namespace) -> int:
     """Look at everything, and change nothing; 1 if something is wrong."""
-    engine = engine_of(options)
-    findings = [*engine.examine(), *await _examine_ledger(engine)]
+    engine = engine_of(options, readable=False)
+    async with Busy("looking at the ground, and at each process that may hold the lock") as busy:
+        findings = await asyncio.to_thread(lambda: list(engine.examine()))
+        busy.say("checking the ledger")
+        findings += await _examine_ledger(engine)
     if options.json:
         show_json(findings)
     else:

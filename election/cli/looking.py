@@ -12,13 +12,25 @@ from election.engines import Engine, open_engine
 from election.schedule.ledger import LedgerReader
 
 
-def engine_of(options: Namespace) -> Engine:
-    """The engine of an existing pool. Raises ``PoolPathError`` if there is none: to look does not make one."""
+def engine_of(options: Namespace, *, readable: bool = True) -> Engine:
+    """The engine of an existing pool. Raises ``PoolPathError`` if there is none: to look does not make one.
+
+    readable: whether to raise it, too, if this user may not read the pool, which would look like a vacant one.
+    """
     engine = open_engine(options.pool, heartbeat=0.5, safety_poll=1.0)
-    if engine.name == "file" and not os.path.isdir(engine.pool):
-        what = "it is a file" if os.path.exists(engine.pool) else "nothing is there"
-        raise PoolPathError(f"there is no pool at {engine.pool}: {what}; --pool takes the pool's directory")
+    if (text := missing(engine)) is not None:
+        raise PoolPathError(text)
+    if readable and engine.name == "file" and not os.access(engine.pool, os.R_OK | os.X_OK):
+        raise PoolPathError(f"{engine.pool} cannot be read by this user; look as the user that the workers run as")
     return engine
+
+
+def missing(engine: Engine) -> str | None:
+    """In words, that there is no pool; None if there may be one."""
+    if engine.name != "file" or os.path.isdir(engine.pool):
+        return None
+    what = "it is a file" if os.path.exists(engine.pool) else "nothing is there"
+    return f"there is no pool at {engine.pool}: {what}; --pool takes the pool's directory"
 
 
 @asynccontextmanager
@@ -28,13 +40,16 @@ async def reading(engine: Engine) -> AsyncIterator[LedgerReader]:
     try:
         yield ledger
     except LedgerError as error:
-        if never_led(engine):
-            raise LedgerError(
-                f"{engine.pool} has never been led, as it seems, and so has no history: {error}"
-            ) from error
-        raise
+        raise without_history(engine, error) from error
     finally:
         await ledger.close()
+
+
+def without_history(engine: Engine, error: LedgerError) -> LedgerError:
+    """The error in other words, where there is no ledger because nobody has led yet."""
+    if never_led(engine):
+        return LedgerError(f"{engine.pool} has never been led, as it seems, and so has no history: {error}")
+    return error
 
 
 def never_led(engine: Engine) -> bool:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
+import shutil
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
+
+PATIENCE = 0.3
+"""Seconds after which work counts as long, and between two looks at how long it has taken."""
 
 
-def show_json(value: Any) -> None:
-    """Print any of our values as JSON, indented."""
-    print(json.dumps(value, default=_plain, indent=1))
+def show_json(value: Any, *, indent: int | None = 1) -> None:
+    """Print any of our values as JSON, indented, or on one line."""
+    print(json.dumps(value, default=_plain, indent=indent))
 
 
 def show_table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -32,10 +38,45 @@ def text(value: Any) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in str(value))
 
 
-def progress(line: str) -> None:
-    """Show how far long work has come, on a terminal only; an empty line takes it away."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+class Busy:
+    """Shows, on a terminal only, what long work is at and how long it has taken; the line is gone at its end.
+
+    ``say`` what it is at now. What is over at once shows nothing.
+    """
+
+    def __init__(self, line: str) -> None:
+        self._line = line
+        self._began = time.monotonic()
+        self._ticking: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        if sys.stderr.isatty():
+            self._ticking = asyncio.create_task(self._tick())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._ticking is not None:
+            self._ticking.cancel()
+            await asyncio.wait([self._ticking])
+            _write_over("")
+
+    def say(self, line: str) -> None:
+        self._line = line
+        self._show()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(PATIENCE)
+            self._show()
+
+    def _show(self) -> None:
+        taken = time.monotonic() - self._began
+        if self._ticking is not None and taken >= PATIENCE:
+            _write_over(f"{self._line} ({taken:.0f} s) …"[: shutil.get_terminal_size().columns - 1])
+
+
+def _write_over(line: str) -> None:
+    print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
 
 
 def _plain(value: Any) -> Any:

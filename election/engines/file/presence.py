@@ -50,7 +50,7 @@ class Presence:
             self._entry = None
 
     def workers(self) -> list[Worker]:
-        """The live workers, oldest first; the entries of dead ones are removed on the way."""
+        """The live workers, oldest first; who takes part removes the entries of dead ones on the way."""
         now = time.monotonic()
         if now - self._listed_at > FRESH:
             self._listed, self._listed_at = self._look(), now
@@ -74,6 +74,7 @@ class Presence:
                 found[worker.process] = worker  # once, though its entry may be seen in the middle of a rename
             else:  # the name holds the start time, so it cannot be a successor's with the same pid
                 self._read.pop(name, None)
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
+                if self._worker is not None:
+                    with contextlib.suppress(OSError):
+                        os.unlink(path)
         return sorted(found.values(), key=lambda worker: (worker.started_at, worker.process.pid))

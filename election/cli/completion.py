@@ -1,0 +1,24 @@
+"""``python -m election completion SHELL``: a script for the shell, made by shtab from the command line itself.
+
+A script of the shell's own, so that no Python starts at each press of the key.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from election.core.errors import ElectionError
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+async def completion(options: Namespace) -> int:
+    """Print the script. Raises ``ElectionError`` without shtab."""
+    try:
+        import shtab
+    except ImportError as error:
+        raise ElectionError("shtab writes the scripts, and is not installed: pip install 'election[cli]'") from error
+    from .parsing import parser
+
+    print(shtab.complete(parser("election", directory=shtab.DIRECTORY), shell=options.shell))
+    return 0

@@ -1,0 +1,207 @@
+"""What ``watch`` draws: a pool on one screen, whatever the size of that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+
+from rich.console import Group, JustifyMethod, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from election.core.term import Standing
+from election.schedule.history import RunRow, SkipRow, TermRow
+
+from .glance import Glance, JobStatus, Past, late_ms
+from .show import text
+from .status import heartbeat
+
+WIDE = 110
+"""Columns from which on there is room for descriptions."""
+
+SHORTEST = 4
+"""Columns that remain of a text that is cut short."""
+
+GAP = "  "
+
+_STYLES = {"succeeded": "green", "failed": "red", "interrupted": "yellow", "running": "cyan"}
+
+
+def frame(glance: Glance, past: Past, width: int, height: int | None, *, tag: str | None = None) -> RenderableType:
+    """The picture for a terminal of ``width`` columns and ``height`` lines; None for as many as it takes."""
+    now = datetime.now(UTC)
+    header = [_headline(glance, now), _heart(glance), _workers(glance)]
+    header += [_line(f"problem: {words}", "bold red") for words in (glance.trouble, glance.unread) if words]
+    jobs, runs, terms = _shares(height, len(header), len(glance.jobs), len(past.runs) + len(past.skips), past.terms)
+    parts: list[RenderableType] = [
+        *header,
+        *_section(_jobs_table(glance.jobs[:jobs], width, now), len(glance.jobs) - jobs, "jobs"),
+        *_section(_history_table(islice(_history(past), runs), width, now), 0, "runs"),
+        *_section(_terms_table(past.terms[:terms], width, now), 0, "terms"),
+    ]
+    if height is not None:
+        only = f"; only jobs tagged {tag}" if tag else ""
+        parts.append(_line(f"{now.astimezone():%H:%M:%S}; q ends this{only}", "dim"))
+    return Group(*parts)
+
+
+def _shares(height: int | None, header: int, jobs: int, runs: int, terms: Sequence[TermRow]) -> tuple[int, int, int]:
+    """How many jobs, entries of history and terms fit below ``header`` lines."""
+    if height is None:
+        return jobs, min(runs, 10), min(len(terms), 5)
+    room = height - header - 1 - 3 * 2  # the last line; three sections with an empty line and heads each
+    shown_terms = min(len(terms), max(1, min(3, room // 4)))
+    room = max(room - shown_terms, 0)
+    shown_jobs = jobs if jobs <= room - min(runs, room // 2) else max(room - min(runs, room // 2) - 1, 0)
+    return shown_jobs, min(runs, max(room - shown_jobs - (shown_jobs < jobs), 0)), shown_terms
+
+
+# --- the header ------------------------------------------------------------------------------------------------------
+
+
+def _headline(glance: Glance, now: datetime) -> Text:
+    record = glance.record
+    if record is None:
+        return _line(f"nobody leads {glance.pool}, and nobody has", "bold red")
+    holder = record.holder
+    if glance.led:
+        since = _clock(record.elected_at, now)
+        words = f"pid {holder.pid} leads term {record.term} since {since}, for {duration(now - record.elected_at)}"
+        return _line(words, "bold green").append(f"  {glance.pool}", "dim")
+    ended = {Standing.RESIGNED: "resigned", Standing.LOST: "lost its seat"}.get(record.standing, "died")
+    return _line(f"nobody leads; pid {holder.pid}, the leader of term {record.term}, {ended}", "bold red").append(
+        f"  {glance.pool}", "dim"
+    )
+
+
+def _heart(glance: Glance) -> Text:
+    if not glance.led:
+        return _line("heartbeat: none", "dim")
+    return _line(f"heartbeat: {heartbeat(glance)}", "bold red" if glance.responsive is False else "")
+
+
+def _workers(glance: Glance) -> Text:
+    leading = glance.record.holder if glance.record and glance.led else None
+    names = [f"{one.process.pid}{' (leader)' if one.process == leading else ''}" for one in glance.workers]
+    return _line(f"workers: {len(names)}{': ' if names else ''}{', '.join(names)}", "")
+
+
+# --- the tables ------------------------------------------------------------------------------------------------------
+
+
+def _section(table: Table, left_out: int, what: str) -> list[RenderableType]:
+    more = [_line(f"… and {left_out} more {what}", "dim")] if left_out > 0 else []
+    return [Text(), table, *more]
+
+
+def _table(width: int, heads: Sequence[str], rows: Sequence[Sequence[Text]]) -> Table:
+    """A table of ``width`` columns at most: a star marks heads of what may be cut short, a plus those of numbers.
+
+    Rich would shorten every column alike, and so the times, too.
+    """
+    names = [head.lstrip("*+") for head in heads]
+    widths = [max([len(name), *(row[at].cell_len for row in rows)]) for at, name in enumerate(names)]
+    elastic = [at for at, head in enumerate(heads) if head.startswith("*")]
+    while sum(widths) + len(GAP) * (len(heads) - 1) > width:
+        longest = max(elastic, key=widths.__getitem__)
+        if widths[longest] <= SHORTEST:
+            break
+        widths[longest] -= 1
+    table = Table(box=None, padding=(0, len(GAP), 0, 0), pad_edge=False, header_style="bold")
+    for head, name, column in zip(heads, names, widths, strict=True):
+        justify: JustifyMethod = "right" if head.startswith("+") else "left"
+        table.add_column(name, width=column, no_wrap=True, overflow="ellipsis", justify=justify)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _jobs_table(jobs: Sequence[JobStatus], width: int, now: datetime) -> Table:
+    heads = ["*JOB", "NEXT", "LAST", "+LATE ms", "*TAGS", "*NAME", "*DESCRIPTION"]
+    rows = [
+        [
+            _cell(job.id),
+            _next(job, now),
+            _cell(job.last_outcome, _STYLES.get(job.last_outcome or "", "")),
+            _cell(job.last_late_ms),
+            _cell(",".join(job.tags) or None, "cyan"),
+            _cell(job.name),
+            _cell(job.description and job.description.partition("\n")[0], "dim"),
+        ]
+        for job in jobs
+    ]
+    return _table(width, heads, rows) if width >= WIDE else _table(width, heads[:-1], [row[:-1] for row in rows])
+
+
+def _next(job: JobStatus, now: datetime) -> Text:
+    if job.broken:
+        return _cell("broken", "red")
+    if job.retired:
+        return _cell("gone", "dim")
+    if job.paused:
+        return _cell("paused", "yellow")
+    return _cell(job.next_run_time and f"in {duration(job.next_run_time - now)}")
+
+
+def _history(past: Past) -> Iterable[RunRow | SkipRow]:
+    """Runs and skips, in the order in which they were written down, latest first."""
+
+    def written(row: RunRow | SkipRow) -> datetime:
+        return row.claimed_at if isinstance(row, RunRow) else row.at
+
+    return sorted([*past.runs, *past.skips], key=written, reverse=True)
+
+
+def _history_table(entries: Iterable[RunRow | SkipRow], width: int, now: datetime) -> Table:
+    rows = []
+    for entry in entries:
+        if isinstance(entry, RunRow):
+            what, due, late, error = entry.outcome or "running", entry.due, late_ms(entry), entry.error
+        else:
+            many = "" if entry.count == 1 else f" x{entry.count}" if entry.count else " many"
+            what, due, late, error = f"skipped: {entry.reason}{many}", entry.last_due, None, None
+        style = _STYLES.get(what, "yellow")
+        cells = (_clock(due, now), entry.job_id, late, entry.term, error)
+        rows.append([_cell(cells[0]), _cell(cells[1]), _cell(what, style), *(_cell(cell) for cell in cells[2:])])
+    return _table(width, ["DUE", "*JOB", "WHAT", "+LATE ms", "+TERM", "*ERROR"], rows)
+
+
+def _terms_table(terms: Sequence[TermRow], width: int, now: datetime) -> Table:
+    rows = []
+    for row in terms:
+        ended = row.standing and f"{row.standing}{f' {_clock(row.ended_at, now)}' if row.ended_at else ''}"
+        began = _clock(row.began_at, now)
+        rows.append(
+            [_cell(cell) for cell in (row.term, began, row.pid, row.reason, row.from_pid, row.takeover_ms, ended)]
+        )
+    return _table(width, ["+TERM", "BEGAN", "+PID", "WHY", "+FROM", "+TOOK ms", "*ENDED"], rows)
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def duration(time: timedelta) -> str:
+    """A stretch of time in two units at most: ``3 min 12 s``."""
+    seconds = max(int(time.total_seconds()), 0)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    if seconds < 86400:
+        return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+    return f"{seconds // 86400} d {seconds % 86400 // 3600} h"
+
+
+def _clock(moment: datetime, now: datetime) -> str:
+    """A moment in local time; with the day, if that is not today."""
+    local, today = moment.astimezone(), now.astimezone().date()
+    return f"{local:%H:%M:%S}" if local.date() == today else f"{local:%m-%d %H:%M}"
+
+
+def _cell(value: object, style: str = "") -> Text:
+    return Text("-" if value is None else text(value), style="dim" if value is None else style)
+
+
+def _line(words: str, style: str) -> Text:
+    return Text(text(words), style=style, no_wrap=True, overflow="ellipsis")

@@ -1,0 +1,219 @@
+"""A pool at a glance, from outside: who leads, whether its heart beats, the workers, the jobs, the last history.
+
+``status`` takes one, ``watch`` one after the other, on the same connection. It reads, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from election.core.errors import LedgerError, LedgerVersionError
+from election.core.seat import Observation, Worker
+from election.core.term import LeaderRecord
+from election.engines import Engine
+from election.schedule.facts import About, JobState
+from election.schedule.history import RunRow, SkipRow, TermRow
+from election.schedule.ticks import first_after
+from election.schedule.triggers import build
+
+from .looking import missing, without_history
+
+STALLED_AFTER = 3.0
+"""Seconds without a heartbeat after which a leader is called unresponsive, as ``Election`` has it unless told."""
+
+
+LOOK_AGAIN = 0.02
+"""Seconds between two looks of who waits for a heartbeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """A job as the ledger knows it. ``retired``: it is no longer in the code. ``last_…``: of its latest run.
+
+    last_late_ms: milliseconds from the due time to the claim.
+    """
+
+    id: str
+    name: str
+    description: str | None
+    tags: tuple[str, ...]
+    trigger: str
+    next_run_time: datetime | None
+    paused: bool
+    retired: bool
+    broken: str | None
+    last_due: datetime | None
+    last_outcome: str | None
+    last_late_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """How a pool stands. ``record``: the latest leader record, whether that leader ``led`` on or not.
+
+    silent_s: seconds since its heartbeat was last seen to move, or since it was first looked at; None without a leader.
+    beats: whether it was seen to move at all. trouble: what keeps the pool from its work. unread: why nothing is known
+    of the jobs. Both in words; None if nothing does.
+    """
+
+    engine: str
+    pool: str
+    record: LeaderRecord | None
+    led: bool
+    silent_s: float | None
+    beats: bool
+    workers: tuple[Worker, ...]
+    jobs: tuple[JobStatus, ...]
+    trouble: str | None
+    unread: str | None
+
+    @property
+    def responsive(self) -> bool | None:
+        """Whether the leader lives, as ``/leader`` says it; None while that cannot be said, and without a leader."""
+        if self.silent_s is None:
+            return None
+        if self.silent_s >= STALLED_AFTER:
+            return False
+        return True if self.beats else None
+
+    def document(self) -> dict[str, object]:
+        """The same for machines, in the words of ``GET /leader``."""
+        holder = self.record.holder if self.record and self.led else None
+        roles = [(worker, "leader" if worker.process == holder else "follower") for worker in self.workers]
+        return {
+            "pool": self.pool,
+            "engine": self.engine,
+            "state": "led" if self.led else "electing",
+            "leader": self._leader(),
+            "workers": [{"pid": one.process.pid, "role": role, "started_at": one.started_at} for one, role in roles],
+            "jobs": self.jobs,
+            "problem": self.trouble or self.unread,
+        }
+
+    def _leader(self) -> dict[str, object] | None:
+        if self.record is None or self.silent_s is None:
+            return None
+        return {
+            "pid": self.record.holder.pid,
+            "host": self.record.holder.host,
+            "term": self.record.term,
+            "elected_at": self.record.elected_at,
+            "heartbeat_age_s": round(self.silent_s, 2),
+            "responsive": self.responsive,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The latest runs, skips and terms, latest first."""
+
+    runs: tuple[RunRow, ...] = ()
+    skips: tuple[SkipRow, ...] = ()
+    terms: tuple[TermRow, ...] = ()
+
+
+class Looker:
+    """Looks at one pool again and again. ``close`` it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._ledger = engine.look_at_ledger()
+        self._silent: float | None = None
+        self._beats = False
+
+    async def close(self) -> None:
+        """Let go of the ledger."""
+        await self._ledger.close()
+
+    def pulse(self) -> Observation:
+        """Look at the leader alone; the next ``look`` knows whether its heart was seen to beat."""
+        seen = self._engine.seat.observe()
+        silent = seen.heartbeat_age_s if seen.led else None
+        self._beats = silent is not None and (self._beats or (self._silent is not None and silent < self._silent))
+        self._silent = silent
+        return seen
+
+    async def wait_for_a_beat(self) -> None:
+        """Look at the leader until its heart is seen to beat, or is called unresponsive.
+
+        A single look cannot tell a live leader from one that hangs. Returns at once if nobody leads.
+        """
+        end = time.monotonic() + STALLED_AFTER
+        self.pulse()
+        while self.beats is False and time.monotonic() <= end:
+            await asyncio.sleep(LOOK_AGAIN)
+            self.pulse()
+
+    @property
+    def beats(self) -> bool | None:
+        """Whether the leader's heart was seen to beat; None if nobody leads."""
+        return None if self._silent is None else self._beats
+
+    async def look(self, tag: str | None = None) -> Glance:
+        """How the pool stands, with the jobs that have ``tag``; what cannot be read is told in the glance."""
+        jobs, unread = await self._jobs(tag)
+        seen = self.pulse()
+        led = seen.led and seen.record is not None and self._silent is not None
+        return Glance(
+            engine=self._engine.name,
+            pool=self._engine.pool,
+            record=seen.record,
+            led=led,
+            silent_s=self._silent,
+            beats=self._beats,
+            workers=tuple(self._engine.seat.workers()),
+            jobs=jobs,
+            trouble=missing(self._engine) or seen.problem,
+            unread=unread,
+        )
+
+    async def past(self, tag: str | None, limit: int) -> Past:
+        """The latest history, ``limit`` entries of each kind at most; empty if it cannot be read."""
+        try:
+            runs = await self._ledger.runs(tag=tag, limit=limit)
+            skips = await self._ledger.skips(tag=tag, limit=limit)
+            terms = await self._ledger.terms(limit=limit)
+        except (LedgerError, LedgerVersionError):  # the glance says why
+            return Past()
+        return Past(tuple(runs), tuple(skips), tuple(terms))
+
+    async def _jobs(self, tag: str | None) -> tuple[tuple[JobStatus, ...], str | None]:
+        try:
+            known, last, now = await self._ledger.jobs(), await self._ledger.last_outcomes(), datetime.now(UTC)
+        except LedgerError as error:
+            return (), str(without_history(self._engine, error))
+        except LedgerVersionError as error:
+            return (), str(error)
+        found = [_job_status(job, last.get(job.id), now) for job in known if not job.removed]
+        return tuple(job for job in found if tag is None or tag in job.tags), None
+
+
+def _job_status(job: JobState, last: RunRow | None, now: datetime) -> JobStatus:
+    trigger = build(job.trigger, job.seen_at)
+    about = job.about or About(job.id)
+    paused = job.paused_at is not None and job.resume_at is None
+    next_run_time = None
+    if trigger is not None and not (paused or job.retired_at or job.broken):
+        next_run_time = first_after(trigger, max(job.accounted_until, now))
+    return JobStatus(
+        id=job.id,
+        name=about.name,
+        description=about.description,
+        tags=about.tags,
+        trigger=str(trigger) if trigger else job.trigger["text"],
+        next_run_time=next_run_time,
+        paused=paused,
+        retired=job.retired_at is not None,
+        broken=job.broken,
+        last_due=last.due if last else None,
+        last_outcome=(last.outcome or "running") if last else None,
+        last_late_ms=late_ms(last) if last else None,
+    )
+
+
+def late_ms(run: RunRow) -> float:
+    """Milliseconds from a run's due time to its claim."""
+    return round((run.claimed_at - run.due).total_seconds() * 1000, 1)

@@ -1,0 +1,113 @@
+"""The command line: each command with its options, its example and its function."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Awaitable, Callable
+
+from . import commands
+from .completion import SHELLS, completion
+from .doctor import doctor
+from .status import status
+from .watch import watch
+
+EXAMPLES = """\
+examples:
+  {program} status --pool var/pool
+  {program} watch --pool var/pool --tag billing
+  {program} runs --pool var/pool --job app.jobs:report --outcome failed
+  {program} verify --pool var/pool && echo all promises held
+
+exit codes: 0 as it should be; 1 nobody leads (status), a promise was broken (verify), something is wrong (doctor);
+2 the command itself could not do its work.
+"""
+
+LARGEST = 2**63 - 1
+"""The largest number that a ledger can be asked for."""
+
+Command = Callable[[argparse.Namespace], Awaitable[int]]
+
+
+def parser(program: str = "python -m election", *, directory: object = None) -> argparse.ArgumentParser:
+    """The command line, with each command's options and its function.
+
+    program: what it is called by. directory: how a shell completes ``--pool``, for shtab.
+    """
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="Look at a pool from outside.",
+        epilog=EXAMPLES.format(program=program),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands_of = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Command, text: str, *examples: str) -> argparse.ArgumentParser:
+        added = commands_of.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog="\n".join(["examples:", *(f"  {program} {name} {example}" for example in examples)]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(command=command)
+        return added
+
+    def add_for_pool(
+        name: str, command: Command, text: str, *examples: str, json: str = "for machines"
+    ) -> argparse.ArgumentParser:
+        examples = tuple(f"--pool var/pool{example}" for example in examples)
+        added = add(name, command, text, *examples)
+        pool = added.add_argument("--pool", required=True, metavar="DIR", help="the pool's directory")
+        pool.complete = directory  # type: ignore[attr-defined]  # where shtab looks
+        added.add_argument("--json", action="store_true", help=json)
+        return added
+
+    def add_pages(name: str, command: Command, text: str, *examples: str) -> argparse.ArgumentParser:
+        added = add_for_pool(name, command, text, *examples)
+        added.add_argument("--limit", type=_number, default=20, metavar="N", help="so many at most (20)")
+        added.add_argument("--before", type=_number, metavar="N", help="only those before this number")
+        return added
+
+    def add_filters(added: argparse.ArgumentParser) -> None:
+        added.add_argument("--job", metavar="ID", help="only this job's")
+        _add_tag(added)
+
+    _add_tag(
+        add_for_pool(
+            "status", status, "who leads, which workers there are, what the jobs do", "", " --json | jq .leader.pid"
+        )
+    )
+    watching = add_for_pool(
+        "watch", watch, "the same as it changes, with the last runs and takeovers; q ends it",
+        "", " --tag billing", " --json >> changes", json="a line for each change, for machines",
+    )  # fmt: skip
+    _add_tag(watching)
+    watching.add_argument("--once", action="store_true", help="show it once, and end")
+    runs = add_pages("runs", commands.runs, "what was run, latest first", " --outcome failed", " --tag billing --json")
+    runs.add_argument("--outcome", choices=("running", "succeeded", "failed", "interrupted"))
+    add_filters(runs)
+    skips = "which ticks had no run, and why, latest first"
+    add_filters(add_pages("skips", commands.skips, skips, " --job app.jobs:report --limit 100"))
+    add_pages("terms", commands.terms, "who led when, latest first", " --limit 5")
+    promises = "whether the recorded history keeps the promises P1 to P4"
+    add_for_pool("verify", commands.verify, promises, " && echo all promises held")
+    add_for_pool("doctor", doctor, "whether the pool's ground is sound, and what to do if not", "", " --json")
+    add_for_pool("resign", commands.resign, "ask the leader to give the seat up in good order", "")
+    scripts = add(
+        "completion", completion, "a script that lets a shell complete the command election, for it to read",
+        "bash > ~/.local/share/bash-completion/completions/election",
+        "zsh > ~/.zfunc/_election",
+        "fish > ~/.config/fish/completions/election.fish",
+    )  # fmt: skip
+    scripts.add_argument("shell", choices=SHELLS)
+    return parser
+
+
+def _add_tag(added: argparse.ArgumentParser) -> None:
+    added.add_argument("--tag", metavar="TAG", help="only jobs with this tag")
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= LARGEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
