@@ -130,13 +130,14 @@ class Totals:
 
     Jobs that are gone are left out once their history is pruned.
 
-    runs: settled ones, by job id and outcome. skips: ticks, by job id and reason; a range that was too long to be
-    counted counts as 100. lateness: from due to claimed, of the schedule's ticks, by job id. durations: from claimed to
-    ended, with all attempts, of the runs that ended by themselves, by job id. terms: how they began. takeover: from
-    learning of the vacancy to the scheduler running. vacant_s: seconds from the last sign of life of a leader to the
-    next election, by how that term began.
+    jobs: the ids of those that the pool has now. runs: settled ones, by job id and outcome. skips: ticks, by job id and
+    reason; a range that was too long to be counted counts as 100. lateness: from due to claimed, of the schedule's
+    ticks, by job id. durations: from claimed to ended, with all attempts, of the runs that ended by themselves, by job
+    id. terms: how they began. takeover: from learning of the vacancy to the scheduler running. vacant_s: seconds from
+    the last sign of life of a leader to the next election, by how that term began.
     """
 
+    jobs: Sequence[str]
     runs: Mapping[tuple[str, Outcome], int]
     skips: Mapping[tuple[str, SkipReason], int]
     lateness: Mapping[str, Histogram]

@@ -7,7 +7,9 @@ out from the leader record and the ledger.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
 from itertools import accumulate
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -16,9 +18,12 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from election.core.term import Reason
+from election.schedule.facts import Outcome, SkipReason
 from election.schedule.history import BOUNDS, Histogram, Totals
 
 from .models import Leader
+
+_Kind = TypeVar("_Kind", bound=StrEnum)
 
 
 class PoolFigures(Collector):
@@ -68,14 +73,12 @@ def _of_the_ledger(totals: Totals) -> Iterator[Metric]:
         _by_reason(totals.vacant_s.items()),
     )
     yield _histogram("takeover_seconds", "Time from learning of a vacancy to the scheduler running", totals.takeover)
-    yield _counter(
-        "runs", "Runs that ended", ["job", "outcome"], [([*labels], count) for labels, count in totals.runs.items()]
-    )
+    yield _counter("runs", "Runs that ended", ["job_id", "outcome"], _by_job(totals.jobs, Outcome, totals.runs))
     yield _counter(
         "ticks_skipped",
         "Ticks that had no run; a range that was too long to be counted counts as 100",
-        ["job", "reason"],
-        [([*labels], count) for labels, count in totals.skips.items()],
+        ["job_id", "reason"],
+        _by_job(totals.jobs, SkipReason, totals.skips),
     )
     yield _histogram("run_lateness_seconds", "Time from a tick's due time to its claim", totals.lateness)
     yield _histogram(
@@ -110,10 +113,18 @@ def _by_reason(found: Iterable[tuple[Reason, float]]) -> list[tuple[list[str], f
     return [([reason], counted.get(reason, 0)) for reason in Reason]
 
 
+def _by_job(
+    jobs: Iterable[str], kinds: Iterable[_Kind], found: Mapping[tuple[str, _Kind], int]
+) -> list[tuple[list[str], float]]:
+    """The same for each job, of those that are gone as well."""
+    every = dict.fromkeys([*jobs, *(job_id for job_id, _ in found)])
+    return [([job_id, kind], found.get((job_id, kind), 0)) for job_id in every for kind in kinds]
+
+
 def _histogram(name: str, text: str, found: Mapping[str, Histogram] | Histogram) -> Metric:
     """By job, or of the pool as a whole."""
     by_job = isinstance(found, Mapping)
-    family = HistogramMetricFamily(f"election_{name}", text, labels=["job"] if by_job else [])
+    family = HistogramMetricFamily(f"election_{name}", text, labels=["job_id"] if by_job else [])
     for job_id, histogram in found.items() if isinstance(found, Mapping) else [(None, found)]:
         counts = zip([*map(str, BOUNDS), "+Inf"], accumulate(histogram.counts), strict=True)
         family.add_metric([] if job_id is None else [job_id], [*counts], histogram.total_s)

@@ -103,12 +103,12 @@ def test_the_metrics_of_every_worker_are_equal_at_rest(four: Pair) -> None:
     history = four.leader().ask("/leader/runs?job=often&limit=1000")["runs"]
     for outcome in ("succeeded", "interrupted"):
         counted = len([run for run in history if run["outcome"] == outcome])
-        assert value(found, "runs_total", job="often", outcome=outcome) == counted
-    assert value(found, "run_lateness_seconds_count", job="often") == len(history)
-    assert value(found, "runs_total", job="now and/then", outcome="succeeded") == 1
-    assert ("election_run_lateness_seconds_count", (("job", "now and/then"),)) not in found, "nobody had planned it"
+        assert value(found, "runs_total", job_id="often", outcome=outcome) == counted
+    assert value(found, "run_lateness_seconds_count", job_id="often") == len(history)
+    assert value(found, "runs_total", job_id="now and/then", outcome="succeeded") == 1
+    assert ("election_run_lateness_seconds_count", (("job_id", "now and/then"),)) not in found, "nobody had planned it"
     skipped = [skip for skip in four.leader().ask("/leader/skips?limit=1000")["skips"] if skip["reason"] == "down"]
-    assert value(found, "ticks_skipped_total", job="often", reason="down") == sum(skip["count"] for skip in skipped)
+    assert value(found, "ticks_skipped_total", job_id="often", reason="down") == sum(skip["count"] for skip in skipped)
 
 
 def test_a_takeover_takes_nothing_away_from_a_counter(four: Pair) -> None:
@@ -171,6 +171,7 @@ def test_without_the_extra_there_is_a_way_out(tmp_path: Path, monkeypatch: pytes
 
 LEADER = Leader(pid=7, host="h", term=3, elected_at=NOW, heartbeat_age_s=4.2, responsive=False)
 TOTALS = Totals(
+    jobs=["a job", "new"],
     runs={("a job", Outcome.FAILED): 2, ('"b"\n', Outcome.SUCCEEDED): 1},
     skips={("a job", SkipReason.DOWN): 5},
     lateness={"a job": Histogram([1, 0, 2, *[0] * (len(BOUNDS) - 3), 4], 9000.5)},
@@ -188,12 +189,14 @@ def test_the_figures_in_the_format_of_prometheus() -> None:
     assert value(found, "led") == 1
     assert value(found, "leader_responsive") == 0
     assert value(found, "leader_heartbeat_age_seconds") == 4.2
-    assert value(found, "runs_total", job='"b"\n', outcome="succeeded") == 1
-    buckets = [value(found, "run_lateness_seconds_bucket", job="a job", le=str(bound)) for bound in BOUNDS]
+    assert value(found, "runs_total", job_id='"b"\n', outcome="succeeded") == 1
+    buckets = [value(found, "run_lateness_seconds_bucket", job_id="a job", le=str(bound)) for bound in BOUNDS]
     assert buckets == [1, 1, *[3] * (len(BOUNDS) - 2)], "cumulated"
-    assert value(found, "run_lateness_seconds_bucket", job="a job", le="+Inf") == 7
-    assert value(found, "run_lateness_seconds_sum", job="a job") == 9000.5
+    assert value(found, "run_lateness_seconds_bucket", job_id="a job", le="+Inf") == 7
+    assert value(found, "run_lateness_seconds_sum", job_id="a job") == 9000.5
     assert value(found, "vacant_seconds_total", reason="died") == 1.25
+    for reason in SkipReason:  # from the beginning, or the first one would be no increase
+        assert ("election_ticks_skipped_total", (("job_id", "new"), ("reason", reason))) in found
 
 
 def test_and_in_that_of_openmetrics_for_who_asks_for_it() -> None:

@@ -18,7 +18,9 @@ def read_totals(connection: sqlite3.Connection) -> Totals:
     found: Mapping[str, dict[tuple[str, str], tuple[int, float]]] = defaultdict(dict)
     for what, job_id, label, count, total in connection.execute("SELECT * FROM totals"):
         found[what][job_id, label] = count, total
+    jobs = connection.execute("SELECT id FROM jobs WHERE retired_at IS NULL AND NOT removed ORDER BY id")
     return Totals(
+        jobs=[job_id for (job_id,) in jobs],
         runs={(job_id, Outcome(label)): count for (job_id, label), (count, _) in found["runs"].items()},
         skips={(job_id, SkipReason(label)): count for (job_id, label), (count, _) in found["skips"].items()},
         lateness=_histograms(found["lateness"]),
