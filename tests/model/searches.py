@@ -28,7 +28,7 @@ FULL = {
     "three workers that die and resign": Rules(tampering=1, crashes=1, resignations=1, led=True),
     "three workers, files swapped twice": Rules(**_PAIR | {"processes": 3}, led=True),
 }
-"""Up to minutes each. The last two do not come to their end within the states that ``__main__`` allows."""
+"""Up to five minutes each. ``__main__`` stops the three that die and resign at two million states."""
 
 
 def _without(*guards: str, **changes: object) -> Rules:

@@ -32,6 +32,8 @@ MAY_BLOCK = {
     "logging/__init__.py": {"handle"},
     # Once in a process, when its first job is registered: at import, as a rule.
     "tzlocal/unix.py": {"get_localzone"},
+    # Once in a process, when the router is made: the page, which is part of this package.
+    "election/web/live.py": {"_page"},
     # For tests, before and after what they test.
     "election/testing/leader.py": {"always_leader"},
     # Once in a process: a time zone that a stored job names, and the module of its function.

@@ -1,7 +1,8 @@
 """Why nobody leads although the flock is taken: whoever has it is named, so that it can be ended (PITFALLS 1).
 
-It may be an orphan, a child that a dead leader forked behind Python's back; a worker that was stopped in mid-election;
-or a stranger. Only an orphan is ever ended, and only if the pool fences.
+It may be an orphan, a child that a dead leader forked behind Python's back; a worker that stands still in the middle of
+its election, or whose record somebody has removed; or a stranger. A stranger is left alone; the others are ended if the
+pool fences, by an observer that was punctual itself.
 """
 
 from __future__ import annotations
@@ -33,13 +34,16 @@ LOOK_AGAIN = 5.0
 class Refusals:
     """Notices when the lock at ``path`` has been refused for ``patience`` seconds while nobody leads.
 
-    ``problem`` then says who has it, in words. ``fence_after``: seconds after which an orphan is ended; None: never.
+    ``problem`` then says who has it, in words. ``fence_after``: seconds after which an orphan, or a worker that stands
+    still, is ended; None: never. ``poll``: seconds between two tries at most.
     """
 
-    def __init__(self, path: str, *, patience: float, fence_after: float | None) -> None:
+    def __init__(self, path: str, *, patience: float, poll: float, fence_after: float | None) -> None:
         self._path = path
         self._patience = patience
         self._fence_after = fence_after
+        self._slack = 2 * poll + (fence_after or 0.0) / 4
+        self._last_try = float("-inf")
         self._since: float | None = None
         self._look_at = 0.0
         self.problem: str | None = None
@@ -54,6 +58,9 @@ class Refusals:
             self.over()
             return
         now = time.monotonic()
+        if now - self._last_try > self._slack:
+            self._since = None  # we were not there to see
+        self._last_try = now
         if self._since is None:
             self._since, self._look_at = now, now + self._patience
         if now < self._look_at:
@@ -65,8 +72,10 @@ class Refusals:
         self._tell(record, locked, holders)
         if self._fence_after is not None and now - self._since >= self._fence_after:
             for holder in holders:
-                if record is not None and is_orphan(holder, record, locked, workers()):
-                    self._end(holder, record)
+                if is_orphan(holder, record, locked, workers()):
+                    self._end(holder, "it keeps the lock that it inherited from a leader that is dead")
+                elif stands_still(holder, workers()):
+                    self._end(holder, "a worker that keeps the lock, and does not say that it leads")
 
     def _tell(self, record: LeaderRecord | None, locked: str, holders: Sequence[Holder]) -> None:
         told = self.problem
@@ -78,32 +87,39 @@ class Refusals:
         if self.problem != told:
             log.error("%s", self.problem)
 
-    def _end(self, orphan: Holder, record: LeaderRecord) -> None:
-        """End an orphan, if it is still one now that its pid can be nobody else's."""
-        with contextlib.suppress(OSError), pinned(orphan.pid) as kill:  # gone meanwhile, or not ours to end
-            locked, holders = _look(self._path)
-            if orphan in holders and locked == record.seat_id:
-                log.error(
-                    "ending pid %d (%s): it keeps the lock that it inherited from pid %d, a leader that is dead",
-                    orphan.pid, orphan.command, record.holder.pid,
-                )  # fmt: skip
+    def _end(self, found: Holder, why: str) -> None:
+        """End a process, if it still holds the lock now that its pid can be nobody else's."""
+        with contextlib.suppress(OSError), pinned(found.pid) as kill:  # gone meanwhile, or not ours to end
+            _, holders = _look(self._path)
+            if found in holders:
+                log.error("ending pid %d (%s): %s", found.pid, found.command, why)
                 kill()
 
 
-def is_orphan(holder: Holder, record: LeaderRecord, locked: str, workers: Sequence[Worker]) -> bool:
+def is_orphan(holder: Holder, record: LeaderRecord | None, locked: str, workers: Sequence[Worker]) -> bool:
     """Whether a process holds the lock that the recorded leader took, and that leader is dead. Decides only.
 
     locked: the lock file that it holds, as a leader record names it. The lock that a leader took can be held by others
     only if it forked them, or handed them the descriptor.
     """
     return (
-        record.standing is Standing.LEADING
+        record is not None
+        and record.standing is Standing.LEADING
         and record.seat_id == locked
         and record.holder.is_alive() is False
         and holder.pid != record.holder.pid
         and holder.taken_by in {record.holder.pid, 0}
         and holder.pid not in {worker.process.pid for worker in workers}
     )
+
+
+def stands_still(holder: Holder, workers: Sequence[Worker]) -> bool:
+    """Whether a process that has held the lock for so long, without a record, is a worker that took it itself.
+
+    A winner needs two heartbeats at most to write its record, and a leader whose record is removed puts it back.
+    """
+    alive = {worker.process.pid for worker in workers if worker.process.is_neighbour() and worker.process.is_alive()}
+    return holder.pid in alive and holder.taken_by == holder.pid and holder.pid != os.getpid()
 
 
 def _described(holder: Holder, record: LeaderRecord | None, locked: str) -> str:

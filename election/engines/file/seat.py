@@ -73,7 +73,7 @@ class FileSeat:
         self._standoff: str | None = None
         self._standoff_told: str | None = None
         patience = PATIENCE + SETTLE_HEARTBEATS * heartbeat
-        self._refusals = Refusals(directory.lock, patience=patience, fence_after=fence_after)
+        self._refusals = Refusals(directory.lock, patience=patience, poll=safety_poll, fence_after=fence_after)
 
     async def open(self) -> None:
         other = _in_use.get(self._directory.path)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -67,6 +68,46 @@ def test_row_01_an_orphan_is_ended_where_leaders_are_fenced(pool: Pool, children
     assert pool.next_leader(after=1, within=10).ask("look")["term"] == 2
     assert f"ending pid {orphan}" in "\n".join(pool.told())
     until(lambda: not Path(f"/proc/{orphan}").exists() or Path(f"/proc/{orphan}/stat").read_text().split()[2] == "Z")
+
+
+def test_a_leader_that_stands_still_and_whose_record_was_removed_is_ended(pool: Pool) -> None:
+    """Nobody leads by the record, so there is no heartbeat to judge by; but it has the lock, and does not say why."""
+    leader = pool.led()
+    pool.followers(2, fence_after=1.5)
+    leader.stop()
+    pool.facts.tell("killed", pid=leader.pid)  # by an observer, later; it does not go one step further before that
+    pool.record.unlink()
+    assert pool.next_leader(after=1, within=10) is not leader
+    assert leader.gone()
+    assert f"ending pid {leader.pid}" in "\n".join(pool.told())
+
+
+def test_a_worker_that_stands_still_in_its_election_is_ended(pool: Pool) -> None:
+    leader = pool.led()
+    (winner,) = pool.followers(1, before=[("before_the_record", {"do": "stop"})])
+    (observer,) = pool.followers(1, fence_after=1.5)
+    observer.stop()  # so that the other one wins
+    leader.kill()
+    until(winner.stands_still)
+    observer.resume()
+    assert pool.next_leader(after=1, within=10) is observer
+    assert winner.gone()
+
+
+def test_row_13_an_observer_that_stood_still_itself_ends_nobody_at_once(pool: Pool) -> None:
+    leader = pool.led()
+    (observer,) = pool.followers(1, fence_after=1.5)
+    leader.stop()
+    pool.facts.tell("killed", pid=leader.pid)  # by an observer, later; it does not go one step further before that
+    pool.record.unlink()
+    until(lambda: observer.ask("look")["problem"])
+    observer.stop()
+    stopped = time.monotonic()
+    until(lambda: time.monotonic() - stopped > 3)  # the standstill itself
+    observer.resume()
+    resumed = time.monotonic()
+    pool.next_leader(after=1, within=10)
+    assert pool.begun(1)[0].t - resumed >= 1.5
 
 
 def test_row_01_a_stranger_that_holds_the_lock_is_named_and_left_alone(pool: Pool) -> None:
