@@ -50,7 +50,7 @@ async def live(pool: Path, *, pause: bool) -> None:
     """A term in the pool, with runs of both jobs, and with a pause of one of them if asked for."""
     called.clear()
     election = Election(pool, heartbeat=0.02)
-    election.scheduled_job("interval", seconds=0.1, id="good")(good)
+    election.scheduled_job("interval", seconds=0.1, id="good", tags=["fine", "small"])(good)
     election.scheduled_job("interval", seconds=0.1, id="bad")(bad)
     ledger = open_engine(pool, heartbeat=0.02, safety_poll=1).open_ledger()
     async with election:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -10,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from election.cli import main
+from election.cli import glance, main
 from tests.cli.conftest import Call, as_program
 from tests.support.waiting import until
 from tests.web.pair import Pair
 
-COMMANDS = ("status", "runs", "skips", "terms", "verify", "doctor", "resign")
+COMMANDS = ("status", "watch", "runs", "skips", "terms", "verify", "doctor", "resign")
 Ask = Callable[..., Any]
 
 
@@ -66,7 +68,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     out = capsys.readouterr().out
     assert ended.value.code == 0
-    assert [name for name in COMMANDS if f"    {name} " not in out] == []
+    assert [name for name in (*COMMANDS, "completion") if not re.search(rf"^    {name}\s", out, re.MULTILINE)] == []
     assert "exit codes: 0" in out
 
 
@@ -79,6 +81,7 @@ def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixtur
     assert ended.value.code == 0
     assert "--pool DIR" in out
     assert "--json" in out
+    assert f"examples:\n  python -m election {command} --pool var/pool" in out
     assert ("--limit" in out) == (command in {"runs", "skips", "terms"})
 
 
@@ -142,13 +145,16 @@ def test_status_for_machines(living: Pair, ask: Ask) -> None:
     assert list(said) == ["pool", "engine", "state", "leader", "workers", "jobs", "problem"]
     for name in ("pool", "engine", "state", "workers", "problem"):
         assert said[name] == asked[name]
-    assert said["leader"] == {name: asked["leader"][name] for name in ("pid", "host", "term", "elected_at")}
+    assert list(said["leader"]) == list(asked["leader"])
+    for name in ("pid", "host", "term", "elected_at", "responsive"):
+        assert said["leader"][name] == asked["leader"][name]
     jobs = {job["id"]: job for job in said["jobs"]}
-    for job in asked["jobs"]:
-        if job["id"] == "now and/then":
-            assert job.items() <= jobs[job["id"]].items()
+    rarely = jobs["now and/then"]
+    # A worker gives what it has asked the ledger again for half a second.
+    until(lambda: (job := living.follower().job("now and/then")) and job == {name: rarely[name] for name in job})
     assert list(jobs["often"]) == [
-        "id", "trigger", "next_run_time", "paused", "retired", "broken", "last_due", "last_outcome",
+        "id", "name", "description", "tags", "trigger", "next_run_time", "paused", "retired", "broken", "last_due",
+        "last_outcome", "last_late_ms",
     ]  # fmt: skip
 
 
@@ -166,6 +172,57 @@ def test_status_tells_what_is_wrong_with_the_ledger(spoiled: Path, call: Call, a
     assert code == 1
     assert "the ledger cannot be read" in out
     assert "not a database" in ask("status", spoiled, code=1)["problem"]
+
+
+def test_a_leader_that_hangs_leads_and_is_said_not_to_live(
+    living: Pair, call: Call, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 0, as somebody has the seat; that it does not live is said beside."""
+    monkeypatch.setattr(glance, "STALLED_AFTER", 0.5)
+    leader = living.leader()
+    leader.signal(signal.SIGSTOP)
+    try:
+        code, out, _ = call("status", living.path)
+        said = ask("status", living.path)["leader"]
+    finally:
+        leader.signal(signal.SIGCONT)
+    assert code == 0
+    assert "heartbeat: has not moved for 0." in out
+    assert (said["pid"], said["responsive"]) == (leader.pid, False)
+    until(lambda: "heartbeat: beats (seen 0." in call("status", living.path)[1], what="it lives again")
+    living.leader()
+
+
+def test_a_record_that_cannot_be_read_is_no_vacancy(spoiled: Path, call: Call) -> None:
+    """Exit code 2: a script that acts upon a vacancy must not act upon this."""
+    (spoiled / "leader.json").rename(spoiled / "elsewhere")
+    (spoiled / "leader.json").symlink_to("elsewhere")  # which no worker follows
+    code, out, err = call("status", spoiled)
+    assert (code, out) == (2, "")
+    assert "the leader record cannot be read: Too many levels of symbolic links" in err
+
+
+def test_a_pool_of_somebody_else_is_no_vacancy(ended: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its record would seem to be missing, and its history too; doctor alone has something to say of such a pool."""
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    for command in COMMANDS:
+        code, out, err = call(command, ended)
+        if command != "doctor":
+            assert (code, out) == (2, ""), command
+            assert "as the user that the workers run as" in err
+
+
+def test_jobs_say_what_they_are_for_and_are_found_by_tag(ended: Path, call: Call, ask: Ask) -> None:
+    """The description is the function's own, the tags are those of the code that led last."""
+    jobs = {job["id"]: job for job in ask("status", ended, code=1)["jobs"]}
+    assert (jobs["bad"]["name"], jobs["bad"]["description"], jobs["bad"]["tags"]) == ("bad", "A job that fails.", [])
+    assert jobs["good"]["tags"] == ["fine", "small"]
+    assert jobs["good"]["last_late_ms"] >= 0
+    assert [job["id"] for job in ask("status", ended, "--tag", "fine", code=1)["jobs"]] == ["good"]
+    assert "fine,small  good  A job that succeeds." in call("status", ended)[1]
+    assert {row["job_id"] for row in ask("runs", ended, "--tag", "fine", "--limit", "1000")} == {"good"}
+    assert {row["job_id"] for row in ask("skips", ended, "--tag", "small")} == {"good"}
+    assert ask("runs", ended, "--tag", "fin") == []
 
 
 # --- the history -----------------------------------------------------------------------------------------------------
@@ -234,7 +291,7 @@ def test_looking_does_not_change_an_ended_pool(ended: Path, call: Call) -> None:
 
     before = files()
     for command in COMMANDS:
-        call(command, ended)
+        call(command, ended, *(["--once"] if command == "watch" else []))
     assert files() == before
 
 

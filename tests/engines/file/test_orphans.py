@@ -66,7 +66,7 @@ def test_row_01_an_orphan_is_ended_where_leaders_are_fenced(pool: Pool, children
     pool.followers(2, fence_after=1.5)
     leader.kill()
     assert pool.next_leader(after=1, within=10).ask("look")["term"] == 2
-    assert f"ending pid {orphan}" in "\n".join(pool.told())
+    assert f"ending pid {orphan} " in "\n".join(pool.told())
     until(lambda: not Path(f"/proc/{orphan}").exists() or Path(f"/proc/{orphan}/stat").read_text().split()[2] == "Z")
 
 
