@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import signal
+import tomllib
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -12,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from election.cli import glance, main
+from election.cli import glance, main, show
 from tests.cli.conftest import Call, as_program
 from tests.support.waiting import until
-from tests.web.pair import Pair
+from tests.web.pair import ROOT, Pair
 
 COMMANDS = ("status", "watch", "runs", "skips", "terms", "verify", "doctor", "resign")
 Ask = Callable[..., Any]
@@ -318,3 +320,29 @@ def test_nobody_can_be_asked_to_resign_in_an_ended_pool(ended: Path, call: Call)
     code, out, err = call("resign", ended)
     assert (code, out) == (2, "")
     assert "nobody leads" in err
+
+
+# --- what takes long -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("command", "words"), [("doctor", "checking the ledger (0 s) …"), ("verify", "ticks (0 s) …")])
+def test_long_work_says_how_far_it_has_come(
+    command: str, words: str, ended: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal, in a line that is gone at the end; elsewhere nothing."""
+    assert call(command, ended)[2] == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr(show, "PATIENCE", 0)
+    _, _, err = call(command, ended)
+    assert words in err
+    assert err.endswith("\r\x1b[K")
+
+
+def test_the_package_is_a_command_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """As pyproject.toml names it; its help names it so."""
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, name = scripts["election"].split(":")
+    monkeypatch.setattr("sys.argv", ["election", "status", "--help"])
+    with pytest.raises(SystemExit):
+        getattr(importlib.import_module(module), name)()
+    assert "  election status --pool var/pool\n" in capsys.readouterr().out
