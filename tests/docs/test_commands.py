@@ -16,7 +16,7 @@ from election.cli import parser
 
 from .markdown import ROOT, Block, blocks, pages, prose
 
-SYSTEM = {"curl", "kill"}
+SYSTEM = {"cp", "curl", "docker", "journalctl", "kill", "systemctl", "useradd"}
 """Commands that are not ours, and whose options everybody knows."""
 
 SERVERS = {"uvicorn", "gunicorn", "hypercorn", "granian"}

@@ -1,0 +1,140 @@
+"""What the Dockerfile does, done without Docker: its files and commands, in a directory of their own.
+
+No image can be built where no base image can be had, so the base is this machine's Python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+
+from tests.deploy.dockerfile import instructions
+from tests.docs.markdown import ROOT
+from tests.support.ports import free_port
+from tests.support.waiting import until
+
+DOCKERFILE = instructions(ROOT / "Dockerfile")
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """Where it was built, and the environment of its commands."""
+
+    directory: Path
+    environment: dict[str, str]
+
+    def command(self, name: str) -> list[str]:
+        """``CMD`` or ``HEALTHCHECK`` as it is written there."""
+        text = dict(DOCKERFILE)[name]
+        found = json.loads(text[text.index("[") :])
+        return [*found]
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    top = tmp_path_factory.mktemp("image")
+    directory, port = top / "app", free_port()
+    directory.mkdir()
+    subprocess.run([sys.executable, "-m", "venv", str(top / "venv")], check=True, timeout=120)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ELECTION_", "PYTHON"))}
+    environment |= {"PATH": f"{top / 'venv/bin'}{os.pathsep}{os.environ['PATH']}", "VIRTUAL_ENV": str(top / "venv")}
+    for name, rest in DOCKERFILE:
+        if name == "COPY":
+            *sources, target = shlex.split(rest)
+            for source in sources:
+                assert _is_sent(source), f".dockerignore holds {source} back"
+                _copy(ROOT / source, directory / target)
+        elif name == "RUN" and rest.startswith("pip "):
+            done = subprocess.run(
+                rest,
+                shell=True,
+                cwd=directory,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=240,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+        elif name == "ENV":
+            environment |= dict(each.split("=", 1) for each in shlex.split(rest))
+    environment |= {"ELECTION_HOST": "127.0.0.1", "ELECTION_PORT": str(port), "ELECTION_WORKERS": "2"}
+    environment["ELECTION_POOL"] = str(top / "volume/pool")
+    return Image(directory, environment)
+
+
+@pytest.fixture
+def container(image: Image, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Its command, as process 1 of a namespace of its own where that is allowed."""
+    namespace = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    tried = subprocess.run([*namespace, "true"], capture_output=True, check=False) if shutil.which("unshare") else None
+    allowed = tried is not None and tried.returncode == 0
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*(namespace if allowed else []), *image.command("CMD")],
+            cwd=image.directory,
+            env=image.environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield process
+        finally:
+            left = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+            for each in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
+            process.kill()
+            process.wait(30)
+
+
+def test_the_image_serves_is_healthy_and_stops_in_order(
+    image: Image, container: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    def asked(path: str) -> int:
+        try:
+            return int(httpx2.get(f"http://127.0.0.1:{image.environment['ELECTION_PORT']}{path}").status_code)
+        except httpx2.TransportError:
+            return 0
+
+    def said() -> str:
+        return (tmp_path / "log").read_text()[-4000:]
+
+    until(lambda: asked("/leader") == asked("/readyz") == asked("/metrics") == 200, 60, what=said)
+    check = subprocess.run(image.command("HEALTHCHECK"), env=image.environment, timeout=30, check=False)
+    assert check.returncode == 0
+
+    inside = psutil.Process(container.pid)
+    one = inside.children()[0] if inside.name() == "unshare" else inside
+    one.send_signal(signal.SIGTERM)
+    assert container.wait(60) == 0, said()
+    for line in (tmp_path / "log").read_text().splitlines():
+        assert json.loads(line)["level"] in {"info", "warning"}, line
+    assert json.loads((Path(image.environment["ELECTION_POOL"]) / "leader.json").read_text())["standing"] == "resigned"
+
+
+def _is_sent(source: str) -> bool:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    return f"!{source}" in lines
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copy(source, target)
