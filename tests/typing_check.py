@@ -6,8 +6,8 @@ Each comment that ignores an error stands for an error that the checker has to f
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, assert_type
@@ -18,6 +18,7 @@ from fastapi.testclient import TestClient
 
 from election import ConfigurationError, Election, ElectionError, Run, current_run
 from election.testing import always_leader
+from election.tracing import instrument
 
 election = Election("var/pool")
 Election(Path("var/pool"), heartbeat=1, safety_poll=2.0, drain_timeout=30, scheduler_options={"timezone": "UTC"})
@@ -58,6 +59,21 @@ async def decorated_functions_are_what_they_were() -> None:
 assert_type(election.is_leader, bool)
 assert_type(election.term, int | None)
 assert_type(election.router, APIRouter)
+assert_type(election.metrics, APIRouter)
+assert_type(election.health, APIRouter)
+instrument(election)
+
+
+@election.around_runs
+@contextmanager
+def around(run: Run) -> Iterator[None]:
+    yield
+
+
+@election.around_runs  # type: ignore[type-var]
+def around_nothing() -> None: ...
+
+
 assert_type(election.unfinished_jobs(), list[str])
 election.is_leader = True  # type: ignore[misc]
 
