@@ -492,6 +492,7 @@ async def test_a_read_sees_one_state_of_things(opened: Callable[..., Database]) 
 
 
 async def test_closed_is_opened_again_when_it_is_used(opened: Callable[..., Database]) -> None:
+    before = set(threading.enumerate())
     database = opened()
     for number in range(3):
         await database.write(lambda connection, number=number: note(connection, number))
@@ -499,7 +500,7 @@ async def test_closed_is_opened_again_when_it_is_used(opened: Callable[..., Data
         await database.close()
     assert await database.read(notes) == [0, 1, 2]
     await database.close()
-    await until(lambda: not [thread for thread in threading.enumerate() if "election-ledger" in thread.name])
+    await until(lambda: not [thread for thread in set(threading.enumerate()) - before if "ledger" in thread.name])
 
 
 # --- to look only ----------------------------------------------------------------------------------------------------
