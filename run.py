@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import importlib
+import ipaddress
 import logging
 import multiprocessing
 import os
@@ -63,6 +64,10 @@ def main(application: str = "app.main", **options: Any) -> None:
     os.environ[APPLICATION] = application
     _check_port(settings)
     _check_pool(application)
+    if not _is_loopback(settings.host):
+        log.warning(
+            "listening on %s: whoever reaches port %d can read /leader and its history", settings.host, settings.port
+        )
     with config.bind_socket() as listening:
         parent = Parent(config, [listening])
         parent.run()
@@ -175,6 +180,13 @@ def _settings() -> Settings:
             for each in error.errors(include_url=False)
         ]
         sys.exit(f"run.py: {'; '.join(wrong)}; see --help")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _check_port(settings: Settings) -> None:

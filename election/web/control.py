@@ -1,18 +1,14 @@
 """Changing things, from any worker: written to the ledger, carried out by the leader within a heartbeat.
 
-These routes do not exist while ``$ELECTION_ADMIN_TOKEN`` is not set. The token comes in a header, which no form of
-another site can send.
+These routes do not exist while ``$ELECTION_ADMIN_TOKEN`` is not set; ``guard.py`` decides who may use them.
 """
 
 from __future__ import annotations
 
-import hmac
-import os
 from collections.abc import Awaitable
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 from fastapi import APIRouter, Depends, HTTPException
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from election.core.errors import UnknownJobError
 from election.core.seat import Seat
@@ -20,22 +16,16 @@ from election.schedule.facts import Action
 from election.schedule.ledger import Ledger
 
 from . import models
+from .guard import guarded_by
 from .history import asked
 
 _T = TypeVar("_T")
-
-_bearer = HTTPBearer(auto_error=False, scheme_name="admin token", description="what $ELECTION_ADMIN_TOKEN holds")
 
 
 def control_routes(seat: Seat, ledger: Ledger, token: str) -> APIRouter:
     """The routes that change something, behind ``token``."""
 
-    async def authorized(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
-        # Headers are read as latin-1 and the environment as the filesystem's encoding: the bytes are what was meant.
-        if given is None or not hmac.compare_digest(given.credentials.encode("latin-1"), os.fsencode(token)):
-            raise HTTPException(401, "the admin token is missing or wrong", {"WWW-Authenticate": "Bearer"})
-
-    router = APIRouter(dependencies=[Depends(authorized)], responses=models.REFUSED | models.UNAVAILABLE)
+    router = APIRouter(dependencies=[Depends(guarded_by(token))], responses=models.REFUSED | models.UNAVAILABLE)
 
     @router.post("/leader/resign", status_code=202)
     async def resign() -> models.Accepted:

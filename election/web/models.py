@@ -165,5 +165,7 @@ class Problem(BaseModel):
 UNAVAILABLE: dict[int | str, dict[str, Any]] = {503: {"model": Problem, "description": "The ledger cannot be used now"}}
 REFUSED: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "The admin token is missing or wrong"},
+    403: {"model": Problem, "description": "The request comes from another site"},
     404: {"model": Problem, "description": "No such job"},
+    429: {"model": Problem, "description": "Too many requests; Retry-After says how long to wait"},
 }

@@ -10,6 +10,7 @@ from election.core.seat import Seat
 from election.schedule.ledger import Ledger
 
 from .control import control_routes
+from .guard import check_token
 from .history import history_routes
 from .live import live_routes
 from .models import LeaderDocument
@@ -19,7 +20,10 @@ TOKEN = "ELECTION_ADMIN_TOKEN"  # noqa: S105  the name of the variable, not a to
 
 
 def build_router(view: PoolView, seat: Seat, ledger: Ledger) -> APIRouter:
-    """All routes; those that change something only if ``$ELECTION_ADMIN_TOKEN`` is set."""
+    """All routes; those that change something only if ``$ELECTION_ADMIN_TOKEN`` is set.
+
+    Raises ``ConfigurationError`` for a token that could be guessed.
+    """
     router = APIRouter(tags=["election"])
 
     @router.get(
@@ -49,5 +53,6 @@ def build_router(view: PoolView, seat: Seat, ledger: Ledger) -> APIRouter:
     part = [Depends(taking_part)]
     router.include_router(history_routes(ledger), dependencies=part)
     if token:
+        check_token(token)
         router.include_router(control_routes(seat, ledger, token), dependencies=part)
     return router

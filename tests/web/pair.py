@@ -18,7 +18,7 @@ from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 
-TOKEN = "open sesame"
+TOKEN = "open sesame, if you please"
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 
 

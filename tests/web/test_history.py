@@ -302,10 +302,10 @@ def test_a_ledger_from_the_future_is_a_503(pool: Path) -> None:
 
 def test_a_worker_that_takes_no_part_says_so(pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PITFALLS 35: without the lifespan each route answers 503 with the reason, and opens nothing."""
-    monkeypatch.setenv("ELECTION_ADMIN_TOKEN", "t")
+    monkeypatch.setenv("ELECTION_ADMIN_TOKEN", "a token for tests")
     client = client_of(Election(pool))  # not entered: the lifespan does not run
     for method, path in (("GET", "runs"), ("GET", "skips"), ("GET", "terms"), ("POST", "resign")):
-        answer = client.request(method, f"/leader/{path}", headers={"Authorization": "Bearer t"})
+        answer = client.request(method, f"/leader/{path}", headers={"Authorization": "Bearer a token for tests"})
         assert answer.status_code == 503
         assert "lifespan did not run" in answer.json()["detail"]
     assert not pool.exists()
