@@ -9,9 +9,7 @@ import time
 from fastapi import FastAPI
 
 from election import Election, current_run
-
-HOSTILE = "<img src=x onerror=document.title='hurt'>&\"'</script><script>document.title='hurt'</script>"
-"""A job's id, and what another one raises."""
+from tests.browser.harm import HOSTILE
 
 election = Election(os.environ["ELECTION_POOL"], fence_after=float(os.environ.get("ELECTION_FENCE_AFTER", "0")) or None)
 

@@ -48,7 +48,7 @@ function bytes(text) {
 function lock() {
   control.token = "";
   $("token").value = "";
-  tellControl();
+  changed();
 }
 
 function tellControl() {
@@ -71,7 +71,7 @@ function listenForToken() {
       control.token = $("token").value.trim();
       $("token").value = "";
       say($("said"), control.token === "" ? "Enter the admin token first." : "The jobs can be controlled now.");
+      changed();
     }
-    changed();
   });
 }

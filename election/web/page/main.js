@@ -96,5 +96,5 @@ listen($("timeline"), $("picture"));
 listenForRange();
 listenForToken();
 new ResizeObserver(changed).observe($("timeline"));
-setInterval(changed, STILL.matches ? 1000 : 250);
+setInterval(changed, STILL.matches ? 1000 : 500);
 poll(changed);

@@ -45,8 +45,9 @@ function paint(svg, { store, from, to, width }) {
   made.push(...paintTakeovers(terms, { laneOf, x, within, right }));
   const lane = (entry) => laneOf.get((store.terms.get(entry.term) ?? {}).pid);
   const at = (entry) => ({ lane: lane(entry), y: lane(entry).y + BAR + 11 + rows.get(entry.job) * ROW });
-  made.push(...paintRuns(runs.filter(lane), { at, x, from, to, marks }));
-  made.push(...paintSkips(skips.filter(lane), { at, x, from, to, marks }));
+  const busy = new Map(); // by row: from where to where runs are drawn
+  made.push(...paintRuns(runs.filter(lane), { at, x, from, to, marks, busy }));
+  made.push(...paintSkips(skips.filter(lane), { at, x, from, to, marks, busy }));
 
   marks.sort((one, other) => one.time - other.time || (one.key < other.key ? -1 : 1));
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -160,7 +161,7 @@ function paintTakeovers(terms, { laneOf, x, within, right }) {
   return found;
 }
 
-function paintRuns(runs, { at, x, from, to, marks }) {
+function paintRuns(runs, { at, x, from, to, marks, busy }) {
   const kinds = { succeeded: new Map(), failed: new Map(), interrupted: new Map(), running: new Map() };
   for (const run of runs) {
     const kind = outcome(run);
@@ -174,6 +175,8 @@ function paintRuns(runs, { at, x, from, to, marks }) {
     if (left < path.upTo && kind !== "running") continue; // it would be drawn over the one before
     path.upTo = left + (kind === "succeeded" ? 1 : 4);
     path.d.push(RUNS[kind](left, y, Math.max(end - left, 0)));
+    if (!busy.has(y)) busy.set(y, []);
+    busy.get(y).push([left - 4, Math.max(end, left + 4)]);
   }
   const found = [];
   for (const [kind, paths] of Object.entries(kinds)) {
@@ -184,30 +187,40 @@ function paintRuns(runs, { at, x, from, to, marks }) {
   return found;
 }
 
+function block(x, y, length, high) {
+  return `M${x.toFixed(1)} ${y - high / 2}h${length.toFixed(1)}v${high}h-${length.toFixed(1)}Z`;
+}
+
 const RUNS = {
-  succeeded: (x, y, length) => `M${(x - 1).toFixed(1)} ${y - 4}h${Math.max(length, 2).toFixed(1)}v8h-${Math.max(length, 2).toFixed(1)}Z`,
+  succeeded: (x, y, length) => block(x - 1, y, Math.max(length, 2), length > 5 ? 6 : 8),
   failed: (x, y, length) => `M${(x - 3.5).toFixed(1)} ${y - 3.5}l7 7m0-7l-7 7${length > 8 ? `m7-3.5h${(length - 4).toFixed(1)}` : ""}`,
   interrupted: (x, y, length) => `M${(x - 1).toFixed(1)} ${y - 4.5}l7 4.5-7 4.5Z${length > 9 ? `m7 4.5h${(length - 7).toFixed(1)}` : ""}`,
-  running: (x, y, length) => `M${(x - 1).toFixed(1)} ${y - 4}h${Math.max(length, 3).toFixed(1)}v8h-${Math.max(length, 3).toFixed(1)}Z`,
+  running: (x, y, length) => block(x - 1, y, Math.max(length, 3), 7),
 };
 
-function paintSkips(skips, { at, x, from, to, marks }) {
+function paintSkips(skips, { at, x, from, to, marks, busy }) {
   const found = [];
-  let [free, upTo] = [-Infinity, -Infinity];
+  const free = new Map(); // by row: from where on nothing is written
+  const drawnTo = new Map();
+  let tries = 80;
   for (const skip of skips) {
     const { y } = at(skip);
     const [left, end] = [x(Math.max(skip.first, from)), x(Math.min(skip.last, to))];
     marks.push({ key: `skip ${skip.seq}`, time: skip.last, x: (left + end) / 2, y, say: () => saySkip(skip) });
-    if (end < upTo + 3) continue;
-    upTo = end;
+    if (end < (drawnTo.get(y) ?? -Infinity) + 3) continue;
+    drawnTo.set(y, end);
     const shape = end - left > 9
       ? `M${left.toFixed(1)} ${y - 4}H${end.toFixed(1)}v8H${left.toFixed(1)}Z`
       : `M${end.toFixed(1)} ${y - 4.5}l4.5 4.5-4.5 4.5-4.5-4.5Z`;
     found.push(drawn("path", { class: "skip", d: shape, "data-skip": skip.reason }));
-    const label = end - left > skip.reason.length * 6 ? left + 4 : end + 8;
-    if (label > free) {
+    const length = skip.reason.length * 6.2;
+    const inside = end - left > length + 8;
+    for (const label of inside ? [left + 4] : [end + 8, left - 8 - length]) {
+      if (label < (free.get(y) ?? x(from)) || label + length > x(to) || tries-- < 0) continue;
+      if (!inside && busy.get(y)?.some(([one, other]) => one < label + length && other > label)) continue;
       found.push(drawn("text", { class: "reason", x: label.toFixed(1), y: y + 3.5 }, skip.reason));
-      free = label + skip.reason.length * 6 + 40;
+      free.set(y, label + length + 12);
+      break;
     }
   }
   return found;

@@ -162,8 +162,9 @@ function fill(table, rows) {
   const signature = JSON.stringify(rows);
   if (body.dataset.signature === signature) return;
   body.dataset.signature = signature;
+  const kinds = [...table.tHead.rows[0].cells].map((cell) => cell.className || null);
   body.replaceChildren(...rows.map(([first, ...cells]) =>
-    node("tr", {}, node("th", { scope: "row" }, first), ...cells.map((cell) => node("td", {}, cell)))));
+    node("tr", {}, node("th", { scope: "row" }, first), ...cells.map((cell, at) => node("td", { class: kinds[at + 1] }, cell)))));
 }
 
 function tellTables({ terms, runs, skips }, store) {

@@ -1,0 +1,113 @@
+"""A real browser, and pools for it to look at."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.pool import Pool
+from tests.support.waiting import LIMIT, until
+
+TOKEN = "open sesame"
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+
+HARMLESS = ("net::ERR_CONNECTION_", "net::ERR_EMPTY_RESPONSE", "net::ERR_SOCKET_NOT_CONNECTED", "status of 4")
+"""What a browser reports when a worker dies under a request, or a request is refused, as the tests have it."""
+
+
+PICTURE = "document.querySelector('#picture [data-term]') !== null"
+"""There is a term in the picture."""
+
+
+def comes(page: Any, expression: str, arg: Any = None, *, timeout: float = LIMIT) -> None:
+    """Wait until a JavaScript expression is true in the page.
+
+    Playwright's own ``wait_for_function`` evaluates text within the page, which the page's policy forbids.
+    """
+    until(lambda: page.evaluate(expression, arg) or page.wait_for_timeout(20), timeout, what=expression)
+
+
+def _lacking(reason: str) -> None:
+    """Skip, unless all tools have to be there."""
+    if os.environ.get("ELECTION_CI"):
+        pytest.fail(f"{reason}; with ELECTION_CI=1 no test is skipped for a missing tool")
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    """Chromium, for one test: while Playwright runs, no event loop can be started beside its own."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        _lacking("the live page is tried in a browser by playwright, which is not installed: pip install playwright")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        _lacking("the live page is tried in Chromium, which is not on this machine: apt-get install chromium")
+    arguments = ["--disable-background-networking", *(["--no-sandbox"] if os.getuid() == 0 else [])]
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=path, args=arguments)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def new_page(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Opens the live page of a pool; afterwards the browser must have had nothing to complain of."""
+    complaints: list[str] = []
+
+    def told(message: Any) -> None:
+        if message.type in {"error", "warning"} and not any(known in message.text for known in HARMLESS):
+            complaints.append(message.text)
+
+    def open_page(pool: Pool, *, width: int = 1280, height: int = 860, **options: Any) -> Any:
+        page = browser.new_context(viewport={"width": width, "height": height}, **options).new_page()
+        page.on("console", told)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(f"http://127.0.0.1:{pool.port}/leader/live")
+        comes(page, PICTURE)
+        return page
+
+    yield open_page
+    for context in browser.contexts:
+        context.close()
+    assert complaints == []
+
+
+def served(directory: Path, **environment: str) -> Pool:
+    """A pool with the browser tests' application, not started yet."""
+    settings = {"ELECTION_TEST_APP": "tests.browser.app", "ELECTION_ADMIN_TOKEN": TOKEN}
+    return Pool(directory, environment=settings | environment)
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[Pool]:
+    """A pool for one test alone, started."""
+    pool = served(tmp_path / "served")
+    try:
+        yield pool.start()
+    finally:
+        pool.reap()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    """A pool for the tests that leave it as it is, with a job that means harm; it has run something by now."""
+    pool = served(tmp_path_factory.mktemp("whole"), HOSTILE="1")
+    try:
+        pool.start()
+        until(lambda: len(_runs(pool)) > 10, what="some runs")
+        yield pool
+    finally:
+        pool.reap()
+
+
+def _runs(pool: Pool) -> list[dict[str, Any]]:
+    answer = pool.ask("/leader/runs")
+    return list(answer.json()["runs"]) if answer is not None else []
