@@ -7,6 +7,7 @@ whichever worker answers. It polls, with requests that end at once, and so never
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import time
 from importlib import resources
@@ -67,6 +68,7 @@ def live_routes(view: PoolView, ledger: LedgerReader, *, controls: bool) -> APIR
     return router
 
 
+@functools.cache
 def _page() -> tuple[bytes, str]:
     """The page, and the policy that allows its style and its script and nothing else."""
     files = resources.files(__package__) / "page"

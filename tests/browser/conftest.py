@@ -17,7 +17,13 @@ TOKEN = "open sesame"
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 
-HARMLESS = ("net::ERR_CONNECTION_", "net::ERR_EMPTY_RESPONSE", "net::ERR_SOCKET_NOT_CONNECTED", "status of 4")
+HARMLESS = (
+    "net::ERR_CONNECTION_",
+    "net::ERR_EMPTY_RESPONSE",
+    "net::ERR_SOCKET_NOT_CONNECTED",
+    "net::ERR_FAILED",
+    "status of ",
+)
 """What a browser reports when a worker dies under a request, or a request is refused, as the tests have it."""
 
 
