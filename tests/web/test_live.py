@@ -190,9 +190,10 @@ def test_what_is_too_much_for_a_picture_is_thinned_and_said_so(filled: TestClien
 @pytest.mark.parametrize(
     ("since", "until_"),
     [(0, 0), (0, 1), (ms(BEGAN) + 9_000_000, ms(BEGAN) + 9_000_001), (5, 4), (0, 253_402_300_799_000)],
+    ids=["the epoch", "before", "beyond", "upside down", "all time"],
 )
 def test_odd_stretches_have_plain_answers(filled: TestClient, since: int, until_: int) -> None:
-    """Before, beyond, upside down and all time."""
+    """Whatever is asked, nothing comes that did not happen then."""
     found = history(filled, since=since, until=until_)
     assert found["problem"] is None
     assert bool(found["runs"]) == (until_ > 253_402_300_000_000)
