@@ -88,7 +88,7 @@ def new_page(browser: Any) -> Iterator[Callable[..., Any]]:
 
 def served(directory: Path, **environment: str) -> Pool:
     """A pool with the browser tests' application, not started yet."""
-    settings = {"ELECTION_TEST_APP": "tests.browser.app", "ELECTION_ADMIN_TOKEN": TOKEN}
+    settings = {"ELECTION_TEST_APPLICATION": "tests.browser.app", "ELECTION_ADMIN_TOKEN": TOKEN}
     return Pool(directory, environment=settings | environment)
 
 
