@@ -15,7 +15,7 @@ import pytest
 
 from .markdown import ROOT, Block, blocks, blocks_of
 
-NOT_RUN: set[tuple[str, str]] = set()
+NOT_RUN: set[tuple[str, str]] = {("docs/security.md", "answers only those of one team")}  # tried in test_guard.py
 """The blocks that cannot be run: the page and the reason, as the comment above the block gives it."""
 
 LIMIT = 30.0

@@ -19,7 +19,8 @@ from .markdown import ROOT, Block, blocks, pages, prose
 SYSTEM = {"cp", "curl", "docker", "journalctl", "kill", "systemctl", "useradd"}
 """Commands that are not ours, and whose options everybody knows."""
 
-SERVERS = {"uvicorn", "gunicorn", "hypercorn", "granian"}
+SERVERS = {"uvicorn": [], "gunicorn": [], "hypercorn": [], "granian": [], "fastapi": ["run"]}
+"""Each with what it takes before its options."""
 
 
 def _commands(block: Block) -> list[str]:
@@ -110,6 +111,10 @@ def _targets() -> set[str]:
 @functools.cache
 def _help(server: str) -> str:
     asked = subprocess.run(
-        [sys.executable, "-m", server, "--help"], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-m", server, *SERVERS[server], "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     return asked.stdout
