@@ -13,7 +13,7 @@ import pytest
 from tests.support.pool import Pool
 from tests.support.waiting import LIMIT, until
 
-TOKEN = "open sesame"
+TOKEN = "open sesame, if you please"
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 

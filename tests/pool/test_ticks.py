@@ -13,6 +13,8 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+import pytest
+
 from tests.support.pool import Pool
 from tests.support.waiting import until
 
@@ -30,6 +32,7 @@ def wait_for(offset: float) -> None:
     time.sleep(moment - now if moment > now else moment + 1 - now)
 
 
+@pytest.mark.timeout(400)
 def test_kills_around_the_due_time(new_pool: Callable[..., Pool]) -> None:
     """PITFALLS 24 and 38: killed before, around and after due times; cron, interval and date: each tick once (P3, P4).
 
@@ -84,6 +87,7 @@ def steps(dues: Iterable[datetime]) -> set[float]:
     return {(later - earlier).total_seconds() for earlier, later in pairwise(sorted(dues))}
 
 
+@pytest.mark.timeout(200)
 def test_killed_in_mid_run(new_pool: Callable[..., Pool]) -> None:
     """PITFALLS 39: a run that the kill cut short is settled as interrupted, and the next tick does not wait for it."""
     pool = new_pool(jobs="half_second").start()

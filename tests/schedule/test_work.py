@@ -417,8 +417,10 @@ async def test_a_job_that_waits_for_a_thread_does_not_begin_in_a_lost_term() -> 
     async with bench.term() as tenure:
         await until_async(lambda: len(bench.work.unfinished()) == 100 and begun, what="all jobs are due")
         await turns()
+        shift = bench.work._shift
+        assert shift is not None
         tenure.lose()
-        await turns()
+        await until_async(lambda: shift.executor._cancelled, what="what waits is taken back")
         before = len(begun)
         assert before < 100
         may_end.set()

@@ -216,7 +216,7 @@ def test_it_holds_the_document_and_when_it_was_told(filled: TestClient) -> None:
 
 
 def test_it_says_whether_there_are_controls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ELECTION_ADMIN_TOKEN", "t")
+    monkeypatch.setenv("ELECTION_ADMIN_TOKEN", "a token for tests")
     with client_of(Election(tmp_path / "pool", heartbeat=0.05)) as client:
         assert data(client)["controls"] is True
 
