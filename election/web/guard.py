@@ -60,9 +60,13 @@ def guarded_by(token: str) -> Callable[..., Awaitable[None]]:
 
 
 def is_cross_site(fetch_site: str | None, origin: str | None, host: str) -> bool:
-    """Whether a browser says that a page of another site has sent this."""
-    if fetch_site == "cross-site":
-        return True
+    """Whether a browser says that a page of another site has sent this.
+
+    ``Sec-Fetch-Site`` is what the browser itself has found, and a proxy that changes ``Host`` does not change it;
+    browsers that are too old to send it send an ``Origin``.
+    """
+    if fetch_site is not None:
+        return fetch_site not in {"same-origin", "none"}
     return origin is not None and urlsplit(origin).netloc != host
 
 

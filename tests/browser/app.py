@@ -38,7 +38,7 @@ async def send_invoices() -> None:
 
 if os.environ.get("HOSTILE"):
 
-    @election.scheduled_job("interval", seconds=1, id=HOSTILE)
+    @election.scheduled_job("interval", seconds=1, id=HOSTILE, name=HOSTILE)
     async def hostile() -> None:
         raise ValueError(HOSTILE)
 

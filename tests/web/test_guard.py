@@ -61,6 +61,7 @@ def test_a_limit_remembers_so_many_keys_and_no_more() -> None:
         (None, None, False),  # no browser
         ("same-origin", "http://app:8000", False),
         ("none", None, False),
+        ("same-origin", "http://outside.example", False),  # a proxy stands between, and has changed the host
         ("cross-site", None, True),
         ("cross-site", "http://app:8000", True),
         (None, "http://evil.example", True),
