@@ -129,14 +129,13 @@ class Election(Registration):
         self._member = await Membership(
             self._engine, self._work, self._ledger, self._hooks, clock=self._clock, timing=self._timing
         ).__aenter__()
-        self._closed = True
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Leave the pool: resign if leading, and return when the seat is given up or the drain limit has passed."""
         if self._member is not None:
             await self._member.__aexit__()
-            self._member, self._closed = None, False
+            self._member = None
             await self._ledger.close()
 
     @cached_property
@@ -191,6 +190,10 @@ class Election(Registration):
         Such a worker keeps the seat until its process is gone (P5), so end the process.
         """
         return self._work.unfinished()
+
+    @property
+    def _started(self) -> bool:
+        return self._member is not None
 
     def _use(self, engine: Engine) -> None:
         """Take part in the pool of ``engine`` from the next start on."""

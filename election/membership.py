@@ -40,12 +40,12 @@ class Membership:
         self._clock = clock
         self._hooks = hooks
         self._drain_timeout = timing.drain_timeout
-        self._switch = None
+        fence_after, self._switch = None, None
         if timing.fence_after is not None and engine.last_words is not None:
-            self._switch = DeadMansSwitch(timing.fence_after, every=timing.heartbeat, last_words=engine.last_words)
+            fence_after = timing.fence_after
+            self._switch = DeadMansSwitch(fence_after, every=timing.heartbeat, last_words=engine.last_words)
         self._scope = AsyncExitStack()
         self._running: asyncio.Task[None] | None = None
-        fence_after = None if engine.last_words is None else timing.fence_after
         warden = Warden(engine.seat, intents, clock=clock, stalled_after=timing.stalled_after, fence_after=fence_after)
         self.elector = Elector(
             engine.seat,

@@ -27,8 +27,6 @@ class Registration:
         self._tasks = TaskRegistry()
         self._hooks = Hooks()
         self._around: list[Around] = []
-        self._closed = False
-        """Whether it is too late, because the election has started."""
 
     def scheduled_job(self, trigger: str | BaseTrigger, **arguments: Any) -> Callable[[_Function], _Function]:
         """Register the decorated function as a job; the arguments are those of APScheduler's ``scheduled_job``.
@@ -74,8 +72,13 @@ class Registration:
         self._around.append(around)
         return around
 
+    @property
+    def _started(self) -> bool:
+        """Whether it is too late for jobs and tasks; an Election knows."""
+        raise NotImplementedError
+
     def _check_registration(self) -> None:
-        if self._closed:
+        if self._started:
             raise JobDefinitionError(
                 "jobs and tasks are registered before the Election starts, in every worker alike:"
                 " put them at module level"

@@ -16,7 +16,7 @@ from election.core.term import LeaderRecord
 from election.engines import Engine
 from election.schedule.facts import About, JobState
 from election.schedule.history import RunRow, SkipRow, TermRow
-from election.schedule.ticks import first_after
+from election.schedule.ticks import next_run_time
 from election.schedule.triggers import build
 
 from .looking import missing, without_history
@@ -194,18 +194,14 @@ class Looker:
 def _job_status(job: JobState, last: RunRow | None, now: datetime) -> JobStatus:
     trigger = build(job.trigger, job.seen_at)
     about = job.about or About(job.id)
-    paused = job.paused_at is not None and job.resume_at is None
-    next_run_time = None
-    if trigger is not None and not (paused or job.retired_at or job.broken):
-        next_run_time = first_after(trigger, max(job.accounted_until, now))
     return JobStatus(
         id=job.id,
         name=about.name,
         description=about.description,
         tags=about.tags,
         trigger=str(trigger) if trigger else job.trigger["text"],
-        next_run_time=next_run_time,
-        paused=paused,
+        next_run_time=next_run_time(job, trigger, now),
+        paused=job.paused,
         retired=job.retired_at is not None,
         broken=job.broken,
         last_due=last.due if last else None,

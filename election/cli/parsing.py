@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Awaitable, Callable
 
+from election.schedule.ledger import LARGEST
+
 from . import commands
 from .completion import SHELLS, completion
 from .doctor import doctor
@@ -21,9 +23,6 @@ examples:
 exit codes: 0 as it should be; 1 nobody leads (status), a promise was broken (verify), something is wrong (doctor);
 2 the command itself could not do its work.
 """
-
-LARGEST = 2**63 - 1
-"""The largest number that a ledger can be asked for."""
 
 Command = Callable[[argparse.Namespace], Awaitable[int]]
 

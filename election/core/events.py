@@ -70,8 +70,8 @@ class Deposed(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class RunStarted(Event):
-    """An attempt at a claimed tick begins. key: the tick's name, as in ``Run``. due: in UTC."""
+class _OfARun(Event):
+    """What every event of a run says. key: the tick's name, as in ``Run``. due: in UTC."""
 
     job_id: str
     due: datetime
@@ -80,37 +80,30 @@ class RunStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class RunSucceeded(Event):
+class RunStarted(_OfARun):
+    """An attempt at a claimed tick begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSucceeded(_OfARun):
     """duration_s: seconds from the attempt's start to its end."""
 
-    job_id: str
-    due: datetime
-    attempt: int
-    key: str
     duration_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class RunFailed(Event):
+class RunFailed(_OfARun):
     """An attempt failed. again_in_s: seconds until the next one; None if there is none, and the run has failed."""
 
-    job_id: str
-    due: datetime
-    attempt: int
-    key: str
     duration_s: float
     error: str
     again_in_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class RunInterrupted(Event):
+class RunInterrupted(_OfARun):
     """A run was cut off, or did not begin, because the term ended. error: why, in words."""
 
-    job_id: str
-    due: datetime
-    attempt: int
-    key: str
     error: str
 
 

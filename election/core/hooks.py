@@ -11,6 +11,7 @@ import inspect
 import logging
 import queue
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -48,18 +49,20 @@ class Hooks:
             await asyncio.wait([asyncio.ensure_future(line) for line in lines], timeout=LAST_MOMENT)
 
 
-class _Line:
+class _Line(ABC):
     """One hook, and the events that wait for it."""
 
     def __init__(self, hook: Hook) -> None:
         self._hook = hook
         self._dropped = 0
 
+    @abstractmethod
     def tell(self, event: Event) -> None:
-        raise NotImplementedError
+        """Let an event wait for the hook."""
 
+    @abstractmethod
     async def finish(self) -> None:
-        raise NotImplementedError
+        """Return when nothing waits any more."""
 
     def _drop(self) -> None:
         self._dropped += 1

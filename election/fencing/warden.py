@@ -14,7 +14,7 @@ from election.core.clock import Clock
 from election.core.errors import LedgerError, LedgerVersionError
 from election.core.events import Fenced, described
 from election.core.process import pinned
-from election.core.seat import Seat
+from election.core.seat import Observation, Seat
 from election.core.term import LeaderRecord
 
 log = logging.getLogger("election")
@@ -65,14 +65,14 @@ class Warden:
 
     async def look(self) -> float:
         """Look once, and act on it. Returns the seconds until the next look is due."""
-        now = self._clock.monotonic()
-        record = self._leading()
+        now, seen = self._clock.monotonic(), self._seat.observe()
+        record = seen.record if seen.led else None
         if record is None:
             self._watched = None
             return self._plan(now, self._every)
         if record.term != self._watched or now > self._expected + self._slack:
             self._watched, self._since = record.term, now  # a new leader, or we were not there to see
-        silent = self._silent(now)
+        silent = self._silent(seen, now)
         if silent < self._suspicious and self._told is None:
             return self._plan(now, self._every)
         turn = self._turn(record)
@@ -85,13 +85,9 @@ class Warden:
             return self._plan(now, self._every)
         return self._plan(now, min(self._every, due - silent))
 
-    def _leading(self) -> LeaderRecord | None:
-        seen = self._seat.observe()
-        return seen.record if seen.led else None
-
-    def _silent(self, now: float) -> float:
+    def _silent(self, seen: Observation, now: float) -> float:
         """Seconds for which the heart stood still before our eyes."""
-        age = self._seat.observe().heartbeat_age_s
+        age = seen.heartbeat_age_s
         return min(now - self._since, float("inf") if age is None else age)
 
     def _turn(self, record: LeaderRecord) -> int:
@@ -124,8 +120,9 @@ class Warden:
         who = (holder.pid, record.term)
 
         def still() -> bool:
-            now = self._clock.monotonic()
-            hangs = self._leading() == record and self._silent(now) >= silent and holder.is_alive() is True
+            now, seen = self._clock.monotonic(), self._seat.observe()
+            leads = seen.led and seen.record == record
+            hangs = leads and self._silent(seen, now) >= silent and holder.is_alive() is True
             return hangs and now - began < self._slack
 
         try:

@@ -182,6 +182,11 @@ class JobState:
     broken: str | None = None
     about: About | None = None
 
+    @property
+    def paused(self) -> bool:
+        """Whether a pause lasts: nobody has asked yet that it end."""
+        return self.paused_at is not None and self.resume_at is None
+
 
 @dataclass(frozen=True, slots=True)
 class OpenRun:

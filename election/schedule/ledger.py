@@ -20,6 +20,9 @@ from election.core.term import Standing, Term
 from .facts import Action, Entry, JobState, OpenRun, State, StoredJob
 from .history import Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow, Totals, Window
 
+LARGEST = 2**63 - 1
+"""The largest number that a ledger can be asked for."""
+
 
 class LedgerReader(Protocol):
     """What any worker, and the command line, may ask of a ledger."""

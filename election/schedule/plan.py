@@ -67,7 +67,7 @@ def _plan_job(plan: Plan, job: Job, found: JobState | None, now: datetime, limit
         plan.entries.append(Enrol(job.id, job.schedule, at=now, since=until))
     else:
         trigger, until = _trigger(job, found.seen_at), max(accounted, found.accounted_until)
-    if found is not None and found.paused_at is not None and found.resume_at is None:
+    if found is not None and found.paused:
         return
     if found is not None and found.resume_at is not None:
         over = skipped(job.id, trigger, until, found.resume_at, now, SkipReason.PAUSED)

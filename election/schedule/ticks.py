@@ -18,6 +18,8 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
+from .facts import JobState
+
 ROUNDS_AT_MOST = 20_000
 """So often the parts of an ``and`` are asked before it is said that they never agree (APScheduler asks for ever)."""
 
@@ -45,6 +47,13 @@ def first_after(trigger: BaseTrigger, moment: datetime) -> datetime | None:
         case AndTrigger():
             return _jittered(trigger, _agreed([without_jitter(part) for part in trigger.triggers], moment))
     return _walk(trigger, None, moment)
+
+
+def next_run_time(job: JobState, trigger: BaseTrigger | None, now: datetime) -> datetime | None:
+    """When a job runs next by the ledger's word, in UTC; None if nothing of it is planned."""
+    if trigger is None or job.retired_at or job.paused or job.broken:
+        return None
+    return first_after(trigger, max(job.accounted_until, now))
 
 
 def ticks(trigger: BaseTrigger, after: datetime, until: datetime) -> Iterator[datetime]:

@@ -8,14 +8,11 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, HTTPException, Query
 
 from election.core.errors import LedgerError, LedgerVersionError
-from election.schedule.ledger import LedgerReader
+from election.schedule.ledger import LARGEST, LedgerReader
 
 from . import models
 
 _T = TypeVar("_T")
-
-LARGEST = 2**63 - 1
-"""The largest number that a ledger can be asked for."""
 
 Before = Annotated[int | None, Query(ge=0, le=LARGEST, description="the `next` of the page before this one")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="entries a page")]

@@ -13,7 +13,7 @@ from election.core.seat import Seat
 from election.schedule.facts import About, JobState
 from election.schedule.jobs import Job, JobRegistry
 from election.schedule.ledger import Ledger
-from election.schedule.ticks import first_after
+from election.schedule.ticks import next_run_time
 from election.schedule.triggers import build
 
 from . import models
@@ -115,11 +115,6 @@ class PoolView:
 def _entry(job_id: str, job: Job | None, state: JobState | None, now: datetime) -> models.JobEntry:
     """job: None for one that was added at run time. state: None for one that the ledger does not know yet."""
     trigger = (build(state.trigger, state.seen_at) if state else None) or (job.trigger if job else None)
-    paused = state is not None and state.paused_at is not None and state.resume_at is None
-    broken = state.broken if state else None
-    next_run_time = None
-    if state is not None and trigger is not None and not (state.retired_at or paused or broken):
-        next_run_time = first_after(trigger, max(state.accounted_until, now))
     about = (job.about if job else state.about if state else None) or About(job_id)
     return models.JobEntry(
         id=job_id,
@@ -127,7 +122,7 @@ def _entry(job_id: str, job: Job | None, state: JobState | None, now: datetime) 
         description=about.description,
         tags=list(about.tags),
         trigger=str(job.trigger if job else trigger),
-        next_run_time=next_run_time,
-        paused=paused,
-        broken=broken,
+        next_run_time=next_run_time(state, trigger, now) if state else None,
+        paused=state is not None and state.paused,
+        broken=state.broken if state else None,
     )

@@ -29,11 +29,19 @@ def who_holds(device: int, inode: int) -> Iterator[Holder]:
     The file is compared by ``stat``, because ``fdinfo`` has other device numbers on btrfs and overlayfs.
     """
     for pid in filter(str.isdigit, names("/proc")):
-        if (taken_by := _taken_by(pid, device, inode)) is not None:
-            yield Holder(int(pid), _read(f"/proc/{pid}/cmdline").replace("\0", " ").strip(), taken_by)
+        if (holder := holder_of(int(pid), device, inode)) is not None:
+            yield holder
 
 
-def _taken_by(pid: str, device: int, inode: int) -> int | None:
+def holder_of(pid: int, device: int, inode: int) -> Holder | None:
+    """What a process has to do with the flock on a file; None if it does not hold it, or is not ours to look into."""
+    taken_by = _taken_by(pid, device, inode)
+    if taken_by is None:
+        return None
+    return Holder(pid, _read(f"/proc/{pid}/cmdline").replace("\0", " ").strip(), taken_by)
+
+
+def _taken_by(pid: int, device: int, inode: int) -> int | None:
     """Who took the flock that ``pid`` holds on the file; None if it holds none."""
     for descriptor in names(f"/proc/{pid}/fd"):
         try:

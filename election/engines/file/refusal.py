@@ -18,7 +18,7 @@ from election.core.process import pinned
 from election.core.seat import Worker
 from election.core.term import LeaderRecord, Standing
 
-from .holders import Holder, who_holds
+from .holders import Holder, holder_of, who_holds
 from .rival import seat_id
 from .sight import leads
 
@@ -71,10 +71,11 @@ class Refusals:
         locked, holders = await asyncio.to_thread(_look, self._path)
         self._tell(record, locked, holders)
         if self._fence_after is not None and now - self._since >= self._fence_after:
+            known = workers()
             for holder in holders:
-                if is_orphan(holder, record, locked, workers()):
+                if is_orphan(holder, record, locked, known):
                     self._end(holder, "it keeps the lock that it inherited from a leader that is dead")
-                elif stands_still(holder, workers()):
+                elif stands_still(holder, known):
                     self._end(holder, "a worker that keeps the lock, and does not say that it leads")
 
     def _tell(self, record: LeaderRecord | None, locked: str, holders: Sequence[Holder]) -> None:
@@ -90,8 +91,8 @@ class Refusals:
     def _end(self, found: Holder, why: str) -> None:
         """End a process, if it still holds the lock now that its pid can be nobody else's."""
         with contextlib.suppress(OSError), pinned(found.pid) as kill:  # gone meanwhile, or not ours to end
-            _, holders = _look(self._path)
-            if found in holders:
+            locked = os.stat(self._path, follow_symlinks=False)
+            if holder_of(found.pid, locked.st_dev, locked.st_ino) == found:
                 log.error("ending pid %d (%s): %s", found.pid, found.command, why)
                 kill()
 
