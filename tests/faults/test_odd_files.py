@@ -67,3 +67,33 @@ def test_in_place_of_the_record(pool: Pool, put: Put) -> None:
     assert pool.record.is_file()
     assert not pool.record.is_symlink()
     assert pool.told("the leader record was removed or changed by somebody else")
+
+
+def test_a_directory_in_place_of_the_record(pool: Pool) -> None:
+    """It may hold anything, so it is not removed: nobody leads, every worker says why all the time, until it is gone.
+
+    Each loses races to others that fail as it does, which is no sign that the seat can be reached.
+    """
+    pool.led()
+    pool.followers(2)
+    pool.record.rename(pool.record.with_suffix(".kept"))
+    pool.record.mkdir()
+    until(lambda: all(troubles(pool)), what="every worker says why")
+    tries, silent = int(pool.number.read_text()), 0
+
+    def tried_again() -> bool:
+        nonlocal silent
+        silent += troubles(pool).count(None)
+        return int(pool.number.read_text()) >= tries + 6  # each try takes a number
+
+    until(tried_again)
+    assert silent == 0
+    assert not pool.told("the seat can be reached again")
+    assert not any(worker.ask("look")["led"] for worker in pool.workers)
+    pool.record.rmdir()
+    pool.next_leader(after=1, within=7)
+    until(lambda: not any(troubles(pool)))
+
+
+def troubles(pool: Pool) -> list[str | None]:
+    return [worker.ask("look")["trouble"] for worker in pool.workers]
