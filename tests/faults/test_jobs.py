@@ -26,6 +26,9 @@ ENDS = [
 ]
 """What ends the worker, or its term; one a term, one right after the other: a crash loop."""
 
+FAILS = ["runs_out_of_memory", "raises", "uses_up_its_descriptors"]
+"""What fails a run; one a tick, in one term."""
+
 
 @pytest.fixture
 def new_pool(tmp_path: Path) -> Iterator[Callable[..., Pool]]:
@@ -74,13 +77,20 @@ def test_a_crash_loop_of_jobs(new_pool: Callable[..., Pool]) -> None:
     assert code == 0, said
 
 
-def test_a_memory_ceiling_and_an_exception_fail_the_run_and_nothing_else(new_pool: Callable[..., Pool]) -> None:
-    environment = {"ELECTION_TEST_APPLICATION": "tests.faults.app", "DEEDS": "runs_out_of_memory"}
+@pytest.mark.timeout(180)
+def test_what_fails_a_run_and_nothing_else(new_pool: Callable[..., Pool]) -> None:
+    """A memory ceiling, an exception, no descriptors for three seconds (EMFILE): the term goes on, no tick is lost."""
+    environment = {"ELECTION_TEST_APPLICATION": "tests.faults.app", "DEEDS": "+".join(FAILS)}
     pool = new_pool(workers=2, environment=environment).start()
-    until(lambda: len(pool.facts().of("begin", "tick")) > 3)
+    until(lambda: len(pool.facts().of("deed")) == len(FAILS))
+    done = pool.facts().of("deed")[-1]["at"] + 3
+    until(lambda: [fact for fact in pool.facts().of("begin", "tick") if fact["at"] > done + 1])
     assert pool.leader()["leader"]["term"] == 1
     pool.stop()
-    outcomes = ledger_runs(pool)["deed"]
-    assert sorted(set(outcomes.values())) == ["failed", "succeeded"]
+    runs = ledger_runs(pool)
+    assert sorted(set(runs["deed"].values())) == ["failed", "succeeded"]
+    dues = sorted(runs["tick"])
+    assert {(later - earlier).total_seconds() for earlier, later in pairwise(dues)} == {1.0}
+    assert "failed" in runs["tick"].values(), "without a descriptor it cannot write its fact"
     code, said = pool.verify()
     assert code == 0, said
