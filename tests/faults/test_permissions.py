@@ -27,7 +27,7 @@ RECOVERED = 7.0
 
 @pytest.fixture
 def options(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """To start workers with that are not root's."""
+    """To start workers with that are not root's. To be asked for before ``pool``: so its workers go first."""
     if os.geteuid() != 0:
         yield {"path": tmp_path / "pool"}
         return
@@ -41,12 +41,16 @@ def said(worker: Any) -> str:
     return f"{found['trouble']} {found['problem']}"
 
 
+def looks(pool: Pool) -> list[dict[str, Any]]:
+    return [worker.ask("look") for worker in pool.workers if not worker.gone()]
+
+
 def one_leads(pool: Pool) -> bool:
-    looks = [worker.ask("look") for worker in pool.workers if not worker.gone()]
-    return all(look["led"] and not look["trouble"] for look in looks) and sum(bool(look["held"]) for look in looks) == 1
+    found = looks(pool)
+    return all(look["led"] and not look["trouble"] for look in found) and sum(bool(look["held"]) for look in found) == 1
 
 
-def test_while_somebody_leads(pool: Pool, options: dict[str, Any]) -> None:
+def test_while_somebody_leads(options: dict[str, Any], pool: Pool) -> None:
     """P1, P2: only the directory's loss of its modes ends the term, within a heartbeat, in order; all is told."""
     leader = pool.led(**options)
     followers = pool.followers(2, **options)
@@ -65,12 +69,12 @@ def test_while_somebody_leads(pool: Pool, options: dict[str, Any]) -> None:
     until(lambda: all("Permission denied" in said(worker) for worker in pool.workers))
     assert pool.term() == 1
     options["path"].chmod(0o700)
-    until(lambda: one_leads(pool), RECOVERED)
+    until(lambda: one_leads(pool), RECOVERED, what=lambda: looks(pool))
     assert pool.term() == 2
 
 
 @pytest.mark.parametrize("name", ["leader.lock", "leader.json", "leader.term", ""])
-def test_when_the_leader_dies_meanwhile(pool: Pool, options: dict[str, Any], name: str) -> None:
+def test_when_the_leader_dies_meanwhile(options: dict[str, Any], pool: Pool, name: str) -> None:
     """Nobody leads by guess: not without the lock, nor without knowing who led before, and in which term (P1, P2)."""
     leader = pool.led(**options)
     followers = pool.followers(2, **options)
@@ -81,7 +85,7 @@ def test_when_the_leader_dies_meanwhile(pool: Pool, options: dict[str, Any], nam
     until(lambda: all("Permission denied" in said(follower) for follower in followers))
     assert not pool.begun(1)
     path.chmod(mode)
-    until(lambda: one_leads(pool), RECOVERED)
+    until(lambda: one_leads(pool), RECOVERED, what=lambda: looks(pool))
     assert pool.term() == 2
 
 
@@ -101,7 +105,7 @@ def test_a_disk_that_is_read_only_for_a_while(pool: Pool, tmp_path: Path) -> Non
         until(lambda: all("Read-only file system" in said(worker) for worker in workers))
         assert not pool.begun()
         remount("rw")
-        until(lambda: one_leads(pool), RECOVERED)
+        until(lambda: one_leads(pool), RECOVERED, what=lambda: looks(pool))
         for worker in workers:
             worker.kill()
             until(worker.gone)
