@@ -42,8 +42,7 @@ class Elector:
     clock: the time to live by.
     heartbeat: seconds between two signs of life of a leader.
     problem: what keeps the work of the term from being done, in words, if anything does.
-    oversee: called when somebody else has the seat; looks after that one, and returns the seconds until it wants to
-        look again.
+    oversee: called when somebody else has the seat, to look after that one; returns the seconds until its next look.
     tell: told of what happens.
     """
 
@@ -83,7 +82,8 @@ class Elector:
                     await self._seat.release(Standing.RESIGNED)  # told to stop while it won: no work begins
                 elif term is not None:
                     await self._serve(term, learned)
-                self._succeeded()
+                if term is not None or (self._failures and self._seat.observe().led):
+                    self._succeeded()  # not by a refusal alone: whoever was quicker may fail as we did
                 if term is None and self._oversee is not None:
                     look_again = await self._oversee()
                     await first(self._seat.vacancy(), self._clock.sleep(look_again), self._withdrawn.wait())

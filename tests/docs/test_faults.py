@@ -17,9 +17,10 @@ FAULTS = [
     "SIGKILL to the leader", "SIGKILL to a follower", "SIGKILL to the parent", "SIGKILL to all workers",
     "SIGTERM to the leader", "SIGTERM to a follower", "SIGSTOP", "SIGCONT", "SIGHUP", "event loop blocked for 4 or 5 s",
     "event loop blocked for good", "busy CPU", "memory ceiling", "fork in a job", "thread job that never ends",
-    "raises", "os._exit", "closes all descriptors", "lock file removed", "record removed", "whole directory removed",
-    "ledger removed", "FIFO removed", "permissions changed", "ENOSPC", "EROFS", "EACCES", "ENOLCK", "EMFILE",
-    "clock steps back", "clock steps forward", "crash loops", "64", "two `run.py`", "in the middle of its takeover",
+    "raises", "os._exit", "closes all descriptors", "uses up all descriptors", "lock file removed", "record removed",
+    "whole directory removed", "ledger removed", "log of the ledger", "FIFO removed", "permissions changed", "ENOSPC",
+    "EROFS", "EACCES", "ENOLCK", "EMFILE", "clock steps back", "clock steps forward", "crash loops", "64",
+    "two `run.py`", "in the middle of its takeover",
 ]  # fmt: skip
 
 NAMED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE.read_text())

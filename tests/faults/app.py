@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import resource
@@ -15,7 +16,8 @@ from tests.support.facts import write_fact
 election = Election(os.environ["ELECTION_POOL"], fence_after=float(os.environ.get("ELECTION_FENCE_AFTER", "0")) or None)
 
 DEEDS = os.environ.get("DEEDS", "").split(",")
-"""What is done in the first, second … term; what is missing is nothing."""
+"""What is done in the first, second … term; several in one, tick after tick, as ``one+other``; what is missing is
+nothing."""
 
 children: list[ProcessPoolExecutor] = []
 
@@ -29,8 +31,8 @@ async def tick() -> None:
 @election.scheduled_job("cron", second="*", id="deed")
 async def deed() -> None:
     term = current_run().term
-    name = DEEDS[term - 1] if term <= len(DEEDS) else ""
-    if name and name not in done:
+    names = DEEDS[term - 1].split("+") if term <= len(DEEDS) else []
+    for name in [name for name in names if name and name not in done][:1]:
         done.add(name)
         write_fact("deed", name=name, term=term)
         globals()[name]()
@@ -65,6 +67,13 @@ def runs_out_of_memory() -> None:
         bytearray(1 << 30)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def uses_up_its_descriptors() -> None:
+    """None is left for three seconds; what is open stays open."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    asyncio.get_running_loop().call_later(3, resource.setrlimit, resource.RLIMIT_NOFILE, before)
 
 
 def crashes_in_c() -> None:

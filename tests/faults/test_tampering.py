@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from tests.pool.test_failover import check_that_no_second_was_lost
+from tests.pool.test_ticks import ledger_runs
 from tests.support.pool import Pool
 from tests.support.waiting import until
+
+NOTICED = 0.5 + 1.5
+"""Seconds from the deed to the end of the term: a heartbeat, and slack for a busy machine."""
 
 WITHIN = 6.0
 """Seconds from the deed to the next term's first tick: a heartbeat, a settling pause, a poll, a tick, and slack."""
@@ -63,10 +71,12 @@ TAMPERINGS: list[tuple[str, Callable[[Path], None]]] = [
 
 @pytest.mark.timeout(180)
 def test_lock_and_record(new_pool: Callable[..., Pool]) -> None:
-    """P1, P2: a term ends and a larger one begins, whatever was done."""
+    """P1, P2: a term ends within a heartbeat and a larger one begins, whatever was done."""
     pool = new_pool(workers=3).start()
+    deeds: dict[int, tuple[str, float]] = {}
     for name, deed in TAMPERINGS:
         before = pool.settled()["leader"]["term"]
+        deeds[before] = f"{deed.__name__} {name}", time.time()
         deed(pool.path / name)
         done = time.monotonic()
         what = f"{deed.__name__} {name}"
@@ -75,6 +85,37 @@ def test_lock_and_record(new_pool: Callable[..., Pool]) -> None:
         assert pool.facts().overlaps() == [], what
     pool.settled()
     pool.stop()
+    check_ends(pool, deeds)
+    code, said = pool.verify()
+    assert code == 0, said
+
+
+def check_ends(pool: Pool, deeds: dict[int, tuple[str, float]]) -> None:
+    """Each term that was tampered with ended as lost, by its leader's own hand, within a heartbeat."""
+    with closing(sqlite3.connect(pool.path / "ledger.db")) as connection:
+        ends = {term: (how, at) for term, how, at in connection.execute("SELECT term, standing, ended_at FROM terms")}
+    for term, (what, at) in deeds.items():
+        how, ended_at = ends[term]
+        assert how == "lost", what
+        assert ended_at / 1e6 - at < NOTICED, what
+    print(f"\nnoticed within {max(ends[term][1] / 1e6 - at for term, (_, at) in deeds.items()):.2f} s")
+
+
+@pytest.mark.timeout(180)
+def test_the_log_of_the_ledger(new_pool: Callable[..., Pool]) -> None:
+    """P3, P4: the leader saves it at its next look, so that the next one knows what was claimed."""
+    pool = new_pool(workers=2).start()
+    until(lambda: len(pool.facts().of("begin")) > 1)
+    (pool.path / "ledger.db-wal").unlink()
+    until((pool.path / "ledger.db-wal").exists, what="a log with a name")
+    before = pool.settled()["leader"]
+    os.kill(before["pid"], 9)
+    after = pool.leader(but=before["pid"])["leader"]
+    until(lambda: [fact for fact in pool.facts().of("begin") if fact["term"] == after["term"]])
+    check_that_no_second_was_lost(pool)
+    pool.stop()
+    begun = {datetime.fromisoformat(fact["due"]) for fact in pool.facts().of("begin")}
+    assert begun <= set(ledger_runs(pool)["tick"]), "claims were lost with the log"
     code, said = pool.verify()
     assert code == 0, said
 
@@ -151,16 +192,15 @@ def test_the_ledger(new_pool: Callable[..., Pool], how: str) -> None:
 
 @pytest.mark.timeout(180)
 def test_permissions(new_pool: Callable[..., Pool]) -> None:
-    """Others may enter for a moment: they are shut out again, and nobody loses a term over it."""
+    """Others may enter for a moment: they are shut out again, and nobody loses a term over it.
+
+    What the owner may not open any more is in ``test_permissions.py``.
+    """
     pool = new_pool(workers=2).start()
     term = pool.settled()["leader"]["term"]
     pool.path.chmod(0o755)
     until(lambda: pool.path.stat().st_mode & 0o777 == 0o700, what="a follower that campaigns shuts it")
     assert pool.settled()["leader"]["term"] == term
-    if os.geteuid() == 0:
-        return  # root opens what it likes; test_bad_ground tries it as another user
-    (pool.path / "leader.json").chmod(0o000)
-    until(lambda: pool.settled()["leader"]["term"] >= term)
 
 
 def first_of_a_later_term(pool: Pool, term: int) -> float | None:

@@ -47,6 +47,7 @@ class Database:
         self._thread: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
+        self._log: tuple[int, int] | None = None
         self._pid = 0
 
     async def read(self, function: Callable[[sqlite3.Connection], _T]) -> _T:
@@ -84,7 +85,7 @@ class Database:
             return function(self._connected())
         except sqlite3.Error as error:
             self._disconnect()
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            if _is_corrupt(getattr(error, "sqlite_errorcode", 0)):
                 aside = self._set_aside() if self._keeper else None
                 kept = f"; it is kept as {aside}, and a new one is begun" if aside else ""
                 raise LedgerError(f"{self.path} is corrupt: {error}{kept}") from error
@@ -97,6 +98,8 @@ class Database:
         if self._connection is not None and self.path != ":memory:" and self._identity != _identity(self.path):
             self._disconnect()
             raise LedgerError(f"{self.path} was removed or replaced; it is opened anew")
+        if self._connection is not None and self._log is not None and self._log != _identity(f"{self.path}-wal"):
+            self._save_log(self._connection)
         if self._connection is None:
             self._connection = self._open()
         return self._connection
@@ -127,10 +130,20 @@ class Database:
                     migrate(connection)
             else:
                 look_back(connection, version)
+            self._log = _identity(f"{self.path}-wal")
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _save_log(self, connection: sqlite3.Connection) -> None:
+        """The log has lost its name: written on, it would be gone with its last reader, and its claims with it (P3).
+
+        Its keeper, who writes most of it and looks most often, saves it into the file; the others only let go of it.
+        """
+        if self._keeper and connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            raise LedgerError(f"{self.path}-wal was removed, and what is in it cannot be saved yet: a reader is busy")
+        self._disconnect()
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -174,6 +187,11 @@ def newer(path: str, version: int) -> str:
         f"{path} has schema {version}, and this version of election knows {VERSION} at most:"
         " upgrade election in every worker of the pool"
     )
+
+
+def _is_corrupt(code: int) -> bool:
+    """A log that is shorter than its index says was removed while it was needed; it does not grow again."""
+    return code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB} or code == sqlite3.SQLITE_IOERR_SHORT_READ
 
 
 def _identity(path: str) -> tuple[int, int] | None:

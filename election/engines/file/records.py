@@ -5,6 +5,7 @@ A record describes, it proves nothing: only the lock decides (PITFALLS 10, 14, 1
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from dataclasses import replace
@@ -26,6 +27,10 @@ Stamp = tuple[int, int, int]
 gives the inode before last to a replacement, so that two of them in a row look like none."""
 
 
+_NO_PLAIN_FILE = {errno.ELOOP, errno.ENXIO, errno.EAGAIN}
+"""What a symbolic link, a socket and a FIFO say that somebody put in place of the record: there is no record then."""
+
+
 class LeaderRecords:
     """Reads and writes the leader record of one pool directory."""
 
@@ -40,7 +45,15 @@ class LeaderRecords:
 
     def read(self) -> LeaderRecord | None:
         """The record as it stands; None if there is none, or none that can be understood."""
-        return self._parse(read_file(self._path))
+        return self._parse(self._read())
+
+    def _read(self) -> bytes | None:
+        try:
+            return read_file(self._path)
+        except OSError as error:
+            if error.errno in _NO_PLAIN_FILE:
+                return None
+            raise
 
     def _parse(self, content: bytes | None) -> LeaderRecord | None:
         if content is None:
@@ -57,7 +70,7 @@ class LeaderRecords:
         """The record and its stamp, read again only after a heartbeat or a replacement; otherwise one ``stat``."""
         stamp = self._stamp()
         if stamp is None or stamp != self._seen:
-            content = None if stamp is None else read_file(self._path)
+            content = None if stamp is None else self._read()
             if content != self._content:
                 self._content, self._record = content, self._parse(content)
             self._seen = stamp
@@ -99,7 +112,7 @@ class LeaderRecords:
 
     def is_ours(self) -> bool:
         """Whether the record is, byte for byte, the one that this process wrote last."""
-        return self._written is not None and read_file(self._path) == self._written
+        return self._written is not None and self._read() == self._written
 
     def _stamp(self) -> Stamp | None:
         try:

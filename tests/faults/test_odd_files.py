@@ -1,0 +1,99 @@
+"""Something that is no plain file lies where a file of the pool was, put there while the pool is led.
+
+With the engine's own workers, which cost little.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.engines.file.conftest import nursery, pool
+from tests.engines.file.pool import Pool
+from tests.support.waiting import until
+
+__all__ = ["nursery", "pool"]
+
+Put = Callable[[Path, ExitStack], None]
+
+
+def a_symbolic_link(path: Path, _: ExitStack) -> None:
+    """As of somebody who moves a file to another disk: the content is the same, the place is not."""
+    path.rename(path.with_suffix(".kept"))
+    path.symlink_to(path.with_suffix(".kept"))
+
+
+def a_fifo(path: Path, _: ExitStack) -> None:
+    os.mkfifo(path.with_suffix(".other"), 0o600)
+    path.with_suffix(".other").replace(path)
+
+
+def a_fifo_that_is_held_open(path: Path, held: ExitStack) -> None:
+    a_fifo(path, held)
+    held.callback(os.close, os.open(path, os.O_RDWR))
+
+
+def a_socket(path: Path, held: ExitStack) -> None:
+    with inside(path.parent), socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("other")  # a path from the root may be too long for it
+        os.replace("other", path.name)
+
+
+@contextmanager
+def inside(directory: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(directory)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+@pytest.mark.parametrize("put", [a_symbolic_link, a_fifo, a_fifo_that_is_held_open, a_socket])
+def test_in_place_of_the_record(pool: Pool, put: Put) -> None:
+    """P1, P2: the term is lost, nobody waits for what cannot be read, and the next leader writes a record."""
+    pool.led()
+    pool.followers(2)
+    with ExitStack() as held:
+        put(pool.record, held)
+        leader = pool.next_leader(after=1, within=5)
+        until(lambda: leader.ask("look")["led"])
+    assert pool.term() == 2
+    assert pool.record.is_file()
+    assert not pool.record.is_symlink()
+    assert pool.told("the leader record was removed or changed by somebody else")
+
+
+def test_a_directory_in_place_of_the_record(pool: Pool) -> None:
+    """It may hold anything, so it is not removed: nobody leads, every worker says why all the time, until it is gone.
+
+    Each loses races to others that fail as it does, which is no sign that the seat can be reached.
+    """
+    pool.led()
+    pool.followers(2)
+    pool.record.rename(pool.record.with_suffix(".kept"))
+    pool.record.mkdir()
+    until(lambda: all(troubles(pool)), what="every worker says why")
+    tries, silent = int(pool.number.read_text()), 0
+
+    def tried_again() -> bool:
+        nonlocal silent
+        silent += troubles(pool).count(None)
+        return int(pool.number.read_text()) >= tries + 6  # each try takes a number
+
+    until(tried_again)
+    assert silent == 0
+    assert not pool.told("the seat can be reached again")
+    assert not any(worker.ask("look")["led"] for worker in pool.workers)
+    pool.record.rmdir()
+    pool.next_leader(after=1, within=7)
+    until(lambda: not any(troubles(pool)))
+
+
+def troubles(pool: Pool) -> list[str | None]:
+    return [worker.ask("look")["trouble"] for worker in pool.workers]
