@@ -11,12 +11,11 @@ from contextlib import closing
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.pool.test_ticks import ledger_runs
-from tests.support.pool import Pool
+from tests.support.pool import Pool, pools
 from tests.support.waiting import until
 
 ENDS = [
@@ -35,15 +34,8 @@ FAILS = ["runs_out_of_memory", "raises", "uses_up_its_descriptors"]
 @pytest.fixture
 def new_pool(tmp_path: Path) -> Iterator[Callable[..., Pool]]:
     """Makes pools whose logs may hold tracebacks: their jobs see to that."""
-    made: list[Pool] = []
-
-    def make(**options: Any) -> Pool:
-        made.append(Pool(tmp_path / str(len(made)), **options))
-        return made[-1]
-
-    yield make
-    for pool in made:
-        pool.reap()
+    with pools(tmp_path) as make:
+        yield make
 
 
 def end_children(pool: Pool) -> None:

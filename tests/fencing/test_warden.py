@@ -19,6 +19,7 @@ from election.core.seat import Observation, Worker
 from election.core.term import LeaderRecord, Reason, Takeover
 from election.fencing.warden import EVERY, Warden
 from election.testing import ManualClock
+from tests.support.processes import identity_of
 
 pytestmark = pytest.mark.anyio
 
@@ -68,9 +69,7 @@ def victim() -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.fixture
 def pool(victim: subprocess.Popen[bytes]) -> Pool:
-    with open(f"/proc/{victim.pid}/stat") as file:
-        start_time = int(file.read().rpartition(")")[2].split()[19])
-    holder = replace(current_process(), pid=victim.pid, start_time=start_time)
+    holder = identity_of(victim.pid)
     record = LeaderRecord(3, holder, "8:42", NOW, Takeover(3, None, victim.pid, Reason.STARTED, NOW))
     pool = Pool(ManualClock(), record)
     pool.workers_ = [Worker(holder, NOW), Worker(current_process(), NOW)]

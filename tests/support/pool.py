@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +192,20 @@ class Pool:
             check=False,
         )
         return done.returncode, done.stdout + done.stderr
+
+
+@contextlib.contextmanager
+def pools(directory: Path) -> Iterator[Callable[..., Pool]]:
+    """Makes pools, not started yet; afterwards those that were started are reaped."""
+    made: list[Pool] = []
+
+    def make(**options: Any) -> Pool:
+        made.append(Pool(directory / str(len(made)), **options))
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for pool in made:
+            if pool.parent is not None:
+                pool.reap()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,16 @@ def pool(nursery: Nursery, tmp_path: Path) -> Iterator[Pool]:
     pool = Pool(nursery, tmp_path)
     yield pool
     pool.close()
+
+
+@pytest.fixture
+def children() -> Iterator[list[int]]:
+    """Children of workers, to be killed at the end: their parents may be dead by then."""
+    pids: list[int] = []
+    yield pids
+    for pid in pids:
+        if Path(f"/proc/{pid}").exists():
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture

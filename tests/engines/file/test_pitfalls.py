@@ -18,7 +18,6 @@ import subprocess
 import threading
 import time
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from election import Election, PoolInUseError, PoolPathError
 from election.core.process import current_process
 from election.engines.file.directory import filesystem_type
 from tests.engines.file.pool import ROOT, Pool
+from tests.support.processes import identity_of
 from tests.support.waiting import until
 
 DAY = 86400.0
@@ -64,16 +64,6 @@ def open_files(pid: int) -> set[tuple[int, int]]:
 def identity(path: Path) -> tuple[int, int]:
     seen = path.stat()
     return seen.st_dev, seen.st_ino
-
-
-@pytest.fixture
-def children() -> Any:
-    """Children of workers, to be killed at the end: their parents may be dead by then."""
-    pids: list[int] = []
-    yield pids
-    for pid in pids:
-        if Path(f"/proc/{pid}").exists():
-            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("fork", ["fork_child", "process_pool", "spawn_sleep"])
@@ -245,8 +235,7 @@ def test_row_10_a_record_names_a_live_pid_that_holds_no_lock(pool: Pool, nursery
 def test_row_10_a_zombie_is_dead() -> None:
     """Its pid answers to signals, and its locks are free."""
     with subprocess.Popen(["sleep", "60"]) as process:
-        start_time = int(Path(f"/proc/{process.pid}/stat").read_text().split()[21])
-        identity = replace(current_process(), pid=process.pid, start_time=start_time)
+        identity = identity_of(process.pid)
         assert identity.is_alive() is True
         process.kill()
         until(lambda: identity.is_alive() is False)

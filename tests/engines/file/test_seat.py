@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from election.core.clock import SystemClock
-from election.core.process import current_process
 from election.core.term import LeaderRecord, Reason, Standing, Takeover
 from election.engines.file import FileSeat, PoolDirectory, storage
 from election.engines.file.fifo import AliveFifo
 from tests.engines.file.faults import Steps
+from tests.support.processes import identity_of
 
 NOW = datetime(2026, 11, 23, 4, tzinfo=UTC)
 
@@ -98,8 +98,7 @@ def test_a_leader_that_ends_while_it_is_looked_for_is_not_taken_for_dead(
     seat = seat_on(tmp_path)
     seat._directory.prepare()
     with subprocess.Popen(["sleep", "60"]) as leader:
-        start_time = int(Path(f"/proc/{leader.pid}/stat").read_text().split()[21])
-        holder = replace(current_process(), pid=leader.pid, start_time=start_time)
+        holder = identity_of(leader.pid)
         leading = LeaderRecord(6, holder, "1:1", NOW, Takeover(6, None, leader.pid, Reason.STARTED, NOW))
         seat._records.write(leading)
 

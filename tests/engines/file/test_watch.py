@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from election.core.process import ProcessIdentity, _start_time, current_process
+from election.core.process import ProcessIdentity, current_process
 from election.core.term import LeaderRecord, Reason, Standing, Takeover
 from election.engines.file.fifo import AliveFifo
 from election.engines.file.watch import Watch
+from tests.support.processes import identity_of
 
 pytestmark = pytest.mark.anyio
 
@@ -40,12 +41,6 @@ def leader() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def identity(pid: int) -> ProcessIdentity:
-    start_time = _start_time(pid)
-    assert start_time is not None
-    return replace(current_process(), pid=pid, start_time=start_time)
-
-
 def record(holder: ProcessIdentity, term: int = 1, standing: Standing = Standing.LEADING) -> LeaderRecord:
     return LeaderRecord(term, holder, "1:1", NOW, Takeover(term, None, holder.pid, Reason.STARTED, NOW), standing)
 
@@ -66,7 +61,7 @@ async def armed(fifo: AliveFifo, now: LeaderRecord, safety_poll: float = LONG) -
 
 
 async def test_the_death_of_the_leader_is_heard(fifo: AliveFifo, leader: subprocess.Popen[bytes]) -> None:
-    now = record(identity(leader.pid))
+    now = record(identity_of(leader.pid))
     watch = await armed(fifo, now)
     waiting = await speaks(watch, lambda: now, at_once=False)
     leader.kill()
@@ -75,7 +70,7 @@ async def test_the_death_of_the_leader_is_heard(fifo: AliveFifo, leader: subproc
 
 
 async def test_the_hang_up_of_the_leader_is_heard(fifo: AliveFifo, leader: subprocess.Popen[bytes]) -> None:
-    now = record(identity(leader.pid))
+    now = record(identity_of(leader.pid))
     watch = await armed(fifo, now)
     waiting = await speaks(watch, lambda: now, at_once=False)
     fifo.let_go()
@@ -87,7 +82,7 @@ async def test_after_a_hang_up_a_live_leader_is_doubted_and_then_believed_and_li
     fifo: AliveFifo, leader: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("election.engines.file.watch.HANG_UP_EARLY", 0.02)
-    now = record(identity(leader.pid))
+    now = record(identity_of(leader.pid))
     watch = await armed(fifo, now, safety_poll=0.05)
     fifo.let_go()
     tries = 0
@@ -102,7 +97,7 @@ async def test_after_a_hang_up_a_live_leader_is_doubted_and_then_believed_and_li
 
 
 async def test_the_poll_speaks_if_nothing_else_does(fifo: AliveFifo, leader: subprocess.Popen[bytes]) -> None:
-    now = record(identity(leader.pid))
+    now = record(identity_of(leader.pid))
     watch = await armed(fifo, now, safety_poll=0.01)
     await asyncio.wait_for(watch.vacancy(lambda: now), 5)
     watch.close()
@@ -112,8 +107,8 @@ async def test_a_new_leader_is_watched_in_place_of_the_old_one(
     fifo: AliveFifo, leader: subprocess.Popen[bytes]
 ) -> None:
     with subprocess.Popen(["sleep", "60"]) as successor:
-        watch = await armed(fifo, record(identity(leader.pid)))
-        now = record(identity(successor.pid), term=2)
+        watch = await armed(fifo, record(identity_of(leader.pid)))
+        now = record(identity_of(successor.pid), term=2)
         await speaks(watch, lambda: now, at_once=True)
         waiting = await speaks(watch, lambda: now, at_once=False)
         leader.kill()
@@ -126,7 +121,7 @@ async def test_a_new_leader_is_watched_in_place_of_the_old_one(
 
 
 async def test_row_10_a_pid_that_was_reused_is_not_watched(fifo: AliveFifo, leader: subprocess.Popen[bytes]) -> None:
-    now = record(replace(identity(leader.pid), start_time=1))
+    now = record(replace(identity_of(leader.pid), start_time=1))
     watch = await armed(fifo, now)
     assert list(watch._descriptors) == ["fifo"]
     waiting = asyncio.create_task(watch.vacancy(lambda: now))
@@ -136,7 +131,7 @@ async def test_row_10_a_pid_that_was_reused_is_not_watched(fifo: AliveFifo, lead
 
 async def test_while_nobody_leads_the_tries_grow_rare(fifo: AliveFifo, leader: subprocess.Popen[bytes]) -> None:
     """A winner may take its time; the others neither miss its end nor burn the processor."""
-    now = record(replace(identity(leader.pid), start_time=1))
+    now = record(replace(identity_of(leader.pid), start_time=1))
     watch = await armed(fifo, now, safety_poll=0.2)
     begun, tries = time.monotonic(), 0
     while time.monotonic() - begun < 1.0:
@@ -165,7 +160,7 @@ async def test_it_gives_every_descriptor_back(fifo: AliveFifo, leader: subproces
     before = len(os.listdir("/proc/self/fd"))
     watch = Watch(fifo, safety_poll=0.001)
     for term in range(1, 50):
-        now = record(identity(leader.pid), term)
+        now = record(identity_of(leader.pid), term)
         await watch.vacancy(lambda now=now: now)
         await watch.vacancy(lambda now=now: now)
         waiting = asyncio.create_task(watch.vacancy(lambda now=now: now))
