@@ -46,11 +46,14 @@ class Refusals:
         self._last_try = float("-inf")
         self._since: float | None = None
         self._look_at = 0.0
+        self._found: dict[Holder, float] = {}
+        """Since when each holder is known."""
         self.problem: str | None = None
 
     def over(self) -> None:
         """Somebody leads, or the lock is free."""
         self._since = self.problem = None
+        self._found = {}
 
     async def one_more(self, record: LeaderRecord | None, workers: Callable[[], Sequence[Worker]]) -> None:
         """The lock was refused; ``record`` says who leads, if anybody does."""
@@ -59,7 +62,7 @@ class Refusals:
             return
         now = time.monotonic()
         if now - self._last_try > self._slack:
-            self._since = None  # we were not there to see
+            self._since, self._found = None, {}  # we were not there to see
         self._last_try = now
         if self._since is None:
             self._since, self._look_at = now, now + self._patience
@@ -69,13 +72,14 @@ class Refusals:
         if self._fence_after is not None:
             self._look_at = min(self._look_at, max(self._since + self._fence_after, now + self._patience))
         locked, holders = await asyncio.to_thread(_look, self._path)
+        self._found = {holder: self._found.get(holder, now) for holder in holders}
         self._tell(record, locked, holders)
         if self._fence_after is not None and now - self._since >= self._fence_after:
             known = workers()
-            for holder in holders:
+            for holder, found in self._found.items():
                 if is_orphan(holder, record, locked, known):
                     self._end(holder, "it keeps the lock that it inherited from a leader that is dead")
-                elif stands_still(holder, known):
+                elif now - found >= self._fence_after and stands_still(holder, known):
                     self._end(holder, "a worker that keeps the lock, and does not say that it leads")
 
     def _tell(self, record: LeaderRecord | None, locked: str, holders: Sequence[Holder]) -> None:

@@ -7,19 +7,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from election.core.process import ProcessIdentity, current_process, pinned
 from election.core.seat import Worker
 from election.core.term import LeaderRecord, Reason, Standing, Takeover
+from election.engines.file import refusal
 from election.engines.file.holders import Holder, who_holds
-from election.engines.file.refusal import is_orphan
+from election.engines.file.refusal import Refusals, is_orphan
 from tests.engines.file.pool import Pool
+from tests.support.processes import identity_of
 from tests.support.waiting import until
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -27,16 +29,6 @@ LOCKED = "8:42"
 DEAD = replace(current_process(), pid=4242, start_time=1)
 RECORD = LeaderRecord(7, DEAD, LOCKED, NOW, Takeover(7, None, 4242, Reason.STARTED, NOW))
 CHILD = Holder(5000, "ffmpeg", taken_by=4242)
-
-
-@pytest.fixture
-def children() -> Iterator[list[int]]:
-    """Children of workers, to be killed at the end: their parents are dead by then."""
-    pids: list[int] = []
-    yield pids
-    for pid in pids:
-        if Path(f"/proc/{pid}").exists():
-            os.kill(pid, signal.SIGKILL)
 
 
 def test_row_01_an_orphan_that_nothing_could_close_is_named(pool: Pool, children: list[int]) -> None:
@@ -189,3 +181,33 @@ def test_a_process_of_somebody_else_is_never_killed(monkeypatch: pytest.MonkeyPa
         assert process.wait() == -signal.SIGKILL
     with pytest.raises(OSError), pinned(process.pid):
         raise AssertionError("nobody is there any more")
+
+
+@pytest.mark.anyio
+async def test_a_worker_that_takes_the_seat_from_an_orphan_gets_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How long the lock was refused is no measure of how long this holder has kept it."""
+    now, ended = [100.0], list[int]()
+    holding = [CHILD]
+    monkeypatch.setattr(refusal, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(refusal, "_look", lambda path: (LOCKED, holding))
+    monkeypatch.setattr(Refusals, "_end", lambda self, holder, why: ended.append(holder.pid))
+    with subprocess.Popen(["sleep", "60"]) as winner:
+        workers = [Worker(identity_of(winner.pid), NOW)]
+        refused = Refusals(str(tmp_path), patience=1.0, poll=1.0, fence_after=2.0)
+
+        async def until_somebody_is_ended() -> float:
+            ended.clear()
+            began = now[0]
+            while not ended:
+                now[0] += 0.1
+                await refused.one_more(RECORD, lambda: workers)
+            return now[0] - began
+
+        assert 2.0 < await until_somebody_is_ended() < 3.2
+        assert ended == [CHILD.pid]
+        holding[:] = [Holder(winner.pid, "python", taken_by=winner.pid)]
+        assert 2.0 < await until_somebody_is_ended() < 4.2
+        assert ended == [winner.pid]
+        winner.kill()
