@@ -41,6 +41,8 @@ class Watch:
         self._fifo = fifo
         self._safety_poll = safety_poll
         self._armed_for: tuple[int, Standing] | None = None
+        self._met: tuple[int, Standing] | None = None
+        """For whom the watch was armed last, also when it is to be armed anew."""
         self._descriptors: dict[str, int] = {}
         self._retry: float | None = None
 
@@ -64,7 +66,8 @@ class Watch:
 
     def _arm(self, record: LeaderRecord) -> None:
         self.close()
-        self._armed_for = (record.term, record.standing)
+        met, self._met = self._met, (record.term, record.standing)
+        self._armed_for = self._met
         self._retry = None
         fifo = self._fifo.listen()
         if fifo is not None:
@@ -74,6 +77,8 @@ class Watch:
                 self._descriptors["pidfd"] = os.pidfd_open(record.holder.pid)
                 if not record.holder.is_alive():
                     self._drop("pidfd")  # somebody else has got the pid in between
+        if "pidfd" not in self._descriptors and self._met != met:
+            self._retry = FIRST_RETRY  # it may have hung up before we listened, and have its flock still
 
     def _patience(self, record: LeaderRecord | None) -> float:
         """Seconds to wait: a safety poll while somebody leads, short and growing while nobody seems to."""

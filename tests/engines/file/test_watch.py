@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import time
@@ -93,6 +94,25 @@ async def test_after_a_hang_up_a_live_leader_is_doubted_and_then_believed_and_li
     fifo.hold()
     await watch.vacancy(lambda: now)
     assert sorted(watch._descriptors) == ["fifo", "pidfd"]
+    watch.close()
+
+
+async def test_without_a_pidfd_a_new_leader_is_doubted_for_a_while(
+    fifo: AliveFifo, leader: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have died between its record and our watch: the FIFO has hung up by then, and the flock may be taken
+    still, so that neither the FIFO nor the try that follows tells of it."""
+    monkeypatch.delattr("os.pidfd_open")
+    monkeypatch.setattr("election.engines.file.watch.HANG_UP_EARLY", 0.02)
+    fifo.let_go()
+    now = record(identity_of(leader.pid))
+    watch = Watch(fifo, safety_poll=LONG)
+    tries = 0
+    with contextlib.suppress(TimeoutError):
+        while True:
+            await asyncio.wait_for(watch.vacancy(lambda: now), 1)
+            tries += 1
+    assert 4 < tries < 12, "and not with every poll"
     watch.close()
 
 
