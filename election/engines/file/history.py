@@ -37,7 +37,9 @@ def data_version(connection: sqlite3.Connection) -> int:
 
 
 def open_runs(connection: sqlite3.Connection) -> list[OpenRun]:
-    rows = connection.execute("SELECT job_id, due, request, term, attempt FROM runs WHERE outcome IS NULL ORDER BY seq")
+    rows = connection.execute(  # "+": SQLite would rather read every run than put the few of an index in order
+        "SELECT job_id, due, request, term, attempt FROM runs WHERE outcome IS NULL ORDER BY +seq"
+    )
     return [open_run(row) for row in rows]
 
 
@@ -56,6 +58,13 @@ def last_outcomes(connection: sqlite3.Connection) -> dict[str, RunRow]:
     return {row["job_id"]: run_row(row) for row in rows}
 
 
+_OUTCOMES = {
+    "running": "outcome IS NULL",
+    "succeeded": "outcome = 'succeeded'",
+    "failed": "outcome = 'failed' AND outcome <> 'succeeded'",  # the latter says what ``unsuccessful_runs`` is of
+    "interrupted": "outcome = 'interrupted' AND outcome <> 'succeeded'",
+}
+
 _TAGGED = "job_id IN (SELECT jobs.id FROM jobs, json_each(jobs.about, '$.tags') AS tag WHERE tag.value = ?)"
 
 
@@ -67,27 +76,21 @@ def runs(
     before: int | None,
     limit: int,
 ) -> list[RunRow]:
-    conditions: dict[str, object] = {
-        "job_id = ?": job_id,
-        _TAGGED: tag,
-        "outcome = ?": outcome if outcome != "running" else None,
-        "seq < ?": before,
-    }
-    select = f"SELECT {RUN_COLUMNS} FROM runs WHERE {'outcome IS NULL' if outcome == 'running' else 'TRUE'}"
-    return [run_row(row) for row in _page(connection, select, conditions, "seq", limit)]
+    conditions: dict[str, object] = {"job_id = ?": job_id, _TAGGED: tag, "seq < ?": before}
+    so = "TRUE" if outcome is None else _OUTCOMES[outcome]
+    order = "+seq" if outcome == "running" else "seq"  # as in ``open_runs``
+    return [run_row(row) for row in _page(connection, "runs", RUN_COLUMNS, conditions, order, limit, so=so)]
 
 
 def skips(
     connection: sqlite3.Connection, job_id: str | None, tag: str | None, before: int | None, limit: int
 ) -> list[SkipRow]:
     conditions: dict[str, object] = {"job_id = ?": job_id, _TAGGED: tag, "seq < ?": before}
-    select = f"SELECT {SKIP_COLUMNS} FROM skips WHERE TRUE"
-    return [skip_row(row) for row in _page(connection, select, conditions, "seq", limit)]
+    return [skip_row(row) for row in _page(connection, "skips", SKIP_COLUMNS, conditions, "seq", limit)]
 
 
 def terms(connection: sqlite3.Connection, before: int | None, limit: int) -> list[TermRow]:
-    select = f"SELECT {TERM_COLUMNS} FROM terms WHERE TRUE"
-    return [term_row(row) for row in _page(connection, select, {"term < ?": before}, "term", limit)]
+    return [term_row(row) for row in _page(connection, "terms", TERM_COLUMNS, {"term < ?": before}, "term", limit)]
 
 
 def epochs(connection: sqlite3.Connection) -> list[Epoch]:
@@ -112,8 +115,9 @@ def accounts(connection: sqlite3.Connection, job_id: str, first: datetime, last:
 
 
 def odd_claims(connection: sqlite3.Connection) -> list[OddClaim]:
-    twice = (
-        "SELECT job_id, due, request, max(term), count(*) FROM runs GROUP BY job_id, due, request HAVING count(*) > 1"
+    last = "SELECT max(term) FROM runs AS one WHERE (job_id, due, request) = (runs.job_id, runs.due, runs.request)"
+    twice = (  # the term apart, so that the index has all that each run is looked at for
+        f"SELECT job_id, due, request, ({last}), count(*) FROM runs GROUP BY job_id, due, request HAVING count(*) > 1"
     )
     late = """
         SELECT job_id, due, request, first_term, 1 FROM (
@@ -141,9 +145,23 @@ def integrity(connection: sqlite3.Connection) -> list[str]:
 
 
 def _page(
-    connection: sqlite3.Connection, select: str, conditions: dict[str, object], key: str, limit: int
+    connection: sqlite3.Connection,
+    table: str,
+    columns: str,
+    conditions: dict[str, object],
+    key: str,
+    limit: int,
+    *,
+    so: str = "TRUE",
 ) -> sqlite3.Cursor:
-    """A page of rows, latest first; a condition without a value does not count."""
+    """A page of rows, latest first; a condition without a value does not count.
+
+    The keys first, which an index has at hand, and then the rows of the page and no others. Behind a "+", the key is
+    one that no index is chosen for.
+    """
     wanted = {condition: value for condition, value in conditions.items() if value is not None}
-    where = "".join(f" AND {condition}" for condition in wanted)
-    return connection.execute(f"{select}{where} ORDER BY {key} DESC LIMIT ?", (*wanted.values(), limit))
+    where = " AND ".join([so, *wanted])
+    plain = key.removeprefix("+")
+    keys = f"SELECT {plain} FROM {table} WHERE {where} ORDER BY {key} DESC LIMIT ?"
+    select = f"SELECT {columns} FROM {table} WHERE {plain} IN ({keys}) ORDER BY {plain} DESC"
+    return connection.execute(select, (*wanted.values(), limit))

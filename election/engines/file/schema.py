@@ -130,7 +130,11 @@ _4 += f"""
 {_seed("takeover", f"'', {_bucket('took')}, count(*), sum(took)", f"{_TERMS} WHERE took IS NOT NULL")}
 """
 
-_STEPS = [_1, _2, _3, _4]
+_5 = """
+CREATE INDEX unsuccessful_runs ON runs (outcome) WHERE outcome <> 'succeeded';  -- costs nothing where all goes well
+"""
+
+_STEPS = [_1, _2, _3, _4, _5]
 
 VERSION = len(_STEPS)
 """The schema that this code writes."""

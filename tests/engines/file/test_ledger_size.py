@@ -1,0 +1,131 @@
+"""What a leader and a page ask of the ledger takes no more when there is more in it: counted in steps of SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from election.engines.file import history
+from election.engines.file.ledger import SqliteLedger
+from election.engines.file.schema import migrate
+from election.schedule.facts import Claim, Enrol, Outcome, Settle, Tick
+from tests.schedule.making import NOW, at, make_job, make_term, process
+
+pytestmark = pytest.mark.anyio
+
+FEW, MANY = 21_000, 60_000
+"""Both more than a window looks through at most."""
+JOBS = 10
+EVER = datetime(1970, 1, 1, tzinfo=UTC)
+JOB = make_job("interval", seconds=1, start_date=at(-100))
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def _begin_term(ledger: SqliteLedger) -> object:
+    return await ledger.begin_term(make_term(2), process())
+
+
+async def _claim_and_settle(ledger: SqliteLedger) -> object:
+    tick = Tick("job-0", at(1))
+    assert await ledger.record(1, [Claim(tick, at(1))]) == [True]
+    return await ledger.record(1, [Settle(tick, Outcome.SUCCEEDED, at(1))])
+
+
+QUESTIONS: dict[str, Callable[[SqliteLedger], Awaitable[object]]] = {
+    "begin a term": _begin_term,
+    "open runs": lambda ledger: ledger.open_runs(),
+    "claim and settle": _claim_and_settle,
+    "prune": lambda ledger: ledger.prune(EVER, 10),
+    "totals": lambda ledger: ledger.totals(),
+    "last outcomes": lambda ledger: ledger.last_outcomes(),
+    "window": lambda ledger: ledger.window(EVER, NOW, 100),
+    "runs": lambda ledger: ledger.runs(limit=10),
+    "running": lambda ledger: ledger.runs(outcome="running", limit=10),
+    "failed": lambda ledger: ledger.runs(outcome="failed", limit=10),
+    "interrupted": lambda ledger: ledger.runs(outcome="interrupted", limit=10),
+    "skips": lambda ledger: ledger.skips(limit=10),
+    "terms": lambda ledger: ledger.terms(limit=10),
+}
+
+
+@pytest.mark.parametrize("ask", QUESTIONS.values(), ids=QUESTIONS)
+async def test_p6_questions_take_no_longer_when_there_is_more_history(
+    tmp_path: Path, ask: Callable[[SqliteLedger], Awaitable[object]]
+) -> None:
+    few, many = [await _steps(tmp_path / str(runs), runs, ask) for runs in (FEW, MANY)]
+    assert many <= few * 1.2 + 500  # by halving, a window is found in a few steps more
+
+
+async def test_a_page_of_one_job_reads_only_the_rows_that_it_shows(tmp_path: Path) -> None:
+    """It passes over the job's keys, but not over its runs."""
+    few, many = [
+        await _steps(tmp_path / str(runs), runs, lambda ledger: ledger.runs(job_id="job-3", limit=10))
+        for runs in (FEW, MANY)
+    ]
+    assert (many - few) / ((MANY - FEW) / JOBS) < 15, "steps for each run of the job"
+
+
+async def test_p3_the_search_for_ticks_that_were_claimed_twice_reads_no_rows(tmp_path: Path) -> None:
+    ledger = await _ledger(tmp_path / "ledger.db", FEW)
+    asked: list[str] = []
+    await ledger._database.read(lambda connection: connection.set_trace_callback(asked.append))
+    assert await ledger.odd_claims() == []
+    (twice,) = [statement for statement in asked if "HAVING" in statement]
+    plan = await ledger._database.read(lambda connection: connection.execute(f"EXPLAIN QUERY PLAN {twice}").fetchall())
+    assert plan[0]["detail"] == "SCAN runs USING COVERING INDEX one_claim_per_tick"
+    await ledger.close()
+
+
+def test_p3_a_tick_that_was_claimed_twice_is_told_with_the_later_term() -> None:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(connection)
+    connection.execute("DROP INDEX one_claim_per_tick")
+    for term in (1, 2, 2):
+        connection.execute(
+            "INSERT OR IGNORE INTO terms VALUES (?, 1, '', '', 0, 0, 'died', 0, 0, 0, 0, NULL, 0)", (term,)
+        )
+        due = 7 if term == 1 else 8
+        connection.execute(
+            "INSERT INTO runs (job_id, due, request, term, claimed_at) VALUES ('job', ?, 0, ?, 0)", (due, term)
+        )
+    connection.execute("INSERT INTO runs (job_id, due, request, term, claimed_at) VALUES ('job', 7, 0, 2, 0)")
+    assert [(odd.term, odd.times) for odd in history.odd_claims(connection)] == [(2, 2), (2, 2)]
+
+
+async def _ledger(path: Path, runs: int) -> SqliteLedger:
+    ledger = SqliteLedger(str(path))
+    await ledger.begin_term(make_term(1), process())
+    await ledger.record(1, [Enrol(f"job-{number}", JOB.schedule, at=NOW, since=NOW) for number in range(JOBS)])
+    await ledger._database.write(
+        lambda connection: connection.execute(
+            "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?)"
+            " INSERT INTO runs (job_id, due, request, term, claimed_at, ended_at, outcome)"
+            f" SELECT 'job-' || n % {JOBS}, n, 0, 1, n, n, 'succeeded' FROM number",
+            (runs,),
+        )
+    )
+    return ledger
+
+
+async def _steps(path: Path, runs: int, ask: Callable[[SqliteLedger], Awaitable[object]]) -> int:
+    """The steps of SQLite's machine that the question takes, of the second time that the ledger is opened."""
+    await (await _ledger(path, runs)).close()
+    ledger = SqliteLedger(str(path))
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        count += 1
+
+    await ledger._database.read(lambda connection: connection.set_progress_handler(step, 1))
+    await ask(ledger)
+    await ledger.close()
+    return count
