@@ -54,8 +54,13 @@ class Injector:
     def inject(self, fault: Fault) -> Injected:
         """Do it now, or as soon as there is somebody whom it can hit."""
         hits = Injected(fault.kind, 0, 0).of.hits
+
+        def candidates() -> tuple[int | None, list[int]] | None:
+            self.undo_what_is_due()  # there may be no leader before the one that stands still is continued
+            return self._candidates(hits)
+
         try:
-            leader, followers = until(lambda: self._candidates(hits), timeout=PATIENCE[hits])
+            leader, followers = until(candidates, timeout=PATIENCE[hits])
         except AssertionError:
             return Injected(fault.kind, now_ns(), now_ns(), missed=f"nobody to hit: no {hits}")
         pid = {Hits.LEADER: leader, Hits.FOLLOWER: _pick(followers, fault.index), Hits.POOL: None}[hits]
