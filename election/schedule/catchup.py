@@ -51,7 +51,11 @@ def catch_up(
 
     The work done depends on ``limit`` and the grace time, never on how long the pool was down.
     """
-    oldest = _oldest(without_jitter(trigger), accounted_until, now, misfire_grace_time, limit)
+    planned = without_jitter(trigger)
+    first = first_after(planned, accounted_until)
+    if first is None or first > now:  # nothing is owed, as with most jobs at a takeover: one look is enough
+        return CatchUp(first if planned is trigger else first_after(trigger, accounted_until), None)
+    oldest = _oldest(planned, accounted_until, now, misfire_grace_time, limit)
     next_due = first_after(trigger, oldest)
     return CatchUp(next_due, skipped(job_id, trigger, accounted_until, oldest, now, SkipReason.DOWN))
 

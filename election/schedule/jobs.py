@@ -17,7 +17,7 @@ from election.core.errors import JobDefinitionError
 
 from .about import about
 from .facts import About
-from .triggers import UnstableTriggerError, build, describe
+from .triggers import UnstableTriggerError, build, describe, is_open
 
 MISFIRE_GRACE_TIME = 30
 """Seconds. APScheduler's own default of 1 is its most frequent silent loss (apscheduler#146, #292, #296)."""
@@ -43,6 +43,7 @@ class Job:
     """A function with a trigger. The id is stable across processes: ``module:qualname`` unless given.
 
     schedule: the trigger as the ledger remembers it; see ``triggers.describe``.
+    built: the trigger as every process builds it from ``schedule``, if that takes nothing else.
     name, description, tags: for people, and to find the job by.
     rerun_interrupted: whether a run that was cut short by its leader's death is tried again by the next leader.
     retries: further attempts of a tick that failed. retry_backoff: seconds before the first, doubled for each.
@@ -65,6 +66,7 @@ class Job:
     retries: int = 0
     retry_backoff: float = 1.0
     timeout: float | None = None
+    built: BaseTrigger | None = None
 
     @property
     def about(self) -> About:
@@ -138,7 +140,8 @@ class JobRegistry:
                 func, trigger, args=args, kwargs=kwargs, id=job_id, **{**defaults, **arguments}
             )
             schedule = describe(checked.trigger, now := datetime.now(UTC), given)
-            if schedule["type"] != "other" and build(schedule, now) is None:
+            built = build(schedule, now)
+            if schedule["type"] != "other" and built is None:
                 raise UnstableTriggerError(f"{checked.trigger!r} cannot be written down so that it can be built again")
         except (LookupError, TypeError, ValueError, AttributeError, UnstableTriggerError) as error:
             raise JobDefinitionError(f"job {job_id!r}: {str(error).strip(chr(34))}") from error
@@ -160,6 +163,7 @@ class JobRegistry:
             retries=retries,
             retry_backoff=retry_backoff,
             timeout=timeout,
+            built=None if is_open(schedule) else built,
         )
 
 

@@ -90,7 +90,7 @@ def _plan_job(plan: Plan, job: Job, found: JobState | None, now: datetime, limit
 
 
 def _trigger(job: Job, anchor: datetime) -> BaseTrigger:
-    return build(job.schedule, anchor) or job.trigger
+    return job.built or build(job.schedule, anchor) or job.trigger
 
 
 def _give_up(plan: Plan, found: JobState, now: datetime) -> datetime:

@@ -83,7 +83,7 @@ def from_store(registry: JobRegistry, state: JobState) -> Job:
         raise JobDefinitionError(f"job {state.id!r}: its trigger cannot be built again")
     func = _import(state.stored.func, state.id)
     job = registry.define(func, trigger, id=state.id, kwargs=state.stored.kwargs, **state.stored.options)
-    return replace(job, schedule=state.trigger)  # as it was stored: to describe it anew would close what is open
+    return replace(job, schedule=state.trigger, built=None)  # as it was stored: anew would close what is open
 
 
 def load_jobs(registry: JobRegistry, state: State) -> tuple[dict[str, Job], list[Broken]]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
 from apscheduler.executors.base import BaseExecutor
+from apscheduler.job import Job as SchedulerJob
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
@@ -97,14 +98,15 @@ class Timetable:
 
         handed_over: the last tick of each job that was, meanwhile perhaps.
         """
-        self.drop([job.id for job in self._scheduler.get_jobs() if job.id not in starts])
+        present = {job.id: job for job in self._scheduler.get_jobs()}
+        self.drop(present.keys() - starts.keys())
         for job_id, (due, trigger) in starts.items():
             last = handed_over.get(job_id)
             start = due if last is None or last < due else first_after(trigger, last)
             if start is None:
                 self.drop([job_id])
             else:
-                self._enter(jobs[job_id], start, trigger)
+                self._enter(jobs[job_id], start, trigger, present.get(job_id))
 
     def gap(self, job_id: str, due: datetime) -> Skip | None:
         """The ticks of a job that were leapt over before the one that is handed over now."""
@@ -117,7 +119,7 @@ class Timetable:
             return None
         return catchup.skipped(job_id, found.trigger.trigger, *leapt, self._clock.now(), SkipReason.DOWN)
 
-    def _enter(self, job: Job, due: datetime, trigger: BaseTrigger) -> None:
+    def _enter(self, job: Job, due: datetime, trigger: BaseTrigger, present: SchedulerJob | None) -> None:
         def leap(last: datetime, now: datetime) -> datetime:
             grace = job.misfire_grace_time
             moved = catchup.leap(trigger, last, now, misfire_grace_time=grace, limit=self._limit)
@@ -125,10 +127,10 @@ class Timetable:
                 self._leaps[job.id] = (last, moved)
             return moved
 
-        found = self._scheduler.get_job(job.id)
-        if found is not None and found.next_run_time == due and repr(found.trigger.trigger) == repr(trigger):
-            return
-        self.drop([job.id])
+        if present is not None:
+            if present.next_run_time == due and repr(present.trigger.trigger) == repr(trigger):
+                return
+            self.drop([job.id])
         self._scheduler.add_job(
             job.func, Steady(trigger, leap), args=job.args, kwargs=job.kwargs, id=job.id, name=job.name,
             next_run_time=due, coalesce=False, misfire_grace_time=None,

@@ -81,7 +81,7 @@ def describe(trigger: BaseTrigger, now: datetime, given: bool | None = None) -> 
             }
         case AndTrigger() | OrTrigger():
             parts = [describe(part, now) for part in trigger.triggers]
-            if any(_is_open(part) for part in parts):
+            if any(is_open(part) for part in parts):
                 raise UnstableTriggerError(
                     "a date or interval within a combined trigger needs a start_date (run_date) of its own,"
                     " or its ticks differ from worker to worker"
@@ -135,7 +135,8 @@ def jitter_of(description: Mapping[str, Any]) -> timedelta:
     return own + max(map(jitter_of, description.get("triggers", ())), default=timedelta(0))
 
 
-def _is_open(description: Mapping[str, Any]) -> bool:
+def is_open(description: Mapping[str, Any]) -> bool:
+    """Whether something was left open, so that ``build`` needs the moment of the job's first registration."""
     return (description["type"] in {"interval", "calendarinterval"} and description["start_date"] is None) or (
         description["type"] == "date" and description["run_date"] is None
     )

@@ -107,6 +107,22 @@ def test_a_date_is_owed_even_if_its_moment_has_just_passed() -> None:
     assert owes_from(CRON, NOW) == NOW
 
 
+@pytest.mark.parametrize("seconds_down", [0.5, 20, 10 * DAY])
+def test_p6_a_job_that_owes_nothing_is_looked_at_once(seconds_down: float) -> None:
+    """A takeover with a thousand jobs is a thousand times this."""
+    trigger = CountingTrigger(IntervalTrigger(seconds=1, start_date=at(5), timezone=UTC))
+    assert caught(trigger, seconds_down, grace=30) == CatchUp(at(5), None)
+    assert trigger.calls == 1
+
+
+@pytest.mark.parametrize("seconds_down", [0.5, 20, 10 * DAY])
+def test_a_tick_to_come_has_its_jitter_though_nothing_is_owed(seconds_down: float) -> None:
+    trigger = IntervalTrigger(seconds=1, start_date=at(5), jitter=3, timezone=UTC)
+    found = {caught(trigger, seconds_down, grace=30).next_due for _ in range(20)}
+    assert len(found) > 1
+    assert all(due is not None and at(5) <= due <= at(8) for due in found)
+
+
 # --- bounded ---------------------------------------------------------------------------------------------------------
 
 

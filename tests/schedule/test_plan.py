@@ -26,6 +26,7 @@ from election.schedule.facts import (
 )
 from election.schedule.jobs import Job
 from election.schedule.plan import Plan, make_plan
+from election.schedule.triggers import describe
 from tests.schedule.making import NOW, at, make_job, state_of
 
 MICROSECOND = timedelta(microseconds=1)
@@ -278,6 +279,18 @@ def test_a_trigger_class_of_the_users_own_goes_on_too() -> None:
     assert starts(plan([job])) == {"job": at(3600)}
     assert starts(plan([job], state_of(job, until=at(-5)))) == {"job": at(3600)}
     assert plan([EVERY], state_of(job, until=at(-5))).entries == [enrol(EVERY)], "what it owed nobody can tell"
+
+
+def test_p6_a_trigger_that_hangs_on_no_registration_is_built_once() -> None:
+    """When the job is defined, and not at each takeover; one that does hang on it goes on from its own."""
+    fixed, anchored = make_job("cron", hour=4, id="fixed"), make_job(seconds=7, id="anchored")
+    first, second = (
+        plan([fixed, anchored], state_of(fixed), state_of(anchored, seen_at=at(seen_at))) for seen_at in (0, -3)
+    )
+    assert first.starts["fixed"][1] is second.starts["fixed"][1]
+    assert describe(fixed.built, NOW) == fixed.schedule
+    assert anchored.built is None
+    assert (starts(first)["anchored"], starts(second)["anchored"]) == (at(7), at(4))
 
 
 def test_entries_stand_in_the_order_in_which_they_can_be_written() -> None:
