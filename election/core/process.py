@@ -86,8 +86,11 @@ if sys.platform == "linux":
     def _start_time(pid: int) -> int | None:
         """The start time of a live process; None for a dead one, which a zombie is: its locks are free already."""
         try:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                stat = file.read()
+            descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY)  # half the time that a file object takes
+            try:
+                stat = os.read(descriptor, 4096)
+            finally:
+                os.close(descriptor)
         except (FileNotFoundError, ProcessLookupError):
             return None
         fields = stat.rpartition(b")")[2].split()  # the command's name may hold anything, so count from its end

@@ -80,12 +80,12 @@ def leader(seen: Observation, *, stalled_after: float) -> Leader | None:
     )
 
 
-def workers(found: list[Worker], leading: Leader | None) -> list[WorkerEntry]:
-    """The workers' part of the document."""
+def workers(found: list[Worker], leading: LeaderRecord | None) -> list[WorkerEntry]:
+    """The workers' part of the document. leading: the record of who leads, None if nobody is known to."""
     return [
         WorkerEntry(
             pid=worker.process.pid,
-            role="leader" if leading and leading.pid == worker.process.pid else "follower",
+            role="leader" if leading and leading.holder.pid == worker.process.pid else "follower",
             started_at=worker.started_at,
         )
         for worker in found

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Generic, ParamSpec, TypeVar
 
 from election.core.errors import LedgerError, LedgerVersionError
 from election.core.seat import Seat
@@ -17,6 +19,9 @@ from election.schedule.ticks import next_run_time
 from election.schedule.triggers import build
 
 from . import models
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 FRESH = 0.5
 """Seconds for which what the ledger says of the jobs is given again without asking it."""
@@ -56,6 +61,8 @@ class PoolView:
         self._asking: asyncio.Task[None] | None = None
         self._asked_at = float("-inf")
         self._silence: str | None = None
+        self._last_takeover = Unchanged(models.last_takeover)
+        self._workers = Unchanged(models.workers)
 
     def absence(self) -> str | None:
         """Why this worker can say nothing of the pool, in words; None if it takes part."""
@@ -74,8 +81,8 @@ class PoolView:
             state="led" if leading else "electing",
             leader=leading,
             answered_by=models.AnsweredBy(pid=os.getpid(), role="leader" if held else "follower"),
-            workers=models.workers(self._seat.workers(), leading) if seen else [],
-            last_takeover=models.last_takeover(seen.record if seen else None),
+            workers=self._workers(self._seat.workers(), seen.record if leading else None) if seen else [],
+            last_takeover=self._last_takeover(seen.record if seen else None),
             jobs=self._jobs if seen else [],
             problem=(seen.problem if seen else None) or self._problem() or (self._silence if seen else None),
         )
@@ -110,6 +117,22 @@ class PoolView:
             _entry(job_id, ours.get(job_id), known.get(job_id), now)
             for job_id in [*ours, *sorted(stored - ours.keys())]
         ]
+
+
+class Unchanged(Generic[_P, _R]):
+    """Calls a function only if an argument is another object than the last time; else what it gave then, again.
+
+    Most of a document is as it was a moment ago, and to make its parts is most of what it costs.
+    """
+
+    def __init__(self, function: Callable[_P, _R]) -> None:
+        self._function = function
+        self._last: tuple[tuple[object, ...], _R] | None = None
+
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        if self._last is None or not all(map(operator.is_, args, self._last[0])):
+            self._last = args, self._function(*args, **kwargs)
+        return self._last[1]
 
 
 def _entry(job_id: str, job: Job | None, state: JobState | None, now: datetime) -> models.JobEntry:
