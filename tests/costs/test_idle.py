@@ -1,0 +1,48 @@
+"""P7: what workers cost while nothing happens."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.costs.conftest import Start, opened
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is looked at")
+
+SECONDS = 10
+
+FOLLOWER = 1.4
+"""Wake-ups a second: it looks at the leader each second, and at the seat after 0.8 s to 1.2 s, whichever is first."""
+
+LEADER = 16
+"""The same: two heartbeats, and two looks at the ledger, each of which wakes two threads in turn."""
+
+
+def switches(pid: int) -> int:
+    """How often the threads of a process have gone to sleep by themselves, which is how often they were woken."""
+    found = "".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status"))
+    return sum(map(int, re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", found, re.MULTILINE)))
+
+
+def threads(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def test_wake_ups(leader: subprocess.Popen[bytes], start: Start) -> None:
+    """A follower is woken by its safety poll and nothing else, has one thread and no ledger; a leader is never busy."""
+    led, follower = leader.pid, start().pid
+    until(lambda: "pidfd" in opened(follower), what="the follower watches the leader")
+    began, before = time.monotonic(), (switches(follower), switches(led))
+    time.sleep(SECONDS)
+    took = time.monotonic() - began
+    assert (switches(follower) - before[0]) / took < FOLLOWER
+    assert (switches(led) - before[1]) / took < LEADER
+    assert threads(follower) == 1
+    assert "ledger" not in opened(follower)

@@ -1,0 +1,34 @@
+"""What ``import election`` brings in: every worker pays for it at its start, and a successor in place of a dead one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+BESIDE = "import apscheduler.schedulers.asyncio, fastapi, filelock, pydantic"
+"""What an application that schedules jobs has anyway."""
+
+UNWANTED = {
+    "aiosqlite", "httpx", "httpx2", "matplotlib", "opentelemetry", "prometheus_client", "psycopg", "redis", "rich",
+    "shtab", "sqlalchemy", "tkinter", "uvicorn", "yaml",
+    "concurrent.futures.process", "multiprocessing", "subprocess", "urllib.request",
+    *(["psutil"] if sys.platform == "linux" else []),
+}  # fmt: skip
+"""What only some need, and import where they do."""
+
+
+def modules(code: str) -> set[str]:
+    """What is imported in a fresh interpreter after ``code``."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_what_an_import_brings_in() -> None:
+    beside = modules(BESIDE)
+    brought = modules(f"{BESIDE}; import election") - beside
+    assert UNWANTED & brought == set()
+    own = {name for name in brought if name.partition(".")[0] == "election"}
+    assert len(own) <= 66, sorted(own)
+    assert len(brought - own) <= 12, sorted(brought - own)

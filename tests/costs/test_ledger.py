@@ -1,0 +1,123 @@
+"""What a term and a tick cost in the ledger: transactions, statements, and how often the disk is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from datetime import datetime, timedelta
+from pathlib import Path
+from sqlite3 import connect  # the real one, also while statements are counted
+from typing import Any
+
+import pytest
+
+from election import Election
+from election.engines.file import seat
+from tests.costs.counting import Statements, syncs
+from tests.support.waiting import until_async
+
+pytestmark = pytest.mark.anyio
+
+BURST = 1000
+
+
+@pytest.fixture(autouse=True)
+def nothing_else_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No leader of before could be in another directory."""
+    monkeypatch.setattr(seat, "SETTLE_HEARTBEATS", 0.0)
+
+
+def soon() -> datetime:
+    return datetime.now() + timedelta(seconds=1)
+
+
+def later() -> datetime:
+    """In another test."""
+    return datetime.now() + timedelta(hours=1)
+
+
+async def tick() -> None:
+    """A job."""
+
+
+@asynccontextmanager
+async def leading(pool: Path, jobs: int, due: datetime, **options: Any) -> AsyncIterator[Election]:
+    """An election that leads, and looks at the ledger once a minute; its jobs fall due together, at ``due``."""
+    election = Election(pool, heartbeat=60.0, stalled_after=180.0, **options)
+    for number in range(jobs):
+        election.scheduled_job("date", run_date=due, id=f"job {number}")(tick)
+    async with election:
+        await until_async(lambda: election.term is not None and election._takeover_ms(election.term) is not None)
+        yield election
+
+
+async def settled(pool: Path, runs: int) -> None:
+    with closing(connect(pool / "ledger.db")) as connection:
+        await until_async(
+            lambda: connection.execute("SELECT count(*) FROM runs WHERE outcome = 'succeeded'").fetchone()[0] == runs,
+            what=f"{runs} runs have ended",
+        )
+
+
+def of_ticks(statements: Statements) -> list[list[str]]:
+    """The transactions that claimed or settled something."""
+    return [*statements.of("INSERT OR IGNORE INTO runs"), *statements.of("UPDATE runs")]
+
+
+async def test_a_tick(pool: Path) -> None:
+    """One transaction claims it, another settles it; the statements are those of triggers too."""
+    with Statements().counted() as statements:
+        async with leading(pool, 1, soon()):
+            await settled(pool, 1)
+            claim, settle = of_ticks(statements)
+    assert len(claim) <= 5, claim
+    assert len(settle) <= 10, settle
+
+
+async def test_a_burst(pool: Path) -> None:
+    """Ticks that are due together are claimed together and, if they end together, settled together."""
+    with Statements().counted() as statements:
+        async with leading(pool, BURST, soon()):
+            await settled(pool, BURST)
+            found = of_ticks(statements)
+    assert len(found) <= 4
+    assert sum(map(len, found)) <= 9 * BURST + 3 * len(found)
+
+
+async def test_the_start_of_a_term(pool: Path) -> None:
+    """It opens the ledger, reads twice and writes once, however many jobs there are that it knows."""
+    due = later()
+    async with leading(pool, 100, due):
+        pass
+    with Statements().counted() as statements:
+        async with leading(pool, 100, due):
+            begun = list(statements.transactions)
+    assert len(begun) <= 4, begun
+    assert len(statements.of("BEGIN IMMEDIATE")) <= 2, "to begin and to end"
+    assert sum(map(len, begun)) <= 20, begun
+
+
+@pytest.mark.parametrize("durable", [False, True])
+async def test_how_often_the_disk_is_waited_for(pool: Path, durable: bool) -> None:
+    """Once for the number of a term; for its ticks only if claims are to survive a power cut.
+
+    SQLite waits in each commit that has written when ``synchronous`` is FULL, and in none when it is NORMAL; how many
+    commits a tick has, is counted above.
+    """
+    async with leading(pool, 1, later()):
+        pass
+    with syncs() as waited, Statements().counted() as statements:
+        async with leading(pool, 1, soon(), durable=durable):
+            await settled(pool, 1)
+            how = [each for opened in statements.of("synchronous") for each in opened if "synchronous" in each]
+    assert how == [f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}"]
+    assert waited == ["_DATASYNC"]
+
+
+async def test_how_often_a_new_pool_waits(pool: Path) -> None:
+    """Once more than a used one: for the name of the file that holds the number; and for heartbeats never."""
+    with syncs() as waited:
+        async with leading(pool, 1, later()) as election:
+            for _ in range(10):
+                await election._engine.seat.beat()
+    assert waited == ["_DATASYNC", "fsync"]

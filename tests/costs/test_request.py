@@ -1,0 +1,75 @@
+"""P7, P8: what one ``GET /leader`` costs a follower."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from election.engines.file import presence
+from election.web import view
+from tests.costs.counting import Statements, system_calls
+from tests.costs.worker import JOBS, build
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def client(pool: Path, leader: subprocess.Popen[bytes]) -> AsyncIterator[httpx2.AsyncClient]:
+    """Asks a follower in this process, which does nothing by itself."""
+    election = build(pool, heartbeat=30.0, safety_poll=60.0, stalled_after=90.0)
+    app = FastAPI()
+    app.include_router(election.router)
+    async with (
+        election,
+        httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://pool") as client,
+    ):
+        yield client
+
+
+async def test_system_calls(client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One look at the record, and three calls to look at the leader's process."""
+    monkeypatch.setattr(view, "FRESH", 60.0)
+    monkeypatch.setattr(presence, "FRESH", 60.0)
+    await client.get("/leader")
+    with system_calls() as asked:
+        await client.get("/leader")
+    assert asked.total() <= 4, asked
+
+
+async def test_system_calls_when_the_workers_are_looked_at_anew(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look at the directory beside, and at each worker's process; their entries are read once."""
+    monkeypatch.setattr(view, "FRESH", 60.0)
+    monkeypatch.setattr(presence, "FRESH", -1.0)
+    await client.get("/leader")
+    with system_calls() as asked:
+        answer = await client.get("/leader")
+    assert asked.total() <= 5 + 3 * len(answer.json()["workers"]), asked
+
+
+async def test_statements(client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One question to the ledger when what is known of the jobs is not fresh, none when it is."""
+    monkeypatch.setattr(view, "FRESH", -1.0)
+    with Statements().counted() as statements:
+        await client.get("/leader")
+        opened = len(statements.transactions)
+        await client.get("/leader")
+        assert [len(each) for each in statements.transactions[opened:]] == [3]
+        monkeypatch.setattr(view, "FRESH", 60.0)
+        await client.get("/leader")
+    assert len(statements.transactions) == opened + 1
+
+
+async def test_bytes(client: httpx2.AsyncClient) -> None:
+    answer = await client.get("/leader")
+    found = answer.json()
+    assert len(found["jobs"]) == JOBS
+    assert all(job["next_run_time"] for job in found["jobs"])
+    names = len(found["pool"]) + len(found["leader"]["host"])
+    assert len(answer.content) - names <= 2300

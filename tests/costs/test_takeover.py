@@ -1,0 +1,81 @@
+"""P6: what stands between a leader's death and its successor's work, as counts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from election.core.term import Term
+from tests.costs.conftest import Start, opened
+from tests.costs.counting import system_calls
+from tests.costs.worker import build
+from tests.support.tools import needs
+from tests.support.waiting import until, until_async
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a pidfd wakes the follower")
+
+WITH_ALL_THREADS = 500
+"""System calls of a successor, those of SQLite too, from the death to the end of the takeover; about 400 were made."""
+
+
+@pytest.mark.anyio
+async def test_from_the_death_to_the_work(
+    pool: Path, leader: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the beginning of the campaign that wins; the follower would sleep for a minute if nothing woke it."""
+    monkeypatch.setattr("election.fencing.warden.EVERY", 60.0)
+    election = build(pool, heartbeat=30.0, safety_poll=60.0, stalled_after=90.0)
+    seat, loop, began = election._engine.seat, asyncio.get_running_loop(), asyncio.Event()
+
+    async def work() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    election.while_leading(work)
+    async with election:
+        await until_async(lambda: "pidfd" in seat._watch._descriptors, what="it watches the leader")
+        with system_calls() as asked, mock.patch.object(loop, "run_in_executor", wraps=loop.run_in_executor) as trips:
+            campaign = seat.campaign
+
+            async def counted_anew() -> Term | None:
+                asked.clear()
+                trips.reset_mock()
+                return await campaign()
+
+            monkeypatch.setattr(seat, "campaign", counted_anew)
+            leader.kill()
+            await asyncio.wait_for(began.wait(), 30)
+            calls, in_threads = asked.copy(), trips.call_count
+    assert in_threads <= 5, "the number on the disk beside two questions to the ledger, the record, the term"
+    assert calls.total() <= 90, calls
+
+
+@needs("strace")
+def test_what_the_system_sees(pool: Path, leader: subprocess.Popen[bytes], start: Start, tmp_path: Path) -> None:
+    """The disk is waited for once, for the number; SQLite does not wait, and nothing is started."""
+    successor, calls = start().pid, tmp_path / "calls"
+    until(lambda: "pidfd" in opened(successor), what="it watches the leader")
+    strace = subprocess.Popen(["strace", "-f", "-qq", "-o", calls, "-p", str(successor)], stderr=subprocess.PIPE)
+    until(lambda: f"TracerPid:\t{strace.pid}" in Path(f"/proc/{successor}/status").read_text(), what="it is traced")
+    leader.kill()
+
+    def took_over() -> bool:
+        record = json.loads((pool / "leader.json").read_bytes())
+        return bool(record["term"] == 2 and record["takeover"]["takeover_ms"])
+
+    until(took_over)
+    strace.send_signal(signal.SIGINT)
+    strace.communicate(timeout=30)
+    lines = [line.split(None, 1)[1] for line in calls.read_text().splitlines()]
+    made = Counter(line.partition("(")[0] for line in lines if "(" in line and "resumed" not in line)
+    assert made["fdatasync"] == 1, made
+    assert made["fsync"] == made["execve"] == made["fork"] == made["vfork"] == 0, made
+    assert made.total() <= WITH_ALL_THREADS, made
