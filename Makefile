@@ -10,7 +10,9 @@ WORKERS ?= 6
 SEED ?=
 SEEDS ?= 2000
 
-.PHONY: run test chaos soak explore simulate check format clean
+BENCH := .venv-bench
+
+.PHONY: run test chaos soak explore simulate bench check format clean
 
 run: $(READY)  ## serve the demonstration: four workers on 127.0.0.1:8000
 	$(BIN)/python run.py
@@ -31,6 +33,12 @@ explore: $(READY)  ## search every interleaving of a model of the file engine, f
 simulate: $(READY)  ## pools on a virtual clock, with faults from so many seeds (SEEDS)
 	$(BIN)/python -m tests.simulate --seeds $(SEEDS)
 
+bench: $(BENCH)/.ready  ## measure all of it beside the peers, which get an environment of their own: about ten minutes
+	$(BENCH)/bin/python -m bench
+
+bench-%: $(BENCH)/.ready
+	$(BENCH)/bin/python -m bench $*
+
 check: $(READY)  ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,10 +49,15 @@ format: $(READY)  ## put the code in order
 	$(BIN)/ruff format .
 
 clean:  ## remove the environment and what the tools left
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "election needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(BENCH)/.ready: pyproject.toml constraints.txt bench/requirements.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[app,cli]' -r bench/requirements.txt
 	@touch $@

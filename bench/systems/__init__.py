@@ -1,0 +1,1 @@
+"""One module a system: an application as its users write it, that tells ``ready``, ``leads`` and what its job does."""

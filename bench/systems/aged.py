@@ -1,0 +1,36 @@
+"""A pool with a past: the jobs that ``bench.ledger_size`` has written a history of, and all that can be asked of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+
+from bench.facts import tell
+from bench.history import EVERY, JOBS, begins, job_id
+from election import Election
+
+
+async def job() -> None:
+    """Nothing to do."""
+
+
+election = Election(os.environ["BENCH_STATE"], scheduler_options={"timezone": "UTC"})
+for number in range(JOBS):
+    election.scheduled_job(
+        "interval", seconds=EVERY, start_date=begins(number), id=job_id(number), tags=["one"] if number == 0 else []
+    )(job)
+
+
+@contextlib.asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with election:
+        tell("ready")
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+app.include_router(election.router)
+app.include_router(election.metrics)

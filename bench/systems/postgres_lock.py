@@ -1,0 +1,37 @@
+"""PostgreSQL: ``pg_try_advisory_lock`` on a connection that is kept, tried each second."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+
+import psycopg
+from fastapi import FastAPI
+
+from bench.facts import tell
+
+from . import scheduler
+
+
+async def campaign() -> None:
+    connection = await psycopg.AsyncConnection.connect(os.environ["BENCH_POSTGRES"], autocommit=True)
+    while True:
+        found = await (await connection.execute("SELECT pg_try_advisory_lock(4711)")).fetchone()
+        if found and found[0]:
+            break
+        await asyncio.sleep(1)
+    scheduler.start()
+    await asyncio.Event().wait()  # the connection lives as long as the worker
+
+
+@contextlib.asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    task = asyncio.create_task(campaign())
+    tell("ready")
+    yield
+    task.cancel()
+
+
+app = FastAPI(lifespan=lifespan)
