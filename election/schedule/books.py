@@ -6,8 +6,10 @@ So ticks that fall due together are claimed together, and a burst of a thousand 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
 
@@ -41,17 +43,23 @@ class Books:
         self._on_stale = on_stale
         self._notes: list[Entry] = []
         self._under_way: list[Entry] = []
-        self._claims: list[tuple[Sequence[Entry], asyncio.Future[list[bool]]]] = []
-        self._writing: asyncio.Task[None] | None = None
+        self._claims: list[_Claims] = []
+        self._writing: asyncio.Future[list[bool]] | None = None
+        self._soon = False
 
-    def claim(self, entries: Sequence[Entry]) -> asyncio.Future[list[bool]]:
+    def claim(
+        self, entries: Sequence[Entry], answered: Callable[[asyncio.Future[list[bool]]], object] = lambda _: None
+    ) -> asyncio.Future[list[bool]]:
         """Claim and skip ticks; for each entry, whether it was granted.
 
         The future raises ``StaleTermError``, ``LedgerError`` or whatever keeps the ledger from being written; then
         none of the entries was.
+
+        answered: called with the future at the very moment that it is done, a turn of the event loop before those who
+        await it go on. It raises nothing.
         """
         granted: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
-        self._claims.append((entries, granted))
+        self._claims.append(_Claims(entries, granted, answered))
         self._write_soon()
         return granted
 
@@ -71,25 +79,16 @@ class Books:
 
     async def close(self) -> int:
         """Wait until all is written or nothing can be; returns how many notes were not."""
-        self._write_soon()
+        self.write()
         while self._writing is not None:
             await asyncio.wait([self._writing])
             await asyncio.sleep(0)
         return len(self._notes)
 
-    def _write_soon(self) -> None:
-        if self._writing is None and (self._notes or self._claims):
-            self._writing = asyncio.get_running_loop().create_task(self._write(), name="election ledger")
-
-    async def _write(self) -> None:
-        try:
-            while self._notes or self._claims:
-                if not await self._write_once():
-                    return
-        finally:
-            self._writing = None
-
-    async def _write_once(self) -> bool:
+    def write(self) -> None:
+        """Write now what there is, unless something is being written; then it is the next."""
+        if self._writing is not None or not (self._notes or self._claims):
+            return
         notes, self._notes = self._notes, []
         claims, self._claims = self._claims, []
         if claims and not self._holds():  # a loop that was blocked may come to this before its next heartbeat
@@ -98,34 +97,80 @@ class Books:
             self._on_stale(lost)
             claims = []
         self._under_way = notes
-        entries = [*notes, *(entry for group, _ in claims for entry in group)]
+        entries = [*notes, *(entry for claim in claims for entry in claim.entries)]
+        writing = asyncio.ensure_future(self._recorded(entries))
+        if writing.done():
+            self._written(notes, claims, writing)
+        else:
+            self._writing = writing
+            writing.add_done_callback(functools.partial(self._written, notes, claims))
+
+    def _recorded(self, entries: Sequence[Entry]) -> Awaitable[list[bool]]:
         try:
-            results = iter((await self._ledger.record(self._term, entries))[len(notes) :])
-        except StaleTermError as error:
+            return self._ledger.record(self._term, entries)
+        except Exception as error:  # no thread could be started, say
+            failed: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
+            failed.set_exception(error)
+            return failed
+
+    def _write_soon(self) -> None:
+        """What else comes up in this turn of the event loop goes along."""
+        if not self._soon and self._writing is None and (self._notes or self._claims):
+            self._soon = True
+            asyncio.get_running_loop().call_soon(self._write_soonest)
+
+    def _write_soonest(self) -> None:
+        self._soon = False
+        self.write()
+
+    def _written(self, notes: Sequence[Entry], claims: Sequence[_Claims], writing: asyncio.Future[list[bool]]) -> None:
+        self._writing = None
+        self._under_way = []
+        if writing.cancelled():  # the event loop itself goes down
+            error: BaseException | None = LedgerError("it was called off")
+        else:
+            error = writing.exception()
+        if error is None:
+            answers = iter(writing.result()[len(notes) :])
+            for claim in claims:
+                claim.grant([next(answers) for _ in claim.entries])
+            self._write_soon()
+        elif isinstance(error, StaleTermError):
             self._refuse(claims, error)
             self._on_stale(error)
-            return False
-        except Exception as error:
+        elif isinstance(error, Exception):
             if not isinstance(error, LedgerError | LedgerVersionError):
-                log.exception("the ledger could not be written")
+                log.error("the ledger could not be written", exc_info=error)
             self._notes[:0] = notes
             self._refuse(claims, error)
             self._on_trouble(error)
-            return False
-        finally:
-            self._under_way = []
-        for group, granted in claims:
-            answers = [next(results) for _ in group]
-            if not granted.done():
-                granted.set_result(answers)
-        return True
+        else:
+            raise error
 
-    def _refuse(self, claims: Sequence[tuple[Sequence[Entry], asyncio.Future[list[bool]]]], error: Exception) -> None:
+    def _refuse(self, claims: Sequence[_Claims], error: Exception) -> None:
         later, self._claims = self._claims, []
-        for _, granted in (*claims, *later):
-            if not granted.done():
-                granted.set_exception(error)
-                granted.exception()  # who only skipped does not wait for it
+        for claim in (*claims, *later):
+            claim.refuse(error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claims:
+    """Entries that somebody waits for, and how to tell them."""
+
+    entries: Sequence[Entry]
+    granted: asyncio.Future[list[bool]]
+    answered: Callable[[asyncio.Future[list[bool]]], object]
+
+    def grant(self, answers: list[bool]) -> None:
+        if not self.granted.done():
+            self.granted.set_result(answers)
+            self.answered(self.granted)
+
+    def refuse(self, error: Exception) -> None:
+        if not self.granted.done():
+            self.granted.set_exception(error)
+            self.granted.exception()  # who only skipped does not wait for it
+            self.answered(self.granted)
 
 
 def _run_that_ended(entry: Entry) -> Tick | None:

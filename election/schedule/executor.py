@@ -151,10 +151,8 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         if ticks:
             self._count[job.id] += 1
             self._ticks.update(ticks)
-        asked = self._books.claim(entries)
-        self._asked.add(asked)
         before = self._accounted.get(job.id)
-        asked.add_done_callback(functools.partial(self._answered, job, entries, ticks, before))
+        self._asked.add(self._books.claim(entries, functools.partial(self._answered, job, entries, ticks, before)))
 
     def _answered(
         self,

@@ -10,7 +10,7 @@ Times are UTC. Solid Queue's ``recurring_execution.rb`` is where the thought com
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -118,9 +118,10 @@ class Ledger(LedgerReader, Protocol):
     async def end_term(self, term: int, standing: Standing) -> None:
         """Note how the term ended."""
 
-    async def record(self, term: int, entries: Sequence[Entry]) -> list[bool]:
+    def record(self, term: int, entries: Sequence[Entry]) -> Awaitable[list[bool]]:
         """Write all entries in one transaction, in order; for each, whether it took effect (a claim: was granted).
 
+        What is returned may be a future that is done already: a ledger at hand is the quicker for it.
         Raises ``StaleTermError`` if a later term has begun; then nothing was written.
         """
 

@@ -82,7 +82,7 @@ class Shift:
         A ledger that cannot be reached now is tried again later, and nothing runs until then. Raises
         ``StaleTermError`` if a later term has begun, ``LedgerVersionError`` for a ledger from the future.
         """
-        self._timetable.open(self.executor)
+        self._timetable.open(self.executor, self._books.write)
         try:
             await self._take_stock()
         except LedgerError as error:

@@ -6,6 +6,7 @@ accounts for each tick.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
@@ -56,6 +57,22 @@ class Steady(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
         return str(self.trigger)
 
 
+class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has no types
+    """Says when it has handed over all that is due, so that this is claimed at once and together.
+
+    And is on time for what comes next: APScheduler counts the seconds to wait from where its look began, and waits for
+    them from where it ended.
+    """
+
+    handed_over: Callable[[], object]
+
+    def _process_jobs(self) -> float | None:
+        began = time.monotonic()
+        wait: float | None = super()._process_jobs()
+        self.handed_over()
+        return None if wait is None else max(0.0, wait - (time.monotonic() - began))
+
+
 class Timetable:
     """What one term's scheduler will hand over to its executor. ``open`` it, ``follow`` a plan, ``resume``."""
 
@@ -63,10 +80,14 @@ class Timetable:
         self._clock = clock
         self._limit = options.catch_up_limit
         self._leaps: dict[str, tuple[datetime, datetime]] = {}
-        self._scheduler = AsyncIOScheduler(**options.scheduler_options, jobstores={"default": MemoryJobStore()})
+        self._scheduler = _Scheduler(**options.scheduler_options, jobstores={"default": MemoryJobStore()})
 
-    def open(self, executor: BaseExecutor) -> None:
-        """Start the scheduler, which hands nothing over until ``resume``."""
+    def open(self, executor: BaseExecutor, handed_over: Callable[[], object]) -> None:
+        """Start the scheduler, which hands nothing over until ``resume``.
+
+        handed_over: called each time that the executor has been given all that is due.
+        """
+        self._scheduler.handed_over = handed_over
         self._scheduler.add_executor(executor, "default")
         self._scheduler.start(paused=True)
 

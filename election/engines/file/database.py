@@ -13,11 +13,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from election.core.errors import LedgerError, LedgerVersionError
 
+from .checkpoint import LIMIT, Checkpoints
+from .patience import in_passing, on_the_spot
 from .schema import VERSION, look_back, migrate
 from .storage import read_file
 
@@ -48,15 +50,20 @@ class Database:
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._log: tuple[int, int] | None = None
+        self._checkpoints: Checkpoints | None = None
         self._pid = 0
 
     async def read(self, function: Callable[[sqlite3.Connection], _T]) -> _T:
         """Run ``function``, which sees one state of things however often it looks. Raises ``LedgerError``."""
-        return await self._run(functools.partial(_transaction, "BEGIN", function))
+        return await in_passing(self._submitted(functools.partial(_transaction, "BEGIN", function)))
 
     async def write(self, function: Callable[[sqlite3.Connection], _T]) -> _T:
         """Run ``function`` in one transaction, all of it or nothing. Raises ``LedgerError``, and what it raises."""
-        return await self._run(functools.partial(_transaction, "BEGIN IMMEDIATE", function))
+        return await self.written(function)
+
+    def written(self, function: Callable[[sqlite3.Connection], _T]) -> asyncio.Future[_T]:
+        """The same, as a future that is done already as a rule, and that cannot be cancelled."""
+        return on_the_spot(self._submitted(functools.partial(self._write, function)))
 
     async def close(self) -> None:
         """Close the connection and end the thread."""
@@ -66,19 +73,20 @@ class Database:
         await asyncio.get_running_loop().run_in_executor(thread, self._disconnect)
         thread.shutdown(wait=False)
 
-    async def _run(self, function: Callable[[sqlite3.Connection], _T]) -> _T:
+    def _submitted(self, function: Callable[[sqlite3.Connection], _T]) -> Future[_T]:
         if self._pid != os.getpid():
             if self._connection is not None:
                 _INHERITED.append(self._connection)
-            self._pid, self._connection, self._thread = os.getpid(), None, None
+            self._pid, self._connection, self._thread, self._checkpoints = os.getpid(), None, None, None
         if self._thread is None:
             self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="election-ledger")
-        work = asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, function)
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            await asyncio.wait([work])  # a transaction ends before whoever asked for it does
-            raise
+        return self._thread.submit(self._guarded, function)
+
+    def _write(self, function: Callable[[sqlite3.Connection], _T], connection: sqlite3.Connection) -> _T:
+        result = _transaction("BEGIN IMMEDIATE", function, connection)
+        if self._checkpoints is not None:
+            self._checkpoints.written()
+        return result
 
     def _guarded(self, function: Callable[[sqlite3.Connection], _T]) -> _T:
         try:
@@ -111,8 +119,10 @@ class Database:
             if self._create and not os.path.exists(self.path):
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600))
             self._identity = _identity(self.path)
+            uri = f"file:{_quoted(self.path)}?mode={'rw' if self._create else 'ro'}"
+            self._checkpoints = Checkpoints(uri) if self._create else None
             connection = sqlite3.connect(
-                f"file:{_quoted(self.path)}?mode={'rw' if self._create else 'ro'}",
+                uri,
                 uri=True,
                 timeout=BUSY_TIMEOUT,
                 isolation_level=None,
@@ -126,6 +136,7 @@ class Database:
             if self._create:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}")
+                connection.execute(f"PRAGMA wal_autocheckpoint={LIMIT}")
                 if version < VERSION:
                     migrate(connection)
             else:
@@ -147,6 +158,8 @@ class Database:
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
+        if self._checkpoints is not None:
+            self._checkpoints.end()
         if connection is not None:
             connection.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -97,12 +97,12 @@ class SqliteLedger:
             )
         )
 
-    async def record(self, term: int, entries: Sequence[Entry]) -> list[bool]:
+    def record(self, term: int, entries: Sequence[Entry]) -> Awaitable[list[bool]]:
         def write(connection: sqlite3.Connection) -> list[bool]:
             refuse_stale(connection, term)
             return [entry_writer.write(entry, connection, term) for entry in entries]
 
-        return await self._database.write(write)
+        return self._database.written(write)
 
     async def changes(self) -> State | None:
         def look(connection: sqlite3.Connection) -> State | None:

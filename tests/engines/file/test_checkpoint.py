@@ -1,0 +1,65 @@
+"""The log is put into the database beside the work, often enough that it stays short."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from election.engines.file import checkpoint
+from election.engines.file.checkpoint import WRITES, Checkpoints
+from election.engines.file.database import Database
+from tests.schedule.making import until
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def _note(connection: sqlite3.Connection) -> None:
+    connection.execute("CREATE TABLE IF NOT EXISTS notes (text)")
+    connection.execute("INSERT INTO notes VALUES (?)", ("x" * 10_000,))
+
+
+def _busy() -> bool:
+    return any(thread.name == "election-checkpoint" for thread in threading.enumerate())
+
+
+async def test_the_log_does_not_grow_with_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
+    path = tmp_path / "ledger.db"
+    database = Database(str(path))
+    for _ in range(10):
+        for _ in range(WRITES):
+            await database.write(_note)
+        await until(lambda: not _busy())
+    size = path.with_name("ledger.db-wal").stat().st_size
+    await database.close()
+    assert size < 4 * WRITES * 20_000, "it is written from its beginning again after each checkpoint"
+
+
+async def test_closing_waits_for_the_checkpoint_that_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, ended = Event(), Event(), Event()
+
+    def slow(self: Checkpoints) -> None:
+        begun.set()
+        assert go_on.wait(30)
+        ended.set()
+
+    monkeypatch.setattr(Checkpoints, "_checkpoint", slow)
+    database = Database(str(tmp_path / "ledger.db"))
+    for _ in range(WRITES):
+        await database.write(_note)
+    assert begun.wait(30)
+    await database.write(_note)  # which waits for nothing
+    go_on.set()
+    await database.close()
+    assert ended.is_set()
