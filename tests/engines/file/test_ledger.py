@@ -17,9 +17,10 @@ import pytest
 
 from election.core.errors import JobDefinitionError, StaleTermError, UnknownJobError
 from election.core.term import Reason, Standing
-from election.engines.file import history
+from election.engines.file.database import SqliteConnection
 from election.engines.file.ledger import SqliteLedger
-from election.engines.file.upkeep import prune
+from election.engines.sql import history
+from election.engines.sql.upkeep import prune
 from election.schedule.facts import (
     About,
     Action,
@@ -474,7 +475,7 @@ async def test_p4_what_a_stored_job_owed_when_it_was_replaced_or_removed_is_skip
 ) -> None:
     """Nobody led at that time, so nobody else could account for it."""
     clock = [NOW]
-    monkeypatch.setattr("election.engines.file.ledger.datetime", _at_the_times(clock))
+    monkeypatch.setattr("election.engines.sql.ledger.datetime", _at_the_times(clock))
     await ledger.store_job("stored", SECONDS.schedule, FUNC, replace=False)
     if paused:
         await ledger.pause("stored", True)
@@ -696,7 +697,7 @@ def test_to_look_for_old_history_takes_no_longer_when_there_is_more_of_it(tmp_pa
     from election.engines.file.schema import migrate
 
     def steps(rows: int) -> int:
-        connection = sqlite3.connect(":memory:", isolation_level=None)
+        connection = SqliteConnection(":memory:", isolation_level=None)
         migrate(connection)
         connection.execute(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"

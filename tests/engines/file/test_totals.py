@@ -14,7 +14,7 @@ import pytest
 from election.core.term import Reason, Standing
 from election.engines.file import schema
 from election.engines.file.ledger import SqliteLedger
-from election.engines.file.totals import read_totals
+from election.engines.sql.totals import read_totals
 from election.schedule.facts import Action, Claim, Enrol, Entry, Outcome, Retire, Retry, Settle, Skip, SkipReason, Tick
 from election.schedule.history import BOUNDS, Histogram, Totals
 from tests.schedule.making import NOW, at, make_job, make_term, process
