@@ -1,0 +1,47 @@
+"""A pool of each engine; where an engine's server is absent, its tests are skipped and say so."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("tests.engines.conformance.pool", "tests.engines.file.pool")
+
+from tests.engines.conformance.pool import Pool  # noqa: E402
+from tests.engines.file.pool import Nursery  # noqa: E402
+
+
+def _file(_: pytest.FixtureRequest, path: Path) -> str:
+    return str(path / "pool")
+
+
+URLS: dict[str, Callable[[pytest.FixtureRequest, Path], str]] = {"file": _file}
+"""By engine: where a new pool is."""
+
+
+@pytest.fixture(scope="session")
+def hands() -> Iterator[Nursery]:
+    if sys.platform != "linux":
+        pytest.skip("the workers are signalled by pidfd, and looked at in /proc")
+    nursery = Nursery("tests.engines.conformance.worker")
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture(params=list(URLS))
+def pool(request: pytest.FixtureRequest, tmp_path: Path, hands: Nursery) -> Iterator[Pool]:
+    """A new pool of each engine."""
+    pool = Pool(request.param, URLS[request.param](request, tmp_path), tmp_path, hands)
+    pool.engine().check()
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def another_url(request: pytest.FixtureRequest, pool: Pool, tmp_path: Path) -> str:
+    """Where there is another pool, of the same engine and as near as may be."""
+    (tmp_path / "another").mkdir()
+    return URLS[pool.name](request, tmp_path / "another")
