@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,13 +13,21 @@ pytest.register_assert_rewrite("tests.engines.conformance.pool", "tests.engines.
 
 from tests.engines.conformance.pool import Pool  # noqa: E402
 from tests.engines.file.pool import Nursery  # noqa: E402
+from tests.support.postgres_server import PostgresServer  # noqa: E402
 
 
 def _file(_: pytest.FixtureRequest, path: Path) -> str:
     return str(path / "pool")
 
 
-URLS: dict[str, Callable[[pytest.FixtureRequest, Path], str]] = {"file": _file}
+def _postgres(request: pytest.FixtureRequest, _: Path) -> str:
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    return server.url(pool=f"p{next(_numbers)}")
+
+
+_numbers = itertools.count()
+
+URLS: dict[str, Callable[[pytest.FixtureRequest, Path], str]] = {"file": _file, "postgres": _postgres}
 """By engine: where a new pool is."""
 
 

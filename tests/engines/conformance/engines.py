@@ -13,5 +13,14 @@ SAFETY_POLL = 0.2
 
 def engine_on(url: str, **options: Any) -> Engine:
     """The engine for ``url`` as one worker has it, with everything quicker than by default."""
-    timing = {"heartbeat": HEARTBEAT, "safety_poll": SAFETY_POLL, "fence_after": None, "clock": SystemClock()}
+    timing: dict[str, Any] = {
+        "heartbeat": HEARTBEAT,
+        "safety_poll": SAFETY_POLL,
+        "fence_after": None,
+        "clock": SystemClock(),
+    }
+    if url.startswith("postgresql://"):
+        from election.engines.postgres import postgres_engine
+
+        return postgres_engine(url, **{"durable": False, "ledger": None, **timing, **options})
     return open_engine(url, **{**timing, **options})

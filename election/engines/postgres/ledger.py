@@ -1,0 +1,27 @@
+"""The ledger of the PostgreSQL engine: the pool's schema in the server's database."""
+
+from __future__ import annotations
+
+from election.engines.sql.ledger import SqlLedger
+
+from .address import Address
+from .database import PATIENCE, PostgresDatabase
+from .ground import Ground
+
+TO_LOOK = 600.0
+"""Seconds that a question of somebody who only looks may take: ``verify`` reads all of the history."""
+
+
+class PostgresLedger(SqlLedger):
+    """A ledger in a schema of a database.
+
+    durable: whether each commit waits for synchronous standbys too. look_only: read, never create or change anything.
+    """
+
+    def __init__(self, address: Address, *, durable: bool = False, look_only: bool = False) -> None:
+        patience = TO_LOOK if look_only else PATIENCE
+        super().__init__(PostgresDatabase(address, durable=durable, look_only=look_only, patience=patience))
+        self._ground = Ground(address)
+
+    def check(self) -> None:
+        self._ground.check_version()
