@@ -56,7 +56,7 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
     ) -> argparse.ArgumentParser:
         examples = tuple(f"--pool var/pool{example}" for example in examples)
         added = add(name, command, text, *examples)
-        pool = added.add_argument("--pool", required=True, metavar="DIR", help="the pool's directory")
+        pool = added.add_argument("--pool", required=True, metavar="POOL", help="the pool's directory or URL")
         pool.complete = directory  # type: ignore[attr-defined]  # where shtab looks
         added.add_argument("--json", action="store_true", help=json)
         return added
