@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from election.core.finding import Finding
 from election.core.seat import Seat
 from election.schedule.ledger import Ledger, LedgerReader
+
+
+async def _nothing() -> None:
+    """The seat of the file engine looks each time that it is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +20,8 @@ class Engine:
 
     ``open_ledger`` gives a ledger of its own, not opened yet, to whoever asks; ``look_at_ledger`` one that changes
     nothing. ``examine`` says what there is to say of the engine's own ground.
+    ``look`` brings what the seat's ``observe`` and ``workers`` say up to date, for who does not take part; it raises
+    ``SeatError`` if nobody can be asked.
     ``last_words``: the file for what a hung leader has to say at its end; None if none of its leaders is ever fenced.
     ``check`` raises ``ConfigurationError`` if the pool cannot be used, whoever would use it.
     """
@@ -29,3 +35,4 @@ class Engine:
     examine: Callable[[], Iterable[Finding]]
     last_words: str | None
     check: Callable[[], None]
+    look: Callable[[], Awaitable[None]] = _nothing

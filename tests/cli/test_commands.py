@@ -82,7 +82,7 @@ def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixtur
         main([command, "--help"])
     out = capsys.readouterr().out
     assert ended.value.code == 0
-    assert "--pool DIR" in out
+    assert "--pool POOL" in out
     assert "--json" in out
     assert f"examples:\n  python -m election {command} --pool var/pool" in out
     assert ("--limit" in out) == (command in {"runs", "skips", "terms"})

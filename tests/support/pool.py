@@ -174,11 +174,7 @@ class Pool:
 
     def left(self) -> list[psutil.Process]:
         """The processes that were ever seen to belong to it and live."""
-        return [
-            process
-            for process in self._ever.values()
-            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-        ]
+        return [process for process in self._ever.values() if _lives(process)]
 
     def verify(self) -> tuple[int, str]:
         """``python -m election verify``: its exit code and what it says."""
@@ -192,6 +188,13 @@ class Pool:
             check=False,
         )
         return done.returncode, done.stdout + done.stderr
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # gone between the two
+        return False
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ class SqliteLedger(SqlLedger):
             raise LedgerVersionError(newer(self._path, version))
 
     async def integrity(self) -> list[str]:
-        return await self._database.read(_integrity)
+        return await self.database.read(_integrity)
 
 
 def _integrity(connection: sqlite3.Connection) -> list[str]:

@@ -17,12 +17,14 @@ class Dialect:
     first_term: the term of a run's first attempt, from the columns ``attempts`` and ``term``.
     tags: the tags of a job in the table ``jobs``, one a row, as ``(SELECT …)``.
     version: a query for a number that changes when somebody else has written.
+    after_copy: what is to be done when rows were inserted with the numbers that they had elsewhere.
     """
 
     greatest: str
     first_term: str
     tags: str
     version: str
+    after_copy: tuple[str, ...] = ()
 
 
 class Row(Protocol):

@@ -31,25 +31,25 @@ class SqlLedger:
     """
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
         self._seen: tuple[Connection, int] | None = None
 
     def check(self) -> None:
         """A database that is not to hand at a start may be so later, so nothing is asked of it."""
 
     async def close(self) -> None:
-        await self._database.close()
+        await self.database.close()
 
     # --- the leader's ----------------------------------------------------------------------------------------------
 
     async def last_term(self) -> int:
-        return await self._database.read(last_term)
+        return await self.database.read(last_term)
 
     async def was_fenced(self, term: int) -> bool:
-        return await self._database.read(lambda connection: fences.exists(connection, term))
+        return await self.database.read(lambda connection: fences.exists(connection, term))
 
     async def fence(self, term: int, *, pid: int, by_pid: int, silent: float, every: float) -> bool:
-        return await self._database.write(
+        return await self.database.write(
             lambda connection: fences.note(connection, term, pid, by_pid, to_us(datetime.now(UTC)), silent, every)
         )
 
@@ -72,17 +72,17 @@ class SqlLedger:
             self._seen = connection, history.data_version(connection)
             return history.state(connection)
 
-        return await self._database.write(begin)
+        return await self.database.write(begin)
 
     async def confirm_term(self, term: int, takeover_ms: float) -> None:
-        await self._database.write(
+        await self.database.write(
             lambda connection: connection.execute(
                 "UPDATE terms SET takeover_ms = ? WHERE term = ?", (round(takeover_ms, 2), term)
             )
         )
 
     async def end_term(self, term: int, standing: Standing) -> None:
-        await self._database.write(
+        await self.database.write(
             lambda connection: connection.execute(
                 "UPDATE terms SET ended_at = ?, ended_ns = ?, standing = ? WHERE term = ?",
                 (to_us(datetime.now(UTC)), since_boot(), standing, term),
@@ -94,7 +94,7 @@ class SqlLedger:
             refuse_stale(connection, term)
             return [entry_writer.write(entry, connection, term) for entry in entries]
 
-        return await self._database.write(write)
+        return await self.database.write(write)
 
     async def changes(self) -> State | None:
         def look(connection: Connection) -> State | None:
@@ -104,10 +104,10 @@ class SqlLedger:
             self._seen = now
             return history.state(connection)
 
-        return await self._database.read(look)
+        return await self.database.read(look)
 
     async def prune(self, before: datetime, at_most: int) -> int:
-        return await self._database.write(lambda connection: prune(connection, to_us(before), at_most))
+        return await self.database.write(lambda connection: prune(connection, to_us(before), at_most))
 
     # --- any worker's ----------------------------------------------------------------------------------------------
 
@@ -121,7 +121,7 @@ class SqlLedger:
             )
             return int(made.fetchone()[0])
 
-        return await self._database.write(insert)
+        return await self.database.write(insert)
 
     async def pause(self, job_id: str, paused: bool) -> None:
         now = to_us(datetime.now(UTC))
@@ -135,7 +135,7 @@ class SqlLedger:
             refuse_unknown(connection, job_id)
             connection.execute(f"UPDATE jobs SET {change} WHERE id = ?", (now, job_id))
 
-        await self._database.write(update)
+        await self.database.write(update)
 
     async def store_job(self, job_id: str, trigger: Mapping[str, Any], job: StoredJob, *, replace: bool) -> None:
         now = datetime.now(UTC)
@@ -158,7 +158,7 @@ class SqlLedger:
                 "UPDATE jobs SET func = ?, kwargs = ?, options = ?, removed = 0, broken = NULL WHERE id = ?", row
             )
 
-        await self._database.write(insert)
+        await self.database.write(insert)
 
     async def remove_job(self, job_id: str) -> None:
         now = datetime.now(UTC)
@@ -171,15 +171,15 @@ class SqlLedger:
             entry_writer.close_epoch(connection, job_id, to_us(now))
             connection.execute("UPDATE jobs SET removed = 1 WHERE id = ?", (job_id,))
 
-        await self._database.write(remove)
+        await self.database.write(remove)
 
     # --- history ---------------------------------------------------------------------------------------------------
 
     async def jobs(self) -> list[JobState]:
-        return await self._database.read(history.jobs)
+        return await self.database.read(history.jobs)
 
     async def last_outcomes(self) -> dict[str, RunRow]:
-        return await self._database.read(history.last_outcomes)
+        return await self.database.read(history.last_outcomes)
 
     async def runs(
         self,
@@ -190,38 +190,38 @@ class SqlLedger:
         before: int | None = None,
         limit: int = 100,
     ) -> list[RunRow]:
-        return await self._database.read(
+        return await self.database.read(
             lambda connection: history.runs(connection, job_id, tag, outcome, before, limit)
         )
 
     async def skips(
         self, *, job_id: str | None = None, tag: str | None = None, before: int | None = None, limit: int = 100
     ) -> list[SkipRow]:
-        return await self._database.read(lambda connection: history.skips(connection, job_id, tag, before, limit))
+        return await self.database.read(lambda connection: history.skips(connection, job_id, tag, before, limit))
 
     async def terms(self, *, before: int | None = None, limit: int = 100) -> list[TermRow]:
-        return await self._database.read(lambda connection: history.terms(connection, before, limit))
+        return await self.database.read(lambda connection: history.terms(connection, before, limit))
 
     async def window(self, since: datetime, until: datetime, limit: int) -> Window:
-        return await self._database.read(lambda connection: windows.window(connection, since, until, limit))
+        return await self.database.read(lambda connection: windows.window(connection, since, until, limit))
 
     async def epochs(self) -> list[Epoch]:
-        return await self._database.read(history.epochs)
+        return await self.database.read(history.epochs)
 
     async def accounts(self, job_id: str, first: datetime, last: datetime) -> Accounts:
-        return await self._database.read(lambda connection: history.accounts(connection, job_id, first, last))
+        return await self.database.read(lambda connection: history.accounts(connection, job_id, first, last))
 
     async def odd_claims(self) -> list[OddClaim]:
-        return await self._database.read(history.odd_claims)
+        return await self.database.read(history.odd_claims)
 
     async def open_runs(self) -> list[OpenRun]:
-        return await self._database.read(history.open_runs)
+        return await self.database.read(history.open_runs)
 
     async def totals(self) -> Totals:
-        return await self._database.read(read_totals)
+        return await self.database.read(read_totals)
 
     async def pruned_until(self) -> datetime:
-        return await self._database.read(history.pruned_until)
+        return await self.database.read(history.pruned_until)
 
     async def integrity(self) -> list[str]:
         return []  # a server looks after its own

@@ -355,8 +355,7 @@ def test_row_21_two_working_directories(pool: Pool, tmp_path: Path) -> None:
 def test_row_37_the_file_that_keeps_the_term_is_deleted(pool: Pool) -> None:
     leader = pool.led()
     for term in range(1, 4):
-        leader.ask("resign")
-        leader.send(signal.SIGTERM)
+        leader.send(signal.SIGTERM)  # and it resigns
         until(leader.gone)
         pool.lock.unlink()
         pool.record.unlink()
