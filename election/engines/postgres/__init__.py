@@ -5,12 +5,15 @@ Promises P2–P8, and P1 for as long as a term may be trusted; see ``seat`` and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from election.core.clock import Clock
-from election.core.errors import ConfigurationError
 from election.engines.engine import Engine
-from election.schedule.ledger import Ledger
+
+from .address import parse
+from .examine import examine
+from .ground import Ground
+from .ledger import PostgresLedger
+from .seat import PostgresSeat
+from .session import driver_options
 
 __all__ = ["postgres_engine"]
 
@@ -23,52 +26,27 @@ def postgres_engine(
     fence_after: float | None,
     durable: bool,
     clock: Clock,
-    ledger: Callable[[], Ledger] | None = None,
 ) -> Engine:
     """The PostgreSQL engine on the database that ``url`` names. Does no I/O.
 
-    url: as the driver takes it; ``?pool=`` and ``?schema=`` are ours. ledger: makes another ledger to use instead.
-    Raises ``ConfigurationError`` for a URL without meaning, and without the driver.
+    url: as the driver takes it; ``?pool=`` and ``?schema=`` are ours.
+    Raises ``ConfigurationError`` for a URL without meaning.
     """
-    try:
-        from .address import parse
-        from .examine import examine
-        from .ground import Ground
-        from .ledger import PostgresLedger
-        from .seat import PostgresSeat
-        from .session import driver_options
-    except ImportError as error:
-        raise ConfigurationError(
-            f"the PostgreSQL engine needs psycopg 3 ({error}); install election[postgres]"
-        ) from error
-
     address = parse(url)
     driver_options(address.url)
     ground = Ground(address)
-    elsewhere = ledger() if ledger is not None else None
-    seat = PostgresSeat(
-        address,
-        ground,
-        heartbeat=heartbeat,
-        safety_poll=safety_poll,
-        clock=clock,
-        memory=elsewhere,
-        fence_after=fence_after,
-    )
-
-    def check() -> None:
-        ground.check()
-        if elsewhere is not None:
-            elsewhere.check()
-
+    timing = {"heartbeat": heartbeat, "safety_poll": safety_poll}
+    ledger = PostgresLedger(address, ground, durable=durable)
+    seat = PostgresSeat(address, ground, **timing, clock=clock, fence_after=fence_after, get_ready=ledger.get_ready)
     return Engine(
         name="postgresql",
         pool=address.pool,
         seat=seat,
-        ledger=elsewhere or PostgresLedger(address, durable=durable),
-        open_ledger=ledger or (lambda: PostgresLedger(address, durable=durable)),
-        look_at_ledger=ledger or (lambda: PostgresLedger(address, look_only=True)),
+        ledger=ledger,
+        open_ledger=lambda: PostgresLedger(address, ground, durable=durable),
+        look_at_ledger=lambda: PostgresLedger(address, ground, look_only=True),
         examine=lambda: examine(address),
         last_words=None,
-        check=check,
+        check=ground.check,
+        look=seat.look,
     )

@@ -18,6 +18,7 @@ from election.engines.sql.database import Dialect
 from election.engines.sql.thread import ThreadedDatabase
 
 from .address import Address
+from .ground import Ground
 from .schema import migrate, stored_version
 from .session import connect, hang_up, in_words, settings, way_out
 
@@ -86,10 +87,17 @@ class PostgresDatabase(ThreadedDatabase[PostgresConnection]):
     """
 
     def __init__(
-        self, address: Address, *, durable: bool = False, look_only: bool = False, patience: float = PATIENCE
+        self,
+        address: Address,
+        *,
+        durable: bool = False,
+        look_only: bool = False,
+        patience: float = PATIENCE,
+        ground: Ground,
     ) -> None:
         super().__init__()
         self._address = address
+        self._ground = ground
         self._look_only = look_only
         self._patience = patience
         self._settings = settings(
@@ -140,9 +148,9 @@ class PostgresDatabase(ThreadedDatabase[PostgresConnection]):
     def _opened(self) -> PostgresConnection:
         raw = connect(self._address.url, self._settings)
         try:
-            if not self._look_only:
+            if not self._look_only and not self._ground.ready:
                 migrate(raw, self._address)
-            elif stored_version(raw, self._address) == 0:
+            elif self._look_only and stored_version(raw, self._address) == 0:
                 raise LedgerError(f"{self._address.pool}: there is no pool")
         except BaseException:
             raw.close()

@@ -12,12 +12,13 @@ import math
 import os
 import random
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import psycopg
 
 from .address import Address
-from .session import ask, connect_async, hang_up, in_words, noticed, settings
+from .session import ITSELF, ask, connect_async, hang_up, in_words, noticed, settings
 
 WAIT = 30.0
 """Seconds that one statement waits for the lock at most, see ``schema.wait_for_seat``."""
@@ -48,6 +49,8 @@ class SeatLock:
         self._waiter: asyncio.Task[None] | None = None
         self._ear = -1
         self._asking = 0
+        self.session: tuple[int, datetime | None] = 0, None
+        """The server's process for it, and since when."""
         self.held = False
         """Whether the server gave us the lock, and the session was not seen to end since."""
 
@@ -119,6 +122,8 @@ class SeatLock:
             return
         await self.close()
         self._connection = await connect_async(self._address.url, self._settings)
+        [(pid, since)] = await self.ask(ITSELF)
+        self.session = pid, since
         self._ear = os.dup(self._connection.fileno())  # of our own: the driver watches its one in its own way
         asyncio.get_running_loop().add_reader(self._ear, self._heard)
 

@@ -6,14 +6,12 @@ see it. Whoever calls this holds the lock.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from election.core.clock import Clock
-from election.core.errors import LedgerError, SeatError
+from election.core.errors import SeatError
 from election.core.process import ProcessIdentity
 from election.core.term import LeaderRecord, Reason, Standing, Takeover, Term, reason_after
 
@@ -21,18 +19,18 @@ from .address import Address
 from .lock import SeatLock
 from .watch import RECORD, Watch, is_dead
 
-log = logging.getLogger("election")
-
 _BEFORE = (
     "SELECT record, term, greatest(0, extract(epoch FROM clock_timestamp() - beaten_at))::double precision,"
-    " mine.backend_start < beaten_at,"
-    " EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = leader.watch AND backend_start = leader.watch_start)"
-    " FROM leader, pg_stat_activity AS mine WHERE mine.pid = pg_backend_pid()"
+    " %s < beaten_at,"
+    " EXISTS (SELECT 1 FROM pg_stat_get_activity(watch) AS it WHERE it.backend_start = watch_start),"
+    " EXISTS (SELECT 1 FROM fences WHERE fences.term = leader.term),"
+    " coalesce((SELECT max(term) FROM terms), 0)"
+    " FROM (SELECT 1) AS always LEFT JOIN leader ON TRUE"
 )
-_LAST = "SELECT coalesce(max(term), 0), EXISTS (SELECT 1 FROM fences WHERE term = %s) FROM terms"
-_BEGIN = (
-    "INSERT INTO leader (term, record, beaten_at, backend, backend_start, watch, watch_start)"
-    " SELECT %s, %s, clock_timestamp(), pid, backend_start, %s, %s FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+_BEGIN = (  # on the server's disk before anybody can see it (P2), whatever the session has set
+    "WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true))"
+    " INSERT INTO leader (term, record, beaten_at, backend, backend_start, watch, watch_start)"
+    " SELECT %s, %s, clock_timestamp(), %s, %s, %s, %s FROM durable"
     " ON CONFLICT (only_row) DO UPDATE SET (term, record, beat, beaten_at, problem, backend, backend_start, watch,"
     " watch_start) = (excluded.term, excluded.record, leader.beat + 1, excluded.beaten_at, NULL, excluded.backend,"
     " excluded.backend_start, excluded.watch, excluded.watch_start) WHERE leader.term < excluded.term"
@@ -47,38 +45,31 @@ PROBLEM = "UPDATE leader SET problem = %s WHERE term = %s RETURNING pg_notify(%s
 SAY = "UPDATE leader SET record = %s WHERE term = %s RETURNING pg_notify(%s, '')"
 
 
-class Memory(Protocol):
-    """What a ledger remembers of earlier terms."""
-
-    async def last_term(self) -> int:
-        """The largest number of a term that was begun; 0 if none."""
-
-    async def was_fenced(self, term: int) -> bool:
-        """Whether somebody set out to fence that term."""
-
-
 @dataclass(frozen=True, slots=True)
 class Before:
     """What was there when the lock came to us.
 
+    latest: the largest number of a term. fenced: whether somebody set out to fence the recorded one.
     silent: seconds since the last heartbeat, by the server's clock. witnessed: whether our session is older than that
     heartbeat, and so saw the other one's end. watched: whether another session of that leader's process is open.
     """
 
-    record: LeaderRecord
-    silent: float
-    witnessed: bool
-    watched: bool
+    record: LeaderRecord | None
+    latest: int
+    fenced: bool = False
+    silent: float = 0.0
+    witnessed: bool = False
+    watched: bool = False
 
 
-def doubt(before: Before | None, ours: ProcessIdentity, limit: float) -> float:
+def doubt(before: Before, ours: ProcessIdentity, limit: float) -> float:
     """Seconds for which the recorded leader may still believe in its seat though the lock is ours. Decides only.
 
     Its session has ended. If its process is dead, or has said that its term is over, there is no doubt; nor if its
     other session ended as well while we looked on: then it was the process that ended. Else the server may have ended
     the one session, and the leader may not have heard of it.
     """
-    if before is None or before.record.standing is not Standing.LEADING:
+    if before.record is None or before.record.standing is not Standing.LEADING:
         return 0.0
     holder = before.record.holder
     if holder == ours or is_dead(holder):
@@ -99,8 +90,7 @@ def in_doubt(record: LeaderRecord, wait: float) -> str:
 class Office:
     """What the holder of the lock says of its term.
 
-    memory: a ledger that is not in this database, or None. fence_after: seconds after which a leader that hangs ends
-    itself.
+    fence_after: seconds after which a leader that hangs ends itself.
     """
 
     def __init__(
@@ -110,7 +100,6 @@ class Office:
         watch: Watch,
         clock: Clock,
         *,
-        memory: Memory | None,
         fence_after: float | None,
     ) -> None:
         self._channel = address.channel
@@ -118,30 +107,24 @@ class Office:
         self.lock = lock
         self._watch = watch
         self._clock = clock
-        self._memory = memory
         self._fence_after = fence_after
         self.record: LeaderRecord | None = None
         """What the pool was told last; None without a term."""
 
-    async def before(self) -> tuple[Before | None, int]:
-        """What the row says, and the number in it."""
-        rows = await self.lock.ask(_BEFORE)
-        if not rows:
-            return None, 0
-        [(text, number, silent, witnessed, watched)] = rows
-        return Before(RECORD.validate_json(text), silent, witnessed, watched), number
+    async def before(self) -> Before:
+        """What the lock's new holder finds. Raises ``psycopg.Error``."""
+        [(text, number, silent, witnessed, watched, fenced, last)] = await self.lock.ask(
+            _BEFORE, (self.lock.session[1],)
+        )
+        if text is None:
+            return Before(None, last)
+        return Before(RECORD.validate_json(text), max(number, last), fenced, silent, witnessed, watched)
 
-    async def take(self, process: ProcessIdentity, before: Before | None, latest: int, *, followed: bool) -> Term:
+    async def take(self, process: ProcessIdentity, before: Before, *, followed: bool) -> Term:
         """Begin a term. Raises ``psycopg.Error`` and ``SeatError``."""
-        now = self._clock.now()
-        earlier = before.record if before else None
-        [(last, fenced)] = await self.lock.ask(_LAST, (latest,))
-        if self._memory is not None:
-            elsewhere, was_fenced = await self._asked_of_memory(self._memory, latest)
-            last, fenced = max(last, elsewhere), fenced or was_fenced
-        number = max(latest, last) + 1
+        now, earlier, number = self._clock.now(), before.record, before.latest + 1
         reason = reason_after(earlier, followed=followed)
-        if reason is Reason.DIED and (fenced or self._ended_itself(before)):
+        if reason is Reason.DIED and (before.fenced or self._ended_itself(before)):
             reason = Reason.FENCED
         takeover = Takeover(
             number,
@@ -151,13 +134,9 @@ class Office:
             now,
             vacant_s=_vacant(before, now),
         )
-        session = self._watch.session or (None, None)
-        record = LeaderRecord(number, process, f"{self._pool} {number}", now, takeover)
-        row = (number, _text(record), *session, self._channel)
-        await self.lock.ask("BEGIN; SET LOCAL synchronous_commit TO on")
-        begun = await self.lock.ask(_BEGIN, row)
-        await self.lock.ask("COMMIT")
-        if not begun:
+        watch = self._watch.session or (None, None)
+        record = LeaderRecord(number, process, f"{self._pool} {self.lock.session[0]}", now, takeover)
+        if not await self.lock.ask(_BEGIN, (number, _text(record), *self.lock.session, *watch, self._channel)):
             raise SeatError(f"{self._pool}: another worker has begun term {number} or a later one")
         self.record = record
         self._watch.saw(record)
@@ -184,19 +163,11 @@ class Office:
         self._watch.saw(over)
         return _text(over), over.term, self._channel
 
-    def _ended_itself(self, before: Before | None) -> bool:
+    def _ended_itself(self, before: Before) -> bool:
         """Whether the leader before was silent for so long that its own switch must have ended it."""
-        if self._fence_after is None or before is None:
+        if self._fence_after is None or before.record is None:
             return False
         return before.record.holder.is_neighbour() and before.silent >= self._fence_after
-
-    async def _asked_of_memory(self, memory: Memory, term: int) -> tuple[int, bool]:
-        try:
-            last, fenced = await asyncio.gather(memory.last_term(), memory.was_fenced(term))
-        except LedgerError as error:
-            log.warning("the ledger was not asked for the last term: %s", error)
-            return 0, False
-        return last, fenced
 
 
 def confirmed(takeover: Takeover, takeover_ms: float) -> Takeover:
@@ -204,8 +175,8 @@ def confirmed(takeover: Takeover, takeover_ms: float) -> Takeover:
     return replace(takeover, takeover_ms=round(takeover_ms, 2))
 
 
-def _vacant(before: Before | None, now: datetime) -> float | None:
-    if before is None:
+def _vacant(before: Before, now: datetime) -> float | None:
+    if before.record is None:
         return None
     ended = before.record.ended_at
     return round(before.silent if ended is None else max(0.0, (now - ended).total_seconds()), 3)

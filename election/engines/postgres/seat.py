@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Callable, Coroutine
 
 import psycopg
 
@@ -24,18 +25,15 @@ from . import office
 from .address import Address
 from .ground import Ground
 from .lock import SeatLock, lost
-from .office import Memory, Office
+from .office import Office
 from .session import in_words, way_out
+from .trust import Trust
 from .watch import Watch, is_dead
 
 log = logging.getLogger("election")
 
-LIMIT_HEARTBEATS = 10
-LEAST_LIMIT = 2.0
-"""Seconds."""
-
-MARGIN = 0.1
-"""Of the limit: how much earlier the leader ceases to believe than others begin to."""
+LAST_TRY = 1.0
+"""Seconds in which the server has to answer a leader that does not believe in its seat any more."""
 
 DYING = 0.05
 """Seconds that a process may take to die after its sockets are closed."""
@@ -53,8 +51,9 @@ _in_use: dict[str, PostgresSeat] = {}
 class PostgresSeat:
     """Implements ``election.core.seat.Seat`` on a server.
 
-    heartbeat, safety_poll: seconds, as in ``Election``. memory: a ledger elsewhere, which is asked for earlier terms.
+    heartbeat, safety_poll: seconds, as in ``Election``.
     fence_after: seconds after which a leader that hangs ends itself.
+    get_ready: begins what a new leader needs, while it is elected.
     """
 
     def __init__(
@@ -65,25 +64,25 @@ class PostgresSeat:
         heartbeat: float,
         safety_poll: float,
         clock: Clock,
-        memory: Memory | None = None,
         fence_after: float | None = None,
+        get_ready: Callable[[], Coroutine[None, None, object]],
     ) -> None:
+        self._get_ready = get_ready
         self._address = address
         self._ground = ground
         self._safety_poll = safety_poll
         self._clock = clock
-        self.limit = max(LEAST_LIMIT, LIMIT_HEARTBEATS * heartbeat)
-        self._lock = SeatLock(address, self.limit)
+        self._trust = Trust(heartbeat)
+        self._lock = SeatLock(address, self._trust.limit)
         self._watch = Watch(address, ground, heartbeat=heartbeat, safety_poll=safety_poll, clock=clock)
-        self._office = Office(address, self._lock, self._watch, clock, memory=memory, fence_after=fence_after)
+        self._office = Office(address, self._lock, self._watch, clock, fence_after=fence_after)
         self._process: ProcessIdentity | None = None
         self._term: Term | None = None
-        self._trusted_until = float("-inf")
         self._has_followed = self._has_resigned = False
         self._doubt: str | None = None
         self._doubted_until = 0.0
         self._leaving: asyncio.TimerHandle | None = None
-        self._closing: asyncio.Task[None] | None = None
+        self._beside: asyncio.Task[object] | None = None
 
     async def open(self) -> None:
         other = _in_use.get(self._address.pool)
@@ -114,7 +113,9 @@ class PostgresSeat:
         self._stay()
         try:
             if self._process is None or self._is_forked():
-                self._lock = self._office.lock = SeatLock(self._address, self.limit)  # the parent's stays the parent's
+                self._lock = self._office.lock = SeatLock(
+                    self._address, self._trust.limit
+                )  # the parent's stays the parent's
                 self._enter(current_process())
             if not self._ground.ready:
                 await asyncio.to_thread(self._ground.prepare)
@@ -131,22 +132,21 @@ class PostgresSeat:
     async def _take_office(self) -> Term | None:
         """From the lock to the term, if nobody may still believe in an earlier one."""
         assert self._process is not None
-        before, latest = await self._office.before()
-        wait = office.doubt(before, self._process, self.limit)
-        if wait and before is not None and before.record.holder.is_neighbour():
-            dead_by = time.monotonic() + DYING
-            while not is_dead(before.record.holder) and time.monotonic() < dead_by:
-                await self._clock.sleep(DYING / 50)
-            wait = office.doubt(before, self._process, self.limit)
-        if wait and before is not None:
+        self._beside = asyncio.create_task(self._get_ready())
+        before = await self._office.before()
+        dead_by = time.monotonic() + DYING
+        while (wait := office.doubt(before, self._process, self._trust.limit)) and time.monotonic() < dead_by:
+            await self._clock.sleep(DYING / 25)
+            before = await self._office.before()
+        if wait and before.record is not None:
             self._doubted_until = time.monotonic() + wait
             self._doubt = office.in_doubt(before.record, wait)
             return None
         self._doubt = None
         started = time.monotonic()
-        term = await self._office.take(self._process, before, latest, followed=self._has_followed)
+        term = await self._office.take(self._process, before, followed=self._has_followed)
         self._term, self._has_followed = term, True
-        self._trust(started)
+        self._trust.renew(started)
         return term
 
     async def vacancy(self) -> None:
@@ -170,12 +170,12 @@ class PostgresSeat:
     def _leave(self) -> None:
         """Nobody waits any more, so whoever is next in the queue should not wait for us."""
         if self._term is None:
-            self._closing = asyncio.create_task(self._lock.close())
+            self._beside = asyncio.create_task(self._lock.close())
 
     def held(self) -> Term | None:
         if self._term is None or self._is_forked() or not self._lock.held:
             return None
-        return self._term if time.monotonic() < self._trusted_until else None
+        return self._term if self._trust.left() else None
 
     async def confirm(self, takeover_ms: float) -> None:
         assert self._office.record is not None
@@ -188,31 +188,30 @@ class PostgresSeat:
     async def beat(self, problem: str | None = None) -> None:
         record, started = self._office.record, time.monotonic()
         assert record is not None
-        if self.held() is None:
+        if not self._lock.held:
             await self._beat_on(record)
-        within = max(self._trusted_until - started, 0.0)
         watch = self._watch.session or (None, None)
         try:
-            found = await self._lock.ask(office.BEAT, (*watch, record.term), within=within)
+            found = await self._lock.ask(office.BEAT, (*watch, record.term), within=max(self._trust.left(), LAST_TRY))
             if found and record.problem != problem:
                 await self._office.tell_problem(problem)
         except psycopg.Error as error:
             if not self._lock.held:
                 raise SeatLostError(lost(error)) from error
-            self._trust(started)  # an answer all the same: the session lives, and the lock with it
+            self._trust.renew(started)  # an answer all the same: the session lives, and the lock with it
             raise SeatError(f"{self._address.pool}: {in_words(error)}{way_out(error)}") from error
         if not found:
             raise SeatLostError(f"{self._address.pool}: another worker has begun a term after {record.term}")
-        self._trust(started)
+        self._trust.renew(started)  # though it had run out: the lock is a session's, and this is the same one
 
     async def _beat_on(self, record: LeaderRecord) -> None:
         """The seat is lost, but its work may not have ended yet: show life, so that the others wait for that."""
-        why = "its session has ended" if not self._lock.held else f"no heartbeat for {self.limit * (1 - MARGIN):.1f} s"
+        why = "its session has ended"
         try:
             await self._watch.ask(office.BEAT_ON, (record.term,), within=1.0)
         except psycopg.Error as error:
             why = f"{why}; {in_words(error)}"
-        raise SeatLostError(f"{self._address.pool}: the seat cannot be trusted any more: {why}")
+        raise SeatLostError(f"{self._address.pool}: the seat is lost: {why}")
 
     async def release(self, standing: Standing) -> None:
         if self._is_forked():
@@ -232,16 +231,17 @@ class PostgresSeat:
 
     def observe(self) -> Observation:
         record, watch = self._watch.record, self._watch
-        fresh = time.monotonic() - watch.looked_at < self.limit
-        led = fresh and record is not None and record.standing is Standing.LEADING and not is_dead(record.holder)
+        known = watch.seated and time.monotonic() - watch.looked_at < self._trust.limit
+        led = known and record is not None and record.standing is Standing.LEADING and not is_dead(record.holder)
         problem = self._doubt or watch.trouble or (record.problem if record is not None and led else None)
         return Observation(record, led, watch.heartbeat_age() if led else None, problem)
 
+    async def look(self) -> None:
+        """See ``Engine.look``."""
+        await self._watch.look()
+
     def workers(self) -> list[Worker]:
         return self._watch.workers()
-
-    def _trust(self, started: float) -> None:
-        self._trusted_until = started + self.limit * (1 - MARGIN)
 
     def _is_forked(self) -> bool:
         return self._process is not None and self._process.pid != os.getpid()

@@ -26,6 +26,9 @@ from election.core.errors import ConfigurationError, LedgerVersionError
 CONNECT_TIMEOUT = 5
 """Seconds in which a server has to answer who knocks, unless the URL has another ``connect_timeout``."""
 
+ITSELF = "SELECT pid, backend_start FROM pg_stat_get_activity(pg_backend_pid())"
+"""The server's process for a session, and since when it is: no other session ever has both."""
+
 GONE_AFTER = 10
 """Seconds without any answer of the server's host after which this side of a connection gives up."""
 

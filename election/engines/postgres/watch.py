@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
+from psycopg import errors
 from pydantic import TypeAdapter, ValidationError
 
 from election.core.clock import Clock
@@ -24,7 +25,7 @@ from election.core.term import LeaderRecord
 
 from .address import Address
 from .ground import Ground
-from .session import ask, connect_async, hang_up, in_words, settings
+from .session import ITSELF, ask, connect_async, hang_up, in_words, settings, way_out
 
 RECORD = TypeAdapter(LeaderRecord)
 _WORKER = TypeAdapter(Worker)
@@ -36,7 +37,9 @@ ANSWER_WITHIN = 5.0
 """Seconds in which the server has to answer."""
 
 _LOOK = (
-    "SELECT record, beat, problem, ARRAY(SELECT worker FROM workers"
+    "SELECT record, beat, problem, extract(epoch FROM clock_timestamp() - beaten_at)::double precision,"
+    " EXISTS (SELECT 1 FROM pg_stat_get_activity(backend) AS it WHERE it.backend_start = leader.backend_start),"
+    " ARRAY(SELECT worker FROM workers"
     " WHERE seen_at > clock_timestamp() - make_interval(secs => %s) ORDER BY started_at)"
     " FROM (SELECT 1) AS always LEFT JOIN leader ON TRUE"
 )
@@ -45,7 +48,6 @@ _RENEW = (
     " INSERT INTO workers VALUES (%s, %s, clock_timestamp())"
     " ON CONFLICT (worker) DO UPDATE SET seen_at = excluded.seen_at"
 )
-_ITSELF = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 
 
 class Watch:
@@ -68,6 +70,8 @@ class Watch:
         self.looked_at = float("-inf")
         """When the server answered last, by the monotonic clock."""
         self.record: LeaderRecord | None = None
+        self.seated = False
+        """Whether the session that the recorded leader leads by is open."""
         self.trouble: str | None = None
         """Why the server cannot be looked at, in words."""
         self.session: tuple[int, datetime] | None = None
@@ -97,9 +101,22 @@ class Watch:
         await asyncio.gather(task, return_exceptions=True)
         await self._disconnect()
 
+    async def look(self) -> None:
+        """Look once, for who does not take part. Raises ``SeatError``."""
+        try:
+            connection = await connect_async(self._address.url, settings(self._address.schema))
+            try:
+                await self._look(connection)
+            finally:
+                await connection.close()
+        except errors.UndefinedTable:
+            raise SeatError(f"{self._address.pool}: there is no pool yet; its first worker makes it") from None
+        except psycopg.Error as error:
+            raise SeatError(f"{self._address.pool}: {in_words(error)}{way_out(error)}") from error
+
     def saw(self, record: LeaderRecord) -> None:
         """What this worker has just said as the leader."""
-        self.record = record
+        self.record, self.seated = record, True
 
     def heartbeat_age(self) -> float | None:
         """Seconds for which the heartbeat was not seen to move; None if none was ever seen."""
@@ -143,7 +160,7 @@ class Watch:
             await asyncio.to_thread(self._ground.prepare)
         connection = await connect_async(self._address.url, settings(self._address.schema))
         try:
-            [itself] = await ask(connection, f'LISTEN "{self._address.channel}"; {_ITSELF}', within=ANSWER_WITHIN)
+            [itself] = await ask(connection, f'LISTEN "{self._address.channel}"; {ITSELF}', within=ANSWER_WITHIN)
         except BaseException:
             hang_up(connection)
             raise
@@ -165,15 +182,26 @@ class Watch:
             started = round(self._worker.started_at.timestamp() * 1e6)
             await ask(connection, _RENEW, (10 * gone_after, worker, worker, started), within=ANSWER_WITHIN)
             self._renew_at = now + self._presence
-        [(record, beat, problem, workers)] = await ask(connection, _LOOK, (gone_after,), within=ANSWER_WITHIN)
-        self._see(record, beat, problem, workers)
+        [found] = await ask(connection, _LOOK, (gone_after,), within=ANSWER_WITHIN)
+        self._see(*found)
 
-    def _see(self, record: str | None, beat: int | None, problem: str | None, workers: list[str]) -> None:
+    def _see(
+        self,
+        record: str | None,
+        beat: int | None,
+        problem: str | None,
+        silent: float | None,
+        seated: bool,
+        workers: list[str],
+    ) -> None:
+        self.seated = seated
         found = None if record is None else self._understood(RECORD, record)
-        if found is not None and beat is not None:
-            found = replace(found, problem=problem)
-            if self._pulse is None or self._pulse[0] != (found.term, beat):
-                self._pulse = (found.term, beat), time.monotonic()
+        if found is not None and beat is not None and silent is not None:
+            found, pulse = replace(found, problem=problem), (found.term, beat)
+            if self._pulse is None:
+                self._pulse = pulse, time.monotonic() - max(0.0, silent)
+            elif self._pulse[0] != pulse:
+                self._pulse = pulse, time.monotonic()
         listed = [self._understood(_WORKER, text) for text in workers]
         self._listed = [worker for worker in listed if worker is not None]
         self._parsed = {text: self._parsed[text] for text in (*workers, record) if text is not None}

@@ -19,8 +19,4 @@ def engine_on(url: str, **options: Any) -> Engine:
         "fence_after": None,
         "clock": SystemClock(),
     }
-    if url.startswith("postgresql://"):
-        from election.engines.postgres import postgres_engine
-
-        return postgres_engine(url, **{"durable": False, "ledger": None, **timing, **options})
     return open_engine(url, **{**timing, **options})

@@ -1,0 +1,68 @@
+"""Real pools under Uvicorn on a real server: leaders killed, the server killed and started again."""
+
+from __future__ import annotations
+
+import signal
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.pool.test_failover import check_that_no_second_was_lost, kill_leaders
+from tests.support.pool import Pool, pools
+from tests.support.postgres_server import PostgresServer, server
+from tests.support.waiting import until
+
+
+@pytest.fixture
+def own_server() -> Iterator[PostgresServer]:
+    """A server of the test's own, to be hurt."""
+    with server() as made:
+        yield made
+
+
+@pytest.fixture
+def new_pool(tmp_path: Path) -> Iterator[Callable[..., Pool]]:
+    """Makes pools, not started yet; afterwards they are reaped, and their logs must hold no traceback."""
+    with pools(tmp_path) as make:
+        yield make
+    for log in tmp_path.glob("*/log"):
+        text = log.read_text()
+        assert "Traceback" not in text, text[-4000:]
+
+
+@pytest.mark.timeout(300)
+def test_twenty_kills(new_pool: Callable[..., Pool], postgres_server: PostgresServer) -> None:
+    """P1, P2, P4, P6: no second lost, none doubled, never two leaders; a successor within 50 ms at the median."""
+    pool = new_pool(pool=postgres_server.url(pool="kills"), workers=3, jobs="tick,while_leading").start()
+    took = kill_leaders(pool, 20)
+    check_that_no_second_was_lost(pool)
+    code, said = pool.verify()
+    assert code == 0, said
+    print(f"\n20 kills, 3 workers: takeover median {statistics.median(took):.1f} ms, worst {max(took):.1f} ms")
+    assert statistics.median(took) < 50
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("how", ["killed", "restarted"])
+def test_the_server_is_away(new_pool: Callable[..., Pool], own_server: PostgresServer, how: str) -> None:
+    """P2, P3, P4: nobody leads without it, ``/leader`` says why, and what fell due is caught up with."""
+    pool = new_pool(pool=own_server.url(), workers=3, jobs="tick,while_leading").start()
+    for _ in range(5):
+        before = pool.settled()["leader"]["term"]
+        if how == "killed":
+            own_server.kill()
+        else:
+            own_server.stop(signal.SIGINT)
+
+        def says_why() -> bool:
+            answer = pool.ask()
+            return answer is not None and answer.status_code == 503 and "postgresql" in answer.text
+
+        until(says_why, what="/leader says that the server is away")
+        own_server.start()
+        until(lambda before=before: pool.settled()["leader"]["term"] > before, what="another term begins")
+    check_that_no_second_was_lost(pool)
+    code, said = pool.verify()
+    assert code == 0, said
