@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from election.core.finding import Finding
 from election.core.seat import Seat
+from election.core.term import LeaderRecord
 from election.schedule.ledger import Ledger, LedgerReader
 
 
@@ -22,7 +23,10 @@ class Engine:
     nothing. ``examine`` says what there is to say of the engine's own ground.
     ``look`` brings what the seat's ``observe`` and ``workers`` say up to date, for who does not take part; it raises
     ``SeatError`` if nobody can be asked.
-    ``last_words``: the file for what a hung leader has to say at its end; None if none of its leaders is ever fenced.
+    ``last_words``: the file for what a hung leader has to say at its end, ``-`` for standard error; None if none of its
+    leaders is ever fenced.
+    ``evict`` takes the seat from a leader that hangs out of reach, in another container or on another host; it raises
+    ``SeatError`` if it cannot. None where there is no such leader.
     ``check`` raises ``ConfigurationError`` if the pool cannot be used, whoever would use it.
     """
 
@@ -36,3 +40,4 @@ class Engine:
     last_words: str | None
     check: Callable[[], None]
     look: Callable[[], Awaitable[None]] = _nothing
+    evict: Callable[[LeaderRecord], Awaitable[None]] | None = None

@@ -1,12 +1,16 @@
-"""Servers for the tests of the engines: one for a whole session of tests, since each takes a second to start."""
+"""Servers and a nursery for the tests of the engines: one for a whole session of tests, since each takes its time."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support.postgres_server import PostgresServer, server
+pytest.register_assert_rewrite("tests.engines.conformance.pool", "tests.engines.file.pool")
+
+from tests.engines.file.pool import Nursery  # noqa: E402
+from tests.support.postgres_server import PostgresServer, server  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +18,12 @@ def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL server that all tests share; each has a pool, and so a schema, of its own."""
     with server() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def hands() -> Iterator[Nursery]:
+    if sys.platform != "linux":
+        pytest.skip("the workers are signalled by pidfd, and looked at in /proc")
+    nursery = Nursery("tests.engines.conformance.worker")
+    yield nursery
+    nursery.close()

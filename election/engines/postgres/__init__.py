@@ -9,6 +9,7 @@ from election.core.clock import Clock
 from election.engines.engine import Engine
 
 from .address import parse
+from .evict import evictor
 from .examine import examine
 from .ground import Ground
 from .ledger import PostgresLedger
@@ -46,7 +47,8 @@ def postgres_engine(
         open_ledger=lambda: PostgresLedger(address, ground, durable=durable),
         look_at_ledger=lambda: PostgresLedger(address, ground, look_only=True),
         examine=lambda: examine(address),
-        last_words=None,
+        last_words="-",
         check=ground.check,
         look=seat.look,
+        evict=evictor(address),
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import os
 import random
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,7 +17,7 @@ from typing import Any
 import psycopg
 
 from .address import Address
-from .session import ITSELF, ask, connect_async, hang_up, in_words, noticed, settings
+from .session import ITSELF, ask, close_ear, connect_async, hang_up, in_words, noticed, open_ear, settings
 
 WAIT = 30.0
 """Seconds that one statement waits for the lock at most, see ``schema.wait_for_seat``."""
@@ -106,7 +105,7 @@ class SeatLock:
         self.held = False
         if self._ear >= 0:
             asyncio.get_running_loop().remove_reader(self._ear)
-            os.close(self._ear)
+            close_ear(self._ear)
             self._ear = -1
         if waiter is not None:
             waiter.cancel()
@@ -124,7 +123,7 @@ class SeatLock:
         self._connection = await connect_async(self._address.url, self._settings)
         [(pid, since)] = await self.ask(ITSELF)
         self.session = pid, since
-        self._ear = os.dup(self._connection.fileno())  # of our own: the driver watches its one in its own way
+        self._ear = open_ear(self._connection)
         asyncio.get_running_loop().add_reader(self._ear, self._heard)
 
     async def _wait(self) -> None:

@@ -150,13 +150,30 @@ _open: weakref.WeakSet[Any] = weakref.WeakSet()
 """The connections of this process."""
 
 
+_ears: set[int] = set()
+"""Further descriptors of their sockets."""
+
+
+def open_ear(connection: psycopg.AsyncConnection[Any]) -> int:
+    """A descriptor of its own for the connection's socket: the driver watches its one in its own way."""
+    ear = os.dup(connection.fileno())
+    _ears.add(ear)
+    return ear
+
+
+def close_ear(ear: int) -> None:
+    _ears.discard(ear)
+    os.close(ear)
+
+
 def _let_go() -> None:
+    nowhere = os.open(os.devnull, os.O_RDWR)
     for connection in list(_open):
         with contextlib.suppress(OSError, psycopg.Error):
-            descriptor = connection.fileno()
-            nowhere = os.open(os.devnull, os.O_RDWR)
-            os.dup2(nowhere, descriptor, inheritable=False)
-            os.close(nowhere)
+            os.dup2(nowhere, connection.fileno(), inheritable=False)
+    for ear in _ears:
+        os.dup2(nowhere, ear, inheritable=False)
+    os.close(nowhere)
 
 
 if hasattr(os, "register_at_fork"):

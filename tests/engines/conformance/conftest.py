@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.engines.conformance.pool", "tests.engines.file.pool")
-
-from tests.engines.conformance.pool import Pool  # noqa: E402
-from tests.engines.file.pool import Nursery  # noqa: E402
-from tests.support.postgres_server import PostgresServer  # noqa: E402
+from tests.engines.conformance.pool import Pool
+from tests.engines.file.pool import Nursery
+from tests.support.postgres_server import PostgresServer
 
 
 def _file(_: pytest.FixtureRequest, path: Path) -> str:
@@ -29,15 +26,6 @@ _numbers = itertools.count()
 
 URLS: dict[str, Callable[[pytest.FixtureRequest, Path], str]] = {"file": _file, "postgres": _postgres}
 """By engine: where a new pool is."""
-
-
-@pytest.fixture(scope="session")
-def hands() -> Iterator[Nursery]:
-    if sys.platform != "linux":
-        pytest.skip("the workers are signalled by pidfd, and looked at in /proc")
-    nursery = Nursery("tests.engines.conformance.worker")
-    yield nursery
-    nursery.close()
 
 
 @pytest.fixture(params=list(URLS))

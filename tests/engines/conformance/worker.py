@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import inspect
 import json
@@ -19,6 +20,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from election.core.errors import SeatError
 from election.core.seat import Seat
 from election.core.term import Standing
 from tests.engines.conformance.engines import HEARTBEAT, engine_on
@@ -63,7 +65,8 @@ class Deeds:
     def beats(self) -> None:
         async def beat() -> None:
             while True:
-                await self._seat.beat()
+                with contextlib.suppress(SeatError):  # an elector beats on, too
+                    await self._seat.beat()
                 await asyncio.sleep(HEARTBEAT)
 
         self._beating = asyncio.create_task(beat())
@@ -71,6 +74,21 @@ class Deeds:
     async def release(self, standing: str) -> None:
         self._quiet()
         await self._seat.release(Standing(standing))
+
+    def fork(self) -> int:
+        """A child that does nothing, and outlives its parent."""
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+            os._exit(0)
+        return child
+
+    async def evict(self) -> None:
+        """The seat from whoever leads."""
+        record = self._seat.observe().record
+        assert record is not None
+        assert self._engine.evict is not None
+        await self._engine.evict(record)
 
     def release_in_child(self, standing: str) -> Any:
         return _in_child(lambda: _run_anew(self._seat.release(Standing(standing))))

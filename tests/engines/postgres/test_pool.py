@@ -11,15 +11,8 @@ import pytest
 
 from tests.pool.test_failover import check_that_no_second_was_lost, kill_leaders
 from tests.support.pool import Pool, pools
-from tests.support.postgres_server import PostgresServer, server
+from tests.support.postgres_server import PostgresServer
 from tests.support.waiting import until
-
-
-@pytest.fixture
-def own_server() -> Iterator[PostgresServer]:
-    """A server of the test's own, to be hurt."""
-    with server() as made:
-        yield made
 
 
 @pytest.fixture
