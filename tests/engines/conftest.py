@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 
@@ -27,3 +28,10 @@ def hands() -> Iterator[Nursery]:
     nursery = Nursery("tests.engines.conformance.worker")
     yield nursery
     nursery.close()
+
+
+@pytest.fixture
+def as_root() -> None:
+    """For tests that need other users' files, or mounts."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make files that belong to others")

@@ -167,9 +167,16 @@ VERSION = len(_STEPS)
 """The schema that this code writes."""
 
 
+# Read like any table: to_regclass() would answer from a cache that may be older than a lock that was waited for.
+_THERE = (
+    "SELECT 1 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
+    " WHERE nspname = %s AND relname = 'meta'"
+)
+
+
 def stored_version(connection: Any, address: Address) -> int:
     """The version of the pool's tables; 0 if there are none. Raises ``LedgerVersionError`` if it is newer than ours."""
-    if connection.execute("SELECT to_regclass(%s)", (f'"{address.schema}".meta',)).fetchone()[0] is None:
+    if connection.execute(_THERE, (address.schema,)).fetchone() is None:
         return 0
     version = int(connection.execute(f'SELECT schema_version FROM "{address.schema}".meta').fetchone()[0])
     if version > VERSION:
