@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from election.core.errors import ConfigurationError
 
 DEFAULT = "election"
 """The name of a pool, and of a schema, unless the URL has another."""
+
+_WHERE = {"host", "hostaddr", "port", "dbname", "service"}
+"""Which of the driver's parameters say where the server is."""
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,29}")
 
@@ -49,11 +52,13 @@ def parse(url: str) -> Address:
                 f"?{name}={value!r} is no name for a {name}: use up to 30 small letters, digits and underscores"
             )
         ours[name] = value
-    named = [(name, value) for name, value in ours.items() if value != DEFAULT]
-    where = parts.netloc.rpartition("@")[2]
+    shown = [(name, value) for name, value in theirs if name in _WHERE]
+    shown += [(name, value) for name, value in ours.items() if value != DEFAULT]
     schema = ours["schema"] if ours["pool"] == DEFAULT else f"{ours['schema']}_{ours['pool']}"
     return Address(
-        urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(theirs), "")),
-        urlunsplit(("postgresql", where, parts.path, urlencode(named), "")),
-        schema,
+        _url(parts.netloc, parts.path, theirs), _url(parts.netloc.rpartition("@")[2], parts.path, shown), schema
     )
+
+
+def _url(netloc: str, path: str, query: list[tuple[str, str]]) -> str:
+    return f"postgresql://{netloc}{path}" + (f"?{urlencode(query, safe='/')}" if query else "")

@@ -20,6 +20,15 @@ log = logging.getLogger("election")
 OLDEST = 130000
 """The oldest server that is known to work."""
 
+TRIES = 5
+"""Transactions in which a pooler that gives each the next of its sessions is found out."""
+
+_POOLED = (
+    "something between here and the server gives each transaction another session (PgBouncer with pool_mode ="
+    " transaction or statement?), and a lock would be anybody's; connect to the server itself, or use pool_mode ="
+    " session"
+)
+
 
 class Ground:
     """The ground of one pool, looked at by blocking calls that take seconds at most."""
@@ -44,6 +53,7 @@ class Ground:
             return
         with self._connected() as connection:
             self.check_server(connection)
+            connection.execute(settings(self._address.schema))  # not before: a pooler would pass it on to others
             migrate(connection, self._address)
             self._check_rights(connection)
         self.ready = True
@@ -63,8 +73,7 @@ class Ground:
     @contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[Any]]:
         try:
-            # Nothing is set that a pooler would pass on to others: whether it is one is what is to be found out.
-            with connect(self._address.url, settings(self._address.schema)) as connection:
+            with connect(self._address.url) as connection:
                 yield connection
         except psycopg.Error as error:
             words = f"{self._address.pool}: {in_words(error)}{way_out(error)}"
@@ -86,14 +95,20 @@ class Ground:
 
     def _check_pooling(self, connection: psycopg.Connection[Any]) -> None:
         """Raises ``ConfigurationError`` if what we set or lock in one transaction is not there in the next."""
-        own = connection.info.backend_pid
-        seen = {_one(connection, "SELECT pg_backend_pid()") for _ in range(3)}
-        if seen != {own}:  # a pooler that lends a session for a transaction gives the client a pid of its own making
-            raise ConfigurationError(
-                f"{self._address.pool}: something between here and the server gives each transaction another session"
-                " (PgBouncer with pool_mode = transaction or statement?), and a lock would be anybody's;"
-                " connect to the server itself, or use pool_mode = session"
-            )
+        with connect(self._address.url) as other:
+            own = _one(connection, "SELECT pg_backend_pid()")
+            try:
+                other.execute("BEGIN")
+            except psycopg.Error as error:
+                if "pooling mode" in str(error):  # PgBouncer's words for pool_mode = statement
+                    raise ConfigurationError(f"{self._address.pool}: {_POOLED}") from error
+                raise
+            taken = _one(other, "SELECT pg_backend_pid()")
+            if taken == own:  # it was ours a moment ago
+                raise ConfigurationError(f"{self._address.pool}: {_POOLED}")
+            other.execute("ROLLBACK")
+            if {_one(connection, "SELECT pg_backend_pid()") for _ in range(TRIES)} != {own}:
+                raise ConfigurationError(f"{self._address.pool}: {_POOLED}")
 
     def _check_rights(self, connection: psycopg.Connection[Any]) -> None:
         lacking = connection.execute(

@@ -66,7 +66,7 @@ class _AsyncConnection(psycopg.AsyncConnection[Any]):
         return await super().wait(gen, interval, *more, **options)
 
 
-def connect(url: str, settings: str) -> psycopg.Connection[Any]:
+def connect(url: str, settings: str = "SELECT 1") -> psycopg.Connection[Any]:
     """A connection with ``settings``, statements without parameters. Blocks. Raises ``psycopg.Error``."""
     connection = psycopg.connect(url, autocommit=True, **driver_options(url))
     return _begun(connection, settings)
