@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import statistics
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -58,5 +60,46 @@ def test_the_server_is_away(new_pool: Callable[..., Pool], own_server: PostgresS
         until(lambda before=before: pool.settled()["leader"]["term"] > before, what="another term begins")
     facts = pool.facts()
     assert (facts.run_twice("tick"), facts.overlaps()) == ([], [])
+    code, said = pool.verify()
+    assert code == 0, said
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_both_event_loops(new_pool: Callable[..., Pool], postgres_server: PostgresServer, loop: str) -> None:
+    """uvloop and the plain loop: both elect, both take over at once, both stop in good order."""
+    url = postgres_server.url(pool=loop)
+    pool = new_pool(pool=url, workers=2, environment={"ELECTION_TEST_LOOP": loop}).start()
+    answer = pool.ask("/loop")
+    assert answer is not None
+    assert answer.json().startswith(loop)
+    assert kill_leaders(pool, 2)
+    pool.settled()
+    assert pool.stop() == 0
+    assert postgres_server.execute(f"SELECT count(*) FROM election_{loop}.terms") == [(3,)], "none on the way down"
+    assert postgres_server.execute("SELECT 1 FROM pg_stat_activity WHERE application_name = 'election'") == []
+
+
+FENCE_AFTER = 2.0
+
+
+@pytest.mark.parametrize("how", ["stopped", "hangs_in_a_call"])
+def test_rows_11_12_a_leader_that_hangs(
+    new_pool: Callable[..., Pool], postgres_server: PostgresServer, how: str
+) -> None:
+    """Stopped, it is ended by a follower; hanging in a job, by its own switch."""
+    fenced = {"ELECTION_FENCE_AFTER": str(FENCE_AFTER)}
+    jobs = "tick" if how == "stopped" else f"tick,{how}"
+    pool = new_pool(pool=postgres_server.url(pool=how), workers=3, jobs=jobs, environment=fenced).start()
+    leader = (
+        pool.leader()["leader"]["pid"] if how == "stopped" else until(lambda: pool.facts().of("begin", how))[0]["pid"]
+    )
+    if how == "stopped":
+        os.kill(leader, signal.SIGSTOP)
+    began = time.monotonic()
+    found = pool.leader(but=leader)
+    assert time.monotonic() - began < FENCE_AFTER + 3.0
+    assert (found["leader"]["term"], found["last_takeover"]["reason"]) == (2, "fenced")
+    pool.settled()
+    pool.stop()
     code, said = pool.verify()
     assert code == 0, said
