@@ -35,7 +35,7 @@ class Address:
     @property
     def channel(self) -> str:
         """What is notified when there is something to see."""
-        return f"election_{self.schema}"
+        return f"election_{self.key('seat') % 2**64:016x}"
 
 
 def parse(url: str) -> Address:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,12 +14,15 @@ from election.core.errors import ConfigurationError, SeatError
 
 from .address import Address
 from .schema import migrate, stored_version
-from .session import connect, in_words, is_wrong, settings, way_out
+from .session import connect, hang_up, in_words, is_wrong, settings, way_out
 
 log = logging.getLogger("election")
 
 OLDEST = 130000
 """The oldest server that is known to work."""
+
+WITHIN = 10.0
+"""Seconds after which a look at the ground is given up."""
 
 TRIES = 5
 """Transactions in which a pooler that gives each the next of its sessions is found out."""
@@ -53,7 +57,9 @@ class Ground:
             return
         with self._connected() as connection:
             self.check_server(connection)
-            connection.execute(settings(self._address.schema))  # not before: a pooler would pass it on to others
+            connection.execute(
+                settings(self._address.schema, lock_timeout=5000)
+            )  # not before: a pooler would pass it on to others
             migrate(connection, self._address)
             self._check_rights(connection)
         self.ready = True
@@ -74,7 +80,13 @@ class Ground:
     def _connected(self) -> Iterator[psycopg.Connection[Any]]:
         try:
             with connect(self._address.url) as connection:
-                yield connection
+                timer = threading.Timer(WITHIN, hang_up, [connection])
+                timer.daemon = True
+                timer.start()
+                try:
+                    yield connection
+                finally:
+                    timer.cancel()
         except psycopg.Error as error:
             words = f"{self._address.pool}: {in_words(error)}{way_out(error)}"
             raise (ConfigurationError if is_wrong(error) else SeatError)(words) from error

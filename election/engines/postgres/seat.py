@@ -183,7 +183,7 @@ class PostgresSeat:
         try:
             await self._office.say(takeover=office.confirmed(takeover, takeover_ms))
         except psycopg.Error as error:  # what it would say more is no reason to end a term
-            log.warning("the record could not be told what the takeover took: %s", in_words(error))
+            log.warning("the record could not be told %s: %s", "takeover", in_words(error))
 
     async def beat(self, problem: str | None = None) -> None:
         record, started = self._office.record, time.monotonic()

@@ -102,7 +102,7 @@ class Watch:
         await self._disconnect()
 
     async def look(self) -> None:
-        """Look once, for who does not take part. Raises ``SeatError``."""
+        """Look once, for who does not take part; where there is no pool yet, there is nothing. Raises ``SeatError``."""
         try:
             connection = await connect_async(self._address.url, settings(self._address.schema))
             try:
@@ -110,7 +110,7 @@ class Watch:
             finally:
                 await connection.close()
         except errors.UndefinedTable:
-            raise SeatError(f"{self._address.pool}: there is no pool yet; its first worker makes it") from None
+            return
         except psycopg.Error as error:
             raise SeatError(f"{self._address.pool}: {in_words(error)}{way_out(error)}") from error
 
