@@ -62,6 +62,7 @@ class Membership:
             problem=lambda: work.trouble,
             oversee=warden.look,
             tell=hooks.tell,
+            alarm=engine.alarm,
         )
 
     async def __aenter__(self) -> Self:

@@ -50,5 +50,6 @@ def postgres_engine(
         last_words="-",
         check=ground.check,
         look=seat.look,
+        alarm=seat.alarm,
         evict=evictor(address),
     )

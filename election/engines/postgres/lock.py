@@ -52,6 +52,8 @@ class SeatLock:
         """The server's process for it, and since when."""
         self.held = False
         """Whether the server gave us the lock, and the session was not seen to end since."""
+        self.ended = asyncio.Event()
+        """Set when the session that held the lock is seen to end."""
 
     async def take(self) -> bool:
         """Try once, without waiting for its holder. Raises ``psycopg.Error``."""
@@ -84,7 +86,9 @@ class SeatLock:
         try:
             return await ask(self._connection, statement, parameters, within=within)
         except psycopg.Error:
-            self.held = self.held and not self._connection.closed
+            if self.held and self._connection.closed:
+                self.held = False
+                self.ended.set()
             raise
         finally:
             self._asking -= 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from election.core.clock import Clock
 from election.core.errors import SeatError
@@ -122,7 +121,7 @@ class Office:
 
     async def take(self, process: ProcessIdentity, before: Before, *, followed: bool) -> Term:
         """Begin a term. Raises ``psycopg.Error`` and ``SeatError``."""
-        now, earlier, number = self._clock.now(), before.record, before.latest + 1
+        now, earlier, number = self._clock.now(), before.record, max(before.latest, self._watch.latest) + 1
         reason = reason_after(earlier, followed=followed)
         if reason is Reason.DIED and (before.fenced or self._ended_itself(before)):
             reason = Reason.FENCED
@@ -142,10 +141,11 @@ class Office:
         self._watch.saw(record)
         return Term(number, now, takeover)
 
-    async def say(self, **changes: Any) -> None:
-        """Say something else in the record of our term. Raises ``psycopg.Error``."""
+    async def confirm(self, takeover_ms: float) -> None:
+        """Say what the takeover took. Raises ``psycopg.Error``."""
         assert self.record is not None
-        self.record = replace(self.record, **changes)
+        takeover = replace(self.record.takeover, takeover_ms=round(takeover_ms, 2))
+        self.record = replace(self.record, takeover=takeover)
         await self.lock.ask(SAY, (_text(self.record), self.record.term, self._channel))
         self._watch.saw(self.record)
 
@@ -168,11 +168,6 @@ class Office:
         if self._fence_after is None or before.record is None:
             return False
         return before.record.holder.is_neighbour() and before.silent >= self._fence_after
-
-
-def confirmed(takeover: Takeover, takeover_ms: float) -> Takeover:
-    """With what it took."""
-    return replace(takeover, takeover_ms=round(takeover_ms, 2))
 
 
 def _vacant(before: Before, now: datetime) -> float | None:

@@ -95,8 +95,7 @@ class PostgresSeat:
         _in_use[self._address.pool] = self
 
     def _enter(self, process: ProcessIdentity) -> None:
-        self._process = process
-        self._term = None
+        self._process, self._term = process, None
         self._watch.open(Worker(process, self._clock.now()))
 
     async def close(self) -> None:
@@ -178,10 +177,8 @@ class PostgresSeat:
         return self._term if self._trust.left() else None
 
     async def confirm(self, takeover_ms: float) -> None:
-        assert self._office.record is not None
-        takeover = self._office.record.takeover
         try:
-            await self._office.say(takeover=office.confirmed(takeover, takeover_ms))
+            await self._office.confirm(takeover_ms)
         except psycopg.Error as error:  # what it would say more is no reason to end a term
             log.warning("the record could not be told %s: %s", "takeover", in_words(error))
 
@@ -212,6 +209,11 @@ class PostgresSeat:
         except psycopg.Error as error:
             why = f"{why}; {in_words(error)}"
         raise SeatLostError(f"{self._address.pool}: the seat is lost: {why}")
+
+    async def alarm(self) -> None:
+        """See ``Engine.alarm``."""
+        await self._lock.ended.wait()
+        self._lock.ended.clear()
 
     async def release(self, standing: Standing) -> None:
         if self._is_forked():

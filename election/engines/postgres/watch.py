@@ -70,6 +70,8 @@ class Watch:
         self.looked_at = float("-inf")
         """When the server answered last, by the monotonic clock."""
         self.record: LeaderRecord | None = None
+        self.latest = 0
+        """The largest number of a term that was ever seen: remembered though the tables be lost."""
         self.seated = False
         """Whether the session that the recorded leader leads by is open."""
         self.trouble: str | None = None
@@ -117,6 +119,7 @@ class Watch:
     def saw(self, record: LeaderRecord) -> None:
         """What this worker has just said as the leader."""
         self.record, self.seated = record, True
+        self.latest = max(self.latest, record.term)
 
     def heartbeat_age(self) -> float | None:
         """Seconds for which the heartbeat was not seen to move; None if none was ever seen."""
@@ -198,6 +201,7 @@ class Watch:
         found = None if record is None else self._understood(RECORD, record)
         if found is not None and beat is not None and silent is not None:
             found, pulse = replace(found, problem=problem), (found.term, beat)
+            self.latest = max(self.latest, found.term)
             if self._pulse is None:
                 self._pulse = pulse, time.monotonic() - max(0.0, silent)
             elif self._pulse[0] != pulse:

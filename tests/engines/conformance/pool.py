@@ -110,7 +110,7 @@ class Pool:
         return self.engine().open_ledger()
 
     def worker(self, *, opened: bool = True, url: str | None = None, **options: Any) -> Hand:
-        """One more worker. url: of another pool."""
+        """One more worker. url: of another pool. ``elsewhere=True``: by its own account it is on another host."""
         hand = Hand(self._nursery, url or self.url, self._facts, options)
         self._hands.append(hand)
         if opened:

@@ -20,6 +20,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from election.core import process
 from election.core.errors import SeatError
 from election.core.seat import Seat
 from election.core.term import Standing
@@ -167,6 +168,8 @@ def _live(order: dict[str, Any], channel: socket.socket) -> None:
     """The life of a forked worker; does not return."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if order["options"].pop("elsewhere", False):
+        process._surroundings = lambda: ("another boot", "pid:[1]")
     try:
         assert channel.recv(1) == b"!"
         asyncio.run(_obey(channel, order["url"], order["options"]))

@@ -103,3 +103,26 @@ def test_rows_11_12_a_leader_that_hangs(
     pool.stop()
     code, said = pool.verify()
     assert code == 0, said
+
+
+@pytest.mark.timeout(300)
+def test_the_leaders_session_is_ended(new_pool: Callable[..., Pool], postgres_server: PostgresServer) -> None:
+    """P1–P4, P6: the term ends at once, without waiting for a heartbeat, and the next one begins when it has."""
+    pool = new_pool(pool=postgres_server.url(pool="ended"), workers=3, jobs="tick,while_leading").start()
+    took = []
+    for _ in range(10):
+        before = pool.settled()["leader"]["term"]
+        statement = "SELECT pg_terminate_backend(backend) FROM election_ended.leader"
+        assert postgres_server.execute(statement) == [(True,)]
+        ended = time.monotonic()
+        until(lambda before=before: pool.facts().of("leading")[-1]["term"] > before, what="the next term's work runs")
+        took.append(pool.facts().of("leading")[-1]["at"] - ended)
+        assert pool.settled()["last_takeover"]["reason"] == "lost"
+    facts = pool.facts()
+    assert (facts.run_twice("tick"), facts.overlaps()) == ([], [])
+    code, said = pool.verify()
+    assert code == 0, said
+    print(
+        f"\n10 sessions ended: vacancy median {1000 * statistics.median(took):.0f} ms, worst {1000 * max(took):.0f} ms"
+    )
+    assert statistics.median(took) < 0.4, "on average, half a heartbeat would have to be added"

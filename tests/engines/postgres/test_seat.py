@@ -92,6 +92,42 @@ def test_a_leader_that_hangs_out_of_reach_loses_its_seat(pool: Pool) -> None:
     assert leader.held() is None
 
 
+def test_p6_a_leader_that_dies_on_another_host(pool: Pool) -> None:
+    """Nobody here can look at its process; that all of its sessions ended tells."""
+    leader, follower = pool.worker(elsewhere=True), pool.worker()
+    leader.wins()
+    assert follower.campaign() is None
+    follower.waits()
+    leader.beats()
+    follower.sees(1)
+    until(lambda: (follower.observe().heartbeat_age_s or 1.0) < 0.3)
+    leader.kill()
+    killed = time.monotonic()
+    assert follower.wins().takeover.reason is Reason.DIED
+    assert time.monotonic() - killed < LEAST / 2
+
+
+def test_p2_numbers_grow_though_the_tables_are_lost(pool: Pool, postgres_server: PostgresServer) -> None:
+    leader, follower = led(pool)
+    postgres_server.execute(f'DROP SCHEMA "{parse(pool.url).schema}" CASCADE')
+    with pytest.raises(AssertionError, match=r"SeatError|SeatLostError"):
+        leader.beat()
+    leader.release(Standing.LOST)
+    assert until(lambda: _campaigns(follower) or _campaigns(leader))
+
+
+def _campaigns(worker: Hand) -> bool:
+    """Whether it wins; a seat that cannot be reached is tried again."""
+    try:
+        term = worker.campaign()
+    except AssertionError as error:
+        assert "SeatError" in str(error)
+        return False
+    if term is not None:
+        assert term.number == 2
+    return term is not None
+
+
 def test_only_the_session_that_leads_is_ended(pool: Pool) -> None:
     leader, follower = led(pool)
     leader.release(Standing.RESIGNED)
@@ -128,14 +164,7 @@ def test_p1_a_server_process_that_crashes_takes_all_sessions_with_it(
     until(lambda: leader.held() is None, what="the leader has noticed")
     leader.release(Standing.LOST)
 
-    def wins() -> bool:
-        try:
-            return follower.campaign() is not None
-        except AssertionError as error:
-            assert "SeatError" in str(error)
-            return False
-
-    until(wins, what="the follower leads")
+    until(lambda: _campaigns(follower), what="the follower leads")
 
 
 @pytest.fixture
