@@ -12,12 +12,14 @@ import pytest
 from election.core.clock import SystemClock
 from election.core.errors import LedgerError
 from election.core.term import Standing
+from election.engines import Engine, open_engine
 from election.engines.file.ledger import SqliteLedger
 from election.engines.redis import RedisLedger, redis_engine
 from election.engines.redis.address import address_of
 from election.schedule.facts import Claim, Enrol, OpenRun, Outcome, Retry, Settle, StoredJob, Tick
 from election.schedule.history import OddClaim
 from tests.schedule.making import at, make_job, make_term, process
+from tests.support.postgres_server import PostgresServer
 from tests.support.redis_server import Server
 from tests.support.switch import Switch
 
@@ -141,3 +143,29 @@ async def test_p2_with_a_ledger_elsewhere_the_number_is_larger_than_both_know(st
     finally:
         await engine.seat.close()
         await engine.ledger.close()
+
+
+@pytest.fixture
+def workers(steady: Server, postgres_server: PostgresServer) -> list[Engine]:
+    """Two of a pool with its seat here and its ledger in PostgreSQL, one after the other."""
+    url, ledger = f"{steady.url}?pool=two", postgres_server.url(pool="two")
+    return [open_engine(url, ledger=ledger, heartbeat=0.05, safety_poll=0.2) for _ in range(2)]
+
+
+async def test_p2_p3_what_redis_forgets_a_ledger_in_postgresql_knows(workers: list[Engine], steady: Server) -> None:
+    """Neither a number nor a tick is used again."""
+    for number, engine in enumerate(workers, 1):
+        await engine.seat.open()
+        try:
+            term = await engine.seat.campaign()
+            assert term is not None
+            assert term.number == number
+            state = await engine.ledger.begin_term(term, engine.seat.workers()[0].process)
+            assert state.open_runs == [OpenRun(TICK, 1, 1)] * (number - 1)
+            enrol = Enrol("job", JOB.schedule, at=at(0), since=at(0))
+            assert await engine.ledger.record(number, [enrol, Claim(TICK, at(1))]) == [True, number == 1]
+            await engine.seat.release(Standing.RESIGNED)
+        finally:
+            await engine.seat.close()
+            await engine.ledger.close()
+        steady.ask("FLUSHALL")
