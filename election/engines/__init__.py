@@ -44,7 +44,8 @@ def open_engine(
     durable: whether each claim waits for the disk.
     Raises ``UnknownEngineError`` for a URL that no engine answers to, ``ConfigurationError`` for what cannot be.
     """
-    name, timing = os.fspath(pool), {"heartbeat": heartbeat, "safety_poll": safety_poll, "fence_after": fence_after}
+    name = os.fspath(pool)
+    timing: dict[str, Any] = {"heartbeat": heartbeat, "safety_poll": safety_poll, "fence_after": fence_after}
     common: dict[str, Any] = {**timing, "durable": durable, "clock": clock or SystemClock()}
     scheme = _scheme(name)
     if ledger is not None and _SERVERS.get(scheme, ("",))[0] != "redis":
