@@ -16,6 +16,7 @@ run: $(READY)  ## serve the demonstration: four workers on 127.0.0.1:8000
 	$(BIN)/python run.py
 
 test: $(READY)  ## run every test; what the machine lacks is skipped, and the reason told
+	@$(BIN)/python -m compileall -q election app tests run.py  # once, not in each of a thousand processes
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 chaos: $(READY)  ## hurt a real pool at random and judge it: SECONDS, WORKERS, SEED (another one each time unless given)

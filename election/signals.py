@@ -40,7 +40,9 @@ def told_to_stop(tell: Callable[[], object]) -> Iterator[None]:
 
 @contextmanager
 def stopping_with_the_pool(elector: Elector) -> Iterator[None]:
-    """Let a stop signal reach ``elector`` at once; to be entered on its event loop."""
+    """Let a stop signal reach ``elector`` at once, also one that came before; to be entered on its event loop."""
+    if _told_already():
+        elector.stop()
     loop = asyncio.get_running_loop()
     stopping: list[asyncio.Task[None]] = []
 
@@ -53,6 +55,13 @@ def stopping_with_the_pool(elector: Elector) -> Iterator[None]:
         finally:
             for task in stopping:
                 task.cancel()
+
+
+def _told_already() -> bool:
+    """Whether a signal came while the application was starting: Uvicorn's server, which handles it, remembers that and
+    lets it start all the same."""
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return bool(getattr(server, "should_exit", False))
 
 
 def _chain(tell: Callable[[], object], before: Callable[[int, FrameType | None], Any]) -> Any:

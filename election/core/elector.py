@@ -141,6 +141,7 @@ class Elector:
             async with self._beating(lost):  # beats through the drain as well
                 async with self._lead(term, lost):  # its exit is the drain
                     takeover_ms = (self._clock.monotonic() - learned) * 1000
+                    await asyncio.sleep(0)  # what is due goes first, and what is to be told of it after
                     await self._seat.confirm(takeover_ms)
                     self._succeeded()
                     self._announce(term, takeover_ms)

@@ -12,6 +12,7 @@ pytest.register_assert_rewrite("tests.engines.conformance.pool", "tests.engines.
 
 from tests.engines.file.pool import Nursery  # noqa: E402
 from tests.support.postgres_server import PostgresServer, server  # noqa: E402
+from tests.support.redis_server import Server  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +20,14 @@ def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL server that all tests share; each has a pool, and so a schema, of its own."""
     with server() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Redis that has run for long enough to elect, and that all tests share; each has a pool of its own."""
+    server = Server(tmp_path_factory.mktemp("redis")).start().grown_up()
+    yield server
+    server.kill()
 
 
 @pytest.fixture(scope="session")

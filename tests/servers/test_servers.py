@@ -145,3 +145,38 @@ def test_stopping_begins_no_term(server: Server) -> None:
     term = server.leader()["leader"]["term"]
     server.stop()
     assert (server.record()["term"], server.record()["standing"]) == (term, "resigned")
+
+
+STARTED_TOO_LATE = """
+import contextlib, os, signal
+from fastapi import FastAPI
+from election import Election
+
+election = Election(os.environ["ELECTION_POOL"], heartbeat=0.05)
+
+@contextlib.asynccontextmanager
+async def lifespan(app):
+    os.kill(os.getpid(), signal.SIGTERM)
+    async with election:
+        yield
+
+app = FastAPI(lifespan=lifespan)
+"""
+"""An application that is told to stop while it starts, as a worker that its server has just replaced may be."""
+
+
+def test_told_to_stop_while_it_starts_a_worker_begins_no_term(tmp_path: Path) -> None:
+    """Uvicorn starts the application all the same, and ends without its shutdown."""
+    (tmp_path / "late.py").write_text(STARTED_TOO_LATE)
+    done = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "late:app", "--port", str(free_port())],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}", "ELECTION_POOL": str(tmp_path / "pool")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Application startup complete" in done.stderr, done.stderr
+    assert not (tmp_path / "pool" / "leader.json").exists()
+    assert "elected" not in done.stderr

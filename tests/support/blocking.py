@@ -28,6 +28,10 @@ MAY_BLOCK = {
     "election/engines/file/refusal.py": {"_end"},
     # An empty file, opened once a term; what is written to it is written when nothing else runs any more.
     "election/fencing/switch.py": {"_open"},
+    # Once in a process, before it takes part: a few questions to the server, which may take seconds to answer.
+    "election/engines/redis/ground.py": {"check"},
+    # Once in a process, at import: the scripts, which are part of this package.
+    "election/engines/redis/scripts.py": {"_script"},
     # Where the log goes is the application's business.
     "logging/__init__.py": {"handle"},
     # Once in a process, when its first job is registered: at import, as a rule.

@@ -75,8 +75,14 @@ class Office:
         term that did not begin.
         """
         now = self._clock.now()
-        last, fenced = await self._asked_of_memory(before)
-        number = max(self.number.read(), before.term if before else 0, last) + 1
+        number = max(self.number.read(), before.term if before else 0) + 1
+        # Side by side, because opening the ledger and syncing the number take a millisecond each.
+        asked = asyncio.ensure_future(self._asked_of_memory(before))
+        try:
+            await to_the_end(lambda: self.number.write(number))
+        finally:
+            last, fenced = await asked
+        written, number = number, max(number, last + 1)
         reason = reason_after(before, followed=followed)
         if reason is Reason.DIED and (fenced or self._last_words.read() is not None):
             reason = Reason.FENCED
@@ -86,7 +92,8 @@ class Office:
         record = LeaderRecord(number, process, seat_id(held), now, takeover)
 
         def tell() -> bool:
-            self.number.write(number)
+            if number != written:
+                self.number.write(number)
             self._records.write(record)
             if self._lock.is_current():  # looked at only now: whoever wins another lock file later, reads our record
                 self._last_words.pass_on(takeover.from_pid)

@@ -23,6 +23,10 @@ HANG_UP_EARLY = 1.0
 """Seconds for which a live leader is doubted after a hang-up: a process that dies closes its FIFO before its flock,
 and on a busy host that takes its time."""
 
+DYING = 0.1
+"""Seconds that a leader which has hung up gets to be dead: a try before that finds its flock taken, and takes the
+processor from it."""
+
 UNSETTLED = 0.05
 """Seconds between two tries while there is no record: whoever settles in may be gone before it has written one."""
 
@@ -54,8 +58,12 @@ class Watch:
             if not _is_own_end(record):
                 return  # once more at once: what ended before the watch stood does not wake it
         spoke = await self._first_event(self._patience(record))
+        if spoke == "fifo" and "pidfd" in self._descriptors and _is_same(record, look()):
+            self._drop(spoke)  # it did not resign, so it is dying, and the pidfd tells when its flock is free
+            spoke = await self._first_event(DYING) or spoke
         if spoke:
-            self._drop(spoke)
+            if spoke in self._descriptors:
+                self._drop(spoke)
             self._retry = FIRST_RETRY
 
     def close(self) -> None:
@@ -119,6 +127,11 @@ class Watch:
 
     def _drop(self, source: str) -> None:
         os.close(self._descriptors.pop(source))
+
+
+def _is_same(one: LeaderRecord | None, other: LeaderRecord | None) -> bool:
+    """Whether the same term goes on."""
+    return one is not None and other is not None and (one.term, one.standing) == (other.term, other.standing)
 
 
 def _is_own_end(record: LeaderRecord) -> bool:

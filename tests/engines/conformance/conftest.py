@@ -11,6 +11,7 @@ import pytest
 from tests.engines.conformance.pool import Pool
 from tests.engines.file.pool import Nursery
 from tests.support.postgres_server import PostgresServer
+from tests.support.redis_server import Server
 
 
 def _file(_: pytest.FixtureRequest, path: Path) -> str:
@@ -22,9 +23,14 @@ def _postgres(request: pytest.FixtureRequest, _: Path) -> str:
     return server.url(pool=f"p{next(_numbers)}")
 
 
+def _redis(request: pytest.FixtureRequest, _: Path) -> str:
+    server: Server = request.getfixturevalue("redis_server")
+    return f"{server.url}?pool=conformance-{next(_numbers)}"
+
+
 _numbers = itertools.count()
 
-URLS: dict[str, Callable[[pytest.FixtureRequest, Path], str]] = {"file": _file, "postgres": _postgres}
+URLS: dict[str, Callable[[pytest.FixtureRequest, Path], str]] = {"file": _file, "postgres": _postgres, "redis": _redis}
 """By engine: where a new pool is."""
 
 

@@ -463,7 +463,7 @@ async def test_p4_what_a_stored_job_owed_when_it_was_replaced_or_removed_is_skip
 ) -> None:
     """Nobody led at that time, so nobody else could account for it."""
     clock = [NOW]
-    monkeypatch.setattr("election.engines.sql.ledger.datetime", _at_the_times(clock))
+    monkeypatch.setattr(f"{type(ledger).store_job.__module__}.datetime", _at_the_times(clock))
     await ledger.store_job("stored", SECONDS.schedule, FUNC, replace=False)
     if paused:
         await ledger.pause("stored", True)

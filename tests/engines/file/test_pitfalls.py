@@ -33,6 +33,9 @@ from tests.support.waiting import until
 
 DAY = 86400.0
 NEVER_POLL = {"safety_poll": 30.0}
+
+EVENT = 5.0
+"""Seconds within which an event has done its work, on a busy machine; NEVER_POLL is far more."""
 """For followers that must learn of a vacancy by an event: the poll would come far too late."""
 
 
@@ -73,7 +76,7 @@ def test_row_01_children_of_a_killed_leader_keep_its_lock(pool: Pool, children: 
     made = leader.ask(fork)
     children += [made] if isinstance(made, int) else made if isinstance(made, list) else [made["pid"]]
 
-    assert pool.vacancy_after_kill(leader) < 1.0
+    assert pool.vacancy_after_kill(leader) < EVENT
     assert all(Path(f"/proc/{pid}").exists() for pid in children), "the children did not outlive the leader"
 
 
@@ -217,7 +220,7 @@ def test_row_10_a_record_names_a_live_pid_that_holds_no_lock(pool: Pool, nursery
     (follower,) = pool.followers(1, **NEVER_POLL)
     if pid == "zombie":
         with nursery.keeping_zombies():
-            assert pool.vacancy_after_kill(leader) < 1.0
+            assert pool.vacancy_after_kill(leader) < EVENT
             assert Path(f"/proc/{leader.pid}").exists(), "it was reaped"
         return
     follower.kill()
@@ -286,7 +289,7 @@ def test_row_16_asking_for_the_leader_by_trying_the_lock(pool: Pool) -> None:
     for _ in range(5):
         pool.followers(1, **NEVER_POLL)
         asking.tell("look_often", times=2000)
-        assert pool.vacancy_after_kill(leader) < 1.0
+        assert pool.vacancy_after_kill(leader) < EVENT
         asking.answer()
         leader = pool.next_leader(after=pool.term() - 1)
         asking = next(worker for worker in pool.workers if not worker.gone() and worker is not leader)
@@ -306,7 +309,7 @@ def test_row_17_an_election_is_made_before_the_fork(pool: Pool, tmp_path: Path) 
     for _ in range(3):
         pool.start(preload=True)
     leader = pool.next_leader()
-    assert pool.vacancy_after_kill(leader) < 1.0
+    assert pool.vacancy_after_kill(leader) < EVENT
 
 
 def test_row_18_workers_are_told_apart_by_the_host_name(pool: Pool) -> None:
@@ -348,7 +351,7 @@ def test_row_21_two_working_directories(pool: Pool, tmp_path: Path) -> None:
     leader.ask("move_away")
     (follower,) = pool.followers(1, cwd="/", path=pool.path)
     assert follower.ask("look")["leader"] == leader.pid
-    assert pool.vacancy_after_kill(leader) < 1.0
+    assert pool.vacancy_after_kill(leader) < EVENT
     assert Election("var/pool")._engine.pool == str(Path.cwd() / "var/pool")
 
 

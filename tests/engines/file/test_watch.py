@@ -79,10 +79,35 @@ async def test_the_hang_up_of_the_leader_is_heard(fifo: AliveFifo, leader: subpr
     watch.close()
 
 
+async def test_a_leader_that_hangs_up_without_a_word_is_dying(
+    fifo: AliveFifo, leader: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel closes its files one by one: a try between FIFO and flock would be for nothing, and in its way."""
+    monkeypatch.setattr("election.engines.file.watch.DYING", 30.0)
+    now = record(identity_of(leader.pid))
+    watch = await armed(fifo, now)
+    fifo.let_go()
+    waiting = await speaks(watch, lambda: now, at_once=False)
+    leader.kill()
+    await asyncio.wait_for(waiting, 5)
+    watch.close()
+
+
+async def test_a_leader_that_resigns_is_heard_by_its_hang_up(fifo: AliveFifo, leader: subprocess.Popen[bytes]) -> None:
+    now = [record(identity_of(leader.pid))]
+    watch = await armed(fifo, now[0])
+    waiting = await speaks(watch, lambda: now[0], at_once=False)
+    now[0] = record(identity_of(leader.pid), standing=Standing.RESIGNED)
+    fifo.let_go()
+    await asyncio.wait_for(waiting, 0.09)
+    watch.close()
+
+
 async def test_after_a_hang_up_a_live_leader_is_doubted_and_then_believed_and_listened_to_again(
     fifo: AliveFifo, leader: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("election.engines.file.watch.HANG_UP_EARLY", 0.02)
+    monkeypatch.setattr("election.engines.file.watch.DYING", 0.01)
     now = record(identity_of(leader.pid))
     watch = await armed(fifo, now, safety_poll=0.05)
     fifo.let_go()
