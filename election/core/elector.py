@@ -65,8 +65,7 @@ class Elector:
         self._heartbeat = heartbeat
         self._problem = problem
         self._oversee = oversee
-        self._tell = tell
-        self._alarm = alarm
+        self._tell, self._alarm = tell, alarm
         self._resign = asyncio.Event()
         self._withdrawn = asyncio.Event()
         self._released = asyncio.Event()

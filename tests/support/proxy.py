@@ -19,8 +19,7 @@ class Proxy:
         self._target = target
         self._listening = socket.create_server(("127.0.0.1", self.port))
         self._pairs: dict[socket.socket, socket.socket] = {}
-        self._cut = False
-        self._over = False
+        self._cut = self._reset = self._over = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -44,8 +43,6 @@ class Proxy:
         self._thread.join(10)
         for end in [self._listening, *self._pairs]:
             end.close()
-
-    _reset = False
 
     def _run(self) -> None:
         while not self._over:

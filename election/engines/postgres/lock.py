@@ -47,6 +47,7 @@ class SeatLock:
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._waiter: asyncio.Task[None] | None = None
         self._ear = -1
+        self._test: asyncio.Task[None] | None = None
         self._asking = 0
         self.session: tuple[int, datetime | None] = 0, None
         """The server's process for it, and since when."""
@@ -97,22 +98,25 @@ class SeatLock:
         """Free the lock, and keep the session. Raises ``psycopg.Error``; then the lock is gone with the session."""
         self.held = False
         try:
-            await self.ask("SELECT pg_advisory_unlock(%s)", (self._key,))
+            await self.ask("SELECT pg_advisory_unlock_all()")  # once is not enough for what was asked for twice
         except psycopg.Error:
             await self.close()
             raise
 
     async def close(self) -> None:
         """End the session, and the wait."""
-        connection, self._connection = self._connection, None
         waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.cancel()
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
         self.held = False
         if self._ear >= 0:
             asyncio.get_running_loop().remove_reader(self._ear)
             close_ear(self._ear)
             self._ear = -1
-        if waiter is not None:
-            waiter.cancel()
         if connection is not None:
             hang_up(connection)
             with contextlib.suppress(psycopg.Error):
@@ -123,7 +127,7 @@ class SeatLock:
     async def _connect(self) -> None:
         if self._connection is not None and not self._connection.closed:
             return
-        await self.close()
+        await self._disconnect()
         self._connection = await connect_async(self._address.url, self._settings)
         [(pid, since)] = await self.ask(ITSELF)
         self.session = pid, since

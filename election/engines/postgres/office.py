@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from pydantic import ValidationError
+
 from election.core.clock import Clock
 from election.core.errors import SeatError
 from election.core.process import ProcessIdentity
@@ -117,7 +119,11 @@ class Office:
         )
         if text is None:
             return Before(None, last)
-        return Before(RECORD.validate_json(text), max(number, last), fenced, silent, witnessed, watched)
+        try:
+            record = RECORD.validate_json(text)
+        except ValidationError:  # somebody else's words
+            return Before(None, max(number, last))
+        return Before(record, max(number, last), fenced, silent, witnessed, watched)
 
     async def take(self, process: ProcessIdentity, before: Before, *, followed: bool) -> Term:
         """Begin a term. Raises ``psycopg.Error`` and ``SeatError``."""

@@ -128,6 +128,28 @@ def _campaigns(worker: Hand) -> bool:
     return term is not None
 
 
+def test_a_record_that_nobody_can_read_keeps_nobody_from_leading(pool: Pool, postgres_server: PostgresServer) -> None:
+    leader, follower = led(pool)
+    leader.kill()
+    postgres_server.execute(f"""UPDATE "{parse(pool.url).schema}".leader SET record = 'nonsense'""")
+    assert until(lambda: _campaigns(follower))
+
+
+def test_a_worker_that_nobody_lets_wait_leaves_the_queue(pool: Pool, postgres_server: PostgresServer) -> None:
+    """Told to stop, it may serve on for a while; the seat should not come to it then."""
+    leader, follower = led(pool)
+    leaver = pool.worker()
+    assert leaver.campaign() is None
+    leaver.vacancies(0.1)  # it is before the follower in the server's queue
+    follower.waits()
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%wait_for_seat%'"
+    until(lambda: postgres_server.execute(waiting) == [(2 + 1,)], what="both wait")  # and this question itself
+    until(lambda: postgres_server.execute(waiting) == [(1 + 1,)], what="one has left")
+    leader.release(Standing.RESIGNED)
+    until(follower.woken, what="the follower is woken")
+    assert follower.wins().number == 2
+
+
 def test_only_the_session_that_leads_is_ended(pool: Pool) -> None:
     leader, follower = led(pool)
     leader.release(Standing.RESIGNED)
