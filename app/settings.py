@@ -16,7 +16,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")
     workers: int = Field(4, ge=1, le=256, description="worker processes")
-    pool: str = Field("var/pool", description="directory of the pool")
+    pool: str = Field("var/pool", description="directory of the pool, or postgresql://… or redis://…")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level to log")
     log_format: Literal["text", "json"] = Field(
         "text", description="how to log: in words, or as one JSON object a line"

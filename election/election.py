@@ -40,7 +40,9 @@ _NOT_STARTED = (
 class Election(Registration):
     """A worker's part in a pool: the jobs, and the election that decides where they run.
 
-    pool: the pool's directory; workers with the same directory elect one leader.
+    pool: the pool's directory, or the URL of a server: ``postgresql://…``, ``redis://…``. Workers with the same one
+        elect one leader.
+    ledger: with a pool on Redis, the ``postgresql://…`` URL of a database that keeps the ledger instead.
     heartbeat: seconds between two signs of life of the leader's event loop.
     safety_poll: seconds after which a follower tries the seat even if nothing has woken it.
     stalled_after: seconds without a heartbeat after which ``/leader`` calls the leader unresponsive.
@@ -59,6 +61,7 @@ class Election(Registration):
         self,
         pool: str | os.PathLike[str],
         *,
+        ledger: str | None = None,
         heartbeat: float = 0.5,
         safety_poll: float = 1.0,
         stalled_after: float = 3.0,
@@ -81,6 +84,7 @@ class Election(Registration):
         self._use(
             open_engine(
                 pool,
+                ledger=ledger,
                 heartbeat=heartbeat,
                 safety_poll=safety_poll,
                 fence_after=fence_after,

@@ -46,7 +46,14 @@ class Membership:
             self._switch = DeadMansSwitch(fence_after, every=timing.heartbeat, last_words=engine.last_words)
         self._scope = AsyncExitStack()
         self._running: asyncio.Task[None] | None = None
-        warden = Warden(engine.seat, intents, clock=clock, stalled_after=timing.stalled_after, fence_after=fence_after)
+        warden = Warden(
+            engine.seat,
+            intents,
+            clock=clock,
+            stalled_after=timing.stalled_after,
+            fence_after=fence_after,
+            evict=engine.evict,
+        )
         self.elector = Elector(
             engine.seat,
             self._lead,
@@ -55,6 +62,7 @@ class Membership:
             problem=lambda: work.trouble,
             oversee=warden.look,
             tell=hooks.tell,
+            alarm=engine.alarm,
         )
 
     async def __aenter__(self) -> Self:

@@ -23,7 +23,7 @@ from election.tracing import instrument
 election = Election("var/pool")
 Election(Path("var/pool"), heartbeat=1, safety_poll=2.0, drain_timeout=30, scheduler_options={"timezone": "UTC"})
 Election(b"var/pool")  # type: ignore[arg-type]
-Election("var/pool", 0.5)  # type: ignore[call-arg]
+Election("var/pool", 0.5)  # type: ignore[call-arg, arg-type]
 
 
 @election.scheduled_job("interval", seconds=1, id="one", misfire_grace_time=None)

@@ -92,6 +92,7 @@ async def verify(options: Namespace) -> int:
 async def resign(options: Namespace) -> int:
     """Ask the leader to resign; the leader does within a heartbeat."""
     engine = engine_of(options)
+    await engine.look()
     seen = engine.seat.observe()
     if not seen.led or seen.record is None:
         raise ElectionError(f"nobody leads {engine.pool}, so nobody can resign")

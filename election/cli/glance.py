@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from election.core.errors import LedgerError, LedgerVersionError
+from election.core.errors import LedgerError, LedgerVersionError, SeatError
 from election.core.seat import Observation, Worker
 from election.core.term import LeaderRecord
 from election.engines import Engine
@@ -88,7 +88,10 @@ class Glance:
             "engine": self.engine,
             "state": "led" if self.led else "electing",
             "leader": self._leader(),
-            "workers": [{"pid": one.process.pid, "role": role, "started_at": one.started_at} for one, role in roles],
+            "workers": [
+                {"pid": one.process.pid, "host": one.process.host, "role": role, "started_at": one.started_at}
+                for one, role in roles
+            ],
             "jobs": self.jobs,
             "problem": self.trouble or self.unread,
         }
@@ -128,9 +131,13 @@ class Looker:
         """Let go of the ledger."""
         await self._ledger.close()
 
-    def pulse(self) -> Observation:
+    async def pulse(self) -> Observation:
         """Look at the leader alone; the next ``look`` knows whether its heart was seen to beat."""
-        seen = self._engine.seat.observe()
+        try:
+            await self._engine.look()
+            seen = self._engine.seat.observe()
+        except SeatError as error:
+            seen = Observation(None, False, None, str(error))
         silent = seen.heartbeat_age_s if seen.led else None
         self._beats = silent is not None and (self._beats or (self._silent is not None and silent < self._silent))
         self._silent = silent
@@ -142,10 +149,10 @@ class Looker:
         A single look cannot tell a live leader from one that hangs. Returns at once if nobody leads.
         """
         end = time.monotonic() + STALLED_AFTER
-        self.pulse()
+        await self.pulse()
         while self.beats is False and time.monotonic() <= end:
             await asyncio.sleep(LOOK_AGAIN)
-            self.pulse()
+            await self.pulse()
 
     @property
     def beats(self) -> bool | None:
@@ -155,7 +162,7 @@ class Looker:
     async def look(self, tag: str | None = None) -> Glance:
         """How the pool stands, with the jobs that have ``tag``; what cannot be read is told in the glance."""
         jobs, unread = await self._jobs(tag)
-        seen = self.pulse()
+        seen = await self.pulse()
         led = seen.led and seen.record is not None and self._silent is not None
         return Glance(
             engine=self._engine.name,

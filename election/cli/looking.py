@@ -53,5 +53,5 @@ def without_history(engine: Engine, error: LedgerError) -> LedgerError:
 
 
 def never_led(engine: Engine) -> bool:
-    """Whether nobody has left a leader record in the pool."""
-    return engine.seat.observe().record is None
+    """Whether nobody has left a leader record in the pool's directory."""
+    return engine.name == "file" and engine.seat.observe().record is None

@@ -10,6 +10,7 @@ from election.schedule.ledger import LARGEST
 from . import commands
 from .completion import SHELLS, completion
 from .doctor import doctor
+from .migrate import migrate
 from .status import status
 from .watch import watch
 
@@ -56,7 +57,7 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
     ) -> argparse.ArgumentParser:
         examples = tuple(f"--pool var/pool{example}" for example in examples)
         added = add(name, command, text, *examples)
-        pool = added.add_argument("--pool", required=True, metavar="DIR", help="the pool's directory")
+        pool = added.add_argument("--pool", required=True, metavar="POOL", help="the pool's directory or URL")
         pool.complete = directory  # type: ignore[attr-defined]  # where shtab looks
         added.add_argument("--json", action="store_true", help=json)
         return added
@@ -92,6 +93,13 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
     add_for_pool("verify", commands.verify, promises, " && echo all promises held")
     add_for_pool("doctor", doctor, "whether the pool's ground is sound, and what to do if not", "", " --json")
     add_for_pool("resign", commands.resign, "ask the leader to give the seat up in good order", "")
+    moving = add(
+        "migrate", migrate, "a stopped pool's whole history to another engine, compared row by row; goes on if cut off",
+        "var/pool postgresql://app@db/app",
+    )  # fmt: skip
+    for name, place in (("source", "from"), ("target", "to")):
+        moving.add_argument(name, metavar=place.upper(), help=f"the directory or URL to move {place}")
+    moving.add_argument("--json", action="store_true", help="for machines")
     scripts = add(
         "completion", completion, "a script that lets a shell complete the command election, for it to read",
         "bash > ~/.local/share/bash-completion/completions/election",

@@ -44,6 +44,7 @@ class Elector:
     problem: what keeps the work of the term from being done, in words, if anything does.
     oversee: called when somebody else has the seat, to look after that one; returns the seconds until its next look.
     tell: told of what happens.
+    alarm: returns when the seat may be lost, so that the next heartbeat should not wait; None if that is never known.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Elector:
         problem: Callable[[], str | None] = lambda: None,
         oversee: Callable[[], Awaitable[float]] | None = None,
         tell: Callable[[Event], None] = lambda _: None,
+        alarm: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._seat = seat
         self._lead = lead
@@ -63,7 +65,7 @@ class Elector:
         self._heartbeat = heartbeat
         self._problem = problem
         self._oversee = oversee
-        self._tell = tell
+        self._tell, self._alarm = tell, alarm
         self._resign = asyncio.Event()
         self._withdrawn = asyncio.Event()
         self._released = asyncio.Event()
@@ -193,7 +195,8 @@ class Elector:
                         log.warning("heartbeat failed, %d times: %s", missed, self.trouble)
                 else:
                     missed, self.trouble = 0, None
-                await self._clock.sleep(self._heartbeat)
+                pause = self._clock.sleep(self._heartbeat)
+                await (pause if self._alarm is None else first(pause, self._alarm()))
 
         task = asyncio.create_task(beat(), name="election heartbeat")
         try:

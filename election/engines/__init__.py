@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
+from typing import Any
 
 from election.core.clock import Clock, SystemClock
-from election.core.errors import UnknownEngineError
+from election.core.errors import ConfigurationError, UnknownEngineError
 
 from .engine import Engine
 
 __all__ = ["Engine", "open_engine"]
+
+_SERVERS = {
+    "postgresql": ("postgres", "psycopg"),
+    "postgres": ("postgres", "psycopg"),
+    "redis": ("redis", "redis"),
+    "rediss": ("redis", "redis"),
+    "redis+unix": ("redis", "redis"),
+}
+"""Which engine answers to a scheme, and the driver that it needs; the extra has the engine's name."""
 
 
 def open_engine(
@@ -18,6 +29,7 @@ def open_engine(
     *,
     heartbeat: float,
     safety_poll: float,
+    ledger: str | None = None,
     fence_after: float | None = None,
     allow_network_fs: bool = False,
     durable: bool = False,
@@ -27,22 +39,44 @@ def open_engine(
 
     heartbeat: seconds between two signs of life of the leader.
     safety_poll: seconds after which a follower tries the seat even if nothing woke it.
+    ledger: a URL of another engine that is to keep the ledger; only for Redis.
     fence_after: seconds after which what keeps a dead leader's seat is ended; None: never.
     durable: whether each claim waits for the disk.
-    Raises ``UnknownEngineError`` for a URL that no engine answers to.
+    Raises ``UnknownEngineError`` for a URL that no engine answers to, ``ConfigurationError`` for what cannot be.
     """
     name = os.fspath(pool)
-    scheme = re.match(r"([a-z][a-z0-9+.-]*)://", name)
-    if scheme and scheme[1] != "file":
-        raise UnknownEngineError(f"no engine answers to {scheme[1]}:// URLs; a pool is a directory, such as 'var/pool'")
-    from .file import file_engine
+    timing: dict[str, Any] = {"heartbeat": heartbeat, "safety_poll": safety_poll, "fence_after": fence_after}
+    common: dict[str, Any] = {**timing, "durable": durable, "clock": clock or SystemClock()}
+    scheme = _scheme(name)
+    if ledger is not None and _SERVERS.get(scheme, ("",))[0] != "redis":
+        raise ConfigurationError("ledger= is for pools on Redis; the other engines keep the ledger beside the seat")
+    if scheme == "file":
+        from .file import file_engine
 
-    return file_engine(
-        name.removeprefix("file://"),
-        heartbeat=heartbeat,
-        safety_poll=safety_poll,
-        fence_after=fence_after,
-        allow_network_fs=allow_network_fs,
-        durable=durable,
-        clock=clock or SystemClock(),
-    )
+        return file_engine(name.removeprefix("file://"), allow_network_fs=allow_network_fs, **common)
+    if scheme not in _SERVERS:
+        raise UnknownEngineError(
+            f"no engine answers to {scheme}:// URLs; a pool is a directory, such as 'var/pool', or a URL that begins"
+            f" with {', '.join(f'{known}://' for known in _SERVERS)}"
+        )
+    room, driver = _SERVERS[scheme]
+    try:
+        importlib.import_module(driver)
+    except ImportError as error:
+        raise ConfigurationError(f"{scheme}:// needs {driver}: pip install 'election[{room}]'") from error
+    if room == "postgres":
+        from .postgres import postgres_engine
+
+        return postgres_engine(name, **common)
+    from .redis import redis_engine
+
+    if ledger is None:
+        return redis_engine(name, **common)
+    if _SERVERS.get(_scheme(ledger), ("",))[0] != "postgres":
+        raise ConfigurationError("ledger= is a postgresql:// URL")
+    return redis_engine(name, ledger=open_engine(ledger, **timing, durable=durable, clock=clock).open_ledger, **common)
+
+
+def _scheme(pool: str) -> str:
+    found = re.match(r"([a-z][a-z0-9+.-]*)://", pool)
+    return found[1] if found else "file"

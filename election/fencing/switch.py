@@ -26,7 +26,7 @@ class DeadMansSwitch:
 
     after: seconds without a sign of life of the event loop until the process ends.
     every: seconds between two signs.
-    last_words: the file for the tracebacks; standard error takes them if it cannot be opened.
+    last_words: the file for the tracebacks; standard error takes them if it cannot be opened, or if this is ``-``.
 
     These are seconds of real time, whatever clock the rest lives by.
     """
@@ -68,6 +68,8 @@ class DeadMansSwitch:
             _Others.arm(self._after, exit=True, file=file)
 
     def _open(self) -> int:
+        if self._last_words == "-":
+            return STDERR
         try:
             return os.open(self._last_words, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         except OSError as error:

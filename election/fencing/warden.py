@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Protocol
 
 from election.core.clock import Clock
-from election.core.errors import LedgerError, LedgerVersionError
+from election.core.errors import LedgerError, LedgerVersionError, SeatError
 from election.core.events import Fenced, described
 from election.core.process import pinned
 from election.core.seat import Observation, Seat
@@ -44,11 +46,20 @@ class Warden:
 
     stalled_after: seconds of silence after which the log warns.
     fence_after: seconds of silence after which the leader is ended; None to warn only.
+    evict: takes the seat from a leader whose process is out of reach; None where that cannot be done.
     """
 
     def __init__(
-        self, seat: Seat, intents: Intents, *, clock: Clock, stalled_after: float, fence_after: float | None
+        self,
+        seat: Seat,
+        intents: Intents,
+        *,
+        clock: Clock,
+        stalled_after: float,
+        fence_after: float | None,
+        evict: Callable[[LeaderRecord], Awaitable[None]] | None = None,
     ) -> None:
+        self._evict = evict
         self._seat = seat
         self._intents = intents
         self._clock = clock
@@ -122,13 +133,14 @@ class Warden:
         def still() -> bool:
             now, seen = self._clock.monotonic(), self._seat.observe()
             leads = seen.led and seen.record == record
-            hangs = leads and self._silent(seen, now) >= silent and holder.is_alive() is True
-            return hangs and now - began < self._slack
+            hangs = leads and self._silent(seen, now) >= silent
+            return hangs and now - began < self._slack and (not near or holder.is_alive() is True)
 
+        near = holder.is_neighbour()
         try:
-            if not holder.is_neighbour():
+            if not near and self._evict is None:
                 raise PermissionError("it is in another container or on another host")
-            with pinned(holder.pid) as kill:
+            with pinned(holder.pid) if near else nullcontext() as kill:
                 noted = still() and await self._intents.fence(
                     record.term, pid=holder.pid, by_pid=os.getpid(), silent=silent, every=self._fence_after
                 )
@@ -137,10 +149,13 @@ class Warden:
                     log.error(
                         "fencing the leader (pid %d, term %d), silent for %.1f s", *who, silent, extra=described(event)
                     )
-                    kill()
+                    if kill is not None:
+                        kill()
+                    elif self._evict is not None:
+                        await self._evict(record)
                 if noted:
                     self._since, self._told = self._clock.monotonic(), None  # of no use? Then not again at once
-        except (OSError, LedgerError, LedgerVersionError) as error:
+        except (OSError, SeatError, LedgerError, LedgerVersionError) as error:
             if str(error) != self._cannot:
                 log.error("the leader (pid %d, term %d) hangs, and cannot be fenced: %s", *who, error)
             self._cannot = str(error)

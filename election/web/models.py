@@ -28,6 +28,7 @@ class AnsweredBy(BaseModel):
 
 class WorkerEntry(BaseModel):
     pid: int
+    host: str
     role: Literal["leader", "follower"]
     started_at: datetime
 
@@ -85,11 +86,16 @@ def workers(found: list[Worker], leading: LeaderRecord | None) -> list[WorkerEnt
     return [
         WorkerEntry(
             pid=worker.process.pid,
-            role="leader" if leading and leading.holder.pid == worker.process.pid else "follower",
+            host=worker.process.host,
+            role="leader" if leading and _is(worker, leading) else "follower",
             started_at=worker.started_at,
         )
         for worker in found
     ]
+
+
+def _is(worker: Worker, leading: LeaderRecord) -> bool:
+    return (worker.process.pid, worker.process.host) == (leading.holder.pid, leading.holder.host)
 
 
 def last_takeover(record: LeaderRecord | None) -> TakeoverEntry | None:

@@ -61,7 +61,7 @@ async def settled(pool: Path, runs: int) -> None:
 
 def of_ticks(statements: Statements) -> list[list[str]]:
     """The transactions that claimed or settled something."""
-    return [*statements.of("INSERT OR IGNORE INTO runs"), *statements.of("UPDATE runs")]
+    return [*statements.of("INSERT INTO runs"), *statements.of("UPDATE runs")]
 
 
 async def test_a_tick(pool: Path) -> None:

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from election.core.errors import LedgerError
-from election.engines.file.database import Database
+from election.engines.file.database import SqliteDatabase
 from tests.support.pool import ROOT
 
 KEEPER = """
 import asyncio, os, sys
-from election.engines.file.database import Database
+from election.engines.file.database import SqliteDatabase
 from tests.faults.test_ledger_log import note
 
 async def live(path, times):
-    keeper = Database(path, keeper=True)
+    keeper = SqliteDatabase(path, keeper=True)
     await keeper.write(note)
     os.unlink(path + "-wal")
     for _ in range(int(times)):
@@ -41,11 +41,11 @@ def notes(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT count(*) FROM requests").fetchone()[0])
 
 
-def with_others(path: Path, times: int, then: Callable[[Database, Database], Awaitable[None]]) -> None:
+def with_others(path: Path, times: int, then: Callable[[SqliteDatabase, SqliteDatabase], Awaitable[None]]) -> None:
     """``then`` with a follower that has had the ledger open all the time, and with the heir of a keeper that died."""
 
     async def use() -> None:
-        follower, heir = Database(str(path)), Database(str(path), keeper=True)
+        follower, heir = SqliteDatabase(str(path)), SqliteDatabase(str(path), keeper=True)
         assert await follower.read(notes) == 0
         done = subprocess.run([sys.executable, "-c", KEEPER, path, str(times)], check=False, cwd=ROOT)
         assert done.returncode == -9
@@ -61,7 +61,7 @@ def with_others(path: Path, times: int, then: Callable[[Database, Database], Awa
 def test_its_keeper_saves_it(tmp_path: Path) -> None:
     """At its next look, twice a second; without that, all since the last checkpoint would be gone with the process."""
 
-    async def then(follower: Database, heir: Database) -> None:
+    async def then(follower: SqliteDatabase, heir: SqliteDatabase) -> None:
         assert await heir.read(notes) == 3
         await heir.write(note)
         assert await follower.read(notes) == 4
@@ -75,7 +75,7 @@ def test_its_keeper_saves_it(tmp_path: Path) -> None:
 def test_its_keeper_dies_before_it_could(tmp_path: Path) -> None:
     """The index, which a follower keeps alive, promises what nobody has any more: set aside, never read by halves."""
 
-    async def then(follower: Database, heir: Database) -> None:
+    async def then(follower: SqliteDatabase, heir: SqliteDatabase) -> None:
         with pytest.raises(LedgerError, match=r"is corrupt: .*; it is kept as .*, and a new one is begun"):
             await heir.read(notes)
         await heir.write(note)
@@ -93,7 +93,7 @@ def test_a_reader_that_is_busy_is_waited_for(tmp_path: Path, monkeypatch: pytest
     path = tmp_path / "ledger.db"
 
     async def use() -> None:
-        keeper = Database(str(path), keeper=True)
+        keeper = SqliteDatabase(str(path), keeper=True)
         await keeper.write(note)
         reader = sqlite3.connect(path, isolation_level=None)
         reader.execute("BEGIN")

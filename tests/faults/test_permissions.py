@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.engines.file.conftest import as_root, nursery, pool
+from tests.engines.conftest import as_root
+from tests.engines.file.conftest import nursery, pool
 from tests.engines.file.pool import Pool
 from tests.engines.file.test_bad_ground import NOBODY, everyones, small_disk
 from tests.support.waiting import until

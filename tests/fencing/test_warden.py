@@ -174,6 +174,24 @@ async def test_who_cannot_be_told_apart_is_left_alone(
     assert caplog.text.count(said) == 1
 
 
+async def test_whose_process_is_out_of_reach_loses_its_seat_where_the_engine_can_do_that(
+    pool: Pool, victim: subprocess.Popen[bytes]
+) -> None:
+    pool.record = replace(pool.record, holder=replace(pool.record.holder, boot_id="another"))
+    evicted: list[LeaderRecord] = []
+
+    async def evict(record: LeaderRecord) -> None:
+        assert pool.intents == [record.term], "written down before it is done"
+        evicted.append(record)
+        pool.led = False
+
+    seat: Any = pool
+    timing: dict[str, Any] = {"clock": pool.clock, "stalled_after": STALLED_AFTER, "fence_after": FENCE_AFTER}
+    await watch(Warden(seat, pool, **timing, evict=evict), pool, 60)
+    assert evicted == [pool.record]
+    assert not is_dead(victim)
+
+
 @pytest.mark.parametrize("how", ["led", "term", "beat"])
 async def test_all_is_looked_at_again_after_the_intent_was_written(
     pool: Pool, victim: subprocess.Popen[bytes], how: str

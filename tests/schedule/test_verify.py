@@ -12,7 +12,7 @@ import pytest
 
 from election.core.term import Reason, Standing
 from election.engines.file.ledger import SqliteLedger
-from election.engines.file.rows import to_us
+from election.engines.sql.rows import to_us
 from election.schedule.facts import (
     Claim,
     Enrol,

@@ -24,12 +24,16 @@ MAY_BLOCK = {
     "election/engines/file/rival.py": {"is_flocked"},
     "election/engines/file/storage.py": {"read_file"},
     # Some milliseconds at most, for a transaction that is sooner done so; and ever more seldom if it is not.
-    "election/engines/file/patience.py": {"on_the_spot", "_stand_still"},
+    "election/engines/sql/patience.py": {"on_the_spot", "_stand_still"},
     # /proc is memory.
     "election/core/process.py": {"_start_time", "_surroundings", "pinned"},
     "election/engines/file/refusal.py": {"_end"},
     # An empty file, opened once a term; what is written to it is written when nothing else runs any more.
     "election/fencing/switch.py": {"_open"},
+    # Once in a process, before it takes part: a few questions to the server, which may take seconds to answer.
+    "election/engines/redis/ground.py": {"check"},
+    # Once in a process, at import: the scripts, which are part of this package.
+    "election/engines/redis/scripts.py": {"_script"},
     # Where the log goes is the application's business.
     "logging/__init__.py": {"handle"},
     # Once in a process, when its first job is registered: at import, as a rule.

@@ -35,7 +35,7 @@ class Facts:
     def read(cls, path: Path) -> Facts:
         if not path.exists():
             return cls([])
-        whole = [line for line in path.read_bytes().split(b"\n") if line]
+        *whole, _ = path.read_bytes().split(b"\n")  # the last is empty, or about to be written
         return cls(sorted(map(json.loads, whole), key=lambda fact: fact["at"]))
 
     def of(self, event: str, job: str | None = None) -> list[dict[str, Any]]:

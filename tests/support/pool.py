@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 class Pool:
     """run.py on a free port of the loopback interface, serving ``tests.pool.app``.
 
-    directory: for the pool's own directory, the facts and the log.
+    directory: for the pool's own directory, the facts and the log. pool: another directory for it, or a URL.
     """
 
     def __init__(
@@ -35,12 +35,12 @@ class Pool:
         *,
         workers: int = 4,
         jobs: str = "tick",
-        pool: Path | None = None,
+        pool: Path | str | None = None,
         environment: Mapping[str, str] | None = None,
         cwd: Path = ROOT,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self.path = pool or directory / "pool"
+        self.path: Path | str = pool or directory / "pool"
         self.workers = workers
         self.port = free_port()
         self.log = directory / "log"
@@ -158,7 +158,7 @@ class Pool:
 
     def record(self) -> dict[str, Any]:
         """The leader record on disk."""
-        return dict(json.loads((self.path / "leader.json").read_bytes()))
+        return dict(json.loads((Path(self.path) / "leader.json").read_bytes()))
 
     def facts(self) -> Facts:
         return Facts.read(self.facts_path)

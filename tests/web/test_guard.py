@@ -150,7 +150,7 @@ def test_nothing_secret_is_told(served: TestClient, tmp_path: Path, caplog: pyte
 
 def test_an_engines_url_is_told_without_its_password() -> None:
     with pytest.raises(ConfigurationError) as refused:
-        Election("postgresql://user:hunter2@host/db")
+        Election("oracle://user:hunter2@host/db")
     assert "hunter2" not in str(refused.value)
 
 

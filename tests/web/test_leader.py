@@ -66,7 +66,7 @@ def test_the_document_is_the_agreed_one(tmp_path: Path) -> None:
                 "responsive": True,
             },
             "answered_by": {"pid": os.getpid(), "role": "leader"},
-            "workers": [{"pid": os.getpid(), "role": "leader", "started_at": started_at}],
+            "workers": [{"pid": os.getpid(), "host": socket.gethostname(), "role": "leader", "started_at": started_at}],
             "last_takeover": {
                 "term": 1,
                 "from_pid": None,

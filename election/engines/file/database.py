@@ -1,11 +1,7 @@
-"""One SQLite database, used from one thread of its own, a whole transaction at a time.
-
-Not aiosqlite: there each statement is a trip to the thread and back (60 µs each), and a claim has five of them.
-"""
+"""One SQLite database in a file, and what can become of the file while it is in use."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import os
@@ -13,13 +9,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from election.core.errors import LedgerError, LedgerVersionError
+from election.engines.sql.database import Dialect
+from election.engines.sql.thread import ThreadedDatabase
 
 from .checkpoint import LIMIT, Checkpoints
-from .patience import in_passing, on_the_spot
 from .schema import VERSION, look_back, migrate
 from .storage import read_file
 
@@ -28,11 +24,19 @@ _T = TypeVar("_T")
 BUSY_TIMEOUT = 5.0
 """Seconds that one writer waits for another."""
 
-_INHERITED: list[sqlite3.Connection] = []
-"""A parent's connections, in its forked child: SQLite forbids to use them there, and to close them."""
+
+class SqliteConnection(sqlite3.Connection):
+    """A connection that knows what SQLite says differently."""
+
+    dialect = Dialect(
+        greatest="max",
+        first_term="coalesce(json_extract(attempts, '$[0].term'), term)",
+        tags="(SELECT value FROM json_each(jobs.about, '$.tags'))",
+        version="PRAGMA data_version",
+    )
 
 
-class Database:
+class SqliteDatabase(ThreadedDatabase[SqliteConnection]):
     """A database file, opened when first used.
 
     path: the file, or ``:memory:``.
@@ -41,54 +45,28 @@ class Database:
     keeper: whether to set a corrupt file aside and begin a new one: the leader's right, and nobody else's.
     """
 
+    at_hand = True
+
     def __init__(self, path: str, *, durable: bool = False, create: bool = True, keeper: bool = False) -> None:
+        super().__init__()
         self.path = path
         self._durable = durable
         self._create = create
         self._keeper = keeper
-        self._thread: ThreadPoolExecutor | None = None
-        self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._log: tuple[int, int] | None = None
         self._checkpoints: Checkpoints | None = None
-        self._pid = 0
 
-    async def read(self, function: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Run ``function``, which sees one state of things however often it looks. Raises ``LedgerError``."""
-        return await in_passing(self._submitted(functools.partial(_transaction, "BEGIN", function)))
+    def _read(self, function: Callable[[Any], _T]) -> _T:
+        return self._guarded(functools.partial(_transaction, "BEGIN", function))
 
-    async def write(self, function: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Run ``function`` in one transaction, all of it or nothing. Raises ``LedgerError``, and what it raises."""
-        return await self.written(function)
-
-    def written(self, function: Callable[[sqlite3.Connection], _T]) -> asyncio.Future[_T]:
-        """The same, as a future that is done already as a rule, and that cannot be cancelled."""
-        return on_the_spot(self._submitted(functools.partial(self._write, function)))
-
-    async def close(self) -> None:
-        """Close the connection and end the thread."""
-        thread, self._thread = self._thread, None
-        if thread is None or self._pid != os.getpid():
-            return  # a forked child inherits no thread, and may not touch the connection
-        await asyncio.get_running_loop().run_in_executor(thread, self._disconnect)
-        thread.shutdown(wait=False)
-
-    def _submitted(self, function: Callable[[sqlite3.Connection], _T]) -> Future[_T]:
-        if self._pid != os.getpid():
-            if self._connection is not None:
-                _INHERITED.append(self._connection)
-            self._pid, self._connection, self._thread, self._checkpoints = os.getpid(), None, None, None
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="election-ledger")
-        return self._thread.submit(self._guarded, function)
-
-    def _write(self, function: Callable[[sqlite3.Connection], _T], connection: sqlite3.Connection) -> _T:
-        result = _transaction("BEGIN IMMEDIATE", function, connection)
+    def _write(self, function: Callable[[Any], _T]) -> _T:
+        result = self._guarded(functools.partial(_transaction, "BEGIN IMMEDIATE", function))
         if self._checkpoints is not None:
             self._checkpoints.written()
         return result
 
-    def _guarded(self, function: Callable[[sqlite3.Connection], _T]) -> _T:
+    def _guarded(self, function: Callable[[SqliteConnection], _T]) -> _T:
         try:
             return function(self._connected())
         except sqlite3.Error as error:
@@ -102,7 +80,7 @@ class Database:
             self._disconnect()
             raise LedgerError(f"{self.path}: {error.strerror}") from error
 
-    def _connected(self) -> sqlite3.Connection:
+    def _connected(self) -> SqliteConnection:
         if self._connection is not None and self.path != ":memory:" and self._identity != _identity(self.path):
             self._disconnect()
             raise LedgerError(f"{self.path} was removed or replaced; it is opened anew")
@@ -112,9 +90,11 @@ class Database:
             self._connection = self._open()
         return self._connection
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> SqliteConnection:
         if self.path == ":memory:":
-            connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(
+                self.path, isolation_level=None, check_same_thread=False, factory=SqliteConnection
+            )
         else:
             if self._create and not os.path.exists(self.path):
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600))
@@ -127,6 +107,7 @@ class Database:
                 timeout=BUSY_TIMEOUT,
                 isolation_level=None,
                 check_same_thread=False,
+                factory=SqliteConnection,
             )
         connection.row_factory = sqlite3.Row
         try:
@@ -147,7 +128,7 @@ class Database:
             raise
         return connection
 
-    def _save_log(self, connection: sqlite3.Connection) -> None:
+    def _save_log(self, connection: SqliteConnection) -> None:
         """The log has lost its name: written on, it would be gone with its last reader, and its claims with it (P3).
 
         Its keeper, who writes most of it and looks most often, saves it into the file; the others only let go of it.
@@ -174,7 +155,7 @@ class Database:
         return aside
 
 
-def _transaction(begin: str, function: Callable[[sqlite3.Connection], _T], connection: sqlite3.Connection) -> _T:
+def _transaction(begin: str, function: Callable[[SqliteConnection], _T], connection: SqliteConnection) -> _T:
     connection.execute(begin)
     try:
         result = function(connection)

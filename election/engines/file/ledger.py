@@ -1,32 +1,17 @@
-"""The ledger of the file engine: ``ledger.db``, SQLite in WAL mode. Implements ``election.schedule.ledger.Ledger``."""
+"""The ledger of the file engine: ``ledger.db``, SQLite in WAL mode."""
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Awaitable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any
 
-from election.core.errors import JobDefinitionError, LedgerVersionError, StaleTermError, UnknownJobError
-from election.core.process import ProcessIdentity
-from election.core.term import Standing, Term
-from election.schedule.catchup import given_up, owes_from
-from election.schedule.facts import Action, Enrol, Entry, JobState, OpenRun, State, StoredJob
-from election.schedule.history import Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow, Totals, Window
-from election.schedule.triggers import build
+from election.core.errors import LedgerVersionError
+from election.engines.sql.ledger import SqlLedger
 
-from . import entries as entry_writer
-from . import fences, history, windows
-from .database import Database, newer, stored_version
-from .guards import last_term, refuse_stale, refuse_unknown
-from .rows import since_boot, to_us
+from .database import SqliteDatabase, newer, stored_version
 from .schema import VERSION
-from .totals import read_totals
-from .upkeep import prune
 
 
-class SqliteLedger:
+class SqliteLedger(SqlLedger):
     """A ledger in one file.
 
     path: of the database; ``:memory:`` for one that is gone with the process.
@@ -37,208 +22,18 @@ class SqliteLedger:
     """
 
     def __init__(self, path: str, *, durable: bool = False, look_only: bool = False, keeper: bool = False) -> None:
-        self._database = Database(path, durable=durable, create=not look_only, keeper=keeper)
-        self._seen: tuple[sqlite3.Connection, int] | None = None
+        super().__init__(SqliteDatabase(path, durable=durable, create=not look_only, keeper=keeper))
+        self._path = path
 
     def check(self) -> None:
-        version = None if self._database.path == ":memory:" else stored_version(self._database.path)
+        version = None if self._path == ":memory:" else stored_version(self._path)
         if version is not None and version > VERSION:
-            raise LedgerVersionError(newer(self._database.path, version))
-
-    async def close(self) -> None:
-        await self._database.close()
-
-    # --- the leader's ----------------------------------------------------------------------------------------------
-
-    async def last_term(self) -> int:
-        return await self._database.read(last_term)
-
-    async def was_fenced(self, term: int) -> bool:
-        return await self._database.read(lambda connection: fences.exists(connection, term))
-
-    async def fence(self, term: int, *, pid: int, by_pid: int, silent: float, every: float) -> bool:
-        return await self._database.write(
-            lambda connection: fences.note(connection, term, pid, by_pid, to_us(datetime.now(UTC)), silent, every)
-        )
-
-    async def begin_term(self, term: Term, holder: ProcessIdentity) -> State:
-        row = (
-            term.number, holder.pid, holder.host, holder.boot_id, to_us(term.elected_at), since_boot(),
-            term.takeover.reason, term.takeover.from_pid, term.takeover.vacant_s,
-        )  # fmt: skip
-
-        def begin(connection: sqlite3.Connection) -> State:
-            refuse_stale(connection, term.number)
-            found = connection.execute("SELECT pid, boot_id FROM terms WHERE term = ?", (term.number,)).fetchone()
-            if found is not None and (found["pid"], found["boot_id"]) != (holder.pid, holder.boot_id):
-                raise StaleTermError(f"term {term.number} was begun by pid {found['pid']} already")
-            connection.execute(
-                "INSERT OR IGNORE INTO terms (term, pid, host, boot_id, began_at, began_ns, reason, from_pid,"
-                " vacant_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                row,
-            )
-            self._seen = connection, history.data_version(connection)
-            return history.state(connection)
-
-        return await self._database.write(begin)
-
-    async def confirm_term(self, term: int, takeover_ms: float) -> None:
-        await self._database.write(
-            lambda connection: connection.execute(
-                "UPDATE terms SET takeover_ms = ? WHERE term = ?", (round(takeover_ms, 2), term)
-            )
-        )
-
-    async def end_term(self, term: int, standing: Standing) -> None:
-        await self._database.write(
-            lambda connection: connection.execute(
-                "UPDATE terms SET ended_at = ?, ended_ns = ?, standing = ? WHERE term = ?",
-                (to_us(datetime.now(UTC)), since_boot(), standing, term),
-            )
-        )
-
-    def record(self, term: int, entries: Sequence[Entry]) -> Awaitable[list[bool]]:
-        def write(connection: sqlite3.Connection) -> list[bool]:
-            refuse_stale(connection, term)
-            return [entry_writer.write(entry, connection, term) for entry in entries]
-
-        return self._database.written(write)
-
-    async def changes(self) -> State | None:
-        def look(connection: sqlite3.Connection) -> State | None:
-            now = connection, history.data_version(connection)  # the versions of another connection are no measure
-            if now == self._seen:
-                return None
-            self._seen = now
-            return history.state(connection)
-
-        return await self._database.read(look)
-
-    async def prune(self, before: datetime, at_most: int) -> int:
-        return await self._database.write(lambda connection: prune(connection, to_us(before), at_most))
-
-    # --- any worker's ----------------------------------------------------------------------------------------------
-
-    async def request(self, action: Action, *, job_id: str | None = None, term: int | None = None) -> int:
-        def insert(connection: sqlite3.Connection) -> int:
-            if job_id is not None:
-                refuse_unknown(connection, job_id)
-            found = connection.execute(
-                "INSERT INTO requests (action, job_id, term, at) VALUES (?, ?, ?, ?)",
-                (action, job_id, term, to_us(datetime.now(UTC))),
-            )
-            assert found.lastrowid is not None
-            return found.lastrowid
-
-        return await self._database.write(insert)
-
-    async def pause(self, job_id: str, paused: bool) -> None:
-        now = to_us(datetime.now(UTC))
-        change = (
-            "paused_at = coalesce(paused_at, ?), resume_at = NULL"
-            if paused
-            else "resume_at = CASE WHEN paused_at IS NULL THEN NULL ELSE coalesce(resume_at, ?) END"
-        )
-
-        def update(connection: sqlite3.Connection) -> None:
-            refuse_unknown(connection, job_id)
-            connection.execute(f"UPDATE jobs SET {change} WHERE id = ?", (now, job_id))
-
-        await self._database.write(update)
-
-    async def store_job(self, job_id: str, trigger: Mapping[str, Any], job: StoredJob, *, replace: bool) -> None:
-        now = datetime.now(UTC)
-        row = (job.func, json.dumps(dict(job.kwargs)), json.dumps(dict(job.options)), job_id)
-
-        def insert(connection: sqlite3.Connection) -> None:
-            found = history.job(connection, job_id)
-            since = now if (built := build(trigger, now)) is None else owes_from(built, now)
-            if found is not None and found.retired_at is None and not found.removed:
-                if found.stored is None:
-                    raise JobDefinitionError(f"there is a job {job_id!r} in the code already; choose another id")
-                if not replace:
-                    raise JobDefinitionError(f"there is a job {job_id!r} already; choose another id, or replace=True")
-                since = max(since, _give_up(connection, found, now))
-            elif found is not None:
-                since = max(since, found.accounted_until)
-                connection.execute("UPDATE jobs SET paused_at = NULL, resume_at = NULL WHERE id = ?", (job_id,))
-            entry_writer.write(Enrol(job_id, trigger, at=now, since=since), connection, 0)
-            connection.execute(
-                "UPDATE jobs SET func = ?, kwargs = ?, options = ?, removed = 0, broken = NULL WHERE id = ?", row
-            )
-
-        await self._database.write(insert)
-
-    async def remove_job(self, job_id: str) -> None:
-        now = datetime.now(UTC)
-
-        def remove(connection: sqlite3.Connection) -> None:
-            found = history.job(connection, job_id)
-            if found is None or found.stored is None or found.removed:
-                raise UnknownJobError(f"no job {job_id!r} was added at run time")
-            _give_up(connection, found, now)
-            entry_writer.close_epoch(connection, job_id, to_us(now))
-            connection.execute("UPDATE jobs SET removed = 1 WHERE id = ?", (job_id,))
-
-        await self._database.write(remove)
-
-    # --- history ---------------------------------------------------------------------------------------------------
-
-    async def jobs(self) -> list[JobState]:
-        return await self._database.read(history.jobs)
-
-    async def last_outcomes(self) -> dict[str, RunRow]:
-        return await self._database.read(history.last_outcomes)
-
-    async def runs(
-        self,
-        *,
-        job_id: str | None = None,
-        tag: str | None = None,
-        outcome: str | None = None,
-        before: int | None = None,
-        limit: int = 100,
-    ) -> list[RunRow]:
-        return await self._database.read(
-            lambda connection: history.runs(connection, job_id, tag, outcome, before, limit)
-        )
-
-    async def skips(
-        self, *, job_id: str | None = None, tag: str | None = None, before: int | None = None, limit: int = 100
-    ) -> list[SkipRow]:
-        return await self._database.read(lambda connection: history.skips(connection, job_id, tag, before, limit))
-
-    async def terms(self, *, before: int | None = None, limit: int = 100) -> list[TermRow]:
-        return await self._database.read(lambda connection: history.terms(connection, before, limit))
-
-    async def window(self, since: datetime, until: datetime, limit: int) -> Window:
-        return await self._database.read(lambda connection: windows.window(connection, since, until, limit))
-
-    async def epochs(self) -> list[Epoch]:
-        return await self._database.read(history.epochs)
-
-    async def accounts(self, job_id: str, first: datetime, last: datetime) -> Accounts:
-        return await self._database.read(lambda connection: history.accounts(connection, job_id, first, last))
-
-    async def odd_claims(self) -> list[OddClaim]:
-        return await self._database.read(history.odd_claims)
-
-    async def open_runs(self) -> list[OpenRun]:
-        return await self._database.read(history.open_runs)
-
-    async def totals(self) -> Totals:
-        return await self._database.read(read_totals)
-
-    async def pruned_until(self) -> datetime:
-        return await self._database.read(history.pruned_until)
+            raise LedgerVersionError(newer(self._path, version))
 
     async def integrity(self) -> list[str]:
-        return await self._database.read(history.integrity)
+        return await self.database.read(_integrity)
 
 
-def _give_up(connection: sqlite3.Connection, job: JobState, now: datetime) -> datetime:
-    """What the job's schedule owed until now will have no run; returns until when it is accounted for."""
-    if (over := given_up(job, now)) is None:
-        return job.accounted_until
-    entry_writer.write(over, connection, last_term(connection))
-    return over.last_due
+def _integrity(connection: sqlite3.Connection) -> list[str]:
+    found = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")]
+    return [] if found == ["ok"] else found

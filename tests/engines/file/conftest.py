@@ -40,10 +40,3 @@ def children() -> Iterator[list[int]]:
     for pid in pids:
         if Path(f"/proc/{pid}").exists():
             os.kill(pid, signal.SIGKILL)
-
-
-@pytest.fixture
-def as_root() -> None:
-    """For tests that need other users' files, or mounts."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can make files that belong to others")

@@ -22,12 +22,12 @@ ROOT = Path(__file__).parents[3]
 
 
 class Nursery:
-    """Forks workers. Whatever it started is gone when it is closed."""
+    """Forks workers, as ``module`` says. Whatever it started is gone when it is closed."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = "tests.engines.file.worker") -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.engines.file.worker", str(theirs.fileno())],
+            [sys.executable, "-m", module, str(theirs.fileno())],
             cwd=ROOT,
             pass_fds=[theirs.fileno()],
         )

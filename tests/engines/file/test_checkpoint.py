@@ -11,7 +11,7 @@ import pytest
 
 from election.engines.file import checkpoint
 from election.engines.file.checkpoint import WRITES, Checkpoints
-from election.engines.file.database import Database
+from election.engines.file.database import SqliteDatabase as Database
 from tests.schedule.making import until
 
 pytestmark = pytest.mark.anyio

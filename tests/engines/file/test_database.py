@@ -21,9 +21,9 @@ import pytest
 from election.core.errors import LedgerError, LedgerVersionError
 from election.engines.file import database as database_module
 from election.engines.file import schema
-from election.engines.file.database import Database, stored_version
+from election.engines.file.database import SqliteDatabase, stored_version
 from election.engines.file.ledger import SqliteLedger
-from election.engines.file.patience import in_passing
+from election.engines.sql.patience import in_passing
 from election.schedule.facts import About, Action, Claim, Describe, Enrol, Tick
 from tests.schedule.making import NOW, at, make_job, make_term, process, until
 
@@ -41,13 +41,13 @@ def path(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def opened(path: str) -> AsyncIterator[Callable[..., Database]]:
+async def opened(path: str) -> AsyncIterator[Callable[..., SqliteDatabase]]:
     """Makes databases on ``path``, and closes them at the end."""
     os.makedirs(os.path.dirname(path))
-    made: list[Database] = []
+    made: list[SqliteDatabase] = []
 
-    def make(**options: Any) -> Database:
-        made.append(Database(options.pop("path", path), **options))
+    def make(**options: Any) -> SqliteDatabase:
+        made.append(SqliteDatabase(options.pop("path", path), **options))
         return made[-1]
 
     yield make
@@ -77,7 +77,7 @@ def names(path: str) -> list[str]:
 # --- opened ----------------------------------------------------------------------------------------------------------
 
 
-async def test_the_file_is_made_when_first_used(opened: Callable[..., Database], path: str) -> None:
+async def test_the_file_is_made_when_first_used(opened: Callable[..., SqliteDatabase], path: str) -> None:
     database = opened()
     assert names(path) == []
     assert await database.read(notes) == []
@@ -90,7 +90,7 @@ async def test_the_file_is_made_when_first_used(opened: Callable[..., Database],
 
 @pytest.mark.parametrize(("durable", "synchronous"), [(False, 1), (True, 2)])
 async def test_durable_is_a_commit_that_waits_for_the_disk(
-    opened: Callable[..., Database], durable: bool, synchronous: int
+    opened: Callable[..., SqliteDatabase], durable: bool, synchronous: int
 ) -> None:
     database = opened(durable=durable)
     assert await database.read(pragma("synchronous")) == synchronous
@@ -99,7 +99,9 @@ async def test_durable_is_a_commit_that_waits_for_the_disk(
 
 
 @pytest.mark.parametrize("content", [None, b""], ids=["no file", "an empty file"])
-async def test_migration_begins_with_nothing(opened: Callable[..., Database], path: str, content: bytes | None) -> None:
+async def test_migration_begins_with_nothing(
+    opened: Callable[..., SqliteDatabase], path: str, content: bytes | None
+) -> None:
     """A worker that died between making the file and filling it left it empty."""
     if content is not None:
         Path(path).write_bytes(content)
@@ -111,7 +113,7 @@ async def test_migration_begins_with_nothing(opened: Callable[..., Database], pa
 
 
 async def test_a_migration_that_fails_leaves_nothing_half(
-    opened: Callable[..., Database], monkeypatch: pytest.MonkeyPatch
+    opened: Callable[..., SqliteDatabase], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schema, "_STEPS", [*schema._STEPS, "CREATE TABLE more (x); CREATE TABLE wrong syntax"])
     database = opened()
@@ -124,7 +126,7 @@ async def test_a_migration_that_fails_leaves_nothing_half(
 
 
 async def test_a_later_version_goes_on_from_this_one(
-    opened: Callable[..., Database], path: str, monkeypatch: pytest.MonkeyPatch
+    opened: Callable[..., SqliteDatabase], path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = opened()
     await first.write(note)
@@ -140,7 +142,7 @@ async def test_a_later_version_goes_on_from_this_one(
 
 
 async def test_who_only_looks_reads_an_older_ledger_as_one_of_today(
-    opened: Callable[..., Database], path: str, monkeypatch: pytest.MonkeyPatch
+    opened: Callable[..., SqliteDatabase], path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pool of a former version keeps its history, and a leader of this version that migrates it disturbs nobody."""
     with monkeypatch.context() as former:
@@ -164,7 +166,7 @@ async def test_who_only_looks_reads_an_older_ledger_as_one_of_today(
     await leading.close()
 
 
-async def test_many_open_a_new_file_at_once(opened: Callable[..., Database]) -> None:
+async def test_many_open_a_new_file_at_once(opened: Callable[..., SqliteDatabase]) -> None:
     """The whole pool starts at once, and each of its workers is asked for something."""
     databases = [opened() for _ in range(8)]
     await asyncio.gather(*(database.write(lambda c, n=n: note(c, n)) for n, database in enumerate(databases)))
@@ -208,7 +210,7 @@ def overwrite(path: str) -> None:
         file.write(b"\xa5" * 65536)
 
 
-async def test_a_corrupt_file_is_kept_and_a_new_one_begun(opened: Callable[..., Database], path: str) -> None:
+async def test_a_corrupt_file_is_kept_and_a_new_one_begun(opened: Callable[..., SqliteDatabase], path: str) -> None:
     first = opened()
     await first.write(note)
     await first.close()
@@ -225,7 +227,9 @@ async def test_a_corrupt_file_is_kept_and_a_new_one_begun(opened: Callable[..., 
     assert await keeper.read(notes) == [1]
 
 
-async def test_a_file_that_gets_corrupt_in_use_is_kept_with_its_log(opened: Callable[..., Database], path: str) -> None:
+async def test_a_file_that_gets_corrupt_in_use_is_kept_with_its_log(
+    opened: Callable[..., SqliteDatabase], path: str
+) -> None:
     keeper = opened(keeper=True)
     for number in range(2000):
         await keeper.write(lambda connection, number=number: note(connection, number))
@@ -249,7 +253,7 @@ async def test_a_file_that_gets_corrupt_in_use_is_kept_with_its_log(opened: Call
 
 @pytest.mark.parametrize("options", [{}, {"create": False}], ids=["a follower", "who only looks"])
 async def test_only_its_keeper_sets_a_file_aside(
-    opened: Callable[..., Database], path: str, options: dict[str, bool]
+    opened: Callable[..., SqliteDatabase], path: str, options: dict[str, bool]
 ) -> None:
     Path(path).write_bytes(b"no database at all" * 1000)
     with pytest.raises(LedgerError, match="is corrupt"):
@@ -258,7 +262,7 @@ async def test_only_its_keeper_sets_a_file_aside(
 
 
 async def test_a_good_file_that_has_taken_the_place_of_the_corrupt_one_stays(
-    opened: Callable[..., Database], path: str
+    opened: Callable[..., SqliteDatabase], path: str
 ) -> None:
     """Two find the same file corrupt; the first has set it aside and begun a new one when the second gets to it."""
     good = opened(path=path + ".good")
@@ -284,7 +288,7 @@ async def test_a_good_file_that_has_taken_the_place_of_the_corrupt_one_stays(
 
 @pytest.mark.parametrize("how", ["removed", "replaced", "renamed"])
 async def test_a_file_that_is_no_longer_the_pools_is_noticed(
-    opened: Callable[..., Database], path: str, how: str
+    opened: Callable[..., SqliteDatabase], path: str, how: str
 ) -> None:
     """Written on, it would grant claims that nobody else can see (P3)."""
     leader, worker = opened(), opened()
@@ -307,7 +311,7 @@ async def test_a_file_that_is_no_longer_the_pools_is_noticed(
     assert (await worker.read(notes))[-2:] == [7, 8]
 
 
-async def test_a_directory_that_is_gone_is_told(opened: Callable[..., Database], path: str) -> None:
+async def test_a_directory_that_is_gone_is_told(opened: Callable[..., SqliteDatabase], path: str) -> None:
     database = opened()
     await database.write(note)
     shutil.rmtree(os.path.dirname(path))
@@ -318,7 +322,7 @@ async def test_a_directory_that_is_gone_is_told(opened: Callable[..., Database],
     assert await database.read(notes) == []
 
 
-async def test_a_symlink_is_not_followed_to_make_a_file(opened: Callable[..., Database], path: str) -> None:
+async def test_a_symlink_is_not_followed_to_make_a_file(opened: Callable[..., SqliteDatabase], path: str) -> None:
     os.symlink(path + ".elsewhere", path)
     with pytest.raises(LedgerError, match=os.strerror(errno.ELOOP)):
         await opened().read(notes)
@@ -327,7 +331,7 @@ async def test_a_symlink_is_not_followed_to_make_a_file(opened: Callable[..., Da
 # --- not to be written -----------------------------------------------------------------------------------------------
 
 
-async def test_p3_a_full_disk_writes_nothing_half(opened: Callable[..., Database]) -> None:
+async def test_p3_a_full_disk_writes_nothing_half(opened: Callable[..., SqliteDatabase]) -> None:
     """SQLite ends a transaction by itself then; what is told is the disk, and what goes on is the next try."""
     database = opened()
     await database.write(note)
@@ -361,7 +365,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(mounted)], check=True)
 
 
-async def test_p3_a_real_disk_that_is_full(opened: Callable[..., Database], small_disk: Path) -> None:
+async def test_p3_a_real_disk_that_is_full(opened: Callable[..., SqliteDatabase], small_disk: Path) -> None:
     database = opened(path=str(small_disk / "ledger.db"))
     await database.write(note)
     ballast = small_disk / "ballast"
@@ -379,7 +383,7 @@ async def test_p3_a_real_disk_that_is_full(opened: Callable[..., Database], smal
     assert await database.read(notes) == [1, 2]
 
 
-async def test_a_disk_that_cannot_be_written_at_all(opened: Callable[..., Database], small_disk: Path) -> None:
+async def test_a_disk_that_cannot_be_written_at_all(opened: Callable[..., SqliteDatabase], small_disk: Path) -> None:
     path = str(small_disk / "ledger.db")
     database = opened(path=path)
     await database.write(note)
@@ -395,7 +399,7 @@ async def test_a_disk_that_cannot_be_written_at_all(opened: Callable[..., Databa
 
 
 async def test_another_writer_that_does_not_end_is_told(
-    opened: Callable[..., Database], path: str, monkeypatch: pytest.MonkeyPatch
+    opened: Callable[..., SqliteDatabase], path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "BUSY_TIMEOUT", 0.01)
     database = opened()
@@ -410,7 +414,7 @@ async def test_another_writer_that_does_not_end_is_told(
     await database.write(note)
 
 
-async def test_p3_each_nth_statement_that_fails_undoes_all(opened: Callable[..., Database]) -> None:
+async def test_p3_each_nth_statement_that_fails_undoes_all(opened: Callable[..., SqliteDatabase]) -> None:
     """As in SQLite's own tests: the fault moves through the transaction until it has passed its end."""
     database = opened()
 
@@ -427,7 +431,9 @@ async def test_p3_each_nth_statement_that_fails_undoes_all(opened: Callable[...,
             calls[0] += action in {sqlite3.SQLITE_INSERT, sqlite3.SQLITE_TRANSACTION}
             return sqlite3.SQLITE_DENY if calls[0] > faults else sqlite3.SQLITE_OK
 
-        await in_passing(database._submitted(lambda connection: connection.set_authorizer(authorize)))
+        await in_passing(
+            database._submitted(database._guarded, lambda connection: connection.set_authorizer(authorize))
+        )
         try:
             await database.write(three)
         except LedgerError as error:
@@ -441,7 +447,7 @@ async def test_p3_each_nth_statement_that_fails_undoes_all(opened: Callable[...,
     assert await database.read(notes) == [1, 2, 3]
 
 
-async def test_what_a_transaction_raises_undoes_it_and_is_raised(opened: Callable[..., Database]) -> None:
+async def test_what_a_transaction_raises_undoes_it_and_is_raised(opened: Callable[..., SqliteDatabase]) -> None:
     database = opened()
 
     def broken(connection: sqlite3.Connection) -> None:
@@ -454,7 +460,7 @@ async def test_what_a_transaction_raises_undoes_it_and_is_raised(opened: Callabl
     assert await database.read(notes) == [2]
 
 
-async def test_a_cancelled_caller_ends_after_its_transaction(opened: Callable[..., Database]) -> None:
+async def test_a_cancelled_caller_ends_after_its_transaction(opened: Callable[..., SqliteDatabase]) -> None:
     """Else a write would go on after the seat was given up (P5)."""
     database = opened()
     begun, go_on = threading.Event(), threading.Event()
@@ -476,7 +482,7 @@ async def test_a_cancelled_caller_ends_after_its_transaction(opened: Callable[..
     assert await database.read(notes) == [1]
 
 
-async def test_a_read_sees_one_state_of_things(opened: Callable[..., Database]) -> None:
+async def test_a_read_sees_one_state_of_things(opened: Callable[..., SqliteDatabase]) -> None:
     reader, writer = opened(), opened()
     await writer.write(note)
     seen, written = threading.Event(), threading.Event()
@@ -495,7 +501,7 @@ async def test_a_read_sees_one_state_of_things(opened: Callable[..., Database]) 
     assert await reader.read(notes) == [1, 2]
 
 
-async def test_closed_is_opened_again_when_it_is_used(opened: Callable[..., Database]) -> None:
+async def test_closed_is_opened_again_when_it_is_used(opened: Callable[..., SqliteDatabase]) -> None:
     before = set(threading.enumerate())
     database = opened()
     for number in range(3):
@@ -510,13 +516,13 @@ async def test_closed_is_opened_again_when_it_is_used(opened: Callable[..., Data
 # --- to look only ----------------------------------------------------------------------------------------------------
 
 
-async def test_to_look_makes_nothing(opened: Callable[..., Database], path: str) -> None:
+async def test_to_look_makes_nothing(opened: Callable[..., SqliteDatabase], path: str) -> None:
     with pytest.raises(LedgerError, match="unable to open"):
         await opened(create=False).read(notes)
     assert names(path) == []
 
 
-async def test_to_look_changes_nothing(opened: Callable[..., Database], path: str) -> None:
+async def test_to_look_changes_nothing(opened: Callable[..., SqliteDatabase], path: str) -> None:
     writer, looker = opened(), opened(create=False)
     await writer.write(note)
     assert await looker.read(notes) == [1]
@@ -549,7 +555,7 @@ asyncio.run(main())
 """
 
 
-async def test_to_look_works_on_a_pool_that_was_killed(opened: Callable[..., Database], path: str) -> None:
+async def test_to_look_works_on_a_pool_that_was_killed(opened: Callable[..., SqliteDatabase], path: str) -> None:
     """What it wrote last stands in the log only; a crash of a process loses nothing."""
     await asyncio.to_thread(subprocess.run, [sys.executable, "-c", DIES, path], check=False)
     assert names(path) == ["ledger.db", "ledger.db-shm", "ledger.db-wal"]

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from election.engines.file import history
+from election.engines.file.database import SqliteConnection
 from election.engines.file.ledger import SqliteLedger
 from election.engines.file.schema import migrate
+from election.engines.sql import history
 from election.schedule.facts import Claim, Enrol, Outcome, Settle, Tick
 from tests.schedule.making import NOW, at, make_job, make_term, process
 
@@ -76,16 +77,16 @@ async def test_a_page_of_one_job_reads_only_the_rows_that_it_shows(tmp_path: Pat
 async def test_p3_the_search_for_ticks_that_were_claimed_twice_reads_no_rows(tmp_path: Path) -> None:
     ledger = await _ledger(tmp_path / "ledger.db", FEW)
     asked: list[str] = []
-    await ledger._database.read(lambda connection: connection.set_trace_callback(asked.append))
+    await ledger.database.read(lambda connection: connection.set_trace_callback(asked.append))
     assert await ledger.odd_claims() == []
     (twice,) = [statement for statement in asked if "HAVING" in statement]
-    plan = await ledger._database.read(lambda connection: connection.execute(f"EXPLAIN QUERY PLAN {twice}").fetchall())
+    plan = await ledger.database.read(lambda connection: connection.execute(f"EXPLAIN QUERY PLAN {twice}").fetchall())
     assert plan[0]["detail"] == "SCAN runs USING COVERING INDEX one_claim_per_tick"
     await ledger.close()
 
 
 def test_p3_a_tick_that_was_claimed_twice_is_told_with_the_later_term() -> None:
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection = sqlite3.connect(":memory:", isolation_level=None, factory=SqliteConnection)
     migrate(connection)
     connection.execute("DROP INDEX one_claim_per_tick")
     for term in (1, 2, 2):
@@ -104,7 +105,7 @@ async def _ledger(path: Path, runs: int) -> SqliteLedger:
     ledger = SqliteLedger(str(path))
     await ledger.begin_term(make_term(1), process())
     await ledger.record(1, [Enrol(f"job-{number}", JOB.schedule, at=NOW, since=NOW) for number in range(JOBS)])
-    await ledger._database.write(
+    await ledger.database.write(
         lambda connection: connection.execute(
             "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?)"
             " INSERT INTO runs (job_id, due, request, term, claimed_at, ended_at, outcome)"
@@ -125,7 +126,7 @@ async def _steps(path: Path, runs: int, ask: Callable[[SqliteLedger], Awaitable[
         nonlocal count
         count += 1
 
-    await ledger._database.read(lambda connection: connection.set_progress_handler(step, 1))
+    await ledger.database.read(lambda connection: connection.set_progress_handler(step, 1))
     await ask(ledger)
     await ledger.close()
     return count

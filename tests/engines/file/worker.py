@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from election.core.clock import SystemClock
@@ -116,7 +116,7 @@ class _ToFacts(logging.Handler):
         self._facts.tell("log", text=f"{record.levelname} {self.format(record)}")
 
 
-def _live(options: dict[str, Any], channel: socket.socket, engine: Engine | None) -> None:
+def _live(options: dict[str, Any], channel: socket.socket) -> None:
     """The life of a forked worker; does not return."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -124,7 +124,7 @@ def _live(options: dict[str, Any], channel: socket.socket, engine: Engine | None
     try:
         assert channel.recv(1) == b"!"
         os.chdir(options["cwd"])
-        asyncio.run(Worker(options, channel, engine or make_engine(options)).run())
+        asyncio.run(Worker(options, channel, _preloaded.get(options["pool"]) or make_engine(options)).run())
         status = 0
     except BaseException:
         FactFile(options["facts"]).tell("crash", text=traceback.format_exc())
@@ -132,10 +132,10 @@ def _live(options: dict[str, Any], channel: socket.socket, engine: Engine | None
         os._exit(status)
 
 
-def _nurse(control: socket.socket) -> None:
+def nurse(control: socket.socket, live: Callable[[dict[str, Any], socket.socket], None]) -> None:
+    """Fork a process that does ``live(order, channel)`` for each order, until the test hangs up."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies, unless they are asked for
     gc.freeze()
-    engines: dict[str, Engine] = {}
     while True:
         request, descriptors, *_ = socket.recv_fds(control, 65536, 1)
         if not request:
@@ -148,15 +148,19 @@ def _nurse(control: socket.socket) -> None:
                     pass
             control.send(b"0")
             continue
-        if order["preload"] and order["pool"] not in engines:  # as gunicorn --preload: made once, forked many times
-            engines[order["pool"]] = make_engine(order)
+        if order.get("preload") and order["pool"] not in _preloaded:
+            _preloaded[order["pool"]] = make_engine(order)
         pid = os.fork()
         if pid == 0:
             control.close()
-            _live(order, socket.socket(fileno=descriptors[0]), engines.get(order["pool"]))
+            live(order, socket.socket(fileno=descriptors[0]))
         os.close(descriptors[0])
         control.send(str(pid).encode())
 
 
+_preloaded: dict[str, Engine] = {}
+"""As with gunicorn --preload: made once, forked many times."""
+
+
 if __name__ == "__main__":
-    _nurse(socket.socket(fileno=int(sys.argv[1])))
+    nurse(socket.socket(fileno=int(sys.argv[1])), _live)

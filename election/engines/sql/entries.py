@@ -7,7 +7,6 @@ unique index on (job, due, request) stands behind that.
 from __future__ import annotations
 
 import json
-import sqlite3
 from functools import singledispatch
 
 from election.schedule.facts import (
@@ -25,6 +24,7 @@ from election.schedule.facts import (
     Tick,
 )
 
+from .database import Connection
 from .rows import about_text, to_us
 
 _THE_TICK = "job_id = ? AND due = ? AND request = ?"
@@ -32,18 +32,18 @@ _THE_OPEN_RUN = f"{_THE_TICK} AND outcome IS NULL"
 
 
 @singledispatch
-def write(entry: Entry, connection: sqlite3.Connection, term: int) -> bool:
+def write(entry: Entry, connection: Connection, term: int) -> bool:
     """Write one entry for ``term``; returns whether it took effect."""
     raise TypeError(entry)
 
 
 @write.register
-def _(entry: Claim, connection: sqlite3.Connection, term: int) -> bool:
+def _(entry: Claim, connection: Connection, term: int) -> bool:
     tick = entry.tick
     if tick.request == 0 and not _account(connection, tick.job_id, to_us(tick.due), since=to_us(tick.due)):
         return False
     granted = connection.execute(
-        "INSERT OR IGNORE INTO runs (job_id, due, request, term, claimed_at) VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO runs (job_id, due, request, term, claimed_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (*_key(tick), term, to_us(entry.at)),
     )
     if tick.request:
@@ -52,7 +52,7 @@ def _(entry: Claim, connection: sqlite3.Connection, term: int) -> bool:
 
 
 @write.register
-def _(entry: Settle, connection: sqlite3.Connection, term: int) -> bool:
+def _(entry: Settle, connection: Connection, term: int) -> bool:
     settled = connection.execute(
         f"UPDATE runs SET outcome = ?, ended_at = ?, error = ? WHERE {_THE_OPEN_RUN}",
         (entry.outcome, to_us(entry.at), entry.error, *_key(entry.tick)),
@@ -61,7 +61,7 @@ def _(entry: Settle, connection: sqlite3.Connection, term: int) -> bool:
 
 
 @write.register
-def _(entry: Retry, connection: sqlite3.Connection, term: int) -> bool:
+def _(entry: Retry, connection: Connection, term: int) -> bool:
     row = connection.execute(
         f"SELECT seq, attempt, term, attempts FROM runs WHERE {_THE_OPEN_RUN}", _key(entry.tick)
     ).fetchone()
@@ -86,7 +86,7 @@ def _(entry: Retry, connection: sqlite3.Connection, term: int) -> bool:
 
 
 @write.register
-def _(entry: Skip, connection: sqlite3.Connection, term: int) -> bool:
+def _(entry: Skip, connection: Connection, term: int) -> bool:
     first, last = to_us(entry.first_due), to_us(entry.last_due)
     if entry.claimed:
         claim = connection.execute(f"DELETE FROM runs WHERE {_THE_OPEN_RUN}", (entry.job_id, first, entry.request))
@@ -105,12 +105,12 @@ def _(entry: Skip, connection: sqlite3.Connection, term: int) -> bool:
 
 
 @write.register
-def _(entry: Enrol, connection: sqlite3.Connection, term: int) -> bool:
+def _(entry: Enrol, connection: Connection, term: int) -> bool:
     since, trigger = to_us(entry.since), json.dumps(entry.trigger)
     connection.execute(
         "INSERT INTO jobs (id, trigger, seen_at, accounted_until) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
         " trigger = excluded.trigger, seen_at = excluded.seen_at, retired_at = NULL,"
-        " accounted_until = max(accounted_until, excluded.accounted_until)",
+        f" accounted_until = {connection.dialect.greatest}(jobs.accounted_until, excluded.accounted_until)",
         (entry.job_id, trigger, to_us(entry.at), since),
     )
     open_epoch(connection, entry.job_id, since, to_us(entry.at), trigger)
@@ -118,56 +118,57 @@ def _(entry: Enrol, connection: sqlite3.Connection, term: int) -> bool:
 
 
 @write.register
-def _(entry: Retire, connection: sqlite3.Connection, term: int) -> bool:
+def _(entry: Retire, connection: Connection, term: int) -> bool:
     close_epoch(connection, entry.job_id, to_us(entry.at))
     connection.execute("UPDATE jobs SET retired_at = ? WHERE id = ?", (to_us(entry.at), entry.job_id))
     return True
 
 
 @write.register
-def _(entry: Resumed, connection: sqlite3.Connection, term: int) -> bool:
+def _(entry: Resumed, connection: Connection, term: int) -> bool:
     until = to_us(entry.until)
     resumed = connection.execute(  # unless it was paused again since
-        "UPDATE jobs SET paused_at = NULL, resume_at = NULL, accounted_until = max(accounted_until, ?)"
-        " WHERE id = ? AND resume_at = ?",
+        "UPDATE jobs SET paused_at = NULL, resume_at = NULL,"
+        f" accounted_until = {connection.dialect.greatest}(accounted_until, ?) WHERE id = ? AND resume_at = ?",
         (until, entry.job_id, until),
     )
     return resumed.rowcount == 1
 
 
 @write.register
-def _(entry: Broken, connection: sqlite3.Connection, term: int) -> bool:
+def _(entry: Broken, connection: Connection, term: int) -> bool:
     connection.execute("UPDATE jobs SET broken = ? WHERE id = ?", (entry.error, entry.job_id))
     return True
 
 
 @write.register
-def _(entry: Describe, connection: sqlite3.Connection, term: int) -> bool:
+def _(entry: Describe, connection: Connection, term: int) -> bool:
     connection.execute("UPDATE jobs SET about = ? WHERE id = ?", (about_text(entry.about), entry.job_id))
     return True
 
 
 @write.register
-def _(entry: Done, connection: sqlite3.Connection, term: int) -> bool:
+def _(entry: Done, connection: Connection, term: int) -> bool:
     connection.execute("UPDATE requests SET done_at = ? WHERE id = ?", (to_us(entry.at), entry.request))
     return True
 
 
-def open_epoch(connection: sqlite3.Connection, job_id: str, since: int, anchor: int, trigger: str) -> None:
+def open_epoch(connection: Connection, job_id: str, since: int, anchor: int, trigger: str) -> None:
     """After ``since`` the job owes the ticks of ``trigger``, and no longer those of the one before."""
     close_epoch(connection, job_id, since)
     connection.execute(
-        "INSERT OR REPLACE INTO epochs (job_id, since, anchor, trigger) VALUES (?, ?, ?, ?)",
+        "INSERT INTO epochs (job_id, since, anchor, trigger) VALUES (?, ?, ?, ?) ON CONFLICT (job_id, since) DO UPDATE"
+        " SET until = NULL, anchor = excluded.anchor, trigger = excluded.trigger",
         (job_id, since, anchor, trigger),
     )
 
 
-def close_epoch(connection: sqlite3.Connection, job_id: str, until: int) -> None:
+def close_epoch(connection: Connection, job_id: str, until: int) -> None:
     """After ``until`` the job owes nothing."""
     connection.execute("UPDATE epochs SET until = ? WHERE job_id = ? AND until IS NULL", (until, job_id))
 
 
-def _account(connection: sqlite3.Connection, job_id: str, until: int, *, since: int) -> bool:
+def _account(connection: Connection, job_id: str, until: int, *, since: int) -> bool:
     """Move the job's ``accounted_until`` forward to ``until``, unless it has reached ``since`` already."""
     moved = connection.execute(
         "UPDATE jobs SET accounted_until = ? WHERE id = ? AND accounted_until < ?", (until, job_id, since)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from datetime import datetime
 
 from election.schedule.facts import JobState, OpenRun, State, Tick
 from election.schedule.history import Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow
 
+from .database import Connection, Cursor
 from .rows import (
     JOB_COLUMNS,
     RUN_COLUMNS,
@@ -25,34 +25,34 @@ from .rows import (
 )
 
 
-def state(connection: sqlite3.Connection) -> State:
+def state(connection: Connection) -> State:
     """All that a leader needs at the start of its term."""
     requests = connection.execute("SELECT * FROM requests WHERE done_at IS NULL ORDER BY id")
     return State(jobs(connection), [request(row) for row in requests], open_runs(connection))
 
 
-def data_version(connection: sqlite3.Connection) -> int:
-    """Changes when another connection has written, and only then: the cheapest question there is."""
-    return int(connection.execute("PRAGMA data_version").fetchone()[0])
+def data_version(connection: Connection) -> int:
+    """Changes when somebody else has written, and only then: the cheapest question there is."""
+    return int(connection.execute(connection.dialect.version).fetchone()[0])
 
 
-def open_runs(connection: sqlite3.Connection) -> list[OpenRun]:
+def open_runs(connection: Connection) -> list[OpenRun]:
     rows = connection.execute(  # "+": SQLite would rather read every run than put the few of an index in order
         "SELECT job_id, due, request, term, attempt FROM runs WHERE outcome IS NULL ORDER BY +seq"
     )
     return [open_run(row) for row in rows]
 
 
-def jobs(connection: sqlite3.Connection) -> list[JobState]:
+def jobs(connection: Connection) -> list[JobState]:
     return [job_state(row) for row in connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs ORDER BY id")]
 
 
-def job(connection: sqlite3.Connection, job_id: str) -> JobState | None:
+def job(connection: Connection, job_id: str) -> JobState | None:
     row = connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs WHERE id = ?", (job_id,)).fetchone()
     return None if row is None else job_state(row)
 
 
-def last_outcomes(connection: sqlite3.Connection) -> dict[str, RunRow]:
+def last_outcomes(connection: Connection) -> dict[str, RunRow]:
     latest = "SELECT seq FROM runs WHERE job_id = jobs.id ORDER BY due DESC LIMIT 1"  # one step in the unique index
     rows = connection.execute(f"SELECT {RUN_COLUMNS} FROM runs WHERE seq IN (SELECT ({latest}) FROM jobs)")
     return {row["job_id"]: run_row(row) for row in rows}
@@ -65,35 +65,31 @@ _OUTCOMES = {
     "interrupted": "outcome = 'interrupted' AND outcome <> 'succeeded'",
 }
 
-_TAGGED = "job_id IN (SELECT jobs.id FROM jobs, json_each(jobs.about, '$.tags') AS tag WHERE tag.value = ?)"
-
 
 def runs(
-    connection: sqlite3.Connection,
+    connection: Connection,
     job_id: str | None,
     tag: str | None,
     outcome: str | None,
     before: int | None,
     limit: int,
 ) -> list[RunRow]:
-    conditions: dict[str, object] = {"job_id = ?": job_id, _TAGGED: tag, "seq < ?": before}
+    conditions: dict[str, object] = {"job_id = ?": job_id, _tagged(connection): tag, "seq < ?": before}
     so = "TRUE" if outcome is None else _OUTCOMES[outcome]
     order = "+seq" if outcome == "running" else "seq"  # as in ``open_runs``
     return [run_row(row) for row in _page(connection, "runs", RUN_COLUMNS, conditions, order, limit, so=so)]
 
 
-def skips(
-    connection: sqlite3.Connection, job_id: str | None, tag: str | None, before: int | None, limit: int
-) -> list[SkipRow]:
-    conditions: dict[str, object] = {"job_id = ?": job_id, _TAGGED: tag, "seq < ?": before}
+def skips(connection: Connection, job_id: str | None, tag: str | None, before: int | None, limit: int) -> list[SkipRow]:
+    conditions: dict[str, object] = {"job_id = ?": job_id, _tagged(connection): tag, "seq < ?": before}
     return [skip_row(row) for row in _page(connection, "skips", SKIP_COLUMNS, conditions, "seq", limit)]
 
 
-def terms(connection: sqlite3.Connection, before: int | None, limit: int) -> list[TermRow]:
+def terms(connection: Connection, before: int | None, limit: int) -> list[TermRow]:
     return [term_row(row) for row in _page(connection, "terms", TERM_COLUMNS, {"term < ?": before}, "term", limit)]
 
 
-def epochs(connection: sqlite3.Connection) -> list[Epoch]:
+def epochs(connection: Connection) -> list[Epoch]:
     rows = connection.execute("SELECT job_id, since, until, anchor, trigger FROM epochs ORDER BY job_id, since")
     return [
         Epoch(job_id, to_time(since), None if until is None else to_time(until), to_time(anchor), json.loads(trigger))
@@ -101,7 +97,7 @@ def epochs(connection: sqlite3.Connection) -> list[Epoch]:
     ]
 
 
-def accounts(connection: sqlite3.Connection, job_id: str, first: datetime, last: datetime) -> Accounts:
+def accounts(connection: Connection, job_id: str, first: datetime, last: datetime) -> Accounts:
     stretch = (job_id, to_us(first), to_us(last))
     runs = connection.execute(
         "SELECT due FROM runs WHERE job_id = ? AND due BETWEEN ? AND ? AND request = 0 ORDER BY due", stretch
@@ -114,18 +110,17 @@ def accounts(connection: sqlite3.Connection, job_id: str, first: datetime, last:
     return Accounts([to_time(due) for (due,) in runs], [(to_time(one), to_time(other)) for one, other in skips])
 
 
-def odd_claims(connection: sqlite3.Connection) -> list[OddClaim]:
+def odd_claims(connection: Connection) -> list[OddClaim]:
     last = "SELECT max(term) FROM runs AS one WHERE (job_id, due, request) = (runs.job_id, runs.due, runs.request)"
     twice = (  # the term apart, so that the index has all that each run is looked at for
         f"SELECT job_id, due, request, ({last}), count(*) FROM runs GROUP BY job_id, due, request HAVING count(*) > 1"
     )
-    late = """
+    late = f"""
         SELECT job_id, due, request, first_term, 1 FROM (
-          SELECT *, max(first_term) OVER (ORDER BY seq) AS latest FROM (
-            SELECT seq, job_id, due, request,
-              coalesce(json_extract(attempts, '$[0].term'), term) AS first_term FROM runs
-          )
-        ) WHERE first_term < latest
+          SELECT one.*, max(first_term) OVER (ORDER BY seq) AS latest FROM (
+            SELECT seq, job_id, due, request, {connection.dialect.first_term} AS first_term FROM runs
+          ) AS one
+        ) AS each_run WHERE first_term < latest
     """
     homeless = "SELECT job_id, due, request, term, 0 FROM runs WHERE term NOT IN (SELECT term FROM terms)"
     return [
@@ -135,17 +130,16 @@ def odd_claims(connection: sqlite3.Connection) -> list[OddClaim]:
     ]
 
 
-def pruned_until(connection: sqlite3.Connection) -> datetime:
+def pruned_until(connection: Connection) -> datetime:
     return to_time(connection.execute("SELECT until FROM pruned").fetchone()[0])
 
 
-def integrity(connection: sqlite3.Connection) -> list[str]:
-    found = [row[0] for row in connection.execute("PRAGMA integrity_check(20)")]
-    return [] if found == ["ok"] else found
+def _tagged(connection: Connection) -> str:
+    return f"job_id IN (SELECT id FROM jobs WHERE ? IN {connection.dialect.tags})"
 
 
 def _page(
-    connection: sqlite3.Connection,
+    connection: Connection,
     table: str,
     columns: str,
     conditions: dict[str, object],
@@ -153,7 +147,7 @@ def _page(
     limit: int,
     *,
     so: str = "TRUE",
-) -> sqlite3.Cursor:
+) -> Cursor:
     """A page of rows, latest first; a condition without a value does not count.
 
     The keys first, which an index has at hand, and then the rows of the page and no others. Behind a "+", the key is

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -12,6 +11,8 @@ from typing import TypeVar
 from election.core.term import Reason, Standing
 from election.schedule.facts import About, Action, JobState, OpenRun, Outcome, Request, SkipReason, StoredJob, Tick
 from election.schedule.history import RunRow, SkipRow, TermRow
+
+from .database import Row
 
 _T = TypeVar("_T")
 _V = TypeVar("_V")
@@ -39,7 +40,7 @@ def to_time(us: int) -> datetime:
     return _EPOCH + us * _MICROSECOND
 
 
-def job_state(row: sqlite3.Row) -> JobState:
+def job_state(row: Row) -> JobState:
     return JobState(
         id=row["id"],
         trigger=json.loads(row["trigger"]),
@@ -67,7 +68,7 @@ def _about(text: str) -> About:
     return About(found["name"], found["description"], tuple(found["tags"]))
 
 
-def run_row(row: sqlite3.Row) -> RunRow:
+def run_row(row: Row) -> RunRow:
     return RunRow(
         seq=row["seq"],
         job_id=row["job_id"],
@@ -83,7 +84,7 @@ def run_row(row: sqlite3.Row) -> RunRow:
     )
 
 
-def skip_row(row: sqlite3.Row) -> SkipRow:
+def skip_row(row: Row) -> SkipRow:
     return SkipRow(
         seq=row["seq"],
         job_id=row["job_id"],
@@ -96,7 +97,7 @@ def skip_row(row: sqlite3.Row) -> SkipRow:
     )
 
 
-def term_row(row: sqlite3.Row) -> TermRow:
+def term_row(row: Row) -> TermRow:
     return TermRow(
         term=row["term"],
         pid=row["pid"],
@@ -113,12 +114,12 @@ def term_row(row: sqlite3.Row) -> TermRow:
     )
 
 
-def open_run(row: sqlite3.Row) -> OpenRun:
+def open_run(row: Row) -> OpenRun:
     tick = Tick(row["job_id"], to_time(row["due"]), row["request"])
     return OpenRun(tick, row["term"], row["attempt"])
 
 
-def request(row: sqlite3.Row) -> Request:
+def request(row: Row) -> Request:
     return Request(row["id"], Action(row["action"]), row["job_id"], row["term"], to_time(row["at"]))
 
 

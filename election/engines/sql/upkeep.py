@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-import sqlite3
-
+from .database import Connection
 from .totals import forget_jobs
 
 LOOKED_AT = 20
 """Times as many of the oldest rows are looked at as may be removed: to look at all would keep claims waiting."""
 
-_OLDEST_CLAIM = "SELECT coalesce(json_extract(attempts, '$[0].term'), term) FROM runs ORDER BY seq LIMIT 1"
 
-
-def prune(connection: sqlite3.Connection, before: int, at_most: int) -> int:
+def prune(connection: Connection, before: int, at_most: int) -> int:
     """Old history goes; ``accounted_until`` stays, and with it the certainty that nothing runs twice."""
     looked_at = at_most * LOOKED_AT
+    oldest_claim = f"SELECT {connection.dialect.first_term} FROM runs ORDER BY seq LIMIT 1"
     runs = connection.execute(
         "DELETE FROM runs WHERE seq IN"
-        " (SELECT seq FROM (SELECT seq, claimed_at, outcome FROM runs ORDER BY seq LIMIT ?)"
+        " (SELECT seq FROM (SELECT seq, claimed_at, outcome FROM runs ORDER BY seq LIMIT ?) AS oldest"
         " WHERE claimed_at < ? AND outcome IS NOT NULL ORDER BY seq LIMIT ?)",
         (looked_at, before, at_most),
     ).rowcount
     skips = connection.execute(
-        "DELETE FROM skips WHERE seq IN (SELECT seq FROM (SELECT seq, at FROM skips ORDER BY seq LIMIT ?)"
+        "DELETE FROM skips WHERE seq IN (SELECT seq FROM (SELECT seq, at FROM skips ORDER BY seq LIMIT ?) AS oldest"
         " WHERE at < ? ORDER BY seq LIMIT ?)",
         (looked_at, before, at_most),
     ).rowcount
     terms = connection.execute(  # those that died have no end; none goes that a run still names
         "DELETE FROM terms WHERE term IN (SELECT term FROM terms WHERE coalesce(ended_at, began_at) < ?"
-        f" AND term < (SELECT max(term) FROM terms) AND term < coalesce(({_OLDEST_CLAIM}), term + 1)"
+        f" AND term < (SELECT max(term) FROM terms) AND term < coalesce(({oldest_claim}), term + 1)"
         " ORDER BY term LIMIT ?)",
         (before, at_most),
     ).rowcount
     connection.execute("DELETE FROM requests WHERE done_at < ?", (before,))
     connection.execute("DELETE FROM epochs WHERE until < ?", (before,))
     if runs + skips:
-        connection.execute("UPDATE pruned SET until = max(until, ?)", (before,))
+        connection.execute(f"UPDATE pruned SET until = {connection.dialect.greatest}(until, ?)", (before,))
         forget_jobs(connection, before)
     return runs + skips + terms

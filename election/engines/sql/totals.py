@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -10,15 +9,17 @@ from election.core.term import Reason
 from election.schedule.facts import Outcome, SkipReason
 from election.schedule.history import BOUNDS, Histogram, Totals
 
+from .database import Connection
+
 _PLACES = {str(bound): place for place, bound in enumerate(BOUNDS)} | {"+Inf": len(BOUNDS)}
 
 
-def read_totals(connection: sqlite3.Connection) -> Totals:
+def read_totals(connection: Connection) -> Totals:
     """All of it."""
     found: Mapping[str, dict[tuple[str, str], tuple[int, float]]] = defaultdict(dict)
     for what, job_id, label, count, total in connection.execute("SELECT * FROM totals"):
         found[what][job_id, label] = count, total
-    jobs = connection.execute("SELECT id FROM jobs WHERE retired_at IS NULL AND NOT removed ORDER BY id")
+    jobs = connection.execute("SELECT id FROM jobs WHERE retired_at IS NULL AND removed = 0 ORDER BY id")
     return Totals(
         jobs=[job_id for (job_id,) in jobs],
         runs={(job_id, Outcome(label)): count for (job_id, label), (count, _) in found["runs"].items()},
@@ -31,11 +32,11 @@ def read_totals(connection: sqlite3.Connection) -> Totals:
     )
 
 
-def forget_jobs(connection: sqlite3.Connection, before: int) -> None:
+def forget_jobs(connection: Connection, before: int) -> None:
     """Jobs that were gone ``before`` (microseconds), or removed, are no longer counted when their history has gone:
     ids that are used once each would otherwise be counted for ever."""
     connection.execute(
-        "DELETE FROM totals WHERE job_id IN (SELECT id FROM jobs WHERE (removed OR retired_at < ?)"
+        "DELETE FROM totals WHERE job_id IN (SELECT id FROM jobs WHERE (removed = 1 OR retired_at < ?)"
         " AND NOT EXISTS (SELECT 1 FROM runs WHERE job_id = jobs.id)"
         " AND NOT EXISTS (SELECT 1 FROM skips WHERE job_id = jobs.id))",
         (before,),

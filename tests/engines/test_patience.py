@@ -9,7 +9,7 @@ from threading import Event
 
 import pytest
 
-from election.engines.file.patience import AT_A_TIME, in_passing, on_the_spot
+from election.engines.sql.patience import AT_A_TIME, in_passing, on_the_spot
 
 pytestmark = pytest.mark.anyio
 

@@ -1,0 +1,69 @@
+"""``python -m election migrate``: a pool's whole history from one engine to another."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from datetime import UTC, datetime
+
+from election.core.errors import ElectionError
+from election.engines import Engine, open_engine
+from election.engines.sql.ledger import SqlLedger
+from election.engines.sql.transfer import transfer
+from election.schedule.verify import verify
+
+from .looking import missing
+from .show import Busy, show_json
+
+
+async def migrate(options: Namespace) -> int:
+    """Copy, compare, and judge the copy; 1 if the history that was copied breaks a promise."""
+    source, target = (open_engine(pool, heartbeat=0.5, safety_poll=1.0) for pool in (options.source, options.target))
+    if (text := missing(source)) is not None:
+        raise ElectionError(text)
+    if source.pool == target.pool:
+        raise ElectionError("a pool cannot be moved into itself")
+    for engine in (source, target):
+        await _refuse_if_in_use(engine)
+    target.check()
+    reader, writer = source.look_at_ledger(), target.ledger
+    if not isinstance(reader, SqlLedger) or not isinstance(writer, SqlLedger):
+        raise ElectionError("only pools whose ledger is in a file or in PostgreSQL can be moved with their history")
+    async with Busy("looking at both") as busy:
+        try:
+            counts = await transfer(
+                reader.database, writer.database, lambda table, rows: busy.say(f"{table}: {rows} rows")
+            )
+            await _refuse_if_behind(source, await reader.last_term())
+            busy.say("judging the copy")
+            report = await verify(writer, now=datetime.now(UTC))
+        finally:
+            await reader.close()
+            await writer.close()
+    for engine in (source, target):
+        await _refuse_if_in_use(engine)
+    if options.json:
+        show_json({"rows": counts, "violations": report.violations})
+    else:
+        for violation in report.violations:
+            print(f"{violation.promise}: {violation.text}")
+        print(", ".join(f"{rows} {table}" for table, rows in counts.items()))
+        print(f"{source.pool} is in {target.pool} now, and the same; start the workers there, and never here again")
+    return 1 if report.violations else 0
+
+
+async def _refuse_if_in_use(engine: Engine) -> None:
+    if missing(engine) is not None:
+        return
+    await engine.look()
+    if engine.seat.observe().led or engine.seat.workers():
+        raise ElectionError(f"workers take part in {engine.pool}: stop them first, so that the history stands still")
+
+
+async def _refuse_if_behind(source: Engine, last: int) -> None:
+    """A term that the ledger does not know of would be begun again elsewhere (P2)."""
+    record = source.seat.observe().record
+    if record is not None and record.term > last:
+        raise ElectionError(
+            f"{source.pool} was led in term {record.term}, of which its ledger knows nothing: let a worker lead it once"
+            " more, so that it does"
+        )

@@ -1,0 +1,183 @@
+"""The ledger's database on a PostgreSQL server: one session in one thread, that writes as if it were alone.
+
+A write locks the one row of ``meta`` first. So the writes of a pool come one after the other, as in SQLite; each sees
+what was committed before, and a term that is over is refused for good (P3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, TypeVar
+
+import psycopg
+
+from election.core.errors import LedgerError
+from election.engines.sql.database import Dialect
+from election.engines.sql.thread import ThreadedDatabase
+
+from .address import Address
+from .ground import Ground
+from .schema import migrate, stored_version
+from .session import connect, hang_up, in_words, settings, way_out
+
+_T = TypeVar("_T")
+
+BUSY_TIMEOUT = 5
+"""Seconds that one writer waits for another, and after which the server ends one that stands still."""
+
+PATIENCE = 15.0
+"""Seconds after which a transaction of a worker is given up: the server is not there, though it does not say so."""
+
+DIALECT = Dialect(
+    greatest="greatest",
+    first_term="coalesce((attempts::json -> 0 ->> 'term')::bigint, term)",
+    tags="(SELECT json_array_elements_text(jobs.about::json -> 'tags'))",
+    version=("SELECT version - coalesce(nullif(current_setting('election.written', true), ''), '0')::bigint FROM meta"),
+)
+
+
+class Row(tuple[Any, ...]):
+    """A row, by the columns' places or names."""
+
+    __slots__ = ()
+    places: ClassVar[dict[str, int]] = {}
+
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(self.places[key] if isinstance(key, str) else key)
+
+
+@functools.lru_cache(maxsize=256)
+def _rows_with(*names: str) -> type[Row]:
+    return type("Row", (Row,), {"__slots__": (), "places": {name: place for place, name in enumerate(names)}})
+
+
+def named_rows(cursor: psycopg.Cursor[Any]) -> Callable[[Sequence[Any]], Row]:
+    """A row factory for the driver."""
+    return _rows_with(*(column.name for column in cursor.description or ()))
+
+
+class PostgresConnection:
+    """What the ledger's statements are run on, with the ledger's own parameter marks."""
+
+    dialect = DIALECT
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        connection.row_factory = named_rows
+        self.raw = connection
+
+    def execute(self, statement: str, parameters: Sequence[Any] = (), /) -> psycopg.Cursor[Any]:
+        if not parameters:
+            return self.raw.execute(statement)
+        return self.raw.execute(_translated(statement), parameters)
+
+
+@functools.lru_cache(maxsize=512)
+def _translated(statement: str) -> str:
+    return statement.replace("%", "%%").replace("?", "%s")
+
+
+class PostgresDatabase(ThreadedDatabase[PostgresConnection]):
+    """A session, opened when first used and again when it is lost.
+
+    durable: whether a commit waits for synchronous standbys as well; for the server's own disk it always waits, since
+        servers are restarted more often than hosts lose their power.
+    look_only: never create or change anything. patience: seconds that a transaction may take.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        durable: bool = False,
+        look_only: bool = False,
+        patience: float = PATIENCE,
+        ground: Ground,
+    ) -> None:
+        super().__init__()
+        self._address = address
+        self._ground = ground
+        self._look_only = look_only
+        self._patience = patience
+        self._settings = settings(
+            address.schema,
+            synchronous_commit="on" if durable else "local",
+            lock_timeout=BUSY_TIMEOUT * 1000,
+            idle_in_transaction_session_timeout=BUSY_TIMEOUT * 1000,
+            default_transaction_read_only="on" if look_only else "off",
+        )
+
+    def _read(self, function: Callable[[Any], _T]) -> _T:
+        return self._transaction("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", function)
+
+    def _write(self, function: Callable[[Any], _T]) -> _T:
+        return self._transaction("BEGIN; SELECT 1 FROM meta FOR UPDATE", function)
+
+    def _transaction(self, begin: str, function: Callable[[Any], _T]) -> _T:
+        try:
+            connection = self._begun(begin)
+            try:
+                result = function(connection)
+                connection.execute("COMMIT")
+            except psycopg.Error:
+                raise
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+        except psycopg.Error as error:
+            self._disconnect()
+            raise LedgerError(f"{self._address.pool}: {in_words(error)}{way_out(error)}") from error
+        return result
+
+    def _begun(self, begin: str) -> PostgresConnection:
+        """A connection within a transaction; one that was lost while nobody used it is opened anew."""
+        if self._connection is not None:
+            try:
+                self._connection.execute(begin)
+            except psycopg.OperationalError:
+                if not self._connection.raw.closed:
+                    raise
+                self._disconnect()
+            else:
+                return self._connection
+        self._connection = self._opened()
+        self._connection.execute(begin)
+        return self._connection
+
+    def _opened(self) -> PostgresConnection:
+        raw = connect(self._address.url, self._settings)
+        try:
+            if not self._look_only and not self._ground.ready:
+                migrate(raw, self._address)
+            elif self._look_only and stored_version(raw, self._address) == 0:
+                raise LedgerError(f"{self._address.pool}: there is no pool")
+        except BaseException:
+            raw.close()
+            raise
+        return PostgresConnection(raw)
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.raw.close()
+
+    async def read(self, function: Callable[[Any], _T]) -> _T:
+        timer = self._timer()
+        try:
+            return await super().read(function)
+        finally:
+            timer.cancel()
+
+    def written(self, function: Callable[[Any], _T]) -> asyncio.Future[_T]:
+        timer = self._timer()
+        found = super().written(function)
+        found.add_done_callback(lambda _: timer.cancel())
+        return found
+
+    def _timer(self) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(self._patience, self._give_up)
+
+    def _give_up(self) -> None:
+        if self._connection is not None:
+            hang_up(self._connection.raw)

@@ -1,0 +1,79 @@
+"""The PostgreSQL engine's part of ``doctor``: the server, the tables, the lock and who holds it. It changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+
+from election.core.errors import ConfigurationError, LedgerVersionError
+from election.core.finding import Finding, Grade
+from election.core.term import Standing
+
+from .address import Address
+from .ground import Ground
+from .schema import VERSION, stored_version
+from .session import connect, in_words, settings, way_out
+from .watch import RECORD
+
+SILENT_AFTER = 5.0
+"""Seconds without a heartbeat after which a leader is called silent, whatever the pool's own settings are."""
+
+_HOLDER = (
+    "SELECT pid, host(client_addr), application_name FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)"
+    " WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND database ="
+    " (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND ((classid::bigint << 32) | objid::bigint) = %s"
+)
+
+
+def examine(address: Address) -> Iterator[Finding]:
+    """Everything there is to say, the ground first."""
+    try:
+        with connect(address.url, settings(address.schema)) as connection:
+            yield from _look(connection, address)
+    except psycopg.Error as error:
+        yield Finding(Grade.WRONG, f"{address.pool}: {in_words(error)}", way_out(error).removeprefix("; ") or None)
+
+
+def _look(connection: psycopg.Connection[Any], address: Address) -> Iterator[Finding]:
+    version = connection.info.server_version
+    yield Finding(Grade.GOOD, f"PostgreSQL {version // 10000}.{version % 10000} answers")
+    try:
+        Ground(address).check_server(connection)
+        found = stored_version(connection, address)
+    except (ConfigurationError, LedgerVersionError) as error:
+        yield Finding(Grade.WRONG, str(error))
+        return
+    if found == 0:
+        yield Finding(Grade.WARNING, f"there is no pool in schema {address.schema}", "the first worker creates it")
+        return
+    yield Finding(Grade.GOOD, f"schema {address.schema} has version {found} of {VERSION}")
+    yield from _leader(connection, address)
+
+
+def _leader(connection: psycopg.Connection[Any], address: Address) -> Iterator[Finding]:
+    row = connection.execute(
+        "SELECT record, extract(epoch FROM clock_timestamp() - beaten_at)::double precision, backend FROM leader"
+    ).fetchone()
+    holder = connection.execute(_HOLDER, (address.key("seat"),)).fetchone()
+    if row is None:
+        yield Finding(Grade.WARNING, "nobody has led yet")
+        return
+    record = RECORD.validate_json(row[0])
+    who = f"pid {record.holder.pid} on {record.holder.host}, term {record.term}"
+    if record.standing is not Standing.LEADING:
+        yield Finding(Grade.WARNING if holder is None else Grade.GOOD, f"the last leader was {who}: {record.standing}")
+    elif row[1] > SILENT_AFTER:
+        text = f"the leader ({who}) has given no sign of life for {row[1]:.0f} s"
+        yield Finding(Grade.WARNING, text, "is its event loop blocked? Its log tells")
+    else:
+        yield Finding(Grade.GOOD, f"{who}, leads")
+    if holder is None:
+        yield Finding(Grade.WARNING, "nobody holds the advisory lock", "is any worker running?")
+    elif record.standing is Standing.LEADING and holder[0] != row[2]:
+        text = f"the advisory lock is held by session {holder[0]} from {holder[1]}, not by the leader's, {row[2]}"
+        yield Finding(Grade.WARNING, text, f"if it stays so, end it: SELECT pg_terminate_backend({holder[0]})")
+    else:
+        yield Finding(Grade.GOOD, f"the advisory lock is held by session {holder[0]} from {holder[1]}")

@@ -1,0 +1,157 @@
+"""What a pool stands on: a server that keeps a session apart, a role that may do what is needed, and the tables."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+from election.core.errors import ConfigurationError, SeatError
+
+from .address import Address
+from .schema import migrate, stored_version
+from .session import connect, hang_up, in_words, is_wrong, settings, way_out
+
+log = logging.getLogger("election")
+
+OLDEST = 130000
+"""The oldest server that is known to work."""
+
+WITHIN = 10.0
+"""Seconds after which a look at the ground is given up."""
+
+TRIES = 5
+"""Transactions in which a pooler that gives each the next of its sessions is found out."""
+
+_POOLED = (
+    "something between here and the server gives each transaction another session (PgBouncer with pool_mode ="
+    " transaction or statement?), and a lock would be anybody's; connect to the server itself, or use pool_mode ="
+    " session"
+)
+
+
+class Ground:
+    """The ground of one pool, looked at by blocking calls that take seconds at most."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self.ready = False
+
+    def check(self) -> None:
+        """Raises ``ConfigurationError`` if no pool can live here; a server that is away is left for the election."""
+        try:
+            self.prepare()
+        except SeatError as error:
+            log.warning("the pool is not ready: %s", error)
+
+    def prepare(self) -> None:
+        """Make sure, once in a process, that all is as it must be, and create the tables that are missing.
+
+        Raises ``ConfigurationError`` for what will not mend itself, ``SeatError`` for what may.
+        """
+        if self.ready:
+            return
+        with self._connected() as connection:
+            self.check_server(connection)
+            connection.execute(
+                settings(self._address.schema, lock_timeout=5000)
+            )  # not before: a pooler would pass it on to others
+            migrate(connection, self._address)
+            self._check_rights(connection)
+        self.ready = True
+
+    def check_version(self) -> None:
+        """Raises ``LedgerVersionError`` if the tables are newer than this code; a server that is away says nothing."""
+        try:
+            with self._connected() as connection:
+                stored_version(connection, self._address)
+        except SeatError:
+            pass
+
+    def forget(self) -> None:
+        """Look again: a server that came back may be another."""
+        self.ready = False
+
+    @contextmanager
+    def _connected(self) -> Iterator[psycopg.Connection[Any]]:
+        try:
+            with connect(self._address.url) as connection:
+                timer = threading.Timer(WITHIN, hang_up, [connection])
+                timer.daemon = True
+                timer.start()
+                try:
+                    yield connection
+                finally:
+                    timer.cancel()
+        except psycopg.Error as error:
+            words = f"{self._address.pool}: {in_words(error)}{way_out(error)}"
+            raise (ConfigurationError if is_wrong(error) else SeatError)(words) from error
+
+    def check_server(self, connection: psycopg.Connection[Any]) -> None:
+        if connection.info.server_version < OLDEST:
+            raise ConfigurationError(
+                f"{self._address.pool}: PostgreSQL {connection.info.server_version // 10000} is too old;"
+                f" use {OLDEST // 10000} or newer"
+            )
+        found = connection.execute("SHOW server_encoding").fetchone()
+        if found is None or found[0] != "UTF8":
+            raise ConfigurationError(
+                f"{self._address.pool}: the database's encoding is {found and found[0]}, which cannot hold every text;"
+                " create one with ENCODING 'UTF8'"
+            )
+        self._check_pooling(connection)
+
+    def _check_pooling(self, connection: psycopg.Connection[Any]) -> None:
+        """Raises ``ConfigurationError`` if what we set or lock in one transaction is not there in the next."""
+        with connect(self._address.url) as other:
+            own = _one(connection, "SELECT pg_backend_pid()")
+            try:
+                other.execute("BEGIN")
+            except psycopg.Error as error:
+                if "pooling mode" in str(error):  # PgBouncer's words for pool_mode = statement
+                    raise ConfigurationError(f"{self._address.pool}: {_POOLED}") from error
+                raise
+            taken = _one(other, "SELECT pg_backend_pid()")
+            if taken == own:  # it was ours a moment ago
+                raise ConfigurationError(f"{self._address.pool}: {_POOLED}")
+            other.execute("ROLLBACK")
+            if {_one(connection, "SELECT pg_backend_pid()") for _ in range(TRIES)} != {own}:
+                raise ConfigurationError(f"{self._address.pool}: {_POOLED}")
+
+    def _check_rights(self, connection: psycopg.Connection[Any]) -> None:
+        lacking = connection.execute(
+            "SELECT string_agg(name, ', ') FROM unnest(%s::text[]) AS name"
+            " WHERE NOT (has_table_privilege(name, 'SELECT') AND has_table_privilege(name, 'INSERT')"
+            " AND has_table_privilege(name, 'UPDATE') AND has_table_privilege(name, 'DELETE'))",
+            ([f'"{self._address.schema}".{name}' for name in _TABLES],),
+        ).fetchone()
+        if lacking is not None and lacking[0] is not None:
+            raise ConfigurationError(
+                f"{self._address.pool}: this role may not read and write {lacking[0]};"
+                f' GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA "{self._address.schema}" to it'
+            )
+
+
+_TABLES = (
+    "meta",
+    "leader",
+    "workers",
+    "terms",
+    "jobs",
+    "epochs",
+    "runs",
+    "skips",
+    "requests",
+    "pruned",
+    "fences",
+    "totals",
+)
+
+
+def _one(connection: psycopg.Connection[Any], query: str) -> Any:
+    found = connection.execute(query).fetchone()
+    return None if found is None else found[0]

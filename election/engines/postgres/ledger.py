@@ -1,0 +1,37 @@
+"""The ledger of the PostgreSQL engine: the pool's schema in the server's database."""
+
+from __future__ import annotations
+
+import contextlib
+
+from election.core.errors import LedgerError, LedgerVersionError
+from election.engines.sql.ledger import SqlLedger
+
+from .address import Address
+from .database import PATIENCE, PostgresDatabase
+from .ground import Ground
+
+TO_LOOK = 600.0
+"""Seconds that a question of somebody who only looks may take: ``verify`` reads all of the history."""
+
+
+class PostgresLedger(SqlLedger):
+    """A ledger in a schema of a database.
+
+    durable: whether each commit waits for synchronous standbys too. look_only: read, never create or change anything.
+    """
+
+    def __init__(self, address: Address, ground: Ground, *, durable: bool = False, look_only: bool = False) -> None:
+        patience = TO_LOOK if look_only else PATIENCE
+        super().__init__(
+            PostgresDatabase(address, durable=durable, look_only=look_only, patience=patience, ground=ground)
+        )
+        self._ground = ground
+
+    async def get_ready(self) -> None:
+        """Connect, so that it need not be done when it is used."""
+        with contextlib.suppress(LedgerError, LedgerVersionError):  # whoever uses it is told
+            await self.last_term()
+
+    def check(self) -> None:
+        self._ground.check_version()

@@ -1,0 +1,249 @@
+"""The seat of the PostgreSQL engine: a session's advisory lock, and what makes it enough.
+
+Promises P2, P6, P7, P8, and P1 for as long as a term may be trusted: the leader believes in its seat until the start
+of its last heartbeat plus ``limit`` less a margin; whoever gets the lock after it leads at once if that process is
+known to be dead or its term over, and otherwise not before its last heartbeat is ``limit`` old (``office.doubt``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Coroutine
+
+import psycopg
+
+from election.core.clock import Clock, first
+from election.core.errors import ConfigurationError, LedgerVersionError, PoolInUseError, SeatError, SeatLostError
+from election.core.process import ProcessIdentity, current_process
+from election.core.seat import Observation, Worker
+from election.core.term import LeaderRecord, Standing, Term
+
+from . import office
+from .address import Address
+from .ground import Ground
+from .lock import SeatLock, lost
+from .office import Office
+from .session import in_words, way_out
+from .trust import Trust
+from .watch import Watch, is_dead
+
+log = logging.getLogger("election")
+
+LAST_TRY = 1.0
+"""Seconds in which the server has to answer a leader that does not believe in its seat any more."""
+
+DYING = 0.05
+"""Seconds that a process may take to die after its sockets are closed."""
+
+LINGER = 1.0
+"""Seconds for which a worker keeps its place in the queue though nobody waits for the seat."""
+
+RESIGNERS_TURN = 0.25
+"""Of a safety poll: how long a worker that gave the seat up leaves it to the others."""
+
+_in_use: dict[str, PostgresSeat] = {}
+"""The pools this process takes part in. A reference here also keeps a seat held that may not be released (P5)."""
+
+
+class PostgresSeat:
+    """Implements ``election.core.seat.Seat`` on a server.
+
+    heartbeat, safety_poll: seconds, as in ``Election``.
+    fence_after: seconds after which a leader that hangs ends itself.
+    get_ready: begins what a new leader needs, while it is elected.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        ground: Ground,
+        *,
+        heartbeat: float,
+        safety_poll: float,
+        clock: Clock,
+        fence_after: float | None = None,
+        get_ready: Callable[[], Coroutine[None, None, object]],
+    ) -> None:
+        self._get_ready = get_ready
+        self._address = address
+        self._ground = ground
+        self._safety_poll = safety_poll
+        self._clock = clock
+        self._trust = Trust(heartbeat)
+        self._lock = SeatLock(address, self._trust.limit)
+        self._watch = Watch(address, ground, heartbeat=heartbeat, safety_poll=safety_poll, clock=clock)
+        self._office = Office(address, self._lock, self._watch, clock, fence_after=fence_after)
+        self._process: ProcessIdentity | None = None
+        self._term: Term | None = None
+        self._has_followed = self._has_resigned = False
+        self._doubt: str | None = None
+        self._doubted_until = 0.0
+        self._leaving: asyncio.TimerHandle | None = None
+        self._beside: asyncio.Task[object] | None = None
+
+    async def open(self) -> None:
+        other = _in_use.get(self._address.pool)
+        if other is not None and other._process and other._process.pid == os.getpid():
+            raise PoolInUseError(
+                f"this process already takes part in the pool {self._address.pool};"
+                " share one Election, or give the second one a pool of its own"
+            )
+        self._enter(current_process())
+        _in_use[self._address.pool] = self
+
+    def _enter(self, process: ProcessIdentity) -> None:
+        self._process, self._term = process, None
+        self._watch.open(Worker(process, self._clock.now()))
+
+    async def close(self) -> None:
+        if self._is_forked():
+            return
+        self._stay()
+        if self._term is None:
+            await self._lock.close()
+            if _in_use.get(self._address.pool) is self:
+                del _in_use[self._address.pool]
+        await self._watch.close()
+
+    async def campaign(self) -> Term | None:
+        self._stay()
+        try:
+            if self._process is None or self._is_forked():
+                self._lock = self._office.lock = SeatLock(
+                    self._address, self._trust.limit
+                )  # the parent's stays the parent's
+                self._enter(current_process())
+            if not self._ground.ready:
+                await asyncio.to_thread(self._ground.prepare)
+            if not await self._lock.take():
+                self._has_followed, self._doubt = True, None
+                return None
+            return await self._take_office()
+        except psycopg.Error as error:
+            await self._lock.close()
+            raise SeatError(f"{self._address.pool}: {in_words(error)}{way_out(error)}") from error
+        except (ConfigurationError, LedgerVersionError) as error:  # at the start it would have been one
+            raise SeatError(str(error)) from error
+
+    async def _take_office(self) -> Term | None:
+        """From the lock to the term, if nobody may still believe in an earlier one."""
+        assert self._process is not None
+        self._beside = asyncio.create_task(self._get_ready())
+        before = await self._office.before()
+        dead_by = time.monotonic() + DYING
+        while (wait := office.doubt(before, self._process, self._trust.limit)) and time.monotonic() < dead_by:
+            await self._clock.sleep(DYING / 25)
+            before = await self._office.before()
+        if wait and before.record is not None:
+            self._doubted_until = time.monotonic() + wait
+            self._doubt = office.in_doubt(before.record, wait)
+            return None
+        self._doubt = None
+        started = time.monotonic()
+        term = await self._office.take(self._process, before, followed=self._has_followed)
+        self._term, self._has_followed = term, True
+        self._trust.renew(started)
+        return term
+
+    async def vacancy(self) -> None:
+        self._stay()
+        try:
+            if self._doubt is not None:
+                await first(self._watch.changed(), self._clock.sleep(self._doubted_until - time.monotonic()))
+                return
+            if self._has_resigned:
+                await self._clock.sleep(self._safety_poll * RESIGNERS_TURN)
+                self._has_resigned = False
+            await self._lock.granted()
+        finally:
+            self._leaving = asyncio.get_running_loop().call_later(LINGER, self._leave)
+
+    def _stay(self) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+
+    def _leave(self) -> None:
+        """Nobody waits any more, so whoever is next in the queue should not wait for us."""
+        if self._term is None:
+            self._beside = asyncio.create_task(self._lock.close())
+
+    def held(self) -> Term | None:
+        if self._term is None or self._is_forked() or not self._lock.held:
+            return None
+        return self._term if self._trust.left() else None
+
+    async def confirm(self, takeover_ms: float) -> None:
+        try:
+            await self._office.confirm(takeover_ms)
+        except psycopg.Error as error:  # what it would say more is no reason to end a term
+            log.warning("the record could not be told %s: %s", "takeover", in_words(error))
+
+    async def beat(self, problem: str | None = None) -> None:
+        record, started = self._office.record, time.monotonic()
+        assert record is not None
+        if not self._lock.held:
+            await self._beat_on(record)
+        watch = self._watch.session or (None, None)
+        try:
+            found = await self._lock.ask(office.BEAT, (*watch, record.term), within=max(self._trust.left(), LAST_TRY))
+            if found and record.problem != problem:
+                await self._office.tell_problem(problem)
+        except psycopg.Error as error:
+            if not self._lock.held:
+                raise SeatLostError(lost(error)) from error
+            self._trust.renew(started)  # an answer all the same: the session lives, and the lock with it
+            raise SeatError(f"{self._address.pool}: {in_words(error)}{way_out(error)}") from error
+        if not found:
+            raise SeatLostError(f"{self._address.pool}: another worker has begun a term after {record.term}")
+        self._trust.renew(started)  # though it had run out: the lock is a session's, and this is the same one
+
+    async def _beat_on(self, record: LeaderRecord) -> None:
+        """The seat is lost, but its work may not have ended yet: show life, so that the others wait for that."""
+        why = "its session has ended"
+        try:
+            await self._watch.ask(office.BEAT_ON, (record.term,), within=1.0)
+        except psycopg.Error as error:
+            why = f"{why}; {in_words(error)}"
+        raise SeatLostError(f"{self._address.pool}: the seat is lost: {why}")
+
+    async def alarm(self) -> None:
+        """See ``Engine.alarm``."""
+        await self._lock.ended.wait()
+        self._lock.ended.clear()
+
+    async def release(self, standing: Standing) -> None:
+        if self._is_forked():
+            return  # a forked child that runs its parent's clean-up: the words and the lock are the parent's
+        self._term, self._has_resigned = None, standing is Standing.RESIGNED
+        words = self._office.over(standing)
+        try:
+            if self._lock.held:
+                await self._lock.ask(office.SAY, words)
+                await self._lock.give_up()
+            else:
+                await self._lock.close()
+                await self._watch.ask(office.SAY, words, within=1.0)
+        except psycopg.Error as error:
+            log.warning("the record could not be told that term %d ended: %s", words[1], in_words(error))
+            await self._lock.close()
+
+    def observe(self) -> Observation:
+        record, watch = self._watch.record, self._watch
+        known = watch.seated and time.monotonic() - watch.looked_at < self._trust.limit
+        led = known and record is not None and record.standing is Standing.LEADING and not is_dead(record.holder)
+        problem = self._doubt or watch.trouble or (record.problem if record is not None and led else None)
+        return Observation(record, led, watch.heartbeat_age() if led else None, problem)
+
+    async def look(self) -> None:
+        """See ``Engine.look``."""
+        await self._watch.look()
+
+    def workers(self) -> list[Worker]:
+        return self._watch.workers()
+
+    def _is_forked(self) -> bool:
+        return self._process is not None and self._process.pid != os.getpid()

@@ -1,0 +1,81 @@
+"""What a pool's URL says: the server, and the pool's place in it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+
+from redis.asyncio.connection import ConnectionPool
+
+from election.core.errors import ConfigurationError
+
+TIMEOUT = 2.0
+"""Seconds that a connection or an answer may take, unless the URL says ``socket_timeout``."""
+
+_FORMS = "redis://HOST:PORT/DB?pool=NAME, rediss:// for TLS, redis+unix:///PATH?db=DB&pool=NAME for a socket"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A pool in a Redis server.
+
+    url: for the driver, with its secrets. pool: for people, without. prefix: of all keys; its hash tag keeps them in
+    one slot of a Redis Cluster.
+    """
+
+    url: str
+    pool: str
+    prefix: str
+
+
+def address_of(url: str) -> Address:
+    """What ``url`` means. Raises ``ConfigurationError``; does no I/O."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"the pool's URL makes no sense: {error}; write {_FORMS}") from error
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    name = query.pop("pool", "election")
+    if not re.fullmatch(r"[\w.:-]+", name):
+        raise ConfigurationError(f"?pool={name!r} in the URL: use letters, digits and . : - _")
+    unix = parts.scheme == "redis+unix"
+    if (unix and not parts.path) or not (unix or parts.hostname):
+        raise ConfigurationError(f"the pool's URL names no server; write {_FORMS}")
+    if not unix and not re.fullmatch(r"/?\d*", parts.path):
+        raise ConfigurationError(f"{parts.path!r} in the pool's URL is no number of a database; write {_FORMS}")
+    timeouts = {"socket_timeout": TIMEOUT, "socket_connect_timeout": query.get("socket_timeout", TIMEOUT)}
+    driver = urlunsplit(
+        ("unix" if unix else parts.scheme, parts.netloc, parts.path, urlencode({**timeouts, **query}), "")
+    )
+    try:
+        ConnectionPool.from_url(driver, **OPTIONS).make_connection()
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"the pool's URL makes no sense to the driver: {_without_class(error)}") from error
+    place = parts.path if unix else f"{parts.path.strip('/') or query.get('db', '0')}"
+    where = f"{parts.hostname}:{port or 6379}/{place}" if not unix else f"{place}?db={query.get('db', '0')}"
+    shown = f"{parts.scheme}://{where}{'&' if unix else '?'}pool={name}"
+    return Address(driver, unquote(shown), f"election:{{{name}}}:")
+
+
+def _without_class(error: Exception) -> str:
+    return re.sub(r"^\w+\.__init__\(\) ", "", str(error))
+
+
+def _options() -> dict[str, Any]:
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
+    # Nothing is sent twice by the driver: what was written, and whose answer was lost, would be refused by itself.
+    # Without driver_info, a connection does not look for the driver's version on the disk, nor tell it to the server.
+    return {
+        "decode_responses": True,
+        "encoding_errors": "surrogatepass",
+        "retry": Retry(NoBackoff(), 0),
+        "driver_info": None,
+    }
+
+
+OPTIONS = _options()

@@ -1,0 +1,104 @@
+"""Entries as the script takes them: a name and eight texts each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import singledispatch
+from typing import Any
+
+from election.engines.sql.rows import about_text, to_us
+from election.schedule.facts import (
+    Broken,
+    Claim,
+    Describe,
+    Done,
+    Enrol,
+    Entry,
+    Resumed,
+    Retire,
+    Retry,
+    Settle,
+    Skip,
+    Tick,
+)
+
+ARGUMENTS = 8
+
+
+def flat(calls: Iterable[tuple[Any, ...]]) -> list[str]:
+    """The script's arguments: each call padded to the same length; None is the empty text."""
+    texts: list[str] = []
+    for call in calls:
+        texts += ["" if value is None else str(value) for value in call]
+        texts += [""] * (ARGUMENTS + 1 - len(call))
+    return texts
+
+
+@singledispatch
+def call(entry: Entry) -> tuple[Any, ...]:
+    """The call that writes ``entry``."""
+    raise TypeError(entry)
+
+
+@call.register
+def _(entry: Claim) -> tuple[Any, ...]:
+    return "claim", *_key(entry.tick), to_us(entry.at)
+
+
+@call.register
+def _(entry: Settle) -> tuple[Any, ...]:
+    return "settle", *_key(entry.tick), entry.outcome.value, to_us(entry.at), _maybe(entry.error)
+
+
+@call.register
+def _(entry: Retry) -> tuple[Any, ...]:
+    attempt = {"ended_at": entry.at.isoformat(), "outcome": entry.outcome, "error": entry.error}
+    return "retry", *_key(entry.tick), json.dumps(attempt)
+
+
+@call.register
+def _(entry: Skip) -> tuple[Any, ...]:
+    return (
+        "skip", entry.job_id, to_us(entry.first_due), to_us(entry.last_due), entry.count, entry.reason.value,
+        to_us(entry.at), entry.request, int(entry.claimed),
+    )  # fmt: skip
+
+
+@call.register
+def _(entry: Enrol) -> tuple[Any, ...]:
+    return "enrol", entry.job_id, json.dumps(entry.trigger), to_us(entry.at), to_us(entry.since)
+
+
+@call.register
+def _(entry: Retire) -> tuple[Any, ...]:
+    return "retire", entry.job_id, to_us(entry.at)
+
+
+@call.register
+def _(entry: Resumed) -> tuple[Any, ...]:
+    return "resumed", entry.job_id, to_us(entry.until)
+
+
+@call.register
+def _(entry: Broken) -> tuple[Any, ...]:
+    return "set", entry.job_id, "broken", _maybe(entry.error)
+
+
+@call.register
+def _(entry: Describe) -> tuple[Any, ...]:
+    return "set", entry.job_id, "about", about_text(entry.about)
+
+
+@call.register
+def _(entry: Done) -> tuple[Any, ...]:
+    return "done", entry.request, to_us(entry.at)
+
+
+def _key(tick: Tick) -> tuple[str, int, int]:
+    return tick.job_id, to_us(tick.due), tick.request
+
+
+def _maybe(text: str | None) -> str | None:
+    """A text that may be empty, told from none."""
+    return None if text is None else f"={text}"

@@ -1,0 +1,217 @@
+"""Questions about the past: bounded steps through the rows' own indexes, latest first; reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from itertools import chain
+from typing import Any, TypeVar
+
+from election.core.term import Reason
+from election.engines.sql.rows import to_time, to_us
+from election.schedule.facts import Outcome, SkipReason, Tick
+from election.schedule.history import (
+    BOUNDS,
+    Accounts,
+    Epoch,
+    Histogram,
+    OddClaim,
+    RunRow,
+    SkipRow,
+    TermRow,
+    Totals,
+    Window,
+)
+
+from .link import Link, pairs
+from .rows import epochs_of, histogram, job_state, run_row, skip_row, term_row
+from .scripts import AUDIT, WINDOW
+
+_T = TypeVar("_T")
+
+AT_ONCE = 500
+"""Rows that are read in one step."""
+
+AUDITED = 1000
+"""Runs that are audited in one step, for which the server does nothing else."""
+
+BEFORE = 500
+"""Rows before a stretch that are looked at for runs that reach into it."""
+
+
+class History:
+    """What ``LedgerReader`` asks, of the keys with one prefix."""
+
+    def __init__(self, link: Link, prefix: str) -> None:
+        self._link = link
+        self._prefix = prefix
+
+    async def jobs(self) -> list[dict[str, str]]:
+        """The rows of all jobs, by id."""
+        return await self.rows("job", sorted(await self._read("SMEMBERS", "jobs")))
+
+    async def rows(self, kind: str, names: Sequence[Any]) -> list[dict[str, str]]:
+        """The rows of that name that are there."""
+        if not names:
+            return []
+        async with self._link.together() as pipe:
+            for name in names:
+                pipe.execute_command("HGETALL", f"{self._prefix}{kind}:{name}")
+            found = await pipe.execute()
+        return [{**pairs(row), "id": str(name)} for name, row in zip(names, found, strict=True) if row]
+
+    async def last_outcomes(self) -> dict[str, RunRow]:
+        jobs = await self._read("SMEMBERS", "jobs")
+        if not jobs:
+            return {}
+        async with self._link.together() as pipe:
+            for job_id in jobs:
+                pipe.execute_command("ZREVRANGE", f"{self._prefix}run_dues:{job_id}", 0, 0)
+            latest = await pipe.execute()
+        rows = await self.rows("run", [member.partition(":")[2] for member in chain.from_iterable(latest)])
+        return {row["job_id"]: run_row(row) for row in rows}
+
+    async def runs(
+        self, job_id: str | None, tag: str | None, outcome: str | None, before: int | None, limit: int
+    ) -> list[RunRow]:
+        indexes = await self._indexes("runs", job_id, tag)
+        if indexes == ["runs"] and outcome in {"running", "failed", "interrupted"}:
+            indexes = ["open" if outcome == "running" else "troubled"]
+        wanted = None if outcome == "running" else outcome
+        fits = None if outcome is None else lambda run: run.outcome == wanted
+        return await self._page("run", indexes, before, limit, run_row, fits)
+
+    async def skips(self, job_id: str | None, tag: str | None, before: int | None, limit: int) -> list[SkipRow]:
+        return await self._page("skip", await self._indexes("skips", job_id, tag), before, limit, skip_row)
+
+    async def terms(self, before: int | None, limit: int) -> list[TermRow]:
+        return await self._page("term", ["terms"], before, limit, term_row)
+
+    async def window(self, since: datetime, until: datetime, limit: int) -> Window:
+        runs, runs_every, first = await self._stretch("run", "at", since, until, limit, BEFORE, "ended_at")
+        skips, skips_every, _ = await self._stretch("skip", "at", since, until, limit, 0, "")
+        terms, _, begun = await self._stretch("term", "began_at", since, until, limit, 1, "")
+        open_rows = await self.rows("run", await self._read("ZREVRANGE", "open", 0, limit - 1))
+        by_seq = {run.seq: run for run in map(run_row, runs)}
+        by_seq |= {run.seq: run for run in map(run_row, open_rows) if run.claimed_at <= until}
+        begins = [to_time(int(moment)) for moment in (first, begun) if moment]
+        return Window(
+            terms=sorted(map(term_row, terms), key=lambda term: -term.term)[:limit],
+            runs=[by_seq[seq] for seq in sorted(by_seq, reverse=True)],
+            skips=sorted(map(skip_row, skips), key=lambda skip: -skip.seq),
+            runs_every=runs_every,
+            skips_every=skips_every,
+            begins=min(begins, default=None),
+        )
+
+    async def epochs(self) -> list[Epoch]:
+        jobs = sorted(await self._read("SMEMBERS", "jobs"))
+        rows = await self.rows("epochs", jobs)
+        return [epoch for row in rows for epoch in epochs_of(row.pop("id"), row)]
+
+    async def accounts(self, job_id: str, first: datetime, last: datetime) -> Accounts:
+        """Runs and skips of one moment, since a run may become a skip."""
+        begin, end = to_us(first), to_us(last)
+        async with self._link.together(in_one_moment=True) as pipe:
+            runs = f"{self._prefix}run_dues:{job_id}"
+            pipe.execute_command("ZRANGEBYSCORE", runs, begin, end, "WITHSCORES")
+            pipe.execute_command("ZRANGEBYSCORE", f"{self._prefix}skip_dues:{job_id}", begin, end)
+            pipe.execute_command("ZRANGEBYSCORE", f"{self._prefix}skip_dues:{job_id}", f"({end}", "+inf", "LIMIT", 0, 1)
+            dues, within, beyond = await pipe.execute()
+        names = [name.partition(":")[2] for name in [*within, *beyond]]
+        found = []
+        for start in range(0, len(names), AT_ONCE):
+            found += [skip_row(row) for row in await self.rows("skip", names[start : start + AT_ONCE])]
+        return Accounts(
+            [to_time(int(due)) for name, due in _scored(dues) if name.startswith("0:")],
+            [(skip.first_due, skip.last_due) for skip in found if skip.first_due <= last],
+        )
+
+    async def odd_claims(self) -> list[OddClaim]:
+        found: dict[tuple[Tick, int], OddClaim] = {}
+        after, latest = "-inf", 0
+        while True:
+            last, latest, rows = await self._link.run(AUDIT, after, AUDITED, latest)
+            for job_id, due, request, term, times in rows:
+                tick = Tick(job_id, to_time(int(due)), int(request))
+                found[tick, int(times)] = OddClaim(tick, int(term), int(times))
+            if not last:
+                return list(found.values())
+            after = f"({last}"
+
+    async def totals(self) -> Totals:
+        jobs = await self.jobs()
+        counted = {row.pop("id"): row for row in await self.rows("totals", [job["id"] for job in jobs])}
+        pool = pairs(await self._read("HGETALL", "totals"))
+        each = [(job_id, *_label(name), count) for job_id, row in counted.items() for name, count in row.items()]
+        terms = [(*_label(name), count) for name, count in pool.items()]
+        states = map(job_state, jobs)
+        return Totals(
+            jobs=[job.id for job in states if job.retired_at is None and not job.removed],
+            runs={(job_id, Outcome(label)): int(count) for job_id, what, label, count in each if what == "runs"},
+            skips={(job_id, SkipReason(label)): int(count) for job_id, what, label, count in each if what == "skips"},
+            lateness={job_id: found for job_id, row in counted.items() if (found := histogram(row, "lateness"))},
+            durations={job_id: found for job_id, row in counted.items() if (found := histogram(row, "duration"))},
+            terms={Reason(label): int(count) for what, label, count in terms if what == "terms"},
+            takeover=histogram(pool, "takeover") or Histogram([0] * (len(BOUNDS) + 1), 0.0),
+            vacant_s={Reason(label): float(total) for what, label, total in terms if what == "vacant"},
+        )
+
+    async def number(self, key: str) -> int:
+        """A number that is kept under ``key``; 0 if there is none."""
+        return int(await self._read("GET", key) or 0)
+
+    async def _read(self, command: str, key: str, *arguments: Any) -> Any:
+        return await self._link.read(command, self._prefix + key, *arguments)
+
+    async def _indexes(self, kind: str, job_id: str | None, tag: str | None) -> list[str]:
+        """The indexes to look through: that of all rows, or of some jobs."""
+        if tag is None:
+            return [kind if job_id is None else f"{kind}:{job_id}"]
+        tagged = [job.id for job in map(job_state, await self.jobs()) if job.about and tag in job.about.tags]
+        return [f"{kind}:{name}" for name in tagged if job_id in {None, name}]
+
+    async def _page(
+        self,
+        kind: str,
+        indexes: Collection[str],
+        before: int | None,
+        limit: int,
+        convert: Callable[[dict[str, str]], _T],
+        fits: Callable[[_T], bool] | None = None,
+    ) -> list[_T]:
+        """Rows from the indexes, latest first, in steps until there are enough that fit."""
+        found: list[_T] = []
+        while indexes and len(found) < limit:
+            step = AT_ONCE if fits else min(AT_ONCE, limit - len(found))
+            async with self._link.together() as pipe:
+                for index in indexes:
+                    end = "+inf" if before is None else f"({before}"
+                    pipe.execute_command("ZREVRANGEBYSCORE", self._prefix + index, end, "-inf", "LIMIT", 0, step)
+                names = sorted({int(name) for part in await pipe.execute() for name in part}, reverse=True)[:step]
+            if not names:
+                break
+            before = names[-1]
+            found += [row for row in map(convert, await self.rows(kind, names)) if fits is None or fits(row)]
+        return found[:limit]
+
+    async def _stretch(
+        self, kind: str, time: str, since: datetime, until: datetime, limit: int, before: int, end: str
+    ) -> tuple[list[dict[str, str]], int, str | None]:
+        """Rows of a stretch of time, one in how many that is, and the time of the oldest row of all."""
+        found = await self._link.run(
+            WINDOW, f"{kind}s", f"{kind}:", time, to_us(since), to_us(until), limit, before, end
+        )
+        return [pairs(row) for row in found[2]], int(found[0]), found[1]
+
+
+def _label(name: str) -> tuple[str, str]:
+    what, _, label = name.partition(" ")
+    return what, label
+
+
+def _scored(reply: Sequence[Any]) -> list[tuple[str, Any]]:
+    """Members with their scores, as either version of the protocol gives them."""
+    if reply and isinstance(reply[0], str):
+        return list(zip(reply[::2], reply[1::2], strict=True))
+    return [(member, score) for member, score in reply]

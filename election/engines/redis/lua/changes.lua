@@ -1,0 +1,96 @@
+-- What terms and workers say beside entries; between entries.lua and write.lua.
+
+function does.known(job)
+  local row = redis.call('HMGET', p .. 'job:' .. job, 'trigger', 'retired_at', 'removed')
+  if not row[1] or row[2] or row[3] == '1' then
+    return redis.error_reply('UNKNOWN job')
+  end
+  return 1
+end
+
+-- A job is as somebody has seen it.
+function does.expect(job, ...)
+  local row = redis.call('HMGET', p .. 'job:' .. job, 'accounted_until', 'seen_at', 'retired_at', 'removed', 'paused_at')
+  for place, value in ipairs({...}) do
+    if place <= 5 and (row[place] or '') ~= value then
+      return redis.error_reply('CHANGED job')
+    end
+  end
+  return 1
+end
+
+function does.pause(job, at)
+  redis.call('HSETNX', p .. 'job:' .. job, 'paused_at', at)
+  redis.call('HDEL', p .. 'job:' .. job, 'resume_at')
+  return 1
+end
+
+function does.resume(job, at)
+  if redis.call('HEXISTS', p .. 'job:' .. job, 'paused_at') == 1 then
+    redis.call('HSETNX', p .. 'job:' .. job, 'resume_at', at)
+  end
+  return 1
+end
+
+function does.close(job, at)
+  close_epoch(job, at)
+  return 1
+end
+
+function does.request(action, job, of, at)
+  local number = redis.call('INCR', p .. 'request_seq')
+  redis.call('HSET', p .. 'request:' .. number, 'action', action, 'job_id', job, 'term', of, 'at', at)
+  redis.call('ZADD', p .. 'requests', number, number)
+  return number
+end
+
+-- What the leader has to look at has changed.
+function does.change()
+  return redis.call('INCR', p .. 'version')
+end
+
+function does.begin(pid, boot, host, at, ns, reason, from_pid, vacant)
+  local key = p .. 'term:' .. term
+  local row = redis.call('HMGET', key, 'pid', 'boot_id')
+  if row[1] and (row[1] ~= pid or row[2] ~= boot) then
+    return redis.error_reply('BEGUN ' .. row[1])
+  end
+  if not row[1] then
+    redis.call('HSET', key, 'pid', pid, 'boot_id', boot, 'host', host, 'began_at', at, 'began_ns', ns,
+      'reason', reason, 'from_pid', from_pid)
+    redis.call('ZADD', p .. 'terms', term, term)
+    redis.call('HINCRBY', p .. 'totals', 'terms ' .. reason, 1)
+    redis.call('HINCRBYFLOAT', p .. 'totals', 'vacant ' .. reason, vacant)
+  end
+  redis.call('SET', p .. 'term', term)
+  return 1
+end
+
+function does.confirm(number, ms)
+  local key = p .. 'term:' .. number
+  if redis.call('EXISTS', key) == 1 then
+    if redis.call('HSETNX', key, 'takeover_ms', ms) == 1 then
+      count(p .. 'totals', 'takeover', tonumber(ms) / 1000)
+    end
+    redis.call('HSET', key, 'takeover_ms', ms)
+  end
+  return 1
+end
+
+function does.finish(number, at, ns, standing)
+  local key = p .. 'term:' .. number
+  if redis.call('EXISTS', key) == 1 then
+    redis.call('HSET', key, 'ended_at', at, 'ended_ns', ns, 'standing', standing)
+  end
+  return 1
+end
+
+function does.fence(number, intent, at, since)
+  local before = redis.call('GET', p .. 'fenced_at')
+  if before and tonumber(before) > tonumber(since) then
+    return 0
+  end
+  redis.call('SET', p .. 'fenced_at', at)
+  redis.call('HSET', p .. 'fences', number, intent)
+  return 1
+end

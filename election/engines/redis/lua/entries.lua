@@ -1,0 +1,199 @@
+-- What a term writes, entry by entry: here P3 is kept. Followed by changes.lua and write.lua.
+local p, term, bounds = ARGV[1], ARGV[2], ARGV[3]
+local last = redis.call('GET', p .. 'term') or '0'
+if term == '' then
+  term = last
+elseif tonumber(last) > tonumber(term) then
+  return redis.error_reply('STALE ' .. last)
+end
+
+local does = {}
+
+local function count(key, what, seconds)
+  local label = '+Inf'
+  for bound in string.gmatch(bounds, '%S+') do
+    if seconds <= tonumber(bound) then
+      label = bound
+      break
+    end
+  end
+  redis.call('HINCRBY', key, what .. ' ' .. label, 1)
+  redis.call('HINCRBYFLOAT', key, what .. ' total', string.format('%.6f', seconds))
+end
+
+local function between(earlier, later)
+  return math.max(0, tonumber(later) - tonumber(earlier)) / 1e6
+end
+
+-- The run of a tick: its number, and whether it is open.
+local function run_of(job, due, request)
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', p .. 'run_dues:' .. job, due, due)) do
+    local seq = string.match(member, '^' .. request .. ':(%d+)$')
+    if seq then
+      return seq, redis.call('ZSCORE', p .. 'open', seq)
+    end
+  end
+end
+
+local function account(job, to, since)
+  local key = p .. 'job:' .. job
+  local until_now = redis.call('HGET', key, 'accounted_until')
+  if not until_now or tonumber(until_now) >= tonumber(since) then
+    return false
+  end
+  redis.call('HSET', key, 'accounted_until', to)
+  return true
+end
+
+local function done(request, at)
+  if request ~= '0' and redis.call('EXISTS', p .. 'request:' .. request) == 1 then
+    redis.call('ZREM', p .. 'requests', request)
+    redis.call('ZADD', p .. 'done', at, request)
+  end
+end
+
+local function close_epoch(job, to)
+  local since = redis.call('HGET', p .. 'epoch', job)
+  if since then
+    redis.call('HSET', p .. 'epochs:' .. job, since .. ':until', to)
+    redis.call('ZADD', p .. 'closed', to, since .. ' ' .. job)
+    redis.call('HDEL', p .. 'epoch', job)
+  end
+end
+
+function does.claim(job, due, request, at)
+  if request == '0' and not account(job, due, due) then
+    return 0
+  end
+  done(request, at)
+  if run_of(job, due, request) then
+    return 0
+  end
+  local seq = redis.call('INCR', p .. 'run_seq')
+  redis.call('HSET', p .. 'run:' .. seq, 'job_id', job, 'due', due, 'request', request, 'term', term,
+    'first_term', term, 'attempt', '1', 'at', at)
+  redis.call('ZADD', p .. 'runs', seq, seq)
+  redis.call('ZADD', p .. 'runs:' .. job, seq, seq)
+  redis.call('ZADD', p .. 'run_dues:' .. job, due, request .. ':' .. seq)
+  redis.call('ZADD', p .. 'open', seq, seq)
+  return 1
+end
+
+function does.settle(job, due, request, outcome, at, error)
+  local seq, open = run_of(job, due, request)
+  if not open then
+    return 0
+  end
+  local claimed = redis.call('HGET', p .. 'run:' .. seq, 'at')
+  redis.call('HSET', p .. 'run:' .. seq, 'outcome', outcome, 'ended_at', at)
+  if error ~= '' then
+    redis.call('HSET', p .. 'run:' .. seq, 'error', error)
+  end
+  redis.call('ZREM', p .. 'open', seq)
+  if outcome ~= 'succeeded' then
+    redis.call('ZADD', p .. 'troubled', seq, seq)
+  end
+  local totals = p .. 'totals:' .. job
+  redis.call('HINCRBY', totals, 'runs ' .. outcome, 1)
+  if request == '0' then
+    count(totals, 'lateness', between(due, claimed))
+  end
+  if outcome ~= 'interrupted' then
+    count(totals, 'duration', between(claimed, at))
+  end
+  return 1
+end
+
+function does.retry(job, due, request, attempt)
+  local seq, open = run_of(job, due, request)
+  if not open then
+    return 0
+  end
+  local key = p .. 'run:' .. seq
+  local row = redis.call('HMGET', key, 'attempts', 'attempt', 'term')
+  local line = row[2] .. ' ' .. row[3] .. ' ' .. attempt
+  redis.call('HSET', key, 'attempts', row[1] and (row[1] .. '\n' .. line) or line, 'term', term)
+  redis.call('HINCRBY', key, 'attempt', 1)
+  return 1
+end
+
+function does.skip(job, first, to, number, reason, at, request, claimed)
+  if claimed == '1' then
+    local seq, open = run_of(job, first, request)
+    if not open then
+      return 0
+    end
+    redis.call('DEL', p .. 'run:' .. seq)
+    redis.call('ZREM', p .. 'runs', seq)
+    redis.call('ZREM', p .. 'open', seq)
+    redis.call('ZREM', p .. 'runs:' .. job, seq)
+    redis.call('ZREM', p .. 'run_dues:' .. job, request .. ':' .. seq)
+  elseif request == '0' and not account(job, to, first) then
+    return 0
+  end
+  local seq = redis.call('INCR', p .. 'skip_seq')
+  redis.call('HSET', p .. 'skip:' .. seq, 'job_id', job, 'first_due', first, 'due', to, 'count', number,
+    'reason', reason, 'request', request, 'term', term, 'at', at)
+  redis.call('ZADD', p .. 'skips', seq, seq)
+  redis.call('ZADD', p .. 'skips:' .. job, seq, seq)
+  if request == '0' then
+    redis.call('ZADD', p .. 'skip_dues:' .. job, to, request .. ':' .. seq)
+  end
+  redis.call('HINCRBY', p .. 'totals:' .. job, 'skips ' .. reason, number == '' and 100 or number)
+  done(request, at)
+  return 1
+end
+
+function does.enrol(job, trigger, at, since)
+  local key = p .. 'job:' .. job
+  local accounted = redis.call('HGET', key, 'accounted_until')
+  if not accounted or tonumber(accounted) < tonumber(since) then
+    redis.call('HSET', key, 'accounted_until', since)
+  end
+  redis.call('SADD', p .. 'jobs', job)
+  redis.call('HSET', key, 'trigger', trigger, 'seen_at', at)
+  redis.call('HDEL', key, 'retired_at')
+  close_epoch(job, since)
+  redis.call('HSET', p .. 'epochs:' .. job, since, at .. ' ' .. trigger)
+  redis.call('HDEL', p .. 'epochs:' .. job, since .. ':until')
+  redis.call('ZREM', p .. 'closed', since .. ' ' .. job)
+  redis.call('HSET', p .. 'epoch', job, since)
+  return 1
+end
+
+function does.retire(job, at)
+  close_epoch(job, at)
+  return does.set(job, 'retired_at', at)
+end
+
+function does.resumed(job, to)
+  local key = p .. 'job:' .. job
+  if redis.call('HGET', key, 'resume_at') ~= to then  -- it was paused again since
+    return 0
+  end
+  redis.call('HDEL', key, 'paused_at', 'resume_at')
+  if tonumber(redis.call('HGET', key, 'accounted_until')) < tonumber(to) then
+    redis.call('HSET', key, 'accounted_until', to)
+  end
+  return 1
+end
+
+-- Change fields of a job that is there; an empty text takes one away.
+function does.set(job, ...)
+  local key, changes = p .. 'job:' .. job, {...}
+  if redis.call('EXISTS', key) == 1 then
+    for place = 1, #changes, 2 do
+      if changes[place] ~= '' and changes[place + 1] ~= '' then
+        redis.call('HSET', key, changes[place], changes[place + 1])
+      elseif changes[place] ~= '' then
+        redis.call('HDEL', key, changes[place])
+      end
+    end
+  end
+  return 1
+end
+
+function does.done(request, at)
+  done(request, at)
+  return 1
+end

@@ -1,0 +1,17 @@
+-- The seat, its term's number and its record, all or nothing (P1, P2).
+-- ARGV: prefix, lease (id:term), number, milliseconds, record, lease of a holder that is dead for certain, own id
+local p = ARGV[1]
+local held = redis.call('GET', p .. 'lease')
+if held and held ~= ARGV[6] and string.sub(held, 1, #ARGV[7] + 1) ~= ARGV[7] .. ':' then
+  return 'held'
+end
+if tonumber(redis.call('GET', p .. 'term') or '0') >= tonumber(ARGV[3]) then
+  return 'overtaken'
+end
+local time = redis.call('TIME')
+redis.call('SET', p .. 'term', ARGV[3])
+redis.call('SET', p .. 'lease', ARGV[2], 'PX', ARGV[4])
+redis.call('SET', p .. 'beat', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)))
+redis.call('SET', p .. 'record', ARGV[5])
+redis.call('PUBLISH', p .. 'news', ARGV[5])
+return 'granted'

@@ -1,0 +1,6 @@
+-- A worker is no longer there.
+-- ARGV: prefix, its id, itself
+local p = ARGV[1]
+redis.call('ZREM', p .. 'seen', ARGV[2])
+redis.call('HDEL', p .. 'workers', ARGV[2])
+return redis.call('PUBLISH', p .. 'left', ARGV[3])

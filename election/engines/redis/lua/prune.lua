@@ -1,0 +1,70 @@
+-- Old history goes; accounted_until stays, and with it the certainty that nothing runs twice (P3).
+-- ARGV: prefix, before, rows to remove at most, rows to look at
+local p, before, at_most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local touched = {}
+
+local function drop(kind, keep)
+  local gone = 0
+  for _, seq in ipairs(redis.call('ZRANGE', p .. kind .. 's', 0, ARGV[4] - 1)) do
+    local row = redis.call('HMGET', p .. kind .. ':' .. seq, 'job_id', 'at', keep, 'request')
+    if tonumber(row[2]) < before and row[3] then
+      local job = row[1]
+      redis.call('DEL', p .. kind .. ':' .. seq)
+      redis.call('ZREM', p .. kind .. 's', seq)
+      redis.call('ZREM', p .. 'troubled', seq)
+      redis.call('ZREM', p .. kind .. 's:' .. job, seq)
+      redis.call('ZREM', p .. kind .. '_dues:' .. job, row[4] .. ':' .. seq)
+      touched[job] = true
+      gone = gone + 1
+      if gone == at_most then
+        break
+      end
+    end
+  end
+  return gone
+end
+
+local gone = drop('run', 'outcome')
+local skips = drop('skip', 'reason')
+gone = gone + skips
+local rows = gone
+
+local oldest = redis.call('ZRANGE', p .. 'runs', 0, 0)[1]
+local first_term = oldest and tonumber(redis.call('HGET', p .. 'run:' .. oldest, 'first_term'))
+local terms = redis.call('ZRANGE', p .. 'terms', 0, at_most)
+for place, number in ipairs(terms) do  -- those that died have no end; none goes that a run still names
+  local row = redis.call('HMGET', p .. 'term:' .. number, 'ended_at', 'began_at')
+  if place == #terms or tonumber(row[1] or row[2]) >= before then
+    break
+  end
+  if first_term and tonumber(number) >= first_term then
+    break
+  end
+  redis.call('DEL', p .. 'term:' .. number)
+  redis.call('ZREM', p .. 'terms', number)
+  gone = gone + 1
+end
+
+for _, request in ipairs(redis.call('ZRANGEBYSCORE', p .. 'done', '-inf', '(' .. ARGV[2], 'LIMIT', 0, ARGV[3])) do
+  redis.call('DEL', p .. 'request:' .. request)
+  redis.call('ZREM', p .. 'done', request)
+end
+for _, epoch in ipairs(redis.call('ZRANGEBYSCORE', p .. 'closed', '-inf', '(' .. ARGV[2], 'LIMIT', 0, ARGV[3])) do
+  local since, job = string.match(epoch, '^(%-?%d+) (.*)$')
+  redis.call('HDEL', p .. 'epochs:' .. job, since, since .. ':until')
+  redis.call('ZREM', p .. 'closed', epoch)
+end
+
+if rows > 0 then
+  if tonumber(redis.call('GET', p .. 'pruned') or '0') < before then
+    redis.call('SET', p .. 'pruned', ARGV[2])
+  end
+  for job in pairs(touched) do  -- ids that are used once each would otherwise be counted for ever
+    local row = redis.call('HMGET', p .. 'job:' .. job, 'removed', 'retired_at')
+    local past = row[1] == '1' or (row[2] and tonumber(row[2]) < before)
+    if past and redis.call('EXISTS', p .. 'runs:' .. job, p .. 'skips:' .. job) == 0 then
+      redis.call('DEL', p .. 'totals:' .. job)
+    end
+  end
+end
+return gone

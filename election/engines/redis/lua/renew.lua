@@ -1,0 +1,29 @@
+-- A heartbeat. A lease that is gone and nobody else's is put back, to keep the others off until the work has ended;
+-- its term is over all the same.
+-- ARGV: prefix, lease (id:term), number, milliseconds, the record as it is to be
+local p = ARGV[1]
+local held = redis.call('GET', p .. 'lease')
+local record = redis.call('GET', p .. 'record')
+local term = tonumber(redis.call('GET', p .. 'term') or '0')
+if held and held ~= ARGV[2] then
+  return 'taken'
+end
+if not held or term ~= tonumber(ARGV[3]) then
+  local ours = record and string.find(record, '"' .. ARGV[2] .. '"', 1, true)
+  if record and not (ours and string.find(record, '"standing":"leading"', 1, true)) then
+    return 'ended'
+  end
+  if term < tonumber(ARGV[3]) then
+    redis.call('SET', p .. 'term', ARGV[3])
+  end
+  redis.call('SET', p .. 'lease', ARGV[2], 'PX', ARGV[4])
+  return held and 'overtaken' or 'gone'
+end
+local time = redis.call('TIME')
+redis.call('PEXPIRE', p .. 'lease', ARGV[4])
+redis.call('SET', p .. 'beat', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)))
+if record ~= ARGV[5] then
+  redis.call('SET', p .. 'record', ARGV[5])
+  redis.call('PUBLISH', p .. 'news', ARGV[5])
+end
+return 'ours'

@@ -1,0 +1,51 @@
+-- Rows of a stretch of time, thinned to a limit. Rows are written in the order of time, so where the stretch begins
+-- and ends is found by halving.
+-- ARGV: prefix, zset of the rows, prefix of a row, field of its time, since, until, limit,
+--       rows before the stretch that are looked at, field of the time that lets such a one reach into it
+local p = ARGV[1]
+local order, row, field, limit = p .. ARGV[2], p .. ARGV[3], ARGV[4], tonumber(ARGV[7])
+
+local function at(rank)
+  return redis.call('ZRANGE', order, rank, rank)[1]
+end
+
+local function first_from(moment)
+  local low, high = 0, redis.call('ZCARD', order)
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if tonumber(redis.call('HGET', row .. at(middle), field)) < moment then
+      low = middle + 1
+    else
+      high = middle
+    end
+  end
+  return low
+end
+
+local first, beyond = first_from(tonumber(ARGV[5])), first_from(tonumber(ARGV[6]) + 1)
+local every = math.max(1, math.ceil((beyond - first) / limit))
+local found = {}
+local function add(key)
+  local fields = redis.call('HGETALL', row .. key)
+  table.insert(fields, 'id')
+  table.insert(fields, key)
+  table.insert(found, fields)
+end
+for rank = math.max(0, first - tonumber(ARGV[8])), first - 1 do
+  local key = at(rank)
+  local reaches = ARGV[9] == '' or tonumber(redis.call('HGET', row .. key, ARGV[9]) or '0') >= tonumber(ARGV[5])
+  if reaches then
+    add(key)
+  end
+end
+for rank = first, beyond - 1, every do
+  add(at(rank))
+end
+if every > 1 and ARGV[9] ~= '' then
+  local range = {at(beyond - 1), at(first)}
+  for _, key in ipairs(redis.call('ZREVRANGEBYSCORE', p .. 'troubled', range[1], range[2], 'LIMIT', 0, limit / 2)) do
+    add(key)
+  end
+end
+local oldest = at(0)
+return {every, oldest and redis.call('HGET', row .. oldest, field) or false, found}

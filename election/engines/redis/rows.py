@@ -1,0 +1,128 @@
+"""Between the hashes in Redis and the ledger's values. What a hash does not have is None."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from election.core.term import Reason, Standing
+from election.engines.sql.rows import to_time
+from election.schedule.facts import About, Action, JobState, OpenRun, Outcome, Request, SkipReason, StoredJob, Tick
+from election.schedule.history import BOUNDS, Epoch, Histogram, RunRow, SkipRow, TermRow
+
+_T = TypeVar("_T")
+
+Hash = Mapping[str, str]
+
+
+def job_state(row: Hash) -> JobState:
+    return JobState(
+        id=row["id"],
+        trigger=json.loads(row["trigger"]),
+        seen_at=_time(row["seen_at"]),
+        accounted_until=_time(row["accounted_until"]),
+        paused_at=_maybe(_time, row.get("paused_at")),
+        resume_at=_maybe(_time, row.get("resume_at")),
+        retired_at=_maybe(_time, row.get("retired_at")),
+        stored=StoredJob(row["func"], json.loads(row["kwargs"]), json.loads(row["options"])) if "func" in row else None,
+        removed=row.get("removed") == "1",
+        broken=_text(row.get("broken")),
+        about=_maybe(_about, row.get("about")),
+    )
+
+
+def run_row(row: Hash) -> RunRow:
+    return RunRow(
+        seq=int(row["id"]),
+        job_id=row["job_id"],
+        due=_time(row["due"]),
+        request=int(row["request"]),
+        term=int(row["term"]),
+        attempt=int(row["attempt"]),
+        claimed_at=_time(row["at"]),
+        ended_at=_maybe(_time, row.get("ended_at")),
+        outcome=_maybe(Outcome, row.get("outcome")),
+        error=_text(row.get("error")),
+        attempts=[_attempt(line) for line in row.get("attempts", "").split("\n") if line],
+    )
+
+
+def open_run(row: Hash) -> OpenRun:
+    return OpenRun(Tick(row["job_id"], _time(row["due"]), int(row["request"])), int(row["term"]), int(row["attempt"]))
+
+
+def skip_row(row: Hash) -> SkipRow:
+    return SkipRow(
+        seq=int(row["id"]),
+        job_id=row["job_id"],
+        first_due=_time(row["first_due"]),
+        last_due=_time(row["due"]),
+        count=_maybe(int, row["count"] or None),
+        reason=SkipReason(row["reason"]),
+        term=int(row["term"]),
+        at=_time(row["at"]),
+    )
+
+
+def term_row(row: Hash) -> TermRow:
+    return TermRow(
+        term=int(row["id"]),
+        pid=int(row["pid"]),
+        host=row["host"],
+        boot_id=row["boot_id"],
+        began_at=_time(row["began_at"]),
+        began_ns=int(row["began_ns"]),
+        reason=Reason(row["reason"]),
+        from_pid=_maybe(int, row["from_pid"] or None),
+        takeover_ms=_maybe(float, row.get("takeover_ms")),
+        ended_at=_maybe(_time, row.get("ended_at")),
+        ended_ns=_maybe(int, row.get("ended_ns")),
+        standing=_maybe(Standing, row.get("standing")),
+    )
+
+
+def request(row: Hash) -> Request:
+    term = _maybe(int, row["term"] or None)
+    return Request(int(row["id"]), Action(row["action"]), row["job_id"] or None, term, _time(row["at"]))
+
+
+def epochs_of(job_id: str, fields: Hash) -> list[Epoch]:
+    """The schedules of one job, oldest first."""
+    found = []
+    for since in sorted((name for name in fields if not name.endswith(":until")), key=int):
+        anchor, _, trigger = fields[since].partition(" ")
+        until = _maybe(_time, fields.get(f"{since}:until"))
+        found.append(Epoch(job_id, _time(since), until, _time(anchor), json.loads(trigger)))
+    return found
+
+
+def histogram(fields: Hash, what: str) -> Histogram | None:
+    """What ``count`` in entries.lua has counted; None if it has counted nothing."""
+    if f"{what} total" not in fields:
+        return None
+    labels = [*map(str, BOUNDS), "+Inf"]
+    return Histogram([int(fields.get(f"{what} {label}", 0)) for label in labels], float(fields[f"{what} total"]))
+
+
+def _attempt(line: str) -> Mapping[str, Any]:
+    attempt, term, rest = line.split(" ", 2)
+    return {"attempt": int(attempt), "term": int(term), **json.loads(rest)}
+
+
+def _about(text: str) -> About:
+    found = json.loads(text)
+    return About(found["name"], found["description"], tuple(found["tags"]))
+
+
+def _time(text: str) -> Any:
+    return to_time(int(text))
+
+
+def _text(text: str | None) -> str | None:
+    """See ``entries._maybe``."""
+    return None if text is None else text[1:]
+
+
+def _maybe(convert: Callable[[str], _T], text: str | None) -> _T | None:
+    return None if text is None else convert(text)

@@ -1,0 +1,74 @@
+"""What the ledger asks of a database, and what databases say differently."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """The little that is not the same SQL everywhere.
+
+    greatest: the function for the larger of two values.
+    first_term: the term of a run's first attempt, from the columns ``attempts`` and ``term``.
+    tags: the tags of a job in the table ``jobs``, one a row, as ``(SELECT …)``.
+    version: a query for a number that changes when somebody else has written.
+    after_copy: what is to be done when rows were inserted with the numbers that they had elsewhere.
+    """
+
+    greatest: str
+    first_term: str
+    tags: str
+    version: str
+    after_copy: tuple[str, ...] = ()
+
+
+class Row(Protocol):
+    """A row, by the columns' places or names."""
+
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Cursor(Protocol):
+    """What a statement has found, or how many rows it has changed."""
+
+    @property
+    def rowcount(self) -> int: ...
+
+    def fetchone(self) -> Any: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Connection(Protocol):
+    """A connection within a transaction. Parameters stand as ``?`` in the statement."""
+
+    dialect: Dialect
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ..., /) -> Cursor: ...
+
+
+class Database(Protocol):
+    """Runs functions in transactions, each in a thread that is not the event loop's."""
+
+    async def read(self, function: Callable[[Any], _T]) -> _T:
+        """Run ``function(connection)``, which sees one state of things all the time. Raises ``LedgerError``."""
+
+    async def write(self, function: Callable[[Any], _T]) -> _T:
+        """Run ``function(connection)`` in one transaction, all of it or nothing, and no other write beside it.
+
+        Raises ``LedgerError``, and what it raises.
+        """
+
+    def written(self, function: Callable[[Any], _T]) -> asyncio.Future[_T]:
+        """The same, as a future that cannot be cancelled, and that may be done already."""
+
+    async def close(self) -> None:
+        """Let go of the database; using it again opens it again."""

@@ -1,0 +1,235 @@
+"""A ledger in SQL. Implements ``election.schedule.ledger.Ledger`` on any database that keeps its transactions apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from election.core.errors import JobDefinitionError, StaleTermError, UnknownJobError
+from election.core.process import ProcessIdentity
+from election.core.term import Standing, Term
+from election.schedule.catchup import given_up, owes_from
+from election.schedule.facts import Action, Enrol, Entry, JobState, OpenRun, State, StoredJob
+from election.schedule.history import Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow, Totals, Window
+from election.schedule.triggers import build
+
+from . import entries as entry_writer
+from . import fences, history, windows
+from .database import Connection, Database
+from .guards import last_term, refuse_stale, refuse_unknown
+from .rows import since_boot, to_us
+from .totals import read_totals
+from .upkeep import prune
+
+
+class SqlLedger:
+    """A ledger in a database.
+
+    database: where it is, with its tables as the dialect's schema makes them.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._seen: tuple[Connection, int] | None = None
+
+    def check(self) -> None:
+        """A database that is not to hand at a start may be so later, so nothing is asked of it."""
+
+    async def close(self) -> None:
+        await self.database.close()
+
+    # --- the leader's ----------------------------------------------------------------------------------------------
+
+    async def last_term(self) -> int:
+        return await self.database.read(last_term)
+
+    async def was_fenced(self, term: int) -> bool:
+        return await self.database.read(lambda connection: fences.exists(connection, term))
+
+    async def fence(self, term: int, *, pid: int, by_pid: int, silent: float, every: float) -> bool:
+        return await self.database.write(
+            lambda connection: fences.note(connection, term, pid, by_pid, to_us(datetime.now(UTC)), silent, every)
+        )
+
+    async def begin_term(self, term: Term, holder: ProcessIdentity) -> State:
+        row = (
+            term.number, holder.pid, holder.host, holder.boot_id, to_us(term.elected_at), since_boot(),
+            term.takeover.reason, term.takeover.from_pid, term.takeover.vacant_s,
+        )  # fmt: skip
+
+        def begin(connection: Connection) -> State:
+            refuse_stale(connection, term.number)
+            found = connection.execute("SELECT pid, boot_id FROM terms WHERE term = ?", (term.number,)).fetchone()
+            if found is not None and (found["pid"], found["boot_id"]) != (holder.pid, holder.boot_id):
+                raise StaleTermError(f"term {term.number} was begun by pid {found['pid']} already")
+            connection.execute(
+                "INSERT INTO terms (term, pid, host, boot_id, began_at, began_ns, reason, from_pid, vacant_s)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                row,
+            )
+            self._seen = connection, history.data_version(connection)
+            return history.state(connection)
+
+        return await self.database.write(begin)
+
+    async def confirm_term(self, term: int, takeover_ms: float) -> None:
+        await self.database.write(
+            lambda connection: connection.execute(
+                "UPDATE terms SET takeover_ms = ? WHERE term = ?", (round(takeover_ms, 2), term)
+            )
+        )
+
+    async def end_term(self, term: int, standing: Standing) -> None:
+        await self.database.write(
+            lambda connection: connection.execute(
+                "UPDATE terms SET ended_at = ?, ended_ns = ?, standing = ? WHERE term = ?",
+                (to_us(datetime.now(UTC)), since_boot(), standing, term),
+            )
+        )
+
+    def record(self, term: int, entries: Sequence[Entry]) -> Awaitable[list[bool]]:
+        def write(connection: Connection) -> list[bool]:
+            refuse_stale(connection, term)
+            return [entry_writer.write(entry, connection, term) for entry in entries]
+
+        return self.database.written(write)
+
+    async def changes(self) -> State | None:
+        def look(connection: Connection) -> State | None:
+            now = connection, history.data_version(connection)  # the versions of another connection are no measure
+            if now == self._seen:
+                return None
+            self._seen = now
+            return history.state(connection)
+
+        return await self.database.read(look)
+
+    async def prune(self, before: datetime, at_most: int) -> int:
+        return await self.database.write(lambda connection: prune(connection, to_us(before), at_most))
+
+    # --- any worker's ----------------------------------------------------------------------------------------------
+
+    async def request(self, action: Action, *, job_id: str | None = None, term: int | None = None) -> int:
+        def insert(connection: Connection) -> int:
+            if job_id is not None:
+                refuse_unknown(connection, job_id)
+            made = connection.execute(
+                "INSERT INTO requests (action, job_id, term, at) VALUES (?, ?, ?, ?) RETURNING id",
+                (action, job_id, term, to_us(datetime.now(UTC))),
+            )
+            return int(made.fetchone()[0])
+
+        return await self.database.write(insert)
+
+    async def pause(self, job_id: str, paused: bool) -> None:
+        now = to_us(datetime.now(UTC))
+        change = (
+            "paused_at = coalesce(paused_at, ?), resume_at = NULL"
+            if paused
+            else "resume_at = CASE WHEN paused_at IS NULL THEN NULL ELSE coalesce(resume_at, ?) END"
+        )
+
+        def update(connection: Connection) -> None:
+            refuse_unknown(connection, job_id)
+            connection.execute(f"UPDATE jobs SET {change} WHERE id = ?", (now, job_id))
+
+        await self.database.write(update)
+
+    async def store_job(self, job_id: str, trigger: Mapping[str, Any], job: StoredJob, *, replace: bool) -> None:
+        now = datetime.now(UTC)
+        row = (job.func, json.dumps(dict(job.kwargs)), json.dumps(dict(job.options)), job_id)
+
+        def insert(connection: Connection) -> None:
+            found = history.job(connection, job_id)
+            since = now if (built := build(trigger, now)) is None else owes_from(built, now)
+            if found is not None and found.retired_at is None and not found.removed:
+                if found.stored is None:
+                    raise JobDefinitionError(f"there is a job {job_id!r} in the code already; choose another id")
+                if not replace:
+                    raise JobDefinitionError(f"there is a job {job_id!r} already; choose another id, or replace=True")
+                since = max(since, _give_up(connection, found, now))
+            elif found is not None:
+                since = max(since, found.accounted_until)
+                connection.execute("UPDATE jobs SET paused_at = NULL, resume_at = NULL WHERE id = ?", (job_id,))
+            entry_writer.write(Enrol(job_id, trigger, at=now, since=since), connection, 0)
+            connection.execute(
+                "UPDATE jobs SET func = ?, kwargs = ?, options = ?, removed = 0, broken = NULL WHERE id = ?", row
+            )
+
+        await self.database.write(insert)
+
+    async def remove_job(self, job_id: str) -> None:
+        now = datetime.now(UTC)
+
+        def remove(connection: Connection) -> None:
+            found = history.job(connection, job_id)
+            if found is None or found.stored is None or found.removed:
+                raise UnknownJobError(f"no job {job_id!r} was added at run time")
+            _give_up(connection, found, now)
+            entry_writer.close_epoch(connection, job_id, to_us(now))
+            connection.execute("UPDATE jobs SET removed = 1 WHERE id = ?", (job_id,))
+
+        await self.database.write(remove)
+
+    # --- history ---------------------------------------------------------------------------------------------------
+
+    async def jobs(self) -> list[JobState]:
+        return await self.database.read(history.jobs)
+
+    async def last_outcomes(self) -> dict[str, RunRow]:
+        return await self.database.read(history.last_outcomes)
+
+    async def runs(
+        self,
+        *,
+        job_id: str | None = None,
+        tag: str | None = None,
+        outcome: str | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> list[RunRow]:
+        return await self.database.read(
+            lambda connection: history.runs(connection, job_id, tag, outcome, before, limit)
+        )
+
+    async def skips(
+        self, *, job_id: str | None = None, tag: str | None = None, before: int | None = None, limit: int = 100
+    ) -> list[SkipRow]:
+        return await self.database.read(lambda connection: history.skips(connection, job_id, tag, before, limit))
+
+    async def terms(self, *, before: int | None = None, limit: int = 100) -> list[TermRow]:
+        return await self.database.read(lambda connection: history.terms(connection, before, limit))
+
+    async def window(self, since: datetime, until: datetime, limit: int) -> Window:
+        return await self.database.read(lambda connection: windows.window(connection, since, until, limit))
+
+    async def epochs(self) -> list[Epoch]:
+        return await self.database.read(history.epochs)
+
+    async def accounts(self, job_id: str, first: datetime, last: datetime) -> Accounts:
+        return await self.database.read(lambda connection: history.accounts(connection, job_id, first, last))
+
+    async def odd_claims(self) -> list[OddClaim]:
+        return await self.database.read(history.odd_claims)
+
+    async def open_runs(self) -> list[OpenRun]:
+        return await self.database.read(history.open_runs)
+
+    async def totals(self) -> Totals:
+        return await self.database.read(read_totals)
+
+    async def pruned_until(self) -> datetime:
+        return await self.database.read(history.pruned_until)
+
+    async def integrity(self) -> list[str]:
+        return []  # a server looks after its own
+
+
+def _give_up(connection: Connection, job: JobState, now: datetime) -> datetime:
+    """What the job's schedule owed until now will have no run; returns until when it is accounted for."""
+    if (over := given_up(job, now)) is None:
+        return job.accounted_until
+    entry_writer.write(over, connection, last_term(connection))
+    return over.last_due

@@ -1,0 +1,173 @@
+"""A ledger's whole history into another database, in stretches: what was cut off goes on where it stood.
+
+The target is compared with the source, row by row, at the end; nothing is believed because it was written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from election.core.errors import LedgerError
+
+from .database import Connection, Database
+
+AT_ONCE = 5000
+"""Rows in one transaction."""
+
+Progress = Callable[[str, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table, the columns that name a row, in order, and all of its columns.
+
+    appended: whether its rows are only ever added in the order of their key, and stay as they are.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    others: tuple[str, ...]
+    appended: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns, the key first."""
+        return (*self.key, *self.others)
+
+
+TABLES = (
+    Table(
+        "jobs", ("id",),
+        ("trigger", "seen_at", "accounted_until", "paused_at", "resume_at", "retired_at", "func", "kwargs", "options",
+         "removed", "broken", "about"),
+    ),
+    Table("epochs", ("job_id", "since"), ("until", "anchor", "trigger")),
+    Table(
+        "runs", ("seq",),
+        ("job_id", "due", "request", "term", "attempt", "claimed_at", "ended_at", "outcome", "error", "attempts"),
+        appended=True,
+    ),
+    Table(
+        "skips", ("seq",), ("job_id", "first_due", "last_due", "count", "reason", "request", "term", "at"),
+        appended=True,
+    ),
+    Table("requests", ("id",), ("action", "job_id", "term", "at", "done_at")),
+    Table("fences", ("term",), ("pid", "by_pid", "at", "silent_s")),
+    Table("pruned", ("until",), ()),
+    Table(
+        "terms", ("term",),
+        ("pid", "host", "boot_id", "began_at", "began_ns", "reason", "from_pid", "takeover_ms", "ended_at", "ended_ns",
+         "standing", "vacant_s"),
+    ),
+    Table("totals", ("what", "job_id", "label"), ("count", "total")),
+)  # fmt: skip
+"""What a ledger consists of. Totals last: triggers have counted in the target while the rest was written."""
+
+
+async def transfer(source: Database, target: Database, progress: Progress) -> dict[str, int]:
+    """Make ``target`` what ``source`` is; returns the number of rows of each table.
+
+    Nobody may write to either meanwhile. progress: told the table and how many of its rows are done. Raises
+    ``LedgerError`` if the target has a history of its own, or is not the same in the end.
+    """
+    await _refuse_another_history(source, target)
+    counts = {}
+    for table in TABLES:
+        counts[table.name] = await _copy(table, source, target, progress)
+    await target.write(_renumber)
+    for table in TABLES:
+        progress(f"{table.name}, compared", counts[table.name])
+        if await _digest(table, source) != await _digest(table, target):
+            raise LedgerError(
+                f"the table {table.name} is not the same in both: somebody has written meanwhile; see that both pools"
+                " are stopped, and do it again"
+            )
+    return counts
+
+
+async def _refuse_another_history(source: Database, target: Database) -> None:
+    for name, key in (("terms", "term"), ("runs", "seq"), ("skips", "seq")):
+        table = next(table for table in TABLES if table.name == name)
+        last = f"SELECT {', '.join(table.columns)} FROM {name} ORDER BY {key} DESC LIMIT 1"
+        found = await target.read(_one(last))
+        if found is None:
+            continue
+        same = f"SELECT {', '.join(table.columns)} FROM {name} WHERE {key} = ?"
+        origin = await source.read(_one(same, found[0]))
+        if origin is None or tuple(origin) != tuple(found):
+            raise LedgerError(
+                "the target has a history of its own, which would be lost: choose one that has none, or the target of"
+                " the same migration, to go on with it"
+            )
+
+
+def _renumber(connection: Connection) -> None:
+    for statement in connection.dialect.after_copy:
+        connection.execute(statement)
+
+
+def _one(statement: str, *values: Any) -> Callable[[Connection], Any]:
+    return lambda connection: connection.execute(statement, values).fetchone()
+
+
+def _each(statement: str, rows: Iterable[Sequence[Any]]) -> Callable[[Connection], None]:
+    def write(connection: Connection) -> None:
+        for row in rows:
+            connection.execute(statement, row)
+
+    return write
+
+
+async def _copy(table: Table, source: Database, target: Database, progress: Progress) -> int:
+    if not table.appended:
+        await target.write(_each(f"DELETE FROM {table.name}", [()]))
+    places = ", ".join("?" * len(table.columns))
+    insert = f"INSERT INTO {table.name} ({', '.join(table.columns)}) VALUES ({places})"
+    after: tuple[Any, ...] | None = None
+    count = 0
+    if table.appended:
+        count, last = await target.read(_one(f"SELECT count(*), max(seq) FROM {table.name}"))
+        after = None if last is None else (last,)
+    async for rows in _stretches(table, source, after):
+        await target.write(_each(insert, rows))
+        count += len(rows)
+        progress(table.name, count)
+    return count
+
+
+async def _stretches(
+    table: Table, database: Database, after: tuple[Any, ...] | None = None
+) -> AsyncIterator[list[tuple[Any, ...]]]:
+    """The table's rows in the order of their key, from the one after ``after`` on."""
+    key = ", ".join(table.key)
+    beyond = f"({key}) > ({', '.join('?' * len(table.key))})"
+    while True:
+
+        def read(connection: Connection, after: tuple[Any, ...] | None = after) -> list[tuple[Any, ...]]:
+            where = "" if after is None else f" WHERE {beyond}"
+            select = f"SELECT {', '.join(table.columns)} FROM {table.name}{where} ORDER BY {key} LIMIT ?"
+            return [tuple(row) for row in connection.execute(select, (*(after or ()), AT_ONCE))]
+
+        rows = await database.read(read)
+        if rows:
+            yield rows
+        if len(rows) < AT_ONCE:
+            return
+        after = rows[-1][: len(table.key)]
+
+
+async def _digest(table: Table, database: Database) -> str:
+    """What is in the table, whatever the order of text is in that database."""
+    found = hashlib.sha256()
+    each: list[bytes] = []
+    async for rows in _stretches(table, database):
+        lines = [repr(row).encode() for row in rows]
+        if table.appended:
+            found.update(b"\n".join(lines))
+        else:
+            each += lines
+    found.update(b"\n".join(sorted(each)))
+    return found.hexdigest()

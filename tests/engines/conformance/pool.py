@@ -1,0 +1,123 @@
+"""A pool of some engine, and workers that do what they are told, step by step, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from election.core.seat import Observation, Worker
+from election.core.term import Standing, Term
+from election.engines import Engine
+from election.schedule.ledger import Ledger
+from tests.engines.conformance.engines import engine_on
+from tests.engines.file.facts import FactFile
+from tests.engines.file.pool import Nursery, Process
+from tests.support.waiting import until
+
+TERM: TypeAdapter[Term | None] = TypeAdapter(Term | None)
+OBSERVATION = TypeAdapter(Observation)
+WORKERS = TypeAdapter(list[Worker])
+
+
+class Hand:
+    """A worker's process that does with its seat what it is told, and nothing by itself."""
+
+    def __init__(self, nursery: Nursery, url: str, facts: FactFile, options: dict[str, Any]) -> None:
+        self.process = Process(nursery, {"url": url, "options": options}, facts)
+        self.pid = self.process.pid
+
+    def __repr__(self) -> str:
+        return f"<worker {self.pid}>"
+
+    def open(self) -> None:
+        self.process.ask("open")
+
+    def close(self) -> None:
+        self.process.ask("close")
+
+    def campaign(self) -> Term | None:
+        return TERM.validate_python(self.process.ask("campaign"))
+
+    def wins(self) -> Term:
+        """Campaign whenever it is worth trying, until it leads."""
+        return until(self.campaign, what=f"{self} wins")
+
+    def held(self, *, in_child: bool = False) -> Term | None:
+        return TERM.validate_python(self.process.ask("held_in_child" if in_child else "held"))
+
+    def confirm(self, takeover_ms: float) -> None:
+        self.process.ask("confirm", takeover_ms=takeover_ms)
+
+    def beat(self, problem: str | None = None) -> None:
+        self.process.ask("beat", problem=problem)
+
+    def beats(self) -> None:
+        """From now on, as an elector lets it."""
+        self.process.ask("beats")
+
+    def release(self, standing: Standing = Standing.RESIGNED, *, in_child: bool = False) -> None:
+        self.process.ask("release_in_child" if in_child else "release", standing=standing.value)
+
+    def observe(self) -> Observation:
+        return OBSERVATION.validate_python(self.process.ask("observe"))
+
+    def sees(self, term: int) -> Observation:
+        """What it observes as soon as it knows that ``term`` leads."""
+
+        def seen() -> Observation | None:
+            found = self.observe()
+            return found if found.led and found.record is not None and found.record.term == term else None
+
+        return until(seen, what=f"{self} sees term {term}")
+
+    def workers(self) -> list[Worker]:
+        return WORKERS.validate_python(self.process.ask("workers"))
+
+    def waits(self) -> None:
+        """Wait for a vacancy; ``woken`` tells whether that has ended, and it may wait only once at a time."""
+        self.process.ask("waits")
+
+    def woken(self) -> bool:
+        return bool(self.process.ask("woken"))
+
+    def vacancies(self, seconds: float) -> int:
+        """How often the wait for a vacancy ended within so many seconds."""
+        return int(self.process.ask("vacancies", seconds=seconds))
+
+    def kill(self) -> None:
+        self.process.kill()
+
+
+class Pool:
+    """A pool of an engine at ``url``; ``path``: for what a test writes beside it."""
+
+    def __init__(self, name: str, url: str, path: Path, nursery: Nursery) -> None:
+        self.name = name
+        self.url = url
+        self._nursery = nursery
+        self._facts = FactFile(os.fspath(path / "facts"))
+        self._hands: list[Hand] = []
+
+    def engine(self, **options: Any) -> Engine:
+        """The pool as another worker has it."""
+        return engine_on(self.url, **options)
+
+    def ledger(self) -> Ledger:
+        """Its ledger, as another worker has it."""
+        return self.engine().open_ledger()
+
+    def worker(self, *, opened: bool = True, url: str | None = None, **options: Any) -> Hand:
+        """One more worker. url: of another pool. ``elsewhere=True``: by its own account it is on another host."""
+        hand = Hand(self._nursery, url or self.url, self._facts, options)
+        self._hands.append(hand)
+        if opened:
+            hand.open()
+        return hand
+
+    def close(self) -> None:
+        for hand in self._hands:
+            hand.process.reap()
+        self._facts.close()

@@ -1,0 +1,660 @@
+"""Every promise of ``Ledger``: one claim a tick, nothing of a term that is over, nothing forgotten (P2, P3, P4)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from election.core.errors import JobDefinitionError, StaleTermError, UnknownJobError
+from election.core.term import Reason, Standing
+from election.schedule.facts import (
+    About,
+    Action,
+    Broken,
+    Claim,
+    Describe,
+    Done,
+    Enrol,
+    Entry,
+    JobState,
+    OpenRun,
+    Outcome,
+    Resumed,
+    Retire,
+    Retry,
+    Settle,
+    Skip,
+    SkipReason,
+    StoredJob,
+    Tick,
+)
+from election.schedule.history import Accounts, Epoch, SkipRow
+from election.schedule.ledger import Ledger
+from election.schedule.verify import verify
+from tests.engines.conformance.pool import Pool
+from tests.schedule.making import NOW, at, make_job, make_term, process
+
+pytestmark = pytest.mark.anyio
+
+MICROSECOND = timedelta(microseconds=1)
+SECONDS = make_job("interval", seconds=1, start_date=at(-100))
+TICK = Tick("job", at(1))
+FUNC = StoredJob("module:function", {"a": 1}, {"coalesce": False})
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def ledger(pool: Pool) -> AsyncIterator[Ledger]:
+    """The leader's: one in which term 1 has begun and ``job`` has a tick each second."""
+    ledger = pool.engine().ledger
+    await ledger.begin_term(make_term(1), process())
+    await ledger.record(1, [Enrol("job", SECONDS.schedule, at=NOW, since=NOW)])
+    yield ledger
+    await ledger.close()
+
+
+@pytest.fixture
+async def other(pool: Pool, ledger: Ledger) -> AsyncIterator[Ledger]:
+    """The same ledger, as another worker has it."""
+    other = pool.ledger()
+    yield other
+    await other.close()
+
+
+def claim(second: float, request: int = 0) -> Claim:
+    return Claim(Tick("job", at(second), request), at(second))
+
+
+def settle(second: float, outcome: Outcome = Outcome.SUCCEEDED, error: str | None = None) -> Settle:
+    return Settle(Tick("job", at(second)), outcome, at(second + 0.5), error)
+
+
+def skip(first: float, last: float, reason: SkipReason = SkipReason.DOWN, **more: Any) -> Skip:
+    return Skip("job", at(first), at(last), round(last - first) + 1, reason, at(last), **more)
+
+
+async def job_state(ledger: Ledger, job_id: str = "job") -> JobState:
+    [found] = [state for state in await ledger.jobs() if state.id == job_id]
+    return found
+
+
+async def everything(ledger: Ledger) -> list[object]:
+    """All that the ledger holds."""
+    return [
+        await ledger.jobs(), await ledger.runs(), await ledger.skips(), await ledger.terms(), await ledger.epochs(),
+        await ledger.open_runs(),
+    ]  # fmt: skip
+
+
+async def promises(ledger: Ledger, now: datetime) -> list[str]:
+    """What ``verify`` has to say."""
+    report = await verify(ledger, now=now)
+    return [f"{violation.promise} {violation.text} {violation.ticks}" for violation in report.violations]
+
+
+# --- P3: one claim a tick --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "entry", "granted"),
+    [
+        pytest.param([], claim(1), True, id="a tick that is owed"),
+        pytest.param([], claim(100), True, id="ticks before it are the leader's to account for"),
+        pytest.param([claim(1)], claim(1), False, id="claimed already"),
+        pytest.param([claim(1), settle(1)], claim(1), False, id="and settled"),
+        pytest.param([claim(2)], claim(1), False, id="older than one that was claimed"),
+        pytest.param([skip(1, 3)], claim(2), False, id="within a skip"),
+        pytest.param([skip(1, 3)], claim(3), False, id="at the end of a skip"),
+        pytest.param([skip(1, 3)], claim(4), True, id="after a skip"),
+        pytest.param([], claim(0), False, id="the moment of the enrolment"),
+        pytest.param([], claim(-5), False, id="before the enrolment"),
+        pytest.param([], Claim(Tick("nobody", at(1)), NOW), False, id="of no job"),
+        pytest.param([], claim(1, request=4), True, id="because somebody asked for it"),
+        pytest.param([claim(1)], claim(1, request=4), True, id="asked for at the very moment of a tick"),
+        pytest.param([claim(1, request=4)], claim(1, request=4), False, id="asked for once, claimed once"),
+        pytest.param([claim(1, request=4)], claim(1, request=5), True, id="asked for twice"),
+        pytest.param([claim(9, request=4)], claim(1), True, id="a request accounts for no tick of the schedule"),
+        pytest.param([claim(1)], skip(1, 1), False, id="no skip of what was claimed"),
+        pytest.param([claim(2)], skip(1, 3), False, id="no skip over what was claimed"),
+        pytest.param([skip(1, 2)], skip(2, 3), False, id="no tick skipped twice"),
+        pytest.param([claim(1)], skip(2, 9), True, id="a skip of what follows"),
+    ],
+)
+async def test_p3_a_tick_is_accounted_for_once(
+    ledger: Ledger, before: list[Entry], entry: Entry, granted: bool
+) -> None:
+    assert all(await ledger.record(1, before))
+    old = await everything(ledger)
+    assert await ledger.record(1, [entry]) == [granted]
+    assert (await everything(ledger) == old) is not granted, "what is refused leaves no trace"
+
+
+async def test_entries_of_one_transaction_are_written_in_order(ledger: Ledger) -> None:
+    entries: list[Entry] = [skip(1, 3), claim(4), claim(4), claim(3), claim(5), settle(4)]
+    assert await ledger.record(1, entries) == [True, True, False, False, True, True]
+    assert [run.outcome for run in await ledger.runs()] == [None, Outcome.SUCCEEDED]
+
+
+async def test_p3_two_connections_race_for_the_same_ticks(ledger: Ledger, other: Ledger) -> None:
+    """Two leaders in one term cannot be; if they were, the ledger would decide."""
+    answers = await asyncio.gather(
+        *(racer.record(1, [claim(second)]) for second in range(1, 101) for racer in (ledger, other))
+    )
+    won = [int(one[0]) + int(two[0]) for one, two in zip(answers[::2], answers[1::2], strict=True)]
+    assert max(won) == 1
+    assert len(await ledger.runs(limit=1000)) == sum(won)
+    assert await ledger.odd_claims() == []
+
+
+RACE = """
+import asyncio, json, sys
+from tests.engines.conformance.engines import engine_on
+from tests.engines.conformance.test_ledger import claim
+
+async def race():
+    ledger = engine_on(sys.argv[1]).open_ledger()
+    await ledger.last_term()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(json.dumps([s for s in range(1, 201) if (await ledger.record(1, [claim(s)]))[0]]), flush=True)
+    await ledger.close()
+
+asyncio.run(race())
+"""
+
+
+async def test_p3_two_processes_race_for_the_same_ticks(ledger: Ledger, pool: Pool) -> None:
+    def race() -> list[list[int]]:
+        command = [sys.executable, "-c", RACE, pool.url]
+        racers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        for racer in racers:
+            assert racer.stdout is not None
+            assert racer.stdout.readline() == "ready\n"
+        for racer in racers:
+            assert racer.stdin is not None
+            racer.stdin.write("go\n")
+            racer.stdin.flush()
+        return [json.loads(racer.communicate(timeout=60)[0]) for racer in racers]
+
+    one, two = await asyncio.to_thread(race)
+    assert set(one) & set(two) == set()
+    assert sorted(round((run.due - NOW).total_seconds()) for run in await ledger.runs(limit=1000)) == sorted(one + two)
+    assert max(one + two) == 200
+
+
+# --- P2, P3: terms that are over -------------------------------------------------------------------------------------
+
+OF_EACH_KIND: list[Entry] = [
+    claim(2),
+    claim(3, request=1),
+    settle(1),
+    Retry(TICK, Outcome.FAILED, NOW, "again"),
+    skip(2, 3),
+    skip(1, 1, SkipReason.MISFIRED, claimed=True),
+    Enrol("new", SECONDS.schedule, at=NOW, since=NOW),
+    Retire("job", NOW),
+    Resumed("job", NOW),
+    Broken("job", "broken"),
+    Done(1, NOW),
+]
+
+
+@pytest.mark.parametrize("entry", OF_EACH_KIND, ids=lambda entry: type(entry).__name__)
+async def test_p3_a_term_that_is_over_writes_nothing(ledger: Ledger, other: Ledger, entry: Entry) -> None:
+    """PITFALLS 27, 41: a leader that was paused wakes up in another's term."""
+    await ledger.record(1, [claim(1)])
+    await ledger.request(Action.RUN, job_id="job")
+    await other.begin_term(make_term(2), process(200))
+    before = await everything(ledger)
+    with pytest.raises(StaleTermError, match="term 1 is over: term 2 has begun"):
+        await ledger.record(1, [claim(7), entry])
+    assert await everything(ledger) == before
+    assert (await ledger.begin_term(make_term(2), process(200))).requests != []
+
+
+async def test_p2_an_older_term_does_not_begin(ledger: Ledger) -> None:
+    await ledger.begin_term(make_term(5), process())
+    for number in (1, 4):
+        with pytest.raises(StaleTermError):
+            await ledger.begin_term(make_term(number), process())
+    assert await ledger.last_term() == 5
+    assert [term.term for term in await ledger.terms()] == [5, 1]
+
+
+async def test_p2_a_number_is_used_by_one_process(ledger: Ledger) -> None:
+    with pytest.raises(StaleTermError, match="begun by pid 100 already"):
+        await ledger.begin_term(make_term(1), process(200))
+
+
+async def test_the_same_term_may_begin_again(ledger: Ledger) -> None:
+    """A leader whose ledger was out of reach takes stock anew."""
+    await ledger.record(1, [claim(1)])
+    [before] = await ledger.terms()
+    state = await ledger.begin_term(make_term(1), process())
+    assert state.open_runs == [OpenRun(TICK, 1, 1)]
+    assert await ledger.terms() == [before]
+
+
+async def test_a_term_is_written_down(ledger: Ledger) -> None:
+    await ledger.confirm_term(1, 4.1234)
+    await ledger.end_term(1, Standing.RESIGNED)
+    [term] = await ledger.terms()
+    assert (term.term, term.pid, term.host, term.boot_id) == (1, 100, "host", "boot")
+    assert (term.reason, term.from_pid, term.takeover_ms) == (Reason.STARTED, None, 4.12)
+    assert term.standing is Standing.RESIGNED
+    assert term.ended_ns is not None
+    assert term.began_ns < term.ended_ns
+
+
+# --- P4: runs and skips ----------------------------------------------------------------------------------------------
+
+
+async def test_p4_a_run_is_settled_once(ledger: Ledger) -> None:
+    await ledger.record(1, [claim(1), claim(2)])
+    assert await ledger.open_runs() == [OpenRun(TICK, 1, 1), OpenRun(Tick("job", at(2)), 1, 1)]
+    assert await ledger.record(1, [settle(1, Outcome.FAILED, "no")]) == [True]
+    assert await ledger.record(1, [settle(1)]) == [False]
+    assert await ledger.record(1, [settle(3)]) == [False]
+    assert await ledger.open_runs() == [OpenRun(Tick("job", at(2)), 1, 1)]
+    [run] = await ledger.runs(outcome="failed")
+    assert (run.due, run.error, run.ended_at, run.claimed_at) == (at(1), "no", at(1.5), at(1))
+
+
+async def test_attempts_are_kept_in_the_rows_own_history(ledger: Ledger) -> None:
+    await ledger.record(1, [claim(1), Retry(TICK, Outcome.FAILED, at(2), "first")])
+    await ledger.begin_term(make_term(2), process())
+    await ledger.record(2, [Retry(TICK, Outcome.INTERRUPTED, at(3), "second")])
+    assert await ledger.open_runs() == [OpenRun(TICK, 2, 3)]
+    await ledger.record(2, [settle(1)])
+    assert await ledger.record(2, [Retry(TICK, Outcome.FAILED, at(4))]) == [False]
+    [run] = await ledger.runs()
+    assert (run.term, run.attempt, run.outcome) == (2, 3, Outcome.SUCCEEDED)
+    assert [(a["attempt"], a["term"], a["outcome"], a["error"]) for a in run.attempts] == [
+        (1, 1, "failed", "first"),
+        (2, 1, "interrupted", "second"),
+    ]
+    assert await ledger.odd_claims() == [], "the claim is still that of the first term"
+
+
+async def test_p4_a_claim_that_came_too_late_becomes_a_skip(ledger: Ledger) -> None:
+    late = skip(1, 1, SkipReason.MISFIRED, claimed=True)
+    await ledger.record(1, [claim(1)])
+    assert await ledger.record(1, [late, late]) == [True, False]
+    assert await ledger.runs() == []
+    assert [row.reason for row in await ledger.skips()] == [SkipReason.MISFIRED]
+    assert await ledger.record(1, [claim(1)]) == [False], "P3: it stays accounted for"
+
+
+async def test_a_run_that_was_settled_meanwhile_is_not_skipped_as_well(ledger: Ledger) -> None:
+    await ledger.record(1, [claim(1), settle(1, Outcome.INTERRUPTED)])
+    assert await ledger.record(1, [skip(1, 1, SkipReason.MISFIRED, claimed=True)]) == [False]
+    assert await ledger.skips() == []
+
+
+async def test_a_range_is_one_row(ledger: Ledger) -> None:
+    month = Skip("job", at(1), at(30 * 86400), None, SkipReason.DOWN, at(30 * 86400))
+    assert await ledger.record(1, [month]) == [True]
+    [row] = await ledger.skips()
+    assert row == SkipRow(row.seq, "job", month.first_due, month.last_due, None, SkipReason.DOWN, 1, month.at)
+
+
+async def test_accounts_tell_what_became_of_a_stretch(ledger: Ledger) -> None:
+    await ledger.record(1, [claim(1), skip(2, 4), claim(5), claim(5, request=3), skip(6, 8), claim(9)])
+    assert await ledger.accounts("job", at(3), at(6)) == Accounts([at(5)], [(at(2), at(4)), (at(6), at(8))])
+    assert await ledger.accounts("job", at(9), at(9)) == Accounts([at(9)], [])
+    assert await ledger.accounts("another", at(0), at(9)) == Accounts([], [])
+
+
+async def test_times_are_exact(ledger: Ledger) -> None:
+    """No float comes near a due time: a microsecond is another tick."""
+    for number in range(50):
+        due = at(10**8 + number / 7) + number * MICROSECOND
+        assert await ledger.record(1, [Claim(Tick("job", due), due)]) == [True]
+        assert (await ledger.runs(limit=1))[0].due == due
+
+
+# --- jobs ------------------------------------------------------------------------------------------------------------
+
+
+async def test_enrol_retire_and_back(ledger: Ledger) -> None:
+    state = await job_state(ledger)
+    assert state == JobState("job", SECONDS.schedule, seen_at=NOW, accounted_until=NOW)
+    await ledger.record(1, [claim(5), Retire("job", at(9))])
+    assert (await job_state(ledger)).retired_at == at(9)
+    with pytest.raises(UnknownJobError):
+        await ledger.pause("job", True)
+    changed = make_job("interval", seconds=2).schedule
+    await ledger.record(1, [Enrol("job", changed, at=at(20), since=at(20))])
+    state = await job_state(ledger)
+    assert (state.trigger, state.seen_at, state.accounted_until, state.retired_at) == (changed, at(20), at(20), None)
+    assert await ledger.epochs() == [
+        Epoch("job", NOW, at(9), NOW, SECONDS.schedule),
+        Epoch("job", at(20), None, at(20), changed),
+    ]
+
+
+async def test_p3_an_enrolment_makes_no_old_tick_claimable(ledger: Ledger) -> None:
+    await ledger.record(1, [claim(5), Enrol("job", SECONDS.schedule, at=at(1), since=at(1))])
+    assert (await job_state(ledger)).accounted_until == at(5)
+    assert await ledger.record(1, [claim(5), claim(6)]) == [False, True]
+
+
+async def test_a_break_is_kept_until_it_is_mended(ledger: Ledger) -> None:
+    await ledger.record(1, [Broken("job", "no module")])
+    assert (await job_state(ledger)).broken == "no module"
+    await ledger.record(1, [Broken("job", None)])
+    assert (await job_state(ledger)).broken is None
+
+
+async def test_a_pause_outlives_the_term_and_ends_where_somebody_ended_it(ledger: Ledger, other: Ledger) -> None:
+    await other.pause("job", True)
+    first = (await job_state(ledger)).paused_at
+    await other.pause("job", True)
+    state = (await ledger.begin_term(make_term(2), process())).jobs[0]
+    assert state.paused_at == first is not None, "paused since the first time"
+    await other.pause("job", False)
+    resume_at = (await job_state(ledger)).resume_at
+    await other.pause("job", False)
+    state = await job_state(ledger)
+    assert state.resume_at == resume_at is not None, "resumed since the first time"
+    assert state.paused_at == first, "until the leader has accounted for it"
+    assert await ledger.record(2, [Resumed("job", resume_at)]) == [True]
+    state = await job_state(ledger)
+    assert (state.paused_at, state.resume_at, state.accounted_until) == (None, None, resume_at)
+
+
+async def test_a_pause_that_comes_in_between_is_not_lost(ledger: Ledger, other: Ledger) -> None:
+    """Resumed and paused again, while the leader was about to end the first pause."""
+    await other.pause("job", True)
+    await other.pause("job", False)
+    resume_at = (await job_state(ledger)).resume_at
+    assert resume_at is not None
+    await other.pause("job", True)
+    assert await ledger.record(1, [Resumed("job", resume_at)]) == [False]
+    state = await job_state(ledger)
+    assert state.paused_at is not None
+    assert state.resume_at is None
+
+
+async def test_to_resume_what_is_not_paused_does_nothing(ledger: Ledger) -> None:
+    before = await job_state(ledger)
+    await ledger.pause("job", False)
+    assert await job_state(ledger) == before
+
+
+async def test_requests(ledger: Ledger, other: Ledger) -> None:
+    run = await other.request(Action.RUN, job_id="job")
+    resign = await other.request(Action.RESIGN, term=1)
+    assert run < resign
+    state = await ledger.changes()
+    assert state is not None
+    assert [(r.id, r.action, r.job_id, r.term) for r in state.requests] == [
+        (run, Action.RUN, "job", None),
+        (resign, Action.RESIGN, None, 1),
+    ]
+    asked = state.requests[0].at
+    await ledger.record(1, [Claim(Tick("job", asked, run), NOW), Done(resign, NOW)])
+    assert (await ledger.begin_term(make_term(1), process())).requests == []
+    again = await other.request(Action.RUN, job_id="job")
+    assert again > resign, "a number is used once"
+    await ledger.record(1, [skip(1, 1, SkipReason.OVERLAP, request=again)])
+    assert (await ledger.begin_term(make_term(1), process())).requests == []
+    assert (await job_state(ledger)).accounted_until == NOW
+
+
+@pytest.mark.parametrize("job_id", ["nobody", "removed", "retired"])
+async def test_what_nobody_has_cannot_be_asked_for(ledger: Ledger, job_id: str) -> None:
+    await ledger.store_job("removed", SECONDS.schedule, FUNC, replace=False)
+    await ledger.remove_job("removed")
+    await ledger.record(1, [Enrol("retired", SECONDS.schedule, at=NOW, since=NOW), Retire("retired", NOW)])
+    with pytest.raises(UnknownJobError, match=job_id):
+        await ledger.request(Action.RUN, job_id=job_id)
+    with pytest.raises(UnknownJobError, match=job_id):
+        await ledger.pause(job_id, True)
+    with pytest.raises(UnknownJobError, match=job_id):
+        await ledger.remove_job(job_id)
+
+
+async def test_jobs_of_the_code_cannot_be_stored_over_or_removed(ledger: Ledger) -> None:
+    for replace in (False, True):
+        with pytest.raises(JobDefinitionError, match="in the code already"):
+            await ledger.store_job("job", SECONDS.schedule, FUNC, replace=replace)
+    with pytest.raises(UnknownJobError, match="added at run time"):
+        await ledger.remove_job("job")
+
+
+async def test_a_job_is_stored_replaced_removed_and_stored_again(ledger: Ledger) -> None:
+    description = make_job("interval", seconds=5).schedule
+    await ledger.store_job("stored", description, FUNC, replace=False)
+    first = await job_state(ledger, "stored")
+    assert (first.trigger, first.stored, first.accounted_until) == (description, FUNC, first.seen_at)
+    with pytest.raises(JobDefinitionError, match="replace=True"):
+        await ledger.store_job("stored", description, FUNC, replace=False)
+    await ledger.record(1, [Broken("stored", "no module")])
+    other = StoredJob("module:other")
+    await ledger.store_job("stored", SECONDS.schedule, other, replace=True)
+    second = await job_state(ledger, "stored")
+    assert (second.trigger, second.stored, second.broken) == (SECONDS.schedule, other, None)
+    assert second.seen_at > first.seen_at
+    await ledger.pause("stored", True)
+    await ledger.remove_job("stored")
+    assert (await job_state(ledger, "stored")).removed
+    assert [(epoch.until is None) for epoch in await ledger.epochs() if epoch.job_id == "stored"] == [False, False]
+    await ledger.store_job("stored", description, FUNC, replace=False)
+    third = await job_state(ledger, "stored")
+    assert (third.removed, third.paused_at, third.stored) == (False, None, FUNC)
+
+
+@pytest.mark.parametrize("paused", [False, True])
+@pytest.mark.parametrize("then", ["replaced", "removed", "removed and stored again"])
+async def test_p4_what_a_stored_job_owed_when_it_was_replaced_or_removed_is_skipped(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, then: str, paused: bool
+) -> None:
+    """Nobody led at that time, so nobody else could account for it."""
+    clock = [NOW]
+    monkeypatch.setattr(f"{type(ledger).store_job.__module__}.datetime", _at_the_times(clock))
+    await ledger.store_job("stored", SECONDS.schedule, FUNC, replace=False)
+    if paused:
+        await ledger.pause("stored", True)
+    clock[0] = at(60)
+    if then == "replaced":
+        await ledger.store_job("stored", SECONDS.schedule, FUNC, replace=True)
+    else:
+        await ledger.remove_job("stored")
+    if then == "removed and stored again":
+        clock[0] = at(90)
+        await ledger.store_job("stored", SECONDS.schedule, FUNC, replace=False)
+    [row] = await ledger.skips(job_id="stored")
+    reason = SkipReason.PAUSED if paused else SkipReason.DOWN
+    assert (row.first_due, row.last_due, row.count, row.reason) == (at(1), at(60), 60, reason)
+    assert await promises(ledger, at(1000)) == []
+    due = {"replaced": 61, "removed": None, "removed and stored again": 91}[then]
+    if due is not None:
+        assert await ledger.record(1, [Claim(Tick("stored", at(due - 1)), NOW)]) == [False]
+        assert await ledger.record(1, [Claim(Tick("stored", at(due)), NOW)]) == [True]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"run_date": datetime.now(UTC) - timedelta(seconds=2)}], ids=["now", "past"])
+async def test_p4_a_date_that_was_stored_for_now_is_owed(ledger: Ledger, arguments: dict[str, Any]) -> None:
+    """``add_job(func, "date", id=…)`` means at once; by the time it is stored, that moment has passed."""
+    from election.schedule.triggers import build
+
+    description = make_job("date", **arguments).schedule
+    await ledger.store_job("soon", description, FUNC, replace=False)
+    state = await job_state(ledger, "soon")
+    trigger = build(description, state.seen_at)
+    assert trigger is not None
+    assert trigger.run_date > state.accounted_until
+    assert await ledger.record(1, [Claim(Tick("soon", trigger.run_date), NOW)]) == [True]
+    await ledger.store_job("soon", description, FUNC, replace=True)
+    if arguments:
+        assert await ledger.record(1, [Claim(Tick("soon", trigger.run_date), NOW)]) == [False], "P3: once, ever"
+
+
+# --- what others have written ----------------------------------------------------------------------------------------
+
+
+async def test_changes_are_those_of_other_connections_and_only_those(ledger: Ledger, other: Ledger) -> None:
+    await ledger.begin_term(make_term(1), process())
+    assert await ledger.changes() is None
+    await ledger.record(1, [claim(1), settle(1)])
+    await ledger.confirm_term(1, 3.0)
+    await other.jobs()
+    assert await ledger.changes() is None
+    await other.pause("job", True)
+    state = await ledger.changes()
+    assert state is not None
+    assert state.jobs[0].paused_at is not None
+    assert await ledger.changes() is None
+
+
+async def test_changes_after_the_connection_was_lost_are_not_missed(ledger: Ledger, other: Ledger) -> None:
+    """Each connection counts for itself, and a fresh one may happen to be where the last one was."""
+    for _ in range(3):
+        await ledger.begin_term(make_term(1), process())
+        await other.pause("job", True)
+        await ledger.close()
+        assert await ledger.changes() is not None
+        assert await ledger.changes() is None
+
+
+# --- history ---------------------------------------------------------------------------------------------------------
+
+
+async def test_pages_of_runs(ledger: Ledger) -> None:
+    entries: list[Entry] = [Enrol("another", SECONDS.schedule, at=NOW, since=NOW)]
+    for second in range(1, 31):
+        job_id = "another" if second % 3 == 0 else "job"
+        entries.append(Claim(Tick(job_id, at(second)), at(second)))
+        if second % 5:
+            outcome = Outcome.FAILED if second % 2 else Outcome.SUCCEEDED
+            entries.append(Settle(Tick(job_id, at(second)), outcome, at(second)))
+    await ledger.record(1, entries)
+    seen, before = [], None
+    while page := await ledger.runs(before=before, limit=7):
+        assert len(page) <= 7
+        seen += page
+        before = page[-1].seq
+    assert [run.due for run in seen] == [at(second) for second in range(30, 0, -1)]
+    assert [run.due for run in await ledger.runs(job_id="another", limit=2)] == [at(30), at(27)]
+    assert [run.due for run in await ledger.runs(outcome="running", limit=2)] == [at(30), at(25)]
+    assert [run.due for run in await ledger.runs(outcome="failed", limit=2)] == [at(29), at(27)]
+    assert [run.due for run in await ledger.runs(job_id="job", outcome="failed", limit=2)] == [at(29), at(23)]
+    last = await ledger.last_outcomes()
+    assert {job_id: run.due for job_id, run in last.items()} == {"another": at(30), "job": at(29)}
+
+
+async def test_pages_of_skips_and_terms(ledger: Ledger) -> None:
+    for number in range(2, 8):
+        await ledger.begin_term(make_term(number), process())
+        await ledger.record(number, [skip(number, number)])
+    assert [row.term for row in await ledger.skips(limit=2)] == [7, 6]
+    [*_, last] = await ledger.skips(limit=2)
+    assert [row.term for row in await ledger.skips(before=last.seq)] == [5, 4, 3, 2]
+    assert await ledger.skips(job_id="another") == []
+    assert [row.term for row in await ledger.terms(limit=2)] == [7, 6]
+    assert [row.term for row in await ledger.terms(before=6)] == [5, 4, 3, 2, 1]
+
+
+async def test_runs_and_skips_of_the_jobs_with_a_tag(ledger: Ledger) -> None:
+    """By the tags that a job has now; a tag is a value, whatever is in it."""
+    odd = "o'dd%"
+    await ledger.record(1, [Enrol(name, SECONDS.schedule, at=NOW, since=NOW) for name in ("another", "third")])
+    for name, tags in (("job", ("a", "both")), ("another", ("both", odd))):
+        await ledger.record(1, [Describe(name, About(name, tags=tags))])
+    names = ("job", "another", "third")
+    await ledger.record(1, [Claim(Tick(name, at(1)), at(1)) for name in names])
+    await ledger.record(1, [Skip(name, at(2), at(2), 1, SkipReason.DOWN, at(2)) for name in names])
+    for tag, expected in (("a", {"job"}), ("both", {"job", "another"}), (odd, {"another"}), ("x", set()), ("A", set())):
+        assert {run.job_id for run in await ledger.runs(tag=tag)} == expected, tag
+        assert {skip.job_id for skip in await ledger.skips(tag=tag)} == expected, tag
+    assert [run.job_id for run in await ledger.runs(tag="both", job_id="job", outcome="running")] == ["job"]
+    await ledger.record(1, [Describe("job", About("job"))])
+    assert await ledger.runs(tag="a") == []
+
+
+# --- retention -------------------------------------------------------------------------------------------------------
+
+
+async def fill(ledger: Ledger, seconds: int) -> None:
+    """A minute of each term, in which every tenth tick is skipped."""
+    for second in range(1, seconds + 1):
+        number = 2 + second // 60
+        if second % 60 == 0 or second == 1:
+            await ledger.begin_term(make_term(number, elected_at=at(second)), process())
+        await ledger.record(number, [skip(second, second)] if second % 10 == 0 else [claim(second), settle(second)])
+
+
+async def test_old_history_goes_in_small_steps_and_nothing_else(ledger: Ledger) -> None:
+    await fill(ledger, 300)
+    assert await ledger.prune(at(200.5), 50) > 0
+    steps = 1
+    while await ledger.prune(at(200.5), 50) >= 50:
+        steps += 1
+    assert steps >= 3
+    assert (await ledger.runs(limit=1000))[-1].due == at(201)
+    assert (await ledger.skips(limit=1000))[-1].first_due == at(210)
+    assert await ledger.pruned_until() == at(200.5)
+    assert [term.term for term in await ledger.terms()] == [7, 6, 5], "each run's term is there, and the latest"
+    assert await ledger.prune(at(200.5), 50) == 0
+    assert await promises(ledger, at(1000)) == []
+
+
+async def test_p3_pruning_makes_no_old_tick_claimable(ledger: Ledger) -> None:
+    await fill(ledger, 60)
+    while await ledger.prune(at(10**6), 10):
+        pass
+    assert await ledger.runs() == []
+    assert await ledger.skips() == []
+    assert await ledger.record(3, [claim(second) for second in range(61)]) == [False] * 61
+    assert await ledger.record(3, [skip(1, 60)]) == [False]
+    assert await ledger.record(3, [claim(61)]) == [True]
+    assert await ledger.last_term() == 3, "PITFALLS 37: the number of the term is never lost"
+    assert await promises(ledger, at(10**7)) == []
+
+
+async def test_pruning_leaves_what_is_open(ledger: Ledger) -> None:
+    await ledger.record(1, [claim(1), claim(2), settle(2)])
+    await ledger.begin_term(make_term(2), process())
+    request = await ledger.request(Action.RUN, job_id="job")
+    assert await ledger.prune(at(10**6), 100) == 1
+    state = await ledger.begin_term(make_term(2), process())
+    assert [run.tick for run in state.open_runs] == [TICK]
+    assert [asked.id for asked in state.requests] == [request]
+    assert [term.term for term in await ledger.terms()] == [2, 1]
+
+
+async def test_a_run_that_was_tried_again_keeps_the_terms_of_its_neighbours(ledger: Ledger) -> None:
+    await ledger.record(1, [claim(1), claim(2), settle(2)])
+    await ledger.begin_term(make_term(2), process())
+    await ledger.record(2, [Retry(TICK, Outcome.INTERRUPTED, at(3)), settle(1)])
+    await ledger.begin_term(make_term(3), process())
+    assert await ledger.prune(NOW + timedelta(microseconds=1), 100) == 0
+    assert await ledger.odd_claims() == []
+
+
+async def test_retired_schedules_go_with_their_ticks(ledger: Ledger) -> None:
+    await ledger.record(1, [claim(1), settle(1), Retire("job", at(2))])
+    await ledger.record(1, [Enrol("job", SECONDS.schedule, at=at(9), since=at(9))])
+    await ledger.prune(at(5), 100)
+    assert [epoch.since for epoch in await ledger.epochs()] == [at(9)]
+
+
+def _at_the_times(clock: list[datetime]) -> type[datetime]:
+    class Told(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return clock[0]
+
+    return Told

@@ -1,0 +1,149 @@
+"""What the ledger has counted: as it happens, whoever asks, and never less than before, though history is pruned."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from election.core.term import Reason, Standing
+from election.schedule.facts import Action, Claim, Enrol, Entry, Outcome, Retire, Retry, Settle, Skip, SkipReason, Tick
+from election.schedule.history import BOUNDS, Histogram, Totals
+from election.schedule.ledger import Ledger
+from tests.engines.conformance.pool import Pool
+from tests.schedule.making import NOW, at, make_job, make_term, process
+
+pytestmark = pytest.mark.anyio
+
+SECONDS = make_job("interval", seconds=1, start_date=at(-100))
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def ledger(pool: Pool) -> AsyncIterator[Ledger]:
+    """One in which term 1 has begun and ``job`` has a tick each second."""
+    ledger = pool.engine().ledger
+    await ledger.begin_term(make_term(1), process())
+    await ledger.record(1, [Enrol("job", SECONDS.description, at=NOW, since=NOW)])
+    yield ledger
+    await ledger.close()
+
+
+def run(second: float, *, late: float = 0, took: float = 0.5, outcome: Outcome = Outcome.SUCCEEDED) -> list[Entry]:
+    tick, claimed = Tick("job", at(second)), at(second + late)
+    return [Claim(tick, claimed), Settle(tick, outcome, at(second + late + took), "wrong")]
+
+
+def skip(first: float, last: float, reason: SkipReason = SkipReason.DOWN, **more: Any) -> Skip:
+    return Skip("job", at(first), at(last), round(last - first) + 1, reason, at(last), **more)
+
+
+def histogram(*seconds: float) -> Histogram:
+    """What is known of things that took so many seconds."""
+    counts = [0] * (len(BOUNDS) + 1)
+    for each in seconds:
+        counts[next((place for place, bound in enumerate(BOUNDS) if each <= bound), len(BOUNDS))] += 1
+    return Histogram(counts, pytest.approx(sum(seconds)))
+
+
+async def test_runs_are_counted_when_they_end(ledger: Ledger) -> None:
+    await ledger.record(1, [Claim(Tick("job", at(1)), at(1))])
+    assert (await ledger.totals()).runs == {}
+    await ledger.record(1, [Settle(Tick("job", at(1)), Outcome.SUCCEEDED, at(2))])
+    await ledger.record(1, [Settle(Tick("job", at(1)), Outcome.FAILED, at(2))])
+    await ledger.record(1, run(2, outcome=Outcome.FAILED) + run(3, outcome=Outcome.INTERRUPTED) + run(4))
+    assert (await ledger.totals()).runs == {
+        ("job", Outcome.SUCCEEDED): 2,
+        ("job", Outcome.FAILED): 1,
+        ("job", Outcome.INTERRUPTED): 1,
+    }
+
+
+async def test_a_run_is_counted_once_however_many_attempts_it_took(ledger: Ledger) -> None:
+    tick = Tick("job", at(1))
+    await ledger.record(1, [Claim(tick, at(1)), Retry(tick, Outcome.FAILED, at(2)), Retry(tick, Outcome.FAILED, at(4))])
+    await ledger.record(1, [Settle(tick, Outcome.SUCCEEDED, at(9))])
+    found = await ledger.totals()
+    assert found.runs == {("job", Outcome.SUCCEEDED): 1}
+    assert found.durations == {"job": histogram(8)}
+
+
+@pytest.mark.parametrize("seconds", [0, 0.005, 0.005001, 0.7, 1, 14.9, 3600, 3600.1, 10**6])
+async def test_times_fall_into_their_buckets(ledger: Ledger, seconds: float) -> None:
+    await ledger.record(1, run(1, late=seconds, took=seconds))
+    found = await ledger.totals()
+    assert found.lateness == {"job": histogram(seconds)}
+    assert found.durations == {"job": histogram(seconds)}
+
+
+async def test_a_clock_that_stepped_back_takes_nothing_away(ledger: Ledger) -> None:
+    await ledger.record(1, run(100, late=-50, took=-20))
+    found = await ledger.totals()
+    assert found.lateness == found.durations == {"job": histogram(0)}
+
+
+async def test_an_interrupted_run_has_no_duration(ledger: Ledger) -> None:
+    """When its leader died, nobody knows."""
+    await ledger.record(1, run(1, took=500, outcome=Outcome.INTERRUPTED))
+    assert (await ledger.totals()).durations == {}
+
+
+async def test_what_somebody_asked_for_is_not_late(ledger: Ledger) -> None:
+    request = await ledger.request(Action.RUN, job_id="job")
+    tick = Tick("job", at(1), request)
+    await ledger.record(1, [Claim(tick, at(7)), Settle(tick, Outcome.SUCCEEDED, at(8))])
+    found = await ledger.totals()
+    assert found.lateness == {}
+    assert found.runs == {("job", Outcome.SUCCEEDED): 1}
+
+
+async def test_skips_count_ticks(ledger: Ledger) -> None:
+    await ledger.record(1, [skip(1, 4), skip(5, 5, SkipReason.OVERLAP), replace(skip(6, 900), count=None)])
+    tick = Tick("job", at(901))
+    await ledger.record(1, [Claim(tick, at(901)), skip(901, 901, SkipReason.MISFIRED, claimed=True)])
+    found = await ledger.totals()
+    assert found.skips == {
+        ("job", SkipReason.DOWN): 104,
+        ("job", SkipReason.OVERLAP): 1,
+        ("job", SkipReason.MISFIRED): 1,
+    }
+    assert found.runs == {}, "a claim that came too late is no run"
+
+
+async def test_terms_are_counted_by_how_they_began(ledger: Ledger) -> None:
+    for number, reason, vacant_s, takeover_ms in [(2, Reason.DIED, 0.5, 4), (3, Reason.DIED, 20, 30)]:
+        term = make_term(number)
+        term = replace(term, takeover=replace(term.takeover, reason=reason, vacant_s=vacant_s))
+        for _ in range(2):  # after a ledger that could not be reached, say
+            await ledger.begin_term(term, process())
+            await ledger.confirm_term(number, takeover_ms)
+    found = await ledger.totals()
+    assert found.terms == {Reason.STARTED: 1, Reason.DIED: 2}
+    assert found.vacant_s == {Reason.STARTED: 0, Reason.DIED: 20.5}
+    assert found.takeover == histogram(0.004, 0.03)
+
+
+async def test_pruning_takes_nothing_away(ledger: Ledger) -> None:
+    await ledger.record(1, [entry for second in range(1, 50) for entry in run(second)] + [skip(50, 60)])
+    await ledger.end_term(1, Standing.RESIGNED)
+    await ledger.begin_term(make_term(2, elected_at=at(1000)), process())
+    before = await ledger.totals()
+    assert await ledger.prune(at(500), 1000) == 50
+    assert await ledger.runs() == []
+    assert await ledger.totals() == before
+    assert before.runs == {("job", Outcome.SUCCEEDED): 49}
+
+
+async def test_a_job_that_is_gone_is_forgotten_with_its_history(ledger: Ledger) -> None:
+    await ledger.record(1, [*run(1), skip(2, 3), Retire("job", at(4))])
+    await ledger.prune(at(4), 1)
+    assert (await ledger.totals()).runs == {("job", Outcome.SUCCEEDED): 1}, "gone, but not for long enough"
+    await ledger.record(1, [Enrol("job", SECONDS.description, at=at(4), since=at(4)), *run(5), Retire("job", at(6))])
+    await ledger.prune(at(100), 1000)
+    assert await ledger.totals() == Totals([], {}, {}, {}, {}, {Reason.STARTED: 1}, histogram(), {Reason.STARTED: 0})

@@ -1,0 +1,181 @@
+"""A worker that does with its seat what it is told, step by step.
+
+``python -m tests.engines.conformance.worker FD`` is the nursery that forks them; see ``tests.engines.file.worker``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import inspect
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from election.core import process
+from election.core.errors import SeatError
+from election.core.seat import Seat
+from election.core.term import Standing
+from tests.engines.conformance.engines import HEARTBEAT, engine_on
+from tests.engines.file.worker import PR_SET_PDEATHSIG, nurse
+
+ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
+
+
+class Deeds:
+    """What it can be told to do: the seat's own methods, and a few more."""
+
+    def __init__(self, url: str, options: dict[str, Any]) -> None:
+        self._url = url
+        self._engine = engine_on(url, **options)
+        self._seat: Seat = self._engine.seat
+        self._vacancy: asyncio.Task[None] | None = None
+        self._beating: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        self._engine.check()
+        await self._seat.open()
+
+    async def close(self) -> None:
+        self._quiet()
+        await self._seat.close()
+
+    async def campaign(self) -> Any:
+        return await self._seat.campaign()
+
+    def held(self) -> Any:
+        return self._seat.held()
+
+    def held_in_child(self) -> Any:
+        return _in_child(lambda: None if self._seat.held() is None else "held")
+
+    async def confirm(self, takeover_ms: float) -> None:
+        await self._seat.confirm(takeover_ms)
+
+    async def beat(self, problem: str | None) -> None:
+        await self._seat.beat(problem)
+
+    def beats(self) -> None:
+        async def beat() -> None:
+            while True:
+                with contextlib.suppress(SeatError):  # an elector beats on, too
+                    await self._seat.beat()
+                await asyncio.sleep(HEARTBEAT)
+
+        self._beating = asyncio.create_task(beat())
+
+    async def release(self, standing: str) -> None:
+        self._quiet()
+        await self._seat.release(Standing(standing))
+
+    def fork(self) -> int:
+        """A child that does nothing, and outlives its parent."""
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+            os._exit(0)
+        return child
+
+    async def evict(self) -> None:
+        """The seat from whoever leads."""
+        record = self._seat.observe().record
+        assert record is not None
+        assert self._engine.evict is not None
+        await self._engine.evict(record)
+
+    def release_in_child(self, standing: str) -> Any:
+        return _in_child(lambda: _run_anew(self._seat.release(Standing(standing))))
+
+    def observe(self) -> Any:
+        return self._seat.observe()
+
+    def workers(self) -> Any:
+        return self._seat.workers()
+
+    def waits(self) -> None:
+        self._vacancy = asyncio.create_task(self._seat.vacancy())
+
+    def woken(self) -> bool:
+        return self._vacancy is not None and self._vacancy.done()
+
+    async def vacancies(self, seconds: float) -> int:
+        count, loop = 0, asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while (left := end - loop.time()) > 0:
+            try:
+                await asyncio.wait_for(self._seat.vacancy(), left)
+            except TimeoutError:
+                break
+            count += 1
+        return count
+
+    async def open_another(self) -> None:
+        """Another seat on the same pool in this process."""
+        await engine_on(self._url).seat.open()
+
+    def _quiet(self) -> None:
+        if self._beating is not None:
+            self._beating.cancel()
+
+
+def _run_anew(awaitable: Any) -> None:
+    """In a forked child: on a loop of its own, because the parent's is running by its own account."""
+    asyncio.events._set_running_loop(None)
+    asyncio.run(awaitable)
+
+
+def _in_child(function: Callable[[], Any]) -> Any:
+    """What ``function`` gives in a forked child; "failed" if it raises."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            answer = function()
+        except BaseException:
+            traceback.print_exc()
+            answer = "failed"
+        os.write(writing, json.dumps(answer).encode())
+        os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading) as pipe:
+        return json.load(pipe)
+
+
+async def _obey(channel: socket.socket, url: str, options: dict[str, Any]) -> None:
+    deeds = Deeds(url, options)
+    reader, writer = await asyncio.open_connection(sock=channel)
+    while order := await reader.readline():
+        name, arguments = json.loads(order)
+        try:
+            result = getattr(deeds, name)(**arguments)
+            result = await result if inspect.isawaitable(result) else result
+            answer = {"result": ANYTHING.dump_python(result, mode="json")}
+        except Exception as error:
+            answer = {"error": traceback.format_exc(), "type": type(error).__name__}
+        writer.write(json.dumps(answer).encode() + b"\n")
+
+
+def _live(order: dict[str, Any], channel: socket.socket) -> None:
+    """The life of a forked worker; does not return."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if order["options"].pop("elsewhere", False):
+        process._surroundings = lambda: ("another boot", "pid:[1]")
+    try:
+        assert channel.recv(1) == b"!"
+        asyncio.run(_obey(channel, order["url"], order["options"]))
+    finally:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    nurse(socket.socket(fileno=int(sys.argv[1])), _live)

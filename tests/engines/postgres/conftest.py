@@ -1,0 +1,44 @@
+"""Pools on PostgreSQL for the tests of this folder: on the server that all share, or on one that may be hurt."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.engines.conformance.pool import Pool
+from tests.engines.file.pool import Nursery
+from tests.support.postgres_server import PostgresServer, server
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def own_server() -> Iterator[PostgresServer]:
+    """A server of the test's own, to be hurt."""
+    with server() as made:
+        yield made
+
+
+@pytest.fixture
+def url(postgres_server: PostgresServer) -> str:
+    """Where there is a new pool, on the server that all tests share."""
+    return postgres_server.url(pool=f"q{next(_numbers)}")
+
+
+@pytest.fixture
+def pool(url: str, tmp_path: Path, hands: Nursery) -> Iterator[Pool]:
+    """The new pool, and workers that do what they are told."""
+    pool = Pool("postgres", url, tmp_path, hands)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def own_pool(own_server: PostgresServer, tmp_path: Path, hands: Nursery) -> Iterator[Pool]:
+    """The same on a server of the test's own."""
+    pool = Pool("postgres", own_server.url(), tmp_path, hands)
+    yield pool
+    pool.close()

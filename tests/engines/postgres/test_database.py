@@ -1,0 +1,320 @@
+"""The ledger's database: sessions that are lost, disks that are full, schemas of another version (P2, P3)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
+from election.engines.postgres import schema
+from election.engines.postgres.address import parse
+from election.engines.postgres.database import PostgresDatabase
+from election.engines.postgres.ground import Ground
+from election.engines.postgres.ledger import PostgresLedger
+from election.schedule.facts import Claim, Enrol, Outcome, Settle, Tick
+from tests.engines.file.test_totals import SECONDS
+from tests.schedule.making import NOW, at, make_term, process
+from tests.support.postgres_server import PostgresServer, server
+from tests.support.waiting import until_async
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def opened(url: str) -> AsyncIterator[Callable[..., PostgresDatabase]]:
+    """Opens the database of the test's pool; closes it afterwards."""
+    made: list[PostgresDatabase] = []
+
+    def open_(where: str = url, **options: Any) -> PostgresDatabase:
+        address = parse(where)
+        made.append(PostgresDatabase(address, ground=Ground(address), **options))
+        return made[-1]
+
+    yield open_
+    for database in made:
+        await database.close()
+
+
+@pytest.fixture
+async def ledger(url: str) -> AsyncIterator[PostgresLedger]:
+    """One in which term 1 has begun and ``job`` has a tick each second."""
+    address = parse(url)
+    ledger = PostgresLedger(address, Ground(address))
+    await begun(ledger)
+    yield ledger
+    await ledger.close()
+
+
+async def begun(ledger: PostgresLedger) -> None:
+    await ledger.begin_term(make_term(1), process())
+    await ledger.record(1, [Enrol("job", SECONDS.schedule, at=NOW, since=NOW)])
+
+
+def backend(connection: Any) -> int:
+    return int(connection.execute("SELECT pg_backend_pid()").fetchone()[0])
+
+
+def count_runs(connection: Any) -> int:
+    return int(connection.execute("SELECT count(*) FROM runs").fetchone()[0])
+
+
+async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    return await asyncio.to_thread(function, *arguments)
+
+
+async def test_a_session_that_was_lost_while_nobody_used_it_is_opened_anew(
+    opened: Callable[..., PostgresDatabase], postgres_server: PostgresServer
+) -> None:
+    database = opened()
+    first = await database.read(backend)
+    await in_thread(postgres_server.execute, f"SELECT pg_terminate_backend({first})")
+    assert await database.read(backend) != first
+
+
+async def test_p3_a_session_that_is_lost_in_the_middle_writes_nothing_half(
+    opened: Callable[..., PostgresDatabase], postgres_server: PostgresServer
+) -> None:
+    database = opened()
+
+    def write(connection: Any) -> None:
+        connection.execute("INSERT INTO pruned VALUES (7)")
+        postgres_server.execute(f"SELECT pg_terminate_backend({backend(connection)})")
+        connection.execute("INSERT INTO pruned VALUES (8)")
+
+    with pytest.raises(LedgerError, match=r"pool=q\d+: terminating connection"):
+        await database.write(write)
+    rows = await database.read(lambda connection: connection.execute("SELECT until FROM pruned").fetchall())
+    assert [tuple(row) for row in rows] == [(0,)]
+
+
+async def test_what_a_transaction_raises_undoes_it_and_is_raised(opened: Callable[..., PostgresDatabase]) -> None:
+    database = opened()
+
+    def write(connection: Any) -> None:
+        connection.execute("INSERT INTO pruned VALUES (7)")
+        raise StaleTermError("over")
+
+    with pytest.raises(StaleTermError):
+        await database.write(write)
+    assert (await database.read(lambda c: c.execute("SELECT count(*) FROM pruned").fetchone()))[0] == 1
+
+
+async def test_a_read_sees_one_state_of_things_and_writes_nothing(opened: Callable[..., PostgresDatabase]) -> None:
+    reader, writer = opened(), opened()
+    await writer.write(lambda connection: None)
+    loop = asyncio.get_running_loop()
+
+    def look(connection: Any) -> tuple[int, int]:
+        before = connection.execute("SELECT count(*) FROM pruned").fetchone()[0]
+        insert = writer.write(lambda other: other.execute("INSERT INTO pruned VALUES (7)"))
+        asyncio.run_coroutine_threadsafe(insert, loop).result(30)
+        return before, connection.execute("SELECT count(*) FROM pruned").fetchone()[0]
+
+    assert await reader.read(look) == (1, 1)
+    with pytest.raises(LedgerError, match="read-only"):
+        await reader.read(lambda connection: connection.execute("INSERT INTO pruned VALUES (8)"))
+
+
+async def test_a_writer_that_stands_still_is_ended_by_the_server(
+    opened: Callable[..., PostgresDatabase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in the middle of a transaction, a worker would keep every other from writing."""
+    monkeypatch.setattr("election.engines.postgres.database.BUSY_TIMEOUT", 1)
+    still, other = opened(), opened()
+    await still.write(lambda connection: None)
+
+    def stand_still(connection: Any) -> None:
+        time.sleep(2.5)  # as SIGSTOP would let it
+        connection.execute("SELECT 1")
+
+    standing = asyncio.create_task(still.write(stand_still))
+    with pytest.raises(LedgerError, match="this process stood still"):
+        await standing
+    await other.write(lambda connection: connection.execute("INSERT INTO pruned VALUES (7)"))
+
+
+async def test_a_server_that_does_not_answer_is_given_up(
+    own_server: PostgresServer, opened: Callable[..., PostgresDatabase]
+) -> None:
+    database = opened(own_server.url(), patience=0.5)
+    await database.write(lambda connection: None)
+    with own_server.paused():
+        with pytest.raises(LedgerError):
+            await database.read(count_runs)
+    await until_async(lambda: _answers(database), what="it is opened anew")
+
+
+async def _answers(database: PostgresDatabase) -> bool:
+    with contextlib.suppress(LedgerError):
+        return await database.read(count_runs) == 0
+    return False
+
+
+async def test_a_server_that_is_away_is_told_without_the_password(opened: Callable[..., PostgresDatabase]) -> None:
+    database = opened("postgresql://user:secret@127.0.0.1:1/postgres")
+    with pytest.raises(LedgerError, match=r"^postgresql://127\.0\.0\.1:1/postgres: connection failed") as told:
+        await database.read(count_runs)
+    assert "secret" not in str(told.value)
+
+
+async def test_many_make_the_tables_at_once(opened: Callable[..., PostgresDatabase]) -> None:
+    assert await asyncio.gather(*(opened().read(count_runs) for _ in range(12))) == [0] * 12
+
+
+async def test_a_migration_that_fails_leaves_nothing_half(
+    opened: Callable[..., PostgresDatabase], url: str, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as context:
+        context.setattr(schema, "_STEPS", [schema._STEPS[0] + "; CREATE TABLE runs ()"])
+        with pytest.raises(LedgerError, match="already exists"):
+            await opened().read(count_runs)
+    named = f"SELECT 1 FROM pg_namespace WHERE nspname = '{parse(url).schema}'"
+    assert await in_thread(postgres_server.execute, named) == []
+    assert await opened().read(count_runs) == 0
+
+
+async def test_a_later_version_goes_on_from_this_one(
+    opened: Callable[..., PostgresDatabase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = opened()
+    await first.write(lambda connection: connection.execute("INSERT INTO pruned VALUES (7)"))
+    await first.close()
+    monkeypatch.setattr(schema, "_STEPS", [*schema._STEPS, "ALTER TABLE {schema}.pruned ADD COLUMN note TEXT"])
+    monkeypatch.setattr(schema, "VERSION", 2)
+    query = "SELECT until, note FROM pruned ORDER BY until"
+    rows = await opened().read(lambda connection: connection.execute(query).fetchall())
+    assert [tuple(row) for row in rows] == [(0, None), (7, None)]
+
+
+@pytest.mark.parametrize("look_only", [False, True])
+async def test_p3_a_newer_schema_is_refused(url: str, ledger: PostgresLedger, look_only: bool) -> None:
+    address = parse(url)
+    with psycopg.connect(address.url, autocommit=True) as connection:
+        connection.execute(f'UPDATE "{address.schema}".meta SET schema_version = 99')
+    newer = PostgresLedger(address, Ground(address), look_only=look_only)
+    with pytest.raises(LedgerVersionError, match="schema 99, and this version of election knows"):
+        await newer.last_term()
+    with pytest.raises(LedgerVersionError):
+        await in_thread(newer.check)
+    await newer.close()
+
+
+async def test_to_look_makes_nothing(
+    opened: Callable[..., PostgresDatabase], url: str, postgres_server: PostgresServer
+) -> None:
+    with pytest.raises(LedgerError, match="there is no pool"):
+        await opened(look_only=True).read(count_runs)
+    named = f"SELECT 1 FROM pg_namespace WHERE nspname = '{parse(url).schema}'"
+    assert await in_thread(postgres_server.execute, named) == []
+    await opened().read(count_runs)
+    with pytest.raises(LedgerError, match="read-only"):
+        await opened(look_only=True).write(lambda connection: connection.execute("INSERT INTO pruned VALUES (7)"))
+
+
+@pytest.mark.parametrize(("durable", "setting"), [(False, "local"), (True, "on")])
+async def test_a_commit_waits_for_the_servers_disk_and_a_durable_one_for_its_standbys(
+    opened: Callable[..., PostgresDatabase], durable: bool, setting: str
+) -> None:
+    asked = await opened(durable=durable).read(lambda c: c.execute("SHOW synchronous_commit").fetchone())
+    assert asked[0] == setting
+
+
+async def test_text_that_the_server_could_not_hold(ledger: PostgresLedger) -> None:
+    """A job may raise anything; what it said must not keep its run from being settled."""
+    await ledger.record(1, [Claim(Tick("job", at(1)), NOW)])
+    assert await ledger.record(1, [Settle(Tick("job", at(1)), Outcome.FAILED, NOW, "a\0b 100%s ?")]) == [True]
+    assert [run.error for run in await ledger.runs()] == ["a\N{REPLACEMENT CHARACTER}b 100%s ?"]
+
+
+async def test_a_cancelled_caller_ends_after_its_transaction(opened: Callable[..., PostgresDatabase]) -> None:
+    database, done = opened(), []
+    await database.write(lambda connection: None)
+
+    def slow(connection: Any) -> None:
+        time.sleep(0.3)
+        connection.execute("INSERT INTO pruned VALUES (7)")
+        done.append(True)
+
+    task = asyncio.create_task(database.write(slow))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert done
+
+
+async def test_pitfall_1_a_forked_child_opens_its_own(opened: Callable[..., PostgresDatabase]) -> None:
+    database = opened()
+    ours = await database.read(backend)
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        try:
+            asyncio.events._set_running_loop(None)
+            os.write(writing, str(asyncio.run(database.read(backend))).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        theirs = int(await in_thread(pipe.read))
+    os.wait()
+    assert theirs != ours
+    assert await database.read(backend) == ours, "the child's end is not the end of our session"
+
+
+@pytest.fixture
+def small_disk(as_root: None) -> Iterator[Path]:
+    """A disk of 120 MB, for a server's data."""
+    path = Path("/tmp") / f"election-disk-{os.getpid()}"
+    path.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120m", "tmpfs", path], check=False)
+    if mounted.returncode:
+        path.rmdir()
+        pytest.skip("no filesystem can be mounted here")
+    yield path
+    subprocess.run(["umount", path], check=True)
+    path.rmdir()
+
+
+@pytest.mark.timeout(180)
+async def test_p3_a_disk_that_is_full(small_disk: Path) -> None:
+    """What cannot be written is told with the way out, nothing is half there, and it goes on when there is room."""
+    home = small_disk / "server"
+    home.mkdir()
+    with server(directory=str(home), wal_level="minimal", max_wal_senders=0, max_wal_size="32MB") as full:
+        address = parse(full.url())
+        ledger = PostgresLedger(address, Ground(address))
+        await begun(ledger)
+        await in_thread(full.execute, "CREATE TABLE filler (text TEXT)")
+        ballast = small_disk / "ballast"
+        room = os.statvfs(small_disk)
+        ballast.write_bytes(b"x" * (room.f_bavail * room.f_frsize - 200_000))
+        granted = 0
+        with pytest.raises(LedgerError, match="No space left on device") as told:
+            for second in range(1, 2000):
+                entries = [
+                    Claim(Tick("job", at(second)), NOW),
+                    Settle(Tick("job", at(second)), Outcome.FAILED, NOW, "x" * 4000),
+                ]
+                granted += (await ledger.record(1, entries))[0]
+        assert "127.0.0.1" in str(told.value)
+        ballast.unlink()
+
+        async def goes_on() -> bool:
+            with contextlib.suppress(LedgerError):
+                return (await ledger.record(1, [Claim(Tick("job", at(5000)), NOW)]))[0]
+            return False
+
+        await until_async(goes_on, what="it goes on")
+        assert await ledger.odd_claims() == []
+        found = (await ledger.totals()).runs
+        assert granted <= sum(found.values()) <= granted + 1
+        await ledger.close()

@@ -1,0 +1,46 @@
+"""An ``Election`` on a server, in this process: nothing of it blocks the loop (P8), and nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg  # noqa: F401  at import, as an application does, and not while a loop runs
+import pytest
+
+from election import Election
+from tests.support.postgres_server import PostgresServer
+from tests.support.waiting import until_async
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_p8_a_whole_life(url: str, postgres_server: PostgresServer) -> None:
+    ran = asyncio.Event()
+    election = Election(url, heartbeat=0.05, safety_poll=0.1)
+
+    @election.scheduled_job("interval", seconds=0.1)
+    async def job() -> None:
+        ran.set()
+
+    await asyncio.to_thread(election.check)
+    for number in (1, 2):
+        async with election:
+            await until_async(lambda: election.is_leader, what="it leads")
+            assert election.term == number
+            ran.clear()
+            await asyncio.wait_for(ran.wait(), 30)
+        assert not election.is_leader
+    sessions = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'election'"
+    assert await asyncio.to_thread(postgres_server.execute, sessions) == []
+
+
+async def test_a_server_that_goes_and_comes(own_server: PostgresServer) -> None:
+    election = Election(own_server.url(), heartbeat=0.05, safety_poll=0.1)
+    await asyncio.to_thread(election.check)
+    async with election:
+        await until_async(lambda: election.is_leader, what="it leads")
+        await asyncio.to_thread(own_server.kill)
+        await until_async(lambda: not election.is_leader, what="it does not believe in its seat")
+        await asyncio.to_thread(own_server.start)
+        await until_async(lambda: election.is_leader, what="it leads again")
+        assert (election.term or 0) > 1

@@ -1,0 +1,211 @@
+"""What no pool can stand on is refused at the start, with the way out; what may pass never is."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from election import Election
+from election.core.errors import ConfigurationError
+from election.engines.postgres.address import parse
+from tests.engines.conformance.engines import engine_on
+from tests.engines.conformance.pool import Pool
+from tests.engines.file.pool import Nursery
+from tests.support.ports import free_port
+from tests.support.postgres_server import PostgresServer
+from tests.support.tools import needs
+from tests.support.waiting import until
+
+
+@pytest.mark.parametrize(
+    ("url", "pool", "schema"),
+    [
+        ("postgresql://u:p@db/app", "postgresql://db/app", "election"),
+        ("postgres://db:5433/app?sslmode=require", "postgresql://db:5433/app", "election"),
+        ("postgresql://u:p%40@h1,h2:5433/app?pool=jobs", "postgresql://h1,h2:5433/app?pool=jobs", "election_jobs"),
+        (
+            "postgresql:///app?host=/run/pg&schema=ours&pool=b",
+            "postgresql:///app?host=/run/pg&pool=b&schema=ours",
+            "ours_b",
+        ),
+        ("postgresql://db/app?password=secret&user=me", "postgresql://db/app", "election"),
+    ],
+)
+def test_a_url_is_shown_without_secrets(url: str, pool: str, schema: str) -> None:
+    address = parse(url)
+    assert (address.pool, address.schema) == (pool, schema)
+    assert Election(url)._engine.pool == pool
+
+
+def test_pitfall_42_the_locks_number_is_the_same_for_ever() -> None:
+    assert parse("postgresql://db/app").key("seat") == 6514589125775429897
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql://db/app?pool=A%20B", "'A B' is no name for a pool"),
+        ('postgresql://db/app?schema=a"b', "is no name for a schema"),
+        ("postgresql://db/app?nonsense=1", "the pool's URL makes no sense to the driver: .*nonsense"),
+    ],
+)
+def test_a_url_without_meaning(url: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        Election(url)
+
+
+def test_a_server_that_is_away_does_not_fail_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        engine_on("postgresql://user:secret@127.0.0.1:1/app").check()
+    assert "the pool is not ready: postgresql://127.0.0.1:1/app: connection failed" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_what_is_not_there(postgres_server: PostgresServer) -> None:
+    with pytest.raises(ConfigurationError, match='database "nowhere" does not exist'):
+        engine_on(postgres_server.url("nowhere")).check()
+    with pytest.raises(ConfigurationError, match='role "nobody" does not exist'):
+        engine_on(postgres_server.url(user="nobody")).check()
+
+
+def test_an_encoding_that_cannot_hold_every_text(postgres_server: PostgresServer) -> None:
+    postgres_server.execute("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
+    with pytest.raises(ConfigurationError, match=r"encoding is LATIN1.*create one with ENCODING 'UTF8'"):
+        engine_on(postgres_server.url("latin")).check()
+
+
+@pytest.fixture(scope="module")
+def roles(postgres_server: PostgresServer) -> PostgresServer:
+    """A server with a database of which nobody owns anything yet, and a role that may only connect."""
+    for statement in (
+        "CREATE DATABASE app",
+        "REVOKE ALL ON DATABASE app FROM PUBLIC",
+        "CREATE ROLE worker LOGIN",
+        "CREATE ROLE reader LOGIN",
+        "GRANT CONNECT ON DATABASE app TO worker, reader",
+    ):
+        postgres_server.execute(statement)
+    return postgres_server
+
+
+def test_what_a_role_may_not_do_is_said(roles: PostgresServer) -> None:
+    with pytest.raises(ConfigurationError, match=r"permission denied for database app; docs/engines/postgresql\.md"):
+        engine_on(roles.url("app", "worker", pool="none")).check()
+    engine_on(roles.url("app", pool="theirs")).check()
+    with pytest.raises(ConfigurationError, match=r"permission denied for schema|may not read and write"):
+        engine_on(roles.url("app", "reader", pool="theirs")).check()
+    roles.execute("GRANT USAGE ON SCHEMA election_theirs TO reader", "app")
+    roles.execute("GRANT SELECT ON ALL TABLES IN SCHEMA election_theirs TO reader", "app")
+    with pytest.raises(ConfigurationError, match=r"may not read and write .*GRANT SELECT, INSERT, UPDATE, DELETE"):
+        engine_on(roles.url("app", "reader", pool="theirs")).check()
+
+
+@pytest.mark.parametrize("owns", ["the schema", "nothing"])
+def test_the_least_privileges(roles: PostgresServer, tmp_path: Path, hands: Nursery, owns: str) -> None:
+    """A schema of the role's own; or tables that another role has made, and the rights to use them: no more."""
+    name = owns.rsplit(maxsplit=1)[-1]
+    schema = f"election_{name}"
+    if owns == "nothing":
+        engine_on(roles.url("app", pool=name)).check()
+        for statement in (
+            f"GRANT USAGE ON SCHEMA {schema} TO worker",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO worker",
+        ):
+            roles.execute(statement, "app")
+    else:
+        roles.execute(f"CREATE SCHEMA {schema} AUTHORIZATION worker", "app")
+    pool = Pool("postgres", roles.url("app", "worker", pool=name), tmp_path, hands)
+    try:
+        leader, follower = pool.worker(), pool.worker()
+        leader.wins()
+        follower.sees(1)
+        until(lambda: len(follower.workers()) == 2)
+        follower.process.ask("evict")
+        follower.wins()
+    finally:
+        pool.close()
+
+
+@pytest.fixture
+def pooled(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Starts a PgBouncer; gives the URL of a database behind it."""
+    started: list[subprocess.Popen[bytes]] = []
+    home = Path("/tmp") / f"election-bouncer-{os.getpid()}"
+    home.mkdir()
+
+    def start(mode: str, **settings: Any) -> str:
+        port = free_port()
+        wanted = {
+            "listen_addr": "127.0.0.1", "listen_port": port, "unix_socket_dir": "", "auth_type": "trust",
+            "auth_file": home / "users", "pool_mode": mode, **settings,
+        }  # fmt: skip
+        (home / "users").write_text('"postgres" ""\n')
+        lines = [
+            "[databases]",
+            f"* = host=127.0.0.1 port={postgres_server.port}",
+            "[pgbouncer]",
+            *(f"{name} = {value}" for name, value in wanted.items()),
+        ]
+        (home / "ini").write_text("\n".join(lines))
+        if os.geteuid() == 0:
+            for path in (home, *home.iterdir()):
+                shutil.chown(path, "postgres", "postgres")
+        identity: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []}
+        started.append(
+            subprocess.Popen(
+                ["pgbouncer", home / "ini"],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                **(identity if os.geteuid() == 0 else {}),
+            )
+        )
+        url = f"postgresql://postgres@127.0.0.1:{port}/postgres?pool={mode}"
+
+        def answers() -> bool:
+            try:
+                psycopg.connect(url.partition("?")[0]).close()
+            except psycopg.OperationalError:
+                return False
+            return True
+
+        until(answers, what="PgBouncer answers")
+        return url
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+    shutil.rmtree(home)
+
+
+@needs("pgbouncer")
+@pytest.mark.parametrize("mode", ["transaction", "statement"])
+@pytest.mark.parametrize("more", [{}, {"server_round_robin": 1, "min_pool_size": 4}], ids=["", "round robin"])
+def test_p1_a_pooler_that_gives_each_transaction_another_session(
+    pooled: Callable[..., str], mode: str, more: dict[str, int]
+) -> None:
+    with pytest.raises(ConfigurationError, match="pool_mode = session"):
+        engine_on(pooled(mode, **more)).check()
+
+
+@needs("pgbouncer")
+def test_a_pooler_that_keeps_sessions_apart(pooled: Callable[..., str], tmp_path: Path, hands: Nursery) -> None:
+    pool = Pool("postgres", pooled("session"), tmp_path, hands)
+    try:
+        leader, follower = pool.worker(), pool.worker()
+        leader.wins()
+        assert follower.campaign() is None
+        follower.waits()
+        leader.kill()
+        until(follower.woken, what="the follower is woken")
+        assert follower.wins().number == 2
+    finally:
+        pool.close()

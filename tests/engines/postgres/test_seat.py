@@ -1,0 +1,267 @@
+"""What can become of a session that holds the seat: ended by the server, cut off, kept open by a child (P1, P5, P6)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from election.core.process import ProcessIdentity, current_process
+from election.core.term import LeaderRecord, Reason, Standing, Takeover
+from election.engines.postgres.address import parse
+from election.engines.postgres.office import Before, doubt
+from election.engines.postgres.trust import LEAST, MARGIN
+from tests.engines.conformance.pool import Hand, Pool
+from tests.engines.conformance.test_seat import led
+from tests.support.postgres_server import PostgresServer
+from tests.support.proxy import Proxy
+from tests.support.waiting import until
+
+
+def end_session(server: PostgresServer, pool: Pool, column: str = "backend") -> None:
+    """The server ends the leader's session, as an administrator may."""
+    schema = parse(pool.url).schema
+    assert server.execute(f'SELECT pg_terminate_backend({column}) FROM "{schema}".leader') == [(True,)]
+
+
+def test_p1_a_leader_whose_session_was_ended_knows_at_once_and_nobody_leads_before_it_says_so(
+    pool: Pool, postgres_server: PostgresServer
+) -> None:
+    leader, follower = led(pool)
+    follower.waits()
+    end_session(postgres_server, pool)
+    until(lambda: leader.held() is None, timeout=1.0, what="the hang-up is heard")
+    until(follower.woken, what="the lock comes to the follower")
+    assert follower.campaign() is None
+    assert "may not know that its term 1 is over" in str(follower.observe().problem)
+    time.sleep(LEAST)
+    assert follower.campaign() is None, "the leader beats on, because its work has not ended"
+    follower.waits()
+    leader.release(Standing.LOST)
+    until(follower.woken, what="the follower hears of the end")
+    assert follower.wins().takeover.reason is Reason.LOST
+
+
+def test_p1_a_leader_that_cannot_say_anything_is_waited_for_until_it_cannot_believe_in_its_seat(
+    pool: Pool, postgres_server: PostgresServer
+) -> None:
+    leader, follower = led(pool)
+    leader.process.stop()
+    stopped = time.monotonic()
+    end_session(postgres_server, pool)
+    term = follower.wins()
+    assert time.monotonic() - stopped > LEAST * (1 - MARGIN)
+    assert (term.number, term.takeover.from_pid) == (2, leader.pid)
+    leader.process.resume()
+    assert leader.held() is None
+
+
+def test_a_session_that_ends_beside_the_leaders_is_opened_again(pool: Pool, postgres_server: PostgresServer) -> None:
+    leader, follower = led(pool)
+    session = f'SELECT watch FROM "{parse(pool.url).schema}".leader'
+    [(former,)] = until(lambda: [row for row in postgres_server.execute(session) if row[0]])
+    end_session(postgres_server, pool, "watch")
+    until(lambda: postgres_server.execute(session)[0][0] not in {None, former}, what="the watch is opened again")
+    assert leader.observe().led
+    assert leader.held() is not None
+    assert follower.sees(1).led
+
+
+def test_pitfall_1_a_child_that_outlives_the_leader_does_not_keep_its_seat(pool: Pool) -> None:
+    leader, follower = led(pool)
+    child = leader.process.ask("fork")
+    try:
+        leader.kill()
+        assert follower.wins().takeover.reason is Reason.DIED
+        os.kill(child, 0)
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_leader_that_hangs_out_of_reach_loses_its_seat(pool: Pool) -> None:
+    leader, follower = led(pool)
+    leader.process.stop()
+    follower.process.ask("evict")
+    assert follower.wins().number == 2
+    leader.process.resume()
+    assert leader.held() is None
+
+
+def test_p6_a_leader_that_dies_on_another_host(pool: Pool) -> None:
+    """Nobody here can look at its process; that all of its sessions ended tells."""
+    leader, follower = pool.worker(elsewhere=True), pool.worker()
+    leader.wins()
+    assert follower.campaign() is None
+    follower.waits()
+    leader.beats()
+    follower.sees(1)
+    until(lambda: (follower.observe().heartbeat_age_s or 1.0) < 0.3)
+    leader.kill()
+    killed = time.monotonic()
+    assert follower.wins().takeover.reason is Reason.DIED
+    assert time.monotonic() - killed < LEAST / 2
+
+
+def test_p2_numbers_grow_though_the_tables_are_lost(pool: Pool, postgres_server: PostgresServer) -> None:
+    leader, follower = led(pool)
+    postgres_server.execute(f'DROP SCHEMA "{parse(pool.url).schema}" CASCADE')
+    with pytest.raises(AssertionError, match=r"SeatError|SeatLostError"):
+        leader.beat()
+    leader.release(Standing.LOST)
+    assert until(lambda: _campaigns(follower) or _campaigns(leader))
+
+
+def _campaigns(worker: Hand) -> bool:
+    """Whether it wins; a seat that cannot be reached is tried again."""
+    try:
+        term = worker.campaign()
+    except AssertionError as error:
+        assert "SeatError" in str(error)
+        return False
+    if term is not None:
+        assert term.number == 2
+    return term is not None
+
+
+def test_a_record_that_nobody_can_read_keeps_nobody_from_leading(pool: Pool, postgres_server: PostgresServer) -> None:
+    leader, follower = led(pool)
+    leader.kill()
+    postgres_server.execute(f"""UPDATE "{parse(pool.url).schema}".leader SET record = 'nonsense'""")
+    assert until(lambda: _campaigns(follower))
+
+
+def test_a_worker_that_nobody_lets_wait_leaves_the_queue(pool: Pool, postgres_server: PostgresServer) -> None:
+    """Told to stop, it may serve on for a while; the seat should not come to it then."""
+    leader, follower = led(pool)
+    leaver = pool.worker()
+    assert leaver.campaign() is None
+    leaver.vacancies(0.1)  # it is before the follower in the server's queue
+    follower.waits()
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%wait_for_seat%'"
+    until(lambda: postgres_server.execute(waiting) == [(2 + 1,)], what="both wait")  # and this question itself
+    until(lambda: postgres_server.execute(waiting) == [(1 + 1,)], what="one has left")
+    leader.release(Standing.RESIGNED)
+    until(follower.woken, what="the follower is woken")
+    assert follower.wins().number == 2
+
+
+def test_only_the_session_that_leads_is_ended(pool: Pool) -> None:
+    leader, follower = led(pool)
+    leader.release(Standing.RESIGNED)
+    leader.close()
+    with pytest.raises(AssertionError, match="there is no session of term 1"):
+        follower.process.ask("evict")
+
+
+def test_p8_a_server_that_stands_still(own_pool: Pool, own_server: PostgresServer) -> None:
+    """PITFALLS 32, 33: nobody leads after the trust has run out, and all say why; then it goes on."""
+    leader, follower = led(own_pool)
+    with own_server.paused():
+        began = time.monotonic()
+        until(lambda: leader.held() is None, what="the leader does not believe for ever")
+        assert time.monotonic() - began < LEAST
+        for worker in (leader, follower):
+
+            def says_why(worker: Hand = worker) -> bool:
+                seen = worker.observe()
+                return not seen.led and seen.problem is not None and "cannot be reached" in seen.problem
+
+            until(says_why, what=f"{worker} says why nobody leads")
+    leader.release(Standing.LOST)
+    assert follower.wins().number == 2
+    assert leader.held() is None
+
+
+def test_p1_a_server_process_that_crashes_takes_all_sessions_with_it(
+    own_pool: Pool, own_server: PostgresServer
+) -> None:
+    leader, follower = led(own_pool)
+    [(backend,)] = own_server.execute("SELECT backend FROM election.leader")
+    os.kill(backend, signal.SIGKILL)
+    until(lambda: leader.held() is None, what="the leader has noticed")
+    leader.release(Standing.LOST)
+
+    until(lambda: _campaigns(follower), what="the follower leads")
+
+
+@pytest.fixture
+def proxied(own_server: PostgresServer, own_pool: Pool) -> Iterator[tuple[Pool, Proxy, str]]:
+    """A pool, and a way to it over a network that can be hurt."""
+    proxy = Proxy(own_server.port)
+    yield own_pool, proxy, own_pool.url.replace(f":{own_server.port}/", f":{proxy.port}/")
+    proxy.close()
+
+
+def far_leader(pool: Pool, url: str) -> tuple[Hand, Hand]:
+    """A leader behind the hurt network, and a follower before it."""
+    leader = pool.worker(url=url)
+    leader.wins()
+    leader.beats()
+    follower = pool.worker()
+    assert follower.campaign() is None
+    follower.sees(1)
+    return leader, follower
+
+
+def test_a_connection_that_is_reset(proxied: tuple[Pool, Proxy, str]) -> None:
+    pool, proxy, url = proxied
+    leader, follower = far_leader(pool, url)
+    proxy.reset()
+    until(lambda: leader.held() is None, timeout=1.0, what="the reset is heard")
+    leader.release(Standing.LOST)
+    assert follower.wins().takeover.reason in {Reason.LOST, Reason.DIED}
+
+
+def test_p1_a_cable_that_is_cut(proxied: tuple[Pool, Proxy, str], own_server: PostgresServer) -> None:
+    """The leader ceases to believe before anybody else begins to; when the cable is whole again, it does not lead."""
+    pool, proxy, url = proxied
+    leader, follower = far_leader(pool, url)
+    proxy.cut()
+    cut = time.monotonic()
+    end_session(own_server, pool)  # as the server does when its keep-alives are not answered
+    follower.waits()
+    until(lambda: leader.held() is None, what="the leader does not believe any more")
+    ceased = time.monotonic() - cut
+    follower.wins()
+    assert ceased < LEAST < time.monotonic() - cut + 0.2
+    proxy.heal()
+    assert leader.held() is None
+    leader.release(Standing.LOST)
+    assert follower.held() is not None
+    assert follower.sees(2).led
+
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+OURS = current_process()
+DEAD = replace(OURS, pid=2**22 + 1)
+FAR = replace(OURS, boot_id="another", host="another")
+
+
+@pytest.mark.parametrize(
+    ("holder", "more", "seconds"),
+    [
+        pytest.param(None, {}, 0, id="nobody has led"),
+        pytest.param(OURS, {}, 0, id="we did"),
+        pytest.param(DEAD, {}, 0, id="it is dead"),
+        pytest.param(FAR, {"silent": 1.0}, 4.0, id="on another host, for which its session was ended"),
+        pytest.param(FAR, {"silent": 1.0, "watched": True, "witnessed": True}, 4.0, id="whose other session is open"),
+        pytest.param(FAR, {"silent": 1.0, "witnessed": True}, 0, id="all of whose sessions ended before our eyes"),
+        pytest.param(FAR, {"silent": 6.0, "watched": True}, 0, id="silent for long enough"),
+    ],
+)
+def test_p1_whether_somebody_may_still_believe(
+    holder: ProcessIdentity | None, more: dict[str, float | bool], seconds: float
+) -> None:
+    record = None
+    if holder is not None:
+        record = LeaderRecord(7, holder, "", NOW, Takeover(7, None, holder.pid, Reason.STARTED, NOW))
+    before = Before(record, 7, **more)  # type: ignore[arg-type]
+    assert doubt(before, OURS, 5.0) == pytest.approx(seconds)
+    if record is not None:
+        over = replace(before, record=replace(record, standing=Standing.LOST))
+        assert doubt(over, OURS, 5.0) == 0, "its term is over, by its own word"

@@ -1,0 +1,61 @@
+"""Servers of our own to hurt, and pools of step-by-step workers on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.engines.conformance.pool import Pool
+from tests.engines.file.pool import Nursery
+from tests.support.redis_server import Server
+
+
+@pytest.fixture
+def new_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Makes servers, not started yet; afterwards they are killed."""
+    made: list[Server] = []
+
+    def make(*options: str, **more: str) -> Server:
+        made.append(Server(tmp_path / f"server-{len(made)}", *options, **more))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.kill()
+
+
+@pytest.fixture
+def steady(redis_server: Server) -> Iterator[Server]:
+    """A server for tests that do not end it: empty, and with the settings it began with."""
+    redis_server.ask("FLUSHALL")
+    yield redis_server
+    redis_server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "0")
+
+
+@pytest.fixture
+def server(new_server: Callable[..., Server]) -> Server:
+    """One to be killed: it keeps an append-only file, and has run for long enough to elect."""
+    return new_server().start().grown_up()
+
+
+@pytest.fixture
+def new_pool(tmp_path: Path, hands: Nursery) -> Iterator[Callable[[str], Pool]]:
+    """Makes pools at a URL."""
+    made: list[Pool] = []
+
+    def make(url: str) -> Pool:
+        directory = tmp_path / f"pool-{len(made)}"
+        directory.mkdir()
+        made.append(Pool("redis", url, directory, hands))
+        return made[-1]
+
+    yield make
+    for pool in made:
+        pool.close()
+
+
+@pytest.fixture
+def pool(steady: Server, new_pool: Callable[[str], Pool]) -> Pool:
+    return new_pool(steady.url)

@@ -1,0 +1,254 @@
+"""The seat in Redis while its server, its connections and its leader are hurt (P1, P2, P3, P8)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from election.core.errors import LedgerError, StaleTermError
+from election.core.term import Reason, Standing
+from election.schedule.facts import Claim, Enrol, Tick
+from tests.engines.conformance.pool import Hand, Pool
+from tests.schedule.making import at, make_job, make_term, process
+from tests.support.redis_server import Server
+from tests.support.switch import Switch
+from tests.support.waiting import until
+
+LEASE = 3.0
+
+
+def led(pool: Pool) -> tuple[Hand, Hand]:
+    """A leader that beats, and a follower that knows it."""
+    leader, follower = pool.worker(), pool.worker()
+    term = leader.wins()
+    leader.beats()
+    assert follower.campaign() is None
+    follower.sees(term.number)
+    return leader, follower
+
+
+def loses(leader: Hand, why: str) -> None:
+    """The leader finds that it leads no more, by itself."""
+
+    def lost() -> bool:
+        try:
+            leader.beat()
+        except AssertionError as error:
+            return "SeatLostError" in str(error) and why in str(error)
+        return False
+
+    until(lost, what=f"it is told: {why}")
+    assert leader.held() is None
+
+
+@pytest.fixture
+def switch(steady: Server) -> Iterator[Switch]:
+    """Stands between the workers and the server."""
+    switch = Switch(steady.port)
+    yield switch
+    switch.close()
+
+
+def test_p1_p3_a_leader_that_is_stopped_for_longer_than_its_lease_wakes_up_without_it(pool: Pool) -> None:
+    """PITFALLS 32, 41: nothing of it is believed, and nothing that it claims is granted."""
+    leader, follower = led(pool)
+    leader.process.stop()
+    stopped = time.monotonic()
+    term = follower.wins()
+    assert LEASE - 1 < time.monotonic() - stopped < LEASE + 5
+    assert (term.number, term.takeover.reason) == (2, Reason.DIED)
+
+    async def claim() -> None:
+        ledger = pool.ledger()
+        try:
+            with pytest.raises(StaleTermError):
+                await ledger.record(1, [Claim(Tick("job", at(1)), at(1))])
+        finally:
+            await ledger.close()
+
+    asyncio.run(claim())
+    leader.process.resume()
+    assert leader.held() is None
+    loses(leader, "not renewed in time")
+    leader.release(Standing.LOST)
+    assert follower.held() is not None, "the lease of another is left alone"
+    assert follower.sees(2).led
+
+
+def test_p2_after_flushall_the_leader_ends_its_term_and_its_number_is_not_used_again(
+    pool: Pool, steady: Server
+) -> None:
+    leader, follower = led(pool)
+    steady.ask("FLUSHALL")
+    loses(leader, "the lease is gone")
+    assert follower.campaign() is None, "others are kept off until its work has ended (P5)"
+    leader.release(Standing.LOST)
+    term = follower.wins()
+    assert (term.number, term.takeover.reason) == (2, Reason.LOST)
+
+
+def test_p2_what_a_living_worker_remembers_is_a_floor(pool: Pool, steady: Server) -> None:
+    """The leader died with the memory of the server; a newcomer asks first."""
+    leader, follower = led(pool)
+    leader.release(Standing.RESIGNED)
+    steady.ask("FLUSHALL")
+    until(lambda: steady.ask("GET", "election:{election}:term") == "1", what="the follower has told the server")
+    assert pool.worker().wins().number == 2
+    assert follower.observe().problem is None
+
+
+def test_a_server_that_is_killed_comes_back_with_what_it_knew(server: Server, new_pool: Callable[[str], Pool]) -> None:
+    leader, follower = led(new_pool(server.url))
+    time.sleep(1.1)  # everysec
+    server.restart()
+    until(lambda: leader.beat() is None, what="the leader's heart beats again")
+    assert leader.held() is not None
+    assert leader.held().number == 1  # type: ignore[union-attr]
+    until(lambda: follower.observe().problem is None, what="the follower follows again")
+    assert follower.sees(1).led
+
+
+def test_p1_p8_nobody_leads_while_the_server_is_gone_and_all_say_why(
+    server: Server, new_pool: Callable[[str], Pool]
+) -> None:
+    leader, follower = led(new_pool(server.url))
+    server.kill()
+    killed = time.monotonic()
+    loses(leader, "could not be renewed")
+    assert time.monotonic() - killed < LEASE
+    until(lambda: not follower.observe().led, what="the follower does not believe in the leader any more")
+    assert "onnect" in (follower.observe().problem or "")
+    with pytest.raises(AssertionError, match="SeatError"):
+        follower.campaign()
+    server.start()
+    leader.release(Standing.LOST)
+    until(lambda: "just started" in (_problem(follower)), what="it says that the server is young")
+    assert follower.wins().number == 2
+
+
+def _problem(worker: Hand) -> str:
+    try:
+        worker.campaign()
+    except AssertionError as error:
+        return str(error)
+    return worker.observe().problem or ""
+
+
+def test_p1_a_server_that_has_just_started_elects_nobody_for_a_lease(
+    new_server: Callable[..., Server], new_pool: Callable[[str], Pool]
+) -> None:
+    """It may have forgotten a lease, in which somebody still believes."""
+    server = new_server("--appendonly", "no").start().grown_up()
+    pool = new_pool(server.url)
+    leader, follower = led(pool)
+    leader.process.stop()
+    server.restart()
+    restarted = time.monotonic()
+    term = follower.wins()
+    assert time.monotonic() - restarted > LEASE
+    assert term.number == 2, "P2: the follower remembers the first"
+    leader.process.resume()
+    assert leader.held() is None
+
+
+def test_p1_a_server_that_is_stopped_for_longer_than_the_lease(pool: Pool, steady: Server) -> None:
+    leader, follower = led(pool)
+    steady.pause()
+    try:
+        until(lambda: leader.held() is None, what="the leader does not believe in its lease any more")
+        until(lambda: not follower.observe().led, what="nor does the follower")
+        loses(leader, "not be renewed")
+    finally:
+        steady.resume()
+    leader.release(Standing.LOST)
+    assert follower.wins().number == 2
+
+
+@pytest.mark.parametrize("kind", ["normal", "pubsub"])
+def test_connections_that_the_server_ends_are_made_again(pool: Pool, steady: Server, kind: str) -> None:
+    leader, follower = led(pool)
+    for _ in range(3):
+        steady.ask("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+        time.sleep(0.2)
+    assert leader.held() is not None
+    follower.waits()
+    until(lambda: follower.observe().problem is None, what="it listens again")
+    leader.release(Standing.RESIGNED)
+    until(follower.woken, what="the follower is woken")
+    assert follower.wins().number == 2
+
+
+def test_connections_that_are_reset(switch: Switch, steady: Server, new_pool: Callable[[str], Pool]) -> None:
+    leader, follower = led(new_pool(f"redis://127.0.0.1:{switch.port}/0"))
+    for _ in range(3):
+        switch.turn(steady.port)
+        time.sleep(0.2)
+    assert leader.held() is not None
+    until(lambda: follower.observe().problem is None, what="the follower follows again")
+
+
+def test_p1_p2_a_replica_that_has_kept_up_takes_over_with_the_term(
+    server: Server, switch: Switch, new_server: Callable[..., Server], new_pool: Callable[[str], Pool]
+) -> None:
+    replica = new_server("--replicaof", "127.0.0.1", str(server.port)).start()
+    until(lambda: replica.info().get("master_link_status") == "up", what="the replica is in step")
+    switch.turn(server.port)
+    leader, follower = led(new_pool(f"redis://127.0.0.1:{switch.port}/0"))
+    replica.grown_up()
+    server.kill()
+    replica.ask("REPLICAOF", "NO", "ONE")
+    switch.turn(replica.port)
+    until(lambda: leader.beat() is None, what="the leader's heart beats on the replica")
+    assert leader.held().number == 1  # type: ignore[union-attr]
+    leader.release(Standing.RESIGNED)
+    assert follower.wins().number == 2
+
+
+def test_p3_while_the_server_evicts_nobody_is_elected(pool: Pool, steady: Server) -> None:
+    steady.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    worker = pool.worker(opened=False)
+    with pytest.raises(AssertionError, match=r"ConfigurationError.*noeviction"):
+        worker.open()
+    steady.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    worker.open()
+    steady.ask("CONFIG", "SET", "maxmemory-policy", "volatile-ttl")
+    with pytest.raises(AssertionError, match=r"SeatError.*noeviction"):
+        worker.campaign()
+    steady.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    assert worker.wins().number == 1
+
+
+def test_a_full_memory_grants_no_claim_and_says_so(pool: Pool, steady: Server) -> None:
+    async def fill() -> None:
+        ledger = pool.engine().ledger
+        try:
+            await ledger.begin_term(make_term(1), process())
+            job = make_job("interval", seconds=1, start_date=at(-100))
+            await ledger.record(1, [Enrol("job", job.schedule, at=at(0), since=at(0))])
+            steady.ask("CONFIG", "SET", "maxmemory", "1mb")
+            with pytest.raises(LedgerError, match="raise maxmemory"):
+                await ledger.record(1, [Claim(Tick("job", at(1)), at(1))])
+            assert await ledger.runs() == []
+            steady.ask("CONFIG", "SET", "maxmemory", "0")
+            assert await ledger.record(1, [Claim(Tick("job", at(1)), at(1))]) == [True]
+        finally:
+            await ledger.close()
+
+    asyncio.run(fill())
+
+
+def test_a_lease_that_somebody_has_made_endless_is_told(pool: Pool, steady: Server) -> None:
+    steady.ask("SET", "election:{election}:lease", "somebody")
+    worker = pool.worker()
+    assert worker.campaign() is None
+    assert "DEL" in (worker.observe().problem or "")
+    steady.ask("DEL", "election:{election}:lease")
+    assert worker.wins().number == 1
+
+
+def test_a_record_that_nobody_can_read_keeps_nobody_from_leading(pool: Pool, steady: Server) -> None:
+    steady.ask("SET", "election:{election}:record", "{")
+    assert pool.worker().wins().number == 1

@@ -1,0 +1,154 @@
+"""What is refused at a start, what is warned of, and what a URL means."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from election.core.clock import SystemClock
+from election.core.errors import ConfigurationError
+from election.core.finding import Grade
+from election.engines.engine import Engine
+from election.engines.redis import redis_engine
+from election.engines.redis.address import address_of
+from election.engines.redis.ground import judge
+from tests.support.ports import free_port
+from tests.support.redis_server import LEAST, Server
+
+GOOD = {"redis_version": "7.4.1", "role": "master", "maxmemory_policy": "noeviction", "aof_enabled": 1}
+
+
+def engine(url: str, *, durable: bool = False) -> Engine:
+    options: dict[str, Any] = {"heartbeat": 0.5, "safety_poll": 1.0, "fence_after": None, "clock": SystemClock()}
+    return redis_engine(url, durable=durable, **options)
+
+
+@pytest.fixture(autouse=True)
+def no_blocked_loop() -> None:
+    """In place of the one for all tests: there is no loop here."""
+
+
+# --- URLs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "pool", "prefix"),
+    [
+        ("redis://db", "redis://db:6379/0?pool=election", "election:{election}:"),
+        ("redis://db:7000/3?pool=shop", "redis://db:7000/3?pool=shop", "election:{shop}:"),
+        ("rediss://me:s%2Fcret@db/0?ssl_cert_reqs=none", "rediss://db:6379/0?pool=election", "election:{election}:"),
+        ("redis://:secret@db/?db=2", "redis://db:6379/2?pool=election", "election:{election}:"),
+        (
+            "redis+unix:///run/redis.sock?db=1",
+            "redis+unix:///run/redis.sock?db=1&pool=election",
+            "election:{election}:",
+        ),
+    ],
+)
+def test_the_pools_name_has_no_secrets(url: str, pool: str, prefix: str) -> None:
+    address = address_of(url)
+    assert (address.pool, address.prefix) == (pool, prefix)
+    assert engine(url).pool == pool
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("redis://", "names no server"),
+        ("redis+unix://", "names no server"),
+        ("redis://db:port/0", "makes no sense"),
+        ("redis://db/shop", "no number of a database"),
+        ("redis://db/0?pool=a}b", "use letters"),
+        ("redis://db/0?pool=", "use letters"),
+        ("redis://db/0?colour=red", "colour"),
+        ("redis://db/0?socket_timeout=soon", "socket_timeout"),
+    ],
+)
+def test_a_url_without_meaning_is_refused_at_once(url: str, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=why):
+        engine(url)
+
+
+# --- servers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("info", "settings", "durable", "grade", "said"),
+    [
+        ({}, {}, False, Grade.GOOD, "append-only file"),
+        ({"redis_version": "6.0.9"}, {}, False, Grade.WRONG, "Redis 6.0.9"),
+        ({"maxmemory_policy": "allkeys-lru"}, {}, False, Grade.WRONG, "noeviction"),
+        ({"maxmemory_policy": "volatile-lru"}, {}, False, Grade.WRONG, "noeviction"),
+        ({"role": "slave"}, {}, False, Grade.WARNING, "replica"),
+        ({"aof_enabled": 0}, {"save": ""}, False, Grade.WARNING, "every term and claim"),
+        ({"aof_enabled": 0}, {"save": "60 1"}, False, Grade.WARNING, "since the last snapshot"),
+        ({"connected_slaves": 1}, {}, False, Grade.WARNING, "failover"),
+        ({"connected_slaves": 1}, {"min-replicas-to-write": "1"}, False, Grade.WARNING, "failover"),
+        ({"redis_version": "7.0.15"}, {"appendfsync": "everysec"}, True, Grade.WRONG, "appendfsync always"),
+        ({"aof_enabled": 0}, {}, True, Grade.WRONG, "appendonly"),
+    ],
+)
+def test_what_is_said_of_a_server(
+    info: dict[str, Any], settings: dict[str, str], durable: bool, grade: Grade, said: str
+) -> None:
+    findings = list(judge("pool", {**GOOD, **info}, settings, durable=durable))
+    assert [found for found in findings if found.grade is grade and said in f"{found.text} {found.advice}"]
+    if grade is not Grade.WRONG:
+        assert not [found for found in findings if found.grade is Grade.WRONG]
+
+
+@pytest.mark.parametrize(
+    ("info", "settings", "durable"),
+    [
+        ({}, {"appendfsync": "everysec"}, False),
+        ({}, {"appendfsync": "everysec"}, True),
+        ({"redis_version": "7.0.15"}, {"appendfsync": "always"}, True),
+        ({"server_name": "valkey", "redis_version": "7.2.4", "valkey_version": "8.1.8"}, {}, True),
+        ({"connected_slaves": 1}, {"min-replicas-to-write": "1"}, True),
+    ],
+)
+def test_of_a_sound_server_nothing_is_said(info: dict[str, Any], settings: dict[str, str], durable: bool) -> None:
+    findings = judge("pool", {**GOOD, **info}, settings, durable=durable)
+    assert {found.grade for found in findings} == {Grade.GOOD}
+
+
+def test_a_server_that_cannot_be_reached_fails_no_start(caplog: pytest.LogCaptureFixture) -> None:
+    engine(f"redis://127.0.0.1:{free_port()}").check()
+    assert "refused" in caplog.text
+
+
+def test_a_server_that_does_not_answer_fails_no_start_and_holds_it_up_for_seconds_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with socket.create_server(("127.0.0.1", free_port())) as silent:
+        began = time.monotonic()
+        engine(f"redis://127.0.0.1:{silent.getsockname()[1]}/?socket_timeout=0.3").check()
+        assert time.monotonic() - began < 3
+    assert "imeout" in caplog.text
+
+
+def test_passwords_and_privileges(new_server: Callable[..., Server]) -> None:
+    """The ACL is the one of docs/engines/redis.md."""
+    users = ["--user", "poor", "on", ">pass", "~*", "+ping", "--user", "least", "on", ">pass", "resetchannels", *LEAST]
+    server = new_server("--requirepass", "secret", *users).start()
+    where = server.url.removeprefix("redis://")
+    with pytest.raises(ConfigurationError, match=r"USER:PASSWORD@"):
+        engine(server.url).check()
+    with pytest.raises(ConfigurationError, match=r"USER:PASSWORD@"):
+        engine(f"redis://:wrong@{where}").check()
+    with pytest.raises(ConfigurationError, match="ACL"):
+        engine(f"redis://poor:pass@{where}").check()
+    engine(f"redis://:secret@{where}").check()
+    engine(f"redis://least:pass@{where}").check()
+
+
+def test_a_server_that_stands_still_is_no_configuration_error(new_server: Callable[..., Server]) -> None:
+    server = new_server().start()
+    os.kill(server.pid, signal.SIGSTOP)
+    engine(f"{server.url}?socket_timeout=0.2").check()

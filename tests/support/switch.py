@@ -1,0 +1,78 @@
+"""A TCP switch: clients connect to it, and it passes them on to whichever server it is turned to."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import struct
+import threading
+import time
+
+from .ports import free_port
+
+
+class Switch:
+    """Listens on a port of 127.0.0.1 and passes each connection on to ``port``; None: it refuses them.
+
+    delay: seconds that everything takes on its way.
+    """
+
+    def __init__(self, port: int | None, *, delay: float = 0.0) -> None:
+        self._delay = delay
+        self.port = free_port()
+        self._to = port
+        self._ends: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self._listening = socket.create_server(("127.0.0.1", self.port))
+        self._accepting = threading.Thread(target=self._accept)
+        self._accepting.start()
+
+    def turn(self, port: int | None) -> None:
+        """From now on to that port; connections that there are get a reset."""
+        self._to = port
+        ends, self._ends = self._ends, []
+        for end in ends:
+            with contextlib.suppress(OSError):  # closed meanwhile
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                end.shutdown(socket.SHUT_RD)
+
+    def close(self) -> None:
+        """Reset all connections, and end."""
+        self.turn(None)
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
+        self._listening.close()
+        self.turn(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listening.accept()
+            except OSError:
+                return
+            try:
+                if self._to is None:
+                    raise ConnectionRefusedError
+                server = socket.create_connection(("127.0.0.1", self._to))
+            except OSError:
+                client.close()
+                continue
+            thread = threading.Thread(target=self._join, args=(client, server))
+            self._threads.append(thread)
+            self._ends += [client, server]
+            thread.start()
+
+    def _join(self, client: socket.socket, server: socket.socket) -> None:
+        """Pass on what comes from either until one of them ends."""
+        with client, server, contextlib.suppress(OSError):
+            while True:
+                readable, _, _ = select.select([client, server], [], [])
+                for end in readable:
+                    data = end.recv(65536)
+                    time.sleep(self._delay)
+                    if not data or end not in self._ends:
+                        return
+                    (server if end is client else client).sendall(data)
