@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine
 
 import psycopg
 
@@ -24,6 +23,7 @@ from election.core.term import LeaderRecord, Standing, Term
 from . import office
 from .address import Address
 from .ground import Ground
+from .ledger import PostgresLedger
 from .lock import SeatLock, lost
 from .office import Office
 from .session import in_words, way_out
@@ -53,7 +53,7 @@ class PostgresSeat:
 
     heartbeat, safety_poll: seconds, as in ``Election``.
     fence_after: seconds after which a leader that hangs ends itself.
-    get_ready: begins what a new leader needs, while it is elected.
+    ledger: the leader's: made ready while it is elected, and given up when the server is out of its reach.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class PostgresSeat:
         safety_poll: float,
         clock: Clock,
         fence_after: float | None = None,
-        get_ready: Callable[[], Coroutine[None, None, object]],
+        ledger: PostgresLedger,
     ) -> None:
-        self._get_ready = get_ready
+        self._ledger = ledger
         self._address = address
         self._ground = ground
         self._safety_poll = safety_poll
@@ -112,9 +112,8 @@ class PostgresSeat:
         self._stay()
         try:
             if self._process is None or self._is_forked():
-                self._lock = self._office.lock = SeatLock(
-                    self._address, self._trust.limit
-                )  # the parent's stays the parent's
+                lock = SeatLock(self._address, self._trust.limit)
+                self._lock = self._office.lock = lock  # the parent's stays the parent's
                 self._enter(current_process())
             if not self._ground.ready:
                 await asyncio.to_thread(self._ground.prepare)
@@ -131,7 +130,7 @@ class PostgresSeat:
     async def _take_office(self) -> Term | None:
         """From the lock to the term, if nobody may still believe in an earlier one."""
         assert self._process is not None
-        self._beside = asyncio.create_task(self._get_ready())
+        self._beside = asyncio.create_task(self._ledger.get_ready())
         before = await self._office.before()
         dead_by = time.monotonic() + DYING
         while (wait := office.doubt(before, self._process, self._trust.limit)) and time.monotonic() < dead_by:
@@ -194,6 +193,8 @@ class PostgresSeat:
                 await self._office.tell_problem(problem)
         except psycopg.Error as error:
             if not self._lock.held:
+                if not self._trust.left():  # a claim that is on its way would keep the term from its end
+                    self._ledger.give_up()
                 raise SeatLostError(lost(error)) from error
             self._trust.renew(started)  # an answer all the same: the session lives, and the lock with it
             raise SeatError(f"{self._address.pool}: {in_words(error)}{way_out(error)}") from error
