@@ -51,5 +51,6 @@ def postgres_engine(
         check=ground.check,
         look=seat.look,
         alarm=seat.alarm,
+        stirred=seat.stirred,
         evict=evictor(address),
     )

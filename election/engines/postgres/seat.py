@@ -75,6 +75,7 @@ class PostgresSeat:
         self._trust = Trust(heartbeat)
         self._lock = SeatLock(address, self._trust.limit)
         self._watch = Watch(address, ground, heartbeat=heartbeat, safety_poll=safety_poll, clock=clock)
+        self.look = self._watch.look
         self._office = Office(address, self._lock, self._watch, clock, fence_after=fence_after)
         self._process: ProcessIdentity | None = None
         self._term: Term | None = None
@@ -213,8 +214,11 @@ class PostgresSeat:
 
     async def alarm(self) -> None:
         """See ``Engine.alarm``."""
-        await self._lock.ended.wait()
-        self._lock.ended.clear()
+        await self._lock.ended.noticed()
+
+    async def stirred(self) -> None:
+        """See ``Engine.stirred``."""
+        await self._lock.stirred.noticed()
 
     async def release(self, standing: Standing) -> None:
         if self._is_forked():
@@ -238,10 +242,6 @@ class PostgresSeat:
         led = known and record is not None and record.standing is Standing.LEADING and not is_dead(record.holder)
         problem = self._doubt or watch.trouble or (record.problem if record is not None and led else None)
         return Observation(record, led, watch.heartbeat_age() if led else None, problem)
-
-    async def look(self) -> None:
-        """See ``Engine.look``."""
-        await self._watch.look()
 
     def workers(self) -> list[Worker]:
         return self._watch.workers()
