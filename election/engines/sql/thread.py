@@ -67,5 +67,5 @@ class ThreadedDatabase(ABC, Generic[_C]):
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            await asyncio.wait([work])  # a transaction ends before whoever asked for it does
+            await asyncio.gather(work, return_exceptions=True)  # a transaction ends before whoever asked for it does
             raise
