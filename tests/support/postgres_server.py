@@ -34,11 +34,18 @@ def binaries() -> Path | None:
 class PostgresServer:
     """A server of its own, with data in a directory of its own.
 
-    within: the command that runs another on the server's host. options: settings, as in ``postgresql.conf``.
+    within: the command that runs another on the server's host. of: a server that it is to be a standby of.
+    options: settings, as in ``postgresql.conf``.
     """
 
     def __init__(
-        self, programs: Path, directory: str | None = None, *, within: Sequence[str] = (), **options: Any
+        self,
+        programs: Path,
+        directory: str | None = None,
+        *,
+        within: Sequence[str] = (),
+        of: PostgresServer | None = None,
+        **options: Any,
     ) -> None:
         self._programs = programs
         self._within = within
@@ -51,6 +58,9 @@ class PostgresServer:
         if os.geteuid() == 0:  # which the server refuses to run as
             self._as = {"user": "postgres", "group": "postgres", "extra_groups": []}
             shutil.chown(self.directory, "postgres", "postgres")
+        if of is not None:
+            self._run("pg_basebackup", "-D", self.data, "-d", of.url(), "-R", "-X", "stream", "-c", "fast", "-N")
+            return
         self._run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
         with (self.data / "pg_hba.conf").open("a") as rules:
             rules.write("host all,replication all 127.0.0.0/8 trust\n")
@@ -129,6 +139,10 @@ class PostgresServer:
             for process in stopped:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.resume()
+
+    def standby(self) -> PostgresServer:
+        """A copy that follows this server, not started yet."""
+        return PostgresServer(self._programs, **self._options, of=self)
 
     def execute(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         """What a statement of the superuser's gives."""
