@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, Self
@@ -208,7 +209,7 @@ class Election(Registration):
             self._tasks,
             engine.ledger,
             clock=self._clock,
-            options=self._work_options,
+            options=replace(self._work_options, stirred=engine.stirred),
             resign=lambda: self._member is not None and self._member.elector.request_resignation(),
             tell=self._hooks.tell,
             holds=lambda term: self.term == term,

@@ -26,6 +26,8 @@ class Engine:
     ``last_words``: the file for what a hung leader has to say at its end, ``-`` for standard error; None if none of its
     leaders is ever fenced.
     ``alarm`` returns when the seat that is held may be lost: the next heartbeat, which finds out, should not wait then.
+    ``stirred`` returns when others have written to the ledger of whoever holds the seat; None if that is not known
+    before one looks.
     ``evict`` takes the seat from a leader that hangs out of reach, in another container or on another host; it raises
     ``SeatError`` if it cannot. None where there is no such leader.
     ``check`` raises ``ConfigurationError`` if the pool cannot be used, whoever would use it.
@@ -42,4 +44,5 @@ class Engine:
     check: Callable[[], None]
     look: Callable[[], Awaitable[None]] = _nothing
     alarm: Callable[[], Awaitable[None]] | None = None
+    stirred: Callable[[], Awaitable[None]] | None = None
     evict: Callable[[LeaderRecord], Awaitable[None]] | None = None

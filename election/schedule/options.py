@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,7 +19,8 @@ class WorkOptions:
     """The options of an Election that concern its jobs.
 
     drain_timeout: seconds that runs may take to end by themselves after a resignation.
-    look_every: seconds between two looks at what others have written to the ledger.
+    look_every: seconds between two looks at what others have written to the ledger, unless ``stirred`` returns before:
+        it does when they have. None if that is not known.
     catch_up_limit: ticks of a job that a leader catches up with at most.
     retention: how long history is kept; None for ever.
     scheduler_options: what each term's ``AsyncIOScheduler`` is made with.
@@ -32,3 +33,4 @@ class WorkOptions:
     retention: timedelta | None
     scheduler_options: Mapping[str, Any]
     around: Sequence[Around] = ()
+    stirred: Callable[[], Awaitable[None]] | None = None

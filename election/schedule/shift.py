@@ -174,7 +174,8 @@ class Shift:
         failures = 0
         while True:
             if self.trouble is None:
-                await first(self._clock.sleep(self._options.look_every), self._in_trouble.wait())
+                stirred = [self._options.stirred()] if self._options.stirred is not None else []
+                await first(self._clock.sleep(self._options.look_every), self._in_trouble.wait(), *stirred)
             else:
                 await self._clock.sleep(min(self._options.look_every * 2 ** min(failures, 10), RETRY_AT_MOST))
             try:

@@ -20,6 +20,7 @@ election = Election(
     os.environ["ELECTION_POOL"],
     drain_timeout=float(os.environ.get("ELECTION_DRAIN_TIMEOUT", "10")),
     fence_after=float(os.environ.get("ELECTION_FENCE_AFTER", "0")) or None,
+    durable="ELECTION_TEST_DURABLE" in os.environ,
 )
 wanted = set(os.environ.get("JOBS", "tick").split(","))
 

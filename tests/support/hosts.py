@@ -8,9 +8,17 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
+
+from .facts import Facts
+
+ROOT = Path(__file__).parents[2]
 
 
 def _ip(*words: str) -> None:
@@ -75,3 +83,42 @@ def two_hosts() -> Iterator[Hosts]:
         yield hosts
     finally:
         hosts.remove()
+
+
+class Program:
+    """``tests.support.program`` on a host, in the pool at ``url``; facts and logs go to ``path``."""
+
+    def __init__(self, scope: ExitStack, hosts: Hosts, host: str, url: str, path: Path) -> None:
+        self._url = url
+        self._on = hosts.on(host)
+        self._facts = path / "facts"
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "FACTS": str(self._facts), "ELECTION_POOL": url}
+        command = [*self._on, sys.executable, "-m", "tests.support.program"]
+        log = scope.enter_context((path / f"log-{host}").open("wb"))
+        self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=ROOT)
+        scope.callback(self._end)
+
+    def seen(self) -> list[dict[str, Any]]:
+        """What it saw of the pool, oldest first."""
+        return [fact for fact in Facts.read(self._facts).of("seen") if fact["pid"] == self.process.pid]
+
+    def leads(self) -> bool:
+        return bool(self.seen() and self.seen()[-1]["leads"])
+
+    def follows(self) -> bool:
+        """Whether it sees a leader, and nothing wrong."""
+        last = self.seen()[-1] if self.seen() else None
+        return last is not None and not last["leads"] and last["state"] == "led" and not last["problem"]
+
+    def verify(self) -> subprocess.CompletedProcess[str]:
+        """What the command line has to say of the pool's history."""
+        command = [*self._on, sys.executable, "-m", "election", "verify", "--pool", self._url]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+    def _end(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,23 @@ def binaries() -> Path | None:
 
 
 class PostgresServer:
-    """A server of its own, with data in a directory of its own. options: settings, as in ``postgresql.conf``."""
+    """A server of its own, with data in a directory of its own.
 
-    def __init__(self, programs: Path, directory: str | None = None, **options: Any) -> None:
+    within: the command that runs another on the server's host. of: a server that it is to be a standby of.
+    options: settings, as in ``postgresql.conf``.
+    """
+
+    def __init__(
+        self,
+        programs: Path,
+        directory: str | None = None,
+        *,
+        within: Sequence[str] = (),
+        of: PostgresServer | None = None,
+        **options: Any,
+    ) -> None:
         self._programs = programs
+        self._within = within
         self.directory = Path(directory or tempfile.mkdtemp(prefix="election-postgres-"))
         self.data = self.directory / "data"
         self.port = free_port()
@@ -45,11 +58,25 @@ class PostgresServer:
         if os.geteuid() == 0:  # which the server refuses to run as
             self._as = {"user": "postgres", "group": "postgres", "extra_groups": []}
             shutil.chown(self.directory, "postgres", "postgres")
+        if of is not None:
+            self._run("pg_basebackup", "-D", self.data, "-d", of.url(), "-R", "-X", "stream", "-c", "fast", "-N")
+            return
         self._run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+        with (self.data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all,replication all 127.0.0.0/8 trust\n")
 
-    def url(self, database: str = "postgres", user: str = "postgres", **query: str) -> str:
+    def url(
+        self,
+        database: str = "postgres",
+        user: str = "postgres",
+        *,
+        at: str = "127.0.0.1",
+        port: int | None = None,
+        **query: str,
+    ) -> str:
+        """How to reach it, at another of its addresses or through another port as well."""
         more = "&".join(f"{name}={value}" for name, value in query.items())
-        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}" + (f"?{more}" if more else "")
+        return f"postgresql://{user}@{at}:{port or self.port}/{database}" + (f"?{more}" if more else "")
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
@@ -61,16 +88,17 @@ class PostgresServer:
         }
         settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         with (self.directory / "log").open("ab") as log:
-            self._process = psutil.Popen(
-                [self._programs / "postgres", "-D", self.data, *settings],
-                stdout=log, stderr=log, cwd="/", start_new_session=True, **self._as,
-            )  # fmt: skip
+            command: list[str | Path] = [self._programs / "postgres", "-D", self.data, *settings]
+            how: dict[str, Any] = self._as
+            if self._within:  # which only root may do
+                become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+                command, how = [*self._within, *become, *command], {}
+            self._process = psutil.Popen(command, stdout=log, stderr=log, cwd="/", start_new_session=True, **how)
         until(self._answers, what=lambda: f"the server answers: {(self.directory / 'log').read_text()[-2000:]}")
 
     def _answers(self) -> bool:
-        done = subprocess.run(
-            [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)], check=False
-        )
+        knock = [self._programs / "pg_isready", "-q", "-h", self.directory, "-p", str(self.port)]
+        done = subprocess.run([*self._within, *knock], check=False)
         return done.returncode == 0
 
     def processes(self) -> list[psutil.Process]:
@@ -111,6 +139,10 @@ class PostgresServer:
             for process in stopped:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.resume()
+
+    def standby(self) -> PostgresServer:
+        """A copy that follows this server, not started yet."""
+        return PostgresServer(self._programs, **self._options, of=self)
 
     def execute(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         """What a statement of the superuser's gives."""

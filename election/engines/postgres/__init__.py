@@ -38,7 +38,7 @@ def postgres_engine(
     ground = Ground(address)
     timing = {"heartbeat": heartbeat, "safety_poll": safety_poll}
     ledger = PostgresLedger(address, ground, durable=durable)
-    seat = PostgresSeat(address, ground, **timing, clock=clock, fence_after=fence_after, get_ready=ledger.get_ready)
+    seat = PostgresSeat(address, ground, **timing, clock=clock, fence_after=fence_after, ledger=ledger)
     return Engine(
         name="postgresql",
         pool=address.pool,
@@ -51,5 +51,6 @@ def postgres_engine(
         check=ground.check,
         look=seat.look,
         alarm=seat.alarm,
+        stirred=seat.stirred,
         evict=evictor(address),
     )

@@ -33,6 +33,11 @@ class Address:
         return int.from_bytes(digest, "big", signed=True)
 
     @property
+    def ledger_channel(self) -> str:
+        """What is notified when somebody has written to the ledger what a leader must learn of."""
+        return f"{self.channel}_ledger"
+
+    @property
     def channel(self) -> str:
         """What is notified when there is something to see."""
         return f"election_{self.key('seat') % 2**64:016x}"

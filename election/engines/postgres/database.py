@@ -100,6 +100,7 @@ class PostgresDatabase(ThreadedDatabase[PostgresConnection]):
         self._ground = ground
         self._look_only = look_only
         self._patience = patience
+        self._given_up = False
         self._settings = settings(
             address.schema,
             synchronous_commit="on" if durable else "local",
@@ -115,6 +116,7 @@ class PostgresDatabase(ThreadedDatabase[PostgresConnection]):
         return self._transaction("BEGIN; SELECT 1 FROM meta FOR UPDATE", function)
 
     def _transaction(self, begin: str, function: Callable[[Any], _T]) -> _T:
+        self._given_up = False
         try:
             connection = self._begun(begin)
             try:
@@ -136,7 +138,7 @@ class PostgresDatabase(ThreadedDatabase[PostgresConnection]):
             try:
                 self._connection.execute(begin)
             except psycopg.OperationalError:
-                if not self._connection.raw.closed:
+                if self._given_up or not self._connection.raw.closed:
                     raise
                 self._disconnect()
             else:
@@ -176,8 +178,10 @@ class PostgresDatabase(ThreadedDatabase[PostgresConnection]):
         return found
 
     def _timer(self) -> asyncio.TimerHandle:
-        return asyncio.get_running_loop().call_later(self._patience, self._give_up)
+        return asyncio.get_running_loop().call_later(self._patience, self.give_up)
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
+        """End the transaction that is on its way, from any thread, though the server does not answer."""
+        self._given_up = True
         if self._connection is not None:
             hang_up(self._connection.raw)

@@ -23,9 +23,9 @@ class PostgresLedger(SqlLedger):
 
     def __init__(self, address: Address, ground: Ground, *, durable: bool = False, look_only: bool = False) -> None:
         patience = TO_LOOK if look_only else PATIENCE
-        super().__init__(
-            PostgresDatabase(address, durable=durable, look_only=look_only, patience=patience, ground=ground)
-        )
+        database = PostgresDatabase(address, durable=durable, look_only=look_only, patience=patience, ground=ground)
+        super().__init__(database)
+        self.give_up = database.give_up
         self._ground = ground
 
     async def get_ready(self) -> None:

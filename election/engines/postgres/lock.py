@@ -26,6 +26,14 @@ ANSWER_WITHIN = 5.0
 """Seconds in which the server has to answer who does not wait for the lock."""
 
 
+class Signal(asyncio.Event):
+    """Set until somebody has taken notice."""
+
+    async def noticed(self) -> None:
+        await self.wait()
+        self.clear()
+
+
 class SeatLock:
     """One session at a time, opened when it is needed.
 
@@ -53,8 +61,10 @@ class SeatLock:
         """The server's process for it, and since when."""
         self.held = False
         """Whether the server gave us the lock, and the session was not seen to end since."""
-        self.ended = asyncio.Event()
+        self.ended = Signal()
         """Set when the session that held the lock is seen to end."""
+        self.stirred = Signal()
+        """Set when others may have written to the ledger, since ``listen``."""
 
     async def take(self) -> bool:
         """Try once, without waiting for its holder. Raises ``psycopg.Error``."""
@@ -94,11 +104,18 @@ class SeatLock:
         finally:
             self._asking -= 1
 
+    async def listen(self) -> None:
+        """Hear of what others write to the ledger, until the lock is given up. Raises ``psycopg.Error``."""
+        await self.ask(f'LISTEN "{self._address.ledger_channel}"')
+        self.stirred.set()  # by what was written before
+
     async def give_up(self) -> None:
         """Free the lock, and keep the session. Raises ``psycopg.Error``; then the lock is gone with the session."""
         self.held = False
         try:
-            await self.ask("SELECT pg_advisory_unlock_all()")  # once is not enough for what was asked for twice
+            await self.ask(
+                "UNLISTEN *; SELECT pg_advisory_unlock_all()"
+            )  # once is not enough for what was asked for twice
         except psycopg.Error:
             await self.close()
             raise
@@ -129,6 +146,7 @@ class SeatLock:
             return
         await self._disconnect()
         self._connection = await connect_async(self._address.url, self._settings)
+        self._connection.add_notify_handler(lambda _: self.stirred.set())
         [(pid, since)] = await self.ask(ITSELF)
         self.session = pid, since
         self._ear = open_ear(self._connection)
@@ -143,7 +161,7 @@ class SeatLock:
             [(self.held,)] = await self.ask(statement, parameters, within=patience + ANSWER_WITHIN)
 
     def _heard(self) -> None:
-        """The server speaks though it was not asked: to say goodbye, as a rule."""
+        """The server speaks though it was not asked: to say goodbye, or what we listen for."""
         if self._asking:
             return
         asyncio.get_running_loop().remove_reader(self._ear)

@@ -154,6 +154,7 @@ class Office:
         self.record = replace(self.record, takeover=takeover)
         await self.lock.ask(SAY, (_text(self.record), self.record.term, self._channel))
         self._watch.saw(self.record)
+        await self.lock.listen()
 
     async def tell_problem(self, problem: str | None) -> None:
         """Tell the pool what keeps the leader from its work. Raises ``psycopg.Error``."""

@@ -162,7 +162,17 @@ END $$;
 """
 )
 
-_STEPS = [_TABLES + _COUNTING + _CHANGES]
+_STIRRING = """
+CREATE FUNCTION stir() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  PERFORM pg_notify('{channel}', '');
+  RETURN NULL;
+END $$;
+CREATE TRIGGER stir AFTER INSERT ON requests FOR EACH STATEMENT EXECUTE FUNCTION stir();
+CREATE TRIGGER stir AFTER INSERT OR UPDATE OF trigger, paused_at, resume_at, func, removed ON jobs
+FOR EACH STATEMENT EXECUTE FUNCTION stir();
+"""
+
+_STEPS = [_TABLES + _COUNTING + _CHANGES, _STIRRING]
 
 VERSION = len(_STEPS)
 """The schema that this code writes."""
@@ -199,5 +209,5 @@ def migrate(connection: Any, address: Address) -> None:
         if connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (address.schema,)).fetchone() is None:
             connection.execute(f"CREATE SCHEMA {schema}")
         for step in _STEPS[version:]:
-            connection.execute(step.replace("{schema}", schema))
+            connection.execute(step.replace("{schema}", schema).replace("{channel}", address.ledger_channel))
         connection.execute("UPDATE meta SET schema_version = %s", (VERSION,))

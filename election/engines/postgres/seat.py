@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine
 
 import psycopg
 
@@ -24,6 +23,7 @@ from election.core.term import LeaderRecord, Standing, Term
 from . import office
 from .address import Address
 from .ground import Ground
+from .ledger import PostgresLedger
 from .lock import SeatLock, lost
 from .office import Office
 from .session import in_words, way_out
@@ -53,7 +53,7 @@ class PostgresSeat:
 
     heartbeat, safety_poll: seconds, as in ``Election``.
     fence_after: seconds after which a leader that hangs ends itself.
-    get_ready: begins what a new leader needs, while it is elected.
+    ledger: the leader's: made ready while it is elected, and given up when the server is out of its reach.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class PostgresSeat:
         safety_poll: float,
         clock: Clock,
         fence_after: float | None = None,
-        get_ready: Callable[[], Coroutine[None, None, object]],
+        ledger: PostgresLedger,
     ) -> None:
-        self._get_ready = get_ready
+        self._ledger = ledger
         self._address = address
         self._ground = ground
         self._safety_poll = safety_poll
@@ -75,6 +75,7 @@ class PostgresSeat:
         self._trust = Trust(heartbeat)
         self._lock = SeatLock(address, self._trust.limit)
         self._watch = Watch(address, ground, heartbeat=heartbeat, safety_poll=safety_poll, clock=clock)
+        self.look = self._watch.look
         self._office = Office(address, self._lock, self._watch, clock, fence_after=fence_after)
         self._process: ProcessIdentity | None = None
         self._term: Term | None = None
@@ -112,9 +113,8 @@ class PostgresSeat:
         self._stay()
         try:
             if self._process is None or self._is_forked():
-                self._lock = self._office.lock = SeatLock(
-                    self._address, self._trust.limit
-                )  # the parent's stays the parent's
+                lock = SeatLock(self._address, self._trust.limit)
+                self._lock = self._office.lock = lock  # the parent's stays the parent's
                 self._enter(current_process())
             if not self._ground.ready:
                 await asyncio.to_thread(self._ground.prepare)
@@ -131,7 +131,7 @@ class PostgresSeat:
     async def _take_office(self) -> Term | None:
         """From the lock to the term, if nobody may still believe in an earlier one."""
         assert self._process is not None
-        self._beside = asyncio.create_task(self._get_ready())
+        self._beside = asyncio.create_task(self._ledger.get_ready())
         before = await self._office.before()
         dead_by = time.monotonic() + DYING
         while (wait := office.doubt(before, self._process, self._trust.limit)) and time.monotonic() < dead_by:
@@ -194,6 +194,8 @@ class PostgresSeat:
                 await self._office.tell_problem(problem)
         except psycopg.Error as error:
             if not self._lock.held:
+                if not self._trust.left():  # a claim that is on its way would keep the term from its end
+                    self._ledger.give_up()
                 raise SeatLostError(lost(error)) from error
             self._trust.renew(started)  # an answer all the same: the session lives, and the lock with it
             raise SeatError(f"{self._address.pool}: {in_words(error)}{way_out(error)}") from error
@@ -212,8 +214,11 @@ class PostgresSeat:
 
     async def alarm(self) -> None:
         """See ``Engine.alarm``."""
-        await self._lock.ended.wait()
-        self._lock.ended.clear()
+        await self._lock.ended.noticed()
+
+    async def stirred(self) -> None:
+        """See ``Engine.stirred``."""
+        await self._lock.stirred.noticed()
 
     async def release(self, standing: Standing) -> None:
         if self._is_forked():
@@ -237,10 +242,6 @@ class PostgresSeat:
         led = known and record is not None and record.standing is Standing.LEADING and not is_dead(record.holder)
         problem = self._doubt or watch.trouble or (record.problem if record is not None and led else None)
         return Observation(record, led, watch.heartbeat_age() if led else None, problem)
-
-    async def look(self) -> None:
-        """See ``Engine.look``."""
-        await self._watch.look()
 
     def workers(self) -> list[Worker]:
         return self._watch.workers()

@@ -82,10 +82,10 @@ class SqlLedger:
         )
 
     async def end_term(self, term: int, standing: Standing) -> None:
+        row = to_us(datetime.now(UTC)), since_boot(), standing, term  # it may take its time to be written
         await self.database.write(
             lambda connection: connection.execute(
-                "UPDATE terms SET ended_at = ?, ended_ns = ?, standing = ? WHERE term = ?",
-                (to_us(datetime.now(UTC)), since_boot(), standing, term),
+                "UPDATE terms SET ended_at = ?, ended_ns = ?, standing = ? WHERE term = ?", row
             )
         )
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.engines.conformance.pool import Pool
 from tests.engines.file.pool import Nursery
+from tests.support.pool import Pool as Served
+from tests.support.pool import pools
 from tests.support.postgres_server import PostgresServer, server
 
 _numbers = itertools.count()
@@ -42,3 +44,13 @@ def own_pool(own_server: PostgresServer, tmp_path: Path, hands: Nursery) -> Iter
     pool = Pool("postgres", own_server.url(), tmp_path, hands)
     yield pool
     pool.close()
+
+
+@pytest.fixture
+def new_pool(tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    """Makes pools, not started yet; afterwards they are reaped, and their logs must hold no traceback."""
+    with pools(tmp_path) as make:
+        yield make
+    for log in tmp_path.glob("*/log"):
+        text = log.read_text()
+        assert "Traceback" not in text, text[-4000:]

@@ -189,7 +189,7 @@ async def test_a_later_version_goes_on_from_this_one(
     await first.write(lambda connection: connection.execute("INSERT INTO pruned VALUES (7)"))
     await first.close()
     monkeypatch.setattr(schema, "_STEPS", [*schema._STEPS, "ALTER TABLE {schema}.pruned ADD COLUMN note TEXT"])
-    monkeypatch.setattr(schema, "VERSION", 2)
+    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
     query = "SELECT until, note FROM pruned ORDER BY until"
     rows = await opened().read(lambda connection: connection.execute(query).fetchall())
     assert [tuple(row) for row in rows] == [(0, None), (7, None)]

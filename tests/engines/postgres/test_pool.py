@@ -6,25 +6,14 @@ import os
 import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from tests.pool.test_failover import check_that_no_second_was_lost, kill_leaders
-from tests.support.pool import Pool, pools
+from tests.support.pool import Pool
 from tests.support.postgres_server import PostgresServer
 from tests.support.waiting import until
-
-
-@pytest.fixture
-def new_pool(tmp_path: Path) -> Iterator[Callable[..., Pool]]:
-    """Makes pools, not started yet; afterwards they are reaped, and their logs must hold no traceback."""
-    with pools(tmp_path) as make:
-        yield make
-    for log in tmp_path.glob("*/log"):
-        text = log.read_text()
-        assert "Traceback" not in text, text[-4000:]
 
 
 @pytest.mark.timeout(300)
