@@ -75,6 +75,7 @@ async def test_pause_run_resume_and_resign(leader: Election, outside: Ledger) ->
     took["resign"] = time.monotonic() - began
     print("\n" + ", ".join(f"{what}: {1000 * seconds:.0f} ms" for what, seconds in took.items()))
     assert max(took.values()) < SOON
+    await until_async(lambda: leader.term == 2, what="it is elected again")
 
 
 async def test_without_a_word_from_the_server_the_next_look_finds_it(url: str, postgres_server: PostgresServer) -> None:
