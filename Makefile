@@ -33,7 +33,7 @@ explore: $(READY)  ## search every interleaving of a model of the file engine, f
 simulate: $(READY)  ## pools on a virtual clock, with faults from so many seeds (SEEDS)
 	$(BIN)/python -m tests.simulate --seeds $(SEEDS)
 
-bench: $(BENCH)/.ready  ## measure all of it beside the peers, which get an environment of their own: about ten minutes
+bench: $(BENCH)/.ready  ## measure all of it beside the peers, which get an environment of their own: about 25 minutes
 	$(BENCH)/bin/python -m bench
 
 bench-%: $(BENCH)/.ready

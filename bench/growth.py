@@ -28,21 +28,19 @@ class Size:
     busy: bool = False
 
 
-def _workers(number: int, kills: int = 10, module: str = "ours") -> Case:
+def _workers(number: int, kills: int = 8, module: str = "ours") -> Case:
     return Case(f"{number} workers", module, kills, workers=number)
 
 
 WORKERS = [
     Size(2, _workers(2)),
-    Size(8, _workers(8)),
     Size(16, _workers(16), busy=True),
-    Size(32, _workers(32)),
     Size(64, _workers(64), busy=True),
 ]
 FLOOR = Size(64, _workers(64, module="floor"))
 JOBS = [
     Size(number, Case(f"{number:,} jobs", "ours", kills, environment={"BENCH_JOBS": str(number - 1)}))
-    for number, kills in ((100, 10), (1_000, 10), (10_000, 6))
+    for number, kills in ((100, 8), (1_000, 8), (10_000, 5))
 ]
 
 

@@ -39,20 +39,20 @@ OURS = "election"
 FLOOR = "floor: pidfd, then flock"
 
 IN_TURN = [
-    Case(FLOOR, "floor", 30),
+    Case(FLOOR, "floor", 20),
     Case(OURS, "ours", 100),
-    Case("election, no pidfd", "ours", 15, environment={"BENCH_WITHOUT": "pidfd"}),
-    Case("election, no FIFO", "ours", 15, environment={"BENCH_WITHOUT": "fifo"}),
+    Case("election, no pidfd", "ours", 10, environment={"BENCH_WITHOUT": "pidfd"}),
+    Case("election, no FIFO", "ours", 10, environment={"BENCH_WITHOUT": "fifo"}),
     Case("election, only the safety poll", "ours", 10, environment={"BENCH_WITHOUT": "pidfd,fifo"}),
-    Case("election, the leader resigns (SIGTERM)", "ours", 15, how="resign"),
-    Case("filelock, polled each 50 ms", "polling", 15, environment={"BENCH_POLL": "0.05"}),
+    Case("election, the leader resigns (SIGTERM)", "ours", 10, how="resign"),
+    Case("filelock, polled each 50 ms", "polling", 12, environment={"BENCH_POLL": "0.05"}),
     Case("filelock, polled each second", "polling", 10, environment={"BENCH_POLL": "1"}),
-    Case("flock at start-up only", "startup", 6),
-    Case("PostgreSQL advisory lock, each second", "postgres_lock", 10),
+    Case("flock at start-up only", "startup", 5),
+    Case("PostgreSQL advisory lock, each second", "postgres_lock", 8),
 ]
 """In turn, one pool at a time hurt, in an order that is shuffled."""
 
-BUSY = [Case(FLOOR, "floor", 20), Case(OURS, "ours", 30)]
+BUSY = [Case(FLOOR, "floor", 15), Case(OURS, "ours", 20)]
 """The same two with a busy loop for each core beside them."""
 
 SIDE_BY_SIDE = [

@@ -103,6 +103,8 @@ class PostgresSeat:
         if self._is_forked():
             return
         self._stay()
+        if self._beside is not None:  # what it opens would be closed by nobody
+            await asyncio.wait([self._beside])
         if self._term is None:
             await self._lock.close()
             if _in_use.get(self._address.pool) is self:
