@@ -103,8 +103,7 @@ class PostgresSeat:
         if self._is_forked():
             return
         self._stay()
-        if self._beside is not None:  # what it opens would be closed by nobody
-            await asyncio.wait([self._beside])
+        await asyncio.gather(*filter(None, [self._beside]), return_exceptions=True)  # or nobody closes what it opens
         if self._term is None:
             await self._lock.close()
             if _in_use.get(self._address.pool) is self:
@@ -166,7 +165,6 @@ class PostgresSeat:
     def _stay(self) -> None:
         if self._leaving is not None:
             self._leaving.cancel()
-            self._leaving = None
 
     def _leave(self) -> None:
         """Nobody waits any more, so whoever is next in the queue should not wait for us."""

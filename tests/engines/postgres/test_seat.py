@@ -144,7 +144,7 @@ def test_a_worker_that_nobody_lets_wait_leaves_the_queue(pool: Pool, postgres_se
     follower.waits()
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%wait_for_seat%'"
     until(lambda: postgres_server.execute(waiting) == [(2 + 1,)], what="both wait")  # and this question itself
-    until(lambda: postgres_server.execute(waiting) == [(1 + 1,)], what="one has left")
+    until(lambda: postgres_server.execute(waiting) == [(1 + 1,)], 90, what="one has left")
     leader.release(Standing.RESIGNED)
     until(follower.woken, what="the follower is woken")
     assert follower.wins().number == 2
