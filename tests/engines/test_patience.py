@@ -9,7 +9,7 @@ from threading import Event
 
 import pytest
 
-from election.engines.sql.patience import AT_A_TIME, in_passing, on_the_spot
+from election.engines.sql.patience import AT_A_TIME, PAUSE_AT_MOST, Patience, in_passing
 
 pytestmark = pytest.mark.anyio
 
@@ -24,13 +24,14 @@ def anyio_backend() -> str:
 async def test_what_is_quick_is_there_without_a_turn_of_the_loop() -> None:
     with ThreadPoolExecutor(1) as thread:
         thread.submit(int).result()
-        done = [on_the_spot(thread.submit(int, "7")).done() for _ in range(100)]
+        patience = Patience()
+        done = [patience.on_the_spot(thread.submit(int, "7")).done() for _ in range(100)]
     assert sum(done) > 90, "some may have waited for a core"
 
 
 async def test_what_it_raises_is_raised() -> None:
     with ThreadPoolExecutor(1) as thread:
-        for wait in (on_the_spot, in_passing):
+        for wait in (Patience().on_the_spot, in_passing):
             with pytest.raises(ValueError, match="seven"):
                 await wait(thread.submit(int, "seven"))
             with pytest.raises(TimeoutError, match="its own"):
@@ -41,7 +42,7 @@ async def test_p8_a_thread_that_hangs_takes_moments_from_the_loop() -> None:
     go_on, stood = Event(), 0.0
     with ThreadPoolExecutor(1) as thread:
         began = time.monotonic()
-        found = on_the_spot(thread.submit(go_on.wait, 60))
+        found = Patience().on_the_spot(thread.submit(go_on.wait, 60))
         while time.monotonic() - began < HANGS:
             before = time.thread_time(), time.monotonic()
             await asyncio.sleep(0)
@@ -53,8 +54,20 @@ async def test_p8_a_thread_that_hangs_takes_moments_from_the_loop() -> None:
     assert stood < HANGS / 3, "with pauses that double: at 0, 10, 25 and 50 ms, and so on"
 
 
+async def test_p8_a_thread_that_is_always_slow_takes_a_twentieth_of_the_loop() -> None:
+    """A disk that takes 10 ms for each commit: the loop is stood still for a few of them, not for each."""
+    patience, stood, began = Patience(), 0.0, time.monotonic()
+    with ThreadPoolExecutor(1) as thread:
+        while time.monotonic() - began < 10 * PAUSE_AT_MOST:
+            before = time.monotonic()
+            found = patience.on_the_spot(thread.submit(time.sleep, 3 * AT_A_TIME))
+            stood += time.monotonic() - before
+            await found
+    assert stood < (time.monotonic() - began) / 5, "and less, the longer it lasts"
+
+
 async def test_p5_who_is_cancelled_goes_on_when_the_thread_has_ended() -> None:
-    for wait in (on_the_spot, in_passing):
+    for wait in (Patience().on_the_spot, in_passing):
         go_on = Event()
         with ThreadPoolExecutor(1) as thread:
 

@@ -24,7 +24,7 @@ MAY_BLOCK = {
     "election/engines/file/rival.py": {"is_flocked"},
     "election/engines/file/storage.py": {"read_file"},
     # Some milliseconds at most, for a transaction that is sooner done so; and ever more seldom if it is not.
-    "election/engines/sql/patience.py": {"on_the_spot", "_stand_still"},
+    "election/engines/sql/patience.py": {"_stand_still"},
     # /proc is memory.
     "election/core/process.py": {"_start_time", "_surroundings", "pinned"},
     "election/engines/file/refusal.py": {"_end"},
