@@ -28,7 +28,7 @@ class Size:
     busy: bool = False
 
 
-def _workers(number: int, kills: int = 8, module: str = "ours") -> Case:
+def _workers(number: int, kills: int = 6, module: str = "ours") -> Case:
     return Case(f"{number} workers", module, kills, workers=number)
 
 
@@ -40,7 +40,7 @@ WORKERS = [
 FLOOR = Size(64, _workers(64, module="floor"))
 JOBS = [
     Size(number, Case(f"{number:,} jobs", "ours", kills, environment={"BENCH_JOBS": str(number - 1)}))
-    for number, kills in ((100, 8), (1_000, 8), (10_000, 5))
+    for number, kills in ((100, 6), (1_000, 6), (10_000, 4))
 ]
 
 

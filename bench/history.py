@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from apscheduler.triggers.interval import IntervalTrigger
-from election.engines.file.rows import to_us
 
 from election.core.process import current_process
 from election.engines.file.schema import migrate
+from election.engines.sql.rows import to_us
 from election.schedule.triggers import describe
 
 JOBS = 100
