@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import AsyncIterator
 
-from fastapi import FastAPI
-
-from bench.facts import tell
 from bench.history import EVERY, JOBS, begins, job_id
 from election import Election
+
+from .serving import serving
 
 
 async def job() -> None:
@@ -24,13 +21,6 @@ for number in range(JOBS):
     )(job)
 
 
-@contextlib.asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    async with election:
-        tell("ready")
-        yield
-
-
-app = FastAPI(lifespan=lifespan)
+app = serving(lambda: election)
 app.include_router(election.router)
 app.include_router(election.metrics)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-from collections.abc import AsyncIterator
-
-from fastapi import FastAPI
 
 from bench.facts import tell
 from election import Election, current_run
 
 from .job import tick
+from .serving import serving
 
 WITHOUT = set(filter(None, os.environ.get("BENCH_WITHOUT", "").split(",")))
 
-WHEN = {"minute": 0} if "BENCH_IDLE" in os.environ else {"second": "*"}
+WHEN = {"minute": "0"} if "BENCH_IDLE" in os.environ else {"second": "*"}
 
 if "pidfd" in WITHOUT:
     del os.pidfd_open
@@ -29,9 +26,7 @@ election = Election(
 )
 
 
-@election.scheduled_job(
-    "cron", **{"minute" if "BENCH_IDLE" in os.environ else "second": "0" if "BENCH_IDLE" in os.environ else "*"}
-)
+@election.scheduled_job("cron", **WHEN)
 async def each_second() -> None:
     await tick(current_run().due)
 
@@ -46,12 +41,5 @@ async def lead() -> None:
     await asyncio.Event().wait()
 
 
-@contextlib.asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    async with election:
-        tell("ready")
-        yield
-
-
-app = FastAPI(lifespan=lifespan)
+app = serving(lambda: election)
 app.include_router(election.router)

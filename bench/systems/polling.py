@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-from collections.abc import AsyncIterator
 
-from fastapi import FastAPI
 from filelock import FileLock, Timeout
 
-from bench.facts import tell
-
 from . import scheduler
+from .serving import campaigning
 
 POLL = float(os.environ["BENCH_POLL"])
 lock = FileLock(os.environ["BENCH_STATE"], thread_local=False)
@@ -29,12 +25,4 @@ async def campaign() -> None:
     scheduler.start()
 
 
-@contextlib.asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    task = asyncio.create_task(campaign())
-    tell("ready")
-    yield
-    task.cancel()
-
-
-app = FastAPI(lifespan=lifespan)
+app = campaigning(campaign)

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-from collections.abc import AsyncIterator
 
 import psycopg
-from fastapi import FastAPI
-
-from bench.facts import tell
 
 from . import scheduler
+from .serving import campaigning
 
 
 async def campaign() -> None:
@@ -26,12 +22,4 @@ async def campaign() -> None:
     await asyncio.Event().wait()  # the connection lives as long as the worker
 
 
-@contextlib.asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    task = asyncio.create_task(campaign())
-    tell("ready")
-    yield
-    task.cancel()
-
-
-app = FastAPI(lifespan=lifespan)
+app = campaigning(campaign)

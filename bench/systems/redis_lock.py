@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import uuid
-from collections.abc import AsyncIterator
 
-from fastapi import FastAPI
 from redis.asyncio import Redis
 
-from bench.facts import tell
-
 from . import scheduler
+from .serving import campaigning
 
 LEASE_MS = 10_000
 RENEW = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('pexpire', KEYS[1], ARGV[2]) else return 0 end"
@@ -30,12 +26,4 @@ async def campaign() -> None:
         running.shutdown(wait=False)
 
 
-@contextlib.asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    task = asyncio.create_task(campaign())
-    tell("ready")
-    yield
-    task.cancel()
-
-
-app = FastAPI(lifespan=lifespan)
+app = campaigning(campaign)

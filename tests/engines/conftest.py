@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.register_assert_rewrite("tests.engines.conformance.pool", "tests.engines.file.pool")
+pytest.register_assert_rewrite("tests.engines.cable", "tests.engines.conformance.pool", "tests.engines.file.pool")
 
 from tests.engines.file.pool import Nursery  # noqa: E402
+from tests.support.hosts import Hosts, two_hosts  # noqa: E402
 from tests.support.postgres_server import PostgresServer, server  # noqa: E402
 from tests.support.redis_server import Server  # noqa: E402
 
@@ -37,6 +38,12 @@ def hands() -> Iterator[Nursery]:
     nursery = Nursery("tests.engines.conformance.worker")
     yield nursery
     nursery.close()
+
+
+@pytest.fixture
+def hosts() -> Iterator[Hosts]:
+    with two_hosts() as hosts:
+        yield hosts
 
 
 @pytest.fixture

@@ -11,12 +11,13 @@ import contextlib
 import logging
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from election.core.clock import Clock
-from election.core.errors import LedgerError, PoolPathError, SeatError
+from election.core.errors import PoolPathError, SeatError
 from election.core.process import ProcessIdentity
 from election.core.term import LeaderRecord, Reason, Standing, Takeover, Term, reason_after
+from election.engines.memory import Memory, remembered
 
 from .directory import PoolDirectory
 from .last_words import LastWords
@@ -26,16 +27,6 @@ from .rival import seat_id
 from .storage import DurableNumber, to_the_end
 
 log = logging.getLogger("election")
-
-
-class Memory(Protocol):
-    """What a ledger remembers of earlier terms."""
-
-    async def last_term(self) -> int:
-        """The largest number of a term that was begun; 0 if none."""
-
-    async def was_fenced(self, term: int) -> bool:
-        """Whether somebody set out to fence that term."""
 
 
 class Office:
@@ -77,7 +68,7 @@ class Office:
         now = self._clock.now()
         number = max(self.number.read(), before.term if before else 0) + 1
         # Side by side, because opening the ledger and syncing the number take a millisecond each.
-        asked = asyncio.ensure_future(self._asked_of_memory(before))
+        asked = asyncio.ensure_future(remembered(self._memory, before))
         try:
             await to_the_end(lambda: self.number.write(number))
         finally:
@@ -119,18 +110,6 @@ class Office:
     def _vacant(self, before: LeaderRecord | None, now: datetime) -> float | None:
         since = (before.ended_at or self._records.beaten_at()) if before else None
         return None if since is None else max(0.0, round((now - since).total_seconds(), 3))
-
-    async def _asked_of_memory(self, before: LeaderRecord | None) -> tuple[int, bool]:
-        """The last term that the ledger knows, and whether the one before ours was fenced."""
-        if self._memory is None:
-            return 0, False
-        try:
-            fenced = self._memory.was_fenced(before.term if before else 0)
-            last, was_fenced = await asyncio.gather(self._memory.last_term(), fenced)
-        except LedgerError as error:
-            log.warning("the ledger was not asked for the last term: %s", error)
-            return 0, False
-        return last, was_fenced
 
     def say(self, **changes: Any) -> None:
         """Say something else in the record of our term."""

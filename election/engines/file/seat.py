@@ -15,11 +15,12 @@ from election.core.errors import PoolInUseError, SeatError, SeatLostError
 from election.core.process import ProcessIdentity, current_process
 from election.core.seat import Observation, Worker
 from election.core.term import LeaderRecord, Standing, Term
+from election.engines.memory import Memory
 
 from .directory import PoolDirectory
 from .fifo import AliveFifo
 from .lock import Identity, LockFile
-from .office import Memory, Office
+from .office import Office
 from .presence import Presence
 from .records import LeaderRecords
 from .refusal import PATIENCE, Refusals

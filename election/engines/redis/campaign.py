@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import time
 from dataclasses import dataclass
-from typing import Protocol
 
 from election.core.clock import Clock, first
-from election.core.errors import LedgerError, SeatError
+from election.core.errors import SeatError
 from election.core.process import ProcessIdentity
 from election.core.term import LeaderRecord, Reason, Standing, Takeover, reason_after
+from election.engines.memory import Memory, remembered
 
 from .ground import EVICTS
 from .link import Link
@@ -24,16 +23,6 @@ log = logging.getLogger("election")
 
 TRIES = 3
 """How often a number is worked out anew when somebody else has used it meanwhile."""
-
-
-class Memory(Protocol):
-    """What another ledger remembers of earlier terms."""
-
-    async def last_term(self) -> int:
-        """The largest number of a term that was begun; 0 if none."""
-
-    async def was_fenced(self, term: int) -> bool:
-        """Whether somebody set out to fence that term."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +102,7 @@ class Campaign:
     async def _drafted(
         self, process: ProcessIdentity, own: str, before: LeaderRecord | None, seen: Stand, followed: bool
     ) -> LeaderRecord:
-        last, fenced = await self._asked_of_memory(before)
+        last, fenced = await remembered(self._memory, before)
         number = max(seen.term, self._sight.largest, last) + 1
         now, reason = self._clock.now(), reason_after(before, followed=followed)
         if reason is Reason.DIED and (fenced or seen.fenced):
@@ -135,17 +124,6 @@ class Campaign:
             self._sight.told(text)
             self._sight.saw(record.seat_id, round(self._lease * 1000), self.granted_at)
         return answer
-
-    async def _asked_of_memory(self, before: LeaderRecord | None) -> tuple[int, bool]:
-        if self._memory is None:
-            return 0, False
-        try:
-            fenced = self._memory.was_fenced(before.term if before else 0)
-            last, was_fenced = await asyncio.gather(self._memory.last_term(), fenced)
-        except LedgerError as error:
-            log.warning("the ledger was not asked for the last term: %s", error)
-            return 0, False
-        return last, was_fenced
 
 
 def _left(record: LeaderRecord) -> bool:

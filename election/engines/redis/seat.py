@@ -23,9 +23,10 @@ from election.core.errors import PoolInUseError, SeatError
 from election.core.process import ProcessIdentity, current_process
 from election.core.seat import Observation, Worker
 from election.core.term import LeaderRecord, Standing, Term
+from election.engines.memory import Memory
 
 from .address import Address
-from .campaign import Campaign, Memory
+from .campaign import Campaign
 from .keeper import keep
 from .link import Link
 from .neighbour import is_dead, watched

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.engines.conformance.pool import Pool
+from election.schedule.facts import Enrol
+from election.schedule.ledger import Ledger
+from tests.engines.conformance.pool import SECONDS, Pool
 from tests.engines.file.pool import Nursery
+from tests.schedule.making import NOW, make_term, process
 from tests.support.postgres_server import PostgresServer
 from tests.support.redis_server import Server
 
@@ -48,3 +51,18 @@ def another_url(request: pytest.FixtureRequest, pool: Pool, tmp_path: Path) -> s
     """Where there is another pool, of the same engine and as near as may be."""
     (tmp_path / "another").mkdir()
     return URLS[pool.name](request, tmp_path / "another")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def ledger(pool: Pool) -> AsyncIterator[Ledger]:
+    """The leader's: one in which term 1 has begun and ``job`` has a tick each second."""
+    ledger = pool.engine().ledger
+    await ledger.begin_term(make_term(1), process())
+    await ledger.record(1, [Enrol("job", SECONDS.schedule, at=NOW, since=NOW)])
+    yield ledger
+    await ledger.close()

@@ -15,11 +15,15 @@ from election.schedule.ledger import Ledger
 from tests.engines.conformance.engines import engine_on
 from tests.engines.file.facts import FactFile
 from tests.engines.file.pool import Nursery, Process
+from tests.schedule.making import at, make_job
 from tests.support.waiting import until
 
 TERM: TypeAdapter[Term | None] = TypeAdapter(Term | None)
 OBSERVATION = TypeAdapter(Observation)
 WORKERS = TypeAdapter(list[Worker])
+
+SECONDS = make_job("interval", seconds=1, start_date=at(-100))
+"""The job that is in the ledger of the tests: a tick each second."""
 
 
 class Hand:

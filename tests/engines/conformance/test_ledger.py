@@ -38,30 +38,14 @@ from election.schedule.facts import (
 from election.schedule.history import Accounts, Epoch, SkipRow
 from election.schedule.ledger import Ledger
 from election.schedule.verify import verify
-from tests.engines.conformance.pool import Pool
+from tests.engines.conformance.pool import SECONDS, Pool
 from tests.schedule.making import NOW, at, make_job, make_term, process
 
 pytestmark = pytest.mark.anyio
 
 MICROSECOND = timedelta(microseconds=1)
-SECONDS = make_job("interval", seconds=1, start_date=at(-100))
 TICK = Tick("job", at(1))
 FUNC = StoredJob("module:function", {"a": 1}, {"coalesce": False})
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def ledger(pool: Pool) -> AsyncIterator[Ledger]:
-    """The leader's: one in which term 1 has begun and ``job`` has a tick each second."""
-    ledger = pool.engine().ledger
-    await ledger.begin_term(make_term(1), process())
-    await ledger.record(1, [Enrol("job", SECONDS.schedule, at=NOW, since=NOW)])
-    yield ledger
-    await ledger.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,27 +11,10 @@ from election.core.term import Reason, Standing
 from election.schedule.facts import Action, Claim, Enrol, Entry, Outcome, Retire, Retry, Settle, Skip, SkipReason, Tick
 from election.schedule.history import BOUNDS, Histogram, Totals
 from election.schedule.ledger import Ledger
-from tests.engines.conformance.pool import Pool
-from tests.schedule.making import NOW, at, make_job, make_term, process
+from tests.engines.conformance.pool import SECONDS
+from tests.schedule.making import at, make_term, process
 
 pytestmark = pytest.mark.anyio
-
-SECONDS = make_job("interval", seconds=1, start_date=at(-100))
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def ledger(pool: Pool) -> AsyncIterator[Ledger]:
-    """One in which term 1 has begun and ``job`` has a tick each second."""
-    ledger = pool.engine().ledger
-    await ledger.begin_term(make_term(1), process())
-    await ledger.record(1, [Enrol("job", SECONDS.description, at=NOW, since=NOW)])
-    yield ledger
-    await ledger.close()
 
 
 def run(second: float, *, late: float = 0, took: float = 0.5, outcome: Outcome = Outcome.SUCCEEDED) -> list[Entry]:
@@ -144,6 +126,6 @@ async def test_a_job_that_is_gone_is_forgotten_with_its_history(ledger: Ledger) 
     await ledger.record(1, [*run(1), skip(2, 3), Retire("job", at(4))])
     await ledger.prune(at(4), 1)
     assert (await ledger.totals()).runs == {("job", Outcome.SUCCEEDED): 1}, "gone, but not for long enough"
-    await ledger.record(1, [Enrol("job", SECONDS.description, at=at(4), since=at(4)), *run(5), Retire("job", at(6))])
+    await ledger.record(1, [Enrol("job", SECONDS.schedule, at=at(4), since=at(4)), *run(5), Retire("job", at(6))])
     await ledger.prune(at(100), 1000)
     assert await ledger.totals() == Totals([], {}, {}, {}, {}, {Reason.STARTED: 1}, histogram(), {Reason.STARTED: 0})

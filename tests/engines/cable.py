@@ -1,0 +1,71 @@
+"""What a network does to any engine for several hosts: the leader's cable is cut and mended, or all of it is slow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+
+from election.core.term import Reason, Standing
+from tests.engines.conformance.pool import Pool
+from tests.support.facts import Facts
+from tests.support.hosts import Hosts, Program
+from tests.support.waiting import until
+
+
+def cut_and_mend(hosts: Hosts, start: Callable[[str], Program], seconds: float) -> tuple[Program, Program, float]:
+    """Cut the leader's cable for so many seconds; returns who led first and second, and the moment of the cut.
+
+    start: begins a program on a host.
+    """
+    here = start("a")
+    until(here.leads, what="the first leads")
+    there = start("b")
+    until(there.follows, what="the second follows")
+    time.sleep(2)  # of ordinary ticks
+    cut = time.monotonic()
+    hosts.cut("a")
+    until(there.leads, what="the second leads")
+    until(lambda: here.seen()[-1]["problem"], what="the first says what is wrong")
+    time.sleep(max(0.0, cut + seconds - time.monotonic()))
+    assert here.seen()[-1]["state"] == "electing", "P8: when in doubt, nobody leads"
+    hosts.mend("a")
+    until(here.follows, what="the first follows")
+    time.sleep(2)
+    judged = there.verify()
+    assert judged.returncode == 0, judged.stdout + judged.stderr
+    return here, there, cut
+
+
+def judge_cut(path: Path, here: Program, there: Program, cut: float) -> tuple[float, float]:
+    """Once both have ended; returns for how many seconds the first believed, and after how many the second led."""
+    facts = Facts.read(path / "facts")
+    assert facts.run_twice("tick") == []
+    assert facts.overlaps() == []
+    dues = [datetime.fromisoformat(fact["due"]) for fact in facts.of("begin", "tick")]
+    assert {(later - earlier).total_seconds() for earlier, later in pairwise(sorted(dues))} == {1.0}
+    by_term = {fact["leads"]: fact["pid"] for fact in facts.of("seen") if fact["leads"]}
+    assert by_term[1] == here.process.pid
+    assert by_term[2] == there.process.pid
+    last = max(fact["at"] for fact in here.seen() if fact["leads"] == 1)
+    first = min(fact["at"] for fact in there.seen() if fact["leads"] == 2)
+    assert cut < last < first, "P1: the first stopped to believe before the second began"
+    return last - cut, first - cut
+
+
+def through_a_slow_network(pool: Pool) -> None:
+    """The heart beats in time all the same, and a resignation is noticed."""
+    leader, follower = pool.worker(), pool.worker()
+    assert leader.wins().number == 1
+    leader.beats()
+    assert follower.campaign() is None
+    time.sleep(4)  # longer than a lease
+    assert leader.held() is not None
+    assert follower.sees(1).led
+    follower.waits()
+    leader.release(Standing.RESIGNED)
+    until(follower.woken, what="the follower is woken")
+    term = follower.wins()
+    assert (term.number, term.takeover.reason) == (2, Reason.RESIGNED)
