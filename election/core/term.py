@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from .process import ProcessIdentity
@@ -43,6 +43,11 @@ class Takeover:
     takeover_ms: float | None = None
     vacant_s: float | None = None
 
+    @property
+    def vacant_since(self) -> datetime:
+        """When the vacancy began, as far as that is known."""
+        return self.at - timedelta(seconds=self.vacant_s or 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Term:
@@ -76,13 +81,20 @@ class LeaderRecord:
     problem: str | None = None
 
 
-def reason_after(before: LeaderRecord | None, *, followed: bool) -> Reason:
+def reason_after(before: LeaderRecord | None, *, followed: bool, fenced: bool = False, died: bool = True) -> Reason:
     """Why the seat was vacant, given the record of the term ``before`` ours.
 
     followed: whether we had waited for it; who finds the seat free on arrival starts a pool that had been stopped.
+    fenced: whether somebody, or itself, set out to fence that term's leader. died: whether it is taken to be dead; a
+    leader that may live, and of whose end nothing is known but that its seat was free, has lost it.
     """
     if before is None:
         return Reason.STARTED
     if before.standing is Standing.LEADING:
-        return Reason.DIED
+        return Reason.FENCED if fenced else Reason.DIED if died else Reason.LOST
     return Reason(before.standing.value) if followed else Reason.STARTED
+
+
+def ended_by(takeover: Takeover) -> Standing | None:
+    """How the term before ended, as its successor knows; None if it does not, or if that leader just died."""
+    return {Reason.RESIGNED: Standing.RESIGNED, Reason.LOST: Standing.LOST}.get(takeover.reason)

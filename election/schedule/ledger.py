@@ -109,6 +109,7 @@ class Ledger(LedgerReader, Protocol):
     async def begin_term(self, term: Term, holder: ProcessIdentity) -> State:
         """Open the term and say how things stand. Repeating it for the same term is allowed (a ledger that was lost).
 
+        The takeover tells how the term before ended, in case its own leader could not write that down.
         Raises ``StaleTermError`` if a later term has begun.
         """
 

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from election.core.process import ProcessIdentity
 from election.core.seat import Worker
-from election.core.term import LeaderRecord, Reason, Standing, Takeover, Term
+from election.core.term import LeaderRecord, Reason, Standing, Takeover, Term, reason_after
 
 AT = datetime(2026, 11, 23, 4, 0, 0, 123456, tzinfo=UTC)
 PROCESS = ProcessIdentity(4242, 123456789, "boot", "pid:[4026531836]", "web1")
@@ -46,3 +46,23 @@ def test_values_are_frozen(value: object) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(value, name, None)
     assert not hasattr(value, "__dict__")
+
+
+@pytest.mark.parametrize(
+    ("standing", "known", "reason"),
+    [
+        (None, {}, Reason.STARTED),
+        (Standing.LEADING, {}, Reason.DIED),
+        (Standing.LEADING, {"died": False}, Reason.LOST),
+        (Standing.LEADING, {"fenced": True}, Reason.FENCED),
+        (Standing.LEADING, {"fenced": True, "died": False}, Reason.FENCED),
+        (Standing.LOST, {"fenced": True}, Reason.LOST),
+        (Standing.RESIGNED, {}, Reason.RESIGNED),
+        (Standing.RESIGNED, {"followed": False}, Reason.STARTED),
+        (Standing.LEADING, {"followed": False}, Reason.DIED),
+    ],
+)
+def test_why_a_seat_was_vacant(standing: Standing | None, known: dict[str, bool], reason: Reason) -> None:
+    """That somebody died is only said of one that is taken to be dead."""
+    before = None if standing is None else dataclasses.replace(RECORD, standing=standing)
+    assert reason_after(before, **{"followed": True, **known}) is reason

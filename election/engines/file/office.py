@@ -16,7 +16,7 @@ from typing import Any
 from election.core.clock import Clock
 from election.core.errors import PoolPathError, SeatError
 from election.core.process import ProcessIdentity
-from election.core.term import LeaderRecord, Reason, Standing, Takeover, Term, reason_after
+from election.core.term import LeaderRecord, Standing, Takeover, Term, reason_after
 from election.engines.memory import Memory, remembered
 
 from .directory import PoolDirectory
@@ -74,9 +74,7 @@ class Office:
         finally:
             last, fenced = await asked
         written, number = number, max(number, last + 1)
-        reason = reason_after(before, followed=followed)
-        if reason is Reason.DIED and (fenced or self._last_words.read() is not None):
-            reason = Reason.FENCED
+        reason = reason_after(before, followed=followed, fenced=fenced or self._last_words.read() is not None)
         takeover = Takeover(
             number, before.holder.pid if before else None, process.pid, reason, now, vacant_s=self._vacant(before, now)
         )

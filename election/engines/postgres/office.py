@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from election.core.clock import Clock
 from election.core.errors import SeatError
 from election.core.process import ProcessIdentity
-from election.core.term import LeaderRecord, Reason, Standing, Takeover, Term, reason_after
+from election.core.term import LeaderRecord, Standing, Takeover, Term, reason_after
 
 from .address import Address
 from .lock import SeatLock
@@ -63,19 +63,23 @@ class Before:
     watched: bool = False
 
 
+def died(before: Before) -> bool:
+    """Whether the recorded leader is dead: by the system's word, or, on another host, because all of its sessions ended
+    while we looked on. (Its host may as well have been cut off; nobody can tell.) Decides only."""
+    assert before.record is not None
+    holder = before.record.holder
+    return is_dead(holder) or (not holder.is_neighbour() and before.witnessed and not before.watched)
+
+
 def doubt(before: Before, ours: ProcessIdentity, limit: float) -> float:
     """Seconds for which the recorded leader may still believe in its seat though the lock is ours. Decides only.
 
-    Its session has ended. If its process is dead, or has said that its term is over, there is no doubt; nor if its
-    other session ended as well while we looked on: then it was the process that ended. Else the server may have ended
-    the one session, and the leader may not have heard of it.
+    Its session has ended. If its process is dead, or has said that its term is over, there is no doubt. Else the server
+    may have ended the one session, and the leader may not have heard of it.
     """
     if before.record is None or before.record.standing is not Standing.LEADING:
         return 0.0
-    holder = before.record.holder
-    if holder == ours or is_dead(holder):
-        return 0.0
-    if not holder.is_neighbour() and before.witnessed and not before.watched:
+    if before.record.holder == ours or died(before):
         return 0.0
     return max(0.0, limit - before.silent)
 
@@ -111,6 +115,7 @@ class Office:
         self._fence_after = fence_after
         self.record: LeaderRecord | None = None
         """What the pool was told last; None without a term."""
+        self._untold: tuple[str, int, str] | None = None
 
     async def before(self) -> Before:
         """What the lock's new holder finds. Raises ``psycopg.Error``."""
@@ -128,9 +133,8 @@ class Office:
     async def take(self, process: ProcessIdentity, before: Before, *, followed: bool) -> Term:
         """Begin a term. Raises ``psycopg.Error`` and ``SeatError``."""
         now, earlier, number = self._clock.now(), before.record, max(before.latest, self._watch.latest) + 1
-        reason = reason_after(earlier, followed=followed)
-        if reason is Reason.DIED and (before.fenced or self._ended_itself(before)):
-            reason = Reason.FENCED
+        fenced = before.fenced or self._ended_itself(before)
+        reason = reason_after(earlier, followed=followed, fenced=fenced, died=earlier is not None and died(before))
         takeover = Takeover(
             number,
             earlier.holder.pid if earlier else None,
@@ -163,12 +167,26 @@ class Office:
         self.record = replace(self.record, problem=problem)
         self._watch.saw(self.record)
 
-    def over(self, standing: Standing) -> tuple[str, int, str]:
-        """For ``SAY``: how our term ended."""
+    def end(self, standing: Standing) -> int:
+        """Our term is over; ``tell_end`` tells. Returns its number."""
         assert self.record is not None
         over = replace(self.record, standing=standing, ended_at=self._clock.now())
         self._watch.saw(over)
-        return _text(over), over.term, self._channel
+        self._untold = _text(over), over.term, self._channel
+        return over.term
+
+    async def tell_end(self) -> None:
+        """Tell the pool how our last term ended, if it was not told yet, and no later one has begun.
+
+        Raises ``psycopg.Error``; then it is for the next campaign to tell.
+        """
+        if self._untold is None:
+            return
+        if self.lock.held:
+            await self.lock.ask(SAY, self._untold)
+        else:
+            await self._watch.ask(SAY, self._untold, within=1.0)
+        self._untold = None
 
     def _ended_itself(self, before: Before) -> bool:
         """Whether the leader before was silent for so long that its own switch must have ended it."""

@@ -114,12 +114,13 @@ class PostgresSeat:
         self._stay()
         try:
             if self._process is None or self._is_forked():
-                lock = SeatLock(self._address, self._trust.limit)
-                self._lock = self._office.lock = lock  # the parent's stays the parent's
+                self._lock = self._office.lock = SeatLock(self._address, self._trust.limit)  # the parent's stays
                 self._enter(current_process())
             if not self._ground.ready:
                 await asyncio.to_thread(self._ground.prepare)
-            if not await self._lock.take():
+            won = await self._lock.take()
+            await self._office.tell_end()
+            if not won:
                 self._has_followed, self._doubt = True, None
                 return None
             return await self._take_office()
@@ -179,7 +180,7 @@ class PostgresSeat:
     async def confirm(self, takeover_ms: float) -> None:
         try:
             await self._office.confirm(takeover_ms)
-        except psycopg.Error as error:  # what it would say more is no reason to end a term
+        except psycopg.Error as error:  # no reason to end a term
             log.warning("the record could not be told %s: %s", "takeover", in_words(error))
 
     async def beat(self, problem: str | None = None) -> None:
@@ -224,16 +225,15 @@ class PostgresSeat:
         if self._is_forked():
             return  # a forked child that runs its parent's clean-up: the words and the lock are the parent's
         self._term, self._has_resigned = None, standing is Standing.RESIGNED
-        words = self._office.over(standing)
+        ended = self._office.end(standing)
         try:
-            if self._lock.held:
-                await self._lock.ask(office.SAY, words)
-                await self._lock.give_up()
-            else:
+            if not self._lock.held:
                 await self._lock.close()
-                await self._watch.ask(office.SAY, words, within=1.0)
+            await self._office.tell_end()
+            if self._lock.held:
+                await self._lock.give_up()
         except psycopg.Error as error:
-            log.warning("the record could not be told that term %d ended: %s", words[1], in_words(error))
+            log.warning("the record could not be told that term %d ended: %s", ended, in_words(error))
             await self._lock.close()
 
     def observe(self) -> Observation:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from election.core.clock import Clock, first
 from election.core.errors import SeatError
 from election.core.process import ProcessIdentity
-from election.core.term import LeaderRecord, Reason, Standing, Takeover, reason_after
+from election.core.term import LeaderRecord, Standing, Takeover, reason_after
 from election.engines.memory import Memory, remembered
 
 from .ground import EVICTS
@@ -104,9 +104,9 @@ class Campaign:
     ) -> LeaderRecord:
         last, fenced = await remembered(self._memory, before)
         number = max(seen.term, self._sight.largest, last) + 1
-        now, reason = self._clock.now(), reason_after(before, followed=followed)
-        if reason is Reason.DIED and (fenced or seen.fenced):
-            reason = Reason.FENCED
+        now = self._clock.now()
+        died = before is not None and is_dead(before.holder)
+        reason = reason_after(before, followed=followed, fenced=fenced or bool(seen.fenced), died=died)
         vacant = None if seen.beat_age_ms < 0 else seen.beat_age_ms / 1000
         if before is not None and before.ended_at is not None:
             vacant = max(0.0, round((now - before.ended_at).total_seconds(), 3))

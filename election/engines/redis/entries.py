@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import singledispatch
 from typing import Any
 
-from election.engines.sql.rows import about_text, to_us
+from election.core.process import ProcessIdentity
+from election.core.term import Term, ended_by
+from election.engines.sql.rows import about_text, since_boot, to_us
 from election.schedule.facts import (
     Broken,
     Claim,
@@ -33,6 +35,17 @@ def flat(calls: Iterable[tuple[Any, ...]]) -> list[str]:
         texts += ["" if value is None else str(value) for value in call]
         texts += [""] * (ARGUMENTS + 1 - len(call))
     return texts
+
+
+def beginning(term: Term, holder: ProcessIdentity) -> Iterator[tuple[Any, ...]]:
+    """The calls that begin a term, and say how the one before ended, if that is known."""
+    takeover = term.takeover
+    yield (
+        "begin", holder.pid, holder.boot_id, holder.host, to_us(term.elected_at), since_boot(), takeover.reason.value,
+        takeover.from_pid, takeover.vacant_s or 0.0,
+    )  # fmt: skip
+    if (standing := ended_by(takeover)) is not None:
+        yield "ended", takeover.from_pid, standing.value, to_us(takeover.vacant_since)
 
 
 @singledispatch

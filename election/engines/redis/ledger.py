@@ -20,7 +20,7 @@ from election.schedule.history import BOUNDS, Accounts, Epoch, OddClaim, RunRow,
 from election.schedule.triggers import build
 
 from .address import Address
-from .entries import call, flat
+from .entries import beginning, call, flat
 from .history import History
 from .link import Link, RefusedError, pairs
 from .rows import job_state, open_run, request
@@ -71,12 +71,8 @@ class RedisLedger:
         return bool(noted)
 
     async def begin_term(self, term: Term, holder: ProcessIdentity) -> State:
-        row = (
-            holder.pid, holder.boot_id, holder.host, to_us(term.elected_at), since_boot(), term.takeover.reason.value,
-            term.takeover.from_pid, term.takeover.vacant_s or 0.0,
-        )  # fmt: skip
         try:
-            found = await self._link.write(WRITE, term.number, _BOUNDS, *flat([("begin", *row)]), then=STATE)
+            found = await self._link.write(WRITE, term.number, _BOUNDS, *flat(beginning(term, holder)), then=STATE)
         except RefusedError as error:
             raise _stale(term.number, error) from error
         return self._state(found)

@@ -126,6 +126,7 @@ class RedisSeat:
                 raise SeatError(f"the identity of this process cannot be read: {error}") from error
         assert self._process is not None
         self._wait = self._problem = None
+        await self._tenure.tell_end()
         result = await self._to_the_end(self._campaign.run(self._process, self._id, followed=self._has_followed))
         if isinstance(result, LeaderRecord):
             self._has_followed = True

@@ -55,6 +55,7 @@ class Tenure:
         self._lost: str | None = None
         self.record: LeaderRecord | None = None
         """What the pool is to be told; None without a term."""
+        self._untold: LeaderRecord | None = None
 
     def begin(self, record: LeaderRecord, asked_at: float) -> Term:
         """The lease was granted when it was asked for at ``asked_at``, by the monotonic clock."""
@@ -64,7 +65,7 @@ class Tenure:
 
     def forget(self) -> None:
         """In a forked child: what there is, is the parent's."""
-        self._term = self.record = None
+        self._term = self.record = self._untold = None
 
     def held(self) -> Term | None:
         """The term, for as long as it is to be believed in."""
@@ -104,14 +105,23 @@ class Tenure:
     async def end(self, standing: Standing) -> None:
         """Say how the term ended, and give the lease up. Never raises: it ends by itself."""
         assert self.record is not None
-        over = replace(self.record, standing=standing, ended_at=self._clock.now())
+        self._untold = replace(self.record, standing=standing, ended_at=self._clock.now())
+        self._term = self.record = None
         try:
-            if await self._link.run(RELEASE, over.seat_id, _json(over)) == "released":
-                self._sight.told(_json(over))
-                self._sight.saw("", 0, time.monotonic())
+            await self.tell_end()
         except SeatError as error:
             log.warning("the seat could not be given up, and is free when its lease ends: %s", error)
-        self._term = self.record = None
+
+    async def tell_end(self) -> None:
+        """Tell the pool how our last term ended, if it was not told yet, and no later one has begun. Raises
+        ``SeatError``."""
+        if (over := self._untold) is None:
+            return
+        answer = await self._link.run(RELEASE, over.seat_id, _json(over))
+        self._untold = None
+        if answer == "released":
+            self._sight.told(_json(over))
+            self._sight.saw("", 0, time.monotonic())
 
     def _lose(self, why: str) -> None:
         self._lost = self._lost or f"the lease of the pool: {why}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from election.core.errors import JobDefinitionError, StaleTermError, UnknownJobError
 from election.core.process import ProcessIdentity
-from election.core.term import Standing, Term
+from election.core.term import Standing, Term, ended_by
 from election.schedule.catchup import given_up, owes_from
 from election.schedule.facts import Action, Enrol, Entry, JobState, OpenRun, State, StoredJob
 from election.schedule.history import Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow, Totals, Window
@@ -69,6 +69,7 @@ class SqlLedger:
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 row,
             )
+            _say_how_it_ended(connection, term)
             self._seen = connection, history.data_version(connection)
             return history.state(connection)
 
@@ -225,6 +226,16 @@ class SqlLedger:
 
     async def integrity(self) -> list[str]:
         return []  # a server looks after its own
+
+
+def _say_how_it_ended(connection: Connection, term: Term) -> None:
+    """Of the term before, where its own leader could not write it down, and the pool knows it all the same."""
+    if (standing := ended_by(term.takeover)) is not None:
+        connection.execute(
+            f"UPDATE terms SET standing = ?, ended_at = {connection.dialect.greatest}(began_at, ?) WHERE pid = ?"
+            " AND term = (SELECT max(term) FROM terms WHERE term < ?) AND standing IS NULL",
+            (standing, to_us(term.takeover.vacant_since), term.takeover.from_pid, term.number),
+        )
 
 
 def _give_up(connection: Connection, job: JobState, now: datetime) -> datetime:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from election.core.errors import JobDefinitionError, StaleTermError, UnknownJobError
-from election.core.term import Reason, Standing
+from election.core.term import Reason, Standing, Takeover, Term
 from election.schedule.facts import (
     About,
     Action,
@@ -239,6 +239,33 @@ async def test_a_term_is_written_down(ledger: Ledger) -> None:
     assert term.standing is Standing.RESIGNED
     assert term.ended_ns is not None
     assert term.began_ns < term.ended_ns
+
+
+@pytest.mark.parametrize(
+    ("reason", "standing"), [(Reason.LOST, Standing.LOST), (Reason.RESIGNED, Standing.RESIGNED), (Reason.DIED, None)]
+)
+async def test_how_a_term_ended_is_told_by_the_next_one_if_its_leader_could_not(
+    ledger: Ledger, reason: Reason, standing: Standing | None
+) -> None:
+    await ledger.begin_term(Term(2, at(60), Takeover(2, 100, 200, reason, at(60), vacant_s=4.5)), process(200))
+    before, after = (await ledger.terms())[::-1]
+    assert before.standing is standing
+    assert before.ended_at == (None if standing is None else at(55.5))
+    assert before.ended_ns is None, "nobody has looked at that clock"
+    assert (after.standing, after.ended_at) == (None, None)
+
+
+async def test_what_a_leader_said_of_its_own_end_stands(ledger: Ledger) -> None:
+    await ledger.end_term(1, Standing.RESIGNED)
+    [said] = await ledger.terms()
+    await ledger.begin_term(Term(2, at(60), Takeover(2, 100, 200, Reason.LOST, at(60), vacant_s=4.5)), process(200))
+    assert (await ledger.terms())[-1] == said
+
+
+async def test_nothing_is_said_of_the_end_of_another_leaders_term(ledger: Ledger) -> None:
+    """The one before this one never reached the ledger."""
+    await ledger.begin_term(Term(3, at(60), Takeover(3, 150, 200, Reason.LOST, at(60), vacant_s=4.5)), process(200))
+    assert [term.standing for term in await ledger.terms()] == [None, None]
 
 
 # --- P4: runs and skips ----------------------------------------------------------------------------------------------

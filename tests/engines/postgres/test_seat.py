@@ -61,6 +61,20 @@ def test_p1_a_leader_that_cannot_say_anything_is_waited_for_until_it_cannot_beli
     assert leader.held() is None
 
 
+def test_an_end_that_the_server_could_not_be_told_is_told_when_it_is_back(
+    own_pool: Pool, own_server: PostgresServer
+) -> None:
+    leader = own_pool.worker()
+    leader.wins()
+    leader.beats()
+    own_server.kill()
+    until(lambda: leader.held() is None, what="the hang-up is heard")
+    leader.release(Standing.RESIGNED)
+    own_server.start()
+    term = leader.wins()
+    assert (term.number, term.takeover.reason, term.takeover.from_pid) == (2, Reason.RESIGNED, leader.pid)
+
+
 def test_a_session_that_ends_beside_the_leaders_is_opened_again(pool: Pool, postgres_server: PostgresServer) -> None:
     leader, follower = led(pool)
     session = f'SELECT watch FROM "{parse(pool.url).schema}".leader'

@@ -59,7 +59,7 @@ def test_p1_p3_a_leader_that_is_stopped_for_longer_than_its_lease_wakes_up_witho
     stopped = time.monotonic()
     term = follower.wins()
     assert LEASE - 1 < time.monotonic() - stopped < LEASE + 5
-    assert (term.number, term.takeover.reason) == (2, Reason.DIED)
+    assert (term.number, term.takeover.reason) == (2, Reason.LOST), "it is not dead"
 
     async def claim() -> None:
         ledger = pool.ledger()
@@ -109,6 +109,20 @@ def test_a_server_that_is_killed_comes_back_with_what_it_knew(server: Server, ne
     assert leader.held().number == 1  # type: ignore[union-attr]
     until(lambda: follower.observe().problem is None, what="the follower follows again")
     assert follower.sees(1).led
+
+
+def test_an_end_that_the_server_could_not_be_told_is_told_when_it_is_back(
+    server: Server, new_pool: Callable[[str], Pool]
+) -> None:
+    leader = new_pool(server.url).worker()
+    leader.wins()
+    leader.beats()
+    time.sleep(1.1)  # everysec
+    server.kill()
+    leader.release(Standing.RESIGNED)
+    server.start()
+    term = leader.wins()
+    assert (term.number, term.takeover.reason, term.takeover.from_pid) == (2, Reason.RESIGNED, leader.pid)
 
 
 def test_p1_p8_nobody_leads_while_the_server_is_gone_and_all_say_why(

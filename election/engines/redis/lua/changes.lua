@@ -66,6 +66,18 @@ function does.begin(pid, boot, host, at, ns, reason, from_pid, vacant)
   return 1
 end
 
+-- How the term before ended, where its own leader could not write it down.
+function does.ended(pid, standing, at)
+  local before = redis.call('ZREVRANGEBYSCORE', p .. 'terms', '(' .. term, '-inf', 'LIMIT', 0, 1)[1]
+  local key = p .. 'term:' .. (before or '')
+  local row = redis.call('HMGET', key, 'pid', 'standing', 'began_at')
+  if row[1] == pid and not row[2] then
+    local later = tonumber(at) > tonumber(row[3])
+    redis.call('HSET', key, 'standing', standing, 'ended_at', later and at or row[3])
+  end
+  return 1
+end
+
 function does.confirm(number, ms)
   local key = p .. 'term:' .. number
   if redis.call('EXISTS', key) == 1 then
