@@ -43,6 +43,9 @@ _WAYS_OUT = {
 }
 """By the driver's class for what the server says; the server's own words say the rest."""
 
+_CLOSED = "handler is closed"
+"""uvloop's words when a connection that was reset is written to; asyncio's loop just lets the driver find out."""
+
 _REFUSALS = re.compile(r"\b(STALE|BEGUN|UNKNOWN|CHANGED) (\w+)")
 
 
@@ -176,7 +179,9 @@ class Link:
         """Turn the driver's errors into ours; a script's refusals are values to whoever calls it."""
         try:
             yield
-        except (RedisError, OSError, TimeoutError) as error:
+        except (RedisError, OSError, TimeoutError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and _CLOSED not in str(error):
+                raise
             if isinstance(error, ResponseError) and (refusal := _REFUSALS.search(str(error))):
                 raise RefusedError(refusal[1], refusal[2]) from error
             raise self._error(self.told(error)) from error

@@ -15,7 +15,6 @@ import uuid
 from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
-from redis.exceptions import RedisError
 
 from election.core.errors import SeatError
 from election.core.process import ProcessIdentity
@@ -159,22 +158,23 @@ class Sight:
         failures = 0
         while True:
             try:
-                async with self._link.client.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    names = {name: f"{self._prefix}{name}" for name in ("news", "joined", "left")}
-                    await pubsub.subscribe(*names.values())
-                    await self.look()  # for what was said before somebody listened
-                    if self.trouble is not None:
-                        log.info("the pool can be heard again")
-                    failures, self.trouble = 0, None
-                    listening = asyncio.create_task(self._listen(pubsub))
-                    try:
-                        await self._look_again(listening)
-                    finally:
-                        listening.cancel()
-                        await asyncio.gather(listening, return_exceptions=True)
-            except (SeatError, RedisError, OSError, TimeoutError) as error:
+                with self._link.in_words():
+                    async with self._link.client.pubsub(ignore_subscribe_messages=True) as pubsub:
+                        names = {name: f"{self._prefix}{name}" for name in ("news", "joined", "left")}
+                        await pubsub.subscribe(*names.values())
+                        await self.look()  # for what was said before somebody listened
+                        if self.trouble is not None:
+                            log.info("the pool can be heard again")
+                        failures, self.trouble = 0, None
+                        listening = asyncio.create_task(self._listen(pubsub))
+                        try:
+                            await self._look_again(listening)
+                        finally:
+                            listening.cancel()
+                            await asyncio.gather(listening, return_exceptions=True)
+            except SeatError as error:
                 failures += 1
-                self.trouble = str(error) if isinstance(error, SeatError) else self._link.told(error)
+                self.trouble = str(error)
                 if failures == 1:
                     log.warning("no news of the pool: %s", self.trouble)
             except Exception:
