@@ -35,6 +35,11 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+def since_boot() -> int:
+    """Nanoseconds since boot, with the time asleep; orders events of one boot whatever the wall clock does."""
+    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 async def first(*waits: Awaitable[Any]) -> None:
     """Return when the first of ``waits`` ends; the others are cancelled and have ended by then.
 

@@ -92,9 +92,13 @@ def reason_after(before: LeaderRecord | None, *, followed: bool, fenced: bool = 
         return Reason.STARTED
     if before.standing is Standing.LEADING:
         return Reason.FENCED if fenced else Reason.DIED if died else Reason.LOST
-    return Reason(before.standing.value) if followed else Reason.STARTED
+    if before.standing is Standing.RESIGNED and not followed:
+        return Reason.STARTED
+    return Reason(before.standing.value)
 
 
 def ended_by(takeover: Takeover) -> Standing | None:
-    """How the term before ended, as its successor knows; None if it does not, or if that leader just died."""
-    return {Reason.RESIGNED: Standing.RESIGNED, Reason.LOST: Standing.LOST}.get(takeover.reason)
+    """How the term before ended, as its successor knows; None if there was none, or if its leader just died."""
+    if takeover.from_pid is None or takeover.reason in {Reason.DIED, Reason.FENCED}:
+        return None
+    return Standing.LOST if takeover.reason is Reason.LOST else Standing.RESIGNED

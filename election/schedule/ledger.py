@@ -106,10 +106,11 @@ class Ledger(LedgerReader, Protocol):
         is the one.
         """
 
-    async def begin_term(self, term: Term, holder: ProcessIdentity) -> State:
+    async def begin_term(self, term: Term, holder: ProcessIdentity, *, began_ns: int | None = None) -> State:
         """Open the term and say how things stand. Repeating it for the same term is allowed (a ledger that was lost).
 
-        The takeover tells how the term before ended, in case its own leader could not write that down.
+        The takeover tells how the term before ended, in case its own leader could not write that down. began_ns: when
+        it began, in nanoseconds since boot, by which terms are ordered; now, unless the ledger was out of reach then.
         Raises ``StaleTermError`` if a later term has begun.
         """
 

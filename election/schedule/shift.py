@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from datetime import datetime
 
-from election.core.clock import Clock, first
+from election.core.clock import Clock, first, since_boot
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
 from election.core.events import Event
 from election.core.process import ProcessIdentity
@@ -64,6 +64,7 @@ class Shift:
         self._lost = lost
         self._resign = resign
         self._takeover_ms = takeover_ms
+        self._began_ns = since_boot()
         self._jobs: dict[str, Job] = {}
         self._accounted: dict[str, datetime] = {}
         self._in_trouble = asyncio.Event()
@@ -122,7 +123,8 @@ class Shift:
 
     async def _take_stock(self) -> None:
         ours = self.executor.running() | self._books.unwritten()  # asked first: what ends meanwhile is read as open
-        await self._apply(await self._ledger.begin_term(self._term, self._process), ours)
+        state = await self._ledger.begin_term(self._term, self._process, began_ns=self._began_ns)
+        await self._apply(state, ours)
 
     async def _apply(self, state: State, ours: Collection[Tick]) -> None:
         """Plan for ``state``, write the plan down, then let the scheduler go by it.

@@ -13,7 +13,7 @@ from election.core.clock import Clock
 from election.core.errors import SeatLostError
 from election.core.process import ProcessIdentity
 from election.core.seat import Observation, Worker
-from election.core.term import LeaderRecord, Reason, Standing, Takeover, Term
+from election.core.term import LeaderRecord, Standing, Takeover, Term, reason_after
 
 RESIGNERS_TURN = 0.25
 """Seconds for which a worker that gave the seat up leaves it to the others."""
@@ -133,9 +133,7 @@ class MemorySeat:
     def _win(self) -> Term:
         now, before = self._clock.now(), self._pool.record
         number = before.term + 1 if before else 1
-        reason = Reason.STARTED
-        if before is not None:
-            reason = Reason.DIED if before.standing is Standing.LEADING else Reason(before.standing.value)
+        reason = reason_after(before, followed=True)
         takeover = Takeover(number, before.holder.pid if before else None, self.process.pid, reason, now)
         self._pool.record = LeaderRecord(number, self.process, "memory", now, takeover)
         self._pool.holder, self._pool._beaten_at = self, self._clock.monotonic()

@@ -59,6 +59,7 @@ def test_values_are_frozen(value: object) -> None:
         (Standing.LOST, {"fenced": True}, Reason.LOST),
         (Standing.RESIGNED, {}, Reason.RESIGNED),
         (Standing.RESIGNED, {"followed": False}, Reason.STARTED),
+        (Standing.LOST, {"followed": False}, Reason.LOST),
         (Standing.LEADING, {"followed": False}, Reason.DIED),
     ],
 )

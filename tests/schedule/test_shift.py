@@ -22,7 +22,7 @@ from typing import Any
 import apscheduler.schedulers.base
 import pytest
 
-from election.core.clock import SystemClock
+from election.core.clock import SystemClock, since_boot
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
 from election.core.term import Standing
 from election.engines.file import schema
@@ -81,9 +81,9 @@ class FaultyLedger(SqliteLedger):
         if self.fault is not None:
             raise self.fault
 
-    async def begin_term(self, *arguments: Any) -> State:
+    async def begin_term(self, *arguments: Any, **more: Any) -> State:
         self._fail()
-        return await super().begin_term(*arguments)
+        return await super().begin_term(*arguments, **more)
 
     async def record(self, term: int, entries: Sequence[Entry]) -> list[bool]:
         self._fail()
@@ -1087,3 +1087,15 @@ def _counted(function: Callable[..., Any], calls: list[object]) -> Callable[...,
         return function(*arguments)
 
     return counted
+
+
+async def test_p1_a_term_began_when_it_did_though_the_ledger_hears_of_it_later(bench: Bench) -> None:
+    """By that moment ``verify`` tells whether two terms overlap."""
+    bench.job()
+    bench.ledger.fault = LedgerError(FULL)
+    async with bench.term(1):
+        began_by = since_boot()
+        bench.ledger.fault = None
+        await until(lambda: bench.ran)
+    [row] = await bench.others.terms()
+    assert row.began_ns <= began_by

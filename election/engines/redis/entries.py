@@ -9,7 +9,7 @@ from typing import Any
 
 from election.core.process import ProcessIdentity
 from election.core.term import Term, ended_by
-from election.engines.sql.rows import about_text, since_boot, to_us
+from election.engines.sql.rows import about_text, to_us
 from election.schedule.facts import (
     Broken,
     Claim,
@@ -37,11 +37,11 @@ def flat(calls: Iterable[tuple[Any, ...]]) -> list[str]:
     return texts
 
 
-def beginning(term: Term, holder: ProcessIdentity) -> Iterator[tuple[Any, ...]]:
-    """The calls that begin a term, and say how the one before ended, if that is known."""
+def beginning(term: Term, holder: ProcessIdentity, began_ns: int) -> Iterator[tuple[Any, ...]]:
+    """The calls that begin a term, so many nanoseconds after boot, and say how the one before ended, if it is known."""
     takeover = term.takeover
     yield (
-        "begin", holder.pid, holder.boot_id, holder.host, to_us(term.elected_at), since_boot(), takeover.reason.value,
+        "begin", holder.pid, holder.boot_id, holder.host, to_us(term.elected_at), began_ns, takeover.reason.value,
         takeover.from_pid, takeover.vacant_s or 0.0,
     )  # fmt: skip
     if (standing := ended_by(takeover)) is not None:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from election.core.clock import since_boot
 from election.core.errors import JobDefinitionError, LedgerError, StaleTermError, UnknownJobError
 from election.core.process import ProcessIdentity
 from election.core.term import Standing, Term
-from election.engines.sql.rows import since_boot, to_time, to_us
+from election.engines.sql.rows import to_time, to_us
 from election.schedule.catchup import given_up, owes_from
 from election.schedule.facts import Action, Enrol, Entry, JobState, OpenRun, State, StoredJob
 from election.schedule.history import BOUNDS, Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow, Totals, Window
@@ -70,9 +71,10 @@ class RedisLedger:
         [noted] = await self._write([("fence", term, intent, now, now - round(every * 1e6))])
         return bool(noted)
 
-    async def begin_term(self, term: Term, holder: ProcessIdentity) -> State:
+    async def begin_term(self, term: Term, holder: ProcessIdentity, *, began_ns: int | None = None) -> State:
+        calls = flat(beginning(term, holder, began_ns or since_boot()))
         try:
-            found = await self._link.write(WRITE, term.number, _BOUNDS, *flat(beginning(term, holder)), then=STATE)
+            found = await self._link.write(WRITE, term.number, _BOUNDS, *calls, then=STATE)
         except RefusedError as error:
             raise _stale(term.number, error) from error
         return self._state(found)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from election.core.clock import since_boot
 from election.core.errors import JobDefinitionError, StaleTermError, UnknownJobError
 from election.core.process import ProcessIdentity
 from election.core.term import Standing, Term, ended_by
@@ -19,7 +20,7 @@ from . import entries as entry_writer
 from . import fences, history, windows
 from .database import Connection, Database
 from .guards import last_term, refuse_stale, refuse_unknown
-from .rows import since_boot, to_us
+from .rows import to_us
 from .totals import read_totals
 from .upkeep import prune
 
@@ -53,9 +54,9 @@ class SqlLedger:
             lambda connection: fences.note(connection, term, pid, by_pid, to_us(datetime.now(UTC)), silent, every)
         )
 
-    async def begin_term(self, term: Term, holder: ProcessIdentity) -> State:
+    async def begin_term(self, term: Term, holder: ProcessIdentity, *, began_ns: int | None = None) -> State:
         row = (
-            term.number, holder.pid, holder.host, holder.boot_id, to_us(term.elected_at), since_boot(),
+            term.number, holder.pid, holder.host, holder.boot_id, to_us(term.elected_at), began_ns or since_boot(),
             term.takeover.reason, term.takeover.from_pid, term.takeover.vacant_s,
         )  # fmt: skip
 

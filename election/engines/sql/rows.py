@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -125,9 +124,3 @@ def request(row: Row) -> Request:
 
 def _maybe(convert: Callable[[_V], _T], value: _V | None) -> _T | None:
     return None if value is None else convert(value)
-
-
-def since_boot() -> int:
-    """Nanoseconds since boot, with the time asleep; orders events of one boot whatever the wall clock does."""
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime_ns(clock)
