@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 4
 
+ENGINE ?= file
 SECONDS ?= 60
 WORKERS ?= 6
 SEED ?=
@@ -21,8 +22,9 @@ test: $(READY)  ## run every test; what the machine lacks is skipped, and the re
 	@$(BIN)/python -m compileall -q election app tests run.py  # once, not in each of a thousand processes
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-chaos: $(READY)  ## hurt a real pool at random and judge it: SECONDS, WORKERS, SEED (another one each time unless given)
-	$(BIN)/python -m tests.chaos --seconds $(SECONDS) --workers $(WORKERS) $(if $(SEED),--seed $(SEED))
+# SECONDS, WORKERS, ENGINE (file, postgres, redis, redis+postgres), SEED (another one each time unless given)
+chaos: $(READY)  ## hurt a real pool at random and judge it
+	$(BIN)/python -m tests.chaos --engine $(ENGINE) --seconds $(SECONDS) --workers $(WORKERS) $(if $(SEED),--seed $(SEED))
 
 soak:  ## the same for ten minutes
 	$(MAKE) chaos SECONDS=600

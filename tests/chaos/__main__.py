@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.support.pool import ROOT
 
 from .judge import judge
+from .kinds import SETTINGS
 from .picture import draw_picture
 from .plan import draw
 from .report import report, words
@@ -20,24 +21,30 @@ from .run import run
 
 def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
-    directory = options.directory or ROOT / "var/chaos" / str(options.seed)
-    plan = draw(options.seed, options.seconds)
-    print(f"seed {options.seed}: {len(plan)} faults in {options.seconds:g} s, {options.workers} workers; {directory}")
-    history = run(directory, plan, workers=options.workers, seconds=options.seconds)
-    found = report(history, judge(history), seed=options.seed, seconds=options.seconds, workers=options.workers)
+    directory = options.directory or ROOT / "var/chaos" / f"{options.engine}-{options.seed}"
+    plan = draw(options.seed, options.seconds, SETTINGS[options.engine].kinds)
+    about = {name: getattr(options, name) for name in ("engine", "seed", "seconds", "workers")}
+    print(
+        f"seed {options.seed}: {len(plan)} faults in {options.seconds:g} s, {options.workers} workers on"
+        f" {options.engine}; {directory}"
+    )
+    history = run(directory, plan, engine=options.engine, workers=options.workers, seconds=options.seconds)
+    found = report(history, judge(history), **about)
     (directory / "report.json").write_text(json.dumps(found, indent=1) + "\n")
-    title = f"chaos, seed {options.seed}: {found['verdict']}"
+    title = f"chaos on {options.engine}, seed {options.seed}: {found['verdict']}"
     pictures = draw_picture(history, directory / "picture", title)
     print("\n".join(words(found)))
     print(f"{directory / 'report.json'}, {', '.join(each.name for each in pictures)}")
     print(
-        f"again: python -m tests.chaos --seconds {options.seconds:g} --seed {options.seed} --workers {options.workers}"
+        f"again: python -m tests.chaos --engine {options.engine} --seconds {options.seconds:g} --seed {options.seed}"
+        f" --workers {options.workers}"
     )
     return 1 if found["violations"] else 0
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Hurt a pool at random, and judge it.")
+    parser.add_argument("--engine", choices=SETTINGS, default="file", help="what the pool is on (default: file)")
     parser.add_argument("--seconds", type=float, default=60, help="how long faults are injected (default: 60)")
     parser.add_argument("--seed", type=int, help="what the plan is drawn from (default: another one each time)")
     parser.add_argument("--workers", type=int, default=6, help="worker processes (default: 6)")

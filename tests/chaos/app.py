@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from election import Election, current_run
 from tests.chaos.facts import append, now_ns
-from tests.chaos.kinds import FENCE_AFTER, JOBS
+from tests.chaos.kinds import JOBS
 from tests.chaos.orders import accept
 
 LOOK_EVERY = 0.05
@@ -28,7 +28,11 @@ SIGN_EVERY = 0.1
 FORKED_FOR = 3.0
 """Seconds that a forked child lives: long enough for its parent to die and be replaced meanwhile."""
 
-election = Election(os.environ["ELECTION_POOL"], fence_after=FENCE_AFTER)
+election = Election(
+    os.environ["ELECTION_POOL"],
+    ledger=os.environ.get("LEDGER"),
+    fence_after=float(os.environ["ELECTION_FENCE_AFTER"]),
+)
 
 
 def write_fact(event: str, **fields: object) -> None:

@@ -1,15 +1,15 @@
-"""Does the faults to a pool: by signals, by orders to its workers, and in its directory."""
+"""Does the faults to a pool: by signals, by orders to its workers, and to the ground that it stands on."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -18,6 +18,7 @@ from tests.support.pool import Pool
 from tests.support.waiting import until
 
 from .facts import now_ns
+from .grounds import Ground, NotPossibleError, Seen
 from .history import SECOND, Injected
 from .kinds import Hits
 from .orders import NotObeyedError, give
@@ -34,11 +35,13 @@ SECOND_WORKERS = 2
 class Injector:
     """Does one fault after the other; what lasts goes on meanwhile, and is undone by ``undo_what_is_due``.
 
-    directory: for orders, and for the log of a second pool.
+    engine: what the pool is on. directory: for orders, and for the log of a second pool.
     """
 
-    def __init__(self, pool: Pool, directory: Path, environment: dict[str, str]) -> None:
+    def __init__(self, pool: Pool, engine: str, ground: Ground, directory: Path, environment: dict[str, str]) -> None:
         self._pool = pool
+        self._engine = engine
+        self._ground = ground
         self._directory = directory
         self._orders = Path(environment["ORDERS"])
         self._environment = environment
@@ -53,28 +56,35 @@ class Injector:
 
     def inject(self, fault: Fault) -> Injected:
         """Do it now, or as soon as there is somebody whom it can hit."""
-        hits = Injected(fault.kind, 0, 0).of.hits
+        nothing = Injected(fault.kind, now_ns(), now_ns(), engine=self._engine)
+        hits = nothing.of.hits
 
-        def candidates() -> tuple[int | None, list[int]] | None:
+        def candidates() -> tuple[Seen, list[int]] | None:
             self.undo_what_is_due()  # there may be no leader before the one that stands still is continued
             return self._candidates(hits)
 
         try:
-            leader, followers = until(candidates, timeout=PATIENCE[hits])
+            seen, followers = until(candidates, timeout=PATIENCE[hits])
         except AssertionError:
-            return Injected(fault.kind, now_ns(), now_ns(), missed=f"nobody to hit: no {hits}")
-        pid = {Hits.LEADER: leader, Hits.FOLLOWER: _pick(followers, fault.index), Hits.POOL: None}[hits]
+            return replace(nothing, missed=f"nobody to hit: no {hits}")
+        pid = {Hits.LEADER: seen.leader, Hits.FOLLOWER: _pick(followers, fault.index), Hits.POOL: None}[hits]
         others = {*followers} - {pid} - self._stopped - self._leaving if fault.kind != "kill all" else ()
-        term, at = self._term(), now_ns()
+        at = now_ns()
         try:
-            if hits is Hits.POOL:
-                _IN_THE_POOL[fault.kind](self, fault)
-            else:
-                _TO_A_WORKER[fault.kind](self, psutil.Process(pid), fault)
-        except (psutil.NoSuchProcess, FileNotFoundError, NotObeyedError) as error:
-            return Injected(fault.kind, at, at, missed=f"too late: {error}")
+            self._do(fault, pid)
+        except (psutil.NoSuchProcess, NotPossibleError, NotObeyedError) as error:
+            return replace(nothing, at=at, until=at, missed=f"too late: {error}")
         over = at + int(fault.seconds * SECOND)
-        return Injected(fault.kind, at, over, pid, term, len(others))
+        return replace(nothing, at=at, until=over, pid=pid, term=seen.term, others=len(others))
+
+    def _do(self, fault: Fault, pid: int | None) -> None:
+        if (deed := self._ground.deeds.get(fault.kind)) is not None:
+            if (undo := deed(self._ground, fault.seconds)) is not None:
+                self._later(fault.seconds, undo)
+        elif fault.kind in _TO_A_WORKER:
+            _TO_A_WORKER[fault.kind](self, psutil.Process(pid), fault)
+        else:
+            _IN_THE_POOL[fault.kind](self, fault)
 
     def undo_what_is_due(self) -> float | None:
         """Returns the seconds until the next one is due; None if none is left."""
@@ -100,33 +110,16 @@ class Injector:
 
     # --- whom to hit ----------------------------------------------------------------------------------------------
 
-    def _candidates(self, hits: Hits) -> tuple[int | None, list[int]] | None:
-        """The leader and the followers that live, once there is one of those that are wanted."""
+    def _candidates(self, hits: Hits) -> tuple[Seen, list[int]] | None:
+        """What is seen, and the followers that live, once there is one of those that are wanted."""
         alive = {process.pid for pool in self.pools for process in pool.processes()} - self._killed
-        try:
-            names = sorted(os.listdir(self._pool.path / "workers"))
-        except FileNotFoundError:
-            names = []
-        members = [int(name.partition("-")[0]) for name in names if name.endswith(".json")]
-        leader = self._leader()
-        leader = leader if leader in alive else None
-        followers = [pid for pid in members if pid in alive and pid != leader]
-        enough = {Hits.LEADER: leader is not None, Hits.FOLLOWER: bool(followers), Hits.POOL: leader is not None}
-        return (leader, followers) if enough[hits] else None
-
-    def _leader(self) -> int | None:
-        record = self._record()
-        return record["holder"]["pid"] if record and record["standing"] == "leading" else None
-
-    def _term(self) -> int | None:
-        record = self._record()
-        return record["term"] if record else None
-
-    def _record(self) -> dict[str, object] | None:
-        try:
-            return self._pool.record()
-        except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
-            return None  # spoilt a moment ago
+        seen = self._ground.look()
+        if seen.leader not in alive:
+            seen = replace(seen, leader=None)
+        followers = [pid for pid in seen.members if pid in alive and pid != seen.leader]
+        leads = seen.leader is not None
+        enough = {Hits.LEADER: leads, Hits.FOLLOWER: bool(followers), Hits.POOL: leads or (seen.away and followers)}
+        return (seen, followers) if enough[hits] else None
 
     # --- to one worker --------------------------------------------------------------------------------------------
 
@@ -170,8 +163,8 @@ class Injector:
     # --- to the pool ----------------------------------------------------------------------------------------------
 
     def kill_all(self, fault: Fault) -> None:
-        _, workers = self._candidates(Hits.POOL) or (None, [])
-        for pid in {*workers, self._leader()} - {None}:
+        seen = self._ground.look()
+        for pid in {*seen.members, seen.leader} - {None}:
             with contextlib.suppress(psutil.NoSuchProcess):
                 self.kill(psutil.Process(pid), fault)
 
@@ -182,7 +175,7 @@ class Injector:
     def second_pool(self, fault: Fault) -> None:
         name = f"second-{len(self.pools)}"
         environment = {**self._environment, "FACTS": str(self._pool.facts_path)}
-        second = Pool(self._directory / name, workers=SECOND_WORKERS, pool=self._pool.path, environment=environment)
+        second = Pool(self._directory / name, workers=SECOND_WORKERS, pool=self._ground.pool, environment=environment)
         self.pools.append(second)
         second.launch()
         self._later(fault.seconds, lambda: second.parent and second.parent.terminate())
@@ -194,23 +187,6 @@ class Injector:
 
     def _later(self, seconds: float, undo: Callable[[], object]) -> None:
         self._undo.append((time.monotonic() + seconds, undo))
-
-    # --- in its directory -----------------------------------------------------------------------------------------
-
-    def remove(self, name: str) -> None:
-        os.unlink(self._pool.path / name)
-
-    def rename(self, name: str) -> None:
-        os.rename(self._pool.path / name, self._pool.path / f"{name}.moved")
-
-    def empty(self, name: str) -> None:
-        os.truncate(self._pool.path / name, 0)
-
-    def replace(self, name: str, content: bytes = b"") -> None:
-        new = self._pool.path / f"{name}.put-here"
-        new.write_bytes(content)
-        new.chmod(0o600)
-        new.rename(self._pool.path / name)
 
 
 _TO_A_WORKER: dict[str, Callable[[Injector, psutil.Process, Fault], None]] = {
@@ -229,15 +205,6 @@ _TO_A_WORKER: dict[str, Callable[[Injector, psutil.Process, Fault], None]] = {
 
 _IN_THE_POOL: dict[str, Callable[[Injector, Fault], None]] = {
     "kill all": Injector.kill_all,
-    "remove lock": lambda self, _: self.remove("leader.lock"),
-    "rename lock": lambda self, _: self.rename("leader.lock"),
-    "replace lock": lambda self, _: self.replace("leader.lock"),
-    "remove record": lambda self, _: self.remove("leader.json"),
-    "empty record": lambda self, _: self.empty("leader.json"),
-    "garble record": lambda self, _: self.replace("leader.json", b'{"term": \xff, "standing": "leading"'),
-    "remove number": lambda self, _: self.remove("leader.term"),
-    "remove fifo": lambda self, _: self.remove("leader.alive"),
-    "replace fifo": lambda self, _: self.replace("leader.alive"),
     "restart workers": Injector.restart_workers,
     "second pool": Injector.second_pool,
     "burn": Injector.burn,

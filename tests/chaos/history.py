@@ -15,7 +15,7 @@ from election.schedule.ledger import LedgerReader
 from election.schedule.verify import Violation, verify
 
 from .facts import Fact
-from .kinds import FENCE_AFTER, KINDS, Kind, fence_limit
+from .kinds import SETTINGS, Ends, Kind, Setting
 from .poller import Sample
 
 SECOND = 10**9
@@ -39,17 +39,23 @@ class Injected:
     term: int | None = None
     others: int = 0
     missed: str | None = None
+    engine: str = "file"
 
     @property
     def of(self) -> Kind:
-        return KINDS[self.kind]
+        return self._setting.kinds[self.kind]
+
+    @property
+    def _setting(self) -> Setting:
+        return SETTINGS[self.engine]
 
     @property
     def allowance(self) -> float:
         """Seconds for which it may keep the pool from its ticks."""
         lasts = (self.until - self.at) / SECOND
         waits = 0.0 if self.others or not self.of.limit else STARTING
-        return self.of.limit + lasts + waits + fence_limit(self.of)
+        fence = self._setting.fence_after if self.of.needs_fence else 0.0
+        return self.of.limit + lasts + waits + fence
 
     def as_obeyed(self, facts: Sequence[Fact]) -> Injected:
         """With the moment at which the worker did it, where it was ordered to."""
@@ -62,7 +68,11 @@ class Injected:
     @property
     def may_be_fenced(self) -> bool:
         """Whether a leader could be taken for hung: a heartbeat may have been due when it began."""
-        return self.pid is not None and self.until - self.at > (FENCE_AFTER - 1) * SECOND
+        return self.pid is not None and self.until - self.at > (self._setting.fence_after - 1) * SECOND
+
+    def may_end(self, how: Ends) -> bool:
+        """Whether it may end a term in that way."""
+        return how in self.of.ends or (how is Ends.DIED and self.may_be_fenced)
 
     def tells_within(self, begin: int, end: int) -> bool:
         """Whether it may be why something did not happen between two moments."""
@@ -92,14 +102,27 @@ class History:
     trouble: Sequence[str] = ()
     left: Sequence[str] = ()
     tracebacks: int = 0
+    engine: str = "file"
 
     @property
     def happened(self) -> list[Injected]:
         return [fault for fault in self.faults if fault.missed is None]
 
+    @property
+    def away(self) -> list[Injected]:
+        """The faults in which nothing could be written to the ledger."""
+        return [fault for fault in self.happened if fault.of.away]
 
-async def read_ledger(pool: Path) -> dict[str, Any]:
-    """Everything in the ledger of a pool that has been stopped: ``terms``, ``runs``, ``skips`` and ``verified``."""
+    @property
+    def setting(self) -> Setting:
+        return SETTINGS[self.engine]
+
+
+async def read_ledger(pool: Path | str) -> dict[str, Any]:
+    """Everything in the ledger of a pool that has been stopped: ``terms``, ``runs``, ``skips`` and ``verified``.
+
+    pool: where its ledger is.
+    """
     ledger = open_engine(pool, heartbeat=0.5, safety_poll=1.0).look_at_ledger()
     try:
         report = await verify(ledger, now=datetime.now(UTC))

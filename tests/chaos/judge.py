@@ -7,8 +7,8 @@ may have ended without its ledger's knowing. P6 is judged in ``vacancy.py``.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -74,10 +74,16 @@ def check_one_pid_a_term(history: History) -> Iterator[Violation]:
 
 
 def check_terms_grow(history: History) -> Iterator[Violation]:
-    """P2: a question asked after an answer is not answered with an earlier term."""
-    for one, other in pairwise(sample for sample in history.samples if sample.term is not None):
-        if other.asked >= one.answered and (other.term or 0) < (one.term or 0):
-            yield Violation("P2", f"term {other.term} was told after term {one.term}")
+    """P2: a question asked after an answer is not answered with an earlier term, where nobody may be behind."""
+    known, answers = 0, deque[tuple[int, int]]()
+    for sample in history.samples:
+        while answers and answers[0][0] + history.setting.behind * SECOND <= sample.asked:
+            known = max(known, answers.popleft()[1])
+        if sample.term is None:
+            continue
+        if sample.term < known:
+            yield Violation("P2", f"term {sample.term} was told after term {known}")
+        answers.append((sample.answered, sample.term))
     for before, after in pairwise(history.terms):
         if after.term <= before.term or after.began_ns <= before.began_ns:
             yield Violation("P2", f"term {after.term} began before term {before.term}")
@@ -138,11 +144,18 @@ def check_outcomes(history: History) -> Iterator[Violation]:
             yield _broken("P4", f"failed, which no job of this run does: {run.error}", run.job_id, run.due)
         elif run.outcome is None:
             yield _broken("P4", f"the run of term {run.term} was never settled", run.job_id, run.due)
-        elif run.outcome is Outcome.INTERRUPTED and run.term in resigned:
+        elif run.outcome is Outcome.INTERRUPTED and run.term in resigned and not _untold(run, facts, history):
             yield _broken("P5", f"cut off, though term {run.term} resigned in good order", run.job_id, run.due)
     for event, job, due, attempt in seen:
         if event == "end" and ("begin", job, due, attempt) not in seen:
             yield _broken("P4", "ended and never began", job, due)
+
+
+def _untold(run: RunRow, facts: set[str], history: History) -> bool:
+    """Whether the run may have been whole, or have never begun, while the ledger was away and could not be told."""
+    whole = facts != {"begin"}
+    claimed = history.since_ns + (run.claimed_at - history.since) // timedelta(microseconds=1) * 1000
+    return whole and any(fault.tells_within(claimed - SECOND, claimed + SECOND) for fault in history.away)
 
 
 def check_within_terms(history: History) -> Iterator[Violation]:
@@ -152,6 +165,8 @@ def check_within_terms(history: History) -> Iterator[Violation]:
         if fact.term is None:
             continue
         row = rows.get(fact.term)
+        if row is None and fact.job is None and any(fault.tells_within(fact.at, fact.at) for fault in history.away):
+            continue  # it had begun, and nothing was claimed in it: the ledger could not be told
         if row is None:
             yield _broken("P5", f"{fact.event} in term {fact.term}, which never began", fact.job, fact.due)
         elif fact.at < row.began_ns:
@@ -166,15 +181,15 @@ def check_within_terms(history: History) -> Iterator[Violation]:
 def check_reasons(history: History) -> Iterator[Violation]:
     """P6: no term ends without a fault that explains just that end. The last one ends with the pool."""
     for row, following in pairwise(history.terms):
-        ended = {None: Ends.DIED, Standing.RESIGNED: Ends.RESIGNED, Standing.LOST: Ends.LOST}.get(row.standing)
-        if not any(_explains(fault, row, following, ended) for fault in history.happened):
+        ended = {Standing.RESIGNED: Ends.RESIGNED, Standing.LOST: Ends.LOST}.get(row.standing, Ends.DIED)
+        if not any(_explains(fault, row, following, ended, history.away) for fault in history.happened):
             yield Violation("P6", f"term {row.term} of pid {row.pid} {ended}, and no fault explains it")
 
 
-def _explains(fault: Injected, row: TermRow, following: TermRow, ended: Ends | None) -> bool:
+def _explains(fault: Injected, row: TermRow, following: TermRow, ended: Ends, away: Sequence[Injected]) -> bool:
     end = row.ended_ns or following.began_ns
-    may = fault.of.ends is ended or (ended is Ends.DIED and fault.may_be_fenced)
-    if not may or fault.at > end:
+    untold = ended is Ends.DIED and fault.of.ends and any(each.tells_within(fault.at, end) for each in away)
+    if not (fault.may_end(ended) or untold) or fault.at > end:
         return False
     if fault.pid is not None:
         return fault.pid == row.pid

@@ -1,12 +1,10 @@
-"""The kinds of faults, as a table: how often each is drawn, whom it hits, and what it may cost the pool."""
+"""The kinds of faults, as a table for each engine: how often each is drawn, whom it hits, what it may cost the pool."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
-
-FENCE_AFTER = 3.0
-"""Seconds after which the pool fences a leader that hangs."""
 
 JOBS = {"each_second": 1.0, "quarter_second": 0.25, "in_a_thread": 2.0}
 """The jobs of the application, and the seconds from one tick to the next."""
@@ -23,7 +21,6 @@ class Hits(StrEnum):
 class Ends(StrEnum):
     """How a fault may end a term, as the ledger tells of the term later."""
 
-    NOTHING = "nothing"
     DIED = "died"
     RESIGNED = "resigned"
     LOST = "lost"
@@ -32,7 +29,7 @@ class Ends(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Kind:
     """weight: how often it is drawn, against the others. hits: whom.
-    ends: how it may end a term. replaces: whether another term has to follow.
+    ends: the ways in which it may end a term. replaces: whether another term has to follow.
     limit: seconds it may keep the pool from its ticks, beyond the time that it lasts.
     lasts: the range of seconds to draw from, for what does not happen at once.
     lingers: seconds for which it may still tell.
@@ -40,11 +37,12 @@ class Kind:
     spoils: what it takes from the pool; the lock file and the record are never taken together, see ``plan.py``.
     needs_fence: whether the pool can only recover by fencing.
     ordered: whether the worker does it itself, a moment after it was told to.
+    away: whether nothing can be written to the ledger meanwhile.
     """
 
     weight: int
     hits: Hits
-    ends: Ends = Ends.NOTHING
+    ends: tuple[Ends, ...] = ()
     replaces: bool = False
     limit: float = 2.0
     lasts: tuple[float, float] | None = None
@@ -54,6 +52,7 @@ class Kind:
     spoils: str = ""
     needs_fence: bool = False
     ordered: bool = False
+    away: bool = False
 
 
 _BEAT = 4.0
@@ -62,36 +61,107 @@ _BEAT = 4.0
 _START = 15.0
 """Processes that have to be started, on a machine that may be busy."""
 
-KINDS = {
-    "kill leader": Kind(10, Hits.LEADER, Ends.DIED, replaces=True),
-    "kill follower": Kind(6, Hits.FOLLOWER, Ends.DIED),
-    "kill all": Kind(2, Hits.POOL, Ends.DIED, replaces=True, limit=_START, rests=8),
-    "exit leader": Kind(4, Hits.LEADER, Ends.DIED, replaces=True, ordered=True),
-    "fork and kill leader": Kind(4, Hits.LEADER, Ends.DIED, replaces=True, ordered=True),
-    "terminate leader": Kind(6, Hits.LEADER, Ends.RESIGNED, replaces=True, limit=_BEAT),
-    "terminate follower": Kind(4, Hits.FOLLOWER, Ends.RESIGNED),
+_BACK = 14.0
+"""A server that starts and recovers, workers that try it every five seconds at least, and a trust that runs out."""
+
+_DIED, _RESIGNED, _LOST = (Ends.DIED,), (Ends.RESIGNED,), (Ends.LOST,)
+
+_PROCESSES = {
+    "kill leader": Kind(10, Hits.LEADER, _DIED, replaces=True),
+    "kill follower": Kind(6, Hits.FOLLOWER, _DIED),
+    "kill all": Kind(2, Hits.POOL, _DIED, replaces=True, limit=_START, rests=8),
+    "exit leader": Kind(4, Hits.LEADER, _DIED, replaces=True, ordered=True),
+    "fork and kill leader": Kind(4, Hits.LEADER, _DIED, replaces=True, ordered=True),
+    "terminate leader": Kind(6, Hits.LEADER, _RESIGNED, replaces=True, limit=_BEAT),
+    "terminate follower": Kind(4, Hits.FOLLOWER, _RESIGNED),
     "stop leader": Kind(6, Hits.LEADER, lasts=(0.3, 2.5)),
     "stop follower": Kind(4, Hits.FOLLOWER, lasts=(0.3, 2.5)),
-    "stop leader for good": Kind(4, Hits.LEADER, Ends.DIED, replaces=True, limit=_BEAT, alone=_BEAT, needs_fence=True),
+    "stop leader for good": Kind(4, Hits.LEADER, _DIED, replaces=True, limit=_BEAT, alone=_BEAT, needs_fence=True),
     "block leader": Kind(5, Hits.LEADER, lasts=(1.0, 2.0), ordered=True),
     "block leader for good": Kind(
-        4, Hits.LEADER, Ends.DIED, replaces=True, limit=_BEAT, alone=_BEAT, needs_fence=True, ordered=True
+        4, Hits.LEADER, _DIED, replaces=True, limit=_BEAT, alone=_BEAT, needs_fence=True, ordered=True
     ),
-    "remove lock": Kind(3, Hits.POOL, Ends.LOST, replaces=True, limit=_BEAT, lingers=1, spoils="lock"),
-    "rename lock": Kind(2, Hits.POOL, Ends.LOST, replaces=True, limit=_BEAT, lingers=1, spoils="lock"),
-    "replace lock": Kind(3, Hits.POOL, Ends.LOST, replaces=True, limit=_BEAT, lingers=1, spoils="lock"),
-    "remove record": Kind(3, Hits.POOL, Ends.LOST, limit=_BEAT, lingers=1, spoils="record"),
-    "empty record": Kind(2, Hits.POOL, Ends.LOST, limit=_BEAT, lingers=1, spoils="record"),
-    "garble record": Kind(3, Hits.POOL, Ends.LOST, limit=_BEAT, lingers=1, spoils="record"),
+}
+
+_FILES = {
+    "remove lock": Kind(3, Hits.POOL, _LOST, replaces=True, limit=_BEAT, lingers=1, spoils="lock"),
+    "rename lock": Kind(2, Hits.POOL, _LOST, replaces=True, limit=_BEAT, lingers=1, spoils="lock"),
+    "replace lock": Kind(3, Hits.POOL, _LOST, replaces=True, limit=_BEAT, lingers=1, spoils="lock"),
+    "remove record": Kind(3, Hits.POOL, _LOST, limit=_BEAT, lingers=1, spoils="record"),
+    "empty record": Kind(2, Hits.POOL, _LOST, limit=_BEAT, lingers=1, spoils="record"),
+    "garble record": Kind(3, Hits.POOL, _LOST, limit=_BEAT, lingers=1, spoils="record"),
     "remove number": Kind(2, Hits.POOL, limit=0),
     "remove fifo": Kind(2, Hits.POOL, limit=0),
     "replace fifo": Kind(2, Hits.POOL, limit=0),
-    "restart workers": Kind(2, Hits.POOL, Ends.RESIGNED, limit=_BEAT, lingers=30, rests=25),
-    "second pool": Kind(1, Hits.POOL, Ends.RESIGNED, limit=_BEAT, lingers=10, lasts=(3.0, 5.0), rests=20),
+}
+
+_POOLS = {
+    "restart workers": Kind(2, Hits.POOL, _RESIGNED, limit=_BEAT, lingers=30, rests=25),
+    "second pool": Kind(1, Hits.POOL, _RESIGNED, limit=_BEAT, lingers=10, lasts=(3.0, 5.0), rests=20),
     "burn": Kind(2, Hits.POOL, lasts=(2.0, 2.0), rests=5),
 }
 
 
-def fence_limit(kind: Kind) -> float:
-    """Seconds beyond the kind's own limit until the pool has fenced, for what it recovers from in no other way."""
-    return FENCE_AFTER if kind.needs_fence else 0.0
+def _server(weight: int, longest: float, limit: float = _BACK) -> Kind:
+    """A server that is away for up to so many seconds."""
+    lasts = (0.2, longest)
+    return Kind(weight, Hits.POOL, _LOST, limit=limit, lasts=lasts, lingers=2, rests=12, alone=longest, away=True)
+
+
+_SERVER = {
+    "kill server": _server(4, 4.0),
+    "restart server": _server(3, 4.0),
+    "pause server": _server(4, 6.0),
+    "cut network": _server(4, 6.0),
+    "reset network": Kind(4, Hits.POOL, _LOST, limit=_BEAT, lingers=2, away=True),
+}
+
+_LEDGER = {
+    "kill ledger": replace(_server(3, 4.0), ends=()),
+    "pause ledger": replace(_server(3, 6.0), ends=()),
+    "cut ledger": replace(_server(3, 6.0), ends=()),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """An engine, as far as a plan and a verdict need to know it.
+
+    kinds: what may happen to a pool on it. fence_after: seconds after which the pool fences a leader that hangs.
+    behind: seconds by which what one worker says may be older than what another said: it answers from memory.
+    """
+
+    kinds: Mapping[str, Kind]
+    fence_after: float
+    behind: float = 0.0
+
+
+def _leased(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
+    """A leader that stands still for long enough loses its lease."""
+    still = ("stop leader", "block leader", "stop leader for good", "block leader for good")
+    return {name: replace(kind, ends=(*kind.ends, *_LOST)) if name in still else kind for name, kind in kinds.items()}
+
+
+_ON_REDIS = {
+    **_leased(_PROCESSES),
+    **_SERVER,
+    "end connections": Kind(4, Hits.POOL, lingers=1, away=True),
+    **_POOLS,
+}
+
+SETTINGS = {
+    "file": Setting({**_PROCESSES, **_FILES, **_POOLS}, fence_after=3.0),
+    "postgres": Setting(
+        {**_PROCESSES, **_SERVER, "end session": Kind(5, Hits.LEADER, _LOST, replaces=True, limit=_BEAT), **_POOLS},
+        fence_after=3.0,
+        behind=5.0,
+    ),
+    # Its fence is quicker than its lease, or a blocked loop would lose the lease while a thread's job goes on.
+    "redis": Setting(_ON_REDIS, fence_after=2.0, behind=3.0),
+    "redis+postgres": Setting(
+        {**_ON_REDIS, **_LEDGER, "flush server": Kind(3, Hits.POOL, _LOST, replaces=True, limit=2 * _BEAT, lingers=2)},
+        fence_after=2.0,
+        behind=3.0,
+    ),
+}
+"""By the name that ``--engine`` takes."""

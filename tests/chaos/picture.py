@@ -9,15 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .history import SECOND, History
-from .kinds import JOBS, KINDS, Ends, Hits
+from .kinds import JOBS, Ends, Hits
 from .spans import spans
 
 _COLOURS = dict(zip(JOBS, ("#1b9e77", "#d95f02", "#7570b3"), strict=True))
 _MARKS = {
     Ends.DIED: ("X", "#c00000", "deadly fault"),
     Ends.RESIGNED: ("v", "#c07000", "told to stop"),
-    Ends.LOST: ("s", "#7a3fa0", "file of the pool spoilt"),
-    Ends.NOTHING: ("D", "#555555", "hang, load or harmless"),
+    Ends.LOST: ("s", "#7a3fa0", "the ground spoilt or away"),
+    None: ("D", "#555555", "hang, load or harmless"),
 }
 _GAP = 0.5
 """Seconds between two workers that share a lane."""
@@ -103,7 +103,7 @@ def _draw_ticks(axes: Axes, history: History, lanes: Mapping[int, int]) -> None:
 def _draw_faults(axes: Axes, history: History, lanes: Mapping[int, int], height: int) -> None:
     told = set()
     for number, fault in enumerate(history.happened):
-        marker, colour, label = _MARKS[KINDS[fault.kind].ends]
+        marker, colour, label = _MARKS[next(iter(fault.of.ends), None)]
         at, over = ((moment - history.since_ns) / SECOND for moment in (fault.at, fault.until))
         lane = lanes[fault.pid] if fault.pid is not None else -0.75
         axes.scatter([at], [lane], marker=marker, s=28, color=colour, zorder=5, label=None if label in told else label)

@@ -9,7 +9,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .kinds import KINDS, Kind
+from .kinds import Kind
 
 FIRST_AT = 1.0
 CALM = 4.0
@@ -36,9 +36,8 @@ class Fault:
     seconds: float
 
 
-def draw(seed: int, seconds: float, kinds: Mapping[str, Kind] | None = None) -> list[Fault]:
+def draw(seed: int, seconds: float, kinds: Mapping[str, Kind]) -> list[Fault]:
     """The faults of a run of so many seconds, in the order of their moments."""
-    kinds = KINDS if kinds is None else kinds
     chance = random.Random(seed)
     plan: list[Fault] = []
     at = FIRST_AT
@@ -59,12 +58,12 @@ def _pick(chance: random.Random, kinds: Mapping[str, Kind], plan: list[Fault], a
     names = list(kinds)
     while True:
         (name,) = chance.choices(names, [kinds[each].weight for each in names])
-        if not any(_too_near(kinds[name], name, fault, at) for fault in plan):
+        if not any(_too_near(kinds, name, fault, at) for fault in plan):
             return name
 
 
-def _too_near(kind: Kind, name: str, before: Fault, at: float) -> bool:
-    if before.kind == name and at - before.at < kind.rests:
+def _too_near(kinds: Mapping[str, Kind], name: str, before: Fault, at: float) -> bool:
+    if before.kind == name and at - before.at < kinds[name].rests:
         return True
-    spoilt = {kind.spoils, KINDS[before.kind].spoils}
+    spoilt = {kinds[name].spoils, kinds[before.kind].spoils}
     return spoilt == {"lock", "record"} and at - before.at < APART

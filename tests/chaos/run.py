@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,8 +23,9 @@ from tests.support.waiting import until
 
 from .facts import Fact, append, now_ns
 from .faults import Injector
+from .grounds import Ground, open_ground
 from .history import History, Injected, read_ledger
-from .kinds import FENCE_AFTER, JOBS
+from .kinds import JOBS, SETTINGS
 from .plan import Fault
 from .poller import Poller, Sample
 
@@ -37,22 +38,32 @@ GONE = 8.0
 Tell = Callable[[str], object]
 
 
-def run(directory: Path, plan: Sequence[Fault], *, workers: int, seconds: float, tell: Tell = print) -> History:
-    """Run a pool of so many workers under the faults of ``plan``, for so many seconds.
+def run(
+    directory: Path, plan: Sequence[Fault], *, engine: str, workers: int, seconds: float, tell: Tell = print
+) -> History:
+    """Run a pool of so many workers on that engine under the faults of ``plan``, for so many seconds.
 
     directory: for the pool, the facts, the samples and the log; what an earlier run left there is removed.
     tell: told each fault in a line. Whatever happens, no process is left behind.
     """
     _clear(directory)
+    with closing(open_ground(engine, directory)) as ground:
+        return _run(directory, plan, engine=engine, ground=ground, workers=workers, seconds=seconds, tell=tell)
+
+
+def _run(
+    directory: Path, plan: Sequence[Fault], *, engine: str, ground: Ground, workers: int, seconds: float, tell: Tell
+) -> History:
     environment = {
         "ELECTION_TEST_APPLICATION": "tests.chaos.app",
         "ELECTION_TEST_ACCESS_LOG": "no",
+        "ELECTION_FENCE_AFTER": str(SETTINGS[engine].fence_after),
         "ORDERS": str(directory / "orders"),
+        **ground.environment,
     }
-    environment["ELECTION_FENCE_AFTER"] = str(FENCE_AFTER)
-    pool = Pool(directory, workers=workers, environment=environment)
-    (directory / "orders").mkdir()
-    injector = Injector(pool, directory, environment)
+    pool = Pool(directory, workers=workers, pool=ground.pool, environment=environment)
+    (directory / "orders").mkdir(parents=True)
+    injector = Injector(pool, engine, ground, directory, environment)
     with _no_process_left(injector) as left:
         pool.start()
         _ticking(pool)
@@ -86,13 +97,15 @@ def run(directory: Path, plan: Sequence[Fault], *, workers: int, seconds: float,
         trouble=trouble,
         left=left,
         tracebacks=sum(len(re.findall(r"^Traceback", text, re.MULTILINE)) for text in logs),
-        **asyncio.run(read_ledger(pool.path)),
+        engine=engine,
+        **asyncio.run(read_ledger(ground.ledger)),
     )
 
 
 def _clear(directory: Path) -> None:
     """Remove what an earlier run left, and nothing else that may lie there."""
-    for pattern in ("pool", "orders", "second-*", "facts", "samples", "faults", "log", "report.json", "picture.*"):
+    folders = ("pool", "server", "orders", "second-*")
+    for pattern in (*folders, "facts", "samples", "faults", "log", "report.json", "picture.*"):
         for found in directory.glob(pattern):
             if found.is_dir():
                 shutil.rmtree(found)

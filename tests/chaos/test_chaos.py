@@ -16,12 +16,15 @@ import psutil
 import pytest
 
 from tests.support.pool import ROOT
+from tests.support.postgres_server import needs_programs
+from tests.support.redis_server import any_binary, needs_server
 from tests.support.waiting import until
 
 
 @contextmanager
-def chaos(directory: Path, seconds: int, seed: int) -> Iterator[subprocess.Popen[str]]:
-    command = ["-m", "tests.chaos", "--seconds", str(seconds), "--seed", str(seed), "--workers", "4"]
+def chaos(directory: Path, seconds: int, seed: int, engine: str = "file") -> Iterator[subprocess.Popen[str]]:
+    options = {"--engine": engine, "--seconds": str(seconds), "--seed": str(seed), "--workers": "4"}
+    command = ["-m", "tests.chaos", *(word for option in options.items() for word in option)]
     process = subprocess.Popen(
         [sys.executable, *command, "--directory", str(directory)],
         cwd=ROOT,
@@ -38,6 +41,18 @@ def chaos(directory: Path, seconds: int, seed: int) -> Iterator[subprocess.Popen
         process.communicate(timeout=60)
 
 
+SHORT = [("file", 12, 7), ("postgres", 20, 2), ("redis", 20, 2), ("redis+postgres", 20, 2)]
+"""Engines, seconds and seeds."""
+
+
+def needs_servers(engine: str) -> None:
+    """Skips where one is missing."""
+    if "redis" in engine:
+        needs_server(any_binary())
+    if "postgres" in engine:
+        needs_programs()
+
+
 def of_the_pool(directory: Path) -> list[psutil.Process]:
     """Every process that was started for the run, by its environment."""
     wanted, found = str(directory / "facts"), []
@@ -50,13 +65,16 @@ def of_the_pool(directory: Path) -> list[psutil.Process]:
     return found
 
 
-def test_a_short_run_is_green(tmp_path: Path) -> None:
-    with chaos(tmp_path, 12, 7) as process:
-        said, _ = process.communicate(timeout=100)
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize(("engine", "seconds", "seed"), SHORT)
+def test_a_short_run_is_green(tmp_path: Path, engine: str, seconds: int, seed: int) -> None:
+    needs_servers(engine)
+    with chaos(tmp_path, seconds, seed, engine) as process:
+        said, _ = process.communicate(timeout=180)
     assert process.returncode == 0, said
     assert "GREEN" in said
     found = json.loads((tmp_path / "report.json").read_text())
-    assert (found["verdict"], found["seed"]) == ("green", 7)
+    assert (found["verdict"], found["engine"], found["seed"]) == ("green", engine, seed)
     assert len([fault for fault in found["faults"] if not fault["missed"]]) >= 4
     assert found["terms"] > 1
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")

@@ -13,16 +13,20 @@ from .history import SECOND, Injected
 from .judge import CHECKS, judge
 from .making import LENGTH, ONE, at, clean, fact, injected, ns
 from .report import report, words
+from .server_breaks import SERVER_BREAKS, SERVER_HARMLESS
 from .vacancy import percentiles
+
+EVERY_BREAK = BREAKS | SERVER_BREAKS
+EVERY_HARMLESS = HARMLESS | SERVER_HARMLESS
 
 
 def test_a_clean_history_is_green() -> None:
     assert judge(clean()) == []
 
 
-@pytest.mark.parametrize("name", BREAKS)
+@pytest.mark.parametrize("name", EVERY_BREAK)
 def test_a_planted_break_is_red(name: str) -> None:
-    promise, plant = BREAKS[name]
+    promise, plant = EVERY_BREAK[name]
     found = judge(plant(clean()))
     assert promise in {violation.promise for violation in found}, found
 
@@ -33,9 +37,9 @@ def test_every_check_finds_something() -> None:
     assert [check.__name__ for check in CHECKS if not any(list(check(history)) for history in planted)] == []
 
 
-@pytest.mark.parametrize("name", HARMLESS)
+@pytest.mark.parametrize("name", EVERY_HARMLESS)
 def test_what_may_happen_is_green(name: str) -> None:
-    assert judge(HARMLESS[name](clean())) == []
+    assert judge(EVERY_HARMLESS[name](clean())) == []
 
 
 def test_the_vacancies_are_measured_from_the_fault_to_the_next_term() -> None:

@@ -31,7 +31,7 @@ def vacancy(fault: Injected, history: History) -> float | None:
     if any(_may_have_ended(other, history) for other in between):
         return None
     ended = next((row.ended_ns for row in history.terms if row.term == fault.term), None)
-    later = fault.of.hits is Hits.POOL and fault.of.ends is Ends.RESIGNED
+    later = fault.of.hits is Hits.POOL and Ends.RESIGNED in fault.of.ends
     return (following.began_ns - (ended if later and ended is not None else fault.at)) / SECOND
 
 
@@ -88,7 +88,7 @@ def _spread(seconds: Sequence[float]) -> dict[str, float] | None:
 def _may_have_ended(fault: Injected, history: History) -> bool:
     """Whether the fault may be why the term ended that was led when it came."""
     row = next((row for row in history.terms if row.term == fault.term), None)
-    deadly = fault.of.ends is not Ends.NOTHING or fault.may_be_fenced
+    deadly = bool(fault.of.ends) or fault.may_be_fenced
     whom = row is None or fault.pid in {None, row.pid}
     return deadly and whom and (row is None or row.ended_ns is None or row.ended_ns > fault.at)
 

@@ -31,6 +31,15 @@ def binaries() -> Path | None:
     return next((Path(place) for place in places if (Path(place) / "initdb").exists()), None)
 
 
+def needs_programs() -> Path:
+    """Where they are; without any the test is skipped, or fails where nothing may be skipped."""
+    programs = binaries()
+    if programs is None and not os.environ.get("ELECTION_CI"):
+        pytest.skip("there is no PostgreSQL server (Debian: postgresql)")
+    assert programs is not None, "there is no PostgreSQL server"
+    return programs
+
+
 class PostgresServer:
     """A server of its own, with data in a directory of its own.
 
@@ -166,11 +175,7 @@ class PostgresServer:
 @contextlib.contextmanager
 def server(**options: Any) -> Iterator[PostgresServer]:
     """A server that runs within the scope. Skips the test where there are no programs for one."""
-    programs = binaries()
-    if programs is None and not os.environ.get("ELECTION_CI"):
-        pytest.skip("there is no PostgreSQL server (Debian: postgresql)")
-    assert programs is not None, "there is no PostgreSQL server"
-    made = PostgresServer(programs, **options)
+    made = PostgresServer(needs_programs(), **options)
     try:
         made.start()
         yield made

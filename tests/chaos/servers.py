@@ -1,0 +1,182 @@
+"""The grounds of the engines on servers: real ones on the loopback interface, behind a network that can be hurt."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, ClassVar
+
+import psycopg
+import redis
+
+from election.core.errors import ConfigurationError, LedgerVersionError, SeatError
+from election.core.term import Standing
+from election.engines import open_engine
+from tests.support.postgres_server import PostgresServer, binaries
+from tests.support.proxy import Proxy
+from tests.support.redis_server import Server as RedisServer
+
+from .grounds import Deed, NotPossibleError, Seen, Undo
+
+LOOK_WITHIN = 0.5
+"""Seconds in which a server has to answer who looks from outside."""
+
+
+class Onlooker:
+    """Looks at the pool on a server as the command line does, past the network that is hurt."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self._engine = open_engine(url, heartbeat=0.5, safety_poll=1.0, **options)
+        self._members: list[int] = []
+
+    def look(self) -> Seen:
+        try:
+            asyncio.run(asyncio.wait_for(self._engine.look(), LOOK_WITHIN))
+        except (SeatError, ConfigurationError, LedgerVersionError, TimeoutError):
+            return Seen(members=self._members, away=True)
+        seen = self._engine.seat.observe()
+        self._members = [worker.process.pid for worker in self._engine.seat.workers()]
+        if (record := seen.record) is None:
+            return Seen(members=self._members)
+        leads = seen.led and record.standing is Standing.LEADING
+        return Seen(record.holder.pid if leads else None, record.term, self._members)
+
+
+def _away(begin: str) -> Deed:
+    """The server goes in that way, and comes back; one that is away already stays as it is."""
+
+    def deed(ground: PostgresGround | RedisGround, _: float) -> Undo:
+        if ground.away:
+            raise NotPossibleError("the server is away already")
+        back = getattr(ground, begin)()
+        ground.away = True
+
+        def undo() -> None:
+            back()
+            ground.away = False
+
+        return undo
+
+    return deed
+
+
+def _cut(ground: PostgresGround | RedisGround, _: float) -> Undo:
+    ground.proxy.cut()
+    return ground.proxy.heal
+
+
+def _reset(ground: PostgresGround | RedisGround, _: float) -> None:
+    ground.proxy.reset()
+
+
+def _ledgers(deed: Deed) -> Deed:
+    """The same to the server that keeps the ledger."""
+    return lambda ground, seconds: deed(ground.history, seconds)
+
+
+_SERVER: Mapping[str, Deed] = {
+    "kill server": _away("kill"),
+    "restart server": _away("stop"),
+    "pause server": _away("pause"),
+    "cut network": _cut,
+    "reset network": _reset,
+}
+
+
+class PostgresGround:
+    """A PostgreSQL server of its own."""
+
+    deeds: ClassVar[Mapping[str, Deed]] = {
+        **_SERVER,
+        "end session": lambda ground, _: ground.end_session(),
+    }
+
+    def __init__(self, directory: Path) -> None:
+        programs = binaries()
+        assert programs is not None, "there is no PostgreSQL server (Debian: postgresql)"
+        self._server = PostgresServer(programs)  # in a directory that its own user may enter
+        self._server.start()
+        self.proxy = Proxy(self._server.port)
+        self.pool: Path | str = self._server.url(port=self.proxy.port)
+        self.ledger: Path | str = self._server.url()
+        self.environment: Mapping[str, str] = {}
+        self.away = False
+        self.look: Callable[[], Seen] = Onlooker(self._server.url()).look
+
+    def kill(self) -> Undo:
+        self._server.kill()
+        return self._server.start
+
+    def stop(self) -> Undo:
+        self._server.stop()
+        return self._server.start
+
+    def pause(self) -> Undo:
+        stack = ExitStack()
+        stack.enter_context(self._server.paused())
+        return stack.close
+
+    def end_session(self) -> None:
+        """The one that leads."""
+        if self.away:
+            raise NotPossibleError("the server is away")
+        try:
+            self._server.execute("SELECT pg_terminate_backend(backend) FROM election.leader")
+        except psycopg.Error as error:
+            raise NotPossibleError(str(error)) from error
+
+    def close(self) -> None:
+        self.proxy.close()
+        self._server.close()
+
+
+class RedisGround:
+    """A Redis or Valkey server of its own. history: the ground that has the ledger, if it is another."""
+
+    deeds: ClassVar[Mapping[str, Deed]] = {
+        **_SERVER,
+        "end connections": lambda ground, _: ground.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"),
+        "flush server": lambda ground, _: ground.ask("FLUSHALL"),
+        "kill ledger": _ledgers(_SERVER["kill server"]),
+        "pause ledger": _ledgers(_SERVER["pause server"]),
+        "cut ledger": _ledgers(_SERVER["cut network"]),
+    }
+
+    def __init__(self, directory: Path, history: PostgresGround | None = None) -> None:
+        self.history = history
+        self._server = RedisServer(directory / "server").start().grown_up()
+        self.proxy = Proxy(self._server.port)
+        self.pool: Path | str = f"redis://127.0.0.1:{self.proxy.port}/0"
+        self.ledger: Path | str = self._server.url if history is None else history.ledger
+        self.environment: Mapping[str, str] = {} if history is None else {"LEDGER": str(history.pool)}
+        self.away = False
+        self.look: Callable[[], Seen] = Onlooker(self._server.url).look
+
+    def kill(self) -> Undo:
+        self._server.kill()
+        return self._server.start
+
+    def stop(self) -> Undo:
+        with contextlib.suppress(redis.ConnectionError):  # which is the answer
+            self._server.ask("SHUTDOWN")
+        self._server.kill()
+        return self._server.start
+
+    def pause(self) -> Undo:
+        self._server.pause()
+        return self._server.resume
+
+    def ask(self, *command: Any) -> None:
+        """A command that hurts."""
+        if self.away:
+            raise NotPossibleError("the server is away")
+        self._server.ask(*command)
+
+    def close(self) -> None:
+        self.proxy.close()
+        self._server.kill()
+        if self.history is not None:
+            self.history.close()
