@@ -18,7 +18,7 @@ from election.core.term import LeaderRecord, Reason, Standing, Takeover, Term, r
 
 from .address import Address
 from .lock import SeatLock
-from .watch import RECORD, Watch, is_dead
+from .watch import RECORD, Watch
 
 _BEFORE = (
     "SELECT record, term, greatest(0, extract(epoch FROM clock_timestamp() - beaten_at))::double precision,"
@@ -73,7 +73,7 @@ def doubt(before: Before, ours: ProcessIdentity, limit: float) -> float:
     if before.record is None or before.record.standing is not Standing.LEADING:
         return 0.0
     holder = before.record.holder
-    if holder == ours or is_dead(holder):
+    if holder == ours or holder.is_known_dead():
         return 0.0
     if not holder.is_neighbour() and before.witnessed and not before.watched:
         return 0.0

@@ -15,7 +15,6 @@ from election.engines.memory import Memory, remembered
 
 from .ground import EVICTS
 from .link import Link
-from .neighbour import is_dead
 from .scripts import GRANT, PEEK
 from .sight import RECORD, Sight
 
@@ -128,4 +127,4 @@ class Campaign:
 
 def _left(record: LeaderRecord) -> bool:
     """Whether the record's holder is dead for certain, though its lease lasts."""
-    return record.standing is Standing.LEADING and is_dead(record.holder)
+    return record.standing is Standing.LEADING and record.holder.is_known_dead()
