@@ -173,13 +173,25 @@ class Link:
 
     @contextlib.contextmanager
     def in_words(self) -> Iterator[None]:
-        """Turn the driver's errors into ours; a script's refusals are values to whoever calls it."""
+        """Turn the driver's errors into ours; a script's refusals are values to whoever calls it.
+
+        A cancellation is one: ``asyncio.wait_for`` of Python 3.11, by which the driver sends, may keep it to itself
+        (cpython#86296), and then a heartbeat would go on for ever.
+        """
+        before = _cancellations()
         try:
             yield
+            if _cancellations() > before:
+                raise asyncio.CancelledError
         except (RedisError, OSError, TimeoutError) as error:
             if isinstance(error, ResponseError) and (refusal := _REFUSALS.search(str(error))):
                 raise RefusedError(refusal[1], refusal[2]) from error
             raise self._error(self.told(error)) from error
+
+
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 def words(error: Exception) -> str:
