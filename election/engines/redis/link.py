@@ -198,6 +198,8 @@ def words(error: Exception) -> str:
     """The error, with the way out where there is one."""
     text = str(error) or f"no answer ({type(error).__name__})"
     way_out = _WAYS_OUT.get(type(error).__name__)
+    if "No space left on device" in text:  # the server could not write its append-only file
+        way_out = "free some space on the server's disk"
     return f"{text}; {way_out}" if way_out else text
 
 
