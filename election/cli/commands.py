@@ -12,7 +12,7 @@ from election.schedule.history import SkipRow
 from election.schedule.verify import verify as judge
 
 from .glance import late_ms
-from .looking import engine_of, reading
+from .looking import engine_of, reading, without_history
 from .show import Busy, show_json, show_table, text
 
 
@@ -98,6 +98,8 @@ async def resign(options: Namespace) -> int:
         raise ElectionError(f"nobody leads {engine.pool}, so nobody can resign")
     ledger = engine.open_ledger()
     try:
+        if not await ledger.last_term() and (text := await without_history(engine, ledger)) is not None:
+            raise ElectionError(f"nobody would read the request: {text}")
         number = await ledger.request(Action.RESIGN, term=seen.record.term)
     finally:
         await ledger.close()

@@ -9,10 +9,8 @@ from election.core.errors import LedgerError, LedgerVersionError
 from election.core.finding import Finding, Grade
 from election.engines import Engine
 
-from .looking import engine_of, never_led
+from .looking import engine_of, never_led, without_history
 from .show import Busy, show_json
-
-_KEEP = "stop the pool and keep a copy of the file; a leader that finds it corrupt sets it aside and goes on"
 
 _SIGN = {Grade.GOOD: "ok     ", Grade.WARNING: "warning", Grade.WRONG: "WRONG  "}
 
@@ -20,7 +18,7 @@ _SIGN = {Grade.GOOD: "ok     ", Grade.WARNING: "warning", Grade.WRONG: "WRONG  "
 async def doctor(options: Namespace) -> int:
     """Look at everything, and change nothing; 1 if something is wrong."""
     engine = engine_of(options, readable=False)
-    async with Busy("looking at the ground, and at each process that may hold the lock") as busy:
+    async with Busy("looking at the ground, and at who may hold the seat") as busy:
         findings = await asyncio.to_thread(lambda: list(engine.examine()))
         busy.say("checking the ledger")
         findings += await _examine_ledger(engine)
@@ -35,27 +33,27 @@ async def doctor(options: Namespace) -> int:
 
 
 async def _examine_ledger(engine: Engine) -> list[Finding]:
-    ledger = engine.look_at_ledger()
+    ledger, remedies = engine.look_at_ledger(), engine.remedies
     try:
         broken, open_runs, jobs = await ledger.integrity(), await ledger.open_runs(), await ledger.jobs()
+        unaware = None if jobs or broken else await without_history(engine, ledger)
     except LedgerVersionError as error:
         return [Finding(Grade.WRONG, str(error))]
     except LedgerError as error:
-        if never_led(engine):
+        if await never_led(engine):
             return [Finding(Grade.WARNING, f"no ledger can be read: {error}", "normal before the first election")]
-        advice = (
-            "a leader begins a new ledger where there is none, and sets a corrupt one aside; to save what is in it,"
-            " stop the pool and copy the file before that"
-        )
-        return [Finding(Grade.WRONG, f"the ledger cannot be read: {error}", advice)]
-    except (ValueError, TypeError) as error:  # a file that is whole, and that somebody else has written into
-        return [Finding(Grade.WRONG, f"the ledger holds what no worker can have written: {error}", _KEEP)]
+        return [Finding(Grade.WRONG, f"the ledger cannot be read: {error}", remedies.unreadable)]
+    except (ValueError, TypeError) as error:  # a ledger that is whole, and that somebody else has written into
+        return [Finding(Grade.WRONG, f"the ledger holds what no worker can have written: {error}", remedies.damaged)]
     finally:
         await ledger.close()
     if broken:
-        return [Finding(Grade.WRONG, f"the ledger is damaged: {'; '.join(broken)}", _KEEP)]
+        return [Finding(Grade.WRONG, f"the ledger is damaged: {'; '.join(broken)}", remedies.damaged)]
+    if unaware is not None:
+        advice = "normal before the first election" if await never_led(engine) else None
+        return [Finding(Grade.WARNING, f"the ledger is empty: {unaware}", advice)]
     advice = "put the function back, or take the job out with election.remove_job"
     return [
-        Finding(Grade.GOOD, f"the ledger is whole: {len(jobs)} jobs, {len(open_runs)} open runs"),
+        Finding(Grade.GOOD, f"{remedies.sound}: {len(jobs)} jobs, {len(open_runs)} open runs"),
         *(Finding(Grade.WARNING, job.broken, advice) for job in jobs if job.broken and not job.removed),
     ]

@@ -32,7 +32,8 @@ def frame(glance: Glance, past: Past, width: int, height: int | None, *, tag: st
     """The picture for a terminal of ``width`` columns and ``height`` lines; None for as many as it takes."""
     now = datetime.now(UTC)
     header = [_headline(glance, now), _heart(glance), _workers(glance)]
-    header += [_line(f"problem: {words}", "bold red") for words in (glance.trouble, glance.unread) if words]
+    troubles = [words for words in (glance.trouble, glance.unread) if words]
+    header += [_line(f"problem: {words}", "bold red") for words in dict.fromkeys(troubles)]
     jobs, runs, terms = _shares(height, len(header), len(glance.jobs), len(past.runs) + len(past.skips), past.terms)
     parts: list[RenderableType] = [
         *header,
@@ -63,7 +64,8 @@ def _shares(height: int | None, header: int, jobs: int, runs: int, terms: Sequen
 def _headline(glance: Glance, now: datetime) -> Text:
     record = glance.record
     if record is None:
-        return _line(f"nobody leads {glance.pool}, and nobody has", "bold red")
+        known = "nobody is known to lead {}" if glance.trouble else "nobody leads {}, and nobody has"
+        return _line(known.format(glance.pool), "bold red")
     holder = record.holder
     if glance.led:
         since = _clock(record.elected_at, now)

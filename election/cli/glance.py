@@ -19,7 +19,7 @@ from election.schedule.history import RunRow, SkipRow, TermRow
 from election.schedule.ticks import next_run_time
 from election.schedule.triggers import build
 
-from .looking import missing, without_history
+from .looking import explained, without_history
 
 STALLED_AFTER = 3.0
 """Seconds without a heartbeat after which a leader is called unresponsive, as ``Election`` has it unless told."""
@@ -173,7 +173,7 @@ class Looker:
             beats=self._beats,
             workers=tuple(self._engine.seat.workers()),
             jobs=jobs,
-            trouble=missing(self._engine) or seen.problem,
+            trouble=self._engine.missing() or seen.problem,
             unread=unread,
         )
 
@@ -190,12 +190,13 @@ class Looker:
     async def _jobs(self, tag: str | None) -> tuple[tuple[JobStatus, ...], str | None]:
         try:
             known, last, now = await self._ledger.jobs(), await self._ledger.last_outcomes(), datetime.now(UTC)
+            unread = None if known else await without_history(self._engine, self._ledger)
         except LedgerError as error:
-            return (), str(without_history(self._engine, error))
+            return (), await explained(self._engine, error)
         except LedgerVersionError as error:
             return (), str(error)
         found = [_job_status(job, last.get(job.id), now) for job in known if not job.removed]
-        return tuple(job for job in found if tag is None or tag in job.tags), None
+        return tuple(job for job in found if tag is None or tag in job.tags), unread
 
 
 def _job_status(job: JobState, last: RunRow | None, now: datetime) -> JobStatus:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from argparse import Namespace
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from election.core.errors import LedgerError, PoolPathError
+from election.core.errors import LedgerError, PoolPathError, SeatError
+from election.core.term import LeaderRecord
 from election.engines import Engine, open_engine
 from election.schedule.ledger import LedgerReader
 
@@ -17,41 +17,59 @@ def engine_of(options: Namespace, *, readable: bool = True) -> Engine:
 
     readable: whether to raise it, too, if this user may not read the pool, which would look like a vacant one.
     """
-    engine = open_engine(options.pool, heartbeat=0.5, safety_poll=1.0)
-    if (text := missing(engine)) is not None:
+    engine = open_engine(options.pool, heartbeat=0.5, safety_poll=1.0, ledger=options.ledger)
+    if (text := engine.missing() or (engine.closed() if readable else None)) is not None:
         raise PoolPathError(text)
-    if readable and engine.name == "file" and not os.access(engine.pool, os.R_OK | os.X_OK):
-        raise PoolPathError(f"{engine.pool} cannot be read by this user; look as the user that the workers run as")
     return engine
-
-
-def missing(engine: Engine) -> str | None:
-    """In words, that there is no pool; None if there may be one."""
-    if engine.name != "file" or os.path.isdir(engine.pool):
-        return None
-    what = "it is a file" if os.path.exists(engine.pool) else "nothing is there"
-    return f"there is no pool at {engine.pool}: {what}; --pool takes the pool's directory"
 
 
 @asynccontextmanager
 async def reading(engine: Engine) -> AsyncIterator[LedgerReader]:
-    """The ledger of the pool, to look at only. Raises ``LedgerError``."""
+    """The ledger of the pool, to look at only. Raises ``LedgerError``, also if there is nothing in it."""
     ledger = engine.look_at_ledger()
     try:
+        if (text := await without_history(engine, ledger)) is not None:
+            raise LedgerError(text)
         yield ledger
-    except LedgerError as error:
-        raise without_history(engine, error) from error
     finally:
         await ledger.close()
 
 
-def without_history(engine: Engine, error: LedgerError) -> LedgerError:
-    """The error in other words, where there is no ledger because nobody has led yet."""
-    if never_led(engine):
-        return LedgerError(f"{engine.pool} has never been led, as it seems, and so has no history: {error}")
-    return error
+async def without_history(engine: Engine, ledger: LedgerReader) -> str | None:
+    """In words, why there is no history; None if there is some. Raises ``LedgerError`` if that cannot be told."""
+    try:
+        if await ledger.terms(limit=1):
+            return None
+    except LedgerError as error:
+        raise LedgerError(await explained(engine, error)) from error
+    try:
+        record = await _record(engine)
+    except SeatError as error:
+        raise LedgerError(str(error)) from error
+    if record is None:
+        return _NEVER.format(engine.pool)
+    if record.takeover.takeover_ms is None:
+        return None  # its leader is about to begin the term there
+    text = f"{engine.pool} was led in term {record.term}, of which its ledger knows nothing"
+    return f"{text}; {engine.remedies.unaware}"
 
 
-def never_led(engine: Engine) -> bool:
-    """Whether nobody has left a leader record in the pool's directory."""
-    return engine.name == "file" and engine.seat.observe().record is None
+async def explained(engine: Engine, error: LedgerError) -> str:
+    """The error, in other words where there is no ledger because nobody has led yet."""
+    return f"{_NEVER.format(engine.pool)}: {error}" if await never_led(engine) else str(error)
+
+
+async def never_led(engine: Engine) -> bool:
+    """Whether nobody has left a leader record; where nobody can be asked, somebody may have."""
+    try:
+        return await _record(engine) is None
+    except SeatError:
+        return False
+
+
+async def _record(engine: Engine) -> LeaderRecord | None:
+    await engine.look()
+    return engine.seat.observe().record
+
+
+_NEVER = "{} has never been led, as it seems, and so has no history"

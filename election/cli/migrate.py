@@ -11,14 +11,13 @@ from election.engines.sql.ledger import SqlLedger
 from election.engines.sql.transfer import transfer
 from election.schedule.verify import verify
 
-from .looking import missing
 from .show import Busy, show_json
 
 
 async def migrate(options: Namespace) -> int:
     """Copy, compare, and judge the copy; 1 if the history that was copied breaks a promise."""
     source, target = (open_engine(pool, heartbeat=0.5, safety_poll=1.0) for pool in (options.source, options.target))
-    if (text := missing(source)) is not None:
+    if (text := source.missing()) is not None:
         raise ElectionError(text)
     if source.pool == target.pool:
         raise ElectionError("a pool cannot be moved into itself")
@@ -52,7 +51,7 @@ async def migrate(options: Namespace) -> int:
 
 
 async def _refuse_if_in_use(engine: Engine) -> None:
-    if missing(engine) is not None:
+    if engine.missing() is not None:
         return
     await engine.look()
     if engine.seat.observe().led or engine.seat.workers():

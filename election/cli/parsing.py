@@ -59,6 +59,7 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
         added = add(name, command, text, *examples)
         pool = added.add_argument("--pool", required=True, metavar="POOL", help="the pool's directory or URL")
         pool.complete = directory  # type: ignore[attr-defined]  # where shtab looks
+        added.add_argument("--ledger", metavar="URL", help="where the ledger of a pool on Redis is, if not there, too")
         added.add_argument("--json", action="store_true", help=json)
         return added
 

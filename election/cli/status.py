@@ -24,7 +24,7 @@ async def status(options: Namespace) -> int:
     finally:
         await looker.close()
     if glance.record is None and glance.trouble is not None:
-        raise SeatError(f"{glance.pool}: {glance.trouble}")
+        raise SeatError(glance.trouble if glance.pool in glance.trouble else f"{glance.pool}: {glance.trouble}")
     if options.json:
         show_json(glance.document())
     else:

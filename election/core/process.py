@@ -35,13 +35,20 @@ class ProcessIdentity:
         return (self.boot_id, self.pid_namespace) == _surroundings()
 
     def is_alive(self) -> bool | None:
-        """Whether the process runs; None if that cannot be told from here (another container's pid)."""
+        """Whether the process runs; None if that cannot be told from here (another container's pid).
+
+        Only for processes of this host: what ran on another one ran under another boot, and would be called dead.
+        """
         boot_id, pid_namespace = _surroundings()
         if self.boot_id != boot_id:
             return False  # nothing survives a boot
         if self.pid_namespace != pid_namespace:
             return None
         return _start_time(self.pid) == self.start_time
+
+    def is_known_dead(self) -> bool:
+        """Whether the process is dead for certain. Of one in another container or on another host, nothing is."""
+        return self.is_neighbour() and _start_time(self.pid) != self.start_time
 
 
 def current_process() -> ProcessIdentity:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+from dataclasses import replace
 from typing import Any
 
 from election.core.clock import Clock, SystemClock
@@ -74,7 +75,9 @@ def open_engine(
         return redis_engine(name, **common)
     if _SERVERS.get(_scheme(ledger), ("",))[0] != "postgres":
         raise ConfigurationError("ledger= is a postgresql:// URL")
-    return redis_engine(name, ledger=open_engine(ledger, **timing, durable=durable, clock=clock).open_ledger, **common)
+    other = open_engine(ledger, **timing, durable=durable, clock=clock)
+    engine = redis_engine(name, ledger=other.open_ledger, **common)
+    return replace(engine, look_at_ledger=other.look_at_ledger, remedies=other.remedies)
 
 
 def _scheme(pool: str) -> str:

@@ -15,6 +15,24 @@ async def _nothing() -> None:
     """The seat of the file engine looks each time that it is asked."""
 
 
+def _no_words() -> str | None:
+    """Nothing on this host tells whether there is a pool on a server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remedies:
+    """What can be said, and done, about a ledger, in words.
+
+    sound: of one that could be read. unreadable: if it cannot be. damaged: if it is damaged, or holds what no worker
+    can have written. unaware: if it knows nothing of a term that was begun.
+    """
+
+    sound: str = "the ledger can be read"
+    unreadable: str | None = None
+    damaged: str | None = None
+    unaware: str = "look again"
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """One way to elect: its name, the pool's name without secrets, the seat, and the ledger of whoever leads.
@@ -31,6 +49,9 @@ class Engine:
     ``evict`` takes the seat from a leader that hangs out of reach, in another container or on another host; it raises
     ``SeatError`` if it cannot. None where there is no such leader.
     ``check`` raises ``ConfigurationError`` if the pool cannot be used, whoever would use it.
+    ``missing`` says in words that there is no pool, and ``closed`` that this user may not look at it; None if there may
+    be one, and if it may be looked at, as far as this host tells.
+    ``remedies``: what to do about the ledger.
     """
 
     name: str
@@ -46,3 +67,6 @@ class Engine:
     alarm: Callable[[], Awaitable[None]] | None = None
     stirred: Callable[[], Awaitable[None]] | None = None
     evict: Callable[[LeaderRecord], Awaitable[None]] | None = None
+    missing: Callable[[], str | None] = _no_words
+    closed: Callable[[], str | None] = _no_words
+    remedies: Remedies = Remedies()

@@ -20,6 +20,7 @@ import pytest
 from election import Election
 from election.cli import main
 from election.engines import open_engine
+from tests.support.servers import postgres_server, redis_server  # noqa: F401
 from tests.support.waiting import until, until_async
 from tests.web.pair import ROOT, Pair
 
@@ -46,23 +47,23 @@ def bad() -> None:
     raise ValueError(WORDS)
 
 
-async def live(pool: Path, *, pause: bool) -> None:
+async def live(pool: Path | str, *, pause: bool, ledger: str | None = None) -> None:
     """A term in the pool, with runs of both jobs, and with a pause of one of them if asked for."""
     called.clear()
-    election = Election(pool, heartbeat=0.02)
+    election = Election(pool, heartbeat=0.02, ledger=ledger)
     election.scheduled_job("interval", seconds=0.1, id="good", tags=["fine", "small"])(good)
     election.scheduled_job("interval", seconds=0.1, id="bad")(bad)
-    ledger = open_engine(pool, heartbeat=0.02, safety_poll=1).open_ledger()
+    books = open_engine(pool, heartbeat=0.02, safety_poll=1, ledger=ledger).open_ledger()
     async with election:
         await until_async(lambda: min(called["good"], called["bad"]) >= 3)
         if pause:
-            await ledger.pause("good", True)
+            await books.pause("good", True)
             before = called["bad"]
             await until_async(lambda: called["bad"] >= before + 3)
-            await ledger.pause("good", False)
+            await books.pause("good", False)
             before = called["good"]
             await until_async(lambda: called["good"] >= before + 2)
-    await ledger.close()
+    await books.close()
 
 
 @pytest.fixture(scope="session")

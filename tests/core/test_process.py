@@ -17,6 +17,8 @@ from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc tells who a process is")
 
+ROOT = Path(__file__).parents[2]
+
 Start = Callable[..., tuple[subprocess.Popen[bytes], ProcessIdentity]]
 
 
@@ -83,6 +85,30 @@ def test_a_pid_of_another_container_says_nothing() -> None:
     stranger = replace(current_process(), pid_namespace="pid:[1]")
     assert stranger.is_alive() is None
     assert not stranger.is_neighbour()
+
+
+def test_only_who_can_be_seen_from_here_is_known_dead(start: Start) -> None:
+    """P1: a leader on another host ran under another boot, and is no less alive for that; nor is one in a container."""
+    process, here = start()
+    elsewhere = replace(here, boot_id="another host's boot", host="elsewhere")
+    container = replace(here, pid_namespace="pid:[1]")
+    for identity in (here, elsewhere, container):
+        assert not identity.is_known_dead()
+    process.communicate()
+    assert here.is_known_dead()
+    assert not elsewhere.is_known_dead()
+    assert not container.is_known_dead()
+
+
+def test_only_the_file_engine_and_who_looked_first_take_a_process_for_one_of_this_host() -> None:
+    """P1: ``is_alive`` calls whoever runs on another host dead, so what serves several hosts may not ask it alone."""
+    asking = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "election").rglob("*.py")
+        if "_thread.is_alive()" not in (text := path.read_text()) and ".is_alive()" in text
+    }
+    first_asked_is_neighbour = {"election/fencing/warden.py", "election/engines/redis/neighbour.py"}
+    assert {path for path in asking if not path.startswith("election/engines/file/")} == first_asked_is_neighbour
 
 
 def test_the_host_does_not_tell_processes_apart() -> None:

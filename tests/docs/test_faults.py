@@ -20,7 +20,9 @@ FAULTS = [
     "raises", "os._exit", "closes all descriptors", "uses up all descriptors", "lock file removed", "record removed",
     "whole directory removed", "ledger removed", "log of the ledger", "FIFO removed", "permissions changed", "ENOSPC",
     "EROFS", "EACCES", "ENOLCK", "EMFILE", "clock steps back", "clock steps forward", "crash loops", "64",
-    "two `run.py`", "in the middle of its takeover",
+    "two `run.py`", "in the middle of its takeover", "server killed", "server restarted", "server paused with SIGSTOP",
+    "connection reset", "pg_terminate_backend", "CLIENT KILL", "FLUSHALL", "failover to a replica", "disk full",
+    "slow network", "cable cut",
 ]  # fmt: skip
 
 NAMED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE.read_text())

@@ -1,4 +1,4 @@
-"""Servers and a nursery for the tests of the engines: one for a whole session of tests, since each takes its time."""
+"""Servers and a nursery for the tests of the engines: one of each for a whole session of tests."""
 
 from __future__ import annotations
 
@@ -12,23 +12,7 @@ pytest.register_assert_rewrite("tests.engines.cable", "tests.engines.conformance
 
 from tests.engines.file.pool import Nursery  # noqa: E402
 from tests.support.hosts import Hosts, two_hosts  # noqa: E402
-from tests.support.postgres_server import PostgresServer, server  # noqa: E402
-from tests.support.redis_server import Server  # noqa: E402
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server that all tests share; each has a pool, and so a schema, of its own."""
-    with server() as made:
-        yield made
-
-
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A Redis that has run for long enough to elect, and that all tests share; each has a pool of its own."""
-    server = Server(tmp_path_factory.mktemp("redis")).start().grown_up()
-    yield server
-    server.kill()
+from tests.support.servers import postgres_server, redis_server  # noqa: E402, F401
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ class Worker:
         }
         with pool.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.web.worker", str(pool.path), str(port)],
+                [sys.executable, "-m", "tests.web.worker", pool.url, str(port)],
                 cwd=ROOT,
                 env=environment,
                 stdout=log,
@@ -83,11 +83,12 @@ class Worker:
 class Pair:
     """A pool; two workers make a leader and a follower.
 
-    directory: for the pool, the log, the facts, and modules that a worker can import.
+    directory: for the pool, the log, the facts, and modules that a worker can import. url: of the pool, if it is none.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, url: str | None = None) -> None:
         self.path = directory / "pool"
+        self.url = url or str(self.path)
         self.log = directory / "log"
         self.facts_path = directory / "facts"
         self.modules = directory / "modules"

@@ -6,7 +6,7 @@ Promises on one host, whatever dies, hangs or forks: P1, P2, P6, P7 (docs/decisi
 from __future__ import annotations
 
 from election.core.clock import Clock
-from election.engines.engine import Engine
+from election.engines.engine import Engine, Remedies
 
 from .directory import PoolDirectory
 from .examine import examine
@@ -14,6 +14,14 @@ from .ledger import SqliteLedger
 from .seat import FileSeat
 
 __all__ = ["FileSeat", "PoolDirectory", "file_engine"]
+
+_REMEDIES = Remedies(
+    sound="the ledger is whole",
+    unreadable="a leader begins a new ledger where there is none, and sets a corrupt one aside; to save what is in it,"
+    " stop the pool and copy the file before that",
+    damaged="stop the pool and keep a copy of the file; a leader that finds it corrupt sets it aside and goes on",
+    unaware="the next leader begins a new ledger, if somebody has removed it",
+)
 
 
 def file_engine(
@@ -46,4 +54,7 @@ def file_engine(
         examine=lambda: examine(directory),
         last_words=directory.last_words,
         check=check,
+        missing=directory.missing,
+        closed=directory.closed,
+        remedies=_REMEDIES,
     )

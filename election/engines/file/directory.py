@@ -94,6 +94,19 @@ class PoolDirectory:
                 ) from error
             raise SeatError(f"flock cannot be tried in {self.path}: {error.strerror}") from error
 
+    def missing(self) -> str | None:
+        """In words, that there is no pool; None if there may be one."""
+        if os.path.isdir(self.path):
+            return None
+        what = "it is a file" if os.path.exists(self.path) else "nothing is there"
+        return f"there is no pool at {self.path}: {what}; name the pool's directory"
+
+    def closed(self) -> str | None:
+        """In words, that this user may not read the pool, which would look like a vacant one; None if it may."""
+        if os.access(self.path, os.R_OK | os.X_OK):
+            return None
+        return f"{self.path} cannot be read by this user; look as the user that the workers run as"
+
     def _check(self, found: os.stat_result) -> None:
         if stat.S_ISLNK(found.st_mode):
             raise PoolPathError(

@@ -6,7 +6,7 @@ Promises P2–P8, and P1 for as long as a term may be trusted; see ``seat`` and 
 from __future__ import annotations
 
 from election.core.clock import Clock
-from election.engines.engine import Engine
+from election.engines.engine import Engine, Remedies
 
 from .address import parse
 from .evict import evictor
@@ -53,4 +53,10 @@ def postgres_engine(
         alarm=seat.alarm,
         stirred=seat.stirred,
         evict=evictor(address),
+        remedies=Remedies(
+            unreadable="no tick is run while it cannot be read; mend what the server complains of",
+            damaged="nothing sets it aside: stop the pool, keep a copy of its schema"
+            f" (pg_dump --schema={address.schema}), and put right what is wrong in the tables",
+            unaware="somebody has emptied its tables",
+        ),
     )

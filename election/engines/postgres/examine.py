@@ -14,7 +14,7 @@ from election.core.term import Standing
 from .address import Address
 from .ground import Ground
 from .schema import VERSION, stored_version
-from .session import connect, in_words, settings, way_out
+from .session import connect, in_words, is_wrong, settings, way_out
 from .watch import RECORD
 
 SILENT_AFTER = 5.0
@@ -34,7 +34,10 @@ def examine(address: Address) -> Iterator[Finding]:
         with connect(address.url, settings(address.schema)) as connection:
             yield from _look(connection, address)
     except psycopg.Error as error:
-        yield Finding(Grade.WRONG, f"{address.pool}: {in_words(error)}", way_out(error).removeprefix("; ") or None)
+        advice = way_out(error).removeprefix("; ") or (
+            None if is_wrong(error) else "nobody leads until it can be reached"
+        )
+        yield Finding(Grade.WRONG, f"{address.pool}: {in_words(error)}", advice)
 
 
 def _look(connection: psycopg.Connection[Any], address: Address) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from election.core.term import LeaderRecord, Standing, Takeover, Term, reason_af
 
 from .address import Address
 from .lock import SeatLock
-from .watch import RECORD, Watch, is_dead
+from .watch import RECORD, Watch
 
 _BEFORE = (
     "SELECT record, term, greatest(0, extract(epoch FROM clock_timestamp() - beaten_at))::double precision,"
@@ -68,7 +68,7 @@ def died(before: Before) -> bool:
     while we looked on. (Its host may as well have been cut off; nobody can tell.) Decides only."""
     assert before.record is not None
     holder = before.record.holder
-    return is_dead(holder) or (not holder.is_neighbour() and before.witnessed and not before.watched)
+    return holder.is_known_dead() or (not holder.is_neighbour() and before.witnessed and not before.watched)
 
 
 def doubt(before: Before, ours: ProcessIdentity, limit: float) -> float:

@@ -28,7 +28,7 @@ from .lock import SeatLock, lost
 from .office import Office
 from .session import in_words, way_out
 from .trust import Trust
-from .watch import Watch, is_dead
+from .watch import Watch
 
 log = logging.getLogger("election")
 
@@ -238,8 +238,8 @@ class PostgresSeat:
 
     def observe(self) -> Observation:
         record, watch = self._watch.record, self._watch
-        known = watch.seated and time.monotonic() - watch.looked_at < self._trust.limit
-        led = known and record is not None and record.standing is Standing.LEADING and not is_dead(record.holder)
+        seen = watch.seated and time.monotonic() - watch.looked_at < self._trust.limit
+        led = seen and record is not None and record.standing is Standing.LEADING and not record.holder.is_known_dead()
         problem = self._doubt or watch.trouble or (record.problem if record is not None and led else None)
         return Observation(record, led, watch.heartbeat_age() if led else None, problem)
 

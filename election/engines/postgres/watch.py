@@ -127,7 +127,7 @@ class Watch:
 
     def workers(self) -> list[Worker]:
         """The workers that take part, oldest first."""
-        found = {worker.process: worker for worker in self._listed if not is_dead(worker.process)}
+        found = {worker.process: worker for worker in self._listed if not worker.process.is_known_dead()}
         if self._worker is not None and self._task is not None:
             found[self._worker.process] = self._worker
         return sorted(found.values(), key=lambda worker: (worker.started_at, worker.process.pid))
@@ -226,11 +226,6 @@ class Watch:
 
     def _jittered(self) -> float:
         return self._poll * random.uniform(0.8, 1.2)
-
-
-def is_dead(process: Any) -> bool:
-    """Whether a process is known to be dead; of another host's, nothing is known from here."""
-    return process.is_neighbour() and process.is_alive() is False
 
 
 def _text(worker: Worker) -> str:

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from functools import partial
 
 from election.core.clock import Clock
-from election.engines.engine import Engine
+from election.engines.engine import Engine, Remedies
 from election.schedule.ledger import Ledger
 
-from .address import address_of
-from .ground import check, examine
+from .address import Address, address_of
+from .examine import examine
+from .ground import check
 from .ledger import RedisLedger
 from .seat import RedisSeat
 
@@ -62,4 +63,14 @@ def redis_engine(
         last_words="-",
         check=check_all,
         look=seat.look,
+        remedies=_remedies(address),
+    )
+
+
+def _remedies(address: Address) -> Remedies:
+    return Remedies(
+        unreadable="no tick is run while it cannot be read; mend what the server complains of",
+        damaged="nothing sets it aside: stop the pool, keep a copy of the server's data, and put right what is wrong in"
+        f" the keys that begin with {address.prefix}",
+        unaware="if the pool's ledger is kept in PostgreSQL, name it with --ledger; else the server has forgotten it",
     )

@@ -15,7 +15,6 @@ from election.engines.memory import Memory, remembered
 
 from .ground import EVICTS
 from .link import Link
-from .neighbour import is_dead
 from .scripts import GRANT, PEEK
 from .sight import RECORD, Sight
 
@@ -105,7 +104,7 @@ class Campaign:
         last, fenced = await remembered(self._memory, before)
         number = max(seen.term, self._sight.largest, last) + 1
         now = self._clock.now()
-        died = before is not None and is_dead(before.holder)
+        died = before is not None and before.holder.is_known_dead()
         reason = reason_after(before, followed=followed, fenced=fenced or bool(seen.fenced), died=died)
         vacant = None if seen.beat_age_ms < 0 else seen.beat_age_ms / 1000
         if before is not None and before.ended_at is not None:
@@ -128,4 +127,4 @@ class Campaign:
 
 def _left(record: LeaderRecord) -> bool:
     """Whether the record's holder is dead for certain, though its lease lasts."""
-    return record.standing is Standing.LEADING and is_dead(record.holder)
+    return record.standing is Standing.LEADING and record.holder.is_known_dead()

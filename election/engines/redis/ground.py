@@ -44,8 +44,7 @@ def check(address: Address, *, durable: bool) -> None:
 
 def examine(address: Address, *, durable: bool = False) -> Iterator[Finding]:
     """Look at the server, and change nothing."""
-    client = Redis.from_url(address.url, decode_responses=True, retry=Retry(NoBackoff(), 0), driver_info=None)
-    with contextlib.closing(client):
+    with contextlib.closing(client_to_look(address)) as client:
         try:
             info: dict[str, Any] = client.info()
         except AuthenticationError as error:
@@ -56,6 +55,11 @@ def examine(address: Address, *, durable: bool = False) -> Iterator[Finding]:
             yield Finding(Grade.WARNING, f"{address.pool}: {words(error)}", "nobody leads until it can be reached")
         else:
             yield from judge(address.pool, info, _settings(client), durable=durable)
+
+
+def client_to_look(address: Address) -> Redis:
+    """A client that blocks, for as long as the URL's timeouts."""
+    return Redis.from_url(address.url, decode_responses=True, retry=Retry(NoBackoff(), 0), driver_info=None)
 
 
 def judge(pool: str, info: dict[str, Any], settings: dict[str, str], *, durable: bool) -> Iterator[Finding]:

@@ -10,17 +10,12 @@ from collections.abc import Callable, Iterator
 from election.core.process import ProcessIdentity
 
 
-def is_dead(process: ProcessIdentity) -> bool:
-    """Whether the process is dead for certain. Of a process that cannot be seen from here, nothing is certain."""
-    return process.is_neighbour() and process.is_alive() is False
-
-
 @contextlib.contextmanager
 def watched(process: ProcessIdentity | None, died: Callable[[], None]) -> Iterator[None]:
     """Call ``died`` when the process does, while the scope is open; never, if it cannot be watched from here."""
     descriptor = _open(process)
     if descriptor is None:
-        if process is not None and is_dead(process):  # meanwhile
+        if process is not None and process.is_known_dead():  # meanwhile
             died()
         yield
         return

@@ -29,7 +29,7 @@ from .address import Address
 from .campaign import Campaign
 from .keeper import keep
 from .link import Link
-from .neighbour import is_dead, watched
+from .neighbour import watched
 from .sight import Sight
 from .tenure import Tenure, lease_for
 
@@ -158,7 +158,7 @@ class RedisSeat:
                 if not await self._news_within(self._safety_poll * RESIGNERS_TURN):
                     return
                 continue
-            dead = record is not None and record.seat_id == sight.lease and is_dead(record.holder)
+            dead = record is not None and record.seat_id == sight.lease and record.holder.is_known_dead()
             if not dead and (left := sight.until - time.monotonic()) > 0:
                 holder = record.holder if record is not None and sight.led else None
                 with watched(holder, sight.news.set):

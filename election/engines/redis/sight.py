@@ -22,7 +22,6 @@ from election.core.seat import Worker
 from election.core.term import LeaderRecord, Standing
 
 from .link import Link
-from .neighbour import is_dead
 from .scripts import LEAVE, LOOK
 
 log = logging.getLogger("election")
@@ -139,7 +138,7 @@ class Sight:
             and record.standing is Standing.LEADING
             and self.lease == record.seat_id
             and time.monotonic() < self.until
-            and not is_dead(record.holder)
+            and not record.holder.is_known_dead()
         )
 
     def heartbeat_age(self) -> float:
@@ -149,7 +148,8 @@ class Sight:
     def workers(self) -> list[Worker]:
         """The live workers, oldest first."""
         own = [] if self._worker is None else [self._worker]
-        found = {worker.process: worker for worker in [*own, *self._workers.values()] if not is_dead(worker.process)}
+        listed = [*own, *self._workers.values()]
+        found = {worker.process: worker for worker in listed if not worker.process.is_known_dead()}
         return sorted(found.values(), key=lambda worker: (worker.started_at, worker.process.pid))
 
     # --- following --------------------------------------------------------------------------------------------------
@@ -161,7 +161,8 @@ class Sight:
                 with self._link.in_words():
                     async with self._link.client.pubsub(ignore_subscribe_messages=True) as pubsub:
                         names = {name: f"{self._prefix}{name}" for name in ("news", "joined", "left")}
-                        await pubsub.subscribe(*names.values())
+                        with self._link.in_words():
+                            await pubsub.subscribe(*names.values())
                         await self.look()  # for what was said before somebody listened
                         if self.trouble is not None:
                             log.info("the pool can be heard again")

@@ -1,0 +1,74 @@
+"""A cancellation that the driver keeps to itself is one all the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from election.core.errors import SeatError
+from election.engines.redis.address import address_of
+from election.engines.redis.link import Link
+
+pytestmark = pytest.mark.anyio
+
+
+class Deaf:
+    """A client that does what ``asyncio.wait_for`` of Python 3.11 may do (cpython#86296): it goes on."""
+
+    async def execute_command(self, *_: Any) -> str:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            return "done"
+        raise AssertionError("nobody cancelled it")
+
+
+@pytest.fixture
+def link(monkeypatch: pytest.MonkeyPatch) -> Link:
+    monkeypatch.setattr(Link, "client", Deaf())
+    return Link(address_of("redis://127.0.0.1:1/0"), SeatError)
+
+
+async def cancelled(work: Callable[[], Any]) -> asyncio.Task[Any]:
+    task = asyncio.ensure_future(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    return task
+
+
+async def test_a_heartbeat_that_is_cancelled_ends(link: Link) -> None:
+    """P6: or a term's end would wait for it until the drain limit, and the seat stay held as long as the process."""
+    task = await cancelled(lambda: link.read("PING"))
+    assert task.cancelled()
+
+
+async def test_what_is_done_after_a_cancellation_is_done(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P6: a task that was cancelled may still give the seat up."""
+
+    async def give_up() -> str:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            monkeypatch.setattr(Link, "client", Quick())
+            said.append(await link.read("PING"))
+
+    said: list[str] = []
+    task = await cancelled(give_up)
+    assert task.cancelled()
+    assert said == ["PONG"]
+
+
+class Quick:
+    async def execute_command(self, *_: Any) -> str:
+        return "PONG"
+
+
+async def test_a_time_limit_that_the_driver_keeps_to_itself_is_one(link: Link) -> None:
+    """P1: a leader believes in its lease for no longer than the limit, and may not wait beyond it."""
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await link.read("PING")
