@@ -62,8 +62,8 @@ class SqlLedger:
 
         def begin(connection: Connection) -> State:
             refuse_stale(connection, term.number)
-            found = connection.execute("SELECT pid, boot_id FROM terms WHERE term = ?", (term.number,)).fetchone()
-            if found is not None and (found["pid"], found["boot_id"]) != (holder.pid, holder.boot_id):
+            found = connection.execute("SELECT pid, boot_id, host FROM terms WHERE term = ?", (term.number,)).fetchone()
+            if found is not None and tuple(found) != (holder.pid, holder.boot_id, holder.host):
                 raise StaleTermError(f"term {term.number} was begun by pid {found['pid']} already")
             connection.execute(
                 "INSERT INTO terms (term, pid, host, boot_id, began_at, began_ns, reason, from_pid, vacant_s)"

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -219,6 +220,8 @@ async def test_p2_an_older_term_does_not_begin(ledger: Ledger) -> None:
 async def test_p2_a_number_is_used_by_one_process(ledger: Ledger) -> None:
     with pytest.raises(StaleTermError, match="begun by pid 100 already"):
         await ledger.begin_term(make_term(1), process(200))
+    with pytest.raises(StaleTermError, match="begun by pid 100 already"):
+        await ledger.begin_term(make_term(1), replace(process(), host="another container of this host"))
 
 
 async def test_the_same_term_may_begin_again(ledger: Ledger) -> None:
@@ -438,9 +441,9 @@ async def test_what_nobody_has_cannot_be_asked_for(ledger: Ledger, job_id: str) 
 
 
 async def test_jobs_of_the_code_cannot_be_stored_over_or_removed(ledger: Ledger) -> None:
-    for replace in (False, True):
+    for replaced in (False, True):
         with pytest.raises(JobDefinitionError, match="in the code already"):
-            await ledger.store_job("job", SECONDS.schedule, FUNC, replace=replace)
+            await ledger.store_job("job", SECONDS.schedule, FUNC, replace=replaced)
     with pytest.raises(UnknownJobError, match="added at run time"):
         await ledger.remove_job("job")
 

@@ -51,8 +51,8 @@ end
 
 function does.begin(pid, boot, host, at, ns, reason, from_pid, vacant)
   local key = p .. 'term:' .. term
-  local row = redis.call('HMGET', key, 'pid', 'boot_id')
-  if row[1] and (row[1] ~= pid or row[2] ~= boot) then
+  local row = redis.call('HMGET', key, 'pid', 'boot_id', 'host')
+  if row[1] and (row[1] ~= pid or row[2] ~= boot or row[3] ~= host) then
     return redis.error_reply('BEGUN ' .. row[1])
   end
   if not row[1] then
