@@ -175,17 +175,31 @@ class Link:
     def in_words(self) -> Iterator[None]:
         """Turn the driver's errors into ours; a script's refusals are values to whoever calls it."""
         try:
-            yield
+            with _cancelled_in_the_end():
+                yield
         except (RedisError, OSError, TimeoutError) as error:
             if isinstance(error, ResponseError) and (refusal := _REFUSALS.search(str(error))):
                 raise RefusedError(refusal[1], refusal[2]) from error
             raise self._error(self.told(error)) from error
 
 
+@contextlib.contextmanager
+def _cancelled_in_the_end() -> Iterator[None]:
+    """Whoever is cancelled within is so at the end at the latest. The driver sends in ``asyncio.wait_for``, and that of
+    Python 3.11 forgets a cancellation that comes as its work is done: a heartbeat would go on for ever."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    try:
+        yield
+    finally:
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
+
+
 def words(error: Exception) -> str:
     """The error, with the way out where there is one."""
     text = str(error) or f"no answer ({type(error).__name__})"
-    way_out = _WAYS_OUT.get(type(error).__name__)
+    way_out = _WAYS_OUT.get(type(error).__name__) or _WAYS_OUT.get(text.partition(" ")[0])
     return f"{text}; {way_out}" if way_out else text
 
 

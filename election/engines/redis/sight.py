@@ -161,7 +161,8 @@ class Sight:
             try:
                 async with self._link.client.pubsub(ignore_subscribe_messages=True) as pubsub:
                     names = {name: f"{self._prefix}{name}" for name in ("news", "joined", "left")}
-                    await pubsub.subscribe(*names.values())
+                    with self._link.in_words():
+                        await pubsub.subscribe(*names.values())
                     await self.look()  # for what was said before somebody listened
                     if self.trouble is not None:
                         log.info("the pool can be heard again")
