@@ -40,8 +40,10 @@ _WAYS_OUT = {
     "OutOfMemoryError": "raise maxmemory, or shorten the retention",
     "NoPermissionError": "docs/engines/redis.md has the ACL",
     "MovedError": "in a Redis Cluster, name the node that has the pool's slot",
+    "MISCONF": "free some space on the server's disk; it goes on by itself",
 }
-"""By the driver's class for what the server says; the server's own words say the rest."""
+"""By the driver's class for what the server says, or by its first word where there is no class; its own words say the
+rest."""
 
 _REFUSALS = re.compile(r"\b(STALE|BEGUN|UNKNOWN|CHANGED) (\w+)")
 
