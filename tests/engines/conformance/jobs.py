@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from typing import Any
 
@@ -46,10 +47,15 @@ def election_on(url: str, **options: Any) -> Election:
     return election
 
 
+def _another_leads(election: Election) -> bool:
+    seen = election._engine.seat.observe()
+    return seen.led and seen.record is not None and seen.record.holder.pid != os.getpid()
+
+
 async def obey(url: str, options: dict[str, Any]) -> None:
     loop = asyncio.get_running_loop()
     async with election_on(url, **options) as election:
-        while not (election.is_leader or election._engine.seat.observe().led):
+        while not (election.is_leader or _another_leads(election)):
             await asyncio.sleep(0.01)
         print(json.dumps("leads" if election.is_leader else "follows"), flush=True)
         while line := await loop.run_in_executor(None, sys.stdin.readline):
