@@ -18,6 +18,7 @@ from tests.support.facts import write_fact
 
 election = Election(
     os.environ["ELECTION_POOL"],
+    ledger=os.environ.get("ELECTION_TEST_LEDGER"),
     drain_timeout=float(os.environ.get("ELECTION_DRAIN_TIMEOUT", "10")),
     fence_after=float(os.environ.get("ELECTION_FENCE_AFTER", "0")) or None,
     durable="ELECTION_TEST_DURABLE" in os.environ,

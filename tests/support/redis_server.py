@@ -108,6 +108,16 @@ class Server:
             self._process.kill()
             self._process.wait()
 
+    def shut_down(self) -> None:
+        """End it in good order, as a service manager does: for Redis, SIGTERM is a ``SHUTDOWN``."""
+        assert self._process is not None
+        self._process.terminate()
+        assert self._process.wait(30) == 0
+
+    def gone(self) -> bool:
+        """Whether its process has ended."""
+        return self._process is None or self._process.poll() is not None
+
     def restart(self) -> Server:
         """Kill it as hard as it can be done, and start it anew on what it has written down."""
         self.kill()

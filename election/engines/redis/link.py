@@ -40,8 +40,10 @@ _WAYS_OUT = {
     "OutOfMemoryError": "raise maxmemory, or shorten the retention",
     "NoPermissionError": "docs/engines/redis.md has the ACL",
     "MovedError": "in a Redis Cluster, name the node that has the pool's slot",
+    "MISCONF": "free some space on the server's disk; it goes on by itself",
 }
-"""By the driver's class for what the server says; the server's own words say the rest."""
+"""By the driver's class for what the server says, or by its first word where there is no class; its own words say the
+rest."""
 
 _CLOSED = "handler is closed"
 """uvloop's words when a connection that was reset is written to; asyncio's loop just lets the driver find out."""
@@ -204,9 +206,7 @@ def _cancelled_in_the_end() -> Iterator[None]:
 def words(error: Exception) -> str:
     """The error, with the way out where there is one."""
     text = str(error) or f"no answer ({type(error).__name__})"
-    way_out = _WAYS_OUT.get(type(error).__name__)
-    if "No space left on device" in text:  # the server could not write its append-only file
-        way_out = "free some space on the server's disk"
+    way_out = _WAYS_OUT.get(type(error).__name__) or _WAYS_OUT.get(text.partition(" ")[0])
     return f"{text}; {way_out}" if way_out else text
 
 

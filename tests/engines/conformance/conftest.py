@@ -1,10 +1,15 @@
-"""A pool of each engine; where an engine's server is absent, its tests are skipped and say so."""
+"""A pool of each engine; where an engine's server is absent, its tests are skipped and say so.
+
+``redis+postgres`` has its seat in Redis and its ledger in PostgreSQL. What a ledger promises by itself is the same code
+there as on ``postgres``, and is asked once.
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,41 +21,64 @@ from tests.schedule.making import NOW, make_term, process
 from tests.support.postgres_server import PostgresServer
 from tests.support.redis_server import Server
 
-
-def _file(_: pytest.FixtureRequest, path: Path) -> str:
-    return str(path / "pool")
-
-
-def _postgres(request: pytest.FixtureRequest, _: Path) -> str:
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    return server.url(pool=f"p{next(_numbers)}")
-
-
-def _redis(request: pytest.FixtureRequest, _: Path) -> str:
-    server: Server = request.getfixturevalue("redis_server")
-    return f"{server.url}?pool=conformance-{next(_numbers)}"
-
-
 _numbers = itertools.count()
 
-URLS: dict[str, Callable[[pytest.FixtureRequest, Path], str]] = {"file": _file, "postgres": _postgres, "redis": _redis}
-"""By engine: where a new pool is."""
+
+def _file(_: pytest.FixtureRequest, path: Path) -> tuple[str, dict[str, Any]]:
+    return str(path / "pool"), {}
 
 
-@pytest.fixture(params=list(URLS))
-def pool(request: pytest.FixtureRequest, tmp_path: Path, hands: Nursery) -> Iterator[Pool]:
-    """A new pool of each engine."""
-    pool = Pool(request.param, URLS[request.param](request, tmp_path), tmp_path, hands)
-    pool.engine().check()
-    yield pool
-    pool.close()
+def _postgres(request: pytest.FixtureRequest, _: Path) -> tuple[str, dict[str, Any]]:
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    return server.url(pool=f"p{next(_numbers)}"), {}
+
+
+def _redis(request: pytest.FixtureRequest, _: Path) -> tuple[str, dict[str, Any]]:
+    server: Server = request.getfixturevalue("redis_server")
+    return f"{server.url}?pool=conformance-{next(_numbers)}", {}
+
+
+def _redis_and_postgres(request: pytest.FixtureRequest, path: Path) -> tuple[str, dict[str, Any]]:
+    return _redis(request, path)[0], {"ledger": _postgres(request, path)[0]}
+
+
+LEDGERS = ["file", "postgres", "redis"]
+
+PLACES: dict[str, Callable[[pytest.FixtureRequest, Path], tuple[str, dict[str, Any]]]] = {
+    "file": _file,
+    "postgres": _postgres,
+    "redis": _redis,
+    "redis+postgres": _redis_and_postgres,
+}
+"""Where a new pool is: its URL, and the options that go with it."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """On every engine; what uses the ledger and no more, on every ledger."""
+    if "pool" in metafunc.fixturenames:
+        names = LEDGERS if "ledger" in metafunc.fixturenames else list(PLACES)
+        metafunc.parametrize("pool", names, indirect=True)
 
 
 @pytest.fixture
-def another_url(request: pytest.FixtureRequest, pool: Pool, tmp_path: Path) -> str:
-    """Where there is another pool, of the same engine and as near as may be."""
+def pool(request: pytest.FixtureRequest, tmp_path: Path, hands: Nursery) -> Iterator[Pool]:
+    """A new pool of each engine."""
+    yield from _made(request, request.param, tmp_path, hands)
+
+
+@pytest.fixture
+def another_pool(request: pytest.FixtureRequest, pool: Pool, tmp_path: Path, hands: Nursery) -> Iterator[Pool]:
+    """Another pool, of the same engine and as near as may be."""
     (tmp_path / "another").mkdir()
-    return URLS[pool.name](request, tmp_path / "another")
+    yield from _made(request, pool.name, tmp_path / "another", hands)
+
+
+def _made(request: pytest.FixtureRequest, name: str, path: Path, hands: Nursery) -> Iterator[Pool]:
+    url, options = PLACES[name](request, path)
+    pool = Pool(name, url, path, hands, options)
+    pool.engine().check()
+    yield pool
+    pool.close()
 
 
 @pytest.fixture

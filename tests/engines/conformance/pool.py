@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,26 +97,32 @@ class Hand:
 
 
 class Pool:
-    """A pool of an engine at ``url``; ``path``: for what a test writes beside it."""
+    """A pool of an engine at ``url``.
 
-    def __init__(self, name: str, url: str, path: Path, nursery: Nursery) -> None:
+    path: for what a test writes beside it. options: those that go with the URL in every worker, such as ``ledger``.
+    """
+
+    def __init__(
+        self, name: str, url: str, path: Path, nursery: Nursery, options: Mapping[str, Any] | None = None
+    ) -> None:
         self.name = name
         self.url = url
+        self.options = dict(options or {})
         self._nursery = nursery
         self._facts = FactFile(os.fspath(path / "facts"))
         self._hands: list[Hand] = []
 
     def engine(self, **options: Any) -> Engine:
         """The pool as another worker has it."""
-        return engine_on(self.url, **options)
+        return engine_on(self.url, **{**self.options, **options})
 
     def ledger(self) -> Ledger:
         """Its ledger, as another worker has it."""
         return self.engine().open_ledger()
 
     def worker(self, *, opened: bool = True, url: str | None = None, **options: Any) -> Hand:
-        """One more worker. url: of another pool. ``elsewhere=True``: by its own account it is on another host."""
-        hand = Hand(self._nursery, url or self.url, self._facts, options)
+        """One more worker. url: another way to the pool. ``elsewhere=True``: by its own account on another host."""
+        hand = Hand(self._nursery, url or self.url, self._facts, {**self.options, **options})
         self._hands.append(hand)
         if opened:
             hand.open()

@@ -230,8 +230,8 @@ def test_pitfalls_1_2_a_forked_child_holds_nothing_and_frees_nothing(pool: Pool)
     assert follower.sees(1).led
 
 
-def test_two_pools_do_not_disturb_each_other(pool: Pool, another_url: str) -> None:
-    here, there = pool.worker(), pool.worker(url=another_url)
+def test_two_pools_do_not_disturb_each_other(pool: Pool, another_pool: Pool) -> None:
+    here, there = pool.worker(), another_pool.worker()
     assert here.wins().number == 1
     assert there.wins().number == 1
     assert [seen.process.pid for seen in here.workers()] == [here.pid]

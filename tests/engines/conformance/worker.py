@@ -35,6 +35,7 @@ class Deeds:
 
     def __init__(self, url: str, options: dict[str, Any]) -> None:
         self._url = url
+        self._options = options
         self._engine = engine_on(url, **options)
         self._seat: Seat = self._engine.seat
         self._vacancy: asyncio.Task[None] | None = None
@@ -119,7 +120,7 @@ class Deeds:
 
     async def open_another(self) -> None:
         """Another seat on the same pool in this process."""
-        await engine_on(self._url).seat.open()
+        await engine_on(self._url, **self._options).seat.open()
 
     def _quiet(self) -> None:
         if self._beating is not None:

@@ -9,6 +9,8 @@ import pytest
 
 from tests.engines.conformance.pool import Pool
 from tests.engines.file.pool import Nursery
+from tests.support.pool import Pool as Served
+from tests.support.pool import pools
 from tests.support.redis_server import Server
 
 
@@ -59,3 +61,13 @@ def new_pool(tmp_path: Path, hands: Nursery) -> Iterator[Callable[[str], Pool]]:
 @pytest.fixture
 def pool(steady: Server, new_pool: Callable[[str], Pool]) -> Pool:
     return new_pool(steady.url)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Callable[..., Served]]:
+    """Makes pools, not started yet; afterwards they are reaped, and their logs must hold no traceback."""
+    with pools(tmp_path / "served") as make:
+        yield make
+    for log in (tmp_path / "served").glob("*/log"):
+        text = log.read_text()
+        assert "Traceback" not in text, text[-4000:]

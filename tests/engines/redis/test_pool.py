@@ -1,28 +1,29 @@
-"""Real pools under Uvicorn on a real server: leaders killed, the server killed and started again."""
+"""Real pools under Uvicorn on a real server: leaders, connections, keys and the server are hurt (P1 to P4, P6, P8)."""
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
+import psutil
 import pytest
 
 from tests.pool.test_failover import check_that_no_second_was_lost, kill_leaders
-from tests.support.pool import Pool, pools
+from tests.support.pool import Pool
+from tests.support.postgres_server import PostgresServer
 from tests.support.redis_server import Server
 from tests.support.waiting import until
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Callable[..., Pool]]:
-    """Makes pools, not started yet; afterwards they are reaped, and their logs must hold no traceback."""
-    with pools(tmp_path / "served") as make:
-        yield make
-    for log in (tmp_path / "served").glob("*/log"):
-        text = log.read_text()
-        assert "Traceback" not in text, text[-4000:]
+def check(pool: Pool, *, ledger: str | None = None) -> None:
+    """Each tick ran once, or was skipped with a reason. ledger: where it is, if not beside the seat."""
+    facts = pool.facts()
+    assert (facts.run_twice("tick"), facts.overlaps()) == ([], [])
+    pool.path = ledger or pool.path
+    code, said = pool.verify()
+    assert code == 0, said
 
 
 @pytest.mark.timeout(300)
@@ -31,19 +32,22 @@ def test_twenty_kills(served: Callable[..., Pool], steady: Server) -> None:
     pool = served(pool=f"{steady.url}?pool=kills", workers=3, jobs="tick,while_leading").start()
     took = kill_leaders(pool, 20)
     check_that_no_second_was_lost(pool)
-    code, said = pool.verify()
-    assert code == 0, said
+    check(pool)
     print(f"\n20 kills, 3 workers: takeover median {statistics.median(took):.1f} ms, worst {max(took):.1f} ms")
     assert statistics.median(took) < 100
 
 
 @pytest.mark.timeout(300)
-def test_the_server_is_killed_and_comes_back(served: Callable[..., Pool], server: Server) -> None:
+@pytest.mark.parametrize("how", ["killed", "shut down"])
+def test_the_server_is_away_and_comes_back(served: Callable[..., Pool], server: Server, how: str) -> None:
     """P2, P3, P4: for less than a lease, the term goes on; for more, nobody leads, and ``/leader`` says why."""
     pool = served(pool=server.url, workers=3, jobs="tick,while_leading").start()
     for away in (0.0, 0.5, 0.0, 4.0, 0.0):
         before = pool.settled()["leader"]["term"]
-        server.kill()
+        if how == "killed":
+            server.kill()
+        else:
+            server.shut_down()
         if away > 3.0:
             until(lambda: _says_why(pool), what="/leader says that the server is away")
         time.sleep(away)
@@ -51,13 +55,52 @@ def test_the_server_is_killed_and_comes_back(served: Callable[..., Pool], server
         after = pool.settled()["leader"]["term"]
         assert after == before + (away > 3.0)
         until(lambda: pool.settled()["problem"] is None, what="nothing is wrong any more")
-    facts = pool.facts()
-    assert (facts.run_twice("tick"), facts.overlaps()) == ([], [])
-    code, said = pool.verify()
-    assert code == 0, said
+    check(pool)
     assert pool.stop() == 0
 
 
 def _says_why(pool: Pool) -> bool:
     answer = pool.ask()
     return answer is not None and answer.status_code == 503 and "redis://" in answer.text
+
+
+def _end_connections(server: Server, pid: int) -> int:
+    """``CLIENT KILL`` of each connection that the process has; returns how many there were."""
+    known = re.findall(r" addr=(\S+)", server.ask("CLIENT", "LIST"))
+    own = [f"{at.laddr.ip}:{at.laddr.port}" for at in psutil.Process(pid).net_connections("tcp")]
+    return sum(server.ask("CLIENT", "KILL", "ADDR", address) for address in own if address in known)
+
+
+@pytest.mark.timeout(180)
+def test_p1_p3_p4_the_leaders_connections_are_ended(served: Callable[..., Pool], steady: Server) -> None:
+    """Ten times all that its process has: they are made again, and the term goes on."""
+    pool = served(pool=f"{steady.url}?pool=connections", workers=3, jobs="tick,while_leading").start()
+    leader = pool.settled()["leader"]["pid"]
+    for _ in range(10):
+        before = len(pool.facts().of("begin", "tick"))
+        until(lambda: _end_connections(steady, leader) >= 2, what="one that asks is ended, and one that listens")
+        until(lambda before=before: len(pool.facts().of("begin", "tick")) > before, what="the next tick runs")
+    until(lambda: pool.settled()["problem"] is None, what="nothing is wrong any more")
+    found = pool.settled()["leader"]
+    assert (found["pid"], found["term"]) == (leader, 1)
+    check_that_no_second_was_lost(pool)
+    check(pool)
+
+
+@pytest.mark.timeout(180)
+def test_p2_p3_p4_the_server_forgets_all_but_the_ledger_is_elsewhere(
+    served: Callable[..., Pool], steady: Server, postgres_server: PostgresServer
+) -> None:
+    """``FLUSHALL``, five times: the leader ends its term, and what the ledger knew of ticks and terms is there."""
+    ledger = postgres_server.url(pool="flushed")
+    place = {"pool": f"{steady.url}?pool=flushed", "environment": {"ELECTION_TEST_LEDGER": ledger}}
+    pool = served(workers=3, jobs="tick,while_leading", **place).start()
+    for term in range(1, 6):
+        until(lambda term=term: [fact for fact in pool.facts().of("begin", "tick") if fact["term"] == term])
+        assert pool.settled()["leader"]["term"] == term
+        assert steady.ask("EXISTS", "election:{flushed}:runs") == 0, "the ledger is elsewhere"
+        steady.ask("FLUSHALL")
+        until(lambda term=term: pool.facts().of("leading")[-1]["term"] > term, what="the next term's work runs")
+    check_that_no_second_was_lost(pool)
+    check(pool, ledger=ledger)
+    assert postgres_server.execute("SELECT count(*), max(term) FROM election_flushed.terms") == [(6, 6)]

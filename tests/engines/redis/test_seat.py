@@ -1,14 +1,19 @@
-"""What of the seat is Redis's own: event loops that change, and the command line's look from outside."""
+"""What of the seat is Redis's own: event loops that change, its driver, and the command line's look from outside."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import subprocess
 import sys
 
 from election.core.clock import SystemClock
+from election.core.errors import SeatError
 from election.core.term import Standing
 from election.engines.redis import redis_engine
+from election.engines.redis.address import address_of
+from election.engines.redis.link import Link
+from election.engines.redis.scripts import PEEK
 from election.engines.redis.tenure import lease_for, trust_for
 from tests.engines.conformance.pool import Pool
 from tests.support.redis_server import Server
@@ -41,6 +46,34 @@ def test_an_election_may_live_on_one_event_loop_after_another(steady: Server) ->
 
     for number in (1, 2, 3):
         asyncio.run(live(number))
+
+
+def test_p5_p6_whoever_is_cancelled_is_so_whenever_it_comes(steady: Server) -> None:
+    """Or a heartbeat would go on, and the end of its term wait for it for ever: the driver may forget that, on 3.11."""
+
+    async def look(link: Link) -> None:
+        for _ in range(3):
+            await link.run(PEEK)
+
+    async def live() -> int:
+        link = Link(address_of(steady.url), SeatError)
+        try:
+            await link.run(PEEK)
+            for turns in itertools.count():
+                task = asyncio.create_task(look(link))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                done = task.done()
+                task.cancel()
+                await asyncio.wait([task])
+                if done:
+                    return turns
+                assert task.cancelled(), f"after {turns} turns of the event loop"
+        finally:
+            await link.close()
+        raise AssertionError
+
+    assert asyncio.run(live()) > 3
 
 
 def test_the_command_line_looks_from_outside(pool: Pool, steady: Server) -> None:
