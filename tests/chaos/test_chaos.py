@@ -18,12 +18,15 @@ import pytest
 from tests.support.pool import ROOT
 from tests.support.waiting import until
 
+IN_THE_BACKGROUND = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]
+"""Before a command: it inherits that SIGINT is ignored, as what a script starts with ``&`` does."""
+
 
 @contextmanager
 def chaos(directory: Path, seconds: int, seed: int) -> Iterator[subprocess.Popen[str]]:
     command = ["-m", "tests.chaos", "--seconds", str(seconds), "--seed", str(seed), "--workers", "4"]
     process = subprocess.Popen(
-        [sys.executable, *command, "--directory", str(directory)],
+        [*IN_THE_BACKGROUND, sys.executable, *command, "--directory", str(directory)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
