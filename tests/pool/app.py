@@ -39,13 +39,13 @@ async def tick() -> None:
         pass
 
 
-async def each_tick() -> None:
-    with facts("each_tick"):
+async def every_second() -> None:
+    with facts("every_second"):
         pass
 
 
-async def each_second() -> None:
-    with facts("each_second"):
+async def coalescing() -> None:
+    with facts("coalescing"):
         pass
 
 
@@ -99,9 +99,9 @@ A_RUN_EACH = {"coalesce": False, "misfire_grace_time": None, "max_instances": 10
 """For a job whose every tick is to have a run, however long the machine stands still."""
 
 SCHEDULE = {
-    "tick": (tick, "cron", {"second": "*"}),
-    "each_tick": (each_tick, "cron", {"second": "*", **A_RUN_EACH}),
-    "each_second": (each_second, "interval", {"seconds": 1, **A_RUN_EACH}),
+    "tick": (tick, "cron", {"second": "*", **A_RUN_EACH}),
+    "every_second": (every_second, "interval", {"seconds": 1, **A_RUN_EACH}),
+    "coalescing": (coalescing, "cron", {"second": "*"}),
     "once": (once, "date", {}),
     "held_for_five_terms": (held_for_five_terms, "cron", {"second": "*"}),
     "two_seconds_in_a_thread": (two_seconds_in_a_thread, "interval", {"seconds": 3}),

@@ -34,9 +34,9 @@ def kill_leaders(pool: Pool, times: int) -> list[float]:
 def check_that_no_second_was_lost(pool: Pool) -> None:
     """Every second from the first to the last has one begin, and no two terms' code ran at one instant."""
     now = datetime.now().astimezone()
-    until(lambda: [fact for fact in pool.facts().of("begin", "each_tick") if datetime.fromisoformat(fact["due"]) > now])
+    until(lambda: [fact for fact in pool.facts().of("begin", "tick") if datetime.fromisoformat(fact["due"]) > now])
     facts = pool.facts()
-    dues = [datetime.fromisoformat(fact["due"]) for fact in facts.of("begin", "each_tick")]
+    dues = [datetime.fromisoformat(fact["due"]) for fact in facts.of("begin", "tick")]
     steps = {(later - earlier).total_seconds() for earlier, later in pairwise(sorted(dues))}
     assert steps == {1.0}, f"lost or doubled seconds: {steps}"
     assert facts.overlaps() == []
@@ -45,7 +45,7 @@ def check_that_no_second_was_lost(pool: Pool) -> None:
 @pytest.mark.timeout(300)
 def test_thirty_kills(new_pool: Callable[..., Pool]) -> None:
     """P1, P2, P6: thirty leaders killed in a row at 4 workers; no second lost, none doubled, never two leaders."""
-    pool = new_pool(jobs="each_tick,while_leading").start()
+    pool = new_pool(jobs="tick,while_leading").start()
     took = kill_leaders(pool, 30)
     check_that_no_second_was_lost(pool)
     print(f"\n30 kills, 4 workers: takeover median {statistics.median(took):.1f} ms, worst {max(took):.1f} ms")
@@ -57,7 +57,7 @@ def test_thirty_kills(new_pool: Callable[..., Pool]) -> None:
 @pytest.mark.timeout(300)
 def test_sixteen_workers(new_pool: Callable[..., Pool]) -> None:
     """P1, P6: the herd that wakes at a death elects one; more followers make it no slower by much."""
-    pool = new_pool(jobs="each_tick", workers=16).start()
+    pool = new_pool(workers=16).start()
     took = kill_leaders(pool, 3)
     check_that_no_second_was_lost(pool)
     print(f"\n3 kills, 16 workers: takeover median {statistics.median(took):.1f} ms")
