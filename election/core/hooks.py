@@ -7,6 +7,7 @@ follower that nothing happens to has neither.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import queue
@@ -78,17 +79,20 @@ class _InThread(_Line):
         super().__init__(hook)
         self._waiting: queue.Queue[Event | Callable[[], object]] = queue.Queue(AT_MOST)
         self._thread: threading.Thread | None = None
+        self._former: threading.Thread | None = None
 
     def tell(self, event: Event) -> None:
-        if self._thread is None or not self._thread.is_alive():  # the first event, or the first in a forked child
-            self._thread = threading.Thread(target=self._work, name="election-hook", daemon=True)
+        if self._thread is None or not self._thread.is_alive():  # the first event, also of a restart or a forked child
+            self._thread = threading.Thread(target=self._work, args=[self._former], name="election-hook", daemon=True)
             self._thread.start()
         try:
             self._waiting.put_nowait(event)
         except queue.Full:
             self._drop()
 
-    def _work(self) -> None:
+    def _work(self, former: threading.Thread | None) -> None:
+        if former is not None:
+            former.join()  # the hook is told of one event at a time
         while isinstance(event := self._waiting.get(), Event):
             try:
                 self._hook(event)
@@ -100,10 +104,16 @@ class _InThread(_Line):
         if self._thread is None or not self._thread.is_alive():
             return
         loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the last moment was over long ago
+                loop.call_soon_threadsafe(done.set)
+
         try:
-            self._waiting.put_nowait(lambda: loop.call_soon_threadsafe(done.set))
+            self._waiting.put_nowait(tell)
         except queue.Full:
             return
+        self._thread, self._former = None, self._thread  # it may live a moment longer, and takes nothing up any more
         await done.wait()
 
 

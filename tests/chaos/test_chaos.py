@@ -20,13 +20,16 @@ from tests.support.postgres_server import needs_programs
 from tests.support.redis_server import any_binary, needs_server
 from tests.support.waiting import until
 
+IN_THE_BACKGROUND = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]
+"""Before a command: it inherits that SIGINT is ignored, as what a script starts with ``&`` does."""
+
 
 @contextmanager
 def chaos(directory: Path, seconds: int, seed: int, engine: str = "file") -> Iterator[subprocess.Popen[str]]:
     options = {"--engine": engine, "--seconds": str(seconds), "--seed": str(seed), "--workers": "4"}
     command = ["-m", "tests.chaos", *(word for option in options.items() for word in option)]
     process = subprocess.Popen(
-        [sys.executable, *command, "--directory", str(directory)],
+        [*IN_THE_BACKGROUND, sys.executable, *command, "--directory", str(directory)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

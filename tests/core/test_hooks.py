@@ -26,12 +26,12 @@ def elected(term: int) -> Event:
 
 
 @pytest.fixture
-def hooks() -> Hooks:
+def hooks(monkeypatch: pytest.MonkeyPatch) -> Hooks:
+    monkeypatch.setattr(hooks_module, "LAST_MOMENT", 30.0)  # on a busy machine a thread may get no turn in one
     return Hooks()
 
 
-async def test_each_kind_of_hook_is_told_in_order(hooks: Hooks, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("election.core.hooks.LAST_MOMENT", 30.0)  # on a busy machine a thread may get no turn in one
+async def test_each_kind_of_hook_is_told_in_order(hooks: Hooks) -> None:
     in_thread: list[Event] = []
     on_loop: list[Event] = []
     threads = set()
@@ -100,6 +100,33 @@ async def test_one_that_hangs_delays_nobody(
     await hooks.close()
     assert time.monotonic() - began < 5
     may_end.set()
+
+
+def test_one_that_outlasts_the_end_of_an_election_is_told_of_the_next(
+    hooks: Hooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread may still be there at a restart, and takes nothing up any more; its loop is closed by then."""
+    monkeypatch.setattr(hooks_module, "LAST_MOMENT", 0.01)
+    may_end, told, before = threading.Event(), [], set(threading.enumerate())
+
+    def plain(event: Event) -> None:
+        told.append(("begin", event.term))
+        assert may_end.wait(60)
+        told.append(("end", event.term))
+
+    async def main(term: int) -> None:
+        hooks.tell(elected(term))
+        await until_async(lambda: told)
+        await hooks.close()
+
+    hooks.add(plain)
+    for term in range(3):
+        asyncio.run(main(term))
+    assert told == [("begin", 0)]
+    may_end.set()
+    until(lambda: len(told) == 6, what=lambda: told)
+    assert told == [(which, term) for term in range(3) for which in ("begin", "end")]
+    until(lambda: not set(threading.enumerate()) - before, what="its threads have ended, none with a traceback")
 
 
 async def test_nobody_is_told_from_a_thread_that_nobody_needs(hooks: Hooks) -> None:

@@ -45,14 +45,21 @@ async def every_second() -> None:
         pass
 
 
+async def coalescing() -> None:
+    with facts("coalescing"):
+        pass
+
+
 async def once() -> None:
     with facts("once"):
         pass
 
 
-async def half_second() -> None:
-    with facts("half_second"):
-        await asyncio.sleep(0.5)
+async def held_for_five_terms() -> None:
+    """Whatever ends one of these runs, it is not the job itself."""
+    with facts("held_for_five_terms"):
+        if current_run().term <= 5:
+            await asyncio.Event().wait()
 
 
 def two_seconds_in_a_thread() -> None:
@@ -89,11 +96,15 @@ async def while_leading() -> None:
     await asyncio.Event().wait()
 
 
+A_RUN_EACH = {"coalesce": False, "misfire_grace_time": None, "max_instances": 1000}
+"""For a job whose every tick is to have a run, however long the machine stands still."""
+
 SCHEDULE = {
-    "tick": (tick, "cron", {"second": "*"}),
-    "every_second": (every_second, "interval", {"seconds": 1}),
+    "tick": (tick, "cron", {"second": "*", **A_RUN_EACH}),
+    "every_second": (every_second, "interval", {"seconds": 1, **A_RUN_EACH}),
+    "coalescing": (coalescing, "cron", {"second": "*"}),
     "once": (once, "date", {}),
-    "half_second": (half_second, "cron", {"second": "*"}),
+    "held_for_five_terms": (held_for_five_terms, "cron", {"second": "*"}),
     "two_seconds_in_a_thread": (two_seconds_in_a_thread, "interval", {"seconds": 3}),
     "never_ends": (never_ends, "date", {}),
     "blocks_the_loop": (blocks_the_loop, "date", {}),

@@ -36,6 +36,7 @@ def wait_for(offset: float) -> None:
 def test_kills_around_the_due_time(new_pool: Callable[..., Pool]) -> None:
     """PITFALLS 24 and 38: killed before, around and after due times; cron, interval and date: each tick once (P3, P4).
 
+    By the jobs' own arguments none is coalesced, too late or an overlap: a machine that stands still is no excuse.
     A tick whose leader died between the claim and the first line of its code has a run without a begin among the
     facts; it must have been settled as interrupted then.
     """
@@ -73,6 +74,7 @@ def check_kills(pool: Pool, terms: list[int]) -> None:
     code, said = pool.verify()
     assert code == 0, said
     claimed = ledger_runs(pool)
+    assert ledger_skips(pool) == []
     for job in ("tick", "every_second"):
         assert pool.facts().run_twice(job) == []
         assert steps(claimed[job]) == {1.0}, f"{job}: every tick has a run"
@@ -90,47 +92,48 @@ def steps(dues: Iterable[datetime]) -> set[float]:
 @pytest.mark.timeout(200)
 def test_killed_in_mid_run(new_pool: Callable[..., Pool]) -> None:
     """PITFALLS 39: a run that the kill cut short is settled as interrupted, and the next tick does not wait for it."""
-    pool = new_pool(jobs="half_second").start()
-    for _ in range(5):
-        before = pool.settled()
-        wait_for(0.2)
-        os.kill(before["leader"]["pid"], signal.SIGKILL)
-        pool.leader(but=before["leader"]["pid"])
-    until(lambda: pool.facts().of("end", "half_second")[-1]["at"] > time.monotonic() - 0.3)
+    job = "held_for_five_terms"
+    pool = new_pool(jobs=job).start()
+    for term in range(1, 6):
+        before = pool.settled()["leader"]
+        assert before["term"] == term
+        until(lambda term=term: [fact for fact in pool.facts().of("begin", job) if fact["term"] == term])
+        os.kill(before["pid"], signal.SIGKILL)
+        pool.leader(but=before["pid"])
+    until(lambda: len(pool.facts().of("end", job)) >= 2)
     pool.stop()
-    runs = ledger_runs(pool)["half_second"]
-    assert steps(runs) == {1.0}
-    assert list(runs.values()).count("interrupted") == 5
+    outcomes = [outcome for _, outcome in sorted(ledger_runs(pool)[job].items())]
+    assert outcomes == ["interrupted"] * 5 + ["succeeded"] * (len(outcomes) - 5)
     code, said = pool.verify()
     assert code == 0, said
 
 
 def test_a_blocked_loop_is_explained(new_pool: Callable[..., Pool]) -> None:
     """PITFALLS 25: the loop blocked for 4 s under a job a second: every tick is a run or a skip with its reason."""
-    pool = new_pool(jobs="tick,blocks_the_loop", workers=2).start()
+    pool = new_pool(jobs="coalescing,blocks_the_loop", workers=2).start()
     end = until(lambda: pool.facts().of("end", "blocks_the_loop"))[0]["at"]
-    until(lambda: [fact for fact in pool.facts().of("begin", "tick") if fact["at"] > end + 1])
+    until(lambda: [fact for fact in pool.facts().of("begin", "coalescing") if fact["at"] > end + 1])
     pool.stop()
     code, said = pool.verify()
     assert code == 0, said
     skipped = ledger_skips(pool)
-    assert sum(count for job, reason, count in skipped if (job, reason) == ("tick", "coalesced")) >= 2
+    assert sum(count for job, reason, count in skipped if (job, reason) == ("coalescing", "coalesced")) >= 2
 
 
 def test_down_for_a_while(new_pool: Callable[..., Pool]) -> None:
     """P4: what fell due while the service was down is caught up with, or skipped with a reason."""
-    pool = new_pool(jobs="tick", workers=2).start()
-    until(lambda: pool.facts().of("begin", "tick"))
+    pool = new_pool(jobs="coalescing", workers=2).start()
+    until(lambda: pool.facts().of("begin"))
     pool.stop()
     stopped = datetime.now().astimezone()
     until(lambda: datetime.now().astimezone() - stopped > timedelta(seconds=4))  # the downtime itself
     pool.start()
     began = datetime.now().astimezone()
-    until(lambda: any(datetime.fromisoformat(f["due"]) > began for f in pool.facts().of("begin", "tick")))
+    until(lambda: any(datetime.fromisoformat(f["due"]) > began for f in pool.facts().of("begin")))
     pool.stop()
     code, said = pool.verify()
     assert code == 0, said
-    assert [job for job, reason, _ in ledger_skips(pool) if reason == "coalesced"] == ["tick"]
+    assert len([count for _, reason, count in ledger_skips(pool) if reason == "coalesced" and count >= 3]) == 1
 
 
 def ledger_runs(pool: Pool) -> dict[str, dict[datetime, str]]:

@@ -154,7 +154,8 @@ class Pool:
             named = [worker["pid"] for worker in found["workers"]]
             return found if len(named) == self.workers and alive.issuperset(named) else None
 
-        return until(whole, timeout=60, what=f"{self.workers} workers; log: {self.log}")
+        patience = max(60, 15 * self.workers)  # each takes seconds of a busy core for its imports
+        return until(whole, timeout=patience, what=f"{self.workers} workers; log: {self.log}")
 
     def record(self) -> dict[str, Any]:
         """The leader record on disk."""

@@ -14,7 +14,7 @@ import httpx2
 
 from tests.support.facts import Facts
 from tests.support.ports import free_port
-from tests.support.waiting import until
+from tests.support.waiting import LIMIT, until
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,7 +43,8 @@ class Worker:
                 stderr=subprocess.STDOUT,
             )
         self.pid = self._process.pid
-        self._client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, headers=AUTHORIZED)
+        headers = {**AUTHORIZED, "Connection": "close"}  # a server closes what was idle for 5 s, perhaps as it is used
+        self._client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=LIMIT, headers=headers)
 
     def ask(self, path: str = "/leader") -> dict[str, Any]:
         """The document at ``path``; empty while it cannot be reached. Fails if the process has ended."""

@@ -27,6 +27,7 @@ class ThreadedDatabase(ABC, Generic[_C]):
 
     def __init__(self) -> None:
         self._thread: ThreadPoolExecutor | None = None
+        self._closed: Future[None] | None = None
         self._connection: _C | None = None
         self._pid = 0
         self._waiting = Patience()
@@ -48,12 +49,15 @@ class ThreadedDatabase(ABC, Generic[_C]):
         return self._waiting.on_the_spot(work) if self.at_hand else in_passing(work)
 
     async def close(self) -> None:
-        """Close the connection and end the thread."""
+        """Close the connection and end the thread. What is asked for meanwhile, by a request say, opens it again."""
         thread, self._thread = self._thread, None
         if thread is None or self._pid != os.getpid():
             return  # a forked child inherits no thread, and may not touch the connection
-        await asyncio.get_running_loop().run_in_executor(thread, self._disconnect)
+        self._closed = thread.submit(self._disconnect)
         thread.shutdown(wait=False)
+        closed = in_passing(self._closed)
+        await asyncio.wait([closed])  # who is cancelled here need not wait for a disk that hangs
+        closed.result()
 
     @abstractmethod
     def _read(self, function: Callable[[Any], _T]) -> _T:
@@ -71,7 +75,9 @@ class ThreadedDatabase(ABC, Generic[_C]):
         if self._pid != os.getpid():
             if self._connection is not None:
                 _INHERITED.append(self._connection)
-            self._pid, self._connection, self._thread = os.getpid(), None, None
+            self._pid, self._connection, self._thread, self._closed = os.getpid(), None, None, None
         if self._thread is None:
             self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="election-ledger")
+            if self._closed is not None:
+                self._thread.submit(self._closed.exception)  # a connection that is closed while it is used ends Python
         return self._thread.submit(how, function)

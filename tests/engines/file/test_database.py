@@ -513,6 +513,39 @@ async def test_closed_is_opened_again_when_it_is_used(opened: Callable[..., Sqli
     await until(lambda: not [thread for thread in set(threading.enumerate()) - before if "ledger" in thread.name])
 
 
+async def test_what_is_asked_for_while_it_is_closed_waits_for_that(opened: Callable[..., SqliteDatabase]) -> None:
+    """A request, while the leader resigns. It got the connection that was about to be closed, and Python ended with a
+    segmentation fault if it was just using it."""
+    database, go_on, told = opened(), threading.Event(), []
+
+    def slow(connection: sqlite3.Connection) -> None:
+        told.append("begun")
+        assert go_on.wait(30)
+        told.append("ended")
+
+    tasks = [asyncio.create_task(database.read(slow))]
+    await until(lambda: told)
+    tasks.append(asyncio.create_task(database.close()))
+    await asyncio.sleep(0)
+    tasks.append(asyncio.create_task(database.read(lambda _: told.append("next"))))
+    await asyncio.wait(tasks, timeout=0.1)  # for what must not happen
+    go_on.set()
+    await asyncio.gather(*tasks)
+    assert told == ["begun", "ended", "next"]
+
+
+async def test_closed_again_and_again_while_it_is_used(opened: Callable[..., SqliteDatabase]) -> None:
+    database = opened()
+    for number in range(200):
+        await asyncio.gather(
+            database.read(notes),
+            database.close(),
+            database.write(lambda connection, number=number: note(connection, number)),
+            database.read(notes),
+        )
+    assert await database.read(notes) == list(range(200))
+
+
 # --- to look only ----------------------------------------------------------------------------------------------------
 
 
