@@ -50,8 +50,9 @@ class Stand:
 class Campaign:
     """Campaigns for one worker.
 
-    lease: seconds. settle: seconds that a winner waits who finds no record, so that a leader whose keys were deleted
-    has noticed. memory: see ``RedisSeat``.
+    lease: seconds. settle: seconds that a winner waits who finds no record and knows of no term, so that a leader whose
+    keys were deleted has noticed. Who knows of one waits for a lease: that leader may stand still, and believe for as
+    long. memory: see ``RedisSeat``.
     """
 
     def __init__(
@@ -68,8 +69,9 @@ class Campaign:
 
     async def run(self, process: ProcessIdentity, own: str, *, followed: bool) -> LeaderRecord | NotWon:
         """The record of the term that was won, or why none was. own: this worker's id. Raises ``SeatError``."""
-        settled = False
-        for _ in range(TRIES):
+        settled_at: float | None = None
+        tries = 0
+        while tries < TRIES:
             asked = time.monotonic()
             seen = Stand(*await self._link.run(PEEK))
             self._sight.saw(seen.lease, seen.pttl, asked)
@@ -85,11 +87,15 @@ class Campaign:
                 wait = math.ceil(self._lease) + 1.0 - seen.uptime_s
                 text = f"the server has just started, and may have forgotten a lease: no election for {wait:g} s"
                 return NotWon(False, wait, text)
-            if told is None and not settled:
-                settled = True
-                self._sight.news.clear()
-                await first(self._sight.news.wait(), self._clock.sleep(self._settle))
-                continue
+            if told is None:
+                if settled_at is None:
+                    known = seen.term or self._sight.largest or (await remembered(self._memory, None))[0]
+                    settled_at = asked + (self._lease if known else self._settle)
+                if (left := settled_at - time.monotonic()) > 0:
+                    self._sight.news.clear()
+                    await first(self._sight.news.wait(), self._clock.sleep(left))
+                    continue
+            tries += 1
             record = await self._drafted(process, own, before, seen, followed)
             answer = await self._grant(record, proof, own)
             if answer == "granted":

@@ -15,6 +15,7 @@ from election.core.term import Reason, Standing
 from election.engines.redis.address import address_of
 from election.engines.redis.link import Link
 from election.schedule.facts import Claim, Enrol, Tick
+from tests.engines.conformance.engines import HEARTBEAT
 from tests.engines.conformance.pool import Hand, Pool
 from tests.schedule.making import at, make_job, make_term, process
 from tests.support.redis_server import Server
@@ -92,6 +93,21 @@ def test_p2_after_flushall_the_leader_ends_its_term_and_its_number_is_not_used_a
     leader.release(Standing.LOST)
     term = follower.wins()
     assert (term.number, term.takeover.reason) == (2, Reason.LOST)
+
+
+def test_p1_after_flushall_nobody_leads_beside_a_leader_that_stands_still(pool: Pool, steady: Server) -> None:
+    """It cannot notice that its lease is gone, and believes in it for as long as it was granted for."""
+    leader, follower = led(pool)
+    newcomer = pool.worker()
+    leader.process.stop()
+    stopped = time.monotonic()
+    steady.ask("FLUSHALL")
+    until(lambda: steady.ask("GET", "election:{election}:term") == "1", what="the follower has told the server")
+    term = until(lambda: newcomer.campaign() or follower.campaign(), what="one of them leads")
+    assert term.number == 2
+    assert time.monotonic() - stopped > LEASE - HEARTBEAT, "not before the lease of the first has passed"
+    leader.process.resume()
+    assert leader.held() is None
 
 
 def test_p2_what_a_living_worker_remembers_is_a_floor(pool: Pool, steady: Server) -> None:
