@@ -133,7 +133,7 @@ def test_takeover_after_a_resignation(server: Server) -> None:
     """P1, P6: asked to resign from outside, by whichever server it is served."""
     first = server.leader()["leader"]
     command = [sys.executable, "-m", "election", "resign", "--pool", str(server.pool)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=30)
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
     second = server.leader(but=first["pid"])
     assert second["leader"]["term"] == first["term"] + 1
     assert second["last_takeover"]["reason"] == "resigned"

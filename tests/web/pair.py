@@ -104,6 +104,7 @@ class Pair:
         self._alive += started
         until(
             lambda: all(len(worker.ask().get("workers", [])) == len(self._alive) for worker in self._alive),
+            max(60, 15 * len(self._alive)),  # each takes seconds of a busy core for its imports
             what=f"the workers are there; log: {self.log}",
         )
         self.leader()

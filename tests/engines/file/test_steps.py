@@ -56,6 +56,7 @@ def steps_of_a_term(path: Path) -> int:
     return steps.taken
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EMFILE], ids=errno.errorcode.get)
 @pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "used"])
 def test_row_22_each_system_call_of_a_term_fails_once(tmp_path: Path, code: int, fresh: bool) -> None:
