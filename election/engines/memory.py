@@ -21,6 +21,9 @@ class Memory(Protocol):
     async def was_fenced(self, term: int) -> bool:
         """Whether somebody set out to fence that term."""
 
+    async def close(self) -> None:
+        """Let go of it; using it again opens it again."""
+
 
 async def remembered(memory: Memory | None, before: LeaderRecord | None) -> tuple[int, bool]:
     """The last term that the ledger knows, and whether the one of ``before`` was fenced.

@@ -71,6 +71,7 @@ class RedisSeat:
         timing = {"lease": lease, "heartbeat": heartbeat, "safety_poll": safety_poll}
         self._sight = Sight(self._link, address.prefix, **timing)
         self._tenure = Tenure(self._link, self._sight, clock, heartbeat=heartbeat)
+        self._memory = memory
         self._campaign = Campaign(self._link, self._sight, clock, lease=lease, settle=2 * heartbeat, memory=memory)
         self._process: ProcessIdentity | None = None
         self._id = ""
@@ -102,6 +103,8 @@ class RedisSeat:
         await self._link.close()
         if self._tenure.record is None:
             self._process = None
+            if self._memory is not None:
+                await self._memory.close()
 
     def _enter(self) -> None:
         """Take part as this process, which may be a forked child of the one that did before."""
@@ -133,6 +136,8 @@ class RedisSeat:
             return self._tenure.begin(result, self._campaign.granted_at)
         self._has_followed = self._has_followed or result.somebody_leads
         self._wait, self._problem = result.wait, result.problem
+        if self._memory is not None:  # who does not lead keeps no connection to it (P7)
+            await self._memory.close()
         return None
 
     async def _to_the_end(self, campaign: Awaitable[Any]) -> Any:

@@ -10,7 +10,7 @@ import sys
 from election.core.clock import SystemClock
 from election.core.errors import SeatError
 from election.core.term import Standing
-from election.engines.redis import redis_engine
+from election.engines.redis import RedisSeat, redis_engine
 from election.engines.redis.address import address_of
 from election.engines.redis.link import Link
 from election.engines.redis.scripts import PEEK
@@ -74,6 +74,35 @@ def test_p5_p6_whoever_is_cancelled_is_so_whenever_it_comes(steady: Server) -> N
         raise AssertionError
 
     assert asyncio.run(live()) > 3
+
+
+def test_p7_a_campaign_that_is_lost_leaves_no_connection_to_the_ledger(steady: Server) -> None:
+    """It was asked for the last term, and somebody else was quicker."""
+    deeds: list[str] = []
+
+    class Asked:
+        async def last_term(self) -> int:
+            deeds.append("asked")
+            await asyncio.to_thread(steady.ask, "SET", "election:{election}:lease", "another", "PX", 3000)
+            return 0
+
+        async def was_fenced(self, term: int) -> bool:
+            return False
+
+        async def close(self) -> None:
+            deeds.append("closed")
+
+    async def live() -> None:
+        timing = {"heartbeat": 0.05, "safety_poll": 0.2}
+        seat = RedisSeat(address_of(steady.url), **timing, clock=SystemClock(), memory=Asked())
+        await seat.open()
+        try:
+            assert await seat.campaign() is None
+            assert deeds == ["asked", "closed"]
+        finally:
+            await seat.close()
+
+    asyncio.run(live())
 
 
 def test_the_command_line_looks_from_outside(pool: Pool, steady: Server) -> None:
