@@ -12,6 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,6 +41,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
 
     jobs: by id; they may change while the term lasts.
     accounted: the last tick of each job that was handed over; kept up to date here.
+    schedules: when the schedule of each job began by which it is handed over.
     gap: see ``GapFinder``.
     around: as in ``WorkOptions``.
     """
@@ -51,6 +53,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         books: Books,
         clock: Clock,
         accounted: dict[str, datetime],
+        schedules: Mapping[str, datetime],
         gap: GapFinder,
         teller: Teller,
         around: Sequence[Around] = (),
@@ -60,6 +63,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         self._books = books
         self._clock = clock
         self._accounted = accounted
+        self._schedules = schedules
         self._gap = gap
         self._teller = teller
         self._calls = Calls(ThreadPoolExecutor(thread_name_prefix="election-job"))
@@ -78,8 +82,9 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         dues = [due.astimezone(UTC) for due in run_times]
         gaps = {due: gap for due in dues if (gap := self._gap(found.id, due)) is not None}
         decision = decide(found, dues, now=now, running=self._count[found.id], gaps=list(gaps))
-        skips = [*decision.skips, *gaps.values()]
-        entries: list[Entry] = [Claim(Tick(found.id, due), now) for due in decision.run]
+        seen_at = self._schedules.get(found.id)
+        skips = [replace(skip, seen_at=seen_at) for skip in (*decision.skips, *gaps.values())]
+        entries: list[Entry] = [Claim(Tick(found.id, due), now, seen_at) for due in decision.run]
         if skips:
             entries = sorted([*skips, *entries], key=_due)
             for skip in skips:
@@ -164,11 +169,14 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
     ) -> None:
         self._asked.discard(asked)
         granted: list[Tick] = []
+        answers: list[bool] = []  # none, if nothing could be written; who keeps the books has been told
         if asked.exception() is None:
-            answers = zip(entries, asked.result(), strict=True)
-            granted = [entry.tick for entry, yes in answers if yes and isinstance(entry, Claim)]
-        else:
-            self._take_back(job.id, before)  # not written, so it is owed still; who keeps the books has been told
+            answers = asked.result()
+            granted = [
+                entry.tick for entry, yes in zip(entries, answers, strict=True) if yes and isinstance(entry, Claim)
+            ]
+        if not any(answers):
+            self._take_back(job.id, before)  # owed still, for all that we know: the ledger knows better
         if not granted:
             self._ended(job, ticks)
         elif self._cancelled:

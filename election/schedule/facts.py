@@ -41,10 +41,11 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Permission to run a tick, given once."""
+    """Permission to run a tick, given once. seen_at: of the schedule by which it fell due; no other one grants it."""
 
     tick: Tick
     at: datetime
+    seen_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,8 @@ class Skip:
     request: int = 0
     claimed: bool = False
     """Whether the tick had been claimed, but came too late to be run: the claim becomes this skip."""
+    seen_at: datetime | None = None
+    """Of the schedule by which the ticks fell due, as in ``Claim``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ The same plan serves at a takeover, after the ledger was out of reach, and when 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from apscheduler.triggers.base import BaseTrigger
@@ -23,11 +23,13 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 class Plan:
     """entries: what to write, in order, before anything starts.
     starts: when each job that is not paused goes on, and the trigger with which.
+    schedules: when the schedule of each job began: its ``seen_at`` once this is written.
     reruns: runs that a former leader left open, to be tried again; their attempt is the new one.
     """
 
     entries: list[Entry] = field(default_factory=list)
     starts: dict[str, tuple[datetime, BaseTrigger]] = field(default_factory=dict)
+    schedules: dict[str, datetime] = field(default_factory=dict)
     reruns: list[OpenRun] = field(default_factory=list)
 
 
@@ -65,14 +67,17 @@ def _plan_job(plan: Plan, job: Job, found: JobState | None, now: datetime, limit
         before = accounted if found is None else max(accounted, _give_up(plan, found, now))
         until = max(owes_from(trigger, now), before)
         plan.entries.append(Enrol(job.id, job.schedule, at=now, since=until))
+        seen_at = now
     else:
-        trigger, until = _trigger(job, found.seen_at), max(accounted, found.accounted_until)
+        seen_at = found.seen_at
+        trigger, until = _trigger(job, seen_at), max(accounted, found.accounted_until)
+    plan.schedules[job.id] = seen_at
     if found is not None and found.paused:
         return
     if found is not None and found.resume_at is not None:
         over = skipped(job.id, trigger, until, found.resume_at, now, SkipReason.PAUSED)
         if over is not None:
-            plan.entries.append(over)
+            plan.entries.append(replace(over, seen_at=seen_at))
         plan.entries.append(Resumed(job.id, found.resume_at))
         until = max(until, found.resume_at)
     caught = catch_up(
@@ -84,7 +89,7 @@ def _plan_job(plan: Plan, job: Job, found: JobState | None, now: datetime, limit
         limit=limit,
     )
     if caught.skip is not None:
-        plan.entries.append(caught.skip)
+        plan.entries.append(replace(caught.skip, seen_at=seen_at))
     if caught.next_due is not None:
         plan.starts[job.id] = (caught.next_due, trigger)
 

@@ -67,6 +67,7 @@ class Shift:
         self._began_ns = since_boot()
         self._jobs: dict[str, Job] = {}
         self._accounted: dict[str, datetime] = {}
+        self._schedules: dict[str, datetime] = {}
         self._in_trouble = asyncio.Event()
         self._confirmed = False
         self.trouble: str | None = None
@@ -74,8 +75,9 @@ class Shift:
         self._timetable = Timetable(clock, options)
         self._teller = Teller(term.number, clock, tell)
         self.executor = TermExecutor(
-            self._jobs, term, self._books, clock, self._accounted, self._timetable.gap, self._teller, options.around
-        )
+            self._jobs, term, self._books, clock, self._accounted, self._schedules, self._timetable.gap, self._teller,
+            options.around,
+        )  # fmt: skip
 
     async def begin(self) -> None:
         """Open the term in the ledger and start the scheduler.
@@ -137,6 +139,7 @@ class Shift:
         for job_id in gone:
             del self._jobs[job_id]
         self._jobs.update(jobs)
+        self._forget_replaced(state)
         plan = make_plan(
             self._jobs,
             state,
@@ -150,10 +153,19 @@ class Shift:
         if entries:
             await self._ledger.record(self._term.number, entries)
         self._teller.planned(plan.entries, {run.tick: run.attempt for run in state.open_runs})
+        self._forget_replaced(state)  # nothing of theirs that was handed over meanwhile has counted
+        self._schedules.update(plan.schedules)
         self._timetable.follow(plan.starts, self._jobs, self._accounted)
         for run in plan.reruns:
             self.executor.rerun(self._jobs[run.tick.job_id], run)
         self._carry_out(state)
+
+    def _forget_replaced(self, state: State) -> None:
+        """What was handed over by a schedule that somebody has replaced says nothing of the ticks of the new one."""
+        for found in state.jobs:
+            known = self._schedules.get(found.id)
+            if known is not None and found.seen_at > known:
+                self._accounted.pop(found.id, None)
 
     def _answers(self, state: State) -> list[Done]:
         """Requests that come to nothing, or that are done with as soon as they are read."""

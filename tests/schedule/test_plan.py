@@ -64,8 +64,9 @@ def enrol(job: Job, since: datetime = NOW) -> Enrol:
     return Enrol(job.id, job.schedule, at=NOW, since=since)
 
 
-def skip(first: float, last: float, reason: SkipReason, count: int | None = 0) -> Skip:
-    return Skip("job", at(first), at(last), count if count != 0 else round(last - first) + 1, reason, NOW)
+def skip(first: float, last: float, reason: SkipReason, count: int | None = 0, *, of: datetime | None = None) -> Skip:
+    """of: when the schedule began that it is a skip of; None where the schedule ends with it."""
+    return Skip("job", at(first), at(last), count if count != 0 else round(last - first) + 1, reason, NOW, seen_at=of)
 
 
 EVERY = every(1)
@@ -88,16 +89,22 @@ DOWN, PAUSED = SkipReason.DOWN, SkipReason.PAUSED
         pytest.param(
             DATE_LONG_AGO,
             None,
-            [enrol(DATE_LONG_AGO, at(-5 * DAY) - MICROSECOND), skip(-5 * DAY, -5 * DAY, DOWN)],
+            [enrol(DATE_LONG_AGO, at(-5 * DAY) - MICROSECOND), skip(-5 * DAY, -5 * DAY, DOWN, of=NOW)],
             None,
             id="a date long past",
         ),
         # Known: it goes on where it was left.
         pytest.param(EVERY, state_of(EVERY, until=at(0)), [], at(1), id="known, nothing owed"),
         pytest.param(EVERY, state_of(EVERY, until=at(-5)), [], at(-4), id="known, a short vacancy"),
-        pytest.param(EVERY, state_of(EVERY, until=at(-60)), [skip(-59, -30, DOWN)], at(-29), id="known, a longer one"),
         pytest.param(
-            EVERY, state_of(EVERY, until=at(-30 * DAY)), [skip(-30 * DAY + 1, -30, DOWN, None)], at(-29), id="a month"
+            EVERY, state_of(EVERY, until=at(-60)), [skip(-59, -30, DOWN, of=NOW)], at(-29), id="known, a longer one"
+        ),
+        pytest.param(
+            EVERY,
+            state_of(EVERY, until=at(-30 * DAY)),
+            [skip(-30 * DAY + 1, -30, DOWN, None, of=NOW)],
+            at(-29),
+            id="a month",
         ),
         pytest.param(
             OPEN, state_of(OPEN, seen_at=at(-13), until=at(-1)), [], at(7), id="an open start keeps its anchor"
@@ -144,14 +151,14 @@ DOWN, PAUSED = SkipReason.DOWN, SkipReason.PAUSED
         pytest.param(
             EVERY,
             state_of(EVERY, until=at(-60), paused_at=at(-60), resume_at=at(-2)),
-            [skip(-59, -2, PAUSED), Resumed("job", at(-2))],
+            [skip(-59, -2, PAUSED, of=NOW), Resumed("job", at(-2))],
             at(-1),
             id="resumed",
         ),
         pytest.param(
             EVERY,
             state_of(EVERY, until=at(-DAY), paused_at=at(-DAY), resume_at=at(-60)),
-            [skip(-DAY + 1, -60, PAUSED, None), Resumed("job", at(-60)), skip(-59, -30, DOWN)],
+            [skip(-DAY + 1, -60, PAUSED, None, of=NOW), Resumed("job", at(-60)), skip(-59, -30, DOWN, of=NOW)],
             at(-29),
             id="resumed while nobody led",
         ),
@@ -168,7 +175,7 @@ DOWN, PAUSED = SkipReason.DOWN, SkipReason.PAUSED
         pytest.param(
             DATE_LONG_AGO,
             state_of(DATE_LONG_AGO, until=at(-6 * DAY)),
-            [skip(-5 * DAY, -5 * DAY, DOWN)],
+            [skip(-5 * DAY, -5 * DAY, DOWN, of=NOW)],
             None,
             id="a date in a long vacancy",
         ),

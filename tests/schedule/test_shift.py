@@ -892,6 +892,31 @@ async def test_jobs_come_and_go_at_run_time(bench: Bench) -> None:
     await bench.agrees()
 
 
+async def test_p4_a_job_that_is_replaced_owes_its_ticks_before_its_leader_has_looked(bench: Bench) -> None:
+    """Until then the leader hands over what the former schedule has due, and that counts for nothing any more."""
+    stored_functions.CALLS.clear()
+    bench.options["look_every"] = 1.0
+    bench.job(seconds=1000)
+
+    async def add(value: int) -> None:
+        arguments = {"id": "stored", "seconds": 0.05, "kwargs": {"value": value}}
+        description, job = to_store(bench.registry, remember_soon, "interval", **arguments, **A_RUN_EACH)
+        await bench.others.store_job("stored", description, job, replace=True)
+
+    await add(1)
+    async with bench.term(1):
+        await until(lambda: 1 in stored_functions.CALLS)
+        await add(2)
+        [replaced] = [job for job in await bench.others.jobs() if job.id == "stored"]
+        await until(lambda: bench.handed_over("stored") > replaced.seen_at + timedelta(seconds=0.1))
+        count = len(stored_functions.CALLS)
+        await until(lambda: stored_functions.CALLS.count(2) > 10)
+    assert 1 not in stored_functions.CALLS[count:]
+    runs = [run.due for run in await bench.runs(job_id="stored") if run.due > replaced.seen_at]
+    assert runs == [replaced.seen_at + timedelta(seconds=0.05) * step for step in range(1, len(runs) + 1)]
+    await bench.agrees()
+
+
 async def test_p4_a_stored_interval_goes_on_in_its_phase_under_the_next_leader(bench: Bench) -> None:
     """It was taken for a changed trigger at each takeover, and what it owed was let go."""
     description, job = to_store(bench.registry, remember_soon, "interval", id="stored", seconds=0.05, **A_RUN_EACH)

@@ -1,9 +1,10 @@
-"""Entries as the script takes them: a name and eight texts each."""
+"""Entries as the script takes them: a name and nine texts each."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from functools import singledispatch
 from typing import Any
 
@@ -25,7 +26,7 @@ from election.schedule.facts import (
     Tick,
 )
 
-ARGUMENTS = 8
+ARGUMENTS = 9
 
 
 def flat(calls: Iterable[tuple[Any, ...]]) -> list[str]:
@@ -56,7 +57,7 @@ def call(entry: Entry) -> tuple[Any, ...]:
 
 @call.register
 def _(entry: Claim) -> tuple[Any, ...]:
-    return "claim", *_key(entry.tick), to_us(entry.at)
+    return "claim", *_key(entry.tick), to_us(entry.at), _since(entry.seen_at)
 
 
 @call.register
@@ -74,7 +75,7 @@ def _(entry: Retry) -> tuple[Any, ...]:
 def _(entry: Skip) -> tuple[Any, ...]:
     return (
         "skip", entry.job_id, to_us(entry.first_due), to_us(entry.last_due), entry.count, entry.reason.value,
-        to_us(entry.at), entry.request, int(entry.claimed),
+        to_us(entry.at), entry.request, int(entry.claimed), _since(entry.seen_at),
     )  # fmt: skip
 
 
@@ -110,6 +111,10 @@ def _(entry: Done) -> tuple[Any, ...]:
 
 def _key(tick: Tick) -> tuple[str, int, int]:
     return tick.job_id, to_us(tick.due), tick.request
+
+
+def _since(seen_at: datetime | None) -> int | None:
+    return None if seen_at is None else to_us(seen_at)
 
 
 def _maybe(text: str | None) -> str | None:

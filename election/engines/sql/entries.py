@@ -7,6 +7,7 @@ unique index on (job, due, request) stands behind that.
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from functools import singledispatch
 
 from election.schedule.facts import (
@@ -40,7 +41,8 @@ def write(entry: Entry, connection: Connection, term: int) -> bool:
 @write.register
 def _(entry: Claim, connection: Connection, term: int) -> bool:
     tick = entry.tick
-    if tick.request == 0 and not _account(connection, tick.job_id, to_us(tick.due), since=to_us(tick.due)):
+    due = to_us(tick.due)
+    if tick.request == 0 and not _account(connection, tick.job_id, due, since=due, seen_at=entry.seen_at):
         return False
     granted = connection.execute(
         "INSERT INTO runs (job_id, due, request, term, claimed_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -92,7 +94,7 @@ def _(entry: Skip, connection: Connection, term: int) -> bool:
         claim = connection.execute(f"DELETE FROM runs WHERE {_THE_OPEN_RUN}", (entry.job_id, first, entry.request))
         if claim.rowcount != 1:
             return False
-    elif entry.request == 0 and not _account(connection, entry.job_id, last, since=first):
+    elif entry.request == 0 and not _account(connection, entry.job_id, last, since=first, seen_at=entry.seen_at):
         return False
     connection.execute(
         "INSERT INTO skips (job_id, first_due, last_due, count, reason, request, term, at)"
@@ -168,11 +170,14 @@ def close_epoch(connection: Connection, job_id: str, until: int) -> None:
     connection.execute("UPDATE epochs SET until = ? WHERE job_id = ? AND until IS NULL", (until, job_id))
 
 
-def _account(connection: Connection, job_id: str, until: int, *, since: int) -> bool:
-    """Move the job's ``accounted_until`` forward to ``until``, unless it has reached ``since`` already."""
-    moved = connection.execute(
-        "UPDATE jobs SET accounted_until = ? WHERE id = ? AND accounted_until < ?", (until, job_id, since)
-    )
+def _account(connection: Connection, job_id: str, until: int, *, since: int, seen_at: datetime | None) -> bool:
+    """Move the job's ``accounted_until`` forward to ``until``, unless it has reached ``since`` already, or the schedule
+    that began at ``seen_at`` is over: what it owed is accounted for, and the ticks of the next one are not its own."""
+    move = "UPDATE jobs SET accounted_until = ? WHERE id = ? AND accounted_until < ?"
+    if seen_at is None:
+        moved = connection.execute(move, (until, job_id, since))
+    else:
+        moved = connection.execute(f"{move} AND seen_at = ?", (until, job_id, since, to_us(seen_at)))
     return moved.rowcount == 1
 
 

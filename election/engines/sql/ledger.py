@@ -10,7 +10,7 @@ from typing import Any
 from election.core.clock import since_boot
 from election.core.errors import JobDefinitionError, StaleTermError, UnknownJobError
 from election.core.process import ProcessIdentity
-from election.core.term import Standing, Term, ended_by
+from election.core.term import Standing, Takeover, Term, ended_by
 from election.schedule.catchup import given_up, owes_from
 from election.schedule.facts import Action, Enrol, Entry, JobState, OpenRun, State, StoredJob
 from election.schedule.history import Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow, Totals, Window
@@ -18,7 +18,7 @@ from election.schedule.triggers import build
 
 from . import entries as entry_writer
 from . import fences, history, windows
-from .database import Connection, Database
+from .database import Connection, Database, Row
 from .guards import last_term, refuse_stale, refuse_unknown
 from .rows import to_us
 from .totals import read_totals
@@ -62,15 +62,17 @@ class SqlLedger:
 
         def begin(connection: Connection) -> State:
             refuse_stale(connection, term.number)
-            found = connection.execute("SELECT pid, boot_id, host FROM terms WHERE term = ?", (term.number,)).fetchone()
-            if found is not None and tuple(found) != (holder.pid, holder.boot_id, holder.host):
+            latest = "SELECT term, pid, boot_id, host, standing FROM terms WHERE term <= ? ORDER BY term DESC LIMIT 1"
+            found = connection.execute(latest, (term.number,)).fetchone()
+            if found is not None and found["term"] < term.number:
+                _say_how_it_ended(connection, found, term.takeover)
+            elif found is not None and tuple(found)[1:4] != (holder.pid, holder.boot_id, holder.host):
                 raise StaleTermError(f"term {term.number} was begun by pid {found['pid']} already")
             connection.execute(
                 "INSERT INTO terms (term, pid, host, boot_id, began_at, began_ns, reason, from_pid, vacant_s)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 row,
             )
-            _say_how_it_ended(connection, term)
             self._seen = connection, history.data_version(connection)
             return history.state(connection)
 
@@ -229,13 +231,13 @@ class SqlLedger:
         return []  # a server looks after its own
 
 
-def _say_how_it_ended(connection: Connection, term: Term) -> None:
+def _say_how_it_ended(connection: Connection, before: Row, takeover: Takeover) -> None:
     """Of the term before, where its own leader could not write it down, and the pool knows it all the same."""
-    if (standing := ended_by(term.takeover)) is not None:
+    standing = ended_by(takeover)
+    if standing is not None and before["standing"] is None and before["pid"] == takeover.from_pid:
         connection.execute(
-            f"UPDATE terms SET standing = ?, ended_at = {connection.dialect.greatest}(began_at, ?) WHERE pid = ?"
-            " AND term = (SELECT max(term) FROM terms WHERE term < ?) AND standing IS NULL",
-            (standing, to_us(term.takeover.vacant_since), term.takeover.from_pid, term.number),
+            f"UPDATE terms SET standing = ?, ended_at = {connection.dialect.greatest}(began_at, ?) WHERE term = ?",
+            (standing, to_us(takeover.vacant_since), before["term"]),
         )
 
 

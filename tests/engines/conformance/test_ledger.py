@@ -470,6 +470,25 @@ async def test_a_job_is_stored_replaced_removed_and_stored_again(ledger: Ledger)
     assert (third.removed, third.paused_at, third.stored) == (False, None, FUNC)
 
 
+async def test_p4_the_schedule_of_a_job_that_was_replaced_accounts_for_nothing_any_more(
+    ledger: Ledger, other: Ledger
+) -> None:
+    """Its leader has not looked yet; the ticks of the new schedule are owed all the same."""
+    await other.store_job("stored", SECONDS.schedule, FUNC, replace=False)
+    former = await job_state(ledger, "stored")
+    await other.store_job("stored", make_job("interval", seconds=5).schedule, FUNC, replace=True)
+    present = await job_state(ledger, "stored")
+    due = present.accounted_until + timedelta(seconds=1)
+    claim_it = Claim(Tick("stored", due), NOW, former.seen_at)
+    skip_it = Skip("stored", due, due, 1, SkipReason.OVERLAP, NOW, seen_at=former.seen_at)
+    assert await ledger.record(1, [claim_it, skip_it]) == [False, False]
+    assert await job_state(ledger, "stored") == present
+    assert await ledger.record(1, [Claim(Tick("stored", due), NOW, present.seen_at)]) == [True]
+    later = due + timedelta(seconds=1)
+    skip_it = replace(skip_it, first_due=later, last_due=later, seen_at=present.seen_at)
+    assert await ledger.record(1, [skip_it]) == [True]
+
+
 @pytest.mark.parametrize("paused", [False, True])
 @pytest.mark.parametrize("then", ["replaced", "removed", "removed and stored again"])
 async def test_p4_what_a_stored_job_owed_when_it_was_replaced_or_removed_is_skipped(

@@ -35,10 +35,11 @@ local function run_of(job, due, request)
   end
 end
 
-local function account(job, to, since)
+-- seen: when the schedule began by which it fell due, or '': of one that is over nothing is accounted for any more.
+local function account(job, to, since, seen)
   local key = p .. 'job:' .. job
-  local until_now = redis.call('HGET', key, 'accounted_until')
-  if not until_now or tonumber(until_now) >= tonumber(since) then
+  local row = redis.call('HMGET', key, 'accounted_until', 'seen_at')
+  if not row[1] or tonumber(row[1]) >= tonumber(since) or (seen ~= '' and seen ~= row[2]) then
     return false
   end
   redis.call('HSET', key, 'accounted_until', to)
@@ -61,8 +62,8 @@ local function close_epoch(job, to)
   end
 end
 
-function does.claim(job, due, request, at)
-  if request == '0' and not account(job, due, due) then
+function does.claim(job, due, request, at, seen)
+  if request == '0' and not account(job, due, due, seen) then
     return 0
   end
   done(request, at)
@@ -117,7 +118,7 @@ function does.retry(job, due, request, attempt)
   return 1
 end
 
-function does.skip(job, first, to, number, reason, at, request, claimed)
+function does.skip(job, first, to, number, reason, at, request, claimed, seen)
   if claimed == '1' then
     local seq, open = run_of(job, first, request)
     if not open then
@@ -128,7 +129,7 @@ function does.skip(job, first, to, number, reason, at, request, claimed)
     redis.call('ZREM', p .. 'open', seq)
     redis.call('ZREM', p .. 'runs:' .. job, seq)
     redis.call('ZREM', p .. 'run_dues:' .. job, request .. ':' .. seq)
-  elseif request == '0' and not account(job, to, first) then
+  elseif request == '0' and not account(job, to, first, seen) then
     return 0
   end
   local seq = redis.call('INCR', p .. 'skip_seq')

@@ -1,9 +1,9 @@
 -- All that is written to the ledger, in order, all of it or nothing: what is refused as a whole comes first.
--- ARGV: prefix, term ('' where none is needed), bounds of the histograms, then entries of nine each: a name, and its
+-- ARGV: prefix, term ('' where none is needed), bounds of the histograms, then entries of ten each: a name, and its
 -- arguments. Numbers stay text, since a time in microseconds would lose digits on the way.
 local answers = {}
-for place = 4, #ARGV, 9 do
-  local answer = does[ARGV[place]](unpack(ARGV, place + 1, place + 8))
+for place = 4, #ARGV, 10 do
+  local answer = does[ARGV[place]](unpack(ARGV, place + 1, place + 9))
   if type(answer) == 'table' then
     return answer
   end
