@@ -8,7 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.register_assert_rewrite("tests.engines.cable", "tests.engines.conformance.pool", "tests.engines.file.pool")
+pytest.register_assert_rewrite(
+    "tests.engines.cable",
+    "tests.engines.conformance.leading",
+    "tests.engines.conformance.pool",
+    "tests.engines.file.pool",
+)
 
 from tests.engines.file.pool import Nursery  # noqa: E402
 from tests.support.hosts import Hosts, two_hosts  # noqa: E402
