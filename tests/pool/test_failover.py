@@ -32,14 +32,26 @@ def kill_leaders(pool: Pool, times: int) -> list[float]:
 
 
 def check_that_no_second_was_lost(pool: Pool) -> None:
-    """Every second from the first to the last has one begin, and no two terms' code ran at one instant."""
+    """Every second from the first to the last has one begin, and no two terms' code ran at one instant.
+
+    A second whose leader died between its claim and the first line of its code has a run without a begin: it must have
+    been settled as interrupted then, by the ledger's own word.
+    """
     now = datetime.now().astimezone()
     until(lambda: [fact for fact in pool.facts().of("begin", "tick") if datetime.fromisoformat(fact["due"]) > now])
     facts = pool.facts()
-    dues = [datetime.fromisoformat(fact["due"]) for fact in facts.of("begin", "tick")]
-    steps = {(later - earlier).total_seconds() for earlier, later in pairwise(sorted(dues))}
-    assert steps == {1.0}, f"lost or doubled seconds: {steps}"
+    begun = {datetime.fromisoformat(fact["due"]) for fact in facts.of("begin", "tick")}
+    cut_off = {due for due in _interrupted(pool) if min(begun) < due < max(begun)}
+    steps = {(later - earlier).total_seconds() for earlier, later in pairwise(sorted(begun | cut_off))}
+    assert steps == {1.0}, f"lost seconds: {steps}"
+    assert facts.run_twice("tick") == []
     assert facts.overlaps() == []
+
+
+def _interrupted(pool: Pool) -> list[datetime]:
+    answer = until(lambda: pool.ask("/leader/runs?job=tick&outcome=interrupted&limit=1000"))
+    assert answer.status_code == 200, answer.text
+    return [datetime.fromisoformat(run["due"]) for run in answer.json()["runs"]]
 
 
 @pytest.mark.timeout(300)

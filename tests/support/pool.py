@@ -213,3 +213,14 @@ def pools(directory: Path) -> Iterator[Callable[..., Pool]]:
         for pool in made:
             if pool.parent is not None:
                 pool.reap()
+
+
+@contextlib.contextmanager
+def quiet_pools(directory: Path) -> Iterator[Callable[..., Pool]]:
+    """The same, and no log may hold a traceback by the end of the scope; not later, because a child whose parent is
+    reaped while it starts says so with one."""
+    with pools(directory) as make:
+        yield make
+        for log in directory.glob("*/log"):
+            text = log.read_text()
+            assert "Traceback" not in text, text[-4000:]
