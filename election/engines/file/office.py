@@ -74,7 +74,9 @@ class Office:
         finally:
             last, fenced = await asked
         written, number = number, max(number, last + 1)
-        reason = reason_after(before, followed=followed, fenced=fenced or self._last_words.read() is not None)
+        if before is not None and before.standing is Standing.LEADING:  # of no other is there anything to read
+            fenced = fenced or self._last_words.read() is not None
+        reason = reason_after(before, followed=followed, fenced=fenced)
         takeover = Takeover(
             number, before.holder.pid if before else None, process.pid, reason, now, vacant_s=self._vacant(before, now)
         )

@@ -114,7 +114,7 @@ class PostgresSeat:
         self._stay()
         try:
             if self._process is None or self._is_forked():
-                self._lock = self._office.lock = SeatLock(self._address, self._trust.limit)  # the parent's stays
+                self._lock = self._office.lock = SeatLock(self._address, self._trust.limit)  # the parent keeps its own
                 self._enter(current_process())
             if not self._ground.ready:
                 await asyncio.to_thread(self._ground.prepare)
