@@ -122,7 +122,7 @@ def _within_a_worker(lifespan: Any, election: Any) -> Any:
     @asynccontextmanager
     async def wrapped(app: FastAPI) -> AsyncIterator[Any]:
         if _told_to_stop():
-            yield None  # nothing begins on the way down (PITFALLS 34)
+            yield None  # nothing begins on the way down (docs/pitfalls.md#34)
             return
         _stop_with_parent()
         try:
@@ -156,7 +156,7 @@ def _told_to_stop() -> bool:
 
 
 def _stop_with_parent() -> None:
-    """A worker whose parent was killed would go on serving on its port, unseen (PITFALLS 31)."""
+    """A worker whose parent was killed would go on serving on its port, unseen (docs/pitfalls.md#31)."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -110,7 +110,7 @@ class Elector:
 
     async def stop_with_the_pool(self) -> None:
         """Stop as a worker whose whole pool may be stopping: campaign no more from now on, but go on leading until
-        the others have heard of it too, or one of them would begin a term on the way down (PITFALLS 34)."""
+        the others have heard of it too, or one of them would begin a term on the way down (docs/pitfalls.md#34)."""
         self._withdrawn.set()
         await self._clock.sleep(SIGNAL_GRACE)
         self._resign.set()

@@ -1,7 +1,7 @@
 """The leader's own fence: a dead man's switch that its event loop has to press at each heartbeat.
 
 ``faulthandler`` keeps the time in a thread of its own, outside of the interpreter: it works with the GIL held, says in
-which line each thread hangs, and ends the process, which frees the seat (PITFALLS 12).
+which line each thread hangs, and ends the process, which frees the seat (docs/pitfalls.md#12).
 """
 
 from __future__ import annotations

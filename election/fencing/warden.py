@@ -1,7 +1,7 @@
 """The observers' fence: followers that see a leader's heart stand still, say so, and end it in the last resort.
 
 For a leader that is stopped, or whose own switch does not work. Only a punctual observer may judge, because what stood
-still while nobody looked proves nothing (PITFALLS 13): a laptop that slept, a host that was overloaded.
+still while nobody looked proves nothing (docs/pitfalls.md#13): a laptop that slept, a host that was overloaded.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where a job goes on after nobody ran it: bounded before anything is enumerated (PITFALLS 24, 29).
+"""Where a job goes on after nobody ran it: bounded before anything is enumerated (docs/pitfalls.md#24, #29).
 
 Pure: what is owed is decided here from values, and written by others.
 """

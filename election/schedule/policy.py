@@ -1,7 +1,7 @@
 """Which of the ticks that are due are run, and why the others are not: APScheduler's rules, as a pure function.
 
-APScheduler applies them itself, but in three places, and says nothing of the ticks that it drops (PITFALLS 25). After
-Temporal's ``processBuffer``: values in, values out, tested as a table.
+APScheduler applies them itself, but in three places, and says nothing of the ticks that it drops (docs/pitfalls.md#25).
+After Temporal's ``processBuffer``: values in, values out, tested as a table.
 """
 
 from __future__ import annotations

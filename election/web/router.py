@@ -1,4 +1,4 @@
-"""The routes of one Election. ``GET /leader`` is answered by any worker; no lock is touched (PITFALLS 16)."""
+"""The routes of one Election. ``GET /leader`` is answered by any worker; no lock is touched (docs/pitfalls.md#16)."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ Ask = Callable[..., Any]
 
 
 def test_a_living_pool_is_shown_and_left_in_peace(living: Pair) -> None:
-    """P8, PITFALLS 16: status names the leader that the pool itself names, exits 0, and no election follows."""
+    """P8, docs/pitfalls.md#16: status names the leader that the pool itself names, exits 0, and no election follows."""
     leader, follower = living.leader(), living.follower()
     done = as_program("status", "--pool", str(living.path))
     assert (done.returncode, done.stderr) == (0, "")
@@ -103,7 +103,7 @@ def test_an_unknown_pool_is_refused_by_all(command: str, form: str, call: Call, 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_file_is_no_pool(command: str, call: Call, tmp_path: Path) -> None:
-    """PITFALLS 21: a path that cannot be a pool is named as what it is."""
+    """docs/pitfalls.md#21: a path that cannot be a pool is named as what it is."""
     (tmp_path / "file").touch()
     code, out, err = call(command, tmp_path / "file")
     assert (code, out) == (2, "")

@@ -76,8 +76,9 @@ def test_an_ended_pool_is_sound(ended: Path, findings: Findings) -> None:
 
 
 def test_an_orphan_that_keeps_the_lock_is_named(orphaned: tuple[Pair, int], call: Call) -> None:
-    """PITFALLS 1: the leader is dead, a child of it keeps the flock, so that nobody can be elected: doctor names it by
-    pid and command (``/proc/locks`` would name the dead), and once it is ended as advised, a worker leads."""
+    """docs/pitfalls.md#1: the leader is dead, a child of it keeps the flock, so that nobody can be elected: doctor
+    names it by pid and command (``/proc/locks`` would name the dead), and once it is ended as advised, a worker
+    leads."""
     pair, orphan = orphaned
     done = as_program("doctor", "--pool", str(pair.path))
     assert done.returncode == 1
@@ -94,7 +95,7 @@ def test_an_orphan_that_keeps_the_lock_is_named(orphaned: tuple[Pair, int], call
 
 
 def test_a_child_that_shares_the_lock_of_a_living_leader_is_named(living: Pair, findings: Findings) -> None:
-    """PITFALLS 1, 3, before it hurts: the leader holds the lock, and so does a process that would keep it."""
+    """docs/pitfalls.md#1, #3, before it hurts: the leader holds the lock, and so does a process that would keep it."""
     leader = living.leader()
     child = int(leader.send("POST", "/child").json())
     try:
@@ -115,7 +116,7 @@ def locked(path: Path) -> Any:
 
 
 def test_a_worker_that_is_about_to_lead_is_no_orphan(spoiled: Path, findings: Findings) -> None:
-    """PITFALLS 15: between the flock and the record nobody is to be killed."""
+    """docs/pitfalls.md#15: between the flock and the record nobody is to be killed."""
     (spoiled / "workers" / f"{os.getpid()}-1.json").touch()
     with locked(spoiled / "leader.lock"):
         warnings = findings(spoiled, "warning")
@@ -124,7 +125,7 @@ def test_a_worker_that_is_about_to_lead_is_no_orphan(spoiled: Path, findings: Fi
 
 
 def test_a_leader_by_the_record_alone_is_told(spoiled: Path, findings: Findings) -> None:
-    """PITFALLS 4, 10: the record describes, the lock decides."""
+    """docs/pitfalls.md#4, #10: the record describes, the lock decides."""
     claim_to_lead(spoiled)
     (wrong,) = findings(spoiled, "wrong")
     assert f"pid {os.getpid()} leads by the record, and does not hold" in wrong
@@ -141,7 +142,7 @@ def claim_to_lead(pool: Path) -> LeaderRecord:
 
 
 def test_a_leader_that_gives_no_sign_of_life_is_told(living: Pair, findings: Findings) -> None:
-    """PITFALLS 11, 12: it is alive, it holds the lock, and it hangs."""
+    """docs/pitfalls.md#11, #12: it is alive, it holds the lock, and it hangs."""
     leader = living.leader()
     process = psutil.Process(leader.pid)
     leader.signal(signal.SIGSTOP)
@@ -157,7 +158,7 @@ def test_a_leader_that_gives_no_sign_of_life_is_told(living: Pair, findings: Fin
 
 
 def test_a_missing_lock_file_is_told(spoiled: Path, findings: Findings) -> None:
-    """PITFALLS 4: somebody has removed it; nothing is made in its place."""
+    """docs/pitfalls.md#4: somebody has removed it; nothing is made in its place."""
     (spoiled / "leader.lock").unlink()
     assert "there is no lock file -> the next campaign makes it" in findings(spoiled, "warning")
     claim_to_lead(spoiled)
@@ -179,7 +180,7 @@ def test_a_fifo_that_is_none_is_told(what: str, spoiled: Path, findings: Finding
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b'{"term": 7}'])
 def test_a_record_that_is_none_is_told(content: bytes | None, spoiled: Path, findings: Findings) -> None:
-    """PITFALLS 14, 15: an unknown leader is no leader."""
+    """docs/pitfalls.md#14, #15: an unknown leader is no leader."""
     (spoiled / "leader.json").unlink()
     if content is not None:
         (spoiled / "leader.json").write_bytes(content)
@@ -256,7 +257,7 @@ def test_a_broken_job_is_told(spoiled: Path, findings: Findings) -> None:
 def test_wrong_permissions_are_told_and_left_as_they_are(
     mode: int, why: str, spoiled: Path, findings: Findings
 ) -> None:
-    """PITFALLS 20: whoever can read the lock file can hold it."""
+    """docs/pitfalls.md#20: whoever can read the lock file can hold it."""
     spoiled.chmod(mode)
     wrong = findings(spoiled, "wrong")[0]
     assert f"has mode {mode:04o}: {why}" in wrong
@@ -266,14 +267,14 @@ def test_wrong_permissions_are_told_and_left_as_they_are(
 
 
 def test_a_file_that_its_owner_cannot_write_is_told(spoiled: Path, findings: Findings) -> None:
-    """PITFALLS 22: a ledger that cannot be written stops every job, so it is said before."""
+    """docs/pitfalls.md#22: a ledger that cannot be written stops every job, so it is said before."""
     (spoiled / "ledger.db").chmod(0o400)
     (wrong,) = findings(spoiled, "wrong")
     assert f"chmod u+rw {spoiled / 'ledger.db'}" in wrong
 
 
 def test_a_pool_of_another_user_is_told(spoiled: Path, findings: Findings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PITFALLS 20: workers of this user could not use it, or whoever owns it could lead in their place."""
+    """docs/pitfalls.md#20: workers of this user could not use it, or whoever owns it could lead in their place."""
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
     (wrong,) = findings(spoiled, "wrong")
     assert f"belongs to uid {os.getuid()}, and this process runs as uid 4711" in wrong
@@ -291,7 +292,7 @@ def test_root_looks_at_the_pools_of_others(spoiled: Path, findings: Findings) ->
 
 
 def test_a_symbolic_link_is_told(spoiled: Path, findings: Findings, tmp_path: Path) -> None:
-    """PITFALLS 20: somebody could point it elsewhere, so workers refuse it."""
+    """docs/pitfalls.md#20: somebody could point it elsewhere, so workers refuse it."""
     (tmp_path / "link").symlink_to(spoiled)
     (wrong,) = findings(tmp_path / "link", "wrong")
     assert "is a symbolic link" in wrong
@@ -299,7 +300,7 @@ def test_a_symbolic_link_is_told(spoiled: Path, findings: Findings, tmp_path: Pa
 
 
 def test_a_network_filesystem_is_told(spoiled: Path, findings: Findings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PITFALLS 6: flock may exclude nobody there."""
+    """docs/pitfalls.md#6: flock may exclude nobody there."""
     monkeypatch.setattr(directory_module, "filesystem_type", lambda _: "nfs4")
     (wrong,) = findings(spoiled, "wrong")
     assert "is on nfs4, where flock may exclude nobody" in wrong

@@ -112,7 +112,8 @@ def test_colours_are_for_those_who_want_them(ended: Path, environment: dict[str,
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fdinfo"), reason="what a process has open is read from /proc")
 def test_it_holds_no_lock_and_has_nothing_open_for_writing(pair: Pair) -> None:
-    """PITFALLS 16: whoever looks is no part of the pool. What SQLite keeps beside the ledger, its readers share."""
+    """docs/pitfalls.md#16: whoever looks is no part of the pool. What SQLite keeps beside the ledger, its readers
+    share."""
     pair.start(1)
     with Terminal("watch", "--pool", str(pair.path)) as terminal:
         until(lambda: terminal.shows("leads term"), what=terminal.written)

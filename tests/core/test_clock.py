@@ -91,7 +91,8 @@ async def test_first_lets_a_shielded_wait_go_on() -> None:
 
 
 async def test_the_system_clock_is_the_machines() -> None:
-    """PITFALLS 26: due times in UTC, waits on the monotonic clock, which ``sleep`` moves by what it was told."""
+    """docs/pitfalls.md#26: due times in UTC, waits on the monotonic clock, which ``sleep`` moves by what it was
+    told."""
     clock = SystemClock()
     before = clock.monotonic()
     await clock.sleep(0.01)

@@ -133,7 +133,7 @@ async def test_who_resigned_leaves_the_seat_to_the_others(crew: Crew) -> None:
 
 
 async def test_who_resigned_alone_leads_again(crew: Crew) -> None:
-    """PITFALLS 28: a second term in the same worker, with its own number and its own work."""
+    """docs/pitfalls.md#28: a second term in the same worker, with its own number and its own work."""
     leader = await crew.join()
     for _ in range(3):
         assert await leader.elector.resign()
@@ -242,7 +242,7 @@ async def test_a_lost_term_is_not_resigned(crew: Crew) -> None:
 
 
 async def test_a_follower_stops_at_once(crew: Crew) -> None:
-    """PITFALLS 8: no campaign, no waiting for the leader."""
+    """docs/pitfalls.md#8: no campaign, no waiting for the leader."""
     leader, follower = await crew.join(), await crew.join()
     follower.elector.stop()
     await crew.clock.settle()
@@ -266,7 +266,7 @@ async def test_a_leader_stops_when_its_work_has_ended(crew: Crew) -> None:
 
 
 async def test_a_stop_while_campaigning_begins_no_work(crew: Crew) -> None:
-    """PITFALLS 34: what is won after the stop is given back unused."""
+    """docs/pitfalls.md#34: what is won after the stop is given back unused."""
     member = await crew.join(campaign_takes=2.0)
     await crew.clock.advance(1)
     member.elector.stop()
@@ -277,7 +277,7 @@ async def test_a_stop_while_campaigning_begins_no_work(crew: Crew) -> None:
 
 
 async def test_a_stop_while_the_seat_cannot_be_reached_does_not_wait_for_it(crew: Crew) -> None:
-    """PITFALLS 40: a worker in trouble can be stopped like any other."""
+    """docs/pitfalls.md#40: a worker in trouble can be stopped like any other."""
     member = await crew.join(campaign_raises=SeatError("disk full"))
     await crew.clock.advance(60)
     member.elector.stop()
@@ -287,7 +287,7 @@ async def test_a_stop_while_the_seat_cannot_be_reached_does_not_wait_for_it(crew
 
 
 async def test_a_pool_that_is_stopped_elects_nobody_on_the_way_down(crew: Crew) -> None:
-    """PITFALLS 34: the workers hear of it one after the other, the leader first."""
+    """docs/pitfalls.md#34: the workers hear of it one after the other, the leader first."""
     leader, *followers = [await crew.join() for _ in range(4)]
     stopping = []
     for member in [leader, *followers]:
@@ -311,7 +311,7 @@ async def test_a_worker_that_stops_alone_hands_over(crew: Crew) -> None:
 
 
 async def test_who_loses_its_seat_while_the_pool_stops_does_not_campaign(crew: Crew) -> None:
-    """PITFALLS 34: also when the term ends in another way than the one that was planned."""
+    """docs/pitfalls.md#34: also when the term ends in another way than the one that was planned."""
     leader = await crew.join()
     stopping = asyncio.create_task(leader.elector.stop_with_the_pool())
     await crew.clock.settle()
@@ -378,7 +378,7 @@ async def test_unfinished_work_keeps_the_seat(crew: Crew, caplog: pytest.LogCapt
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 async def test_a_campaign_that_fails_is_told_and_tried_again(crew: Crew, error: Exception) -> None:
-    """PITFALLS 22: an error is not contention: shown while it lasts, forgotten when it is over."""
+    """docs/pitfalls.md#22: an error is not contention: shown while it lasts, forgotten when it is over."""
     member = await crew.join(campaign_raises=error)
     await crew.clock.advance(60)
     assert member.elector.trouble == str(error)
@@ -401,7 +401,7 @@ async def test_trouble_without_words_is_told_as_well(crew: Crew) -> None:
 
 
 async def test_failing_campaigns_become_rare(crew: Crew) -> None:
-    """PITFALLS 22: twice the wait each time, up to a limit that still counts as recovering by itself."""
+    """docs/pitfalls.md#22: twice the wait each time, up to a limit that still counts as recovering by itself."""
     member = await crew.join()
     member.elector.stop()
     other = Member(crew.pool, crew.clock)
@@ -456,7 +456,7 @@ async def test_only_a_surprise_is_told_with_its_traceback(
 
 
 async def test_work_that_cannot_begin_leaves_the_seat_to_others(crew: Crew) -> None:
-    """PITFALLS 40: no term without its work; the worker itself comes back when it can."""
+    """docs/pitfalls.md#40: no term without its work; the worker itself comes back when it can."""
     broken = await crew.join(entry_raises=RuntimeError("no threads left"))
     assert broken.elector.role is Role.FOLLOWER
     assert broken.elector.trouble == "no threads left"

@@ -1,4 +1,4 @@
-"""Who a process is (PITFALLS 10 and 18)."""
+"""Who a process is (docs/pitfalls.md#10 and #18)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_another_process_lives_until_it_dies(start: Start) -> None:
 
 
 def test_a_zombie_is_dead(start: Start) -> None:
-    """PITFALLS 10: ``kill(pid, 0)`` succeeds on it, and yet its locks are free."""
+    """docs/pitfalls.md#10: ``kill(pid, 0)`` succeeds on it, and yet its locks are free."""
     process, identity = start()
     process.kill()
     until(lambda: stat(process.pid)[0] == "Z", what="the process is a zombie")
@@ -67,13 +67,13 @@ def test_a_zombie_is_dead(start: Start) -> None:
 
 
 def test_a_pid_that_was_reused_is_somebody_else() -> None:
-    """PITFALLS 10: the same pid with another start time is another process."""
+    """docs/pitfalls.md#10: the same pid with another start time is another process."""
     me = current_process()
     assert replace(me, start_time=me.start_time - 1).is_alive() is False
 
 
 def test_nothing_survives_a_boot() -> None:
-    """PITFALLS 10: whatever pid it had, and whatever namespace."""
+    """docs/pitfalls.md#10: whatever pid it had, and whatever namespace."""
     me = replace(current_process(), boot_id="another boot")
     assert me.is_alive() is False
     assert replace(me, pid_namespace="pid:[1]").is_alive() is False
@@ -81,7 +81,7 @@ def test_nothing_survives_a_boot() -> None:
 
 
 def test_a_pid_of_another_container_says_nothing() -> None:
-    """PITFALLS 10: unknown is neither alive nor dead, even if a process with that pid is to be seen here."""
+    """docs/pitfalls.md#10: unknown is neither alive nor dead, even if a process with that pid is to be seen here."""
     stranger = replace(current_process(), pid_namespace="pid:[1]")
     assert stranger.is_alive() is None
     assert not stranger.is_neighbour()
@@ -112,7 +112,7 @@ def test_only_the_file_engine_and_who_looked_first_take_a_process_for_one_of_thi
 
 
 def test_the_host_does_not_tell_processes_apart() -> None:
-    """PITFALLS 18: an identity is a process; a host name can be shared, and can change while it runs."""
+    """docs/pitfalls.md#18: an identity is a process; a host name can be shared, and can change while it runs."""
     assert replace(current_process(), host="renamed").is_alive()
 
 

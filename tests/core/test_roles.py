@@ -50,6 +50,6 @@ def test_leader_is_left_only_through_resigning_or_lost() -> None:
 
 
 def test_only_a_follower_wins_or_stops_and_stopped_is_for_good() -> None:
-    """P1 and PITFALLS 34: nobody campaigns from any other role, and who has stopped never does again."""
+    """P1 and docs/pitfalls.md#34: nobody campaigns from any other role, and who has stopped never does again."""
     assert {role for (role, turn) in TRANSITIONS if turn in {Turn.WON, Turn.STOP}} == {Role.FOLLOWER}
     assert not [role for role, _ in TRANSITIONS if role is Role.STOPPED]

@@ -27,14 +27,15 @@ RECORD = LeaderRecord(7, PROCESS, "2049:1234", AT, TAKEOVER)
     ],
 )
 def test_a_record_survives_its_way_through_json(record: LeaderRecord) -> None:
-    """P2 and PITFALLS 10: what another worker reads is what was written, to the microsecond and the last digit."""
+    """P2 and docs/pitfalls.md#10: what another worker reads is what was written, to the microsecond and the last
+    digit."""
     form = TypeAdapter(LeaderRecord)
     assert form.validate_json(form.dump_json(record)) == record
 
 
 @pytest.mark.parametrize("content", [b"", b"null", b"{}", b'{"term": 7}', b"\0" * 100])
 def test_garbage_is_no_record(content: bytes) -> None:
-    """PITFALLS 14: half of a record is none."""
+    """docs/pitfalls.md#14: half of a record is none."""
     with pytest.raises(ValidationError):
         TypeAdapter(LeaderRecord).validate_json(content)
 

@@ -81,7 +81,7 @@ def crashes_in_c() -> None:
 
 
 def leaves_children_and_is_killed() -> None:
-    """Children that a dead leader forked must not keep its lock (PITFALLS 1)."""
+    """Children that a dead leader forked must not keep its lock (docs/pitfalls.md#1)."""
     children.append(ProcessPoolExecutor(2))
     write_fact("children", pids=[children[0].submit(os.getpid).result(30) for _ in range(2)])
     os.kill(os.getpid(), 9)

@@ -52,7 +52,7 @@ def test_pool_path_is_a_file(tmp_path: Path) -> None:
 
 
 def test_pool_path_is_a_link(tmp_path: Path) -> None:
-    """PITFALLS 20."""
+    """docs/pitfalls.md#20."""
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "pool").symlink_to(tmp_path / "real")
     said = refused(start("--port", str(free_port()), "--pool", str(tmp_path / "pool")))
@@ -73,7 +73,8 @@ def test_environment_variables_do_what_flags_do(tmp_path: Path) -> None:
 
 
 def test_a_passing_fault_fails_no_start(new_pool: Callable[..., Pool]) -> None:
-    """PITFALLS 40: no seat can be taken at the start (the lock file is a directory): the pool serves and says why."""
+    """docs/pitfalls.md#40: no seat can be taken at the start (the lock file is a directory): the pool serves and says
+    why."""
     pool = new_pool(workers=2)
     (pool.path / "leader.lock").mkdir(parents=True)
     pool.path.chmod(0o700)

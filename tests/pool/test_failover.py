@@ -77,7 +77,8 @@ def test_sixteen_workers(new_pool: Callable[..., Pool]) -> None:
 
 
 def test_asking_disturbs_nothing(new_pool: Callable[..., Pool]) -> None:
-    """PITFALLS 16: /leader is hammered during failovers; every answer is the document, and terms never go back."""
+    """docs/pitfalls.md#16: /leader is hammered during failovers; every answer is the document, and terms never go
+    back."""
     pool = new_pool(workers=3).start()
     stop = threading.Event()
     seen: list[tuple[int, int, int | None]] = []
@@ -109,7 +110,8 @@ def test_asking_disturbs_nothing(new_pool: Callable[..., Pool]) -> None:
 
 
 def test_two_run_py_on_one_pool(new_pool: Callable[..., Pool], tmp_path_factory: pytest.TempPathFactory) -> None:
-    """PITFALLS 21: two run.py, started from two directories, with one absolute pool path: one leader of both."""
+    """docs/pitfalls.md#21: two run.py, started from two directories, with one absolute pool path: one leader of
+    both."""
     shared = tmp_path_factory.mktemp("shared") / "pool"
     one = new_pool(workers=2, pool=shared)
     other = new_pool(workers=2, pool=shared, cwd=shared.parent)

@@ -30,7 +30,7 @@ def test_sigterm_to_the_leader(pool: Pool) -> None:
 
 
 def test_sigterm_to_a_follower(pool: Pool) -> None:
-    """PITFALLS 8: no thread is blocked in flock, so a follower is gone at once while the leader lives on."""
+    """docs/pitfalls.md#8: no thread is blocked in flock, so a follower is gone at once while the leader lives on."""
     before = pool.settled()
     follower = next(worker["pid"] for worker in before["workers"] if worker["role"] == "follower")
     began = time.monotonic()
@@ -56,7 +56,8 @@ def test_rolling_restart(pool: Pool) -> None:
 
 @pytest.mark.parametrize("how", ["ctrl-c", "sigterm"])
 def test_stopping_the_pool_begins_no_term(pool: Pool, how: str) -> None:
-    """PITFALLS 34: on the way down nobody is elected; every process ends; the record says that the leader resigned."""
+    """docs/pitfalls.md#34: on the way down nobody is elected; every process ends; the record says that the leader
+    resigned."""
     term = pool.settled()["leader"]["term"]
     if how == "ctrl-c":
         pool.interrupt()
@@ -96,7 +97,7 @@ def test_a_second_ctrl_c_ends_at_once(new_pool: Callable[..., Pool]) -> None:
 
 
 def test_an_open_stream_delays_no_takeover(pool: Pool) -> None:
-    """PITFALLS 30: the leader has an event stream open when it is told to stop: a new term begins at once."""
+    """docs/pitfalls.md#30: the leader has an event stream open when it is told to stop: a new term begins at once."""
     leader = pool.settled()["leader"]["pid"]
     with httpx2.Client(base_url=f"http://127.0.0.1:{pool.port}", timeout=30) as client:
         for _ in range(100):
@@ -116,7 +117,7 @@ def test_an_open_stream_delays_no_takeover(pool: Pool) -> None:
 
 
 def test_a_killed_parent_leaves_nothing(new_pool: Callable[..., Pool]) -> None:
-    """PITFALLS 31: workers notice that their parent is gone, stop, and free the port."""
+    """docs/pitfalls.md#31: workers notice that their parent is gone, stop, and free the port."""
     pool = new_pool(workers=2).start()
     assert pool.parent is not None
     pool.processes()
@@ -132,7 +133,8 @@ def test_a_killed_parent_leaves_nothing(new_pool: Callable[..., Pool]) -> None:
 
 
 def test_a_running_thread_is_awaited(new_pool: Callable[..., Pool]) -> None:
-    """PITFALLS 23: SIGTERM in the middle of a 2 s thread job: the next term's first run begins after its end (P5)."""
+    """docs/pitfalls.md#23: SIGTERM in the middle of a 2 s thread job: the next term's first run begins after its end
+    (P5)."""
     pool = new_pool(jobs="two_seconds_in_a_thread", workers=2).start()
     job = "two_seconds_in_a_thread"
     begun = until(lambda: pool.facts().of("begin", job))[0]

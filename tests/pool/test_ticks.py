@@ -34,7 +34,8 @@ def wait_for(offset: float) -> None:
 
 @pytest.mark.timeout(400)
 def test_kills_around_the_due_time(new_pool: Callable[..., Pool]) -> None:
-    """PITFALLS 24 and 38: killed before, around and after due times; cron, interval and date: each tick once (P3, P4).
+    """docs/pitfalls.md#24 and #38: killed before, around and after due times; cron, interval and date: each tick once
+    (P3, P4).
 
     By the jobs' own arguments none is coalesced, too late or an overlap: a machine that stands still is no excuse.
     A tick whose leader died between the claim and the first line of its code has a run without a begin among the
@@ -91,7 +92,8 @@ def steps(dues: Iterable[datetime]) -> set[float]:
 
 @pytest.mark.timeout(200)
 def test_killed_in_mid_run(new_pool: Callable[..., Pool]) -> None:
-    """PITFALLS 39: a run that the kill cut short is settled as interrupted, and the next tick does not wait for it."""
+    """docs/pitfalls.md#39: a run that the kill cut short is settled as interrupted, and the next tick does not wait for
+    it."""
     job = "held_for_five_terms"
     pool = new_pool(jobs=job).start()
     for term in range(1, 6):
@@ -109,7 +111,8 @@ def test_killed_in_mid_run(new_pool: Callable[..., Pool]) -> None:
 
 
 def test_a_blocked_loop_is_explained(new_pool: Callable[..., Pool]) -> None:
-    """PITFALLS 25: the loop blocked for 4 s under a job a second: every tick is a run or a skip with its reason."""
+    """docs/pitfalls.md#25: the loop blocked for 4 s under a job a second: every tick is a run or a skip with its
+    reason."""
     pool = new_pool(jobs="coalescing,blocks_the_loop", workers=2).start()
     end = until(lambda: pool.facts().of("end", "blocks_the_loop"))[0]["at"]
     until(lambda: [fact for fact in pool.facts().of("begin", "coalescing") if fact["at"] > end + 1])

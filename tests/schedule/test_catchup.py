@@ -1,4 +1,5 @@
-"""Where a job goes on after nobody ran it: bounded before it is enumerated, nothing unexplained (P4, PITFALLS 29)."""
+"""Where a job goes on after nobody ran it: bounded before it is enumerated, nothing unexplained (P4,
+docs/pitfalls.md#29)."""
 
 from __future__ import annotations
 
@@ -235,7 +236,7 @@ def handed_over(trigger: Steady, next_run_time: datetime, now: datetime) -> list
 
 
 def test_in_time_a_tick_follows_the_last_one_whatever_the_clock_says() -> None:
-    """PITFALLS 26: a clock that steps back asks again for the same tick, and gets the next one."""
+    """docs/pitfalls.md#26: a clock that steps back asks again for the same tick, and gets the next one."""
     trigger, _ = steady(CRON, grace=30)
     for now in (at(0.01), at(-3600), at(0.02), at(5)):
         assert trigger.get_next_fire_time(NOW, now) == at(1)

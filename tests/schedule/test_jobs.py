@@ -55,7 +55,7 @@ def test_a_job_has_the_arguments_it_was_given(registry: JobRegistry) -> None:
 
 
 def test_what_is_not_given_has_defaults_and_one_of_them_is_ours(registry: JobRegistry) -> None:
-    """PITFALLS 25: APScheduler's own grace of one second loses ticks silently."""
+    """docs/pitfalls.md#25: APScheduler's own grace of one second loses ticks silently."""
     job = registry.add(report, "interval", seconds=5)
     assert (job.coalesce, job.max_instances, job.misfire_grace_time) == (True, 1, MISFIRE_GRACE_TIME) == (True, 1, 30)
 
@@ -83,7 +83,7 @@ def test_a_trigger_can_be_an_object(registry: JobRegistry) -> None:
 
 
 def test_registering_starts_nothing(registry: JobRegistry) -> None:
-    """P7 and PITFALLS 17: a worker that registers jobs at import holds no thread afterwards."""
+    """P7 and docs/pitfalls.md#17: a worker that registers jobs at import holds no thread afterwards."""
     before = threading.active_count()
     registry.add(report, "interval", seconds=1)
     assert threading.active_count() == before

@@ -1,4 +1,5 @@
-"""What a leader has to do, as a table of what the code says and what the ledger remembers (P3, P4, PITFALLS 24, 39)."""
+"""What a leader has to do, as a table of what the code says and what the ledger remembers (P3, P4,
+docs/pitfalls.md#24, #39)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Which of the ticks that are due are run: APScheduler's rules as its documentation has them (P4, PITFALLS 25)."""
+"""Which of the ticks that are due are run: APScheduler's rules as its documentation has them (P4,
+docs/pitfalls.md#25)."""
 
 from __future__ import annotations
 
@@ -57,7 +58,7 @@ Fates = list[tuple[SkipReason, float, float, int]]
         ),
         # One batch is one instance, as in APScheduler: its ticks run one after the other.
         ({"coalesce": False, "max_instances": 1}, [-2, -1, 0], 0, [-2, -1, 0], []),
-        # PITFALLS 25: the loop was blocked for four seconds, with a one-second job.
+        # docs/pitfalls.md#25: the loop was blocked for four seconds, with a one-second job.
         ({}, [-3, -2, -1, 0], 0, [0], [(COALESCED, -3, -1, 3)]),
     ],
 )

@@ -559,7 +559,7 @@ async def test_p2_a_ledger_of_the_future_is_not_led_with(bench: Bench, monkeypat
 
 @pytest.mark.parametrize("busy", [True, False], ids=["with ticks to claim", "with nothing to do"])
 async def test_p3_a_later_term_ends_this_one(bench: Bench, busy: bool) -> None:
-    """PITFALLS 41: the claim decides, not the belief; and a leader without claims learns of it too."""
+    """docs/pitfalls.md#41: the claim decides, not the belief; and a leader without claims learns of it too."""
     bench.job(**({} if busy else {"seconds": 1000}))
     async with bench.term(1):
         await (until(lambda: bench.ran) if busy else looked(bench))

@@ -1,4 +1,5 @@
-"""Triggers as values: equal in all workers, built again with the same ticks, none twice or lost (PITFALLS 24, 26)."""
+"""Triggers as values: equal in all workers, built again with the same ticks, none twice or lost
+(docs/pitfalls.md#24, #26)."""
 
 from __future__ import annotations
 
@@ -208,7 +209,7 @@ def test_a_trigger_class_of_the_users_own_is_told_by_its_text_alone() -> None:
     [("interval", {"minutes": 10}), ("date", {}), ("calendarinterval", {"days": 2, "hour": 5})],
 )
 def test_an_open_start_is_anchored_to_the_first_registration(trigger: str, arguments: dict[str, int]) -> None:
-    """PITFALLS 24: workers that start one after the other have the same phase."""
+    """docs/pitfalls.md#24: workers that start one after the other have the same phase."""
     description = make_job(trigger, **arguments).schedule
     assert description[{"date": "run_date"}.get(trigger, "start_date")] is None
     anchor = at(0.123456)
@@ -349,7 +350,8 @@ def test_an_interval_begins_at_its_start_and_ends_at_its_end() -> None:
 def test_the_ticks_across_a_dst_change_are_those_of_apscheduler(
     zone: ZoneInfo, around: datetime, fields: dict[str, str]
 ) -> None:
-    """PITFALLS 26: none twice, none lost, also when the next is asked for by somebody who only knows the moment."""
+    """docs/pitfalls.md#26: none twice, none lost, also when the next is asked for by somebody who only knows the
+    moment."""
     trigger = CronTrigger(**fields, timezone=zone)
     start, end = around - timedelta(hours=20), around + timedelta(hours=40)
     own = list(takewhile(lambda due: due <= end, own_sequence(trigger, start.astimezone(zone))))

@@ -199,7 +199,7 @@ async def test_a_job_gets_its_arguments() -> None:
 
 
 async def test_two_terms_of_one_process_both_run_the_jobs() -> None:
-    """PITFALLS 28: a scheduler has no jobs left after its shutdown, so that each term gets a fresh one."""
+    """docs/pitfalls.md#28: a scheduler has no jobs left after its shutdown, so that each term gets a fresh one."""
     bench, ran = Bench(), []
 
     async def on_the_loop() -> None:
@@ -240,7 +240,7 @@ async def test_a_job_runs_again_when_it_has_ended_and_not_before() -> None:
 
 @pytest.mark.parametrize("kind", ["coroutine", "thread"])
 async def test_a_running_job_ends_before_the_scope_is_left(job: Job, kind: str) -> None:
-    """P5 and PITFALLS 23: APScheduler's shutdown waits for neither; ours waits for both."""
+    """P5 and docs/pitfalls.md#23: APScheduler's shutdown waits for neither; ours waits for both."""
     bench = Bench()
     bench.once(getattr(job, kind))
     async with bench.term() as tenure:
@@ -533,7 +533,8 @@ async def test_a_thread_job_may_raise_stop_iteration() -> None:
 
 
 async def test_a_run_knows_what_it_is() -> None:
-    """DESIGN 6: on the loop, in a thread, and in what these call; the term is the fencing token (PITFALLS 27)."""
+    """DESIGN 6: on the loop, in a thread, and in what these call; the term is the fencing token
+    (docs/pitfalls.md#27)."""
     bench, runs = Bench(), {}
 
     def look(name: str) -> None:

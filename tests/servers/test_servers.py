@@ -120,7 +120,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
 
 @pytest.mark.parametrize("server", SURVIVE_A_KILL, indirect=True)
 def test_takeover_after_a_kill(server: Server) -> None:
-    """P1, P6; PITFALLS 17 under gunicorn --preload: what was made before the fork holds nothing."""
+    """P1, P6; docs/pitfalls.md#17 under gunicorn --preload: what was made before the fork holds nothing."""
     first = server.leader()["leader"]
     os.kill(first["pid"], signal.SIGKILL)
     second = server.leader(but=first["pid"])
@@ -141,7 +141,7 @@ def test_takeover_after_a_resignation(server: Server) -> None:
 
 @pytest.mark.parametrize("server", TELL_ALL_WORKERS, indirect=True)
 def test_stopping_begins_no_term(server: Server) -> None:
-    """PITFALLS 34."""
+    """docs/pitfalls.md#34."""
     term = server.leader()["leader"]["term"]
     server.stop()
     assert (server.record()["term"], server.record()["standing"]) == (term, "resigned")

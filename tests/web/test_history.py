@@ -138,7 +138,7 @@ def test_skips_are_filtered_alike(filled: TestClient) -> None:
 
 
 def test_an_open_run_of_a_dead_leader_is_told_as_interrupted(filled: TestClient) -> None:
-    """P4, PITFALLS 39: the run that its leader's death cut off says so, and whose it was."""
+    """P4, docs/pitfalls.md#39: the run that its leader's death cut off says so, and whose it was."""
     (run,) = filled.get("/leader/runs", params={"limit": 1}).json()["runs"]
     assert (run["seq"], run["outcome"], run["term"]) == (RUNS, "interrupted", TERMS)
     assert f"term {TERMS}" in run["error"]
@@ -301,7 +301,7 @@ def test_a_ledger_from_the_future_is_a_503(pool: Path) -> None:
 
 
 def test_a_worker_that_takes_no_part_says_so(pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """PITFALLS 35: without the lifespan each route answers 503 with the reason, and opens nothing."""
+    """docs/pitfalls.md#35: without the lifespan each route answers 503 with the reason, and opens nothing."""
     monkeypatch.setenv("ELECTION_ADMIN_TOKEN", "a token for tests")
     client = client_of(Election(pool))  # not entered: the lifespan does not run
     for method, path in (("GET", "runs"), ("GET", "skips"), ("GET", "terms"), ("POST", "resign")):

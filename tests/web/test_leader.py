@@ -124,7 +124,7 @@ def test_without_a_leader_it_is_the_same_document_with_503_and_retry_after(tmp_p
 def test_the_election_of_a_mounted_application_says_that_it_never_started(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """PITFALLS 35: the lifespans of mounted applications do not run."""
+    """docs/pitfalls.md#35: the lifespans of mounted applications do not run."""
     mounted, election = application(tmp_path / "pool")
     outer = FastAPI()
     outer.mount("/inner", mounted)
@@ -152,7 +152,7 @@ def test_openapi_tells_both_answers(tmp_path: Path) -> None:
 
 
 def test_constructing_an_election_does_no_io(tmp_path: Path) -> None:
-    """PITFALLS 17: nothing is held that a fork could copy, no loop is needed, nothing appears on the disk."""
+    """docs/pitfalls.md#17: nothing is held that a fork could copy, no loop is needed, nothing appears on the disk."""
     application(tmp_path / "warm")  # imports, and the machine's time zone, are looked up once in a process
     before = _held()
     app, election = application(tmp_path / "pool")
@@ -166,7 +166,8 @@ def test_constructing_an_election_does_no_io(tmp_path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_is_leader_is_no_memory(tmp_path: Path) -> None:
-    """PITFALLS 19, P8: with the lock's descriptor closed behind its back, a worker does not lead, and knows it."""
+    """docs/pitfalls.md#19, P8: with the lock's descriptor closed behind its back, a worker does not lead, and knows
+    it."""
     _, election = application(tmp_path / "pool")
     async with election:
         await until_async(lambda: election.is_leader)

@@ -293,7 +293,8 @@ def test_a_ledger_that_cannot_be_read_is_told_with_the_reason(tmp_path: Path) ->
 
 
 def test_a_worker_that_takes_no_part_shows_the_page_and_says_so(tmp_path: Path) -> None:
-    """PITFALLS 35: without the lifespan the page opens and tells why there is nothing to see; nothing is opened."""
+    """docs/pitfalls.md#35: without the lifespan the page opens and tells why there is nothing to see; nothing is
+    opened."""
     client = client_of(Election(tmp_path / "pool"))  # not entered: the lifespan does not run
     assert client.get("/leader/live").status_code == 200
     found = data(client)

@@ -1,4 +1,4 @@
-"""The pool directory: private, ours, local, and where flock means what it should (PITFALLS 4–6, 20, 21)."""
+"""The pool directory: private, ours, local, and where flock means what it should (docs/pitfalls.md#4–#6, #20, #21)."""
 
 from __future__ import annotations
 

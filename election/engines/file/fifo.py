@@ -68,7 +68,7 @@ class AliveFifo:
 
 
 def _close_in_child() -> None:
-    """A forked child that kept the write end would keep the FIFO from hanging up (PITFALLS 1)."""
+    """A forked child that kept the write end would keep the FIFO from hanging up (docs/pitfalls.md#1)."""
     for descriptor in _held:
         with contextlib.suppress(OSError):
             os.close(descriptor)

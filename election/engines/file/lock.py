@@ -1,6 +1,6 @@
 """The flock itself, through ``filelock``: taken without blocking, believed only when looked at.
 
-Remedies for PITFALLS 2–4, 7–9 and 22.
+Remedies for docs/pitfalls.md#2–#4, #7–#9 and #22.
 """
 
 from __future__ import annotations

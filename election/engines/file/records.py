@@ -1,6 +1,6 @@
 """The leader record on disk: ``leader.json``, whose content says who leads and whose mtime says that it lives.
 
-A record describes, it proves nothing: only the lock decides (PITFALLS 10, 14, 15).
+A record describes, it proves nothing: only the lock decides (docs/pitfalls.md#10, #14, #15).
 """
 
 from __future__ import annotations

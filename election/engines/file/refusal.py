@@ -1,4 +1,4 @@
-"""Why nobody leads although the flock is taken: whoever has it is named, so that it can be ended (PITFALLS 1).
+"""Why nobody leads although the flock is taken: whoever has it is named, so that it can be ended (docs/pitfalls.md#1).
 
 It may be an orphan, a child that a dead leader forked behind Python's back; a worker that stands still in the middle of
 its election, or whose record somebody has removed; or a stranger. A stranger is left alone; the others are ended if the

@@ -1,7 +1,7 @@
 """Winning is not yet leading: may the holder of this flock lead, given the leader record?
 
 The flock proves that nobody else holds *this* file. Whether somebody leads on a file that lay here before is what the
-record tells, because it names the file that its holder held (PITFALLS 4).
+record tells, because it names the file that its holder held (docs/pitfalls.md#4).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Small files that are whole or absent, whatever is killed while they are written (PITFALLS 14, 37)."""
+"""Small files that are whole or absent, whatever is killed while they are written (docs/pitfalls.md#14, #37)."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def read_file(path: str, at_most: int = 65536) -> bytes | None:
 
 
 class DurableNumber:
-    """A number that only grows, on the disk before anybody sees it; never deleted (P2, PITFALLS 37).
+    """A number that only grows, on the disk before anybody sees it; never deleted (P2, docs/pitfalls.md#37).
 
     It is overwritten in place, twenty digits in one sector, and so costs one ``fdatasync`` and no journal commit.
     """
@@ -102,7 +102,7 @@ class DurableNumber:
         """Store ``number``; returns when the disk has it.
 
         Raises ``SeatError`` rather than go backwards: a worker that was stopped in mid-election while others were
-        elected on another lock file (PITFALLS 4) comes with a number that has been used.
+        elected on another lock file (docs/pitfalls.md#4) comes with a number that has been used.
         """
         content = b"%020d\n" % number
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)

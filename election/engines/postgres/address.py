@@ -28,7 +28,8 @@ class Address:
     schema: str
 
     def key(self, what: str) -> int:
-        """The number of an advisory lock of this pool: the same in every process, and for ever (PITFALLS 42)."""
+        """The number of an advisory lock of this pool: the same in every process, and for ever
+        (docs/pitfalls.md#42)."""
         digest = hashlib.blake2b(f"election {what} {self.schema}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big", signed=True)
 

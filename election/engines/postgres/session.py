@@ -1,8 +1,8 @@
 """Connections to the server: how they are opened, what they say when they fail, and that a fork leaves them alone.
 
 A session that only one process may use is only safe if no child keeps its socket open: a leader's lock would outlive
-it (PITFALLS 1). In a forked child each socket is therefore replaced by ``/dev/null``: the driver can neither use it
-nor say goodbye on it.
+it (docs/pitfalls.md#1). In a forked child each socket is therefore replaced by ``/dev/null``: the driver can neither
+use it nor say goodbye on it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A leader's own hold of its lease: for how long it may believe in it, and how it ends.
 
 It believes until the start of its last heartbeat that the server has answered + lease - margin, by the monotonic clock:
-the server, which began to count later, gives the lease to nobody before (PITFALLS 32).
+the server, which began to count later, gives the lease to nobody before (docs/pitfalls.md#32).
 """
 
 from __future__ import annotations

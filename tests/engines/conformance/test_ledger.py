@@ -197,7 +197,7 @@ OF_EACH_KIND: list[Entry] = [
 
 @pytest.mark.parametrize("entry", OF_EACH_KIND, ids=lambda entry: type(entry).__name__)
 async def test_p3_a_term_that_is_over_writes_nothing(ledger: Ledger, other: Ledger, entry: Entry) -> None:
-    """PITFALLS 27, 41: a leader that was paused wakes up in another's term."""
+    """docs/pitfalls.md#27, #41: a leader that was paused wakes up in another's term."""
     await ledger.record(1, [claim(1)])
     await ledger.request(Action.RUN, job_id="job")
     await other.begin_term(make_term(2), process(200))
@@ -653,7 +653,7 @@ async def test_p3_pruning_makes_no_old_tick_claimable(ledger: Ledger) -> None:
     assert await ledger.record(3, [claim(second) for second in range(61)]) == [False] * 61
     assert await ledger.record(3, [skip(1, 60)]) == [False]
     assert await ledger.record(3, [claim(61)]) == [True]
-    assert await ledger.last_term() == 3, "PITFALLS 37: the number of the term is never lost"
+    assert await ledger.last_term() == 3, "docs/pitfalls.md#37: the number of the term is never lost"
     assert await promises(ledger, at(10**7)) == []
 
 

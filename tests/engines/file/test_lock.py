@@ -1,4 +1,4 @@
-"""The lock alone: what counts as held by somebody else, and what does not (PITFALLS 22)."""
+"""The lock alone: what counts as held by somebody else, and what does not (docs/pitfalls.md#22)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process that keeps a dead leader's lock: found, named, and ended if the pool fences (PITFALLS 1)."""
+"""A process that keeps a dead leader's lock: found, named, and ended if the pool fences (docs/pitfalls.md#1)."""
 
 from __future__ import annotations
 

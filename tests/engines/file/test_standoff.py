@@ -1,4 +1,4 @@
-"""Winning is not yet leading: the lock file is swapped, removed or moved while its holder leads (PITFALLS 4).
+"""Winning is not yet leading: the lock file is swapped, removed or moved while its holder leads (docs/pitfalls.md#4).
 
 That no two workers ever led at one instant (P1) is asserted of each test by the ``pool`` fixture; what is asked here
 is that the stand-off is told, and that it ends.

@@ -1,4 +1,4 @@
-"""Small files, whole or absent (PITFALLS 14), and the number that only grows (P2, PITFALLS 37)."""
+"""Small files, whole or absent (docs/pitfalls.md#14), and the number that only grows (P2, docs/pitfalls.md#37)."""
 
 from __future__ import annotations
 

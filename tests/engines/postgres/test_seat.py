@@ -173,7 +173,7 @@ def test_only_the_session_that_leads_is_ended(pool: Pool) -> None:
 
 
 def test_p8_a_server_that_stands_still(own_pool: Pool, own_server: PostgresServer) -> None:
-    """PITFALLS 32, 33: nobody leads after the trust has run out, and all say why; then it goes on."""
+    """docs/pitfalls.md#32, #33: nobody leads after the trust has run out, and all say why; then it goes on."""
     leader, follower = led(own_pool)
     with own_server.paused():
         began = time.monotonic()

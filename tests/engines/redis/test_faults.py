@@ -58,7 +58,7 @@ def switch(steady: Server) -> Iterator[Switch]:
 
 
 def test_p1_p3_a_leader_that_is_stopped_for_longer_than_its_lease_wakes_up_without_it(pool: Pool) -> None:
-    """PITFALLS 32, 41: nothing of it is believed, and nothing that it claims is granted."""
+    """docs/pitfalls.md#32, #41: nothing of it is believed, and nothing that it claims is granted."""
     leader, follower = led(pool)
     leader.process.stop()
     stopped = time.monotonic()
