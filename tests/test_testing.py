@@ -35,7 +35,7 @@ def pool(clock: ManualClock) -> MemoryPool:
 
 
 async def test_time_passes_only_when_told(clock: ManualClock) -> None:
-    """DESIGN 4: time is passed in."""
+    """Time is passed in."""
     began = clock.now()
     sleeping = asyncio.create_task(clock.sleep(10))
     await clock.advance(9.9)

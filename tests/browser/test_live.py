@@ -97,7 +97,7 @@ def test_it_lives_through_the_death_of_the_leader_and_of_the_worker_that_served_
 
 
 def test_a_job_is_paused_by_its_button_and_stops(pool: Pool, new_page: NewPage) -> None:
-    """DESIGN 7: with the keyboard alone: pause, run now, resume; without a token there are no buttons."""
+    """The keyboard alone is enough: pause, run now, resume; without a token there are no buttons."""
     page = new_page(pool)
     assert page.get_by_role("button", name="Pause report").count() == 0
     unlock(page)

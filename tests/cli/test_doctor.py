@@ -171,7 +171,7 @@ def test_a_missing_lock_file_is_told(spoiled: Path, findings: Findings) -> None:
 
 @pytest.mark.parametrize("what", ["missing", "file"])
 def test_a_fifo_that_is_none_is_told(what: str, spoiled: Path, findings: Findings) -> None:
-    """It only shortens the safety poll, so it is a warning (DESIGN 5)."""
+    """A missing FIFO only makes the safety poll matter, so it is a warning."""
     (spoiled / "leader.alive").unlink()
     if what == "file":
         (spoiled / "leader.alive").touch(0o600)

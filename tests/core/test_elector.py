@@ -123,7 +123,7 @@ async def test_the_seat_is_held_while_its_release_takes_time(crew: Crew) -> None
 
 
 async def test_who_resigned_leaves_the_seat_to_the_others(crew: Crew) -> None:
-    """DESIGN "resign": giving up the seat means that somebody else gets it, even one who is a little slow."""
+    """A resignation passes the seat to another worker, even to one that is a little slow."""
     leader, follower = await crew.join(), await crew.join(campaign_takes=0.2)
     await crew.clock.advance(1)
     await leader.elector.resign()
@@ -181,7 +181,7 @@ async def test_a_request_to_resign_is_for_one_term_only(crew: Crew) -> None:
 
 
 async def test_a_lost_term_ends_at_the_next_heartbeat_without_grace(crew: Crew) -> None:
-    """DESIGN 5: every heartbeat looks; a term that is lost ends at once, and the record says so."""
+    """Each heartbeat checks the seat; a lost term ends at once, and the record says so."""
     leader, follower = await crew.join(drain_takes=60.0), await crew.join()
     leader.seat.take_away()
     assert leader.seat.held() is None

@@ -73,7 +73,7 @@ async def test_a_hundred_leaders_die_one_after_the_other() -> None:
 
 @pytest.mark.anyio
 async def test_the_seat_goes_round() -> None:
-    """DESIGN "resign": fifty resignations in a row, and the work of no two terms overlaps, however slow its end is."""
+    """Fifty resignations in a row: the work of no two terms overlaps, however slow its end is (P5)."""
     async with a_crew() as crew:
         for number in range(10):
             await crew.join(drain_takes=number / 10, release_takes=number / 20)

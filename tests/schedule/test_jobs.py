@@ -42,7 +42,7 @@ def registry() -> JobRegistry:
 
 
 def test_a_job_has_the_arguments_it_was_given(registry: JobRegistry) -> None:
-    """DESIGN 6: APScheduler's own arguments are the policy."""
+    """APScheduler's own arguments are the policy."""
     job = registry.add(
         clean_up, "interval", seconds=5, id="clean", name="cleaning", args=["/var/x"],
         coalesce=False, max_instances=3, misfire_grace_time=None,
@@ -167,7 +167,7 @@ def test_what_apscheduler_refuses_is_refused_at_once(
 @pytest.mark.parametrize("name", ["next_run_time", "jobstore", "executor", "replace_existing"])
 @pytest.mark.parametrize("value", [None, False, "default"])
 def test_what_cannot_work_in_a_pool_is_refused(registry: JobRegistry, name: str, value: object) -> None:
-    """DESIGN 6: the scheduler of a term has our executor and no store; the error gives the reason."""
+    """The scheduler of a term has our executor and no store; the error gives the reason."""
     with pytest.raises(JobDefinitionError, match=f"'{HERE}:report': {name} cannot be given: .+"):
         registry.add(report, "interval", seconds=1, **{name: value})
     assert list(registry) == []

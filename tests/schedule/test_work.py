@@ -366,7 +366,7 @@ async def test_the_term_that_follows_is_not_slowed_down_by_threads_that_were(job
 
 
 async def test_a_lost_term_has_no_grace(job: Job, caplog: pytest.LogCaptureFixture) -> None:
-    """DESIGN 5: lost cancels at once; somebody else may be waiting to lead."""
+    """A lost term cancels its jobs at once: another worker may be waiting to lead."""
     bench = Bench(drain_timeout=NEVER)
     bench.once(job.coroutine)
     async with bench.term() as tenure:
@@ -533,7 +533,7 @@ async def test_a_thread_job_may_raise_stop_iteration() -> None:
 
 
 async def test_a_run_knows_what_it_is() -> None:
-    """DESIGN 6: on the loop, in a thread, and in what these call; the term is the fencing token
+    """Available on the loop, in a thread, and in functions called there; the term is the fencing token
     (docs/pitfalls.md#27)."""
     bench, runs = Bench(), {}
 
@@ -598,7 +598,7 @@ def clock() -> ManualClock:
 
 
 async def test_a_task_lives_as_long_as_the_term() -> None:
-    """DESIGN 4, scope is lifetime: it is cancelled at the end, and has ended when the scope is left; each term anew."""
+    """The task is cancelled at the end of the term and has ended when its scope is left; each term starts it anew."""
     bench, told = Bench(), []
 
     async def consume() -> None:

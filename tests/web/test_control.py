@@ -70,7 +70,7 @@ def tell(client: TestClient, path: str) -> dict[str, Any]:
 def test_without_a_token_there_are_no_such_routes(
     pool: Path, monkeypatch: pytest.MonkeyPatch, value: str | None
 ) -> None:
-    """DESIGN 7: what changes something does not exist while no token is set: not to a guess, not in OpenAPI."""
+    """Routes that change something do not exist while no token is set: not to a guess, not in OpenAPI."""
     monkeypatch.delenv("ELECTION_ADMIN_TOKEN", raising=False)
     if value is not None:
         monkeypatch.setenv("ELECTION_ADMIN_TOKEN", value)
@@ -92,7 +92,7 @@ def test_without_a_token_there_are_no_such_routes(
 )  # fmt: skip
 @pytest.mark.usefixtures("token")
 def test_a_missing_or_wrong_token_is_refused(filled: TestClient, given: bytes | None) -> None:
-    """DESIGN 7: 401, with how to authenticate, whether or not the job exists; nothing is written."""
+    """401, with how to authenticate, whether or not the job exists; nothing is written."""
     for route in (*ROUTES, "jobs/no such job/run"):
         answer = filled.post(f"/leader/{route}", headers={} if given is None else {b"Authorization": given})
         assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
