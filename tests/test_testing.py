@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +19,8 @@ from election.core.errors import SeatError, SeatLostError
 from election.core.term import Reason, Standing
 from election.testing import ManualClock, MemoryPool, MemorySeat, always_leader, as_run
 from tests.support.waiting import until, until_async
+
+ROOT = Path(__file__).resolve().parents[1]
 
 pytestmark = pytest.mark.anyio
 
@@ -366,3 +370,9 @@ def test_a_jobs_function_can_be_called_by_itself() -> None:
         assert (run.key, run.term, run.attempt) == ("invoices@2026-11-23T04:00:00+00:00", 7, 2)
     with pytest.raises(NotStartedError):
         current_run()
+
+
+def test_the_test_client_raises_no_warning() -> None:
+    """docs/pitfalls.md#36: in a suite whose warnings are errors, from its first import on."""
+    program = "from fastapi.testclient import TestClient; from app.main import app; TestClient(app).close()"
+    subprocess.run([sys.executable, "-W", "error", "-c", program], cwd=ROOT, check=True, timeout=60)

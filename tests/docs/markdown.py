@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,11 +53,14 @@ def blocks_of(page: Path) -> list[Block]:
     return found
 
 
-def table(page: str, first_heading: str) -> list[list[str]]:
-    """The rows of the table in ``page`` whose first column is headed so. Raises ``LookupError`` without one."""
+def table(page: str | Path, first_heading: str, nth: int = 0) -> list[list[str]]:
+    """The rows of the ``nth`` table in ``page`` whose first column is headed so. Raises ``LookupError`` without one."""
     lines = iter((ROOT / page).read_text().splitlines())
     for line in lines:
         if line.startswith(f"| {first_heading} |"):
+            if nth:
+                nth -= 1
+                continue
             next(lines)
             rows = []
             for row in lines:
@@ -63,7 +68,17 @@ def table(page: str, first_heading: str) -> list[list[str]]:
                     break
                 rows.append([cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]])
             return rows
-    raise LookupError(f"{page} has no table that begins with {first_heading!r}")
+    raise LookupError(f"{page} has no such table that begins with {first_heading!r}")
+
+
+@functools.cache
+def functions(module: Path) -> frozenset[str]:
+    """The names of all test functions that are defined in a module, none if there is no such module."""
+    if not module.is_file():
+        return frozenset()
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = ast.walk(ast.parse(module.read_text()))
+    return frozenset(node.name for node in nodes if isinstance(node, kinds) and node.name.startswith("test"))
 
 
 def prose(page: Path) -> str:

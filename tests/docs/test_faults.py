@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ast
-import functools
 import re
-from pathlib import Path
 
 import pytest
 
-from .markdown import ROOT
+from .markdown import ROOT, functions
 
 PAGE = ROOT / "docs/faults.md"
 
@@ -30,7 +27,7 @@ NAMED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE.read_text())
 
 @pytest.mark.parametrize(("path", "test"), sorted(set(NAMED)))
 def test_a_test_that_is_named_exists(path: str, test: str) -> None:
-    assert test in _tests(ROOT / path)
+    assert test in functions(ROOT / path)
 
 
 def test_every_fault_has_a_test() -> None:
@@ -44,10 +41,3 @@ def test_every_fault_has_a_test() -> None:
 def test_a_fault_has_a_row(fault: str) -> None:
     faults = [line.split(" | ")[0] for line in PAGE.read_text().splitlines() if line.startswith("| ")]
     assert any(fault in found for found in faults)
-
-
-@functools.cache
-def _tests(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text())
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
-    return {node.name for node in ast.walk(tree) if isinstance(node, kinds) and node.name.startswith("test")}

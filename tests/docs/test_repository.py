@@ -25,7 +25,7 @@ PLACES = [
 ]
 
 
-def _files() -> list[Path]:
+def tracked_files() -> list[Path]:
     """What git tracks or would track; everything, where there is no git."""
     try:
         listed = subprocess.run(
@@ -50,7 +50,7 @@ def _places(text: str) -> list[str]:
 
 
 def test_no_file_names_a_place_on_the_machine_it_was_written_on() -> None:
-    found = {str(path.relative_to(ROOT)): _places(path.read_text(errors="replace")) for path in _files()}
+    found = {str(path.relative_to(ROOT)): _places(path.read_text(errors="replace")) for path in tracked_files()}
     assert {name: places for name, places in found.items() if places} == {}
 
 

@@ -1,7 +1,7 @@
-"""The pitfalls of a lock on one host, each with a test that fails without its remedy.
+"""Pitfalls of a lock on one host, on real processes: each test fails without the remedy of its row.
 
-Named after the rows of the table of pitfalls. The rows of hung leaders (11–13) are not this engine's yet. That no two
-workers ever led at one instant (P1), and that terms grew (P2), is asserted of each test by the ``pool`` fixture.
+The tests are named after the rows of docs/pitfalls.md, which also names the tests of the rows that are not here. The
+``pool`` fixture asserts of each test that no two workers led at one instant (P1) and that terms grew (P2).
 """
 
 from __future__ import annotations
@@ -371,7 +371,7 @@ def test_row_37_the_file_that_keeps_the_term_is_deleted(pool: Pool) -> None:
 
 
 def test_row_43_filelock_before_3_30_keeps_the_lock_in_forked_children() -> None:
-    """The bound; that it is enough is shown by row 1."""
+    """The bound; the tests of docs/pitfalls.md#1 show that it is enough."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = {Requirement(line).name: Requirement(line) for line in project["dependencies"]}["filelock"]
     assert "3.29.0" not in wanted.specifier
