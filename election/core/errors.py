@@ -1,22 +1,32 @@
-"""What can go wrong, as a tree.
+"""Tree of all exceptions of this package; a test compares it with the code.
 
-ElectionError
-├── ConfigurationError      wrong whatever happens: fails the start, names the way out
-│   ├── PoolPathError       the pool directory cannot hold a pool
-│   ├── PoolInUseError      this process already takes part in that pool
-│   ├── UnknownEngineError  no engine answers to that URL
-│   └── JobDefinitionError  a job or task was registered with wrong arguments
-├── SeatError               the seat cannot be reached now: told in /leader, retried
-│   └── SeatLostError       the holder found that its seat is no longer its own
-├── UnfinishedJobsError     job code still runs where it may not be left behind
-└── NotStartedError         the Election was asked for what only a started one can give
+ElectionError                   base class
+├── ConfigurationError          fails the start and cannot pass by itself; also a ValueError
+│   ├── JobDefinitionError      a job or task was registered with wrong arguments
+│   ├── LedgerVersionError      the ledger's schema is newer than this code
+│   ├── PoolInUseError          this process already takes part in that pool
+│   ├── PoolPathError           the pool directory cannot hold a pool
+│   └── UnknownEngineError      no engine for that URL
+├── LedgerError                 the ledger cannot be read or written now: retried
+├── NotStartedError             the Election has not been started
+├── SeatError                   the seat cannot be reached now: shown in /leader, retried
+│   └── SeatLostError           the holder has lost its seat: the term ends
+├── StaleTermError              a later term has begun: a write of this one was refused
+├── UnfinishedJobsError         job code still runs at the end of its term
+├── UnknownJobError             no job has that id; also a LookupError
+├── RefusedError                internal: a script of Redis refused a write
+├── TakenBackError              internal: the term ended before a thread was free for a call
+└── UnstableTriggerError        internal: a trigger that differs between processes; also a ValueError
+
+The internal ones are caught within the package and reported as one of the others, as an interrupted run
+(``TakenBackError``) or as a ``JobDefinitionError`` (``UnstableTriggerError``).
 """
 
 from __future__ import annotations
 
 
 class ElectionError(Exception):
-    """The base of every error that this package raises on purpose."""
+    """Base class of all exceptions of this package."""
 
 
 class ConfigurationError(ElectionError, ValueError):

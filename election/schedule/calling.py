@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from election.core.errors import ElectionError
+
 from .jobs import Job
 from .run import Run, set_current_run
 
@@ -19,7 +21,7 @@ TEXT_AT_MOST = 2000
 """Characters of an error that are kept."""
 
 
-class TakenBackError(Exception):
+class TakenBackError(ElectionError):
     """The term was over before a thread was free for the call; nothing of the job has run."""
 
 

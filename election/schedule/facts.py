@@ -50,7 +50,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """The end of a run, or of one attempt that is followed by another. ``error``: what a failed one raised."""
+    """The end of a run, after its last attempt. error: the exception of a failed run, as text."""
 
     tick: Tick
     outcome: Outcome

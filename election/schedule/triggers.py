@@ -19,13 +19,15 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
+from election.core.errors import ElectionError
+
 JUST_NOW = timedelta(seconds=60)
 """A start this close to the moment of registration, to the microsecond, was not written down by anybody."""
 
 _CALENDAR_FIELDS = ("years", "months", "weeks", "days")
 
 
-class UnstableTriggerError(ValueError):
+class UnstableTriggerError(ElectionError, ValueError):
     """The trigger would have other ticks in every process, or none that can be found."""
 
 

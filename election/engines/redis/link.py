@@ -51,7 +51,7 @@ _CLOSED = "handler is closed"
 _REFUSALS = re.compile(r"\b(STALE|BEGUN|UNKNOWN|CHANGED) (\w+)")
 
 
-class RefusedError(Exception):
+class RefusedError(ElectionError):
     """A script has refused all of it, for a reason that has a name: ``STALE``, ``BEGUN``, ``UNKNOWN``, ``CHANGED``."""
 
     def __init__(self, name: str, what: str) -> None:

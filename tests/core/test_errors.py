@@ -1,0 +1,77 @@
+"""The tree of exceptions, as the docstring of its module draws it, is the one in the code."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterator
+
+import pytest
+
+import election
+from election.core import errors
+from election.core.errors import ConfigurationError, ElectionError
+
+LINE = re.compile(r"^(?P<indent>[│ ]*)(?:[├└]── )?(?P<name>\w+Error)  +(?P<meaning>\S.*)$", re.MULTILINE)
+
+
+def _modules() -> Iterator[str]:
+    yield "election"
+    yield from (found.name for found in pkgutil.walk_packages(election.__path__, "election."))
+
+
+def _exceptions() -> set[type[BaseException]]:
+    """All exception classes that are defined in the package."""
+    return {
+        value
+        for name in _modules()
+        if name != "election.__main__"
+        for value in vars(importlib.import_module(name)).values()
+        if inspect.isclass(value) and issubclass(value, BaseException) and value.__module__.startswith("election")
+    }
+
+
+def _drawn() -> dict[str, str | None]:
+    """The name of each exception in the drawing, with that of the one above it."""
+    found: dict[str, str | None] = {}
+    last_at: dict[int, str] = {}
+    for match in LINE.finditer(inspect.getdoc(errors) or ""):
+        line = match[0]
+        depth = line.index(match["name"]) // 4
+        last_at[depth] = match["name"]
+        assert match["name"] not in found
+        found[match["name"]] = last_at[depth - 1] if depth else None
+    return found
+
+
+def test_all_exceptions_derive_from_one() -> None:
+    assert {each.__name__ for each in _exceptions() if not issubclass(each, ElectionError)} == set()
+
+
+def test_the_drawn_tree_is_complete() -> None:
+    exceptions = _exceptions() - {ElectionError}
+    parents: dict[str, str | None] = {
+        each.__name__: next(base.__name__ for base in each.__bases__ if issubclass(base, ElectionError))
+        for each in exceptions
+    }
+    assert len(parents) == len(exceptions), "two exceptions have one name"
+    assert _drawn() == parents | {"ElectionError": None}
+
+
+def test_exceptions_that_an_application_meets_are_public() -> None:
+    internal = set(re.findall(r"(\w+Error) +internal:", inspect.getdoc(errors) or ""))
+    assert internal == {"RefusedError", "TakenBackError", "UnstableTriggerError"}
+    assert _drawn().keys() - internal - set(election.__all__) == {"UnfinishedJobsError"}, "it never leaves the elector"
+
+
+@pytest.mark.parametrize("builtin", [ValueError, LookupError])
+def test_the_drawn_tree_names_the_built_in_bases(builtin: type[Exception]) -> None:
+    also = {match["name"] for match in LINE.finditer(inspect.getdoc(errors) or "") if builtin.__name__ in match[0]}
+    named = {
+        each.__name__
+        for each in _exceptions()
+        if issubclass(each, builtin) and (each is ConfigurationError or not issubclass(each, ConfigurationError))
+    }
+    assert also == named
