@@ -66,7 +66,10 @@ def main(application: str = "app.main", **options: Any) -> None:
     _check_pool(application)
     if not _is_loopback(settings.host):
         log.warning(
-            "listening on %s: whoever reaches port %d can read /leader and its history", settings.host, settings.port
+            "listening on %s: whoever reaches port %d can read /leader and its history",
+            settings.host,
+            settings.port,
+            extra={"event": {"event": "public_address"}},
         )
     with config.bind_socket() as listening:
         parent = Parent(config, [listening])
@@ -134,11 +137,19 @@ def _within_a_worker(lifespan: Any, election: Any) -> Any:
                 signal.signal(signal.SIGINT, end_at_once)  # from here on, nothing
         finally:
             if left := election.unfinished_jobs():
-                log.error("ending hard: %s still runs after the drain limit", ", ".join(left))
+                log.error(
+                    "ending hard: %s still runs after the drain limit",
+                    ", ".join(left),
+                    extra={"event": {"event": "hard_exit"}},
+                )
                 _end_hard()
 
     def end_at_once(*_: object) -> NoReturn:
-        log.info("told to stop once more: ending at once, without %s", ", ".join(election.unfinished_jobs()) or "jobs")
+        log.info(
+            "told to stop once more: ending at once, without %s",
+            ", ".join(election.unfinished_jobs()) or "jobs",
+            extra={"event": {"event": "hard_exit_requested"}},
+        )
         _end_hard()
 
     return wrapped
@@ -164,7 +175,7 @@ def _stop_with_parent() -> None:
 
     def stop() -> None:
         loop.remove_reader(parent.sentinel)
-        log.error("the parent process is gone: this worker stops")
+        log.error("the parent process is gone: this worker stops", extra={"event": {"event": "parent_died"}})
         os.kill(os.getpid(), signal.SIGTERM)
 
     loop.add_reader(parent.sentinel, stop)

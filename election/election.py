@@ -15,6 +15,7 @@ from fastapi import APIRouter
 
 from .core.clock import Clock, SystemClock
 from .core.errors import PoolInUseError
+from .core.events import named
 from .current import current
 from .engines import Engine, open_engine
 from .lifespan import Lifespan
@@ -231,7 +232,7 @@ class Election(Registration):
             return self._member.elector.trouble or self._work.trouble
         if not self._warned:
             self._warned = True
-            log.warning("/leader was asked, but %s", _NOT_STARTED)
+            log.warning("/leader was asked, but %s", _NOT_STARTED, extra=named("not_started"))
         return _NOT_STARTED
 
     def _fault(self) -> str | None:

@@ -11,6 +11,7 @@ from typing import Self
 
 from .core.clock import Clock, first
 from .core.elector import Elector
+from .core.events import named
 from .core.hooks import Hooks
 from .core.term import Term
 from .engines import Engine
@@ -104,4 +105,5 @@ class Membership:
                 "%s would not end; the seat stays held until this process (pid %d) is gone",
                 ", ".join(self._work.unfinished()) or "the seat's release",
                 os.getpid(),
+                extra=named("shutdown_timed_out"),
             )

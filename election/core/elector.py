@@ -16,7 +16,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from .clock import Clock, first
 from .errors import SeatLostError, UnfinishedJobsError, in_words, unless_known
-from .events import Deposed, Elected, Event, Fenced, Resigned, TookOver, described
+from .events import Deposed, Elected, Event, Fenced, Resigned, TookOver, described, named
 from .roles import Role, Turn, after
 from .seat import Seat
 from .term import Reason, Standing, Term
@@ -92,7 +92,7 @@ class Elector:
                 else:
                     await first(self._seat.vacancy(), self._withdrawn.wait())
             except UnfinishedJobsError as error:
-                log.error("term ends with its process: %s", error)
+                log.error("term ends with its process: %s", error, extra=named("release_deferred"))
                 return  # without a release: the seat goes when the process goes (P5)
             except Exception as error:
                 self._failed(error)
@@ -182,7 +182,7 @@ class Elector:
                     await self._seat.beat(self._problem())
                 except SeatLostError as error:  # beat on: it keeps the others off until our work has ended
                     if not lost.is_set():
-                        log.error("term lost: %s", error)
+                        log.error("term lost: %s", error, extra=named("term_lost"))
                         if self.role is Role.RESIGNING:
                             self._turn(Turn.LOSE)
                         lost.set()
@@ -190,9 +190,11 @@ class Elector:
                     missed += 1
                     self.trouble = in_words(error)
                     if missed == 1:
-                        log.warning("heartbeat failed: %s", self.trouble, exc_info=unless_known(error))
+                        log.warning("heartbeat failed: %s", self.trouble,
+                                    exc_info=unless_known(error), extra=named("heartbeat_failed"))  # fmt: skip
                     elif missed % 10 == 0:
-                        log.warning("heartbeat failed, %d times: %s", missed, self.trouble)
+                        log.warning("heartbeat failed, %d times: %s", missed, self.trouble,
+                                    extra=named("heartbeat_failed"))  # fmt: skip
                 else:
                     missed, self.trouble = 0, None
                 pause = self._clock.sleep(self._heartbeat)
@@ -229,22 +231,19 @@ class Elector:
         self._failures += 1
         self.trouble = in_words(error)
         if self._failures == 1:
-            log.error("no leadership here: %s", self.trouble, exc_info=unless_known(error))
+            log.error("no leadership here: %s", self.trouble,
+                      exc_info=unless_known(error), extra=named("campaign_failed"))  # fmt: skip
         elif self._failures % 10 == 0:
-            log.error("no leadership here, %d tries: %s", self._failures, self.trouble)
+            log.error("no leadership here, %d tries: %s", self._failures, self.trouble, extra=named("campaign_failed"))
 
     def _succeeded(self) -> None:
         if self._failures:
-            log.info("the seat can be reached again, after %d failed tries", self._failures)
+            log.info("the seat can be reached again, after %d failed tries", self._failures,
+                     extra=named("campaign_recovered"))  # fmt: skip
         self._failures, self.trouble = 0, None
 
     def _backoff(self) -> float:
         return min(self._heartbeat * 2.0 ** min(self._failures - 1, 10), RETRY_AT_MOST)
 
 
-_PAST = {
-    Reason.DIED: "died",
-    Reason.RESIGNED: "resigned",
-    Reason.FENCED: "was fenced",
-    Reason.LOST: "lost its seat",
-}
+_PAST = {Reason.DIED: "died", Reason.RESIGNED: "resigned", Reason.FENCED: "was fenced", Reason.LOST: "lost its seat"}

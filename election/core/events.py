@@ -121,3 +121,8 @@ class TickSkipped(Event):
 def described(event: Event) -> dict[str, Any]:
     """For ``extra`` of a log call: the record gets an attribute ``event`` with the event's fields."""
     return {"event": event.fields()}
+
+
+def named(name: str) -> dict[str, Any]:
+    """``extra`` of a log call that no hook is told of: the record's ``event`` has this name and no other field."""
+    return {"event": {"event": name}}

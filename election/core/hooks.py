@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from .events import Event
+from .events import Event, named
 
 log = logging.getLogger("election")
 
@@ -68,10 +68,15 @@ class _Line(ABC):
     def _drop(self) -> None:
         self._dropped += 1
         if self._dropped == 1 or self._dropped % AT_MOST == 0:
-            log.error("the hook %s is too slow: %d events were dropped", _name(self._hook), self._dropped)
+            log.error(
+                "the hook %s is too slow: %d events were dropped",
+                _name(self._hook),
+                self._dropped,
+                extra=named("hook_events_dropped"),
+            )
 
     def _failed(self) -> None:
-        log.exception("the hook %s failed", _name(self._hook))
+        log.exception("the hook %s failed", _name(self._hook), extra=named("hook_failed"))
 
 
 class _InThread(_Line):

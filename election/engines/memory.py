@@ -7,6 +7,7 @@ import logging
 from typing import Protocol
 
 from election.core.errors import LedgerError
+from election.core.events import named
 from election.core.term import LeaderRecord
 
 log = logging.getLogger("election")
@@ -36,6 +37,6 @@ async def remembered(memory: Memory | None, before: LeaderRecord | None) -> tupl
         fenced = memory.was_fenced(before.term if before else 0)
         last, was_fenced = await asyncio.gather(memory.last_term(), fenced)
     except LedgerError as error:
-        log.warning("the ledger was not asked for the last term: %s", error)
+        log.warning("the ledger was not asked for the last term: %s", error, extra=named("last_term_unknown"))
         return 0, False
     return last, was_fenced

@@ -16,6 +16,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from election.core.events import named
+
 log = logging.getLogger("election")
 
 STDERR = 2
@@ -60,7 +62,10 @@ class DeadMansSwitch:
             await asyncio.sleep(self._every)
             self._press(file)
             if _Others.use_it() and not told:
-                log.warning("something else uses faulthandler's timer: if this leader hangs, only its followers end it")
+                log.warning(
+                    "something else uses faulthandler's timer: if this leader hangs, only its followers end it",
+                    extra=named("watchdog_unavailable"),
+                )
             told = _Others.use_it()
 
     def _press(self, file: int) -> None:
@@ -73,7 +78,12 @@ class DeadMansSwitch:
         try:
             return os.open(self._last_words, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            log.warning("%s cannot be opened for last words: %s", self._last_words, error.strerror)
+            log.warning(
+                "%s cannot be opened for last words: %s",
+                self._last_words,
+                error.strerror,
+                extra=named("hang_trace_unavailable"),
+            )
             return STDERR
 
 

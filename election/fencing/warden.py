@@ -14,7 +14,7 @@ from typing import Protocol
 
 from election.core.clock import Clock
 from election.core.errors import LedgerError, LedgerVersionError, SeatError
-from election.core.events import Fenced, described
+from election.core.events import Fenced, described, named
 from election.core.process import pinned
 from election.core.seat import Observation, Seat
 from election.core.term import LeaderRecord
@@ -112,13 +112,18 @@ class Warden:
 
     def _tell(self, record: LeaderRecord, silent: float, turn: int) -> None:
         if self._told is not None and silent < self._told:
-            log.info("the leader (pid %d, term %d) shows signs of life again", record.holder.pid, record.term)
+            log.info(
+                "the leader (pid %d, term %d) shows signs of life again",
+                record.holder.pid,
+                record.term,
+                extra=named("leader_responsive"),
+            )
             self._told = None
         if silent >= self._stalled_after and self._told is None and turn == 0:
             log.warning(
                 "the leader (pid %d, term %d) has given no sign of life for %.1f s: its event loop is blocked, or its"
                 " process is stopped",
-                record.holder.pid, record.term, silent,
+                record.holder.pid, record.term, silent, extra=named("leader_stalled"),
             )  # fmt: skip
             self._told = silent
         elif self._told is not None:
@@ -157,5 +162,10 @@ class Warden:
                     self._since, self._told = self._clock.monotonic(), None  # of no use? Then not again at once
         except (OSError, SeatError, LedgerError, LedgerVersionError) as error:
             if str(error) != self._cannot:
-                log.error("the leader (pid %d, term %d) hangs, and cannot be fenced: %s", *who, error)
+                log.error(
+                    "the leader (pid %d, term %d) hangs, and cannot be fenced: %s",
+                    *who,
+                    error,
+                    extra=named("fence_failed"),
+                )
             self._cannot = str(error)

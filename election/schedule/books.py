@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
+from election.core.events import named
 
 from .facts import Entry, Settle, Skip, Tick
 from .ledger import Ledger
@@ -140,7 +141,7 @@ class Books:
             self._on_stale(error)
         elif isinstance(error, Exception):
             if not isinstance(error, LedgerError | LedgerVersionError):
-                log.error("the ledger could not be written", exc_info=error)
+                log.error("the ledger could not be written", exc_info=error, extra=named("ledger_write_crashed"))
             self._notes[:0] = notes
             self._refuse(claims, error)
             self._on_trouble(error)

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from election.core.errors import ElectionError
+from election.core.events import named
 
 from .jobs import Job
 from .run import Run, set_current_run
@@ -78,7 +79,10 @@ class Calls:
             await asyncio.wait([thread], timeout=job.timeout)
             if not thread.done():
                 log.error(
-                    "job %s runs for longer than its timeout of %g s; a thread cannot be stopped", job.id, job.timeout
+                    "job %s runs for longer than its timeout of %g s; a thread cannot be stopped",
+                    job.id,
+                    job.timeout,
+                    extra=named("thread_timed_out"),
                 )
         try:
             await asyncio.shield(thread)

@@ -19,6 +19,7 @@ from typing import Any
 from apscheduler.executors.base import BaseExecutor
 
 from election.core.clock import Clock
+from election.core.events import named
 from election.core.term import Term
 
 from .attempts import Attempts
@@ -206,7 +207,9 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         del self._tasks[task]
         self._ended(job, ticks)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("job %s: the run could not be carried through", job.id, exc_info=error)
+            log.error(
+                "job %s: the run could not be carried through", job.id, exc_info=error, extra=named("run_crashed")
+            )
 
     async def _run_all(self, job: Job, ticks: Sequence[Tick]) -> None:
         for place, tick in enumerate(ticks):

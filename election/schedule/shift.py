@@ -14,7 +14,7 @@ from datetime import datetime
 
 from election.core.clock import Clock, first, since_boot
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
-from election.core.events import Event
+from election.core.events import Event, named
 from election.core.process import ProcessIdentity
 from election.core.term import Standing, Term
 
@@ -112,11 +112,20 @@ class Shift:
     async def end(self, standing: Standing) -> None:
         """Write down how the term ended; what cannot be written is left for the next leader to settle."""
         if left := await self._books.close():
-            log.warning("the ledger could not be told of %d events; the next leader settles these runs", left)
+            log.warning(
+                "the ledger could not be told of %d events; the next leader settles these runs",
+                left,
+                extra=named("runs_left_open"),
+            )
         try:
             await self._ledger.end_term(self._term.number, standing)
         except (LedgerError, LedgerVersionError) as error:
-            log.warning("the ledger could not be told that term %d ended: %s", self._term.number, error)
+            log.warning(
+                "the ledger could not be told that term %d ended: %s",
+                self._term.number,
+                error,
+                extra=named("term_left_open"),
+            )
 
     def stop_scheduler(self) -> None:
         self._timetable.close()
@@ -178,7 +187,7 @@ class Shift:
     def _carry_out(self, state: State) -> None:
         for request in state.requests:
             if request.action is Action.RESIGN and request.term == self._term.number:
-                log.info("asked to resign term %d", self._term.number)
+                log.info("asked to resign term %d", self._term.number, extra=named("resignation_requested"))
                 self._resign()
             elif request.action is Action.RUN and request.job_id in self._jobs:
                 self.executor.run_now(self._jobs[request.job_id], request.id, request.at)
@@ -208,7 +217,7 @@ class Shift:
                 failures += 1
                 unknown = not isinstance(error, LedgerError | LedgerVersionError)
                 if unknown and (failures == 1 or failures % 10 == 0):
-                    log.exception("the term's plan could not be followed")
+                    log.exception("the term's plan could not be followed", extra=named("plan_failed"))
                 self._on_trouble(error)
 
     async def _confirm(self) -> None:
@@ -221,18 +230,18 @@ class Shift:
 
     def _on_trouble(self, error: Exception) -> None:
         if self.trouble is None:
-            log.error("no tick is run while the ledger cannot be used: %s", error)
+            log.error("no tick is run while the ledger cannot be used: %s", error, extra=named("ledger_failed"))
         self.trouble = str(error) or repr(error)
         self._in_trouble.set()
         self._timetable.pause()
 
     def _recovered(self, failures: int) -> None:
-        log.info("the ledger can be used again, after %d failed tries", failures)
+        log.info("the ledger can be used again, after %d failed tries", failures, extra=named("ledger_recovered"))
         self.trouble = None
         self._in_trouble.clear()
         self._books.resume()
         self._timetable.resume()
 
     def _on_stale(self, error: StaleTermError) -> None:
-        log.error("term lost: %s", error)
+        log.error("term lost: %s", error, extra=named("term_lost"))
         self._lost.set()

@@ -16,6 +16,7 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.util import ref_to_obj
 
 from election.core.errors import JobDefinitionError
+from election.core.events import named
 
 from .facts import Broken, JobState, State, StoredJob
 from .jobs import Job, JobRegistry, reference_to
@@ -100,7 +101,7 @@ def load_jobs(registry: JobRegistry, state: State) -> tuple[dict[str, Job], list
         if error != found.broken:
             broken.append(Broken(found.id, error))
             if error is not None:
-                log.error("broken: %s", error)
+                log.error("broken: %s", error, extra=named("job_broken"))
     return jobs, broken
 
 

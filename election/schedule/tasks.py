@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from election.core.clock import Clock
 from election.core.errors import JobDefinitionError
+from election.core.events import named
 
 from .jobs import is_coroutine_function
 
@@ -75,7 +76,12 @@ async def _keep_running(task: Task, clock: Clock) -> None:
                 raise  # it answered its cancellation with an error: no reason to start it again
             if clock.monotonic() - began > RESTART_AT_MOST:
                 delay = RESTART_AFTER
-            log.exception("while_leading task %s failed; it starts again in %.0f s", _name(task), delay)
+            log.exception(
+                "while_leading task %s failed; it starts again in %.0f s",
+                _name(task),
+                delay,
+                extra=named("task_failed"),
+            )
         await clock.sleep(delay)
         delay = min(delay * 2, RESTART_AT_MOST)
 

@@ -50,11 +50,13 @@ class Teller:
         named = self._named(tick, attempt)
         event = RunFailed(**named, duration_s=duration_s, error=error, again_in_s=again_in_s)
         about = (tick.job_id, tick.due.isoformat(), attempt)
-        told: dict[str, Any] = {"exc_info": raised, "extra": described(event)}
         if again_in_s is None:
-            log.error("job %s failed (due %s, attempt %d)", *about, **told)
+            log.error("job %s failed (due %s, attempt %d)", *about, exc_info=raised, extra=described(event))
         else:
-            log.warning("job %s failed (due %s, attempt %d); again in %.1f s", *about, again_in_s, **told)
+            log.warning(
+                "job %s failed (due %s, attempt %d); again in %.1f s",
+                *about, again_in_s, exc_info=raised, extra=described(event),
+            )  # fmt: skip
         self._tell(event)
 
     def interrupted(self, tick: Tick, attempt: int, error: str) -> None:

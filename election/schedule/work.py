@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 from election.core.clock import Clock, first
 from election.core.errors import UnfinishedJobsError
-from election.core.events import Event
+from election.core.events import Event, named
 from election.core.process import current_process
 from election.core.term import Standing, Term
 
@@ -117,7 +117,7 @@ class Work:
                     log.warning(
                         "the drain limit of %g s has passed and these jobs still run: %s;"
                         " coroutines are cancelled now, threads cannot be, and the seat stays held until they end",
-                        limit, ", ".join(executor.unfinished()),
+                        limit, ", ".join(executor.unfinished()), extra=named("drain_timed_out"),
                     )  # fmt: skip
             executor.cancel()
             await executor.wait()

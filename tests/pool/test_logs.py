@@ -23,7 +23,9 @@ def test_a_failover_can_be_read_from_the_log(new_pool: Callable[..., Pool]) -> N
     lines: list[dict[str, Any]] = [json.loads(line) for line in pool.log.read_text().splitlines()]
     assert all({"ts", "level", "logger", "pid", "message"} <= line.keys() for line in lines)
     assert {line["logger"] for line in lines} >= {"election", "uvicorn.error"}
-    events = [line["event"] | {"by": line["pid"]} for line in lines if line["logger"] == "election" and "event" in line]
+    ours = [line for line in lines if line["logger"] == "election"]
+    assert all("event" in line for line in ours), "a line without an event"
+    events = [line["event"] | {"by": line["pid"]} for line in ours if "term" in line["event"]]
     heirs = found["leader"]["pid"]
     told = [(event["event"], event["term"], event["by"]) for event in events if event["event"] != "tick_skipped"]
     assert [each for each in told if each[0] != "run_interrupted"] == [

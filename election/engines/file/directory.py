@@ -11,6 +11,7 @@ import tempfile
 from filelock import lock_descriptor
 
 from election.core.errors import PoolPathError, SeatError
+from election.core.events import named
 
 log = logging.getLogger("election")
 
@@ -69,7 +70,7 @@ class PoolDirectory:
             self.prepare()
             self.check_ground()
         except SeatError as error:
-            log.warning("the pool is not ready: %s", error)
+            log.warning("the pool is not ready: %s", error, extra=named("pool_not_ready"))
 
     def check_ground(self) -> None:
         """Find out, once at start, whether flock means anything here. Raises like ``prepare``."""
@@ -83,6 +84,7 @@ class PoolDirectory:
             log.warning(
                 "%s is under a temporary directory, which cleaners empty; a state directory is safer",
                 self.path,
+                extra=named("temporary_directory"),
             )
         try:
             with tempfile.TemporaryFile(dir=self.path) as probe:

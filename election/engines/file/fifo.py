@@ -10,6 +10,8 @@ import logging
 import os
 import stat
 
+from election.core.events import named
+
 log = logging.getLogger("election")
 
 _FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -36,7 +38,12 @@ class AliveFifo:
             self._descriptor = os.open(self._path, os.O_RDWR | _FLAGS)
             _held.add(self._descriptor)
         except (OSError, AttributeError) as error:
-            log.warning("%s cannot be held, so resignations are noticed more slowly: %s", self._path, error)
+            log.warning(
+                "%s cannot be held, so resignations are noticed more slowly: %s",
+                self._path,
+                error,
+                extra=named("fifo_unavailable"),
+            )
 
     def let_go(self) -> None:
         """Hang up. In a forked child there is nothing left to close, and the number may be another file's."""

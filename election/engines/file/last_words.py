@@ -9,6 +9,8 @@ import contextlib
 import logging
 import os
 
+from election.core.events import named
+
 from .storage import read_file
 
 log = logging.getLogger("election")
@@ -32,4 +34,9 @@ class LastWords:
         with contextlib.suppress(OSError):
             os.unlink(self._path)
         if words is not None:
-            log.error("pid %s hung, and ended itself; its threads were here: %s", pid, f"\n{words}")
+            log.error(
+                "pid %s hung, and ended itself; its threads were here: %s",
+                pid,
+                f"\n{words}",
+                extra=named("hang_traced"),
+            )

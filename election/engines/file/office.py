@@ -15,6 +15,7 @@ from typing import Any
 
 from election.core.clock import Clock
 from election.core.errors import PoolPathError, SeatError
+from election.core.events import named
 from election.core.process import ProcessIdentity
 from election.core.term import LeaderRecord, Standing, Takeover, Term, reason_after
 from election.engines.memory import Memory, remembered
@@ -121,7 +122,9 @@ class Office:
                 self.record, self._unsaid = record, None
         except OSError as error:  # what it would say more is no reason to end a term
             if str(error) != self._unsaid:  # it is tried with every heartbeat
-                log.warning("the record could not be told %s: %s", ", ".join(changes), error)
+                log.warning(
+                    "the record could not be told %s: %s", ", ".join(changes), error, extra=named("record_not_updated")
+                )
             self._unsaid = str(error)
 
     def warn_off(self) -> None:
@@ -151,7 +154,12 @@ class Office:
                         return
             except OSError as error:
                 why = error
-            log.warning("the record could not be told that term %d ended: %s", record.term, why)
+            log.warning(
+                "the record could not be told that term %d ended: %s",
+                record.term,
+                why,
+                extra=named("term_end_unrecorded"),
+            )
 
         await to_the_end(tell)
 

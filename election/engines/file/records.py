@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pydantic import TypeAdapter, ValidationError
 
 from election.core.errors import SeatLostError
+from election.core.events import named
 from election.core.term import LeaderRecord, Standing
 
 from .storage import create_file, read_file, replace_file
@@ -63,7 +64,12 @@ class LeaderRecords:
         except ValidationError as error:
             if content != self._complained:
                 self._complained = content
-                log.warning("%s holds no leader record, so it is ignored: %s", self._path, _short(error))
+                log.warning(
+                    "%s holds no leader record, so it is ignored: %s",
+                    self._path,
+                    _short(error),
+                    extra=named("record_unreadable"),
+                )
             return None
 
     def look(self) -> tuple[LeaderRecord | None, Stamp | None]:
@@ -95,7 +101,12 @@ class LeaderRecords:
             else:
                 self.write_if_absent(over)
         except OSError as error:
-            log.warning("the record could not be told that term %d ended: %s", record.term, error)
+            log.warning(
+                "the record could not be told that term %d ended: %s",
+                record.term,
+                error,
+                extra=named("term_end_unrecorded"),
+            )
 
     def beat(self) -> None:
         """Touch the record as a sign of life. Raises ``SeatLostError`` if it is not the one that we wrote."""

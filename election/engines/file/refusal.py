@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
+from election.core.events import named
 from election.core.process import pinned
 from election.core.seat import Worker
 from election.core.term import LeaderRecord, Standing
@@ -90,14 +91,14 @@ class Refusals:
             who = ", ".join(_described(holder, record, locked) for holder in holders)
         self.problem = f"nobody leads, but {self._path} is locked by {who}; end that process if it stays so"
         if self.problem != told:
-            log.error("%s", self.problem)
+            log.error("%s", self.problem, extra=named("orphan_found"))
 
     def _end(self, found: Holder, why: str) -> None:
         """End a process, if it still holds the lock now that its pid can be nobody else's."""
         with contextlib.suppress(OSError), pinned(found.pid) as kill:  # gone meanwhile, or not ours to end
             locked = os.stat(self._path, follow_symlinks=False)
             if holder_of(found.pid, locked.st_dev, locked.st_ino) == found:
-                log.error("ending pid %d (%s): %s", found.pid, found.command, why)
+                log.error("ending pid %d (%s): %s", found.pid, found.command, why, extra=named("orphan_killed"))
                 kill()
 
 

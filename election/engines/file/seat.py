@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from election.core.clock import Clock
 from election.core.errors import PoolInUseError, SeatError, SeatLostError
+from election.core.events import named
 from election.core.process import ProcessIdentity, current_process
 from election.core.seat import Observation, Worker
 from election.core.term import LeaderRecord, Standing, Term
@@ -87,7 +88,7 @@ class FileSeat:
             self._process = current_process()
             self._presence.enter(self._process, self._clock.now())
         except OSError as error:  # may pass: the first campaign meets it again, and tells
-            log.warning("this worker cannot say that it takes part: %s", error)
+            log.warning("this worker cannot say that it takes part: %s", error, extra=named("presence_failed"))
         _in_use[self._directory.path] = self
 
     async def close(self) -> None:
@@ -144,7 +145,7 @@ class FileSeat:
         if is_rival(previous, held, alive=alive, flocked=flocked):
             self._standoff = standoff(self._directory.lock, previous)
             if self._standoff != self._standoff_told:
-                log.error("%s", self._standoff)
+                log.error("%s", self._standoff, extra=named("lock_file_replaced"))
             self._standoff_told = self._standoff
             return False
         return True

@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 
 from election.core.errors import ConfigurationError, SeatError
+from election.core.events import named
 
 from .address import Address
 from .schema import migrate, stored_version
@@ -46,7 +47,7 @@ class Ground:
         try:
             self.prepare()
         except SeatError as error:
-            log.warning("the pool is not ready: %s", error)
+            log.warning("the pool is not ready: %s", error, extra=named("pool_not_ready"))
 
     def prepare(self) -> None:
         """Make sure, once in a process, that all is as it must be, and create the tables that are missing.

@@ -16,6 +16,7 @@ import psycopg
 
 from election.core.clock import Clock, first
 from election.core.errors import ConfigurationError, LedgerVersionError, PoolInUseError, SeatError, SeatLostError
+from election.core.events import named
 from election.core.process import ProcessIdentity, current_process
 from election.core.seat import Observation, Worker
 from election.core.term import LeaderRecord, Standing, Term
@@ -67,9 +68,8 @@ class PostgresSeat:
         fence_after: float | None = None,
         ledger: PostgresLedger,
     ) -> None:
-        self._ledger = ledger
+        self._ledger, self._ground = ledger, ground
         self._address = address
-        self._ground = ground
         self._safety_poll = safety_poll
         self._clock = clock
         self._trust = Trust(heartbeat)
@@ -181,7 +181,7 @@ class PostgresSeat:
         try:
             await self._office.confirm(takeover_ms)
         except psycopg.Error as error:  # no reason to end a term
-            log.warning("the record could not be told %s: %s", "takeover", in_words(error))
+            log.warning("the takeover was not recorded: %s", in_words(error), extra=named("record_not_updated"))
 
     async def beat(self, problem: str | None = None) -> None:
         record, started = self._office.record, time.monotonic()
@@ -233,7 +233,7 @@ class PostgresSeat:
             if self._lock.held:
                 await self._lock.give_up()
         except psycopg.Error as error:
-            log.warning("the record could not be told that term %d ended: %s", ended, in_words(error))
+            log.warning("end of term %d not recorded: %s", ended, in_words(error), extra=named("term_end_unrecorded"))
             await self._lock.close()
 
     def observe(self) -> Observation:

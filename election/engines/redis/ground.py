@@ -17,6 +17,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 from redis.retry import Retry
 
 from election.core.errors import ConfigurationError
+from election.core.events import named
 from election.core.finding import Finding, Grade
 
 from .address import Address
@@ -39,7 +40,9 @@ def check(address: Address, *, durable: bool) -> None:
         if finding.grade is Grade.WRONG:
             raise ConfigurationError(f"{finding.text}; {finding.advice}" if finding.advice else finding.text)
         if finding.grade is Grade.WARNING:
-            log.warning("the server of the pool: %s: %s", finding.text, finding.advice)
+            log.warning(
+                "the server of the pool: %s: %s", finding.text, finding.advice, extra=named("server_unsuitable")
+            )
 
 
 def examine(address: Address, *, durable: bool = False) -> Iterator[Finding]:

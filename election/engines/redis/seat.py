@@ -20,6 +20,7 @@ from typing import Any
 
 from election.core.clock import Clock
 from election.core.errors import PoolInUseError, SeatError
+from election.core.events import named
 from election.core.process import ProcessIdentity, current_process
 from election.core.seat import Observation, Worker
 from election.core.term import LeaderRecord, Standing, Term
@@ -89,7 +90,7 @@ class RedisSeat:
         try:
             self._enter()
         except OSError as error:  # may pass: the first campaign meets it again, and tells
-            log.warning("this worker cannot say that it takes part: %s", error)
+            log.warning("this worker cannot say that it takes part: %s", error, extra=named("presence_failed"))
         _in_use[self._address.pool] = self
 
     async def close(self) -> None:
@@ -190,7 +191,9 @@ class RedisSeat:
         try:
             await self._tenure.say(takeover=replace(takeover, takeover_ms=round(takeover_ms, 2)))
         except SeatError as error:  # the next heartbeat says it, or finds more
-            log.warning("the pool was not told what the takeover took: %s", error)
+            log.warning(
+                "the pool was not told what the takeover took: %s", error, extra=named("takeover_time_unrecorded")
+            )
 
     async def beat(self, problem: str | None = None) -> None:
         await self._tenure.say(problem=problem)

@@ -17,6 +17,7 @@ from datetime import datetime
 from pydantic import TypeAdapter, ValidationError
 
 from election.core.errors import SeatError
+from election.core.events import named
 from election.core.process import ProcessIdentity
 from election.core.seat import Worker
 from election.core.term import LeaderRecord, Standing
@@ -125,7 +126,11 @@ class Sight:
             return RECORD.validate_json(text) if text else None
         except ValidationError:
             if text != self._unreadable:
-                log.warning("the leader record in the server cannot be read, so it is ignored: %s", text[:200])
+                log.warning(
+                    "the leader record in the server cannot be read, so it is ignored: %s",
+                    text[:200],
+                    extra=named("record_unreadable"),
+                )
             self._unreadable = text
             return None
 
@@ -165,7 +170,7 @@ class Sight:
                             await pubsub.subscribe(*names.values())
                         await self.look()  # for what was said before somebody listened
                         if self.trouble is not None:
-                            log.info("the pool can be heard again")
+                            log.info("the pool can be heard again", extra=named("monitor_recovered"))
                         failures, self.trouble = 0, None
                         listening = asyncio.create_task(self._listen(pubsub))
                         try:
@@ -177,10 +182,10 @@ class Sight:
                 failures += 1
                 self.trouble = str(error)
                 if failures == 1:
-                    log.warning("no news of the pool: %s", self.trouble)
+                    log.warning("no news of the pool: %s", self.trouble, extra=named("monitor_failed"))
             except Exception:
                 failures += 1
-                log.exception("what the server says of the pool cannot be followed")
+                log.exception("what the server says of the pool cannot be followed", extra=named("monitor_crashed"))
             await asyncio.sleep(min(0.05 * 2.0 ** min(failures, 10), RETRY_AT_MOST) * random.uniform(0.5, 1.0))
 
     async def _listen(self, pubsub: object) -> None:

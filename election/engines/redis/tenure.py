@@ -14,6 +14,7 @@ from typing import Any
 
 from election.core.clock import Clock
 from election.core.errors import SeatError, SeatLostError
+from election.core.events import named
 from election.core.term import LeaderRecord, Standing, Term
 
 from .link import Link
@@ -110,7 +111,11 @@ class Tenure:
         try:
             await self.tell_end()
         except SeatError as error:
-            log.warning("the seat could not be given up, and is free when its lease ends: %s", error)
+            log.warning(
+                "the seat could not be given up, and is free when its lease ends: %s",
+                error,
+                extra=named("release_failed"),
+            )
 
     async def tell_end(self) -> None:
         """Tell the pool how our last term ended, if it was not told yet, and no later one has begun. Raises
