@@ -111,6 +111,17 @@ def test_the_changes_name_the_version() -> None:
     assert version in (ROOT / "CHANGELOG.md").read_text()
 
 
+def test_the_figures_of_the_ledgers_thread_are_those_that_were_measured() -> None:
+    tables = json.loads((ROOT / "bench/results/ticks.json").read_text())["tables"]
+    rows = {(table["title"].partition(":")[0], *row[:2]): row for table in tables for row in table["rows"]}
+    costs = "Claim and settle of one tick, in a transaction each"
+    ours, bare = rows[costs, "no", "election"], rows[costs, "no", "bare sqlite3"]
+    (burst,) = (row for key, row in rows.items() if key[:2] == ("A burst", "election"))
+    page = (ROOT / "docs/decisions/ledger-thread.md").read_text()
+    for figure in (f"{ours[3]:.2f} ms", f"{bare[3]:.3f} ms", f"{burst[-1][:-1]} times the rate"):
+        assert figure in page
+
+
 def _anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     named = re.findall(r'<a id="([^"]+)"></a>', prose(page))
