@@ -19,6 +19,7 @@ from election.core.seat import Observation, Worker
 from election.core.term import LeaderRecord, Reason, Takeover
 from election.fencing.warden import EVERY, Warden
 from election.testing import ManualClock
+from tests.support.logs import fields, logged
 from tests.support.processes import identity_of
 
 pytestmark = pytest.mark.anyio
@@ -108,12 +109,15 @@ async def test_a_silent_leader_is_warned_of_then_ended_after_that_is_written_dow
 ) -> None:
     watcher = warden(pool)
     await watch(watcher, pool, FENCE_AFTER)
-    assert "has given no sign of life for 3." in caplog.text
+    (line,) = logged(caplog, "leader_stalled")
+    assert " 3." in line.getMessage(), "the seconds of silence"
     assert not is_dead(victim), "its own switch comes first"
     await watch(watcher, pool, FENCE_AFTER * 0.1 + 0.01)
     assert pool.intents == [3]
     assert victim.wait(10) == -signal.SIGKILL
-    assert f"fencing the leader (pid {victim.pid}, term 3), silent for 4.4 s" in caplog.text
+    (line,) = logged(caplog, "fenced")
+    assert (fields(line)["pid"], fields(line)["term"]) == (victim.pid, 3)
+    assert "4.4 s" in line.getMessage()
 
 
 async def test_without_a_fence_it_is_warned_of_once(
@@ -124,7 +128,8 @@ async def test_without_a_fence_it_is_warned_of_once(
     await watch(watcher, pool, 60)
     pool.beat()
     await watch(watcher, pool, 1)
-    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    told = [(record.levelname, fields(record)["event"]) for record in caplog.records]
+    assert told == [("WARNING", "leader_stalled"), ("INFO", "leader_responsive")]
     assert not is_dead(victim)
 
 
@@ -241,7 +246,8 @@ async def test_nobody_is_ended_unless_it_is_written_down(
     await watch(warden(pool), pool, 30)
     assert len(pool.intents) > 5
     assert not is_dead(victim)
-    assert caplog.text.count("cannot be fenced: the disk is full") == (intent is not False)
+    said = [line.getMessage() for line in logged(caplog, "fence_failed")]
+    assert ["the disk is full" in each for each in said] == [True] * (intent is not False)
 
 
 async def test_looks_are_rare_while_all_is_well(pool: Pool) -> None:

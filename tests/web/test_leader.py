@@ -20,6 +20,7 @@ from election.core.process import current_process
 from election.core.seat import Observation
 from election.core.term import LeaderRecord, Reason, Takeover
 from election.web import models
+from tests.support.logs import logged
 from tests.support.waiting import until, until_async
 
 HEARTBEAT = 0.05
@@ -137,8 +138,9 @@ def test_the_election_of_a_mounted_application_says_that_it_never_started(
     assert (found["state"], found["leader"], found["workers"]) == ("electing", None, [])
     assert found["answered_by"] == {"pid": os.getpid(), "role": "follower"}
     assert "its lifespan did not run (the lifespans of mounted sub-applications do not)" in found["problem"]
-    (warning,) = caplog.messages
-    assert warning == f"/leader was asked, but {found['problem']}"
+    (line,) = logged(caplog, "not_started")
+    assert caplog.records == [line]
+    assert found["problem"] in line.getMessage()
     assert not election.is_leader
     assert not (tmp_path / "pool").exists()
 

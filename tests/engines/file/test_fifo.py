@@ -13,6 +13,7 @@ import pytest
 
 from election.engines.file.fifo import AliveFifo
 from tests.engines.file.faults import Faults
+from tests.support.logs import logged
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_without_one_there_is_a_warning_and_no_error(
     with Faults(str(tmp_path), {call: errno.EPERM}).running():
         fifo.hold()
         assert fifo.listen() is None
-    assert "resignations are noticed more slowly" in caplog.text
+    assert logged(caplog, "fifo_unavailable")
 
 
 def test_other_kinds_of_files_are_not_listened_to(fifo: AliveFifo, tmp_path: Path) -> None:
