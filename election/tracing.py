@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
+from .core.distribution import install_command
+
 try:
     from opentelemetry.context import Context
     from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TracerProvider, get_tracer
 except ImportError as error:
-    raise ImportError(f"election.tracing needs opentelemetry-api ({error}): pip install 'election[otel]'") from error
+    raise ImportError(f"election.tracing needs opentelemetry-api ({error}): {install_command('otel')}") from error
 
 from .registration import Registration
 from .schedule.calling import TakenBackError

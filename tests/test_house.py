@@ -43,7 +43,12 @@ WALLS: dict[str, set[str]] = {
     "election.options": {"election.core"},
     "election.registration": {"election.schedule", "election.core"},
     "election.events": {"election.core"},
-    "election.tracing": {"election.registration", "election.schedule.calling", "election.schedule.run"},
+    "election.tracing": {
+        "election.registration",
+        "election.schedule.calling",
+        "election.schedule.run",
+        "election.core",
+    },
     "election.signals": {"election.core"},
     "election.lifespan": set(),
     "election.current": set(),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.pool import Pool
+from tests.support.tools import skip_missing
 from tests.support.waiting import LIMIT, until
 
 TOKEN = "open sesame, if you please"
@@ -39,23 +40,18 @@ def comes(page: Any, expression: str, arg: Any = None, *, timeout: float = LIMIT
     until(lambda: page.evaluate(expression, arg) or page.wait_for_timeout(20), timeout, what=expression)
 
 
-def _lacking(reason: str) -> None:
-    """Skip, unless all tools have to be there."""
-    if os.environ.get("ELECTION_CI"):
-        pytest.fail(f"{reason}; with ELECTION_CI=1 no test is skipped for a missing tool")
-    pytest.skip(reason)
-
-
 @pytest.fixture
 def browser() -> Iterator[Any]:
     """Chromium, for one test: while Playwright runs, no event loop can be started beside its own."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        _lacking("the live page is tried in a browser by playwright, which is not installed: pip install playwright")
+        skip_missing(
+            "the live page is tried in a browser by playwright, which is not installed: pip install playwright"
+        )
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
-        _lacking("the live page is tried in Chromium, which is not on this machine: apt-get install chromium")
+        skip_missing("the live page is tried in Chromium, which is not on this machine: apt-get install chromium")
     arguments = ["--disable-background-networking", *(["--no-sandbox"] if os.getuid() == 0 else [])]
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=path, args=arguments)

@@ -16,6 +16,8 @@ from tests.browser.harm import HOSTILE
 from tests.support.pool import ROOT, Pool
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.extended
+
 NewPage = Callable[..., Any]
 
 

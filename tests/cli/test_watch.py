@@ -192,7 +192,7 @@ def test_without_rich_it_says_what_to_install(ended: Path, call: Call, monkeypat
     monkeypatch.setitem(sys.modules, "rich.console", None)
     code, out, err = call("watch", ended, "--once")
     assert (code, out) == (2, "")
-    assert "pip install 'election[cli]'" in err
+    assert "pip install 'fastapi-election[cli]'" in err
     assert call("watch", ended, "--once", "--json")[0] == 0
 
 
@@ -255,4 +255,4 @@ def test_without_shtab_it_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert main(["completion", "bash"]) == 2
-    assert "pip install 'election[cli]'" in capsys.readouterr().err
+    assert "pip install 'fastapi-election[cli]'" in capsys.readouterr().err

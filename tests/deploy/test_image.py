@@ -28,7 +28,7 @@ from tests.support.waiting import until
 
 DOCKERFILE = instructions(ROOT / "Dockerfile")
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.extended, pytest.mark.timeout(300)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,7 +163,7 @@ def test_an_election_that_was_not_started_has_none(tmp_path: Path) -> None:
 def test_without_the_extra_there_is_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "election.web.figures")
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    with pytest.raises(ConfigurationError, match=r"pip install 'election\[metrics\]'"):
+    with pytest.raises(ConfigurationError, match=r"pip install 'fastapi-election\[metrics\]'"):
         _ = Election(tmp_path / "pool").metrics
 
 
