@@ -43,7 +43,7 @@ def wait(found: Callable[[], Any], seconds: float, name: str) -> Any:
     while time.monotonic() < end:
         if value := found():
             return value
-        time.sleep(0.02)
+        time.sleep(0.1)
     raise SystemExit(f"newcomer: not within {seconds:g} s: {name}")
 
 
@@ -65,7 +65,8 @@ def run(clone: Path, port: int) -> None:
 
         def successor() -> dict[str, Any] | None:
             found = ask(port)
-            return found if found and found["leader"]["term"] > first["leader"]["term"] else None
+            later = found is not None and found["leader"]["term"] > first["leader"]["term"]
+            return found if later and found["last_takeover"]["takeover_ms"] is not None else None
 
         second = wait(successor, STEP_S, "a successor leads after kill -9")["last_takeover"]
         assert second["reason"] == "died", second
