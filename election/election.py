@@ -13,7 +13,7 @@ from typing import Any, Self
 from apscheduler.triggers.base import BaseTrigger
 from fastapi import APIRouter
 
-from .core.clock import Clock, SystemClock
+from .core.clock import SystemClock
 from .core.errors import PoolInUseError
 from .current import current
 from .engines import Engine, open_engine
@@ -77,8 +77,7 @@ class Election(Registration):
         options = dict(scheduler_options or {})
         self._timing = Timing(heartbeat, safety_poll, stalled_after, fence_after, drain_timeout)
         check_scheduling(catch_up_limit, options)
-        self._clock: Clock = SystemClock()
-        super().__init__(options)
+        super().__init__(options, SystemClock())
         self._work_options = WorkOptions(drain_timeout, heartbeat, catch_up_limit, retention, options, self._around)
         self._member: Membership | None = None
         self._warned = False
