@@ -151,7 +151,7 @@ class Election(Registration):
     def router(self) -> APIRouter:
         """``GET /leader`` and what is beside it, for ``app.include_router(election.router)``."""
         return build_router(
-            current(lambda: self._view), current(lambda: self._engine.seat), current(lambda: self._ledger)
+            current(lambda: self._view), current(lambda: self._engine.seat), current(lambda: self._ledger), self._clock
         )
 
     @cached_property
@@ -220,6 +220,7 @@ class Election(Registration):
             engine.seat,
             self._ledger,
             self._jobs,
+            clock=self._clock,
             stalled_after=self._timing.stalled_after,
             started=lambda: self._member is not None,
             problem=self._problem,

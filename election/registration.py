@@ -27,7 +27,7 @@ class Registration:
         self._clock = clock
         self._jobs = JobRegistry(scheduler_options, clock)
         self._tasks = TaskRegistry()
-        self._hooks = Hooks()
+        self._hooks = Hooks(clock)
         self._around: list[Around] = []
 
     def scheduled_job(self, trigger: str | BaseTrigger, **arguments: Any) -> Callable[[_Function], _Function]:
