@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime
 
 from .core.distribution import install_command
 
@@ -50,7 +49,7 @@ def instrument(election: Registration, tracer_provider: TracerProvider | None = 
             "election.term": run.term,
             "election.attempt": run.attempt,
             "election.key": run.key,
-            "election.lateness_s": (datetime.now(UTC) - run.due).total_seconds(),
+            "election.lateness_s": (election._clock.now() - run.due).total_seconds(),
         }
         with tracer.start_as_current_span(
             run.job_id,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from election.core.clock import SystemClock
 from election.engines.postgres.trust import Trust
 from tests.engines.cable import cut_and_mend, judge_cut, through_a_slow_network
 from tests.engines.conformance.pool import Pool
@@ -19,7 +20,7 @@ from tests.support.switch import Switch
 CUT = float(os.environ.get("ELECTION_TEST_CUT", "12"))
 """Seconds for which the cable is cut: for longer than the server keeps the session of a client that is silent."""
 
-KEPT = Trust(0.5).limit + 3.0
+KEPT = Trust(0.5, SystemClock()).limit + 3.0
 """Seconds for which it keeps it, with the default heartbeat."""
 
 
