@@ -107,7 +107,7 @@ def test_row_04_killed_at_each_step_of_an_election(pool: Pool) -> None:
         begun = [fact for fact in pool.begun() if fact.pid == worker.pid]
         if begun:
             assert begun[0].term > last
-            pool.facts.tell("killed", pid=worker.pid)
+            pool.facts.write("killed", pid=worker.pid)
         number = asyncio.run(one_term(survivor))
         assert number is not None, f"{pool.told(what='step')[-1]} keeps others from the seat"
         assert number > max(last, begun[0].term if begun else 0)
