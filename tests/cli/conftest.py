@@ -94,10 +94,10 @@ def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         pair.reap()
 
 
-@pytest.fixture(scope="session")
-def orphaned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pair, int]]:
-    """A pool whose only worker was killed, and the pid of a child of it that keeps the lock."""
-    pair = Pair(tmp_path_factory.mktemp("orphaned"))
+@pytest.fixture
+def orphaned(tmp_path: Path) -> Iterator[tuple[Pair, int]]:
+    """A pool whose only worker was killed, and the pid of a child of it that keeps the lock for a minute."""
+    pair = Pair(tmp_path)
     orphan = 0
     try:
         pair.start(1)

@@ -67,7 +67,7 @@ def test_a_leader_that_stands_still_and_whose_record_was_removed_is_ended(pool: 
     leader = pool.led()
     pool.followers(2, fence_after=1.5)
     leader.stop()
-    pool.facts.tell("killed", pid=leader.pid)  # by an observer, later; it does not go one step further before that
+    pool.facts.write("killed", pid=leader.pid)  # by an observer, later; it does not go one step further before that
     pool.record.unlink()
     assert pool.next_leader(after=1, within=10) is not leader
     assert leader.gone()
@@ -90,7 +90,7 @@ def test_row_13_an_observer_that_stood_still_itself_ends_nobody_at_once(pool: Po
     leader = pool.led()
     (observer,) = pool.followers(1, fence_after=1.5)
     leader.stop()
-    pool.facts.tell("killed", pid=leader.pid)  # by an observer, later; it does not go one step further before that
+    pool.facts.write("killed", pid=leader.pid)  # by an observer, later; it does not go one step further before that
     pool.record.unlink()
     until(lambda: observer.ask("look")["problem"])
     observer.stop()
@@ -99,7 +99,7 @@ def test_row_13_an_observer_that_stood_still_itself_ends_nobody_at_once(pool: Po
     observer.resume()
     resumed = time.monotonic()
     pool.next_leader(after=1, within=10)
-    assert pool.begun(1)[0].t - resumed >= 1.5
+    assert pool.begun(1)[0].at - resumed >= 1.5
 
 
 def test_row_01_a_stranger_that_holds_the_lock_is_named_and_left_alone(pool: Pool) -> None:
