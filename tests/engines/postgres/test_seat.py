@@ -14,7 +14,7 @@ import pytest
 from election.core.process import ProcessIdentity, current_process
 from election.core.term import LeaderRecord, Reason, Standing, Takeover
 from election.engines.postgres.address import parse
-from election.engines.postgres.office import Before, doubt
+from election.engines.postgres.office import Before, doubt, ended_itself
 from election.engines.postgres.trust import LEAST, MARGIN
 from tests.engines.conformance.pool import Hand, Pool
 from tests.engines.conformance.test_seat import led
@@ -279,3 +279,20 @@ def test_p1_whether_somebody_may_still_believe(
     if record is not None:
         over = replace(before, record=replace(record, standing=Standing.LOST))
         assert doubt(over, OURS, 5.0) == 0, "its term is over, by its own word"
+
+
+@pytest.mark.parametrize(
+    ("holder", "silent", "fence_after", "ended"),
+    [
+        pytest.param(DEAD, 2.0, 2.0, True, id="silent for as long as the switch waits"),
+        pytest.param(DEAD, 1.5, 2.0, True, id="the last press came one heartbeat before the last heartbeat"),
+        pytest.param(DEAD, 1.0, 2.0, False, id="silent for two heartbeats: it died"),
+        pytest.param(FAR, 9.0, 2.0, False, id="on another host, whose process cannot be seen"),
+        pytest.param(DEAD, 9.0, None, False, id="there is no switch"),
+    ],
+)
+def test_pitfall_12_whether_a_leader_was_ended_by_its_own_switch(
+    holder: ProcessIdentity, silent: float, fence_after: float | None, ended: bool
+) -> None:
+    record = LeaderRecord(7, holder, "", NOW, Takeover(7, None, holder.pid, Reason.STARTED, NOW))
+    assert ended_itself(Before(record, 7, silent=silent), fence_after, heartbeat=0.5) is ended
