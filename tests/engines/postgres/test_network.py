@@ -35,8 +35,8 @@ def test_p1_p3_p4_the_cable_of_the_leaders_host_is_cut_and_mended(
         def start(host: str) -> Program:
             return Program(scope, hosts, host, own.url(at=hosts.addresses[host]), tmp_path)
 
-        here, there, cut = cut_and_mend(hosts, start, CUT)
-    believed, led_after = judge_cut(tmp_path, here, there, cut)
+        seen = cut_and_mend(hosts, start, CUT)
+    believed, led_after = judge_cut(tmp_path, *seen)
     print(f"\ncable cut for {CUT:.0f} s: the first believed for {believed:.1f} s, the second led in {led_after:.1f} s")
     assert led_after < KEPT + 3.0, "P6: as soon as the server gives the session up, and what it takes to notice"
 
