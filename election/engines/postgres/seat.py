@@ -75,7 +75,7 @@ class PostgresSeat:
         self._lock = SeatLock(address, self._trust.limit)
         self._watch = Watch(address, ground, heartbeat=heartbeat, safety_poll=safety_poll, clock=clock)
         self.look = self._watch.look
-        self._office = Office(address, self._lock, self._watch, clock, fence_after=fence_after)
+        self._office = Office(address, self._lock, self._watch, clock, fence_after=fence_after, heartbeat=heartbeat)
         self._process: ProcessIdentity | None = None
         self._term: Term | None = None
         self._has_followed = self._has_resigned = False

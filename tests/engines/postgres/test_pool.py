@@ -12,12 +12,12 @@ import pytest
 
 from tests.pool.test_failover import check_that_no_second_was_lost, kill_leaders
 from tests.support.pool import Pool
-from tests.support.postgres_server import PostgresServer
+from tests.support.postgres_server import PostgresServer, RunningPostgres
 from tests.support.waiting import until
 
 
 @pytest.mark.timeout(300)
-def test_twenty_kills(new_pool: Callable[..., Pool], postgres_server: PostgresServer) -> None:
+def test_twenty_kills(new_pool: Callable[..., Pool], postgres_server: RunningPostgres) -> None:
     """P1, P2, P4, P6: no second lost, none doubled, never two leaders, and a successor soon."""
     pool = new_pool(pool=postgres_server.url(pool="kills"), workers=3, jobs="tick,while_leading").start()
     took = kill_leaders(pool, 20)
@@ -54,7 +54,7 @@ def test_the_server_is_away(new_pool: Callable[..., Pool], own_server: PostgresS
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_both_event_loops(new_pool: Callable[..., Pool], postgres_server: PostgresServer, loop: str) -> None:
+def test_both_event_loops(new_pool: Callable[..., Pool], postgres_server: RunningPostgres, loop: str) -> None:
     """uvloop and the plain loop: both elect, both take over at once, both stop in good order."""
     url = postgres_server.url(pool=loop)
     pool = new_pool(pool=url, workers=2, environment={"ELECTION_TEST_LOOP": loop}).start()
@@ -65,7 +65,12 @@ def test_both_event_loops(new_pool: Callable[..., Pool], postgres_server: Postgr
     pool.settled()
     assert pool.stop() == 0
     assert postgres_server.execute(f"SELECT count(*) FROM election_{loop}.terms") == [(3,)], "none on the way down"
-    assert postgres_server.execute("SELECT 1 FROM pg_stat_activity WHERE application_name = 'election'") == []
+    assert (
+        postgres_server.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE application_name = 'election' AND datname = current_database()"
+        )
+        == []
+    )
 
 
 FENCE_AFTER = 2.0
@@ -73,7 +78,7 @@ FENCE_AFTER = 2.0
 
 @pytest.mark.parametrize("how", ["stopped", "hangs_in_a_call"])
 def test_rows_11_12_a_leader_that_hangs(
-    new_pool: Callable[..., Pool], postgres_server: PostgresServer, how: str
+    new_pool: Callable[..., Pool], postgres_server: RunningPostgres, how: str
 ) -> None:
     """Stopped, it is ended by a follower; hanging in a job, by its own switch."""
     fenced = {"ELECTION_FENCE_AFTER": str(FENCE_AFTER)}
@@ -95,7 +100,7 @@ def test_rows_11_12_a_leader_that_hangs(
 
 
 @pytest.mark.timeout(300)
-def test_the_leaders_session_is_ended(new_pool: Callable[..., Pool], postgres_server: PostgresServer) -> None:
+def test_the_leaders_session_is_ended(new_pool: Callable[..., Pool], postgres_server: RunningPostgres) -> None:
     """P1–P4, P6: the term ends at once, without waiting for a heartbeat, and the next one begins when it has."""
     pool = new_pool(pool=postgres_server.url(pool="ended"), workers=3, jobs="tick,while_leading").start()
     took = []

@@ -12,7 +12,7 @@ import pytest
 
 from tests.pool.test_failover import check_that_no_second_was_lost, kill_leaders
 from tests.support.pool import Pool
-from tests.support.postgres_server import PostgresServer
+from tests.support.postgres_server import RunningPostgres
 from tests.support.redis_server import Server
 from tests.support.waiting import until
 
@@ -89,7 +89,7 @@ def test_p1_p3_p4_the_leaders_connections_are_ended(served: Callable[..., Pool],
 
 @pytest.mark.timeout(180)
 def test_p2_p3_p4_the_server_forgets_all_but_the_ledger_is_elsewhere(
-    served: Callable[..., Pool], steady: Server, postgres_server: PostgresServer
+    served: Callable[..., Pool], steady: Server, postgres_server: RunningPostgres
 ) -> None:
     """``FLUSHALL``, five times: the leader ends its term, and what the ledger knew of ticks and terms is there."""
     ledger = postgres_server.url(pool="flushed")
