@@ -34,7 +34,7 @@ def server_command(name: str, *more: str, **behaviour: bool) -> ServerCommand:
     """The guide's command with a free port in place of 8000, and with ``more`` arguments."""
     arguments = shlex.split(re.sub(r"\b8000\b", "{port}", COMMANDS[name]))
     assert f"--workers {WORKERS}" in COMMANDS[name]
-    return ServerCommand(" ".join([name, *more]), ("-m", *arguments, *more), **behaviour)
+    return ServerCommand(" ".join([name, *more]), (sys.executable, "-m", *arguments, *more), **behaviour)
 
 
 SERVERS = [

@@ -42,20 +42,23 @@ SECONDS_PER_WORKER = 15
 class ServerCommand:
     """Command line of a server, and how the server treats its workers.
 
-    arguments: for ``python``; ``{port}``, ``{workers}`` and ``{pool}`` are filled in.
+    command: ``{port}``, ``{workers}`` and ``{pool}`` in it are filled in.
     replaces_killed_workers: otherwise the server ends as a whole when a worker is killed.
     signals_all_workers: at a stop, all at once; otherwise one ends after the other, and another one may begin a term.
     """
 
     name: str
-    arguments: tuple[str, ...]
+    command: tuple[str, ...]
     replaces_killed_workers: bool = True
     signals_all_workers: bool = True
 
 
 RUN_PY = ServerCommand(
     "run.py",
-    (str(ROOT / "tests/support/serve.py"), "--port", "{port}", "--workers", "{workers}", "--pool", "{pool}"),
+    (
+        *(sys.executable, str(ROOT / "tests/support/serve.py")),
+        *("--port", "{port}", "--workers", "{workers}", "--pool", "{pool}"),
+    ),
 )
 
 
@@ -182,7 +185,7 @@ class Pool(ServerProcess):
         port = free_port()
         fields = {"port": port, "workers": workers, "pool": self.path}
         super().__init__(
-            [sys.executable, *(argument.format(**fields) for argument in server.arguments)],
+            [word.format(**fields) for word in server.command],
             port=port,
             log=directory / "log",
             environment={
