@@ -14,8 +14,6 @@ from tests.support.pool import Pool
 from tests.support.tools import skip_missing
 from tests.support.waiting import LIMIT, until
 
-TOKEN = "open sesame, if you please"
-
 BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 
 HARMLESS = (
@@ -82,16 +80,14 @@ def new_page(browser: Any) -> Iterator[Callable[..., Any]]:
     assert complaints == []
 
 
-def served(directory: Path, **environment: str) -> Pool:
-    """A pool with the browser tests' application, not started yet."""
-    settings = {"ELECTION_TEST_APPLICATION": "tests.browser.app", "ELECTION_ADMIN_TOKEN": TOKEN}
-    return Pool(directory, environment=settings | environment)
+JOBS = "report,refresh_prices,sync_inventory,send_invoices"
+"""Jobs that run, fail, take long and are skipped."""
 
 
 @pytest.fixture
 def pool(tmp_path: Path) -> Iterator[Pool]:
     """A pool for one test alone, started."""
-    pool = served(tmp_path / "served")
+    pool = Pool(tmp_path / "served", jobs=JOBS)
     try:
         yield pool.start()
     finally:
@@ -101,7 +97,7 @@ def pool(tmp_path: Path) -> Iterator[Pool]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     """A pool for the tests that leave it as it is, with a job that means harm; it has run something by now."""
-    pool = served(tmp_path_factory.mktemp("whole"), HOSTILE="1")
+    pool = Pool(tmp_path_factory.mktemp("whole"), jobs=f"{JOBS},hostile")
     try:
         pool.start()
         until(lambda: len(_runs(pool)) > 10, what="some runs")
@@ -111,5 +107,5 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
 
 
 def _runs(pool: Pool) -> list[dict[str, Any]]:
-    answer = pool.ask("/leader/runs")
+    answer = pool.get("/leader/runs")
     return list(answer.json()["runs"]) if answer is not None else []

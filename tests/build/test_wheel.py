@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tarfile
@@ -12,13 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import psutil
 import pytest
 
 from tests.docs.markdown import ROOT, blocks_of
-from tests.support.ports import free_port
-from tests.support.waiting import until
+from tests.support.pool import Pool, ServerCommand, quiet_pools
 
 pytestmark = [pytest.mark.extended, pytest.mark.timeout(300)]
 
@@ -80,53 +77,27 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def served(python: Path, tmp_path: Path) -> Iterator[int]:
-    """The port on which the README's program is served, by the README's command."""
+def served(python: Path, tmp_path: Path) -> Iterator[Pool]:
+    """The README's program, served by the README's command, from the installed wheel."""
     program, command = (block.code for block in blocks_of(ROOT / "README.md")[:2])
     (tmp_path / "main.py").write_text(program)
     assert command.strip() == "$ uvicorn main:app --workers 4"
-    port = free_port()
-    environment = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
-    with (tmp_path / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [python.with_name("uvicorn"), "main:app", "--workers", "4", "--port", str(port)],
-            cwd=tmp_path, env=environment, stdout=log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    workers: list[psutil.Process] = []
-    try:
-        until(lambda: leader(port), 60, what=lambda: (tmp_path / "log").read_text()[-3000:])
-        workers = psutil.Process(server.pid).children(recursive=True)
-        yield port
-    finally:
-        server.terminate()
-        server.wait(30)
-        _, alive = psutil.wait_procs(workers, timeout=10)
-        for process in alive:
-            process.kill()
-    assert alive == []
+    uvicorn = (str(python.with_name("uvicorn")), "main:app", "--workers", "{workers}", "--port", "{port}")
+    with quiet_pools(tmp_path) as make:
+        pool = make(
+            server=ServerCommand("uvicorn", uvicorn), workers=4, environment={"PYTHONPATH": ""}, cwd=tmp_path
+        ).start()
+        yield pool
+        pool.stop()
 
 
-def leader(port: int) -> dict[str, Any] | None:
-    """The document of /leader once somebody leads."""
-    try:
-        answer = httpx2.get(f"http://127.0.0.1:{port}/leader", headers={"Connection": "close"})
-    except httpx2.TransportError:
-        return None
-    return dict(answer.json()) if answer.status_code == 200 else None
-
-
-def test_the_readmes_program_elects_and_takes_over_from_the_installed_wheel(served: int) -> None:
-    first = until(lambda: leader(served))
+def test_the_readmes_program_elects_and_takes_over_from_the_installed_wheel(served: Pool) -> None:
+    first = served.settled()
     assert first["jobs"], "the job of the README is scheduled"
     psutil.Process(first["leader"]["pid"]).kill()
-
-    def successor() -> dict[str, Any] | None:
-        found = leader(served)
-        return found if found is not None and found["leader"]["term"] > first["leader"]["term"] else None
-
-    second = until(successor, what="a successor leads")
+    second = served.leader(but=first["leader"]["pid"])
+    assert second["leader"]["term"] > first["leader"]["term"]
     assert second["last_takeover"]["reason"] == "died"
-    assert second["leader"]["pid"] != first["leader"]["pid"]
 
 
 def test_a_missing_extra_is_reported_with_the_command_that_installs_it(python: Path, tmp_path: Path) -> None:

@@ -28,9 +28,9 @@ from election.engines.file.holders import Holder, who_holds
 from election.engines.file.presence import Presence
 from election.engines.file.records import LeaderRecords
 from tests.cli.conftest import Call, as_program
+from tests.support.pool import WorkerPool
 from tests.support.processes import identity_of
 from tests.support.waiting import until
-from tests.web.pair import Pair
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fdinfo"), reason="who holds a lock is read from /proc")
 
@@ -50,7 +50,7 @@ def findings(ask: Callable[..., Any]) -> Callable[[Path, str], list[str]]:
 Findings = Callable[[Path, str], list[str]]
 
 
-def test_a_living_pool_is_sound(living: Pair, findings: Findings, call: Call) -> None:
+def test_a_living_pool_is_sound(living: WorkerPool, findings: Findings, call: Call) -> None:
     """Everything is looked at, and good: the ground, the record, who holds the lock, the FIFO, the ledger."""
     leader = living.leader()
     good = findings(living.path, "good")
@@ -81,13 +81,13 @@ def test_an_ended_pool_is_sound(ended: Path, findings: Findings) -> None:
 # --- who holds the lock ----------------------------------------------------------------------------------------------
 
 
-def test_an_orphan_that_keeps_the_lock_is_named(orphaned: tuple[Pair, int], call: Call) -> None:
+def test_an_orphan_that_keeps_the_lock_is_named(orphaned: tuple[WorkerPool, int], call: Call) -> None:
     """PITFALLS 1: the leader is dead, a child of it keeps the flock, so that nobody can be elected: doctor names it by
     pid and command (``/proc/locks`` would name the dead), and once it is ended as advised, a worker leads."""
     pair, orphan = orphaned
     done = as_program("doctor", "--pool", str(pair.path))
     assert done.returncode == 1
-    assert f"WRONG    pid {orphan} (sleep 60) holds the lock and is no worker, so nobody can be elected" in done.stdout
+    assert f"WRONG    pid {orphan} (sleep 600) holds the lock and is no worker, so nobody can be elected" in done.stdout
     assert f"end it: kill {orphan}" in done.stdout
     assert "nobody leads: the last leader" in done.stdout
     assert "died" in done.stdout
@@ -95,17 +95,17 @@ def test_an_orphan_that_keeps_the_lock_is_named(orphaned: tuple[Pair, int], call
     os.kill(orphan, signal.SIGTERM)
     until(lambda: child.is_alive() is False, what="the orphan has ended")
     pair.start(1)
-    assert pair.leader().ask()["last_takeover"]["reason"] == "died"
+    assert pair.leader().document()["last_takeover"]["reason"] == "died"
     assert call("doctor", pair.path)[0] == 0
 
 
-def test_a_child_that_shares_the_lock_of_a_living_leader_is_named(living: Pair, findings: Findings) -> None:
+def test_a_child_that_shares_the_lock_of_a_living_leader_is_named(living: WorkerPool, findings: Findings) -> None:
     """PITFALLS 1, 3, before it hurts: the leader holds the lock, and so does a process that would keep it."""
     leader = living.leader()
-    child = int(leader.send("POST", "/child").json())
+    child = int(leader.request("POST", "/child").json())
     try:
         (warning,) = findings(living.path, "warning")
-        assert f"pid {child} (sleep 60) shares the leader's lock" in warning
+        assert f"pid {child} (sleep 600) shares the leader's lock" in warning
         assert f"end it: kill {child}" in warning
         assert [each for each in findings(living.path, "good") if f"pid {leader.pid} holds the lock" in each]
     finally:
@@ -192,7 +192,7 @@ def claim_to_lead(pool: Path) -> LeaderRecord:
     return record
 
 
-def test_a_leader_that_gives_no_sign_of_life_is_told(living: Pair, findings: Findings) -> None:
+def test_a_leader_that_gives_no_sign_of_life_is_told(living: WorkerPool, findings: Findings) -> None:
     """PITFALLS 11, 12: it is alive, it holds the lock, and it hangs."""
     leader = living.leader()
     process = psutil.Process(leader.pid)

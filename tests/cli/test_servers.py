@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Call, live
+from tests.support.pool import WorkerPool
 from tests.support.ports import free_port
 from tests.support.postgres_server import RunningPostgres
 from tests.support.redis_server import RunningRedis
 from tests.support.servers import WORKER, new_name
 from tests.support.waiting import until
-from tests.web.pair import Pair
 
 PASSWORD = "open-sesame"
 
@@ -38,9 +38,9 @@ URLS: dict[str, Callable[[pytest.FixtureRequest], str]] = {"postgresql": _postgr
 
 
 @pytest.fixture(params=list(URLS), scope="session")
-def alive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def alive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPool]:
     """A pool of two processes on a server."""
-    pair = Pair(tmp_path_factory.mktemp(request.param), URLS[request.param](request))
+    pair = WorkerPool(tmp_path_factory.mktemp(request.param), URLS[request.param](request))
     try:
         pair.start()
         yield pair
@@ -89,11 +89,11 @@ def findings(said: str, grade: str) -> list[str]:
 # --- a pool that lives ------------------------------------------------------------------------------------------------
 
 
-def test_a_living_pool_is_shown(alive: Pair, say: Say) -> None:
+def test_a_living_pool_is_shown(alive: WorkerPool, say: Say) -> None:
     """P8: the same as the pool says itself, by whatever command."""
     leader, follower = alive.leader(), alive.follower()
     until(lambda: len(alive.facts("often")) > 1, what="there is some history")
-    term = leader.ask()["leader"]["term"]
+    term = leader.document()["leader"]["term"]
     code, said = say("status", alive.url)
     assert code == 0
     assert f"pid {leader.pid} leads term {term}" in said
@@ -109,14 +109,14 @@ def test_a_living_pool_is_shown(alive: Pair, say: Say) -> None:
     assert (code, "P1 to P4 held" in said) == (0, True)
 
 
-def test_status_for_machines(alive: Pair, ask: Callable[..., Any]) -> None:
-    said, asked = ask("status", alive.url), alive.leader().ask()
+def test_status_for_machines(alive: WorkerPool, ask: Callable[..., Any]) -> None:
+    said, asked = ask("status", alive.url), alive.leader().document()
     for name in ("pool", "engine", "state", "workers", "problem"):
         assert said[name] == asked[name]
     assert said["leader"]["pid"] == asked["leader"]["pid"]
 
 
-def test_a_living_pool_is_sound(alive: Pair, say: Say) -> None:
+def test_a_living_pool_is_sound(alive: WorkerPool, say: Say) -> None:
     """The server, its settings, who leads, and the ledger: all good, and nothing is said of files."""
     leader = alive.leader()
     code, said = say("doctor", alive.url, "--json")
@@ -131,9 +131,9 @@ def test_a_living_pool_is_sound(alive: Pair, say: Say) -> None:
     assert [text for text in wanted if text not in good] == []
 
 
-def test_resign(alive: Pair, say: Say) -> None:
+def test_resign(alive: WorkerPool, say: Say) -> None:
     leader = alive.leader()
-    term = leader.ask()["leader"]["term"]
+    term = leader.document()["leader"]["term"]
     code, said = say("resign", alive.url)
     assert (code, said) == (0, f"asked pid {leader.pid} to resign term {term}\n")
     assert alive.leader(after=term).pid != leader.pid

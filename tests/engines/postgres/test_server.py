@@ -24,12 +24,12 @@ def check(pool: Pool) -> None:
 
 
 def says(pool: Pool, words: str) -> bool:
-    answer = pool.ask()
+    answer = pool.get()
     return answer is not None and words in answer.text
 
 
 def nobody_leads(pool: Pool, words: str) -> bool:
-    answer = pool.ask()
+    answer = pool.get()
     return answer is not None and answer.status_code == 503 and words in answer.text
 
 
