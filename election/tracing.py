@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime
+
+from .core.distribution import install_command
 
 try:
     from opentelemetry.context import Context
     from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TracerProvider, get_tracer
 except ImportError as error:
-    raise ImportError(f"election.tracing needs opentelemetry-api ({error}): pip install 'election[otel]'") from error
+    raise ImportError(f"election.tracing needs opentelemetry-api ({error}): {install_command('otel')}") from error
 
 from .registration import Registration
 from .schedule.calling import TakenBackError
@@ -48,7 +49,7 @@ def instrument(election: Registration, tracer_provider: TracerProvider | None = 
             "election.term": run.term,
             "election.attempt": run.attempt,
             "election.key": run.key,
-            "election.lateness_s": (datetime.now(UTC) - run.due).total_seconds(),
+            "election.lateness_s": (election._clock.now() - run.due).total_seconds(),
         }
         with tracer.start_as_current_span(
             run.job_id,

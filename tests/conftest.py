@@ -11,10 +11,15 @@ import pytest
 pytest.register_assert_rewrite("tests.support", "tests.core")  # failed asserts in helpers show what they compared
 
 from tests.support.blocking import watch_the_loop  # noqa: E402
+from tests.support.tiers import Tiers  # noqa: E402
 
 hypothesis.settings.register_profile("here", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("ELECTION_CI") or os.environ.get("CI") else "here")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Tiers(config))
 
 
 @pytest.fixture

@@ -43,7 +43,12 @@ WALLS: dict[str, set[str]] = {
     "election.options": {"election.core"},
     "election.registration": {"election.schedule", "election.core"},
     "election.events": {"election.core"},
-    "election.tracing": {"election.registration", "election.schedule.calling", "election.schedule.run"},
+    "election.tracing": {
+        "election.registration",
+        "election.schedule.calling",
+        "election.schedule.run",
+        "election.core",
+    },
     "election.signals": {"election.core"},
     "election.lifespan": set(),
     "election.current": set(),
@@ -72,6 +77,28 @@ LONGEST = 250
 LONGER: dict[str, int] = {}
 """Modules that are longer than the others, and how long they may be; the only way from here is down."""
 
+MACHINE_TIME = {
+    *("datetime.now", "datetime.utcnow", "datetime.today", "date.today"),
+    *("time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns", "time.perf_counter", "time.sleep"),
+    *("asyncio.sleep", "asyncio.timeout", "asyncio.timeout_at", "asyncio.wait_for", "loop.time"),
+    *("loop.call_later", "loop.call_at"),
+}
+"""Reads of the machine's clocks, and waits on them: elsewhere, time comes from the ``Clock`` that is passed in."""
+
+MAY_USE_MACHINE_TIME = {
+    "election/core/clock.py": "it is the clock",
+    "election/testing/clock.py": "it is a clock, and waits for threads in real time",
+    "election/cli": "a command is a process of its own, which lives by the machine's clock",
+    "election/fencing/switch.py": "the timer that it resets is faulthandler's, which runs in real time",
+    "election/engines/file/checkpoint.py": "counts in the ledger's thread how often a real disk is written to",
+    "election/engines/file/examine.py": "compares with the mtime of a file, which the kernel sets",
+    "election/engines/sql/patience.py": "measures for how long a thread really blocks the event loop",
+    "election/engines/postgres/database.py": "a limit on a real server's answer, which ends the socket",
+    "election/engines/postgres/session.py": "a limit on a real server's answer, which ends the socket",
+    "election/engines/redis/keeper.py": "a thread, when no event loop runs any more",
+}
+"""Modules and folders that cannot do without, and why."""
+
 MODULES = sorted([ROOT / "run.py", *(ROOT / "app").rglob("*.py"), *(ROOT / "election").rglob("*.py")])
 
 
@@ -91,6 +118,40 @@ def test_a_module_can_be_read_in_one_go(path: Path) -> None:
     lines = len(path.read_text().splitlines())
     assert lines <= LONGER.get(name, LONGEST)
     assert name not in LONGER or lines > LONGEST, f"{name} is short by now: take it out of LONGER"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_time_comes_from_the_clock_that_is_passed_in(path: Path) -> None:
+    if _exemption(path) is None:
+        assert list(_machine_time(path.read_text())) == []
+
+
+def test_no_module_is_exempt_from_the_clock_that_need_not_be() -> None:
+    using = {_exemption(path) for path in MODULES if list(_machine_time(path.read_text()))}
+    assert using - {None} == MAY_USE_MACHINE_TIME.keys()
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("from datetime import UTC, datetime\nnow = datetime.now(UTC)", "datetime.now"),
+        ("import datetime\nnow = datetime.datetime.now()", "datetime.now"),
+        ("import time\ndef f(clock=time.monotonic): ...", "time.monotonic"),
+        ("from time import monotonic", "time.monotonic"),
+        ("from asyncio import sleep as pause", "asyncio.sleep"),
+        ("async def f():\n    async with asyncio.timeout(1): ...", "asyncio.timeout"),
+        ("asyncio.get_running_loop().call_later(1, f)", "loop.call_later"),
+        ("self._loop.time()", "loop.time"),
+        ("asyncio.wait([task], timeout=1)", "asyncio.wait(timeout=)"),
+    ],
+)
+def test_a_use_of_the_machines_time_is_noticed(code: str, found: str) -> None:
+    assert list(_machine_time(code)) == [found]
+
+
+@pytest.mark.parametrize("code", ["clock.sleep(1)", "call_later(clock, 1, f)", "asyncio.wait([task])", "moment.time()"])
+def test_other_uses_of_time_are_none_of_the_machines(code: str) -> None:
+    assert list(_machine_time(code)) == []
 
 
 def test_the_list_of_longer_modules_is_not_longer_than_it_needs_to_be() -> None:
@@ -151,6 +212,28 @@ def test_a_breach_is_noticed(module: str, code: str, reached: str) -> None:
 )
 def test_what_is_allowed_is_not_refused(module: str, code: str) -> None:
     assert _breaches(module, code) == []
+
+
+def _exemption(path: Path) -> str | None:
+    """The entry of ``MAY_USE_MACHINE_TIME`` that allows it to a module; None if there is none."""
+    name = path.relative_to(ROOT).as_posix()
+    return next(
+        (allowed for allowed in MAY_USE_MACHINE_TIME if name == allowed or name.startswith(allowed + "/")), None
+    )
+
+
+def _machine_time(code: str) -> Iterator[str]:
+    """Every use of the machine's time in the code, as ``MACHINE_TIME`` names it."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Attribute):
+            holder = ast.unparse(node.value).removesuffix("()").rpartition(".")[2].lstrip("_")
+            holder = "loop" if holder.endswith("loop") else holder
+            if (name := f"{holder}.{node.attr}") in MACHINE_TIME:
+                yield name
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield from (name for alias in node.names if (name := f"{node.module}.{alias.name}") in MACHINE_TIME)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "asyncio.wait":
+            yield from ("asyncio.wait(timeout=)" for keyword in node.keywords if keyword.arg == "timeout")
 
 
 def _module(path: Path) -> str:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -108,6 +109,64 @@ async def test_a_loop_that_never_rests_is_told(clock: ManualClock) -> None:
     with pytest.raises(RuntimeError, match="does not come to rest"):
         await clock.advance(1)
     spinning.cancel()
+
+
+async def test_time_goes_on_until_a_fact_is_there_and_no_further(clock: ManualClock) -> None:
+    seen: list[float] = []
+
+    async def beat() -> None:
+        while True:
+            await clock.sleep(0.1)
+            seen.append(clock.monotonic())
+
+    async def four() -> bool:
+        return len(seen) == 4
+
+    beating, cancelled = asyncio.create_task(beat()), asyncio.create_task(clock.sleep(0.05))
+    await clock.settle()
+    cancelled.cancel()
+    assert await clock.advance_until(lambda: seen) is seen
+    assert seen == [0.1]
+    assert await clock.advance_until(four)
+    assert clock.monotonic() == pytest.approx(0.4)
+    with pytest.raises(AssertionError, match="not within 1 s of the clock"):
+        await clock.advance_until(lambda: len(seen) > 100, limit=1)
+    assert clock.monotonic() == pytest.approx(1.3), "the next to wake would do so later"
+    beating.cancel()
+    with pytest.raises(AssertionError, match="last seen: False"):  # nobody is left whom more time would wake
+        await clock.advance_until(lambda: False)
+
+
+async def test_a_blocked_loop_wakes_late_and_a_stepped_wall_clock_wakes_nobody(clock: ManualClock) -> None:
+    began, woken = clock.now(), []
+
+    async def sleeper(seconds: float) -> None:
+        await clock.sleep(seconds)
+        woken.append(clock.monotonic())
+
+    tasks = [asyncio.create_task(sleeper(seconds)) for seconds in (1, 2, 5)]
+    await clock.settle()
+    clock.step_wall_clock(timedelta(hours=-1))
+    await clock.settle()
+    assert (woken, clock.monotonic(), clock.now()) == ([], 0, began - timedelta(hours=1))
+    clock.block(4)
+    await clock.settle()
+    assert woken == [4, 4]
+    await clock.advance(1)
+    assert woken == [4, 4, 5]
+    assert clock.now() == began + timedelta(seconds=5) - timedelta(hours=1)
+    assert all(task.done() for task in tasks)
+
+
+async def test_time_stands_still_while_a_thread_is_busy() -> None:
+    work: set[Future[bool]] = set()
+    clock, may_end = ManualClock(busy=lambda: bool(work)), threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        work.add(thread := threads.submit(may_end.wait, 30))
+        asyncio.get_running_loop().call_later(0.01, may_end.set)
+        asyncio.wrap_future(thread).add_done_callback(lambda _: work.clear())
+        await clock.advance(1)
+        assert thread.done()
 
 
 def test_the_clock_works_on_uvloop_as_well() -> None:

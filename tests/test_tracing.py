@@ -183,7 +183,7 @@ def test_what_is_around_runs_is_nested_as_it_was_given(tmp_path: Path) -> None:
 def test_without_the_extra_there_is_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "election.tracing")
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
-    with pytest.raises(ImportError, match=r"pip install 'election\[otel\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'fastapi-election\[otel\]'"):
         importlib.import_module("election.tracing")
 
 

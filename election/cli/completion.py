@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
+from election.core.distribution import install_command
 from election.core.errors import ElectionError
 
 SHELLS = ("bash", "zsh", "fish")
@@ -17,7 +18,7 @@ async def completion(options: Namespace) -> int:
     try:
         import shtab
     except ImportError as error:
-        raise ElectionError("shtab writes the scripts, and is not installed: pip install 'election[cli]'") from error
+        raise ElectionError(f"shtab writes the scripts, and is not installed: {install_command('cli')}") from error
     from .parsing import parser
 
     print(shtab.complete(parser("election", directory=shtab.DIRECTORY), shell=options.shell))

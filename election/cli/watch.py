@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from election.core.distribution import install_command
 from election.core.errors import ElectionError
 
 from .glance import Glance, Looker, Past
@@ -103,7 +104,7 @@ def _console() -> Console:
         from rich.console import Console
     except ImportError as error:
         raise ElectionError(
-            "watch draws with rich, which is not installed: pip install 'election[cli]'; or take watch --json"
+            f"watch draws with rich, which is not installed: {install_command('cli')}; or take watch --json"
         ) from error
     return Console(highlight=False, markup=False, emoji=False)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 
 class Clock(Protocol):
-    """What the elector knows of time; ``election.testing.ManualClock`` is one that only moves when told."""
+    """Source of time of everything that schedules or waits; ``election.testing.ManualClock`` moves by hand."""
 
     def now(self) -> datetime:
         """The wall clock, in UTC."""
@@ -38,6 +39,33 @@ class SystemClock:
 def since_boot() -> int:
     """Nanoseconds since boot, with the time asleep; orders events of one boot whatever the wall clock does."""
     return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+async def yield_to_loop() -> None:
+    """Let the event loop run once everything that is ready."""
+    await asyncio.sleep(0)
+
+
+def call_later(clock: Clock, seconds: float, callback: Callable[[], object]) -> asyncio.Task[None]:
+    """Call ``callback`` on the event loop after ``seconds``; cancel the returned task to call it off."""
+
+    async def wait_and_call() -> None:
+        await clock.sleep(seconds)
+        callback()
+
+    return asyncio.get_running_loop().create_task(wait_and_call(), name="election timer")
+
+
+@asynccontextmanager
+async def time_limit(clock: Clock, seconds: float) -> AsyncIterator[asyncio.Timeout]:
+    """``asyncio.timeout`` on ``clock``: raise ``TimeoutError`` when the scope lasts longer than ``seconds``."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+        timer = call_later(clock, seconds, lambda: limit.reschedule(loop.time()))
+        try:
+            yield limit
+        finally:
+            timer.cancel()
 
 
 async def first(*waits: Awaitable[Any]) -> None:

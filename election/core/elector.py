@@ -14,7 +14,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from .clock import Clock, first
+from .clock import Clock, first, yield_to_loop
 from .errors import SeatLostError, UnfinishedJobsError, in_words, unless_known
 from .events import Deposed, Elected, Event, Fenced, Resigned, TookOver, described, named
 from .roles import Role, Turn, after
@@ -140,7 +140,7 @@ class Elector:
             async with self._beating(lost):  # beats through the drain as well
                 async with self._lead(term, lost):  # its exit is the drain
                     takeover_ms = (self._clock.monotonic() - learned) * 1000
-                    await asyncio.sleep(0)  # what is due goes first, and what is to be told of it after
+                    await yield_to_loop()  # what is due goes first, and what is to be told of it after
                     await self._seat.confirm(takeover_ms)
                     self._succeeded()
                     self._announce(term, takeover_ms)

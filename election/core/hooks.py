@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+from .clock import Clock, first
 from .events import Event, named
 
 log = logging.getLogger("election")
@@ -32,7 +33,8 @@ Hook = Callable[[Event], Any]
 class Hooks:
     """The hooks of one Election."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._lines: list[_Line] = []
 
     def add(self, hook: Hook) -> None:
@@ -47,7 +49,8 @@ class Hooks:
     async def close(self) -> None:
         """Let the hooks finish what waits for them, for a moment."""
         if lines := [line.finish() for line in self._lines]:
-            await asyncio.wait([asyncio.ensure_future(line) for line in lines], timeout=LAST_MOMENT)
+            finished = asyncio.wait([asyncio.ensure_future(line) for line in lines])
+            await first(finished, self._clock.sleep(LAST_MOMENT))
 
 
 class _Line(ABC):

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from election.core.clock import Clock, SystemClock
+from election.core.distribution import install_command
 from election.core.errors import ConfigurationError, UnknownEngineError
 
 from .engine import Engine
@@ -64,7 +65,7 @@ def open_engine(
     try:
         importlib.import_module(driver)
     except ImportError as error:
-        raise ConfigurationError(f"{scheme}:// needs {driver}: pip install 'election[{room}]'") from error
+        raise ConfigurationError(f"{scheme}:// needs {driver}: {install_command(room)}") from error
     if room == "postgres":
         from .postgres import postgres_engine
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from election.core.clock import yield_to_loop
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
 from election.core.events import named
 
@@ -83,7 +84,7 @@ class Books:
         self.write()
         while self._writing is not None:
             await asyncio.wait([self._writing])
-            await asyncio.sleep(0)
+            await yield_to_loop()
         return len(self._notes)
 
     def write(self) -> None:

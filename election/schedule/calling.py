@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from election.core.clock import Clock, first, time_limit
 from election.core.errors import ElectionError
 from election.core.events import named
 
@@ -29,11 +30,12 @@ class TakenBackError(ElectionError):
 class Calls:
     """The calls of one term.
 
-    threads: where plain functions run.
+    threads: where plain functions run. clock: by which a job's timeout is measured.
     """
 
-    def __init__(self, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, threads: ThreadPoolExecutor, clock: Clock) -> None:
         self._threads = threads
+        self._clock = clock
         self._in_threads: dict[asyncio.Future[Any], str] = {}
         self._handed_over: dict[asyncio.Future[Any], Future[Any]] = {}
 
@@ -56,7 +58,7 @@ class Calls:
             await job.func(*job.args, **job.kwargs)
             return
         try:
-            async with asyncio.timeout(job.timeout) as limit:
+            async with time_limit(self._clock, job.timeout) as limit:
                 await job.func(*job.args, **job.kwargs)
         except TimeoutError as error:
             if limit.expired():
@@ -76,7 +78,7 @@ class Calls:
         self._in_threads[thread], self._handed_over[thread] = job.id, handed_over
         thread.add_done_callback(self._ended)
         if job.timeout is not None:
-            await asyncio.wait([thread], timeout=job.timeout)
+            await first(asyncio.wait([thread]), self._clock.sleep(job.timeout))
             if not thread.done():
                 log.error(
                     "job %s runs for longer than its timeout of %g s; a thread cannot be stopped",

@@ -18,7 +18,7 @@ from typing import Any
 
 from apscheduler.executors.base import BaseExecutor
 
-from election.core.clock import Clock
+from election.core.clock import Clock, yield_to_loop
 from election.core.events import named
 from election.core.term import Term
 
@@ -67,7 +67,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         self._schedules = schedules
         self._gap = gap
         self._teller = teller
-        self._calls = Calls(ThreadPoolExecutor(thread_name_prefix="election-job"))
+        self._calls = Calls(ThreadPoolExecutor(thread_name_prefix="election-job"), clock)
         self._attempts = Attempts(term.number, books, clock, self._calls, teller, around)
         self._tasks: dict[asyncio.Task[None], Job] = {}
         self._count: Counter[str] = Counter()
@@ -144,7 +144,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         """Return when no job code runs."""
         while waited := self._awaited():
             await asyncio.wait(waited)
-            await asyncio.sleep(0)  # let the callbacks take out what has ended
+            await yield_to_loop()  # let the callbacks take out what has ended
 
     # --- inside ---------------------------------------------------------------------------------------------------
 

@@ -7,12 +7,12 @@ import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
+from election.core.clock import Clock, SystemClock
 from election.core.errors import JobDefinitionError
 
 from .about import about
@@ -81,11 +81,12 @@ class Job:
 class JobRegistry:
     """The jobs of one Election, in the order of their registration.
 
-    scheduler_options: what the schedulers of the terms are made with.
+    scheduler_options: what the schedulers of the terms are made with. clock: tells the moment of a registration.
     """
 
-    def __init__(self, scheduler_options: Mapping[str, Any]) -> None:
+    def __init__(self, scheduler_options: Mapping[str, Any], clock: Clock | None = None) -> None:
         self._options = scheduler_options
+        self._clock = clock or SystemClock()
         self._jobs: dict[str, Job] = {}
 
     def __iter__(self) -> Iterator[Job]:
@@ -139,7 +140,7 @@ class JobRegistry:
             checked = AsyncIOScheduler(**{**self._options, "logger": _SILENT}).add_job(
                 func, trigger, args=args, kwargs=kwargs, id=job_id, **{**defaults, **arguments}
             )
-            schedule = describe(checked.trigger, now := datetime.now(UTC), given)
+            schedule = describe(checked.trigger, now := self._clock.now(), given)
             built = build(schedule, now)
             if schedule["type"] != "other" and built is None:
                 raise UnstableTriggerError(f"{checked.trigger!r} cannot be written down so that it can be built again")

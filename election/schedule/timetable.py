@@ -6,23 +6,29 @@ accounts for each tick.
 
 from __future__ import annotations
 
-import time
+import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from apscheduler.executors.base import BaseExecutor
 from apscheduler.job import Job as SchedulerJob
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.schedulers.base import STATE_PAUSED
 from apscheduler.triggers.base import BaseTrigger
 
-from election.core.clock import Clock
+from election.core.clock import Clock, call_later
+from election.core.events import named
 
 from . import catchup
 from .facts import Skip, SkipReason
 from .jobs import Job
 from .options import WorkOptions
 from .ticks import first_after
+
+log = logging.getLogger("election")
 
 
 class Steady(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
@@ -58,19 +64,59 @@ class Steady(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
 
 
 class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has no types
-    """Says when it has handed over all that is due, so that this is claimed at once and together.
+    """An ``AsyncIOScheduler`` whose time is a ``Clock``, and which reports when it has handed over all that is due.
 
-    And is on time for what comes next: APScheduler counts the seconds to wait from where its look began, and waits for
-    them from where it ended.
+    So everything that is due at one moment is claimed together, in one transaction.
     """
 
-    handed_over: Callable[[], object]
+    _timeout: asyncio.Task[None] | None = None
+
+    def __init__(self, clock: Clock, **options: Any) -> None:
+        self._clock = clock
+        self.handed_over: Callable[[], object] = lambda: None
+        super().__init__(**options)
+
+    def _start_timer(self, wait_seconds: float | None) -> None:
+        self._stop_timer()
+        if wait_seconds is not None:
+            self._timeout = call_later(self._clock, wait_seconds, self._look)
+
+    def _stop_timer(self) -> None:
+        if self._timeout is not None:
+            self._timeout.cancel()
+            self._timeout = None
+
+    def _look(self) -> None:
+        self._timeout = None  # it has run out; to cancel it would cancel this look
+        self._start_timer(self._process_jobs())
 
     def _process_jobs(self) -> float | None:
-        began = time.monotonic()
-        wait: float | None = super()._process_jobs()
+        """Hand over what is due, and return the seconds until the next look; None if nothing will be due.
+
+        APScheduler's own method, for one store and one executor, reads the time from the machine.
+        """
+        if self.state == STATE_PAUSED:
+            return None
+        now = self._clock.now().astimezone(self.timezone)
+        store = self._lookup_jobstore("default")
+        for job in store.get_due_jobs(now):
+            run_times = job._get_run_times(now)
+            try:
+                self._lookup_executor("default").submit_job(job, run_times)
+            except Exception:
+                log.exception("job %s could not be handed over", job.id, extra=named("handover_failed"))
+            next_run_time = job.trigger.get_next_fire_time(run_times[-1], now)
+            if next_run_time is None:
+                self.remove_job(job.id)
+            else:
+                job._modify(next_run_time=next_run_time)
+                store.update_job(job)
         self.handed_over()
-        return None if wait is None else max(0.0, wait - (time.monotonic() - began))
+        next_due = store.get_next_run_time()
+        if next_due is None:
+            return None
+        wait: float = (next_due - self._clock.now()).total_seconds()
+        return max(0.0, wait)
 
 
 class Timetable:
@@ -80,7 +126,7 @@ class Timetable:
         self._clock = clock
         self._limit = options.catch_up_limit
         self._leaps: dict[str, tuple[datetime, datetime]] = {}
-        self._scheduler = _Scheduler(**options.scheduler_options, jobstores={"default": MemoryJobStore()})
+        self._scheduler = _Scheduler(clock, **options.scheduler_options, jobstores={"default": MemoryJobStore()})
 
     def open(self, executor: BaseExecutor, handed_over: Callable[[], object]) -> None:
         """Start the scheduler, which hands nothing over until ``resume``.

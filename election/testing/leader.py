@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from election.core.clock import SystemClock
+from election.core.clock import Clock
 from election.core.process import ProcessIdentity
 from election.core.term import Term
 from election.engines.engine import Engine
@@ -32,6 +32,7 @@ class _ReservedSeat(MemorySeat):
 class _Election(Protocol):
     """What is needed of an ``Election``, which lives upstairs and cannot be imported from here."""
 
+    _clock: Clock
     _engine: Any
     _member: Any
 
@@ -50,7 +51,7 @@ def always_leader(election: _Election) -> Iterator[None]:
     """
     if election._member is not None:
         raise RuntimeError("always_leader(election) comes first, and within it the election is started")
-    former, clock = election._engine, SystemClock()
+    former, clock = election._engine, election._clock
     process = ProcessIdentity(os.getpid(), 0, "memory", "", socket.gethostname())
     with tempfile.TemporaryDirectory(prefix="election-") as directory:
         path = os.path.join(directory, "ledger.db")
@@ -59,9 +60,9 @@ def always_leader(election: _Election) -> Iterator[None]:
                 name="memory",
                 pool=former.pool,
                 seat=_ReservedSeat(MemoryPool(clock), clock, process),
-                ledger=SqliteLedger(path, keeper=True),
-                open_ledger=lambda: SqliteLedger(path),
-                look_at_ledger=lambda: SqliteLedger(path, look_only=True),
+                ledger=SqliteLedger(path, keeper=True, clock=clock),
+                open_ledger=lambda: SqliteLedger(path, clock=clock),
+                look_at_ledger=lambda: SqliteLedger(path, look_only=True, clock=clock),
                 examine=lambda: (),
                 last_words=None,
                 check=lambda: None,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from election.core.clock import SystemClock
 from election.schedule.run import Run, as_current
 
 
@@ -15,6 +16,6 @@ def as_run(job_id: str = "job", *, due: datetime | None = None, term: int = 1, a
 
     due: when the tick was planned, with a time zone; now, to the second, unless given.
     """
-    run = Run(job_id, (due or datetime.now(UTC).replace(microsecond=0)).astimezone(UTC), term, attempt)
+    run = Run(job_id, (due or SystemClock().now().replace(microsecond=0)).astimezone(UTC), term, attempt)
     with as_current(run):
         yield run

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from fastapi import APIRouter, Depends, HTTPException
 
+from election.core.clock import Clock
 from election.core.errors import UnknownJobError
 from election.core.seat import Seat
 from election.schedule.facts import Action
@@ -22,10 +23,10 @@ from .history import asked
 _T = TypeVar("_T")
 
 
-def control_routes(seat: Seat, ledger: Ledger, token: str) -> APIRouter:
+def control_routes(seat: Seat, ledger: Ledger, token: str, clock: Clock) -> APIRouter:
     """The routes that change something, behind ``token``."""
 
-    router = APIRouter(dependencies=[Depends(guarded_by(token))], responses=models.REFUSED | models.UNAVAILABLE)
+    router = APIRouter(dependencies=[Depends(guarded_by(token, clock))], responses=models.REFUSED | models.UNAVAILABLE)
 
     @router.post("/leader/resign", status_code=202)
     async def resign() -> models.Accepted:

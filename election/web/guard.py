@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from election.core.clock import Clock
 from election.core.errors import ConfigurationError
 
 from .limits import Limit
@@ -41,9 +42,9 @@ def check_token(token: str) -> None:
         )
 
 
-def guarded_by(token: str) -> Callable[..., Awaitable[None]]:
+def guarded_by(token: str, clock: Clock) -> Callable[..., Awaitable[None]]:
     """A dependency that lets pass who may change something. Raises 401, 403 and 429 otherwise."""
-    failures, changes = Limit(FAILURES, per=60), Limit(CHANGES, per=60)
+    failures, changes = (Limit(times, per=60, clock=clock.monotonic) for times in (FAILURES, CHANGES))
 
     async def authorized(
         request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]

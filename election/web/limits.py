@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -11,9 +10,12 @@ KEYS = 1024
 
 
 class Limit:
-    """So many ``times`` at once for each key, and again so many within each ``per`` seconds."""
+    """So many ``times`` at once for each key, and again so many within each ``per`` seconds.
 
-    def __init__(self, times: int, *, per: float, clock: Callable[[], float] = time.monotonic) -> None:
+    clock: gives monotonic seconds.
+    """
+
+    def __init__(self, times: int, *, per: float, clock: Callable[[], float]) -> None:
         self._times = times
         self._rate = times / per
         self._clock = clock

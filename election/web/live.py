@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import time
 from importlib import resources
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from election.core.clock import Clock
 from election.schedule.ledger import LedgerReader
 
 from .past import Past, without
@@ -32,10 +32,10 @@ MINUTES = 5
 Moment = Annotated[int | None, Query(ge=0, le=LATEST, description="in milliseconds since the epoch")]
 
 
-def live_routes(view: PoolView, ledger: LedgerReader, *, controls: bool) -> APIRouter:
+def live_routes(view: PoolView, ledger: LedgerReader, clock: Clock, *, controls: bool) -> APIRouter:
     """The page and its document. controls: whether the routes that change something exist."""
     router = APIRouter()
-    past = Past(ledger)
+    past = Past(ledger, clock)
     page, policy = _page()
     headers = {
         "Cache-Control": "no-store",  # a page of another version would not understand the document
@@ -53,7 +53,7 @@ def live_routes(view: PoolView, ledger: LedgerReader, *, controls: bool) -> APIR
     async def read_data(since: Moment = None, until: Moment = None) -> Response:
         """What the page draws. It belongs to the page of the same version, and may change with it."""
         document = await view.document()
-        now = time.time() * 1000
+        now = clock.now().timestamp() * 1000
         if view.absence() is None:
             history = await past.between(round(now) - MINUTES * 60_000 if since is None else since, until)
         else:

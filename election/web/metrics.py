@@ -6,6 +6,7 @@ import asyncio
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
+from election.core.distribution import install_command
 from election.core.errors import ConfigurationError, LedgerError, LedgerVersionError
 from election.core.seat import Seat
 from election.schedule.history import Totals
@@ -21,7 +22,7 @@ def build_metrics(view: PoolView, seat: Seat, ledger: LedgerReader, *, stalled_a
         from .figures import PoolFigures, exposition
     except ImportError as error:
         raise ConfigurationError(
-            f"election.metrics needs prometheus-client ({error}): pip install 'election[metrics]'"
+            f"election.metrics needs prometheus-client ({error}): {install_command('metrics')}"
         ) from error
     router = APIRouter(tags=["election"])
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from election.core.clock import Clock, first
 from election.core.errors import LedgerError, LedgerVersionError
 from election.schedule.history import RunRow, SkipRow, TermRow, Window
 from election.schedule.ledger import LedgerReader
@@ -37,19 +37,20 @@ NOTHING: Mapping[str, Any] = {
 class Past:
     """What a ledger says of stretches of time, as JSON."""
 
-    def __init__(self, ledger: LedgerReader) -> None:
+    def __init__(self, ledger: LedgerReader, clock: Clock) -> None:
+        self._clock = clock
         self._ledger = ledger
         self._asked: OrderedDict[tuple[int, int | None], tuple[float, asyncio.Task[str]]] = OrderedDict()
 
     async def between(self, since: int, until: int | None) -> str:
         """What happened between two moments, in milliseconds since the epoch; None: until now."""
         asking = self._ask(since, until)
-        done, _ = await asyncio.wait([asking], timeout=PATIENCE)
-        return asking.result() if done else without("the ledger does not answer")
+        await first(asyncio.wait([asking]), self._clock.sleep(PATIENCE))
+        return asking.result() if asking.done() else without("the ledger does not answer")
 
     def _ask(self, since: int, until: int | None) -> asyncio.Task[str]:
         """The question, unless it is being asked, or has just been answered."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         asked_at, asking = self._asked.get((since, until), (float("-inf"), None))
         if asking is None or (asking.done() and now - asked_at > FRESH):
             asking = asyncio.create_task(self._read(since, until), name="election live")
@@ -60,7 +61,7 @@ class Past:
         return asking
 
     async def _read(self, since: int, until: int | None) -> str:
-        end = datetime.now(UTC) if until is None else _moment(until)
+        end = self._clock.now() if until is None else _moment(until)
         try:
             found = await self._ledger.window(_moment(since), end, MARKS)
             last = await self._ledger.last_outcomes()

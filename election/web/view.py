@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import operator
 import os
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Generic, ParamSpec, TypeVar
 
+from election.core.clock import Clock, first
 from election.core.errors import LedgerError, LedgerVersionError
 from election.core.seat import Seat
 from election.schedule.facts import About, JobState
@@ -45,6 +45,7 @@ class PoolView:
         ledger: Ledger,
         registry: JobRegistry,
         *,
+        clock: Clock,
         stalled_after: float,
         started: Callable[[], bool],
         problem: Callable[[], str | None],
@@ -54,6 +55,7 @@ class PoolView:
         self._seat = seat
         self._ledger = ledger
         self._registry = registry
+        self._clock = clock
         self._stalled_after = stalled_after
         self._started = started
         self._problem = problem
@@ -90,12 +92,13 @@ class PoolView:
     async def _ask_for_jobs(self) -> None:
         """Ask the ledger, for all requests at once, unless it has just been asked; do not wait for long."""
         if self._asking is None or self._asking.done():
-            if time.monotonic() - self._asked_at < FRESH:
+            if self._clock.monotonic() - self._asked_at < FRESH:
                 return
-            self._asked_at = time.monotonic()
+            self._asked_at = self._clock.monotonic()
             self._asking = asyncio.create_task(self._read_jobs(), name="election view")
-        done, _ = await asyncio.wait([self._asking], timeout=PATIENCE)
-        for asking in done:
+        asking = self._asking
+        await first(asyncio.wait([asking]), self._clock.sleep(PATIENCE))
+        if asking.done():
             asking.result()  # what nobody expected is not hidden
 
     async def _read_jobs(self) -> None:
@@ -110,7 +113,7 @@ class PoolView:
             self._jobs = self._entries(known)
 
     def _entries(self, known: dict[str, JobState]) -> list[models.JobEntry]:
-        now = datetime.now(UTC)
+        now = self._clock.now()
         ours = {job.id: job for job in self._registry}
         stored = {state.id for state in known.values() if state.stored and not state.removed}
         return [

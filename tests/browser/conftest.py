@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from tests.support.pool import Pool
+from tests.support.tools import skip_missing
 from tests.support.waiting import LIMIT, until
-
-TOKEN = "open sesame, if you please"
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 
@@ -39,23 +38,18 @@ def comes(page: Any, expression: str, arg: Any = None, *, timeout: float = LIMIT
     until(lambda: page.evaluate(expression, arg) or page.wait_for_timeout(20), timeout, what=expression)
 
 
-def _lacking(reason: str) -> None:
-    """Skip, unless all tools have to be there."""
-    if os.environ.get("ELECTION_CI"):
-        pytest.fail(f"{reason}; with ELECTION_CI=1 no test is skipped for a missing tool")
-    pytest.skip(reason)
-
-
 @pytest.fixture
 def browser() -> Iterator[Any]:
     """Chromium, for one test: while Playwright runs, no event loop can be started beside its own."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        _lacking("the live page is tried in a browser by playwright, which is not installed: pip install playwright")
+        skip_missing(
+            "the live page is tried in a browser by playwright, which is not installed: pip install playwright"
+        )
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
-        _lacking("the live page is tried in Chromium, which is not on this machine: apt-get install chromium")
+        skip_missing("the live page is tried in Chromium, which is not on this machine: apt-get install chromium")
     arguments = ["--disable-background-networking", *(["--no-sandbox"] if os.getuid() == 0 else [])]
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=path, args=arguments)
@@ -86,16 +80,14 @@ def new_page(browser: Any) -> Iterator[Callable[..., Any]]:
     assert complaints == []
 
 
-def served(directory: Path, **environment: str) -> Pool:
-    """A pool with the browser tests' application, not started yet."""
-    settings = {"ELECTION_TEST_APPLICATION": "tests.browser.app", "ELECTION_ADMIN_TOKEN": TOKEN}
-    return Pool(directory, environment=settings | environment)
+JOBS = "report,refresh_prices,sync_inventory,send_invoices"
+"""Jobs that run, fail, take long and are skipped."""
 
 
 @pytest.fixture
 def pool(tmp_path: Path) -> Iterator[Pool]:
     """A pool for one test alone, started."""
-    pool = served(tmp_path / "served")
+    pool = Pool(tmp_path / "served", jobs=JOBS)
     try:
         yield pool.start()
     finally:
@@ -105,7 +97,7 @@ def pool(tmp_path: Path) -> Iterator[Pool]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     """A pool for the tests that leave it as it is, with a job that means harm; it has run something by now."""
-    pool = served(tmp_path_factory.mktemp("whole"), HOSTILE="1")
+    pool = Pool(tmp_path_factory.mktemp("whole"), jobs=f"{JOBS},hostile")
     try:
         pool.start()
         until(lambda: len(_runs(pool)) > 10, what="some runs")
@@ -115,5 +107,5 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
 
 
 def _runs(pool: Pool) -> list[dict[str, Any]]:
-    answer = pool.ask("/leader/runs")
+    answer = pool.get("/leader/runs")
     return list(answer.json()["runs"]) if answer is not None else []

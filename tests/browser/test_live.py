@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import PICTURE, TOKEN, comes, served
-from tests.browser.harm import HOSTILE
-from tests.support.pool import ROOT, Pool
+from tests.browser.conftest import JOBS, PICTURE, comes
+from tests.support.jobs import HOSTILE
+from tests.support.pool import AUTHORIZED, ROOT, TOKEN, Pool
 from tests.support.waiting import until
+
+pytestmark = pytest.mark.extended
 
 NewPage = Callable[..., Any]
 
@@ -29,7 +31,7 @@ def unlock(page: Any, token: str = TOKEN) -> None:
 
 
 def runs_of(pool: Pool, job: str) -> list[dict[str, Any]]:
-    answer = pool.ask(f"/leader/runs?job={job}")
+    answer = pool.get(f"/leader/runs?job={job}")
     return list(answer.json()["runs"]) if answer is not None else []
 
 
@@ -261,7 +263,7 @@ def test_a_picture_of_takeovers(tmp_path: Path, new_page: NewPage) -> None:
     ``ELECTION_PICTURES=1`` writes them into docs/images, after three quarters of a minute.
     """
     keep = os.environ.get("ELECTION_PICTURES") == "1"
-    pool = served(tmp_path / "served", ELECTION_FENCE_AFTER="4")
+    pool = Pool(tmp_path / "served", jobs=JOBS, environment={"ELECTION_FENCE_AFTER": "4"})
     try:
         pool.start()
         pages = {scheme: new_page(pool, color_scheme=scheme, width=1200) for scheme in ("light", "dark")}
@@ -272,7 +274,7 @@ def test_a_picture_of_takeovers(tmp_path: Path, new_page: NewPage) -> None:
         if keep:
             run_for(pool, 9)
             leader = pool.leader()["leader"]["pid"]
-            pool._client.post("/leader/resign", headers={"Authorization": f"Bearer {TOKEN}"})
+            pool.request("POST", "/leader/resign", headers=AUTHORIZED)
             pool.leader(but=leader)
             run_for(pool, 9)
             replace(pool, signal.SIGSTOP)

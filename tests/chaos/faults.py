@@ -175,7 +175,13 @@ class Injector:
     def second_pool(self, fault: Fault) -> None:
         name = f"second-{len(self.pools)}"
         environment = {**self._environment, "FACTS": str(self._pool.facts_path)}
-        second = Pool(self._directory / name, workers=SECOND_WORKERS, pool=self._ground.pool, environment=environment)
+        second = Pool(
+            self._directory / name,
+            workers=SECOND_WORKERS,
+            pool=self._ground.pool,
+            environment=environment,
+            start_method="spawn",
+        )
         self.pools.append(second)
         second.launch()
         self._later(fault.seconds, lambda: second.parent and second.parent.terminate())

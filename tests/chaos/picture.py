@@ -8,9 +8,11 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tests.support.judge import spans
+
 from .history import SECOND, History
+from .judge import facts_of
 from .kinds import JOBS, Ends, Hits
-from .spans import spans
 
 _COLOURS = dict(zip(JOBS, ("#1b9e77", "#d95f02", "#7570b3"), strict=True))
 _MARKS = {
@@ -73,7 +75,7 @@ def _lanes(lives: Mapping[int, tuple[float, float]]) -> dict[int, int]:
 
 
 def _draw_terms(axes: Axes, history: History, lanes: Mapping[int, int]) -> None:
-    certain = spans(history)
+    certain = spans(facts_of(history))
     for number, row in enumerate(history.terms):
         begin = (row.began_ns - history.since_ns) / SECOND
         end = ((row.ended_ns or certain[row.term].over) - history.since_ns) / SECOND

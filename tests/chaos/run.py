@@ -61,7 +61,7 @@ def _run(
         "ORDERS": str(directory / "orders"),
         **ground.environment,
     }
-    pool = Pool(directory, workers=workers, pool=ground.pool, environment=environment)
+    pool = Pool(directory, workers=workers, pool=ground.pool, environment=environment, start_method="spawn")
     (directory / "orders").mkdir(parents=True)
     injector = Injector(pool, engine, ground, directory, environment)
     with _no_process_left(injector) as left:

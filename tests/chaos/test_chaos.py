@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.pool import ROOT
 from tests.support.postgres_server import needs_programs
-from tests.support.redis_server import any_binary, needs_server
+from tests.support.redis_server import needs_valkey
 from tests.support.waiting import until
 
 IN_THE_BACKGROUND = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]
@@ -51,7 +51,7 @@ SHORT = [("file", 12, 7), ("postgres", 20, 2), ("redis", 20, 2), ("redis+postgre
 def needs_servers(engine: str) -> None:
     """Skips where one is missing."""
     if "redis" in engine:
-        needs_server(any_binary())
+        needs_valkey()
     if "postgres" in engine:
         needs_programs()
 

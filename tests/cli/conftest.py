@@ -20,9 +20,9 @@ import pytest
 from election import Election
 from election.cli import main
 from election.engines import open_engine
+from tests.support.pool import ROOT, WorkerPool
 from tests.support.servers import postgres_server, redis_server  # noqa: F401
 from tests.support.waiting import until, until_async
-from tests.web.pair import ROOT, Pair
 
 
 @pytest.fixture(autouse=True)
@@ -84,9 +84,9 @@ def spoiled(ended: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPool]:
     """A pool of two processes, which stays as it is but for who leads."""
-    pair = Pair(tmp_path_factory.mktemp("living"))
+    pair = WorkerPool(tmp_path_factory.mktemp("living"))
     try:
         pair.start()
         yield pair
@@ -94,16 +94,16 @@ def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         pair.reap()
 
 
-@pytest.fixture(scope="session")
-def orphaned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pair, int]]:
-    """A pool whose only worker was killed, and the pid of a child of it that keeps the lock."""
-    pair = Pair(tmp_path_factory.mktemp("orphaned"))
+@pytest.fixture
+def orphaned(tmp_path: Path) -> Iterator[tuple[WorkerPool, int]]:
+    """A pool whose only worker was killed, and the pid of a child of it that keeps the lock for a minute."""
+    pair = WorkerPool(tmp_path)
     orphan = 0
     try:
         pair.start(1)
         leader = pair.leader()
         until(lambda: len(pair.facts("often")) > 1, what="there is some history")
-        orphan = int(leader.send("POST", "/child").json())
+        orphan = int(leader.request("POST", "/child").json())
         pair.kill_leader()
         yield pair, orphan
     finally:

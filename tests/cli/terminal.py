@@ -14,7 +14,7 @@ import termios
 from types import TracebackType
 from typing import Self
 
-from tests.web.pair import ROOT
+from tests.support.pool import ROOT
 
 COLUMNS, LINES = 80, 24
 

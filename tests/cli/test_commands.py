@@ -17,8 +17,8 @@ import pytest
 
 from election.cli import glance, main, show
 from tests.cli.conftest import Call, as_program
+from tests.support.pool import ROOT, WorkerPool
 from tests.support.waiting import until
-from tests.web.pair import ROOT, Pair
 
 COMMANDS = ("status", "watch", "runs", "skips", "terms", "verify", "doctor", "resign")
 Ask = Callable[..., Any]
@@ -27,16 +27,16 @@ Ask = Callable[..., Any]
 # --- as a program ----------------------------------------------------------------------------------------------------
 
 
-def test_a_living_pool_is_shown_and_left_in_peace(living: Pair) -> None:
+def test_a_living_pool_is_shown_and_left_in_peace(living: WorkerPool) -> None:
     """P8, docs/pitfalls.md#16: status names the leader that the pool itself names, exits 0, and no election follows."""
     leader, follower = living.leader(), living.follower()
     done = as_program("status", "--pool", str(living.path))
     assert (done.returncode, done.stderr) == (0, "")
-    term = leader.ask()["leader"]["term"]
+    term = leader.document()["leader"]["term"]
     assert f"pid {leader.pid} leads term {term}" in done.stdout
     assert f"followers: {follower.pid}\n" in done.stdout
     assert "now and/then  scheduled" in done.stdout
-    assert leader.ask()["leader"]["term"] == term
+    assert leader.document()["leader"]["term"] == term
 
 
 def test_an_ended_pool_is_shown(ended: Path, call: Call) -> None:
@@ -142,9 +142,9 @@ def test_what_a_command_does_not_know_is_refused(arguments: list[str], capsys: p
 # --- status ----------------------------------------------------------------------------------------------------------
 
 
-def test_status_for_machines(living: Pair, ask: Ask) -> None:
+def test_status_for_machines(living: WorkerPool, ask: Ask) -> None:
     """The words of ``GET /leader``, whose names do not change, so that a script may rely on both alike."""
-    said, asked = ask("status", living.path), living.follower().ask()
+    said, asked = ask("status", living.path), living.follower().document()
     assert list(said) == ["pool", "engine", "state", "leader", "workers", "jobs", "problem"]
     for name in ("pool", "engine", "state", "workers", "problem"):
         assert said[name] == asked[name]
@@ -178,7 +178,7 @@ def test_status_tells_what_is_wrong_with_the_ledger(spoiled: Path, call: Call, a
 
 
 def test_a_leader_that_hangs_leads_and_is_said_not_to_live(
-    living: Pair, call: Call, ask: Ask, monkeypatch: pytest.MonkeyPatch
+    living: WorkerPool, call: Call, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit code 0, as somebody has the seat; that it does not live is said beside."""
     monkeypatch.setattr(glance, "STALLED_AFTER", 0.5)
@@ -304,10 +304,10 @@ def test_looking_does_not_change_an_ended_pool(ended: Path, call: Call) -> None:
 # --- resign ----------------------------------------------------------------------------------------------------------
 
 
-def test_resign_begins_another_term(living: Pair, call: Call, ask: Ask) -> None:
+def test_resign_begins_another_term(living: WorkerPool, call: Call, ask: Ask) -> None:
     """P2, P6: the leader is asked through the ledger, and steps down within a heartbeat."""
     leader = living.leader()
-    term = leader.ask()["leader"]["term"]
+    term = leader.document()["leader"]["term"]
     code, out, _ = call("resign", living.path)
     assert (code, out) == (0, f"asked pid {leader.pid} to resign term {term}\n")
     living.leader(after=term)

@@ -9,9 +9,12 @@ import os
 import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +24,13 @@ import pytest
 from election.core.process import current_process
 from election.core.term import LeaderRecord, Standing
 from election.engines.file import directory as directory_module
+from election.engines.file.holders import Holder, who_holds
+from election.engines.file.presence import Presence
 from election.engines.file.records import LeaderRecords
 from tests.cli.conftest import Call, as_program
+from tests.support.pool import WorkerPool
+from tests.support.processes import identity_of
 from tests.support.waiting import until
-from tests.web.pair import Pair
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fdinfo"), reason="who holds a lock is read from /proc")
 
@@ -44,7 +50,7 @@ def findings(ask: Callable[..., Any]) -> Callable[[Path, str], list[str]]:
 Findings = Callable[[Path, str], list[str]]
 
 
-def test_a_living_pool_is_sound(living: Pair, findings: Findings, call: Call) -> None:
+def test_a_living_pool_is_sound(living: WorkerPool, findings: Findings, call: Call) -> None:
     """Everything is looked at, and good: the ground, the record, who holds the lock, the FIFO, the ledger."""
     leader = living.leader()
     good = findings(living.path, "good")
@@ -75,32 +81,32 @@ def test_an_ended_pool_is_sound(ended: Path, findings: Findings) -> None:
 # --- who holds the lock ----------------------------------------------------------------------------------------------
 
 
-def test_an_orphan_that_keeps_the_lock_is_named(orphaned: tuple[Pair, int], call: Call) -> None:
+def test_an_orphan_that_keeps_the_lock_is_named(orphaned: tuple[WorkerPool, int], call: Call) -> None:
     """docs/pitfalls.md#1: the leader is dead, a child of it keeps the flock, so that nobody can be elected: doctor
     names it by pid and command (``/proc/locks`` would name the dead), and once it is ended as advised, a worker
     leads."""
     pair, orphan = orphaned
     done = as_program("doctor", "--pool", str(pair.path))
     assert done.returncode == 1
-    assert f"WRONG    pid {orphan} (sleep 60) holds the lock and is no worker, so nobody can be elected" in done.stdout
+    assert f"WRONG    pid {orphan} (sleep 600) holds the lock and is no worker, so nobody can be elected" in done.stdout
     assert f"end it: kill {orphan}" in done.stdout
     assert "nobody leads: the last leader" in done.stdout
     assert "died" in done.stdout
-    child = psutil.Process(orphan)
-    child.terminate()
-    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    child = identity_of(orphan)
+    os.kill(orphan, signal.SIGTERM)
+    until(lambda: child.is_alive() is False, what="the orphan has ended")
     pair.start(1)
-    assert pair.leader().ask()["last_takeover"]["reason"] == "died"
+    assert pair.leader().document()["last_takeover"]["reason"] == "died"
     assert call("doctor", pair.path)[0] == 0
 
 
-def test_a_child_that_shares_the_lock_of_a_living_leader_is_named(living: Pair, findings: Findings) -> None:
+def test_a_child_that_shares_the_lock_of_a_living_leader_is_named(living: WorkerPool, findings: Findings) -> None:
     """docs/pitfalls.md#1, #3, before it hurts: the leader holds the lock, and so does a process that would keep it."""
     leader = living.leader()
-    child = int(leader.send("POST", "/child").json())
+    child = int(leader.request("POST", "/child").json())
     try:
         (warning,) = findings(living.path, "warning")
-        assert f"pid {child} (sleep 60) shares the leader's lock" in warning
+        assert f"pid {child} (sleep 600) shares the leader's lock" in warning
         assert f"end it: kill {child}" in warning
         assert [each for each in findings(living.path, "good") if f"pid {leader.pid} holds the lock" in each]
     finally:
@@ -112,16 +118,62 @@ def test_a_child_that_shares_the_lock_of_a_living_leader_is_named(living: Pair, 
 def locked(path: Path) -> Any:
     with path.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield file
 
 
 def test_a_worker_that_is_about_to_lead_is_no_orphan(spoiled: Path, findings: Findings) -> None:
     """docs/pitfalls.md#15: between the flock and the record nobody is to be killed."""
-    (spoiled / "workers" / f"{os.getpid()}-1.json").touch()
+    Presence(str(spoiled / "workers")).enter(current_process(), datetime.now(UTC))
     with locked(spoiled / "leader.lock"):
         warnings = findings(spoiled, "warning")
     assert [each for each in warnings if f"pid {os.getpid()} " in each and "about to lead" in each]
     assert not [each for each in warnings if "kill" in each]
+
+
+def test_an_entry_of_a_dead_worker_with_the_same_pid_hides_no_holder(spoiled: Path, findings: Findings) -> None:
+    """docs/pitfalls.md#10: a pid is reused, and entries of the dead lie there until a worker removes them."""
+    former = dataclasses.replace(current_process(), start_time=1)
+    Presence(str(spoiled / "workers")).enter(former, datetime.now(UTC))
+    with locked(spoiled / "leader.lock"):
+        (wrong,) = findings(spoiled, "wrong")
+    assert f"pid {os.getpid()} (" in wrong
+    assert "holds the lock and is no worker, so nobody can be elected" in wrong
+
+
+def test_a_stranger_that_took_the_lock_itself_is_no_orphan(spoiled: Path, findings: Findings) -> None:
+    """It inherited nothing from a leader: whoever started it knows why, so nobody is told to kill it."""
+    with locked(spoiled / "leader.lock"):
+        (wrong,) = findings(spoiled, "wrong")
+    assert "it took the lock itself, so it is no orphan" in wrong
+    assert "kill" not in wrong
+
+
+def test_a_child_between_its_fork_and_its_exec_is_no_orphan(
+    spoiled: Path, findings: Findings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each subprocess of a leader has all of its descriptors for a moment."""
+    claim_to_lead(spoiled)
+    with locked(spoiled / "leader.lock") as file, subprocess.Popen(["sleep", "60"], pass_fds=[file.fileno()]) as child:
+        monkeypatch.setattr("time.sleep", lambda seconds: (child.kill(), child.wait()))
+        assert findings(spoiled, "warning") == []
+    assert child.returncode == -signal.SIGKILL, "the lock was not looked at twice"
+
+
+def test_an_election_while_the_lock_is_looked_at_is_no_finding(
+    spoiled: Path, findings: Findings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record is read before the lock, and an election may come between the two."""
+    elections = []
+
+    def elect_and_look(device: int, inode: int) -> list[Holder]:
+        if not elections:
+            elections.append(claim_to_lead(spoiled))
+        return list(who_holds(device, inode))
+
+    monkeypatch.setattr(sys.modules["election.engines.file.examine"], "who_holds", elect_and_look)
+    with locked(spoiled / "leader.lock"):
+        assert findings(spoiled, "warning") == []
+        assert [each for each in findings(spoiled, "good") if f"pid {os.getpid()} holds the lock, as" in each]
 
 
 def test_a_leader_by_the_record_alone_is_told(spoiled: Path, findings: Findings) -> None:
@@ -141,7 +193,7 @@ def claim_to_lead(pool: Path) -> LeaderRecord:
     return record
 
 
-def test_a_leader_that_gives_no_sign_of_life_is_told(living: Pair, findings: Findings) -> None:
+def test_a_leader_that_gives_no_sign_of_life_is_told(living: WorkerPool, findings: Findings) -> None:
     """docs/pitfalls.md#11, #12: it is alive, it holds the lock, and it hangs."""
     leader = living.leader()
     process = psutil.Process(leader.pid)

@@ -14,7 +14,7 @@ import pytest
 from election.cli import main
 from election.engines.sql import transfer
 from tests.cli.conftest import Call, live
-from tests.web.pair import Pair
+from tests.support.pool import WorkerPool
 
 Migrate = Callable[[Path | str, Path | str], tuple[int, str, str]]
 
@@ -120,7 +120,7 @@ def test_a_source_that_changes_meanwhile_is_noticed(
     assert "the table runs is not the same in both" in err
 
 
-def test_a_pool_that_lives_is_not_moved(living: Pair, tmp_path: Path, migrate: Migrate) -> None:
+def test_a_pool_that_lives_is_not_moved(living: WorkerPool, tmp_path: Path, migrate: Migrate) -> None:
     code, _, err = migrate(living.path, tmp_path / "moved")
     assert code == 2
     assert "workers take part in" in err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,27 +11,26 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Call, live
+from tests.support.pool import WorkerPool
 from tests.support.ports import free_port
-from tests.support.postgres_server import PostgresServer
-from tests.support.redis_server import Server
+from tests.support.postgres_server import RunningPostgres
+from tests.support.redis_server import RunningRedis
+from tests.support.servers import WORKER, new_name
 from tests.support.waiting import until
-from tests.web.pair import Pair
 
 PASSWORD = "open-sesame"
 
 COMMANDS = ("status", "watch", "runs", "skips", "terms", "verify", "doctor", "resign")
 
-_numbers = itertools.count()
-
 
 def _postgresql(request: pytest.FixtureRequest) -> str:
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    return server.url(user=f"postgres:{PASSWORD}", pool=f"c{next(_numbers)}")
+    server: RunningPostgres = request.getfixturevalue("postgres_server")
+    return server.url(user=f"postgres:{PASSWORD}", pool=new_name())
 
 
 def _redis(request: pytest.FixtureRequest) -> str:
-    server: Server = request.getfixturevalue("redis_server")
-    return f"redis://default:{PASSWORD}@127.0.0.1:{server.port}/0?pool=c{next(_numbers)}"
+    server: RunningRedis = request.getfixturevalue("redis_server")
+    return f"redis://default:{PASSWORD}@127.0.0.1:{server.port}/0?pool={new_name()}"
 
 
 URLS: dict[str, Callable[[pytest.FixtureRequest], str]] = {"postgresql": _postgresql, "redis": _redis}
@@ -40,9 +38,9 @@ URLS: dict[str, Callable[[pytest.FixtureRequest], str]] = {"postgresql": _postgr
 
 
 @pytest.fixture(params=list(URLS), scope="session")
-def alive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def alive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPool]:
     """A pool of two processes on a server."""
-    pair = Pair(tmp_path_factory.mktemp(request.param), URLS[request.param](request))
+    pair = WorkerPool(tmp_path_factory.mktemp(request.param), URLS[request.param](request))
     try:
         pair.start()
         yield pair
@@ -91,11 +89,11 @@ def findings(said: str, grade: str) -> list[str]:
 # --- a pool that lives ------------------------------------------------------------------------------------------------
 
 
-def test_a_living_pool_is_shown(alive: Pair, say: Say) -> None:
+def test_a_living_pool_is_shown(alive: WorkerPool, say: Say) -> None:
     """P8: the same as the pool says itself, by whatever command."""
     leader, follower = alive.leader(), alive.follower()
     until(lambda: len(alive.facts("often")) > 1, what="there is some history")
-    term = leader.ask()["leader"]["term"]
+    term = leader.document()["leader"]["term"]
     code, said = say("status", alive.url)
     assert code == 0
     assert f"pid {leader.pid} leads term {term}" in said
@@ -111,14 +109,14 @@ def test_a_living_pool_is_shown(alive: Pair, say: Say) -> None:
     assert (code, "P1 to P4 held" in said) == (0, True)
 
 
-def test_status_for_machines(alive: Pair, ask: Callable[..., Any]) -> None:
-    said, asked = ask("status", alive.url), alive.leader().ask()
+def test_status_for_machines(alive: WorkerPool, ask: Callable[..., Any]) -> None:
+    said, asked = ask("status", alive.url), alive.leader().document()
     for name in ("pool", "engine", "state", "workers", "problem"):
         assert said[name] == asked[name]
     assert said["leader"]["pid"] == asked["leader"]["pid"]
 
 
-def test_a_living_pool_is_sound(alive: Pair, say: Say) -> None:
+def test_a_living_pool_is_sound(alive: WorkerPool, say: Say) -> None:
     """The server, its settings, who leads, and the ledger: all good, and nothing is said of files."""
     leader = alive.leader()
     code, said = say("doctor", alive.url, "--json")
@@ -133,9 +131,9 @@ def test_a_living_pool_is_sound(alive: Pair, say: Say) -> None:
     assert [text for text in wanted if text not in good] == []
 
 
-def test_resign(alive: Pair, say: Say) -> None:
+def test_resign(alive: WorkerPool, say: Say) -> None:
     leader = alive.leader()
-    term = leader.ask()["leader"]["term"]
+    term = leader.document()["leader"]["term"]
     code, said = say("resign", alive.url)
     assert (code, said) == (0, f"asked pid {leader.pid} to resign term {term}\n")
     assert alive.leader(after=term).pid != leader.pid
@@ -178,7 +176,7 @@ def test_nobody_has_led(command: str, url: str, say: Say) -> None:
         assert "WRONG" not in said
 
 
-def test_to_look_makes_nothing(say: Say, postgres_server: PostgresServer, redis_server: Server) -> None:
+def test_to_look_makes_nothing(say: Say, postgres_server: RunningPostgres, redis_server: RunningRedis) -> None:
     """A name that was mistyped leaves neither a schema nor a key behind."""
     for command in COMMANDS:
         say(command, postgres_server.url(pool="mistyped"))
@@ -206,7 +204,7 @@ def test_a_server_that_is_away(command: str, form: str, say: Say) -> None:
         assert said.count("127.0.0.1:") <= 2, said  # the pool is named once, beside the driver's words
 
 
-def test_a_schema_that_is_newer_than_the_code(say: Say, postgres_server: PostgresServer, tmp_path: Path) -> None:
+def test_a_schema_that_is_newer_than_the_code(say: Say, postgres_server: RunningPostgres, tmp_path: Path) -> None:
     """It could be broken by being written to, and may not be understood."""
     url = postgres_server.url(user=f"postgres:{PASSWORD}", pool="newer")
     asyncio.run(live(url, pause=False))
@@ -221,7 +219,7 @@ def test_a_schema_that_is_newer_than_the_code(say: Say, postgres_server: Postgre
 
 
 def test_a_ledger_that_makes_no_sense(
-    say: Say, stopped: str, postgres_server: PostgresServer, redis_server: Server
+    say: Say, stopped: str, postgres_server: RunningPostgres, redis_server: RunningRedis
 ) -> None:
     """What is advised is of use where there is no file: nothing sets it aside by itself."""
     name = stopped.rpartition("=")[2]
@@ -246,7 +244,7 @@ def test_a_ledger_that_makes_no_sense(
             postgres_server.execute(f"UPDATE election_{name}.jobs SET trigger = '{before}' WHERE id = 'good'")
 
 
-def test_a_lease_without_end(say: Say, redis_server: Server) -> None:
+def test_a_lease_without_end(say: Say, redis_server: RunningRedis) -> None:
     """Nobody could ever be elected again, and what to do is said."""
     redis_server.ask("SET", "election:{tampered}:lease", "nobody:1")
     code, said = say("doctor", f"{redis_server.url}?pool=tampered", "--json")
@@ -255,11 +253,11 @@ def test_a_lease_without_end(say: Say, redis_server: Server) -> None:
     assert "DEL election:{tampered}:lease" in wrong
 
 
-def test_a_role_that_may_not_read(say: Say, postgres_server: PostgresServer, stopped: str) -> None:
+def test_a_role_that_may_not_read(say: Say, postgres_server: RunningPostgres, stopped: str) -> None:
     if stopped.startswith("redis"):
         return
-    postgres_server.execute("CREATE ROLE stranger LOGIN")
-    code, said = say("doctor", stopped.replace(f"postgres:{PASSWORD}", "stranger"), "--json")
+    postgres_server.execute(f"CREATE ROLE stranger_{WORKER} LOGIN")
+    code, said = say("doctor", stopped.replace(f"postgres:{PASSWORD}", f"stranger_{WORKER}"), "--json")
     assert code == 1
     assert all("docs/engines/postgresql.md says what the role needs" in text for text in findings(said, "wrong")[:1])
 
@@ -267,7 +265,7 @@ def test_a_role_that_may_not_read(say: Say, postgres_server: PostgresServer, sto
 # --- a ledger that is elsewhere ---------------------------------------------------------------------------------------
 
 
-def test_a_ledger_that_is_elsewhere(say: Say, redis_server: Server, postgres_server: PostgresServer) -> None:
+def test_a_ledger_that_is_elsewhere(say: Say, redis_server: RunningRedis, postgres_server: RunningPostgres) -> None:
     """The pool's own server knows nothing of the history; it is found with ``--ledger``, and named if it is not."""
     url, ledger = f"{redis_server.url}?pool=apart", postgres_server.url(user=f"postgres:{PASSWORD}", pool="apart")
     asyncio.run(live(url, pause=False, ledger=ledger))
@@ -284,7 +282,7 @@ def test_a_ledger_that_is_elsewhere(say: Say, redis_server: Server, postgres_ser
     assert (code, "the ledger can be read: 2 jobs, 0 open runs -> None" in findings(said, "good")) == (0, True)
 
 
-def test_only_redis_has_its_ledger_elsewhere(say: Say, postgres_server: PostgresServer) -> None:
+def test_only_redis_has_its_ledger_elsewhere(say: Say, postgres_server: RunningPostgres) -> None:
     url = postgres_server.url(pool="elsewhere")
     code, said = say("runs", url, "--ledger", url)
     assert (code, "ledger= is for pools on Redis" in said) == (2, True)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Call, as_program
+from tests.support.pool import WorkerPool
 from tests.support.waiting import until
-from tests.web.pair import Pair
 
 Ask = Callable[..., Any]
 
@@ -69,7 +69,7 @@ def test_green_for_machines(ended: Path, ask: Ask) -> None:
     assert said["ticks"] >= len(ask("runs", ended, "--limit", "1000"))
 
 
-def test_a_living_pool_is_green_at_any_moment(living: Pair, call: Call) -> None:
+def test_a_living_pool_is_green_at_any_moment(living: WorkerPool, call: Call) -> None:
     """P4: while ticks are claimed and settled, nothing is missing."""
     until(lambda: living.facts("often"), what="it runs")
     for _ in range(5):
@@ -77,7 +77,7 @@ def test_a_living_pool_is_green_at_any_moment(living: Pair, call: Call) -> None:
         assert (code, err) == (0, ""), out
 
 
-def test_a_pool_whose_leader_was_killed_is_green(orphaned: tuple[Pair, int], call: Call) -> None:
+def test_a_pool_whose_leader_was_killed_is_green(orphaned: tuple[WorkerPool, int], call: Call) -> None:
     """P4: what it left open is not settled yet, and that is no break."""
     code, out, err = call("verify", orphaned[0].path)
     assert (code, err) == (0, ""), out

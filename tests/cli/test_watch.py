@@ -18,15 +18,15 @@ import pytest
 from election.cli import main
 from tests.cli.conftest import Call, as_program
 from tests.cli.terminal import COLUMNS, LINES, Terminal
+from tests.support.pool import ROOT, WorkerPool
 from tests.support.waiting import until
-from tests.web.pair import ROOT, Pair
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-7]")
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
-    pair = Pair(tmp_path)
+def pair(tmp_path: Path) -> Iterator[WorkerPool]:
+    pair = WorkerPool(tmp_path)
     yield pair
     pair.reap()
 
@@ -34,7 +34,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 # --- on a terminal ---------------------------------------------------------------------------------------------------
 
 
-def test_it_lives_through_deaths_and_through_a_pool_that_goes_and_comes(pair: Pair) -> None:
+def test_it_lives_through_deaths_and_through_a_pool_that_goes_and_comes(pair: WorkerPool) -> None:
     """P6 as people see it: who leads, that nobody does, and who leads then; each picture fits the terminal."""
     pair.start(2)
     with Terminal("watch", "--pool", str(pair.path)) as terminal:
@@ -65,15 +65,16 @@ def test_it_lives_through_deaths_and_through_a_pool_that_goes_and_comes(pair: Pa
         assert terminal.is_as_before()
 
 
-def test_a_hung_leader_is_called_that(pair: Pair) -> None:
+def test_a_hung_leader_is_called_that(living: WorkerPool) -> None:
     """P8: a leader that holds the seat and does not live is no healthy leader."""
-    pair.start(1)
-    leader = pair.leader()
-    with Terminal("watch", "--pool", str(pair.path)) as terminal:
+    leader = living.leader()
+    with Terminal("watch", "--pool", str(living.path)) as terminal:
         until(lambda: terminal.shows("heartbeat: beats"), what=terminal.written)
         leader.signal(signal.SIGSTOP)
-        until(lambda: terminal.shows("heartbeat: has not moved for"), what=terminal.written)
-        leader.signal(signal.SIGCONT)
+        try:
+            until(lambda: terminal.shows("heartbeat: has not moved for"), what=terminal.written)
+        finally:
+            leader.signal(signal.SIGCONT)
         until(lambda: terminal.shows("heartbeat: beats"), what=terminal.written)
 
 
@@ -111,18 +112,17 @@ def test_colours_are_for_those_who_want_them(ended: Path, environment: dict[str,
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fdinfo"), reason="what a process has open is read from /proc")
-def test_it_holds_no_lock_and_has_nothing_open_for_writing(pair: Pair) -> None:
-    """docs/pitfalls.md#16: whoever looks is no part of the pool. What SQLite keeps beside the ledger, its readers
-    share."""
-    pair.start(1)
-    with Terminal("watch", "--pool", str(pair.path)) as terminal:
+def test_it_holds_no_lock_and_has_nothing_open_for_writing(living: WorkerPool) -> None:
+    """docs/pitfalls.md#16: a reader is no part of the pool. Readers share the files that SQLite keeps beside the
+    ledger."""
+    with Terminal("watch", "--pool", str(living.path)) as terminal:
         until(lambda: terminal.shows("leads term"), what=terminal.written)
         open_for_writing = set()
         for descriptor in os.listdir(f"/proc/{terminal.process.pid}/fd"):
             place = Path(f"/proc/{terminal.process.pid}")
             path = Path(os.readlink(place / "fd" / descriptor))
             flags = int(re.findall(r"flags:\s+(\d+)", (place / "fdinfo" / descriptor).read_text())[0], 8)
-            if path.is_relative_to(pair.path) and flags & os.O_ACCMODE != os.O_RDONLY:
+            if path.is_relative_to(living.path) and flags & os.O_ACCMODE != os.O_RDONLY:
                 open_for_writing.add(path.name)
         assert open_for_writing <= {"ledger.db-shm", "ledger.db-wal"}
         held = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
@@ -155,7 +155,7 @@ def test_only_jobs_with_a_tag(ended: Path) -> None:
     assert "bad" not in done.stdout
 
 
-def test_a_line_for_each_change(pair: Pair) -> None:
+def test_a_line_for_each_change(pair: WorkerPool) -> None:
     """The documents of ``status --json``, one a line, for as long as somebody reads."""
     pair.start(2)
     leader = pair.leader()
@@ -193,7 +193,7 @@ def test_without_rich_it_says_what_to_install(ended: Path, call: Call, monkeypat
     monkeypatch.setitem(sys.modules, "rich.console", None)
     code, out, err = call("watch", ended, "--once")
     assert (code, out) == (2, "")
-    assert "pip install 'election[cli]'" in err
+    assert "pip install 'fastapi-election[cli]'" in err
     assert call("watch", ended, "--once", "--json")[0] == 0
 
 
@@ -256,4 +256,4 @@ def test_without_shtab_it_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert main(["completion", "bash"]) == 2
-    assert "pip install 'election[cli]'" in capsys.readouterr().err
+    assert "pip install 'fastapi-election[cli]'" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from election.core.roles import Role
 from election.core.term import Term
 from election.testing import ManualClock, MemoryPool
 from tests.core.hanging import Gate, GatedClock, GatedSeat
-from tests.core.history import violations
+from tests.support.judge import Fact, violations
 
 HEARTBEAT = 0.5
 FENCE_AFTER = 4 * HEARTBEAT
@@ -129,4 +129,5 @@ async def a_crew() -> AsyncIterator[Crew]:
             member.drain_takes = member.clings = member.seat.release_takes = 0.0  # the clock stands still from here
             member.task.cancel()
         await asyncio.gather(*(member.task for member in crew.members), return_exceptions=True)
-    assert violations(crew.pool.history) == []
+    facts = [Fact(line.time, line.worker, line.event, line.term) for line in crew.pool.history]
+    assert violations(facts) == []

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from election.core.clock import SystemClock, first
+from election.core.clock import SystemClock, call_later, first, time_limit
 from election.testing import ManualClock
 
 pytestmark = pytest.mark.anyio
@@ -88,6 +88,37 @@ async def test_first_lets_a_shielded_wait_go_on() -> None:
     assert not task.cancelled()
     assert not task.done()
     task.cancel()
+
+
+async def test_a_time_limit_is_measured_by_the_clock() -> None:
+    clock, ended = ManualClock(), []
+
+    async def limited(seconds: float) -> None:
+        try:
+            async with time_limit(clock, 2) as limit:
+                await clock.sleep(seconds)
+        finally:
+            ended.append((clock.monotonic(), limit.expired()))
+
+    late, early, cancelled = (asyncio.create_task(limited(seconds)) for seconds in (9, 1, 9))
+    await clock.settle()
+    cancelled.cancel()
+    await clock.advance(9)
+    assert ended == [(0, False), (1, False), (2, True)]
+    await early
+    with pytest.raises(TimeoutError):
+        await late
+    assert cancelled.cancelled()
+
+
+async def test_what_is_to_be_called_later_can_be_called_off() -> None:
+    clock, called = ManualClock(), []
+    call_later(clock, 1, lambda: called.append(clock.monotonic()))
+    off = call_later(clock, 1, lambda: called.append(-1))
+    await clock.advance(0.5)
+    off.cancel()
+    await clock.advance(1)
+    assert called == [1]
 
 
 async def test_the_system_clock_is_the_machines() -> None:

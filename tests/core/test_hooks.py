@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from election.core import hooks as hooks_module
+from election.core.clock import SystemClock
 from election.core.events import Elected, Event, TookOver
 from election.core.hooks import Hooks
 from election.core.term import Reason
@@ -29,7 +30,7 @@ def elected(term: int) -> Event:
 @pytest.fixture
 def hooks(monkeypatch: pytest.MonkeyPatch) -> Hooks:
     monkeypatch.setattr(hooks_module, "LAST_MOMENT", 30.0)  # on a busy machine a thread may get no turn in one
-    return Hooks()
+    return Hooks(SystemClock())
 
 
 async def test_each_kind_of_hook_is_told_in_order(hooks: Hooks) -> None:

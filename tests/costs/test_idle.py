@@ -14,7 +14,10 @@ import pytest
 from tests.costs.conftest import Start, opened
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is looked at")
+pytestmark = [
+    pytest.mark.extended,
+    pytest.mark.skipif(sys.platform != "linux", reason="/proc is looked at"),
+]
 
 SECONDS = 10
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.extended
+
 BESIDE = "import apscheduler.schedulers.asyncio, fastapi, filelock, pydantic"
 """What an application that schedules jobs has anyway."""
 

@@ -16,7 +16,7 @@ from election.engines.file import seat
 from tests.costs.counting import Statements, syncs
 from tests.support.waiting import until_async
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.extended]
 
 BURST = 1000
 

@@ -15,7 +15,7 @@ from election.web import view
 from tests.costs.counting import Statements, system_calls
 from tests.costs.worker import JOBS, build
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.extended]
 
 
 @pytest.fixture

@@ -20,7 +20,10 @@ from tests.costs.worker import build
 from tests.support.tools import needs
 from tests.support.waiting import until, until_async
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a pidfd wakes the follower")
+pytestmark = [
+    pytest.mark.extended,
+    pytest.mark.skipif(sys.platform != "linux", reason="a pidfd wakes the follower"),
+]
 
 WITH_ALL_THREADS = 500
 """System calls of a successor, those of SQLite too, from the death to the end of the takeover; about 400 were made."""

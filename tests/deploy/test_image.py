@@ -5,7 +5,6 @@ No image can be built where no base image can be had, so the base is this machin
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
@@ -17,18 +16,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx2
 import psutil
 import pytest
 
 from tests.deploy.dockerfile import instructions
 from tests.docs.markdown import ROOT
+from tests.support.pool import ServerProcess
 from tests.support.ports import free_port
 from tests.support.waiting import until
 
 DOCKERFILE = instructions(ROOT / "Dockerfile")
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.extended, pytest.mark.timeout(300)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,51 +78,43 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 
 @pytest.fixture
-def container(image: Image, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+def container(image: Image, tmp_path: Path) -> Iterator[ServerProcess]:
     """Its command, as process 1 of a namespace of its own where that is allowed."""
     namespace = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
     tried = subprocess.run([*namespace, "true"], capture_output=True, check=False) if shutil.which("unshare") else None
     allowed = tried is not None and tried.returncode == 0
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*(namespace if allowed else []), *image.command("CMD")],
-            cwd=image.directory,
-            env=image.environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            yield process
-        finally:
-            left = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-            for each in left:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    each.kill()
-            process.kill()
-            process.wait(30)
+    server = ServerProcess(
+        [*(namespace if allowed else []), *image.command("CMD")],
+        port=int(image.environment["ELECTION_PORT"]),
+        log=tmp_path / "log",
+        environment=image.environment,
+        cwd=image.directory,
+    )
+    try:
+        server.launch()
+        yield server
+    finally:
+        server.reap()
 
 
-def test_the_image_serves_is_healthy_and_stops_in_order(
-    image: Image, container: subprocess.Popen[bytes], tmp_path: Path
-) -> None:
-    def asked(path: str) -> int:
-        try:
-            return int(httpx2.get(f"http://127.0.0.1:{image.environment['ELECTION_PORT']}{path}").status_code)
-        except httpx2.TransportError:
-            return 0
+def test_the_image_serves_is_healthy_and_stops_in_order(image: Image, container: ServerProcess) -> None:
+    def status(path: str) -> int:
+        answer = container.get(path)
+        return 0 if answer is None else int(answer.status_code)
 
-    def said() -> str:
-        return (tmp_path / "log").read_text()[-4000:]
+    def logged() -> str:
+        return container.log.read_text()[-4000:]
 
-    until(lambda: asked("/leader") == asked("/readyz") == asked("/metrics") == 200, 60, what=said)
+    until(lambda: status("/leader") == status("/readyz") == status("/metrics") == 200, 60, what=logged)
     check = subprocess.run(image.command("HEALTHCHECK"), env=image.environment, timeout=30, check=False)
     assert check.returncode == 0
 
-    inside = psutil.Process(container.pid)
-    one = inside.children()[0] if inside.name() == "unshare" else inside
-    one.send_signal(signal.SIGTERM)
-    assert container.wait(60) == 0, said()
-    for line in (tmp_path / "log").read_text().splitlines():
+    assert container.parent is not None
+    outer = psutil.Process(container.parent.pid)
+    first = outer.children()[0] if outer.name() == "unshare" else outer
+    first.send_signal(signal.SIGTERM)
+    assert container.parent.wait(60) == 0, logged()
+    for line in container.log.read_text().splitlines():
         assert json.loads(line)["level"] in {"info", "warning"}, line
     assert json.loads((Path(image.environment["ELECTION_POOL"]) / "leader.json").read_text())["standing"] == "resigned"
 

@@ -37,7 +37,12 @@ assert not block.election.is_leader
 """Starts the application of a block on a real pool, and waits until it leads."""
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=str)
+def _tiered(block: Block) -> object:
+    """The README's blocks run with ``make test``, those of the other pages with ``make test-all``."""
+    return pytest.param(block, id=str(block), marks=[] if block.page == "README.md" else [pytest.mark.extended])
+
+
+@pytest.mark.parametrize("block", [_tiered(block) for block in blocks("python")])
 def test_a_block_of_python_runs(block: Block, tmp_path: Path) -> None:
     if block.not_run is not None:
         assert (block.page, block.not_run) in NOT_RUN, f"{block} is marked as not run, and not expected to be"

@@ -27,8 +27,15 @@ def _commands(block: Block) -> list[str]:
     return [line[2:] for line in block.code.splitlines() if line.startswith("$ ")]
 
 
+def _marks(command: str) -> list[pytest.MarkDecorator]:
+    """The other servers are installed for the extended tests alone."""
+    return [pytest.mark.extended] if command.split(maxsplit=1)[0] in SERVERS.keys() - {"uvicorn"} else []
+
+
 COMMANDS = [
-    pytest.param(command, id=f"{block}: {command}") for block in blocks("console") for command in _commands(block)
+    pytest.param(command, id=f"{block}: {command}", marks=_marks(command))
+    for block in blocks("console")
+    for command in _commands(block)
 ]
 
 
@@ -106,7 +113,7 @@ def _options(arguments: list[str]) -> list[str]:
 
 def _is_target(name: str) -> bool:
     """A target of the Makefile; of a pattern such as bench-% the rest is a module in the directory."""
-    targets = set(re.findall(r"^([a-z]+(?:-%)?):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z][a-z-]*%?):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     group, _, rest = name.partition("-")
     return name in targets or (f"{group}-%" in targets and (ROOT / group / f"{rest}.py").exists())
 

@@ -12,6 +12,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from election.core.distribution import DISTRIBUTION
+
 from .markdown import ROOT
 
 # Written in pieces, so that this file holds none of them.
@@ -75,14 +77,22 @@ def test_other_paths_are_no_such_places(text: str) -> None:
 
 
 def test_constraints_are_versions_and_nothing_else() -> None:
-    assert [line for line in _constraints() if not re.fullmatch(r"[a-z0-9-]+==[0-9][\w.]*", line)] == []
-    names = [line.partition("==")[0] for line in _constraints()]
-    assert names == sorted(set(names))
+    """One version of each package, or one for each of several markers."""
+    pins = [Requirement(line) for line in _constraints()]
+    assert [
+        str(pin) for pin in pins if pin.url or pin.extras or not re.fullmatch(r"==[0-9][\w.]*", str(pin.specifier))
+    ] == []
+    assert [pin.name for pin in pins] == sorted(pin.name for pin in pins)
+    alone = [pin.name for pin in pins if pin.marker is None]
+    assert len(alone) == len(set(alone))
+    assert [pin.name for pin in pins if pin.marker is not None and pin.name in alone] == []
 
 
-def test_all_that_is_installed_for_development_is_pinned() -> None:
-    pinned = {line.partition("==")[0] for line in _constraints()}
-    assert _required("election", "dev") - pinned == {"election"}
+@pytest.mark.parametrize("extra", ["test", pytest.param("dev", marks=pytest.mark.extended)])
+def test_everything_that_make_installs_is_pinned(extra: str) -> None:
+    pins = [Requirement(line) for line in _constraints()]
+    pinned = {pin.name for pin in pins if pin.marker is None or pin.marker.evaluate()}
+    assert _required(DISTRIBUTION, extra) - pinned == {DISTRIBUTION}
 
 
 def _constraints() -> list[str]:

@@ -15,9 +15,12 @@ from tests.support.hosts import Hosts, Program
 from tests.support.waiting import until
 
 
-def cut_and_mend(hosts: Hosts, start: Callable[[str], Program], seconds: float) -> tuple[Program, Program, float]:
-    """Cut the leader's cable for so many seconds; returns who led first and second, and the moment of the cut.
+def cut_and_mend(
+    hosts: Hosts, start: Callable[[str], Program], seconds: float
+) -> tuple[Program, Program, float, list[datetime]]:
+    """Cut the leader's cable for so many seconds.
 
+    Returns who led first and second, the moment of the cut, and the due times of the runs that it interrupted.
     start: begins a program on a host.
     """
     here = start("a")
@@ -36,16 +39,22 @@ def cut_and_mend(hosts: Hosts, start: Callable[[str], Program], seconds: float) 
     time.sleep(2)
     judged = there.verify()
     assert judged.returncode == 0, judged.stdout + judged.stderr
-    return here, there, cut
+    return here, there, cut, there.interrupted()
 
 
-def judge_cut(path: Path, here: Program, there: Program, cut: float) -> tuple[float, float]:
-    """Once both have ended; returns for how many seconds the first believed, and after how many the second led."""
+def judge_cut(
+    path: Path, here: Program, there: Program, cut: float, interrupted: list[datetime]
+) -> tuple[float, float]:
+    """Once both have ended; returns for how many seconds the first believed, and after how many the second led.
+
+    A claim whose answer the cut kept from the leader has no first line: the ledger calls its run interrupted.
+    """
     facts = Facts.read(path / "facts")
     assert facts.run_twice("tick") == []
     assert facts.overlaps() == []
-    dues = [datetime.fromisoformat(fact["due"]) for fact in facts.of("begin", "tick")]
-    assert {(later - earlier).total_seconds() for earlier, later in pairwise(sorted(dues))} == {1.0}
+    begun = {datetime.fromisoformat(fact["due"]) for fact in facts.of("begin", "tick")}
+    assert len(interrupted) <= 1, "one job has one run at a time"
+    assert {(later - earlier).total_seconds() for earlier, later in pairwise(sorted({*begun, *interrupted}))} == {1.0}
     by_term = {fact["leads"]: fact["pid"] for fact in facts.of("seen") if fact["leads"]}
     assert by_term[1] == here.process.pid
     assert by_term[2] == there.process.pid

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 pytest.register_assert_rewrite(
+    "tests.engines.books",
     "tests.engines.cable",
     "tests.engines.conformance.leading",
     "tests.engines.conformance.pool",
@@ -17,7 +18,7 @@ pytest.register_assert_rewrite(
 
 from tests.engines.file.pool import Nursery  # noqa: E402
 from tests.support.hosts import Hosts, two_hosts  # noqa: E402
-from tests.support.servers import postgres_server, redis_server  # noqa: E402, F401
+from tests.support.servers import new_postgres, own_server, postgres_server, redis_server  # noqa: E402, F401
 
 
 @pytest.fixture(scope="session")

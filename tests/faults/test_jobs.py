@@ -25,10 +25,10 @@ ENDS = [
     "leaves_children_and_is_killed",
     "closes_all_descriptors",
 ]
-"""What ends the worker, or its term; one a term, one right after the other: a crash loop."""
+"""Functions that end the worker, or its term; one a term, right after one another: a crash loop."""
 
 FAILS = ["runs_out_of_memory", "raises", "uses_up_its_descriptors"]
-"""What fails a run; one a tick, in one term."""
+"""Functions that fail a run; one a tick, in one term."""
 
 
 @pytest.fixture
@@ -48,9 +48,9 @@ def end_children(pool: Pool) -> None:
 @pytest.mark.timeout(180)
 def test_a_crash_loop_of_jobs(new_pool: Callable[..., Pool]) -> None:
     """P2–P4, P6: every term ends by its own job; terms grow by one, no second is untold, nor what was cut off."""
-    pool = new_pool(environment={"ELECTION_TEST_APPLICATION": "tests.faults.app", "DEEDS": ",".join(ENDS)}).start()
+    pool = new_pool(jobs="tick,misbehave", environment={"MISBEHAVIOUR": ",".join(ENDS)}).start()
     try:
-        until(lambda: len(pool.facts().of("deed")) == len(ENDS), timeout=90)
+        until(lambda: len(pool.facts().of("misbehaviour")) == len(ENDS), timeout=90)
         last = len(ENDS) + 1
         until(lambda: [fact for fact in pool.facts().of("begin") if fact["term"] >= last], timeout=30)
     finally:
@@ -58,13 +58,13 @@ def test_a_crash_loop_of_jobs(new_pool: Callable[..., Pool]) -> None:
     found = pool.settled()
     assert found["leader"]["term"] == last
     facts = pool.facts()
-    assert [(fact["name"], fact["term"]) for fact in facts.of("deed")] == [
+    assert [(fact["name"], fact["term"]) for fact in facts.of("misbehaviour")] == [
         (name, term) for term, name in enumerate(ENDS, 1)
     ]
     assert facts.overlaps() == []
     pool.stop()
     check_that_every_second_is_told(pool, without_code="interrupted")
-    outcomes = list(ledger_runs(pool)["deed"].values())
+    outcomes = list(ledger_runs(pool)["misbehave"].values())
     assert outcomes.count("interrupted") == len(ENDS)
     code, said = pool.verify()
     assert code == 0, said
@@ -73,15 +73,14 @@ def test_a_crash_loop_of_jobs(new_pool: Callable[..., Pool]) -> None:
 @pytest.mark.timeout(180)
 def test_what_fails_a_run_and_nothing_else(new_pool: Callable[..., Pool]) -> None:
     """A memory ceiling, an exception, no descriptors for three seconds (EMFILE): the term goes on, no tick is lost."""
-    environment = {"ELECTION_TEST_APPLICATION": "tests.faults.app", "DEEDS": "+".join(FAILS)}
-    pool = new_pool(workers=2, environment=environment).start()
-    until(lambda: len(pool.facts().of("deed")) == len(FAILS))
-    done = pool.facts().of("deed")[-1]["at"] + 3
+    pool = new_pool(workers=2, jobs="tick,misbehave", environment={"MISBEHAVIOUR": "+".join(FAILS)}).start()
+    until(lambda: len(pool.facts().of("misbehaviour")) == len(FAILS))
+    done = pool.facts().of("misbehaviour")[-1]["at"] + 3
     until(lambda: [fact for fact in pool.facts().of("begin", "tick") if fact["at"] > done + 1])
     assert pool.leader()["leader"]["term"] == 1
     pool.stop()
     runs = ledger_runs(pool)
-    assert sorted(set(runs["deed"].values())) == ["failed", "succeeded"]
+    assert sorted(set(runs["misbehave"].values())) == ["failed", "succeeded"]
     check_that_every_second_is_told(pool, without_code="failed")
     assert "failed" in runs["tick"].values(), "without a descriptor it cannot write its fact"
     code, said = pool.verify()

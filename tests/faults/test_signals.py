@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from tests.pool.test_failover import check_that_no_second_was_lost
-from tests.support.pool import Pool
+from tests.support.pool import POLL, Pool
 from tests.support.waiting import until
 
 
@@ -36,7 +36,7 @@ def test_a_follower_that_is_killed_changes_nothing(pool: Pool) -> None:
     leader = found["leader"]["pid"]
     follower = next(worker["pid"] for worker in found["workers"] if worker["pid"] != leader)
     os.kill(follower, signal.SIGKILL)
-    until(lambda: follower not in {worker["pid"] for worker in pool.settled()["workers"]})
+    until(lambda: follower not in pids(pool), poll=POLL)
     assert pool.leader()["leader"]["pid"] == leader
     check_that_no_second_was_lost(pool)
 
@@ -58,14 +58,20 @@ def test_all_workers_at_once(pool: Pool) -> None:
 
 
 def test_rolling_restarts_in_a_row(new_pool: Callable[..., Pool]) -> None:
-    """SIGHUP to the parent, twice: each leader resigns in order; no second is lost, none is run twice."""
+    """SIGHUP to the parent, twice: every worker is replaced, each leader resigns in order; no second is lost, none is
+    run twice."""
     pool = new_pool(workers=3).start()
     assert pool.parent is not None
     for _ in range(2):
-        before = {worker["pid"] for worker in pool.settled()["workers"]}
+        before = pids(pool)
         pool.parent.send_signal(signal.SIGHUP)
-        until(lambda before=before: not before & {worker["pid"] for worker in pool.settled()["workers"]}, timeout=60)
+        until(lambda before=before: not before & pids(pool), timeout=60, poll=POLL)
     check_that_no_second_was_lost(pool)
     pool.stop()
     code, said = pool.verify()
     assert code == 0, said
+
+
+def pids(pool: Pool) -> set[int]:
+    """The workers, once all are there."""
+    return {worker["pid"] for worker in pool.settled()["workers"]}

@@ -19,5 +19,5 @@ def new_pool(tmp_path: Path) -> Iterator[Callable[..., Pool]]:
 
 @pytest.fixture
 def pool(new_pool: Callable[..., Pool]) -> Pool:
-    """A pool of four workers with a job each second, started."""
+    """A pool of three workers with a job each second, started."""
     return new_pool().start()

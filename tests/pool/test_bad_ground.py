@@ -79,7 +79,7 @@ def test_a_passing_fault_fails_no_start(new_pool: Callable[..., Pool]) -> None:
     (pool.path / "leader.lock").mkdir(parents=True)
     pool.path.chmod(0o700)
     pool.launch()
-    answer = until(lambda: (found := pool.ask()) is not None and found.json()["problem"] and found, timeout=60)
+    answer = until(lambda: (found := pool.get()) is not None and found.json()["problem"] and found, timeout=60)
     assert answer.status_code == 503
     assert answer.json()["state"] == "electing"
     assert "leader.lock" in answer.json()["problem"]

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.support.pool import Pool
-from tests.support.waiting import until
 
 
 def test_a_failover_can_be_read_from_the_log(new_pool: Callable[..., Pool]) -> None:
@@ -36,16 +35,3 @@ def test_a_failover_can_be_read_from_the_log(new_pool: Callable[..., Pool]) -> N
     (taken,) = [event for event in events if event["event"] == "took_over"]
     assert (taken["from_pid"], taken["pid"], taken["reason"]) == (killed, heirs, "died")
     assert taken["takeover_ms"] == found["last_takeover"]["takeover_ms"]
-
-
-def test_a_fenced_leader_can_be_read_from_the_log(new_pool: Callable[..., Pool]) -> None:
-    pool = new_pool(environment={"ELECTION_LOG_FORMAT": "json", "ELECTION_FENCE_AFTER": "2"}).start()
-    stopped = pool.leader()["leader"]["pid"]
-    os.kill(stopped, signal.SIGSTOP)
-    heir = pool.leader(but=stopped)["leader"]["pid"]
-    until(lambda: "took_over" in pool.log.read_text())
-    events = [line["event"] for line in map(json.loads, pool.log.read_text().splitlines()) if "event" in line]
-    (fenced,) = [event for event in events if event["event"] == "fenced"]
-    assert (fenced["term"], fenced["pid"]) == (1, stopped)
-    (taken,) = [event for event in events if event["event"] == "took_over"]
-    assert (taken["term"], taken["pid"], taken["reason"]) == (2, heir, "fenced")

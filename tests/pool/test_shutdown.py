@@ -6,52 +6,46 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import httpx2
 import psutil
 import pytest
 
-from tests.support.pool import Pool
+from tests.support.pool import Pool, quiet_pools
 from tests.support.waiting import until
 
 
-def test_sigterm_to_the_leader(pool: Pool) -> None:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    """A pool for the tests that leave it with all its workers."""
+    with quiet_pools(tmp_path_factory.mktemp("whole")) as make:
+        yield make().start()
+
+
+def test_sigterm_to_the_leader(whole: Pool) -> None:
     """The leader resigns in order, a successor takes over at once, Uvicorn replaces the worker."""
-    before = pool.leader()
+    before = whole.settled()
     os.kill(before["leader"]["pid"], signal.SIGTERM)
-    after = pool.leader(but=before["leader"]["pid"])
+    after = whole.leader(but=before["leader"]["pid"])
     assert after["last_takeover"]["reason"] == "resigned"
     assert after["leader"]["term"] == before["leader"]["term"] + 1
     assert after["last_takeover"]["takeover_ms"] < 500
     until(lambda: not psutil.pid_exists(before["leader"]["pid"]))
-    assert pool.settled()["leader"] is not None
+    assert whole.settled()["leader"] is not None
 
 
-def test_sigterm_to_a_follower(pool: Pool) -> None:
+def test_sigterm_to_a_follower(whole: Pool) -> None:
     """docs/pitfalls.md#8: no thread is blocked in flock, so a follower is gone at once while the leader lives on."""
-    before = pool.settled()
+    before = whole.settled()
     follower = next(worker["pid"] for worker in before["workers"] if worker["role"] == "follower")
     began = time.monotonic()
     os.kill(follower, signal.SIGTERM)
-    until(lambda: f"Finished server process [{follower}]" in pool.log.read_text(), timeout=10)
+    until(lambda: f"Finished server process [{follower}]" in whole.log.read_text(), timeout=10)
     print(f"\na follower was done {time.monotonic() - began:.2f} s after SIGTERM, Uvicorn's own 0.2 s among them")
     assert time.monotonic() - began < 3
-    assert pool.leader()["leader"]["term"] == before["leader"]["term"]
-
-
-def test_rolling_restart(pool: Pool) -> None:
-    """SIGHUP to the parent: every worker is replaced, somebody leads, no tick ran twice."""
-    assert pool.parent is not None
-    before = {worker["pid"] for worker in pool.settled()["workers"]}
-    pool.parent.send_signal(signal.SIGHUP)
-    until(lambda: not before & {worker["pid"] for worker in pool.settled()["workers"]}, timeout=60)
-    assert pool.facts().run_twice("tick") == []
-    assert pool.facts().overlaps() == []
-    pool.stop()
-    code, said = pool.verify()
-    assert code == 0, said
+    assert whole.leader()["leader"]["term"] == before["leader"]["term"]
 
 
 @pytest.mark.parametrize("how", ["ctrl-c", "sigterm"])
@@ -70,7 +64,7 @@ def test_stopping_the_pool_begins_no_term(pool: Pool, how: str) -> None:
 
 def test_ctrl_c_while_the_workers_start(new_pool: Callable[..., Pool]) -> None:
     """A worker that is still importing answers Ctrl-C with no traceback, and everything ends."""
-    pool = new_pool()
+    pool = new_pool(start_method="spawn")
     pool.launch()
     until(lambda: len(pool.processes()) > 2)
     assert pool.parent is not None
@@ -93,13 +87,13 @@ def test_a_second_ctrl_c_ends_at_once(new_pool: Callable[..., Pool]) -> None:
 
     until(again, timeout=30)
     assert time.monotonic() - began < 20
-    until(lambda: not pool.left())
+    until(lambda: not pool.remaining())
 
 
-def test_an_open_stream_delays_no_takeover(pool: Pool) -> None:
+def test_an_open_stream_delays_no_takeover(whole: Pool) -> None:
     """docs/pitfalls.md#30: the leader has an event stream open when it is told to stop: a new term begins at once."""
-    leader = pool.settled()["leader"]["pid"]
-    with httpx2.Client(base_url=f"http://127.0.0.1:{pool.port}", timeout=30) as client:
+    leader = whole.settled()["leader"]["pid"]
+    with httpx2.Client(base_url=f"http://127.0.0.1:{whole.port}", timeout=30) as client:
         for _ in range(100):
             with client.stream("GET", "/stream", headers={"Connection": "close"}) as stream:
                 lines = stream.iter_lines()
@@ -107,7 +101,7 @@ def test_an_open_stream_delays_no_takeover(pool: Pool) -> None:
                     continue
                 began = time.monotonic()
                 os.kill(leader, signal.SIGTERM)
-                pool.leader(but=leader)
+                whole.leader(but=leader)
                 took = time.monotonic() - began
                 assert took < 3, f"a new term only after {took:.1f} s"
                 break
@@ -118,13 +112,13 @@ def test_an_open_stream_delays_no_takeover(pool: Pool) -> None:
 
 def test_a_killed_parent_leaves_nothing(new_pool: Callable[..., Pool]) -> None:
     """docs/pitfalls.md#31: workers notice that their parent is gone, stop, and free the port."""
-    pool = new_pool(workers=2).start()
+    pool = new_pool(workers=2, start_method="spawn").start()
     assert pool.parent is not None
     pool.processes()
     pool.parent.kill()
     pool.parent.wait()
     began = time.monotonic()
-    until(lambda: not pool.left(), timeout=15, what="the workers stop")
+    until(lambda: not pool.remaining(), timeout=15, what="the workers stop")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", pool.port))

@@ -8,21 +8,25 @@ import signal
 import sqlite3
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
 
-from tests.support.pool import Pool
+from tests.support.pool import POLL, Pool
 from tests.support.waiting import until
-
-KILLS = 50
-"""Of each of two pools side by side: 100 in all."""
 
 OFFSETS = [-0.015, -0.006, -0.003, -0.001, 0.0, 0.001, 0.003, 0.006]
 """Seconds from a full second, at which ticks fall due, to a kill."""
+
+
+def kill_offsets(rounds: int) -> Iterator[float]:
+    """All offsets in random order, so many times."""
+    order = random.Random(20261123)
+    for _ in range(rounds):
+        yield from order.sample(OFFSETS, len(OFFSETS))
 
 
 def wait_for(offset: float) -> None:
@@ -33,22 +37,22 @@ def wait_for(offset: float) -> None:
 
 
 @pytest.mark.timeout(400)
-def test_kills_around_the_due_time(new_pool: Callable[..., Pool]) -> None:
+@pytest.mark.parametrize(("count", "rounds"), [(1, 1), pytest.param(2, 7, marks=pytest.mark.extended)])
+def test_kills_around_the_due_time(new_pool: Callable[..., Pool], count: int, rounds: int) -> None:
     """docs/pitfalls.md#24 and #38: killed before, around and after due times; cron, interval and date: each tick once
     (P3, P4).
 
     By the jobs' own arguments none is coalesced, too late or an overlap: a machine that stands still is no excuse.
     A tick whose leader died between the claim and the first line of its code has a run without a begin among the
-    facts; it must have been settled as interrupted then.
+    facts; it must have been settled as interrupted then. count: of pools side by side; rounds: of all offsets.
     """
-    pools = [new_pool(jobs="tick,every_second,once", workers=3).start() for _ in range(2)]
-    pace = random.Random(20261123)
+    pools = [new_pool(jobs="tick,every_second,once").start() for _ in range(count)]
     took: dict[Pool, list[float]] = {pool: [] for pool in pools}
     terms: dict[Pool, list[int]] = {pool: [] for pool in pools}
-    for _ in range(KILLS):
+    for offset in kill_offsets(rounds):
         before = {pool: pool.leader() for pool in pools}
-        until(lambda: all(len(pool.leader()["workers"]) > 1 for pool in pools))
-        wait_for(pace.choice(OFFSETS))
+        until(lambda: all(len(pool.leader()["workers"]) > 1 for pool in pools), poll=POLL)
+        wait_for(offset)
         for pool in pools:
             os.kill(before[pool]["leader"]["pid"], signal.SIGKILL)
         for pool in pools:
@@ -97,7 +101,8 @@ def test_killed_in_mid_run(new_pool: Callable[..., Pool]) -> None:
     job = "held_for_five_terms"
     pool = new_pool(jobs=job).start()
     for term in range(1, 6):
-        before = pool.settled()["leader"]
+        until(lambda: len(pool.leader()["workers"]) > 1, poll=POLL)
+        before = pool.leader()["leader"]
         assert before["term"] == term
         until(lambda term=term: [fact for fact in pool.facts().of("begin", job) if fact["term"] == term])
         os.kill(before["pid"], signal.SIGKILL)

@@ -9,20 +9,18 @@ import os
 import sqlite3
 import sys
 import threading
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import apscheduler.schedulers.base
 import pytest
 
-from election.core.clock import SystemClock, since_boot
+from election.core.clock import since_boot
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
 from election.core.term import Standing
 from election.engines.file import schema
@@ -51,8 +49,10 @@ from election.schedule.stored import to_store
 from election.schedule.tasks import TaskRegistry
 from election.schedule.verify import verify
 from election.schedule.work import Work
+from election.testing import ManualClock
 from tests.schedule import stored_functions
-from tests.schedule.making import make_job, make_term, process, until
+from tests.schedule.ledger_thread import LedgerThread
+from tests.schedule.making import NOW, make_job, make_term, process
 from tests.schedule.stored_functions import remember_soon
 
 pytestmark = pytest.mark.anyio
@@ -75,6 +75,7 @@ class FaultyLedger(SqliteLedger):
 
     def __init__(self, path: str, **options: Any) -> None:
         super().__init__(path, **options)
+        self.thread = LedgerThread(self)
         self.fault: Exception | None = None
         self.tried = 0
         self.before_record: Callable[[Sequence[Entry]], Any] | None = None
@@ -103,37 +104,45 @@ class FaultyLedger(SqliteLedger):
         return state
 
 
-class OffsetClock(SystemClock):
-    """The machine's clock, and what a test adds to it."""
-
-    def __init__(self) -> None:
-        self.offset = timedelta(0)
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) + self.offset
-
-
-class HastyClock(SystemClock):
-    """On which no wait takes any time."""
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(0)
-
-
 class Bench:
     """A worker's work without an election: terms begin when a test says so."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path / "ledger.db")
-        self.ledger = FaultyLedger(self.path)
-        self.others = SqliteLedger(self.path)
-        self.clock: SystemClock = SystemClock()
-        self.registry = JobRegistry({"timezone": "UTC"})
+        self.clock = ManualClock(NOW, busy=self.busy)
+        self.ledger = FaultyLedger(self.path, clock=self.clock)
+        self.others = SqliteLedger(self.path, clock=self.clock)
+        self.others_thread = LedgerThread(self.others)
+        self.registry = self.new_registry()
         self.options: dict[str, Any] = {}
         self.resigned: list[bool] = []
         self.lost = asyncio.Event()
         self.ran: list[Run] = []
         self.leading: Work | None = None
+        self.thread_waits = False
+        """Whether a job's thread waits for the test, and so is nothing to wait for."""
+
+    def new_registry(self) -> JobRegistry:
+        return JobRegistry({"timezone": "UTC"}, self.clock)
+
+    def busy(self) -> bool:
+        """Whether anybody waits for the thread of a ledger, or the term for a job in a thread."""
+        shift = self.leading._shift if self.leading is not None else None
+        in_thread = shift is not None and bool(list(shift.executor._calls.in_threads()))
+        in_ledger = self.ledger.thread.busy or self.others_thread.busy
+        return in_ledger or (in_thread and not self.thread_waits)
+
+    async def until(self, fact: Callable[[], Any], *, limit: float = 60.0) -> Any:
+        """Let time pass until ``fact`` is true, for at most ``limit`` seconds of the clock."""
+        return await self.clock.advance_until(fact, limit=limit)
+
+    async def wait(self, fact: Callable[[], Any]) -> None:
+        """Return when ``fact`` is true; for what the term waits for, while the test lets time pass."""
+        while True:
+            found = fact()
+            if await found if isinstance(found, Awaitable) else found:
+                return
+            await self.clock.sleep(0.005)
 
     def handed_over(self, job_id: str) -> datetime:
         """The last tick of a job that the scheduler of the term under way has handed over."""
@@ -214,19 +223,10 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     await bench.close()
 
 
-async def until_so(fact: Callable[[], Any], what: str = "") -> Any:
-    """``until`` for what has to be asked of a ledger."""
-    end = time.monotonic() + 30
-    while not (found := await fact()):
-        assert time.monotonic() < end, what or fact
-        await asyncio.sleep(0.002)
-    return found
-
-
 async def looked(bench: Bench) -> None:
     """Return when the shift has looked at the ledger twice from now on."""
     tried = bench.ledger.tried
-    await until(lambda: bench.ledger.tried >= tried + 2)
+    await bench.until(lambda: bench.ledger.tried >= tried + 2)
 
 
 # --- in good times ---------------------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ async def looked(bench: Bench) -> None:
 async def test_p3_p4_each_tick_is_claimed_run_and_settled(bench: Bench) -> None:
     bench.job(coalesce=False)
     async with bench.term(4):
-        await until(lambda: len(bench.ran) >= 5)
+        await bench.until(lambda: len(bench.ran) >= 5)
     runs = await bench.runs()
     assert [run.outcome for run in runs] == [Outcome.SUCCEEDED] * len(bench.ran)
     assert [(run.due, run.term, run.attempt) for run in runs] == [(r.due, 4, r.attempt) for r in bench.by_due()]
@@ -249,7 +249,7 @@ async def test_pitfall_28_terms_of_one_worker_follow_each_other(bench: Bench) ->
     bench.job(coalesce=False)
     for number in (1, 2, 5):
         async with bench.term(number):
-            await until(lambda number=number: any(run.term == number for run in bench.ran))
+            await bench.until(lambda number=number: any(run.term == number for run in bench.ran))
     ran = bench.by_due()
     assert [run.due for run in ran] == [ran[0].due + timedelta(seconds=0.05) * step for step in range(len(ran))]
     assert [run.term for run in ran] == sorted(run.term for run in ran)
@@ -257,19 +257,17 @@ async def test_pitfall_28_terms_of_one_worker_follow_each_other(bench: Bench) ->
     await bench.agrees()
 
 
-async def test_a_date_runs_once_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_date_runs_once_ever(bench: Bench) -> None:
     """Also if its moment falls into a vacancy."""
-    clock = bench.clock = OffsetClock()
-    _clock_moves(monkeypatch, clock)
-    moment = clock.now() + timedelta(hours=1)
+    moment = bench.clock.now() + timedelta(hours=1)
     bench.job(trigger="date", run_date=moment, misfire_grace_time=None)
     async with bench.term(1):
         await looked(bench)
     assert bench.ran == []
-    clock.offset = timedelta(hours=1)
+    bench.clock.step_wall_clock(timedelta(hours=1))
     for number in (2, 3):
         async with bench.term(number):
-            await until(lambda: bench.ran)
+            await bench.until(lambda: bench.ran)
             await looked(bench)
     assert [(run.due, run.term) for run in bench.ran] == [(moment, 2)]
     await bench.agrees()
@@ -279,14 +277,12 @@ async def test_changed_and_vanished_jobs_explain_what_they_owed(bench: Bench) ->
     bench.job(seconds=0.05, id="changed")
     bench.job(seconds=0.05, id="vanished")
     async with bench.term(1):
-        await until(lambda: {run.job_id for run in bench.ran} == {"changed", "vanished"})
-    last = max(run.due for run in bench.ran)
-    while datetime.now(UTC) < last + timedelta(seconds=0.2):
-        await asyncio.sleep(0.01)
-    bench.registry = JobRegistry({"timezone": "UTC"})
+        await bench.until(lambda: {run.job_id for run in bench.ran} == {"changed", "vanished"})
+    await bench.clock.advance(0.2)
+    bench.registry = bench.new_registry()
     bench.job(seconds=0.07, id="changed")
     async with bench.term(2):
-        await until(lambda: [run for run in bench.ran if run.term == 2])
+        await bench.until(lambda: [run for run in bench.ran if run.term == 2])
     assert (await bench.skips())[SkipReason.DOWN] >= 4
     states = {state.id: state for state in await bench.others.jobs()}
     assert states["vanished"].retired_at is not None
@@ -303,7 +299,7 @@ async def test_p4_a_changed_description_is_told_and_starts_nothing_afresh(bench:
     async with bench.term(1):
         [first] = await bench.others.jobs()
     assert first.about == About("old", "Old words.", ("old",))
-    bench.registry = JobRegistry({"timezone": "UTC"})
+    bench.registry = bench.new_registry()
     bench.job(seconds=3600, name="new", description="New words.", tags=["new", "billing"])
     async with bench.term(2):
         [second] = await bench.others.jobs()
@@ -318,7 +314,7 @@ async def test_a_stored_job_is_described_within_a_heartbeat(bench: Bench) -> Non
     stored = StoredJob("tests.schedule.stored_functions:remember", {}, {"description": "Words.", "tags": ["added"]})
     async with bench.term(1):
         await bench.others.store_job("added", make_job("interval", hours=1).schedule, stored, replace=False)
-        found = await until_so(lambda: _about(bench, "added"))
+        found = await bench.until(lambda: _about(bench, "added"))
     assert found == About("remember", "Words.", ("added",))
 
 
@@ -331,20 +327,20 @@ async def test_p3_a_ledger_that_cannot_be_written_at_first(bench: Bench, caplog:
     bench.job(coalesce=False)
     bench.job(id="known", coalesce=False)
     async with bench.term(1):
-        await until(lambda: len({run.job_id for run in bench.ran}) == 2)
+        await bench.until(lambda: len({run.job_id for run in bench.ran}) == 2)
     ran = len(bench.ran)
     bench.ledger.fault = LedgerError(FULL)
     with caplog.at_level(logging.INFO, "election"):
         async with bench.term(2) as work:
             assert work.trouble == FULL
             tried = bench.ledger.tried
-            await until(lambda: bench.ledger.tried >= tried + 3)
+            await bench.until(lambda: bench.ledger.tried >= tried + 3)
             assert len(bench.ran) == ran
             assert work.trouble == FULL
             bench.ledger.fault = None
-            await until(lambda: len(bench.ran) > ran)
+            await bench.until(lambda: len(bench.ran) > ran)
             assert work.trouble is None
-            await until(lambda: {run.job_id for run in bench.ran if run.term == 2} == {"job", "known"})
+            await bench.until(lambda: {run.job_id for run in bench.ran if run.term == 2} == {"job", "known"})
     assert caplog.text.count(f"no tick is run while the ledger cannot be used: {FULL}") == 1
     assert "the ledger can be used again" in caplog.text
     dues = sorted(run.due for run in bench.ran if run.job_id == "known")
@@ -360,15 +356,15 @@ async def test_p3_a_ledger_that_cannot_be_written_at_first(bench: Bench, caplog:
 async def test_p3_a_ledger_that_cannot_be_written_any_more(bench: Bench, fault: Exception) -> None:
     bench.job(coalesce=False)
     async with bench.term(1) as work:
-        await until(lambda: len(bench.ran) >= 2)
+        await bench.until(lambda: len(bench.ran) >= 2)
         bench.ledger.fault = fault
-        await until(lambda: work.trouble and not work.unfinished())
+        await bench.until(lambda: work.trouble and not work.unfinished())
         assert work.trouble == str(fault)
         tried, ran = bench.ledger.tried, len(bench.ran)
-        await until(lambda: bench.ledger.tried >= tried + 4)
+        await bench.until(lambda: bench.ledger.tried >= tried + 4)
         assert len(bench.ran) == ran
         bench.ledger.fault = None
-        await until(lambda: len(bench.ran) >= ran + 5)
+        await bench.until(lambda: len(bench.ran) >= ran + 5)
         assert work.trouble is None
     dues = [run.due for run in bench.by_due()]
     assert dues == [dues[0] + timedelta(seconds=0.05) * step for step in range(len(dues))], "none lost, none twice"
@@ -391,19 +387,21 @@ async def test_p3_a_run_that_ended_while_the_ledger_was_away_is_no_orphan(
     async def work_on_loop() -> None:
         bench.ran.append(current_run())
         while not go_on.is_set():
-            await asyncio.sleep(0.001)
+            await bench.clock.sleep(0.001)
         ended.append(True)
 
+    bench.thread_waits = True
     bench.job(work_on_loop if is_coroutine else work_in_thread, trigger="date", rerun_interrupted=rerun_interrupted)
     bench.job(id="ticking")
     async with bench.term(1) as work:
-        await until(lambda: [run for run in bench.ran if run.job_id == "job"])
+        await bench.until(lambda: [run for run in bench.ran if run.job_id == "job"])
         bench.ledger.fault = LedgerError(FULL)
-        await until(lambda: work.trouble)
+        await bench.until(lambda: work.trouble)
         go_on.set()
-        await until(lambda: ended and not work.unfinished())
+        bench.thread_waits = False
+        await bench.until(lambda: ended and not work.unfinished())
         bench.ledger.fault = None
-        await until(lambda: work.trouble is None)
+        await bench.until(lambda: work.trouble is None)
         await looked(bench)
     [run] = await bench.runs(job_id="job")
     assert (run.outcome, run.attempt, list(run.attempts)) == (Outcome.SUCCEEDED, 1, [])
@@ -422,16 +420,16 @@ async def test_p3_a_run_that_ends_while_the_ledger_is_looked_at_is_not_run_again
     async def let_it_end(state: State) -> None:
         if state.open_runs and not go_on.is_set():
             go_on.set()
-            await until(lambda: not leading.unfinished())
-            await until_so(lambda: bench.runs(outcome="succeeded"))
+            await bench.wait(lambda: not leading.unfinished())
+            await bench.wait(lambda: bench.runs(outcome="succeeded"))
 
     bench.job(work, trigger="date", rerun_interrupted=True)
     bench.job(id="another", seconds=1000)
     bench.ledger.after_changes = let_it_end
     async with bench.term(1) as leading:
-        await until(lambda: bench.ran)
+        await bench.until(lambda: bench.ran)
         await bench.others.pause("another", True)
-        await until(go_on.is_set)
+        await bench.until(go_on.is_set)
         await looked(bench)
     [run] = await bench.runs()
     assert (run.outcome, run.attempt) == (Outcome.SUCCEEDED, 1)
@@ -441,24 +439,24 @@ async def test_p3_a_run_that_ends_while_the_ledger_is_looked_at_is_not_run_again
 
 async def test_p3_a_corrupt_ledger_in_mid_term(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     """It is kept aside; what this leader remembers sees to it that nothing runs twice in the new one."""
-    bench.ledger = FaultyLedger(bench.path, keeper=True)
+    bench.ledger = FaultyLedger(bench.path, keeper=True, clock=bench.clock)
     bench.job(coalesce=False)
     async with bench.term(1) as work:
-        await until(lambda: len(bench.ran) >= 3)
+        await bench.until(lambda: len(bench.ran) >= 3)
         await bench.others.close()
         Path(bench.path).write_bytes(b"\xa5" * 50_000)
         await bench.ledger.close()
-        await until(lambda: "cannot be used" in caplog.text)  # the trouble itself may be over at once
+        await bench.until(lambda: "cannot be used" in caplog.text)  # the trouble itself may be over at once
         assert "is corrupt" in caplog.text
         ran = len(bench.ran)
-        await until(lambda: len(bench.ran) >= ran + 3)
+        await bench.until(lambda: len(bench.ran) >= ran + 3)
         assert work.trouble is None
     assert "kept as" in caplog.text
     assert [name for name in os.listdir(os.path.dirname(bench.path)) if "corrupt" in name] != []
     dues = [run.due for run in bench.ran]
     assert len(dues) == len(set(dues))
     assert [term.term for term in await bench.others.terms()] == [1]
-    assert (await verify(bench.others, now=datetime.now(UTC))).violations == ()
+    assert (await verify(bench.others, now=bench.clock.now())).violations == ()
 
 
 async def test_an_older_copy_of_the_ledger_makes_nothing_run_twice(
@@ -466,16 +464,16 @@ async def test_an_older_copy_of_the_ledger_makes_nothing_run_twice(
 ) -> None:
     bench.job(coalesce=False)
     async with bench.term(1):
-        await until(lambda: len(bench.ran) >= 2)
+        await bench.until(lambda: len(bench.ran) >= 2)
         await bench.others.close()
         old = await asyncio.to_thread(_copy_of, bench.path)
         ran = len(bench.ran)
-        await until(lambda: len(bench.ran) >= ran + 3)
+        await bench.until(lambda: len(bench.ran) >= ran + 3)
         os.replace(old, bench.path)
-        await until(lambda: "cannot be used" in caplog.text)  # the trouble itself may be over at once
+        await bench.until(lambda: "cannot be used" in caplog.text)  # the trouble itself may be over at once
         assert "removed or replaced" in caplog.text
         ran = len(bench.ran)
-        await until(lambda: len(bench.ran) >= ran + 3)
+        await bench.until(lambda: len(bench.ran) >= ran + 3)
     keys = [run.key for run in bench.ran]
     assert len(keys) == len(set(keys))
 
@@ -490,13 +488,12 @@ def _copy_of(path: str) -> str:
 
 async def test_a_leader_comes_back_after_however_many_failures(bench: Bench) -> None:
     """The wait between two tries stays a number: doubled a thousand times it was none."""
-    bench.clock = HastyClock()
     bench.job(seconds=1000)
     bench.ledger.fault = LedgerError(FULL)
     async with bench.term(1) as work:
-        await until(lambda: bench.ledger.tried > 1500)
+        await bench.until(lambda: bench.ledger.tried > 1500, limit=1500 * shift.RETRY_AT_MOST)
         bench.ledger.fault = None
-        await until(lambda: work.trouble is None)
+        await bench.until(lambda: work.trouble is None)
 
 
 async def test_a_plan_that_fails_is_made_again(
@@ -505,16 +502,16 @@ async def test_a_plan_that_fails_is_made_again(
     """Whatever it was, the leader goes on looking; else nobody could pause, resign or come back any more."""
     bench.job()
     async with bench.term(1) as work:
-        await until(lambda: bench.ran)
+        await bench.until(lambda: bench.ran)
         monkeypatch.setattr(shift, "make_plan", lambda *_, **__: 1 / 0)
         await bench.others.pause("job", True)
-        await until(lambda: work.trouble)
+        await bench.until(lambda: work.trouble)
         assert "division by zero" in str(work.trouble)
         monkeypatch.undo()
-        await until(lambda: work.trouble is None)
+        await bench.until(lambda: work.trouble is None)
         await bench.others.pause("job", False)
         ran = len(bench.ran)
-        await until(lambda: len(bench.ran) > ran)
+        await bench.until(lambda: len(bench.ran) > ran)
     assert "the term's plan could not be followed" in caplog.text
     await bench.agrees()
 
@@ -527,7 +524,7 @@ async def test_the_end_of_a_term_that_cannot_be_told_is_no_error(
 
     bench.job()
     async with bench.term(1):
-        await until(lambda: bench.ran)
+        await bench.until(lambda: bench.ran)
         monkeypatch.setattr(bench.ledger, "end_term", refuse)
     assert f"could not be told that term 1 ended: {FULL}" in caplog.text
     assert [run for run in await bench.runs() if run.outcome is None] == []
@@ -562,12 +559,12 @@ async def test_p3_a_later_term_ends_this_one(bench: Bench, busy: bool) -> None:
     """docs/pitfalls.md#41: the claim decides, not the belief; and a leader without claims learns of it too."""
     bench.job(**({} if busy else {"seconds": 1000}))
     async with bench.term(1):
-        await (until(lambda: bench.ran) if busy else looked(bench))
+        await (bench.until(lambda: bench.ran) if busy else looked(bench))
         await bench.others.begin_term(make_term(2), process())
         ran = len(bench.ran)
         if not busy:
             await bench.others.request(Action.RUN, job_id="job")
-        await until(bench.lost.is_set)
+        await bench.until(bench.lost.is_set)
     assert len(bench.ran) <= ran + 1
     assert {run.term for run in bench.ran} <= {1}
     assert {run.term for run in await bench.runs()} <= {1}
@@ -579,7 +576,7 @@ async def test_p3_a_later_term_ends_this_one(bench: Bench, busy: bool) -> None:
 
 async def leave_open(bench: Bench, number: int = 1, seconds_ago: float = 0.3) -> Tick:
     """What a leader leaves that was killed in the middle of a run."""
-    moment = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+    moment = bench.clock.now() - timedelta(seconds=seconds_ago)
     tick = Tick("job", moment + timedelta(seconds=0.05))
     [job] = list(bench.registry)
     await bench.others.begin_term(make_term(number), process())
@@ -591,7 +588,7 @@ async def test_pitfall_39_an_open_run_is_settled_at_once_and_the_next_tick_runs(
     bench.job(coalesce=False)
     tick = await leave_open(bench)
     async with bench.term(2):
-        await until(lambda: len(bench.ran) >= 3)
+        await bench.until(lambda: len(bench.ran) >= 3)
     [first, *_] = await bench.runs()
     assert (first.due, first.outcome, first.term) == (tick.due, Outcome.INTERRUPTED, 1)
     assert first.error == "the leader of term 1 was gone before it ended"
@@ -603,7 +600,7 @@ async def test_p4_an_open_run_is_tried_again_with_its_own_due_time(bench: Bench)
     bench.job(coalesce=False, rerun_interrupted=True)
     tick = await leave_open(bench)
     async with bench.term(2):
-        await until(lambda: len(bench.ran) >= 3)
+        await bench.until(lambda: len(bench.ran) >= 3)
     again = Run("job", tick.due, term=2, attempt=2)
     assert again in bench.ran
     assert again.key == Run("job", tick.due, term=1).key, "an idempotency key is that of the tick"
@@ -625,10 +622,10 @@ async def test_retries_go_on_under_the_next_leader(bench: Bench) -> None:
 
     bench.job(work, trigger="date", retries=5, retry_backoff=60.0, rerun_interrupted=True)
     async with bench.term(1):
-        await until_so(lambda: _with_attempt(bench, 2))
+        await bench.until(lambda: _with_attempt(bench, 2))
     failing[0] = False
     async with bench.term(2):
-        await until_so(lambda: bench.runs(outcome="succeeded"))
+        await bench.until(lambda: bench.runs(outcome="succeeded"))
     [run] = await bench.runs()
     assert [(a["attempt"], a["term"], a["outcome"]) for a in run.attempts] == [
         (1, 1, "failed"),
@@ -644,22 +641,13 @@ async def _with_attempt(bench: Bench, attempt: int) -> list[RunRow]:
 # --- attempts --------------------------------------------------------------------------------------------------------
 
 
-class ToldClock(SystemClock):
-    """Writes down how long it was asked to sleep."""
-
-    def __init__(self) -> None:
-        self.slept: list[float] = []
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        await asyncio.sleep(min(seconds, LOOK))
-
-
 @pytest.mark.parametrize("is_coroutine", [True, False])
 async def test_retries_with_back_off_are_attempts_of_one_tick(bench: Bench, is_coroutine: bool) -> None:
-    clock = bench.clock = ToldClock()
+    bench.options["look_every"] = 1.0
+    began: list[float] = []
 
     def work() -> None:
+        began.append(bench.clock.monotonic())
         bench.ran.append(current_run())
         if len(bench.ran) < 4:
             raise ValueError(f"attempt {len(bench.ran)}")
@@ -669,7 +657,7 @@ async def test_retries_with_back_off_are_attempts_of_one_tick(bench: Bench, is_c
 
     bench.job(work_on_loop if is_coroutine else work, trigger="date", retries=3, retry_backoff=7.0)
     async with bench.term(1):
-        await until_so(lambda: bench.runs(outcome="succeeded"))
+        await bench.until(lambda: bench.runs(outcome="succeeded"))
     [run] = await bench.runs()
     assert run.attempt == 4
     assert [(a["attempt"], a["error"]) for a in run.attempts] == [
@@ -677,7 +665,7 @@ async def test_retries_with_back_off_are_attempts_of_one_tick(bench: Bench, is_c
     ]
     assert [run.attempt for run in bench.ran] == [1, 2, 3, 4]
     assert len({run.key for run in bench.ran}) == 1
-    assert [seconds for seconds in clock.slept if seconds >= 7][:3] == [7.0, 14.0, 28.0]
+    assert [after - before for before, after in pairwise(began)] == [7.0, 14.0, 28.0]
 
 
 async def test_retries_come_to_an_end(bench: Bench) -> None:
@@ -687,7 +675,7 @@ async def test_retries_come_to_an_end(bench: Bench) -> None:
 
     bench.job(work, trigger="date", retries=2, retry_backoff=0.001)
     async with bench.term(1):
-        await until_so(lambda: bench.runs(outcome="failed"))
+        await bench.until(lambda: bench.runs(outcome="failed"))
     [run] = await bench.runs()
     assert (run.attempt, run.error, len(run.attempts)) == (3, "ValueError: never", 2)
     assert len(bench.ran) == 3
@@ -699,7 +687,7 @@ async def test_a_coroutine_that_takes_too_long_fails(bench: Bench) -> None:
 
     bench.job(work, trigger="date", timeout=0.02)
     async with bench.term(1):
-        await until_so(lambda: bench.runs(outcome="failed"))
+        await bench.until(lambda: bench.runs(outcome="failed"))
     [run] = await bench.runs()
     assert run.error == "TimeoutError: it ran for longer than its timeout of 0.02 s"
 
@@ -708,12 +696,14 @@ async def test_a_thread_that_takes_too_long_is_told_and_waited_for(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     go_on = threading.Event()
+    bench.thread_waits = True
     bench.job(lambda: go_on.wait(30), trigger="date", timeout=0.02)
     async with bench.term(1) as work:
-        await until(lambda: "longer than its timeout of 0.02 s; a thread cannot be stopped" in caplog.text)
+        await bench.until(lambda: "longer than its timeout of 0.02 s; a thread cannot be stopped" in caplog.text)
         assert work.unfinished() == ["job"]
         go_on.set()
-        await until_so(lambda: bench.runs(outcome="succeeded"))
+        bench.thread_waits = False
+        await bench.until(lambda: bench.runs(outcome="succeeded"))
 
 
 class _SaysNothingError(Exception):
@@ -743,8 +733,8 @@ async def test_p4_whatever_a_job_raises_its_run_is_settled(bench: Bench, error: 
     bench.job(work, trigger="date", rerun_interrupted=True)
     bench.job(id="another")
     async with bench.term(1):
-        await until_so(lambda: bench.runs(outcome="failed"))
-        await until(lambda: bench.ran)
+        await bench.until(lambda: bench.runs(outcome="failed"))
+        await bench.until(lambda: bench.ran)
     [run] = await bench.runs(job_id="job")
     assert run.error is not None
     assert run.error.startswith(told)
@@ -758,9 +748,9 @@ async def test_run_now_is_claimed_and_counted_like_any_tick(bench: Bench) -> Non
     bench.job(seconds=1000)
     async with bench.term(1):
         numbers = [await bench.others.request(Action.RUN, job_id="job")]
-        await until(lambda: len(bench.ran) == 1)
+        await bench.until(lambda: len(bench.ran) == 1)
         numbers.append(await bench.others.request(Action.RUN, job_id="job"))
-        await until(lambda: len(bench.ran) == 2)
+        await bench.until(lambda: len(bench.ran) == 2)
         await looked(bench)
     assert [run.request for run in bench.ran] == numbers
     assert [(run.request, run.outcome) for run in await bench.runs()] == [(n, Outcome.SUCCEEDED) for n in numbers]
@@ -778,9 +768,9 @@ async def test_run_now_respects_max_instances(bench: Bench) -> None:
     bench.job(work, seconds=1000)
     async with bench.term(1):
         await bench.others.request(Action.RUN, job_id="job")
-        await until(lambda: bench.ran)
+        await bench.until(lambda: bench.ran)
         await bench.others.request(Action.RUN, job_id="job")
-        await until_so(bench.others.skips)
+        await bench.until(bench.others.skips)
         go_on.set()
     [skip] = await bench.others.skips()
     assert skip.reason is SkipReason.OVERLAP
@@ -793,7 +783,7 @@ async def test_what_was_asked_for_while_nobody_led_is_done_by_the_next(bench: Be
         pass
     await bench.others.request(Action.RUN, job_id="job")
     async with bench.term(2):
-        await until(lambda: bench.ran)
+        await bench.until(lambda: bench.ran)
     assert bench.ran[0].term == 2
 
 
@@ -809,7 +799,7 @@ async def test_a_request_that_could_not_be_claimed_is_carried_out_later(bench: B
     bench.ledger.before_record = refuse_claims
     async with bench.term(1):
         await bench.others.request(Action.RUN, job_id="job")
-        await until(lambda: bench.ran)
+        await bench.until(lambda: bench.ran)
         await looked(bench)
     assert len(refused) == 1
     assert len(bench.ran) == 1
@@ -834,7 +824,7 @@ async def test_resign_is_carried_out_within_a_heartbeat(bench: Bench) -> None:
     bench.job(seconds=1000)
     async with bench.term(3):
         await bench.others.request(Action.RESIGN, term=3)
-        await until(lambda: bench.resigned)
+        await bench.until(lambda: bench.resigned)
         await looked(bench)
     assert bench.resigned == [True]
 
@@ -842,7 +832,7 @@ async def test_resign_is_carried_out_within_a_heartbeat(bench: Bench) -> None:
 async def test_pause_and_resume_are_carried_out_within_a_heartbeat(bench: Bench) -> None:
     bench.job(coalesce=False)
     async with bench.term(1):
-        await until(lambda: bench.ran)
+        await bench.until(lambda: bench.ran)
         await bench.others.pause("job", True)
         await looked(bench)
         await looked(bench)
@@ -850,11 +840,10 @@ async def test_pause_and_resume_are_carried_out_within_a_heartbeat(bench: Bench)
     async with bench.term(2):
         [state] = await bench.others.jobs()
         assert state.paused_at is not None, "it outlives the term"
-        while datetime.now(UTC) < state.accounted_until + timedelta(seconds=0.3):
-            await asyncio.sleep(0.01)
+        await bench.clock.advance((state.accounted_until - bench.clock.now()).total_seconds() + 0.3)
         assert len(bench.ran) == ran
         await bench.others.pause("job", False)
-        await until(lambda: len(bench.ran) >= ran + 3)
+        await bench.until(lambda: len(bench.ran) >= ran + 3)
     skips = await bench.skips()
     assert skips[SkipReason.PAUSED] >= 4
     assert set(skips) == {SkipReason.PAUSED}
@@ -873,14 +862,14 @@ async def test_jobs_come_and_go_at_run_time(bench: Bench) -> None:
 
     async with bench.term(1):
         await add(0.05, 1)
-        await until(lambda: 1 in stored_functions.CALLS)
+        await bench.until(lambda: 1 in stored_functions.CALLS)
         await add(0.05, 2, replace=True)
-        await until(lambda: 2 in stored_functions.CALLS)
+        await bench.until(lambda: 2 in stored_functions.CALLS)
         first = stored_functions.CALLS.index(2)
         assert set(stored_functions.CALLS[first:]) == {2}, "the first one was over by then"
     async with bench.term(2):
         count = len(stored_functions.CALLS)
-        await until(lambda: len(stored_functions.CALLS) > count)
+        await bench.until(lambda: len(stored_functions.CALLS) > count)
         await bench.others.remove_job("stored")
         await looked(bench)
         await looked(bench)
@@ -905,12 +894,12 @@ async def test_p4_a_job_that_is_replaced_owes_its_ticks_before_its_leader_has_lo
 
     await add(1)
     async with bench.term(1):
-        await until(lambda: 1 in stored_functions.CALLS)
+        await bench.until(lambda: 1 in stored_functions.CALLS)
         await add(2)
         [replaced] = [job for job in await bench.others.jobs() if job.id == "stored"]
-        await until(lambda: bench.handed_over("stored") > replaced.seen_at + timedelta(seconds=0.1))
+        await bench.until(lambda: bench.handed_over("stored") > replaced.seen_at + timedelta(seconds=0.1))
         count = len(stored_functions.CALLS)
-        await until(lambda: stored_functions.CALLS.count(2) > 10)
+        await bench.until(lambda: stored_functions.CALLS.count(2) > 10)
     assert 1 not in stored_functions.CALLS[count:]
     runs = [run.due for run in await bench.runs(job_id="stored") if run.due > replaced.seen_at]
     assert runs == [replaced.seen_at + timedelta(seconds=0.05) * step for step in range(1, len(runs) + 1)]
@@ -923,7 +912,7 @@ async def test_p4_a_stored_interval_goes_on_in_its_phase_under_the_next_leader(b
     await bench.others.store_job("stored", description, job, replace=False)
     for number in (1, 2, 3):
         async with bench.term(number):
-            await until_so(lambda number=number: _of_term(bench, number))
+            await bench.until(lambda number=number: _of_term(bench, number))
     runs = await bench.runs()
     assert [run.due for run in runs] == [runs[0].due + timedelta(seconds=0.05) * step for step in range(len(runs))]
     assert len(await bench.others.epochs()) == 1
@@ -944,13 +933,13 @@ async def test_a_stored_job_that_breaks_harms_no_other_and_heals(bench: Bench, t
         await bench.others.store_job("stored", description, broken, replace=False)
         bench.job()
         async with bench.term(2):
-            await until(lambda: bench.ran)
+            await bench.until(lambda: bench.ran)
             states = {state.id: state for state in await bench.others.jobs()}
             assert "breaking_module" in str(states["stored"].broken)
             module.write_text("async def work(): ...\n")
             importlib.invalidate_caches()
             await bench.others.pause("job", True)
-            await until_so(lambda: bench.runs(job_id="stored"))
+            await bench.until(lambda: bench.runs(job_id="stored"))
         states = {state.id: state for state in await bench.others.jobs()}
         assert states["stored"].broken is None
     finally:
@@ -973,20 +962,20 @@ async def test_ticks_that_fire_while_a_plan_is_written_are_not_handed_over_again
     async def wait_for_ticks(entries: Sequence[Entry]) -> None:
         if any(isinstance(entry, Resumed) for entry in entries):
             last = bench.handed_over("job")
-            await until(lambda: bench.handed_over("job") > last + timedelta(seconds=0.1))
+            await bench.wait(lambda: bench.handed_over("job") > last + timedelta(seconds=0.1))
             waited.append(True)
 
     bench.ledger.before_record = wait_for_ticks
     with caplog.at_level(logging.WARNING, "election"):
         async with bench.term(1):
-            await until(lambda: bench.ran)
+            await bench.until(lambda: bench.ran)
             for number in range(1, 4):
                 await bench.others.pause("another", True)
                 await looked(bench)
                 await bench.others.pause("another", False)
-                await until(lambda number=number: len(waited) == number)
+                await bench.until(lambda number=number: len(waited) == number)
             ran = len(bench.ran)
-            await until(lambda: len(bench.ran) > ran + 2)
+            await bench.until(lambda: len(bench.ran) > ran + 2)
     assert [record.getMessage() for record in caplog.records if "overlap" in record.getMessage()] == []
     await bench.agrees()
 
@@ -1001,12 +990,12 @@ async def test_a_job_that_is_removed_while_a_plan_is_written_is_no_error(
     async def take_time(entries: Sequence[Entry]) -> None:
         if any(isinstance(entry, Done) for entry in entries):
             last = bench.handed_over("job")
-            await until(lambda: bench.handed_over("job") > last)
+            await bench.wait(lambda: bench.handed_over("job") > last)
 
     bench.ledger.before_record = take_time
     async with bench.term(1):
-        await until(lambda: bench.ran)
-        await until_so(lambda: bench.runs(job_id="stored"))
+        await bench.until(lambda: bench.ran)
+        await bench.until(lambda: bench.runs(job_id="stored"))
         await bench.others.request(Action.RESIGN, term=0)
         await bench.others.remove_job("stored")
         await looked(bench)
@@ -1021,27 +1010,16 @@ async def test_pitfall_25_a_loop_that_was_blocked_for_four_seconds(bench: Bench)
     """A one-second cron: APScheduler by itself runs two and says nothing; here each of the four is explained."""
     bench.job(trigger="cron", second="*")
     async with bench.term(1):
-        await until(lambda: bench.ran)
+        await bench.until(lambda: bench.ran)
         ran = len(bench.ran)
-        time.sleep(4)  # the fault itself
-        await until(lambda: len(bench.ran) > ran + 1)
+        bench.clock.block(4)
+        await bench.until(lambda: len(bench.ran) > ran + 1)
     dues = {run.due for run in await bench.runs()}
     skipped = [row for row in await bench.others.skips() if row.reason is SkipReason.COALESCED]
     explained = sum(row.count or 0 for row in skipped) + len(dues)
     assert sum(row.count or 0 for row in skipped) >= 2
     assert explained == (max(dues) - min(dues)).total_seconds() + 1
     await bench.agrees()
-
-
-def _clock_moves(monkeypatch: pytest.MonkeyPatch, clock: OffsetClock) -> None:
-    """APScheduler's own clock is that of the bench too."""
-
-    class Told(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> Any:
-            return clock.now().astimezone(tz)
-
-    monkeypatch.setattr(apscheduler.schedulers.base, "datetime", Told)
 
 
 @pytest.mark.parametrize(
@@ -1057,21 +1035,19 @@ async def test_pitfall_29_a_machine_that_slept_for_a_month(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], ran_late: int
 ) -> None:
     """The leader wakes, still in its seat: the month is one skip, and what is looked at one by one is bounded."""
-    clock = bench.clock = OffsetClock()
-    _clock_moves(monkeypatch, clock)
     calls: list[object] = []
     monkeypatch.setattr(ticks_module, "first_after", _counted(ticks_module.first_after, calls))
     monkeypatch.setattr(timetable, "first_after", _counted(timetable.first_after, calls))
     bench.options["catch_up_limit"] = 50
     bench.job(**arguments)
     async with bench.term(1) as work:
-        await until(lambda: bench.ran)
+        await bench.until(lambda: bench.ran)
         ran, before = len(bench.ran), len(calls)
-        clock.offset = timedelta(days=30)
+        bench.clock.step_wall_clock(timedelta(days=30))
         assert work._shift is not None
         work._shift._timetable._scheduler.wakeup()
-        await until(lambda: len(bench.ran) >= ran + 1)
-        await until(lambda: not work.unfinished())
+        await bench.until(lambda: len(bench.ran) >= ran + 1)
+        await bench.until(lambda: not work.unfinished())
         assert len(calls) - before < 1500
         assert ran + 1 <= len(bench.ran) <= ran + ran_late + 2
     [month] = [row for row in await bench.others.skips() if row.reason is SkipReason.DOWN]
@@ -1085,31 +1061,25 @@ async def test_pitfall_29_a_machine_that_slept_for_a_month(
 
 async def test_pitfall_29_a_pool_that_slept_for_a_month(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next leader takes over as if it had been an hour."""
-    clock = bench.clock = OffsetClock()
-    _clock_moves(monkeypatch, clock)
     bench.job(seconds=1, misfire_grace_time=None)
     counted = []
-    for days in (0, 1, 31):
-        clock.offset = timedelta(days=days)
+    for number, days in enumerate((0, 1, 30), 1):
+        bench.clock.step_wall_clock(timedelta(days=days))
         calls: list[object] = []
         with monkeypatch.context() as patch:
             patch.setattr(ticks_module, "first_after", _counted(ticks_module.first_after, calls))
-            async with bench.term(days + 1):
-                await until(lambda days=days: [run for run in bench.ran if run.term == days + 1])
+            async with bench.term(number):
+                await bench.until(lambda number=number: [run for run in bench.ran if run.term == number])
         counted.append(len(calls))
     assert counted[2] < counted[1] + 100
     assert [row.count for row in await bench.others.skips() if row.reason is SkipReason.DOWN] == [None, None]
 
 
-async def test_pitfall_26_a_clock_that_steps_back_claims_nothing_twice(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = bench.clock = OffsetClock()
-    _clock_moves(monkeypatch, clock)
+async def test_pitfall_26_a_clock_that_steps_back_claims_nothing_twice(bench: Bench) -> None:
     bench.job(coalesce=False)
     async with bench.term(1):
-        await until(lambda: len(bench.ran) >= 2)
-        clock.offset = timedelta(hours=-1)
+        await bench.until(lambda: len(bench.ran) >= 2)
+        bench.clock.step_wall_clock(timedelta(hours=-1))
         for _ in range(5):
             await looked(bench)
         ran = len(bench.ran)
@@ -1117,9 +1087,9 @@ async def test_pitfall_26_a_clock_that_steps_back_claims_nothing_twice(
         for _ in range(5):
             await looked(bench)
         assert len(bench.ran) == ran
-        clock.offset = timedelta(0)
+        bench.clock.step_wall_clock(timedelta(hours=1))
     async with bench.term(3):
-        await until(lambda: len(bench.ran) > ran + 2)
+        await bench.until(lambda: len(bench.ran) > ran + 2)
     await bench.agrees()
 
 
@@ -1138,6 +1108,6 @@ async def test_p1_a_term_began_when_it_did_though_the_ledger_hears_of_it_later(b
     async with bench.term(1):
         began_by = since_boot()
         bench.ledger.fault = None
-        await until(lambda: bench.ran)
+        await bench.until(lambda: bench.ran)
     [row] = await bench.others.terms()
     assert row.began_ns <= began_by

@@ -7,7 +7,6 @@ import contextlib
 import contextvars
 import logging
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -16,7 +15,6 @@ from typing import Any
 import pytest
 
 from election import NotStartedError, Run, current_run
-from election.core.clock import Clock, SystemClock
 from election.core.errors import JobDefinitionError, UnfinishedJobsError
 from election.core.term import Reason, Takeover, Term
 from election.engines.file.ledger import SqliteLedger
@@ -25,6 +23,8 @@ from election.schedule.options import WorkOptions
 from election.schedule.tasks import RESTART_AT_MOST, TaskRegistry
 from election.schedule.work import Work
 from election.testing import ManualClock
+from tests.schedule.ledger_thread import LedgerThread
+from tests.schedule.making import NOW
 from tests.support.waiting import until_async
 
 pytestmark = pytest.mark.anyio
@@ -41,14 +41,17 @@ class Bench:
     drain_timeout: seconds.
     """
 
-    def __init__(self, *, drain_timeout: float = NEVER, clock: Clock | None = None) -> None:
-        self.jobs = JobRegistry({})
+    def __init__(self, *, drain_timeout: float = NEVER, clock: ManualClock | None = None) -> None:
+        self.clock = clock or ManualClock(NOW, busy=self.busy)
+        ledger = SqliteLedger(":memory:", clock=self.clock)
+        self.ledger_thread = LedgerThread(ledger)
+        self.jobs = JobRegistry({}, self.clock)
         self.tasks = TaskRegistry()
         self.work = Work(
             self.jobs,
             self.tasks,
-            SqliteLedger(":memory:"),
-            clock=clock or SystemClock(),
+            ledger,
+            clock=self.clock,
             options=WorkOptions(
                 drain_timeout=drain_timeout, look_every=0.05, catch_up_limit=1000, retention=None, scheduler_options={}
             ),
@@ -58,9 +61,19 @@ class Bench:
             takeover_ms=lambda _: None,
         )
 
+    def busy(self) -> bool:
+        """Whether the term waits for its ledger, or for a job in a thread that does not wait for the test."""
+        shift = self.work._shift
+        in_threads = set(shift.executor._calls.in_threads()) if shift is not None else set()
+        return self.ledger_thread.busy or bool(in_threads - {"thread"})
+
+    async def until(self, fact: Callable[[], Any]) -> None:
+        """Let time pass until ``fact`` is true."""
+        await self.clock.advance_until(fact, limit=60)
+
     def once(self, func: Callable[..., Any], **arguments: Any) -> None:
         """Register a job that is due as soon as a term begins."""
-        self.jobs.add(func, "date", run_date=datetime.now(UTC), id=func.__name__, **arguments)
+        self.jobs.add(func, "date", run_date=self.clock.now(), id=func.__name__, **arguments)
 
     def often(self, func: Callable[..., Any], **arguments: Any) -> None:
         """Register a job that is due again and again."""
@@ -84,7 +97,7 @@ class Tenure:
     """One term, whose end a test can begin, and then watch."""
 
     def __init__(self, work: Work, number: int) -> None:
-        at = datetime.now(UTC)
+        at = NOW
         self.term = Term(number, at, Takeover(number, None, 1, Reason.STARTED, at))
         self.lost = asyncio.Event()
         self.began = asyncio.Event()
@@ -178,11 +191,11 @@ async def test_nothing_runs_outside_of_a_term() -> None:
     assert bench.work.unfinished() == []
     assert not began.is_set()
     async with bench.term():
-        await until_async(lambda: ran and began.is_set())
+        await bench.until(lambda: ran and began.is_set())
     assert bench.work.unfinished() == []
     await until_async(lambda: threading.active_count() == threads)
     count = len(ran)
-    await asyncio.sleep(0.05)  # five ticks' time: exposure, not proof
+    await bench.clock.advance(0.05)  # five ticks' time
     assert len(ran) == count
 
 
@@ -212,7 +225,7 @@ async def test_two_terms_of_one_process_both_run_the_jobs() -> None:
     bench.often(in_a_thread)
     for number in (1, 2, 7):
         async with bench.term(number):
-            await until_async(lambda number=number: {("loop", number), ("thread", number)} <= set(ran))
+            await bench.until(lambda number=number: {("loop", number), ("thread", number)} <= set(ran))
     assert [term for _, term in ran] == sorted(term for _, term in ran), "no run of a term after its end"
 
 
@@ -224,14 +237,16 @@ async def test_a_job_runs_again_when_it_has_ended_and_not_before() -> None:
         nonlocal running, most, count
         running, count = running + 1, count + 1
         most = max(most, running)
-        await asyncio.sleep(0.03)  # three ticks long
+        await bench.clock.sleep(0.03)  # three ticks long
         running -= 1
         if count == 2:
             raise RuntimeError("and the count is kept in spite of it")
 
     bench.often(tick)
-    async with bench.term():
-        await until_async(lambda: count >= 4, what="it runs on")
+    async with bench.term() as tenure:
+        await bench.until(lambda: count >= 4)
+        tenure.end()
+        await bench.until(lambda: tenure.over)
     assert most == 1
 
 
@@ -260,21 +275,21 @@ async def test_no_tick_begins_during_the_drain(job: Job) -> None:
     bench, began = Bench(), []
 
     async def tick() -> None:
-        began.append(time.monotonic())
+        began.append(bench.clock.monotonic())
 
     bench.often(tick)
     bench.once(job.thread)
     async with bench.term() as tenure:
         await job.runs_now()
-        await until_async(lambda: began)
+        await bench.until(lambda: began)
         tenure.end()
         await turns()
         shift = bench.work._shift
         assert shift is not None
         await until_async(lambda: not shift.executor._asked, what="what was asked for before is granted")
         await turns()
-        draining_since = time.monotonic()
-        await asyncio.sleep(0.05)  # five ticks' time: exposure, not proof
+        draining_since = bench.clock.monotonic()
+        await bench.clock.advance(0.05)  # five ticks' time
         assert not tenure.over
         job.may_end.set()
         await tenure.is_over()
@@ -288,7 +303,7 @@ async def test_at_the_limit_coroutines_are_cancelled(job: Job, caplog: pytest.Lo
     async with bench.term() as tenure:
         await job.runs_now()
         tenure.end()
-        await tenure.is_over()
+        await bench.until(lambda: tenure.over)
     assert job.told == ["begin", "cancelled"]
     (told,) = [message for message in caplog.messages if "the drain limit of 0.05 s has passed" in message]
     assert "coroutine" in told
@@ -301,7 +316,7 @@ async def test_at_the_limit_threads_are_waited_for_all_the_same(job: Job, caplog
     async with bench.term() as tenure:
         await job.runs_now()
         tenure.end()
-        await until_async(lambda: limit_has_passed(caplog), what="the limit is told")
+        await bench.until(lambda: limit_has_passed(caplog))
         await turns()
         assert not tenure.over
         assert bench.work.unfinished() == ["thread"]
@@ -327,7 +342,7 @@ async def test_a_coroutine_that_takes_its_time_to_be_cancelled_gets_it(caplog: p
     async with bench.term() as tenure:
         await until_async(lambda: told)
         tenure.end()
-        await until_async(lambda: "cleaning" in told)
+        await bench.until(lambda: "cleaning" in told)
         await turns()
         assert not tenure.over
         assert bench.work.unfinished() == ["tidy"]
@@ -344,9 +359,8 @@ async def test_an_idle_term_ends_at_once() -> None:
     bench.jobs.add(rare, "interval", hours=1)
     async with bench.term() as tenure:
         tenure.end()
-        began = time.monotonic()
-        await until_async(lambda: tenure.over)
-        assert time.monotonic() - began < 2
+        await tenure.is_over()
+    assert bench.clock.monotonic() == 0
 
 
 async def test_the_term_that_follows_is_not_slowed_down_by_threads_that_were(job: Job) -> None:
@@ -413,7 +427,7 @@ async def test_a_job_that_waits_for_a_thread_does_not_begin_in_a_lost_term() -> 
         may_end.wait(60)
 
     for number in range(100):
-        bench.jobs.add(block, "date", run_date=datetime.now(UTC), id=f"block-{number}")
+        bench.jobs.add(block, "date", run_date=bench.clock.now(), id=f"block-{number}")
     async with bench.term() as tenure:
         await until_async(lambda: len(bench.work.unfinished()) == 100 and begun, what="all jobs are due")
         await turns()
@@ -469,6 +483,7 @@ async def test_a_drain_that_is_cancelled_with_a_thread_in_it_says_so(job: Job) -
     tenure.end()
     await turns()
     tenure.task.cancel()
+    await bench.until(lambda: tenure.over)
     with pytest.raises(UnfinishedJobsError, match="still running: thread"):
         await tenure.task
     assert bench.work.unfinished() == ["thread"]
@@ -500,7 +515,7 @@ async def test_a_job_that_raises_has_failed_and_nothing_else(
     bench.often(fails if where == "thread" else fails_on_the_loop)
     bench.often(goes_on)
     async with bench.term():
-        await until_async(lambda: runs >= 2 and other >= 2, what="both run on")
+        await bench.until(lambda: runs >= 2 and other >= 2)
     told = [record for record in caplog.records if "failed" in record.getMessage()]
     assert len(told) >= 2
     assert told[0].levelno == logging.ERROR
@@ -524,7 +539,7 @@ async def test_a_thread_job_may_raise_stop_iteration() -> None:
     try:
         await until_async(ran.is_set)
         tenure.end()
-        await until_async(lambda: tenure.over, timeout=1, what="the scope is left")
+        await tenure.is_over()
         await tenure.task
         assert loop_told == []
     finally:
@@ -552,16 +567,17 @@ async def test_a_run_knows_what_it_is() -> None:
         look("in_a_thread")
         contextvars.copy_context().run(look, "copied")
 
-    began = datetime.now(UTC)
+    began = bench.clock.now()
     bench.jobs.add(on_the_loop, id="loop-job", **OFTEN)
     bench.jobs.add(in_a_thread, id="thread-job", **OFTEN)
     async with bench.term(42):
+        await bench.until(lambda: {"on_the_loop", "in_a_thread"} <= runs.keys())
         await until_async(lambda: len(runs) == 5)
     for name, run in runs.items():
         assert run.job_id == ("thread-job" if name in {"in_a_thread", "copied"} else "loop-job")
         assert (run.term, run.attempt) == (42, 1)
         assert run.due.utcoffset() == timedelta(0)
-        assert began - timedelta(seconds=1) < run.due <= datetime.now(UTC)
+        assert began - timedelta(seconds=1) < run.due <= bench.clock.now()
         assert run.key == f"{run.job_id}@{run.due.isoformat()}"
 
 
@@ -594,7 +610,7 @@ async def test_the_key_of_a_tick_is_the_same_wherever_it_is_written() -> None:
 
 @pytest.fixture
 def clock() -> ManualClock:
-    return ManualClock(datetime.now(UTC))
+    return ManualClock(NOW)
 
 
 async def test_a_task_lives_as_long_as_the_term() -> None:

@@ -1,150 +1,119 @@
-"""The servers that run FastAPI in several workers: one leader each, a takeover, and no term on the way down."""
+"""docs/guides/servers.md: its application under each of its commands, with a kill, a resignation and a stop."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
-import psutil
 import pytest
 
+from tests.docs.markdown import blocks_of
+from tests.support.pool import ROOT, Pool, ServerCommand, quiet_pools
 from tests.support.ports import free_port
 from tests.support.waiting import until
 
-ROOT = Path(__file__).parents[2]
-APP = "tests.servers.app:app"
-
-SERVERS = {
-    "uvicorn": ["uvicorn", APP, "--port", "{port}", "--workers", "3"],
-    "gunicorn": [
-        "gunicorn",
-        APP,
-        "-b",
-        "127.0.0.1:{port}",
-        "-w",
-        "3",
-        "-k",
-        "uvicorn_worker.UvicornWorker",
-        "--preload",
-    ],
-    "hypercorn": ["hypercorn", APP, "-b", "127.0.0.1:{port}", "-w", "3"],
-    "granian": [
-        "granian",
-        APP,
-        "--interface",
-        "asgi",
-        "--port",
-        "{port}",
-        "--workers",
-        "3",
-        "--respawn-failed-workers",
-    ],
+PAGE = ROOT / "docs/guides/servers.md"
+COMMANDS = {
+    command.split()[0]: command
+    for block in blocks_of(PAGE)
+    if block.language == "console" and (command := block.code.removeprefix("$ ").strip())
 }
 
-SURVIVE_A_KILL = sorted(SERVERS.keys() - {"hypercorn"})
-"""Hypercorn 0.18 ends as a whole when one of its workers is killed, and so there is nobody to take over."""
-
-TELL_ALL_WORKERS = ["gunicorn", "uvicorn"]
-"""Hypercorn and Granian end their workers one after the other, without a signal that Python sees: there another worker
-may begin a term, as after any resignation, before it is ended itself; docs/operations.md says so."""
+WORKERS = 3
 
 
-class Server:
-    """A server with three workers, looked at from outside."""
+def server_command(name: str, *more: str, **behaviour: bool) -> ServerCommand:
+    """The guide's command with a free port in place of 8000, and with ``more`` arguments."""
+    arguments = shlex.split(re.sub(r"\b8000\b", "{port}", COMMANDS[name]))
+    assert f"--workers {WORKERS}" in COMMANDS[name]
+    return ServerCommand(" ".join([name, *more]), (sys.executable, "-m", *arguments, *more), **behaviour)
 
-    def __init__(self, name: str, directory: Path) -> None:
-        self.pool = directory / "pool"
-        self.log = directory / "log"
-        port = free_port()
-        self._client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *(part.format(port=port) for part in SERVERS[name])],
-                cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "POOL": str(self.pool)},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self._family: dict[int, psutil.Process] = {}
 
-    def leader(self, *, but: int | None = None) -> dict[str, Any]:
-        def led() -> dict[str, Any] | None:
-            with contextlib.suppress(httpx2.TransportError):
-                answer = self._client.get("/leader", headers={"Connection": "close"})
-                found: dict[str, Any] = answer.json()
-                if answer.status_code == 200 and found["leader"]["pid"] != but and len(found["workers"]) > 1:
-                    return found
-            return None
+SERVERS = [
+    server_command("uvicorn"),
+    server_command("fastapi"),
+    server_command("gunicorn"),
+    server_command("gunicorn", "--preload"),
+    server_command("granian", signals_all_workers=False),
+    server_command("hypercorn", signals_all_workers=False, replaces_killed_workers=False),
+]
+"""Hypercorn 0.18 ends as a whole when one of its workers is killed, so nobody is left to take over. Hypercorn and
+Granian end their workers one after the other, without a signal that Python sees: another worker may begin a term
+before it is ended itself, as after any resignation; docs/operations.md says so."""
 
-        return until(led, timeout=60, what=f"somebody other than {but} leads; log: {self.log}")
-
-    def record(self) -> dict[str, Any]:
-        return dict(json.loads((self.pool / "leader.json").read_bytes()))
-
-    def stop(self) -> None:
-        self.family()
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(60)
-        until(lambda: not self.family(), what="every process of the server is gone")
-
-    def family(self) -> list[psutil.Process]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            parent = psutil.Process(self.process.pid)
-            self._family |= {one.pid: one for one in [parent, *parent.children(recursive=True)]}
-        return [one for one in self._family.values() if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
-
-    def reap(self) -> None:
-        for one in self.family():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
-        self.process.wait()
-        self._client.close()
+EVERY_DAY = "uvicorn"
+"""The server under which the ordinary tier runs the guide."""
 
 
 @pytest.fixture
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    running = Server(request.param, tmp_path)
-    yield running
-    running.reap()
-    assert "Traceback" not in running.log.read_text()
+def new_pool(tmp_path: Path) -> Iterator[Callable[..., Pool]]:
+    with quiet_pools(tmp_path) as make:
+        yield make
 
 
-@pytest.mark.parametrize("server", SURVIVE_A_KILL, indirect=True)
-def test_takeover_after_a_kill(server: Server) -> None:
-    """P1, P6; docs/pitfalls.md#17 under gunicorn --preload: what was made before the fork holds nothing."""
-    first = server.leader()["leader"]
-    os.kill(first["pid"], signal.SIGKILL)
-    second = server.leader(but=first["pid"])
-    assert second["leader"]["term"] == first["term"] + 1
-    assert second["last_takeover"]["reason"] == "died"
+def test_the_guide_names_all_servers() -> None:
+    assert [*COMMANDS] == ["uvicorn", "fastapi", "gunicorn", "granian", "hypercorn"]
+    assert {server.name.split()[0] for server in SERVERS} == COMMANDS.keys()
 
 
-@pytest.mark.parametrize("server", SERVERS, indirect=True)
-def test_takeover_after_a_resignation(server: Server) -> None:
-    """P1, P6: asked to resign from outside, by whichever server it is served."""
-    first = server.leader()["leader"]
-    command = [sys.executable, "-m", "election", "resign", "--pool", str(server.pool)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
-    second = server.leader(but=first["pid"])
-    assert second["leader"]["term"] == first["term"] + 1
-    assert second["last_takeover"]["reason"] == "resigned"
+@pytest.mark.parametrize(
+    "server",
+    [
+        pytest.param(server, id=server.name, marks=[] if server.name == EVERY_DAY else pytest.mark.extended)
+        for server in SERVERS
+    ],
+)
+def test_the_guide_works(server: ServerCommand, new_pool: Callable[..., Pool], tmp_path: Path) -> None:
+    """P1, P2, P6: one worker runs the job; a kill and a resignation have one successor each; a stop has none.
+
+    docs/pitfalls.md#17 under ``gunicorn --preload``: objects made before the fork hold nothing. docs/pitfalls.md#34: no
+    term begins on the way down.
+    """
+    (application,) = [block.code for block in blocks_of(PAGE) if block.language == "python"]
+    (tmp_path / "main.py").write_text(application)
+    python_path = f"{tmp_path}{os.pathsep}{ROOT}"
+    pool = new_pool(
+        server=server,
+        workers=WORKERS,
+        pool=tmp_path / "var/pool",
+        environment={"PYTHONPATH": python_path},
+        cwd=tmp_path,
+    )
+    first = pool.start().settled()["leader"]
+    until(lambda: len(runs(pool)) >= 2)
+    assert {run["term"] for run in runs(pool)} == {first["term"]}, "one worker runs it"
+    if server.replaces_killed_workers:
+        os.kill(first["pid"], signal.SIGKILL)
+        first = check_successor(pool, first, "died")
+    done = pool.run_command("resign")
+    assert done.returncode == 0, done.stderr
+    last = check_successor(pool, first, "resigned")
+    pool.stop()
+    if server.signals_all_workers:
+        assert (pool.record()["term"], pool.record()["standing"]) == (last["term"], "resigned")
 
 
-@pytest.mark.parametrize("server", TELL_ALL_WORKERS, indirect=True)
-def test_stopping_begins_no_term(server: Server) -> None:
-    """docs/pitfalls.md#34."""
-    term = server.leader()["leader"]["term"]
-    server.stop()
-    assert (server.record()["term"], server.record()["standing"]) == (term, "resigned")
+def check_successor(pool: Pool, leader: dict[str, Any], reason: str) -> dict[str, Any]:
+    """Another worker leads the next term and runs the job; returns the new leader once all workers are there."""
+    found = pool.leader(but=leader["pid"])
+    assert found["leader"]["term"] == leader["term"] + 1
+    assert found["last_takeover"]["reason"] == reason
+    until(lambda: [run for run in runs(pool) if run["term"] == found["leader"]["term"]])
+    return dict(pool.settled()["leader"])
+
+
+def runs(pool: Pool) -> list[dict[str, Any]]:
+    """The document of ``python -m election runs``."""
+    done = pool.run_command("runs", "--json")
+    return list(json.loads(done.stdout)) if done.returncode == 0 else []
 
 
 STARTED_TOO_LATE = """
@@ -162,7 +131,7 @@ async def lifespan(app):
 
 app = FastAPI(lifespan=lifespan)
 """
-"""An application that is told to stop while it starts, as a worker that its server has just replaced may be."""
+"""Application whose worker is told to stop while it starts, as one that its server has just replaced may be."""
 
 
 def test_told_to_stop_while_it_starts_a_worker_begins_no_term(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from election.schedule.verify import Violation
+from tests.support.judge import Fact, check_once, check_one_leader, in_order
 
 
 def write_fact(event: str, **fields: Any) -> None:
@@ -41,20 +42,38 @@ class Facts:
     def of(self, event: str, job: str | None = None) -> list[dict[str, Any]]:
         return [fact for fact in self.lines if fact["event"] == event and job in {None, fact.get("job")}]
 
-    def overlaps(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        """Pairs of facts that show job code of two terms at one instant (P1, P5); empty if that never was.
+    def overlaps(self) -> list[Violation]:
+        """Job code of two terms at one instant (P1, P5), from the first fact of each term to its last."""
+        facts = [Fact(line["at"], line["pid"], line["event"], line["term"]) for line in self.lines if "term" in line]
+        return list(check_one_leader(facts))
 
-        A term's job code runs from its first fact to its last; terms must follow each other.
-        """
-        first: dict[int, dict[str, Any]] = {}
-        last: dict[int, dict[str, Any]] = {}
-        for fact in self.lines:
-            if "term" in fact:
-                first.setdefault(fact["term"], fact)
-                last[fact["term"]] = fact
-        terms = sorted(first)
-        return [(last[one], first[other]) for one, other in pairwise(terms) if last[one]["at"] > first[other]["at"]]
+    def run_twice(self, job: str) -> list[Violation]:
+        """The ticks for which the job's code began more than once (P3)."""
+        begins = self.of("begin", job)
+        return list(check_once([Fact(line["at"], line["pid"], "begin", job=job, due=line["due"]) for line in begins]))
 
-    def run_twice(self, job: str) -> list[str]:
-        """The due times for which the job's code began more than once (P3)."""
-        return [due for due, times in Counter(fact["due"] for fact in self.of("begin", job)).items() if times > 1]
+
+class FactFile:
+    """Facts for the judge: appended by any process, read by the test."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        self._facts: list[Fact] = []
+        self._parsed = 0
+        """Bytes of the file that ``_facts`` holds."""
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def write(self, event: str, *, pid: int | None = None, **more: Any) -> None:
+        """Append a fact of this process, or of ``pid``, as of now."""
+        line = {"at": time.monotonic(), "pid": pid or os.getpid(), "event": event, **more}
+        os.write(self._descriptor, json.dumps(line).encode() + b"\n")
+
+    def read(self) -> list[Fact]:
+        """All facts so far, oldest first."""
+        content = os.pread(self._descriptor, os.fstat(self._descriptor).st_size - self._parsed, self._parsed)
+        whole = content[: content.rfind(b"\n") + 1]  # a line across two pages may be there in part
+        self._parsed += len(whole)
+        self._facts = in_order([*self._facts, *(Fact(**json.loads(line)) for line in whole.splitlines())])
+        return list(self._facts)

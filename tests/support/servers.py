@@ -1,25 +1,106 @@
-"""Servers for a whole session of tests, since each takes its time: for a conftest to import."""
+"""One server of each kind for a whole run of pytest, however many processes run its tests: for a conftest to import.
+
+The first test that needs one starts a keeper (``tests.support.keeper``), whose child the server is. Each process that
+uses the server holds a shared lock on a file; the kernel frees it when that process ends, in whatever way, and then the
+keeper ends the server. Each process has a database in PostgreSQL, and pools of names of its own in Redis.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import fcntl
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
+import filelock
 import pytest
 
-from .postgres_server import PostgresServer, server
-from .redis_server import Server
+from .postgres_server import PostgresServer, RunningPostgres, needs_programs, server
+from .redis_server import RunningRedis, needs_valkey
+from .waiting import until
+
+ROOT = Path(__file__).parents[2]
+
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+"""This process among those that run tests."""
+
+_names = itertools.count()
+
+
+def new_name() -> str:
+    """A name for a pool that no other test of the run is given."""
+    return f"{WORKER}_{next(_names)}"
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server that all tests share; each has a pool, and so a schema, of its own."""
-    with server() as made:
-        yield made
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPostgres]:
+    """The PostgreSQL server of the run, in a database of this process; each test has a schema of its own there."""
+    needs_programs()
+    with shared("postgres", _place(tmp_path_factory)) as found:
+        running = RunningPostgres(found["port"], template=Path(found["template"]))
+        running.execute(f"CREATE DATABASE {WORKER}")
+        running.database = WORKER
+        yield running
 
 
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A Redis that has run for long enough to elect, and that all tests share; each has a pool of its own."""
-    server = Server(tmp_path_factory.mktemp("redis")).start().grown_up()
-    yield server
-    server.kill()
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRedis]:
+    """The Valkey server of the run, which has run for long enough to elect; each test has a pool of its own there."""
+    needs_valkey()
+    with shared("redis", _place(tmp_path_factory)) as found:
+        yield RunningRedis(found["port"])
+
+
+@pytest.fixture
+def own_server(new_postgres: Callable[..., PostgresServer]) -> PostgresServer:
+    """A PostgreSQL server of the test's own, to be hurt."""
+    return new_postgres()
+
+
+@pytest.fixture
+def new_postgres(postgres_server: RunningPostgres) -> Iterator[Callable[..., PostgresServer]]:
+    """Starts PostgreSQL servers of the test's own."""
+    with contextlib.ExitStack() as scope:
+        yield lambda **options: scope.enter_context(server(template=postgres_server.template, **options))
+
+
+def _place(factory: pytest.TempPathFactory) -> Path:
+    """The directory of the run, of which each process under pytest-xdist has a part."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@contextlib.contextmanager
+def shared(kind: str, place: Path) -> Iterator[dict[str, Any]]:
+    """The server of that kind for all who name the same place: started if none runs, kept for as long as the scope."""
+    directory = place / f"shared-{kind}"
+    directory.mkdir(exist_ok=True)
+    with (directory / "users").open("a+b") as users:
+        with filelock.FileLock(directory / "starting"):
+            fcntl.lockf(users, fcntl.LOCK_SH)  # a record lock: no child of this process inherits it
+            ready = directory / "ready"
+            if not ready.exists():
+                _start_keeper(kind, directory, ready)
+            found = json.loads(ready.read_text())
+        yield found
+
+
+def _start_keeper(kind: str, directory: Path, ready: Path) -> None:
+    log_path = directory / "log"
+    with log_path.open("ab") as log:
+        command = [sys.executable, "-m", "tests.support.keeper", kind, str(directory)]
+        keeper = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+
+    def is_ready() -> bool:
+        if keeper.poll() is not None:
+            raise RuntimeError(f"no server could be started: {log_path.read_text()[-2000:]}")
+        return ready.exists()
+
+    until(is_ready, what=lambda: f"the server is ready: {log_path.read_text()[-2000:]}")
+    keeper.returncode = 0  # it outlives this process, on purpose

@@ -14,10 +14,13 @@ LIMIT = 30.0
 """Seconds within which whatever should happen has happened, on a machine as slow as it may be."""
 
 
-def until(fact: Callable[[], _T], timeout: float = LIMIT, *, what: str | Callable[[], object] = "") -> _T:
+def until(
+    fact: Callable[[], _T], timeout: float = LIMIT, *, what: str | Callable[[], object] = "", poll: float = POLL
+) -> _T:
     """Return what ``fact`` gives as soon as that is true; an ``AssertionError`` that it raises means not yet.
 
     what: for the message, if it does not come about: the fact in words, or what to ask for them at that moment.
+    poll: seconds between two looks, for a fact that costs something to look at.
     """
     end = time.monotonic() + timeout
     while True:
@@ -31,7 +34,7 @@ def until(fact: Callable[[], _T], timeout: float = LIMIT, *, what: str | Callabl
             return found  # type: ignore[no-any-return]
         if time.monotonic() > end:
             raise AssertionError(_not_within(timeout, fact, what, seen))
-        time.sleep(POLL)
+        time.sleep(poll)
 
 
 async def until_async(

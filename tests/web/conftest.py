@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from election.web import view
-from tests.web.pair import Pair
+from tests.support.pool import WorkerPool
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,9 +20,9 @@ def jobs_are_fresh() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPool]:
     """A leader and a follower, in processes of their own, for all tests that leave the pool whole."""
-    pair = Pair(tmp_path_factory.mktemp("pair"))
+    pair = WorkerPool(tmp_path_factory.mktemp("pair"))
     try:
         pair.start()
         yield pair
@@ -37,8 +37,8 @@ def pool(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[Pair]:
+def fresh(tmp_path: Path) -> Iterator[WorkerPool]:
     """A pool of processes for one test alone, not started yet."""
-    pair = Pair(tmp_path)
+    pair = WorkerPool(tmp_path)
     yield pair
     pair.reap()

@@ -17,8 +17,8 @@ from starlette.testclient import TestClient
 from election import Election, current_run
 from election.engines import open_engine
 from election.schedule.verify import Report, verify
+from tests.support.pool import Worker, WorkerPool
 from tests.support.waiting import until, until_async
-from tests.web.pair import Pair, Worker
 
 TOKEN = "a token with spaces, and ümlauts"
 AUTHORIZED = {b"Authorization": f"Bearer {TOKEN}".encode()}
@@ -283,36 +283,36 @@ def test_nobody_can_resign_when_nobody_leads(pool: Path) -> None:
 # --- from the follower -----------------------------------------------------------------------------------------------
 
 
-def test_a_follower_can_be_asked_to_run_pause_and_resume(pair: Pair) -> None:
+def test_a_follower_can_be_asked_to_run_pause_and_resume(pair: WorkerPool) -> None:
     """It works on whichever worker gets the request, with an id that has to be quoted; the leader does it, once."""
     leader, follower = pair.leader(), pair.follower()
-    number = follower.tell("/leader/jobs/now%20and/then/run")["request"]
+    number = follower.post("/leader/jobs/now%20and/then/run")["request"]
     fact = until(lambda: pair.facts("now and/then"), what="it runs")[0]
     assert fact["pid"] == leader.pid
     assert fact["key"].endswith(f"#{number}")
-    follower.tell("/leader/jobs/now%20and/then/pause")
+    follower.post("/leader/jobs/now%20and/then/pause")
     until(lambda: all(worker.job("now and/then")["paused"] for worker in (leader, follower)))
-    leader.tell("/leader/jobs/now%20and/then/resume")
+    leader.post("/leader/jobs/now%20and/then/resume")
     until(lambda: not any(worker.job("now and/then")["paused"] for worker in (leader, follower)))
     assert len(pair.facts("now and/then")) == 1
 
 
-def test_a_follower_can_ask_the_leader_to_resign(pair: Pair) -> None:
+def test_a_follower_can_ask_the_leader_to_resign(pair: WorkerPool) -> None:
     """P2, P6: the next term begins, because the leader of the one before resigned; it is the other's turn."""
     leader, follower = pair.leader(), pair.follower()
-    term = leader.ask()["leader"]["term"]
-    follower.tell("/leader/resign")
+    term = leader.document()["leader"]["term"]
+    follower.post("/leader/resign")
     assert pair.leader(after=term) is follower
-    takeover = follower.ask()["last_takeover"]
+    takeover = follower.document()["last_takeover"]
     assert (takeover["term"], takeover["from_pid"], takeover["reason"]) == (term + 1, leader.pid, "resigned")
-    until(lambda: follower.ask("/leader/terms")["terms"][1]["standing"] == "resigned")
+    until(lambda: follower.document("/leader/terms")["terms"][1]["standing"] == "resigned")
 
 
-def test_a_job_added_by_a_follower_runs_wherever_the_leader_is(pair: Pair) -> None:
+def test_a_job_added_by_a_follower_runs_wherever_the_leader_is(pair: WorkerPool) -> None:
     """The oldest complaint about APScheduler under several workers: an endpoint adds a job, and only the leader has to
     run it; it survives the leader's death, and is gone for all when a worker removes it."""
     leader, follower = pair.leader(), pair.follower()
-    add(follower, "added", "tests.web.jobs:note", text="hello")
+    add(follower, "added", "tests.support.jobs:note", text="hello")
     fact = until(lambda: pair.facts("added"), what="it runs")[0]
     assert (fact["pid"], fact["text"]) == (leader.pid, "hello")
     until(lambda: leader.job("added").get("next_run_time") and follower.job("added").get("next_run_time"))
@@ -322,39 +322,39 @@ def test_a_job_added_by_a_follower_runs_wherever_the_leader_is(pair: Pair) -> No
     assert len({fact["key"] for fact in pair.facts("added")}) == len(pair.facts("added"))
     pair.start(1)
     other = pair.follower()
-    assert other.send("DELETE", "/jobs/added").status_code == 200
+    assert other.request("DELETE", "/jobs/added").status_code == 200
     until(lambda: not any(worker.job("added") for worker in (follower, other)), what="no worker knows it")
-    assert other.send("DELETE", "/jobs/added").status_code == 400  # UnknownJobError
-    assert follower.ask("/leader/runs?job=added&limit=1")["runs"], "its history stays"
+    assert other.request("DELETE", "/jobs/added").status_code == 400  # UnknownJobError
+    assert follower.document("/leader/runs?job=added&limit=1")["runs"], "its history stays"
 
 
-def test_what_no_other_process_could_run_is_not_stored(pair: Pair) -> None:
+def test_what_no_other_process_could_run_is_not_stored(pair: WorkerPool) -> None:
     """A reference that does not import, or the name of a job in the code, is refused at once, and by the follower."""
     follower = pair.follower()
     for job_id, func in (
-        ("lost", "tests.web.jobs:no_such"),
+        ("lost", "tests.support.jobs:no_such"),
         ("lost", "no_such_module:x"),
-        ("often", "tests.web.jobs:note"),
+        ("often", "tests.support.jobs:note"),
     ):
-        answer = follower.send("PUT", f"/jobs/{job_id}", params={"func": func, "seconds": 1})
+        answer = follower.request("PUT", f"/jobs/{job_id}", params={"func": func, "seconds": 1})
         assert answer.status_code == 400
         assert "JobDefinitionError" in answer.text
     assert follower.job("lost") == {}
 
 
-def test_a_broken_reference_is_told_and_nothing_else_suffers(fresh: Pair) -> None:
+def test_a_broken_reference_is_told_and_nothing_else_suffers(fresh: WorkerPool) -> None:
     """A stored job whose function the leader cannot import, as after a deployment that dropped it, is broken, with the
     error, in any worker's /leader; the others run on, and it runs under the next leader that can import it."""
     fresh.start(1, modules=fresh.path)
     fresh.start(1)
     leader, follower = fresh.leader(), fresh.follower()
-    (fresh.modules / "dropped.py").write_text("from tests.web.jobs import note\n")
+    (fresh.modules / "dropped.py").write_text("from tests.support.jobs import note\n")
     add(follower, "dropped", "dropped:note")
     until(lambda: leader.job("dropped").get("broken") and follower.job("dropped").get("broken"), what="it is told")
     for worker in (leader, follower):
         assert "dropped:note cannot be imported" in worker.job("dropped")["broken"]
         assert worker.job("dropped")["next_run_time"] is None
-        assert worker.ask()["problem"] is None
+        assert worker.document()["problem"] is None
     before = len(fresh.facts("often"))
     until(lambda: len(fresh.facts("often")) > before + 2, what="the other jobs run on")
     assert fresh.facts("dropped") == []
@@ -390,5 +390,5 @@ async def remember_word(word: str) -> None:
 
 
 def add(worker: Worker, job_id: str, func: str, **kwargs: Any) -> None:
-    answer = worker.send("PUT", f"/jobs/{job_id}", params={"func": func, "seconds": 0.25}, json=kwargs or None)
+    answer = worker.request("PUT", f"/jobs/{job_id}", params={"func": func, "seconds": 0.25}, json=kwargs or None)
     assert answer.status_code == 200, answer.text

@@ -15,8 +15,8 @@ from fastapi.testclient import TestClient
 
 from election import Election
 from election.testing import always_leader
+from tests.support.pool import WorkerPool
 from tests.support.waiting import until
-from tests.web.pair import Pair
 
 
 @pytest.fixture
@@ -55,12 +55,12 @@ def test_a_worker_that_leads_is_ready(client: TestClient) -> None:
     assert why_not(client) == ""
 
 
-def test_each_worker_of_a_pool_is_ready_and_stays_so_in_a_takeover(fresh: Pair) -> None:
+def test_each_worker_of_a_pool_is_ready_and_stays_so_in_a_takeover(fresh: WorkerPool) -> None:
     fresh.start(3)
     fresh.kill_leader()
     for _ in range(2):  # as the seat changes hands, and afterwards
         for worker in fresh.alive:
-            assert worker.send("GET", "/readyz").json() == {"status": "ready"}
+            assert worker.request("GET", "/readyz").json() == {"status": "ready"}
         fresh.leader(after=1)
 
 
@@ -100,21 +100,21 @@ def test_a_seat_that_cannot_be_taken(election: Election, app: FastAPI, tmp_path:
         os.close(lock)
 
 
-def test_a_leader_that_cannot_write_its_ledger_and_its_follower(fresh: Pair) -> None:
+def test_a_leader_that_cannot_write_its_ledger_and_its_follower(fresh: WorkerPool) -> None:
     """Only the one that is in trouble is not ready: the other serves as well as ever."""
     fresh.start(2)
     leader, follower = fresh.leader(), fresh.follower()
     connection = sqlite3.connect(fresh.path / "ledger.db")
     connection.execute("ALTER TABLE runs RENAME TO elsewhere")
     try:
-        until(lambda: leader.send("GET", "/readyz").status_code == 503, what="the leader is not ready")
-        assert "no such table" in leader.send("GET", "/readyz").json()["detail"]
-        until(lambda: follower.ask()["problem"], what="the pool knows of it")
-        assert follower.send("GET", "/readyz").status_code == 200
+        until(lambda: leader.request("GET", "/readyz").status_code == 503, what="the leader is not ready")
+        assert "no such table" in leader.request("GET", "/readyz").json()["detail"]
+        until(lambda: follower.document()["problem"], what="the pool knows of it")
+        assert follower.request("GET", "/readyz").status_code == 200
     finally:
         connection.execute("ALTER TABLE elsewhere RENAME TO runs")
         connection.close()
-    until(lambda: leader.send("GET", "/readyz").status_code == 200, what="it has recovered by itself")
+    until(lambda: leader.request("GET", "/readyz").status_code == 200, what="it has recovered by itself")
 
 
 def test_an_elector_that_has_ended(election: Election, app: FastAPI) -> None:

@@ -20,8 +20,8 @@ from election.core.term import Reason, Standing, Takeover, Term
 from election.engines.file.ledger import SqliteLedger
 from election.schedule.facts import About, Claim, Describe, Enrol, Outcome, Settle, Skip, SkipReason, Tick
 from election.web import view
+from tests.support.pool import WorkerPool
 from tests.support.waiting import until
-from tests.web.pair import Pair
 
 BEGAN = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
 RUNS, SKIPS, TERMS = 250, 45, 12
@@ -311,14 +311,16 @@ def test_a_worker_that_takes_no_part_says_so(pool: Path, monkeypatch: pytest.Mon
     assert not pool.exists()
 
 
-def test_a_follower_answers_like_the_leader(pair: Pair) -> None:
+def test_a_follower_answers_like_the_leader(pair: WorkerPool) -> None:
     """P7, P8: any worker answers from the one ledger; two processes say the same of what is past."""
     run = until(lambda: pair.facts("often"), what="a run")[0]
     leader, follower = pair.leader(), pair.follower()
-    seq = until(lambda: follower.ask("/leader/runs?job=often&limit=1")["runs"], what="it is in the ledger")[0]["seq"]
-    until(lambda: leader.ask("/leader/runs?outcome=running")["runs"] == [])
-    pages = [worker.ask(f"/leader/runs?job=often&before={seq}") for worker in (leader, follower)]
+    seq = until(lambda: follower.document("/leader/runs?job=often&limit=1")["runs"], what="it is in the ledger")[0][
+        "seq"
+    ]
+    until(lambda: leader.document("/leader/runs?outcome=running")["runs"] == [])
+    pages = [worker.document(f"/leader/runs?job=often&before={seq}") for worker in (leader, follower)]
     assert pages[0] == pages[1]
     assert [worker.job("often")["paused"] for worker in (leader, follower)] == [False, False]
-    assert leader.ask("/leader/terms") == follower.ask("/leader/terms")
-    assert run["term"] in {term["term"] for term in follower.ask("/leader/terms")["terms"]}
+    assert leader.document("/leader/terms") == follower.document("/leader/terms")
+    assert run["term"] in {term["term"] for term in follower.document("/leader/terms")["terms"]}

@@ -26,7 +26,7 @@ from election.core.term import Reason, Standing, Takeover, Term
 from election.engines.file.ledger import SqliteLedger
 from election.schedule.facts import Claim, Enrol, Outcome, Settle, Skip, SkipReason, Tick
 from election.web import past
-from tests.browser.harm import HOSTILE
+from tests.support.jobs import HOSTILE
 from tests.support.waiting import until
 
 BEGAN = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)

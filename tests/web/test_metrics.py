@@ -21,8 +21,8 @@ from election.testing import always_leader
 from election.web.figures import PoolFigures, exposition
 from election.web.models import Leader
 from tests.schedule.making import NOW
+from tests.support.pool import Worker, WorkerPool
 from tests.support.waiting import until
-from tests.web.pair import Pair, Worker
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -40,7 +40,7 @@ def samples(text: str) -> Samples:
 
 
 def scraped(worker: Worker) -> Samples:
-    answer = worker.send("GET", "/metrics")
+    answer = worker.request("GET", "/metrics")
     assert answer.status_code == 200, answer.text
     return samples(answer.text)
 
@@ -58,26 +58,35 @@ def counters(found: Samples) -> Samples:
 
 
 @pytest.fixture
-def four(fresh: Pair) -> Iterator[Pair]:
+def four(fresh: WorkerPool) -> Iterator[WorkerPool]:
     """A pool of four workers in which runs have ended, a leader was killed and the next one resigned."""
     fresh.start(4)
     until(lambda: len(fresh.facts("often")) >= 3)
     fresh.kill_leader()
     survivor = fresh.leader(after=1)
-    survivor.tell("/leader/resign")
+    survivor.post("/leader/resign")
     fresh.leader(after=2)
     fresh.start(1)
     yield fresh
 
 
-def test_the_metrics_of_every_worker_are_equal_at_rest(four: Pair) -> None:
+def test_the_metrics_of_a_pool(four: WorkerPool) -> None:
+    """Equal on every worker at rest, and a takeover takes nothing away from a counter."""
+    check_at_rest(four)
+    four.leader().post("/leader/jobs/often/resume")
+    runs = len(four.facts("often"))
+    until(lambda: len(four.facts("often")) > runs, what="jobs run again")
+    check_takeover(four)
+
+
+def check_at_rest(four: WorkerPool) -> None:
     runs = len(four.facts("often"))
     until(lambda: len(four.facts("often")) > runs, what="the third leader runs jobs")
-    four.leader().tell("/leader/jobs/often/pause")
-    four.leader().tell("/leader/jobs/now and/then/run")
+    four.leader().post("/leader/jobs/often/pause")
+    four.leader().post("/leader/jobs/now and/then/run")
     until(lambda: four.facts("now and/then"))
-    until(lambda: not four.leader().ask("/leader/runs?outcome=running")["runs"], what="no run is open")
-    until(lambda: all(term["takeover_ms"] for term in four.leader().ask("/leader/terms")["terms"]))
+    until(lambda: not four.leader().document("/leader/runs?outcome=running")["runs"], what="no run is open")
+    until(lambda: all(term["takeover_ms"] for term in four.leader().document("/leader/terms")["terms"]))
 
     workers = four.alive
     assert len(workers) == 4
@@ -100,21 +109,21 @@ def test_the_metrics_of_every_worker_are_equal_at_rest(four: Pair) -> None:
     assert value(found, "vacant_seconds_total", reason="died") > 0
     assert value(found, "vacant_seconds_total", reason="started") == 0
 
-    history = four.leader().ask("/leader/runs?job=often&limit=1000")["runs"]
+    history = four.leader().document("/leader/runs?job=often&limit=1000")["runs"]
     for outcome in ("succeeded", "interrupted"):
         counted = len([run for run in history if run["outcome"] == outcome])
         assert value(found, "runs_total", job_id="often", outcome=outcome) == counted
     assert value(found, "run_lateness_seconds_count", job_id="often") == len(history)
     assert value(found, "runs_total", job_id="now and/then", outcome="succeeded") == 1
     assert ("election_run_lateness_seconds_count", (("job_id", "now and/then"),)) not in found, "nobody had planned it"
-    skipped = [skip for skip in four.leader().ask("/leader/skips?limit=1000")["skips"] if skip["reason"] == "down"]
+    skipped = [skip for skip in four.leader().document("/leader/skips?limit=1000")["skips"] if skip["reason"] == "down"]
     assert value(found, "ticks_skipped_total", job_id="often", reason="down") == sum(skip["count"] for skip in skipped)
 
 
-def test_a_takeover_takes_nothing_away_from_a_counter(four: Pair) -> None:
+def check_takeover(four: WorkerPool) -> None:
     worker = four.follower()
     before = counters(scraped(worker))
-    term = four.leader().ask()["leader"]["term"]
+    term = four.leader().document()["leader"]["term"]
     four.kill_leader()
     four.leader(after=term)
     after = counters(scraped(worker))
@@ -163,7 +172,7 @@ def test_an_election_that_was_not_started_has_none(tmp_path: Path) -> None:
 def test_without_the_extra_there_is_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "election.web.figures")
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    with pytest.raises(ConfigurationError, match=r"pip install 'election\[metrics\]'"):
+    with pytest.raises(ConfigurationError, match=r"pip install 'fastapi-election\[metrics\]'"):
         _ = Election(tmp_path / "pool").metrics
 
 

@@ -36,7 +36,7 @@ def file_engine(
 ) -> Engine:
     """The file engine on the directory ``path``. Does no I/O but to make the path absolute."""
     directory = PoolDirectory(path, allow_network_fs=allow_network_fs)
-    ledger = SqliteLedger(directory.ledger, durable=durable, keeper=True)
+    ledger = SqliteLedger(directory.ledger, durable=durable, keeper=True, clock=clock)
     timing = {"heartbeat": heartbeat, "safety_poll": safety_poll}
     seat = FileSeat(directory, **timing, clock=clock, memory=ledger, fence_after=fence_after)
 
@@ -49,8 +49,8 @@ def file_engine(
         pool=directory.path,
         seat=seat,
         ledger=ledger,
-        open_ledger=lambda: SqliteLedger(directory.ledger, durable=durable),
-        look_at_ledger=lambda: SqliteLedger(directory.ledger, look_only=True),
+        open_ledger=lambda: SqliteLedger(directory.ledger, durable=durable, clock=clock),
+        look_at_ledger=lambda: SqliteLedger(directory.ledger, look_only=True, clock=clock),
         examine=lambda: examine(directory),
         last_words=directory.last_words,
         check=check,

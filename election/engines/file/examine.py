@@ -16,20 +16,27 @@ from election.core.finding import Finding, Grade
 from election.core.term import LeaderRecord, Standing
 
 from .directory import PoolDirectory, filesystem_type
-from .holders import names, who_holds
+from .holders import Holder, holder_of, names, who_holds
+from .presence import Presence
 from .records import LeaderRecords
 
 SILENT_AFTER = 5.0
 """Seconds without a heartbeat after which a leader is called silent, whatever the pool's own settings are."""
+
+FORK_WINDOW_S = 0.1
+"""Longer than a child needs from its fork to its exec, between which it has every descriptor of its parent."""
+
+MAX_SNAPSHOTS = 5
+"""Readings of the record and the lock, until no election comes between the two."""
 
 
 def examine(directory: PoolDirectory) -> Iterator[Finding]:
     """Everything there is to say, the ground first."""
     yield from _ground(directory)
     try:
-        record = LeaderRecords(directory.record).read()
+        record, holders = _snapshot(directory)
         yield _record(directory, record)
-        yield from _lock(directory, record)
+        yield from _lock(directory, record, holders)
         yield _fifo(directory)
     except OSError as error:
         advice = "look as the user that the workers run as"
@@ -114,39 +121,71 @@ _ENDED = {Standing.RESIGNED: "resigned", Standing.LOST: "lost its seat"}
 # --- the lock ------------------------------------------------------------------------------------------------------
 
 
-def _lock(directory: PoolDirectory, record: LeaderRecord | None) -> Iterator[Finding]:
+def _snapshot(directory: PoolDirectory) -> tuple[LeaderRecord | None, list[Holder]]:
+    """Read the record and the holders of the lock as they were at one time: again if an election came between."""
+    records = LeaderRecords(directory.record)
+    record = records.read()
+    for _ in range(MAX_SNAPSHOTS):
+        holders = _lasting_holders(directory, record)
+        before, record = record, records.read()
+        if before == record:
+            break
+    return record, holders
+
+
+def _lasting_holders(directory: PoolDirectory, record: LeaderRecord | None) -> list[Holder]:
+    """Holders of the lock, without children that had not reached their exec."""
     try:
         found = os.stat(directory.lock, follow_symlinks=False)
     except FileNotFoundError:
-        leading = record is not None and record.standing is Standing.LEADING
-        advice = "the next campaign makes it; a leader that runs notices the loss within a heartbeat and steps down"
-        yield Finding(Grade.WARNING, "there is no lock file", advice if leading else "the next campaign makes it")
+        return []
+    holders = list(who_holds(found.st_dev, found.st_ino))
+    if {holder.pid for holder in holders} - {_leader_pid(record)}:
+        time.sleep(FORK_WINDOW_S)
+        holders = [holder for holder in holders if holder_of(holder.pid, found.st_dev, found.st_ino) == holder]
+    return holders
+
+
+def _leader_pid(record: LeaderRecord | None) -> int | None:
+    return record.holder.pid if record is not None and record.standing is Standing.LEADING else None
+
+
+def _lock(directory: PoolDirectory, record: LeaderRecord | None, holders: list[Holder]) -> Iterator[Finding]:
+    leader = _leader_pid(record)
+    if not os.path.lexists(directory.lock):
+        advice = "the next campaign makes it"
+        if leader is not None:
+            advice += "; a leader that runs notices the loss within a heartbeat and steps down"
+        yield Finding(Grade.WARNING, "there is no lock file", advice)
         return
     if not os.path.isdir("/proc/self/fdinfo"):
         yield Finding(Grade.WARNING, "who holds the lock cannot be told on this system")
         return
-    leader = record.holder.pid if record is not None and record.standing is Standing.LEADING else None
-    holders = {holder.pid: holder.command for holder in who_holds(found.st_dev, found.st_ino)}
-    if leader in holders:
+    held_by_leader = leader in {holder.pid for holder in holders}
+    if held_by_leader:
         yield Finding(Grade.GOOD, f"pid {leader} holds the lock, as the record says")
     elif not holders and record is not None and leader is not None and record.holder.is_alive():
         advice = "the lock file was replaced: within a heartbeat its leader notices and another is elected; look again"
         yield Finding(Grade.WRONG, f"pid {leader} leads by the record, and does not hold {directory.lock}", advice)
     elif not holders:
         yield Finding(Grade.GOOD, "nobody that this user can see holds the lock")
-    campaigns = {name.partition("-")[0] for name in names(directory.workers)}
-    for pid, command in holders.items():
-        if pid == leader:
+    workers = {each.process.pid for each in Presence(directory.workers).workers() if each.process.is_neighbour()}
+    for holder in holders:
+        if holder.pid == leader:
             continue
-        if leader in holders:
-            text = f"pid {pid} ({command}) shares the leader's lock: once the leader dies, it keeps everybody else out"
-            yield Finding(Grade.WARNING, text, f"a process that inherited the descriptor; end it: kill {pid}")
-        elif str(pid) in campaigns:
-            text = f"pid {pid} ({command}) holds the lock, and has not said yet that it leads"
+        named = f"pid {holder.pid} ({holder.command})"
+        if held_by_leader:
+            text = f"{named} shares the leader's lock: once the leader dies, it keeps everybody else out"
+            advice = f"a process that inherited the descriptor; end it: kill {holder.pid}"
+            yield Finding(Grade.WARNING, text, advice)
+        elif holder.pid in workers:
+            text = f"{named} holds the lock, and has not said yet that it leads"
             yield Finding(Grade.WARNING, text, "a worker about to lead; look again in a few seconds")
         else:
-            text = f"pid {pid} ({command}) holds the lock and is no worker, so nobody can be elected"
-            advice = f"an orphan that inherited the descriptor of a former leader; end it: kill {pid}"
+            text = f"{named} holds the lock and is no worker, so nobody can be elected"
+            advice = f"an orphan that inherited the descriptor of a former leader; end it: kill {holder.pid}"
+            if holder.taken_by == holder.pid:
+                advice = "it took the lock itself, so it is no orphan: find out why it runs before you end it"
             yield Finding(Grade.WRONG, text, advice)
 
 

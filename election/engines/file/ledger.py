@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from election.core.clock import Clock
 from election.core.errors import LedgerVersionError
 from election.engines.sql.ledger import SqlLedger
 
@@ -19,10 +20,19 @@ class SqliteLedger(SqlLedger):
         can take the last claims along, and their ticks may run again.
     look_only: read, never create or change anything.
     keeper: set a corrupt file aside and begin a new one, as a leader may.
+    clock: dates what is written.
     """
 
-    def __init__(self, path: str, *, durable: bool = False, look_only: bool = False, keeper: bool = False) -> None:
-        super().__init__(SqliteDatabase(path, durable=durable, create=not look_only, keeper=keeper))
+    def __init__(
+        self,
+        path: str,
+        *,
+        durable: bool = False,
+        look_only: bool = False,
+        keeper: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(SqliteDatabase(path, durable=durable, create=not look_only, keeper=keeper), clock)
         self._path = path
 
     def check(self) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
 
+from election.core.clock import Clock
 from election.core.process import ProcessIdentity
 from election.core.seat import Worker
 
@@ -23,8 +23,9 @@ _FORMAT = TypeAdapter(Worker)
 class Presence:
     """This worker's entry in the pool, and a view of all."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, clock: Clock) -> None:
         self._directory = directory
+        self._clock = clock
         self._entry: str | None = None
         self._worker: Worker | None = None
         self._read: dict[str, Worker] = {}
@@ -51,7 +52,7 @@ class Presence:
 
     def workers(self) -> list[Worker]:
         """The live workers, oldest first; who takes part removes the entries of dead ones on the way."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if now - self._listed_at > FRESH:
             self._listed, self._listed_at = self._look(), now
         return self._listed

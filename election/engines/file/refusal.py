@@ -11,9 +11,9 @@ import asyncio
 import contextlib
 import logging
 import os
-import time
 from collections.abc import Callable, Sequence
 
+from election.core.clock import Clock
 from election.core.events import named
 from election.core.process import pinned
 from election.core.seat import Worker
@@ -39,8 +39,9 @@ class Refusals:
     still, is ended; None: never. ``poll``: seconds between two tries at most.
     """
 
-    def __init__(self, path: str, *, patience: float, poll: float, fence_after: float | None) -> None:
+    def __init__(self, path: str, *, patience: float, poll: float, fence_after: float | None, clock: Clock) -> None:
         self._path = path
+        self._clock = clock
         self._patience = patience
         self._fence_after = fence_after
         self._slack = 2 * poll + (fence_after or 0.0) / 4
@@ -61,7 +62,7 @@ class Refusals:
         if leads(record):
             self.over()
             return
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if now - self._last_try > self._slack:
             self._since, self._found = None, {}  # we were not there to see
         self._last_try = now

@@ -67,15 +67,17 @@ class FileSeat:
         self._records = LeaderRecords(directory.record)
         self._office = Office(directory, self._lock, self._records, clock, memory)
         self._fifo = AliveFifo(directory.alive)
-        self._watch = Watch(self._fifo, safety_poll=safety_poll)
-        self._presence = Presence(directory.workers)
+        self._watch = Watch(self._fifo, safety_poll=safety_poll, clock=clock)
+        self._presence = Presence(directory.workers, clock)
         self._process: ProcessIdentity | None = None
-        self._sight = Sight(self._records)
+        self._sight = Sight(self._records, clock)
         self._has_followed = False
         self._standoff: str | None = None
         self._standoff_told: str | None = None
         patience = PATIENCE + SETTLE_HEARTBEATS * heartbeat
-        self._refusals = Refusals(directory.lock, patience=patience, poll=safety_poll, fence_after=fence_after)
+        self._refusals = Refusals(
+            directory.lock, patience=patience, poll=safety_poll, fence_after=fence_after, clock=clock
+        )
 
     async def open(self) -> None:
         other = _in_use.get(self._directory.path)

@@ -12,6 +12,7 @@ import os
 import random
 from collections.abc import Callable
 
+from election.core.clock import Clock, time_limit
 from election.core.term import LeaderRecord, Standing
 
 from .fifo import AliveFifo
@@ -41,8 +42,9 @@ class Watch:
     safety_poll: seconds, jittered by a fifth, after which a campaign is worth trying in any case.
     """
 
-    def __init__(self, fifo: AliveFifo, *, safety_poll: float) -> None:
+    def __init__(self, fifo: AliveFifo, *, safety_poll: float, clock: Clock) -> None:
         self._fifo = fifo
+        self._clock = clock
         self._safety_poll = safety_poll
         self._armed_for: tuple[int, Standing] | None = None
         self._met: tuple[int, Standing] | None = None
@@ -117,7 +119,7 @@ class Watch:
         for source, descriptor in self._descriptors.items():
             loop.add_reader(descriptor, speak, source)
         try:
-            async with asyncio.timeout(seconds):
+            async with time_limit(self._clock, seconds):
                 return await spoken
         except TimeoutError:
             return None

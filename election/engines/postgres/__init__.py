@@ -37,15 +37,15 @@ def postgres_engine(
     driver_options(address.url)
     ground = Ground(address)
     timing = {"heartbeat": heartbeat, "safety_poll": safety_poll}
-    ledger = PostgresLedger(address, ground, durable=durable)
+    ledger = PostgresLedger(address, ground, durable=durable, clock=clock)
     seat = PostgresSeat(address, ground, **timing, clock=clock, fence_after=fence_after, ledger=ledger)
     return Engine(
         name="postgresql",
         pool=address.pool,
         seat=seat,
         ledger=ledger,
-        open_ledger=lambda: PostgresLedger(address, ground, durable=durable),
-        look_at_ledger=lambda: PostgresLedger(address, ground, look_only=True),
+        open_ledger=lambda: PostgresLedger(address, ground, durable=durable, clock=clock),
+        look_at_ledger=lambda: PostgresLedger(address, ground, look_only=True, clock=clock),
         examine=lambda: examine(address),
         last_words="-",
         check=ground.check,

@@ -19,8 +19,8 @@ from .session import connect, hang_up, in_words, is_wrong, settings, way_out
 
 log = logging.getLogger("election")
 
-OLDEST = 130000
-"""The oldest server that is known to work."""
+OLDEST = 150000
+"""The oldest server that is tried."""
 
 WITHIN = 10.0
 """Seconds after which a look at the ground is given up."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+from election.core.clock import Clock
 from election.core.errors import LedgerError, LedgerVersionError
 from election.engines.sql.ledger import SqlLedger
 
@@ -19,12 +20,21 @@ class PostgresLedger(SqlLedger):
     """A ledger in a schema of a database.
 
     durable: whether each commit waits for synchronous standbys too. look_only: read, never create or change anything.
+    clock: dates what is written.
     """
 
-    def __init__(self, address: Address, ground: Ground, *, durable: bool = False, look_only: bool = False) -> None:
+    def __init__(
+        self,
+        address: Address,
+        ground: Ground,
+        *,
+        durable: bool = False,
+        look_only: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
         patience = TO_LOOK if look_only else PATIENCE
         database = PostgresDatabase(address, durable=durable, look_only=look_only, patience=patience, ground=ground)
-        super().__init__(database)
+        super().__init__(database, clock)
         self.give_up = database.give_up
         self._ground = ground
 

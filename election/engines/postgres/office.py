@@ -92,10 +92,21 @@ def in_doubt(record: LeaderRecord, wait: float) -> str:
     )
 
 
+def ended_itself(before: Before, fence_after: float | None, heartbeat: float) -> bool:
+    """Whether the recorded leader's own switch has ended it, as the length of its silence shows. Decides only.
+
+    The switch counts from its last press, which may precede the last heartbeat on the server by the interval between
+    two presses, one heartbeat; half of another is for a loop that was late.
+    """
+    if fence_after is None or before.record is None:
+        return False
+    return before.record.holder.is_neighbour() and before.silent >= fence_after - 1.5 * heartbeat
+
+
 class Office:
     """What the holder of the lock says of its term.
 
-    fence_after: seconds after which a leader that hangs ends itself.
+    fence_after: seconds after which a leader that hangs ends itself. heartbeat: seconds between two signs of life.
     """
 
     def __init__(
@@ -106,6 +117,7 @@ class Office:
         clock: Clock,
         *,
         fence_after: float | None,
+        heartbeat: float,
     ) -> None:
         self._channel = address.channel
         self._pool = address.pool
@@ -113,6 +125,7 @@ class Office:
         self._watch = watch
         self._clock = clock
         self._fence_after = fence_after
+        self._heartbeat = heartbeat
         self.record: LeaderRecord | None = None
         """What the pool was told last; None without a term."""
         self._untold: tuple[str, int, str] | None = None
@@ -133,7 +146,7 @@ class Office:
     async def take(self, process: ProcessIdentity, before: Before, *, followed: bool) -> Term:
         """Begin a term. Raises ``psycopg.Error`` and ``SeatError``."""
         now, earlier, number = self._clock.now(), before.record, max(before.latest, self._watch.latest) + 1
-        fenced = before.fenced or self._ended_itself(before)
+        fenced = before.fenced or ended_itself(before, self._fence_after, self._heartbeat)
         reason = reason_after(earlier, followed=followed, fenced=fenced, died=earlier is not None and died(before))
         takeover = Takeover(
             number,
@@ -187,12 +200,6 @@ class Office:
         else:
             await self._watch.ask(SAY, self._untold, within=1.0)
         self._untold = None
-
-    def _ended_itself(self, before: Before) -> bool:
-        """Whether the leader before was silent for so long that its own switch must have ended it."""
-        if self._fence_after is None or before.record is None:
-            return False
-        return before.record.holder.is_neighbour() and before.silent >= self._fence_after
 
 
 def _vacant(before: Before, now: datetime) -> float | None:

@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 
 import psycopg
 
-from election.core.clock import Clock, first
+from election.core.clock import Clock, call_later, first
 from election.core.errors import ConfigurationError, LedgerVersionError, PoolInUseError, SeatError, SeatLostError
 from election.core.events import named
 from election.core.process import ProcessIdentity, current_process
@@ -72,17 +71,17 @@ class PostgresSeat:
         self._address = address
         self._safety_poll = safety_poll
         self._clock = clock
-        self._trust = Trust(heartbeat)
+        self._trust = Trust(heartbeat, clock)
         self._lock = SeatLock(address, self._trust.limit)
         self._watch = Watch(address, ground, heartbeat=heartbeat, safety_poll=safety_poll, clock=clock)
         self.look = self._watch.look
-        self._office = Office(address, self._lock, self._watch, clock, fence_after=fence_after)
+        self._office = Office(address, self._lock, self._watch, clock, fence_after=fence_after, heartbeat=heartbeat)
         self._process: ProcessIdentity | None = None
         self._term: Term | None = None
         self._has_followed = self._has_resigned = False
         self._doubt: str | None = None
         self._doubted_until = 0.0
-        self._leaving: asyncio.TimerHandle | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._beside: asyncio.Task[object] | None = None
 
     async def open(self) -> None:
@@ -135,16 +134,16 @@ class PostgresSeat:
         assert self._process is not None
         self._beside = asyncio.create_task(self._ledger.get_ready())
         before = await self._office.before()
-        dead_by = time.monotonic() + DYING
-        while (wait := office.doubt(before, self._process, self._trust.limit)) and time.monotonic() < dead_by:
+        dead_by = self._clock.monotonic() + DYING
+        while (wait := office.doubt(before, self._process, self._trust.limit)) and self._clock.monotonic() < dead_by:
             await self._clock.sleep(DYING / 25)
             before = await self._office.before()
         if wait and before.record is not None:
-            self._doubted_until = time.monotonic() + wait
+            self._doubted_until = self._clock.monotonic() + wait
             self._doubt = office.in_doubt(before.record, wait)
             return None
         self._doubt = None
-        started = time.monotonic()
+        started = self._clock.monotonic()
         term = await self._office.take(self._process, before, followed=self._has_followed)
         self._term, self._has_followed = term, True
         self._trust.renew(started)
@@ -154,14 +153,14 @@ class PostgresSeat:
         self._stay()
         try:
             if self._doubt is not None:
-                await first(self._watch.changed(), self._clock.sleep(self._doubted_until - time.monotonic()))
+                await first(self._watch.changed(), self._clock.sleep(self._doubted_until - self._clock.monotonic()))
                 return
             if self._has_resigned:
                 await self._clock.sleep(self._safety_poll * RESIGNERS_TURN)
                 self._has_resigned = False
             await self._lock.granted()
         finally:
-            self._leaving = asyncio.get_running_loop().call_later(LINGER, self._leave)
+            self._leaving = call_later(self._clock, LINGER, self._leave)
 
     def _stay(self) -> None:
         if self._leaving is not None:
@@ -184,7 +183,7 @@ class PostgresSeat:
             log.warning("the takeover was not recorded: %s", in_words(error), extra=named("record_not_updated"))
 
     async def beat(self, problem: str | None = None) -> None:
-        record, started = self._office.record, time.monotonic()
+        record, started = self._office.record, self._clock.monotonic()
         assert record is not None
         if not self._lock.held:
             await self._beat_on(record)
@@ -238,7 +237,7 @@ class PostgresSeat:
 
     def observe(self) -> Observation:
         record, watch = self._watch.record, self._watch
-        seen = watch.seated and time.monotonic() - watch.looked_at < self._trust.limit
+        seen = watch.seated and self._clock.monotonic() - watch.looked_at < self._trust.limit
         led = seen and record is not None and record.standing is Standing.LEADING and not record.holder.is_known_dead()
         problem = self._doubt or watch.trouble or (record.problem if record is not None and led else None)
         return Observation(record, led, watch.heartbeat_age() if led else None, problem)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from election.core.clock import Clock
 
 HEARTBEATS = 10
 LEAST = 2.0
@@ -16,7 +16,8 @@ class Trust:
     """``limit``: seconds after a leader's last heartbeat before which nobody else leads, unless that one is known to be
     over. The leader counts from the moment at which it began that heartbeat, on its own monotonic clock."""
 
-    def __init__(self, heartbeat: float) -> None:
+    def __init__(self, heartbeat: float, clock: Clock) -> None:
+        self._clock = clock
         self.limit = max(LEAST, HEARTBEATS * heartbeat)
         self._until = float("-inf")
 
@@ -26,4 +27,4 @@ class Trust:
 
     def left(self) -> float:
         """Seconds that are left; 0 when there are none."""
-        return max(0.0, self._until - time.monotonic())
+        return max(0.0, self._until - self._clock.monotonic())

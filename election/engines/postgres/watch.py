@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import time
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -123,7 +122,7 @@ class Watch:
 
     def heartbeat_age(self) -> float | None:
         """Seconds for which the heartbeat was not seen to move; None if none was ever seen."""
-        return None if self._pulse is None else time.monotonic() - self._pulse[1]
+        return None if self._pulse is None else self._clock.monotonic() - self._pulse[1]
 
     def workers(self) -> list[Worker]:
         """The workers that take part, oldest first."""
@@ -179,7 +178,7 @@ class Watch:
 
     async def _look(self, connection: psycopg.AsyncConnection[Any]) -> None:
         gone_after = MISSED * self._presence
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if self._worker is not None and now >= self._renew_at:
             worker = _text(self._worker)
             started = round(self._worker.started_at.timestamp() * 1e6)
@@ -203,9 +202,9 @@ class Watch:
             found, pulse = replace(found, problem=problem), (found.term, beat)
             self.latest = max(self.latest, found.term)
             if self._pulse is None:
-                self._pulse = pulse, time.monotonic() - max(0.0, silent)
+                self._pulse = pulse, self._clock.monotonic() - max(0.0, silent)
             elif self._pulse[0] != pulse:
-                self._pulse = pulse, time.monotonic()
+                self._pulse = pulse, self._clock.monotonic()
         listed = [self._understood(_WORKER, text) for text in workers]
         self._listed = [worker for worker in listed if worker is not None]
         self._parsed = {text: self._parsed[text] for text in (*workers, record) if text is not None}
@@ -213,7 +212,7 @@ class Watch:
             self.record = found
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()
-        self.looked_at, self.trouble = time.monotonic(), None
+        self.looked_at, self.trouble = self._clock.monotonic(), None
 
     def _understood(self, form: TypeAdapter[Any], text: str) -> Any:
         """What a text says; None for one that nobody can understand. Each is read once."""

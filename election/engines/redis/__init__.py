@@ -37,7 +37,7 @@ def redis_engine(
     another ledger to use in place of the server's own. Raises ``ConfigurationError`` for a URL without meaning.
     """
     address = address_of(url)
-    open_ledger = ledger or partial(RedisLedger, address, durable=durable)
+    open_ledger = ledger or partial(RedisLedger, address, durable=durable, clock=clock)
     own = open_ledger()
     seat = RedisSeat(
         address,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from dataclasses import dataclass
 
 from election.core.clock import Clock, first
@@ -72,7 +71,7 @@ class Campaign:
         settled_at: float | None = None
         tries = 0
         while tries < TRIES:
-            asked = time.monotonic()
+            asked = self._clock.monotonic()
             seen = Stand(*await self._link.run(PEEK))
             self._sight.saw(seen.lease, seen.pttl, asked)
             self._sight.told(seen.record)
@@ -91,7 +90,7 @@ class Campaign:
                 if settled_at is None:
                     known = seen.term or self._sight.largest or (await remembered(self._memory, None))[0]
                     settled_at = asked + (self._lease if known else self._settle)
-                if (left := settled_at - time.monotonic()) > 0:
+                if (left := settled_at - self._clock.monotonic()) > 0:
                     self._sight.news.clear()
                     await first(self._sight.news.wait(), self._clock.sleep(left))
                     continue
@@ -120,7 +119,7 @@ class Campaign:
         return LeaderRecord(number, process, f"{own}:{number}", now, takeover)
 
     async def _grant(self, record: LeaderRecord, proof: str, own: str) -> str:
-        self.granted_at = time.monotonic()
+        self.granted_at = self._clock.monotonic()
         text = RECORD.dump_json(record).decode()
         answer: str = await self._link.write(
             GRANT, record.seat_id, record.term, round(self._lease * 1000), text, proof or "-", own

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from election.core.clock import since_boot
+from election.core.clock import Clock, SystemClock, since_boot
 from election.core.errors import JobDefinitionError, LedgerError, StaleTermError, UnknownJobError
 from election.core.process import ProcessIdentity
 from election.core.term import Standing, Term
@@ -42,9 +42,11 @@ class RedisLedger:
     """A ledger under the keys of a pool.
 
     durable: whether a write counts only when the disk, and the replicas that the server asks for, have it.
+    clock: dates what is written.
     """
 
-    def __init__(self, address: Address, *, durable: bool = False) -> None:
+    def __init__(self, address: Address, *, durable: bool = False, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         self._prefix = address.prefix
         self._link = Link(address, LedgerError, durable=durable)
         self._history = History(self._link, address.prefix)
@@ -66,7 +68,7 @@ class RedisLedger:
         return bool(await self._link.read("HEXISTS", f"{self._prefix}fences", term))
 
     async def fence(self, term: int, *, pid: int, by_pid: int, silent: float, every: float) -> bool:
-        now = to_us(datetime.now(UTC))
+        now = to_us(self._clock.now())
         intent = json.dumps({"pid": pid, "by_pid": by_pid, "at": now, "silent_s": round(silent, 3)})
         [noted] = await self._write([("fence", term, intent, now, now - round(every * 1e6))])
         return bool(noted)
@@ -83,7 +85,7 @@ class RedisLedger:
         await self._write([("confirm", term, round(takeover_ms, 2))])
 
     async def end_term(self, term: int, standing: Standing) -> None:
-        await self._write([("finish", term, to_us(datetime.now(UTC)), since_boot(), standing.value)])
+        await self._write([("finish", term, to_us(self._clock.now()), since_boot(), standing.value)])
 
     async def record(self, term: int, entries: Sequence[Entry]) -> list[bool]:
         try:
@@ -104,15 +106,15 @@ class RedisLedger:
 
     async def request(self, action: Action, *, job_id: str | None = None, term: int | None = None) -> int:
         known = [] if job_id is None else [("known", job_id)]
-        asked = ("request", action.value, job_id, term, to_us(datetime.now(UTC)))
+        asked = ("request", action.value, job_id, term, to_us(self._clock.now()))
         return (await self._write([*known, asked, _CHANGE], job_id))[-2]
 
     async def pause(self, job_id: str, paused: bool) -> None:
-        change = ("pause" if paused else "resume", job_id, to_us(datetime.now(UTC)))
+        change = ("pause" if paused else "resume", job_id, to_us(self._clock.now()))
         await self._write([("known", job_id), change, _CHANGE], job_id)
 
     async def store_job(self, job_id: str, trigger: Mapping[str, Any], job: StoredJob, *, replace: bool) -> None:
-        now = datetime.now(UTC)
+        now = self._clock.now()
 
         def plan(found: JobState | None) -> list[tuple[Any, ...]]:
             since = now if (built := build(trigger, now)) is None else owes_from(built, now)
@@ -138,7 +140,7 @@ class RedisLedger:
         await self._replan(job_id, plan)
 
     async def remove_job(self, job_id: str) -> None:
-        now = datetime.now(UTC)
+        now = self._clock.now()
 
         def plan(found: JobState | None) -> list[tuple[Any, ...]]:
             if found is None or found.stored is None or found.removed:

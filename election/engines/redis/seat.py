@@ -12,13 +12,12 @@ import asyncio
 import logging
 import os
 import random
-import time
 import uuid
 from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
 
-from election.core.clock import Clock
+from election.core.clock import Clock, time_limit
 from election.core.errors import PoolInUseError, SeatError
 from election.core.events import named
 from election.core.process import ProcessIdentity, current_process
@@ -70,7 +69,7 @@ class RedisSeat:
         self._lease = lease = lease_for(heartbeat)
         self._link = Link(address, SeatError, durable=durable)
         timing = {"lease": lease, "heartbeat": heartbeat, "safety_poll": safety_poll}
-        self._sight = Sight(self._link, address.prefix, **timing)
+        self._sight = Sight(self._link, address.prefix, clock, **timing)
         self._tenure = Tenure(self._link, self._sight, clock, heartbeat=heartbeat)
         self._memory = memory
         self._campaign = Campaign(self._link, self._sight, clock, lease=lease, settle=2 * heartbeat, memory=memory)
@@ -165,7 +164,7 @@ class RedisSeat:
                     return
                 continue
             dead = record is not None and record.seat_id == sight.lease and record.holder.is_known_dead()
-            if not dead and (left := sight.until - time.monotonic()) > 0:
+            if not dead and (left := sight.until - self._clock.monotonic()) > 0:
                 holder = record.holder if record is not None and sight.led else None
                 with watched(holder, sight.news.set):
                     await self._news_within(left)
@@ -175,7 +174,7 @@ class RedisSeat:
     async def _news_within(self, seconds: float) -> bool:
         """Wait for news; whether there were any."""
         try:
-            async with asyncio.timeout(seconds):
+            async with time_limit(self._clock, seconds):
                 await self._sight.news.wait()
         except TimeoutError:
             return False

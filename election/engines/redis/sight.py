@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import logging
 import random
-import time
 import uuid
 from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
 
+from election.core.clock import Clock, first
 from election.core.errors import SeatError
 from election.core.events import named
 from election.core.process import ProcessIdentity
@@ -43,8 +43,11 @@ class Sight:
     lease: seconds that a lease lasts from a heartbeat on. heartbeat, safety_poll: seconds.
     """
 
-    def __init__(self, link: Link, prefix: str, *, lease: float, heartbeat: float, safety_poll: float) -> None:
+    def __init__(
+        self, link: Link, prefix: str, clock: Clock, *, lease: float, heartbeat: float, safety_poll: float
+    ) -> None:
         self._link = link
+        self._clock = clock
         self._prefix = prefix
         self._lease = lease
         self._safety_poll = safety_poll
@@ -88,7 +91,7 @@ class Sight:
 
     async def look(self, *, workers: bool = True) -> None:
         """Look once. Raises ``SeatError``."""
-        began = time.monotonic()
+        began = self._clock.monotonic()
         if self._worker is None or not workers:
             arguments = ["", "", 0]
         else:
@@ -142,13 +145,13 @@ class Sight:
             record is not None
             and record.standing is Standing.LEADING
             and self.lease == record.seat_id
-            and time.monotonic() < self.until
+            and self._clock.monotonic() < self.until
             and not record.holder.is_known_dead()
         )
 
     def heartbeat_age(self) -> float:
         """Seconds since the last heartbeat that is known of."""
-        return max(0.0, time.monotonic() - (self.until - self._lease))
+        return max(0.0, self._clock.monotonic() - (self.until - self._lease))
 
     def workers(self) -> list[Worker]:
         """The live workers, oldest first."""
@@ -186,7 +189,7 @@ class Sight:
             except Exception:
                 failures += 1
                 log.exception("what the server says of the pool cannot be followed", extra=named("monitor_crashed"))
-            await asyncio.sleep(min(0.05 * 2.0 ** min(failures, 10), RETRY_AT_MOST) * random.uniform(0.5, 1.0))
+            await self._clock.sleep(min(0.05 * 2.0 ** min(failures, 10), RETRY_AT_MOST) * random.uniform(0.5, 1.0))
 
     async def _listen(self, pubsub: object) -> None:
         async for message in pubsub.listen():  # type: ignore[attr-defined]
@@ -194,16 +197,16 @@ class Sight:
 
     async def _look_again(self, listening: asyncio.Task[None]) -> None:
         """Look every safety poll for as long as the news are heard."""
-        presence = time.monotonic() + self._presence
+        presence = self._clock.monotonic() + self._presence
         while True:
-            done, _ = await asyncio.wait([listening], timeout=self._safety_poll * random.uniform(0.8, 1.2))
-            if done:
+            await first(asyncio.wait([listening]), self._clock.sleep(self._safety_poll * random.uniform(0.8, 1.2)))
+            if listening.done():
                 listening.result()
                 raise SeatError("the server has closed the connection")
-            due = time.monotonic() >= presence
+            due = self._clock.monotonic() >= presence
             await self.look(workers=due)
             if due:
-                presence = time.monotonic() + self._presence
+                presence = self._clock.monotonic() + self._presence
 
     def _heard(self, channel: str, text: str) -> None:
         if channel == "news":
@@ -212,7 +215,7 @@ class Sight:
                 return  # a look was quicker
             self.told(text)
             leads = record.standing is Standing.LEADING
-            self.saw(record.seat_id if leads else "", round(self._lease * 1000), time.monotonic())
+            self.saw(record.seat_id if leads else "", round(self._lease * 1000), self._clock.monotonic())
             return
         worker = _WORKER.validate_json(text)
         if channel == "joined":

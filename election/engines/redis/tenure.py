@@ -6,13 +6,11 @@ the server, which began to count later, gives the lease to nobody before (docs/p
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
 from dataclasses import replace
 from typing import Any
 
-from election.core.clock import Clock
+from election.core.clock import Clock, time_limit
 from election.core.errors import SeatError, SeatLostError
 from election.core.events import named
 from election.core.term import LeaderRecord, Standing, Term
@@ -70,19 +68,19 @@ class Tenure:
 
     def held(self) -> Term | None:
         """The term, for as long as it is to be believed in."""
-        return self._term if self._lost is None and time.monotonic() < self._until else None
+        return self._term if self._lost is None and self._clock.monotonic() < self._until else None
 
     async def say(self, **changes: Any) -> None:
         """Change the record, and renew the lease. Raises ``SeatLostError`` once it is lost, ``SeatError``."""
         assert self.record is not None
         self.record = replace(self.record, **changes)
-        began = time.monotonic()
+        began = self._clock.monotonic()
         trusted = self._lost is None and began < self._until
         try:
-            async with asyncio.timeout(self._until - began if trusted else self._heartbeat):
+            async with time_limit(self._clock, self._until - began if trusted else self._heartbeat):
                 answer = await self._link.run(RENEW, *self.renewal())
         except (TimeoutError, SeatError) as error:
-            if time.monotonic() >= self._until:
+            if self._clock.monotonic() >= self._until:
                 self._lose(f"it could not be renewed in time: {error or 'no answer'}")
             if self._lost is None:
                 raise
@@ -126,7 +124,7 @@ class Tenure:
         self._untold = None
         if answer == "released":
             self._sight.told(_json(over))
-            self._sight.saw("", 0, time.monotonic())
+            self._sight.saw("", 0, self._clock.monotonic())
 
     def _lose(self, why: str) -> None:
         self._lost = self._lost or f"the lease of the pool: {why}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from election.core.clock import since_boot
+from election.core.clock import Clock, SystemClock, since_boot
 from election.core.errors import JobDefinitionError, StaleTermError, UnknownJobError
 from election.core.process import ProcessIdentity
 from election.core.term import Standing, Takeover, Term, ended_by
@@ -28,11 +28,12 @@ from .upkeep import prune
 class SqlLedger:
     """A ledger in a database.
 
-    database: where it is, with its tables as the dialect's schema makes them.
+    database: where it is, with its tables as the dialect's schema makes them. clock: dates what is written.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock | None = None) -> None:
         self.database = database
+        self._clock = clock or SystemClock()
         self._seen: tuple[Connection, int] | None = None
 
     def check(self) -> None:
@@ -51,7 +52,7 @@ class SqlLedger:
 
     async def fence(self, term: int, *, pid: int, by_pid: int, silent: float, every: float) -> bool:
         return await self.database.write(
-            lambda connection: fences.note(connection, term, pid, by_pid, to_us(datetime.now(UTC)), silent, every)
+            lambda connection: fences.note(connection, term, pid, by_pid, to_us(self._clock.now()), silent, every)
         )
 
     async def begin_term(self, term: Term, holder: ProcessIdentity, *, began_ns: int | None = None) -> State:
@@ -86,7 +87,7 @@ class SqlLedger:
         )
 
     async def end_term(self, term: int, standing: Standing) -> None:
-        row = to_us(datetime.now(UTC)), since_boot(), standing, term  # it may take its time to be written
+        row = to_us(self._clock.now()), since_boot(), standing, term  # it may take its time to be written
         await self.database.write(
             lambda connection: connection.execute(
                 "UPDATE terms SET ended_at = ?, ended_ns = ?, standing = ? WHERE term = ?", row
@@ -121,14 +122,14 @@ class SqlLedger:
                 refuse_unknown(connection, job_id)
             made = connection.execute(
                 "INSERT INTO requests (action, job_id, term, at) VALUES (?, ?, ?, ?) RETURNING id",
-                (action, job_id, term, to_us(datetime.now(UTC))),
+                (action, job_id, term, to_us(self._clock.now())),
             )
             return int(made.fetchone()[0])
 
         return await self.database.write(insert)
 
     async def pause(self, job_id: str, paused: bool) -> None:
-        now = to_us(datetime.now(UTC))
+        now = to_us(self._clock.now())
         change = (
             "paused_at = coalesce(paused_at, ?), resume_at = NULL"
             if paused
@@ -142,7 +143,7 @@ class SqlLedger:
         await self.database.write(update)
 
     async def store_job(self, job_id: str, trigger: Mapping[str, Any], job: StoredJob, *, replace: bool) -> None:
-        now = datetime.now(UTC)
+        now = self._clock.now()
         row = (job.func, json.dumps(dict(job.kwargs)), json.dumps(dict(job.options)), job_id)
 
         def insert(connection: Connection) -> None:
@@ -165,7 +166,7 @@ class SqlLedger:
         await self.database.write(insert)
 
     async def remove_job(self, job_id: str) -> None:
-        now = datetime.now(UTC)
+        now = self._clock.now()
 
         def remove(connection: Connection) -> None:
             found = history.job(connection, job_id)

@@ -6,7 +6,6 @@ there as on ``postgres``, and is asked once.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,9 @@ from election.schedule.ledger import Ledger
 from tests.engines.conformance.pool import SECONDS, Pool
 from tests.engines.file.pool import Nursery
 from tests.schedule.making import NOW, make_term, process
-from tests.support.postgres_server import PostgresServer
-from tests.support.redis_server import Server
-
-_numbers = itertools.count()
+from tests.support.postgres_server import RunningPostgres
+from tests.support.redis_server import RunningRedis
+from tests.support.servers import new_name
 
 
 def _file(_: pytest.FixtureRequest, path: Path) -> tuple[str, dict[str, Any]]:
@@ -29,13 +27,13 @@ def _file(_: pytest.FixtureRequest, path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _postgres(request: pytest.FixtureRequest, _: Path) -> tuple[str, dict[str, Any]]:
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    return server.url(pool=f"p{next(_numbers)}"), {}
+    server: RunningPostgres = request.getfixturevalue("postgres_server")
+    return server.url(pool=new_name()), {}
 
 
 def _redis(request: pytest.FixtureRequest, _: Path) -> tuple[str, dict[str, Any]]:
-    server: Server = request.getfixturevalue("redis_server")
-    return f"{server.url}?pool=conformance-{next(_numbers)}", {}
+    server: RunningRedis = request.getfixturevalue("redis_server")
+    return f"{server.url}?pool={new_name()}", {}
 
 
 def _redis_and_postgres(request: pytest.FixtureRequest, path: Path) -> tuple[str, dict[str, Any]]:

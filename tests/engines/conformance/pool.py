@@ -14,9 +14,9 @@ from election.core.term import Standing, Term
 from election.engines import Engine
 from election.schedule.ledger import Ledger
 from tests.engines.conformance.engines import engine_on
-from tests.engines.file.facts import FactFile
 from tests.engines.file.pool import Nursery, Process
 from tests.schedule.making import at, make_job
+from tests.support.facts import FactFile
 from tests.support.waiting import until
 
 TERM: TypeAdapter[Term | None] = TypeAdapter(Term | None)

@@ -236,10 +236,10 @@ def before_the_record(worker: Any, do: str) -> None:
         if target == path.record:
             os.replace = real
             if do == "stop":
-                worker.facts.tell("stopping")
+                worker.facts.write("stopping")
                 signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # this thread goes no step further
             else:
-                worker.facts.tell("swapped")
+                worker.facts.write("swapped")
                 real(path.lock, path.lock + ".away")
         real(source, target)
 
@@ -251,7 +251,7 @@ def at_step(worker: Any, number: int, do: int) -> None:
 
     def act(step: int, call: str) -> None:
         if step == number:
-            worker.facts.tell("step", text=call)
+            worker.facts.write("step", text=call)
             signal.pthread_kill(threading.get_ident(), do)  # this thread goes no step further
 
     Steps(worker.seat._directory.path, act).begin()
@@ -294,7 +294,7 @@ def before_the_work(worker: Any) -> None:
     """Die when the term has begun and its work has not."""
 
     def lead(*_: Any) -> Any:
-        worker.facts.tell("killed", pid=os.getpid())
+        worker.facts.write("killed", pid=os.getpid())
         os.kill(os.getpid(), signal.SIGKILL)
 
     worker.elector._lead = lead

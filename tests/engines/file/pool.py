@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.engines.file.facts import Fact, FactFile, violations
+from tests.support.facts import FactFile
+from tests.support.judge import Fact, violations
 from tests.support.waiting import LIMIT, until
 
 ROOT = Path(__file__).parents[3]
@@ -76,7 +77,7 @@ class Process:
     def kill(self) -> None:
         """``kill -9``, and write down that no fact of it may follow."""
         if not self.gone():
-            self._facts.tell("killed", pid=self.pid)
+            self._facts.write("killed", pid=self.pid)
             self.send(signal.SIGKILL)
 
     def stop(self) -> None:
@@ -187,7 +188,7 @@ class Pool:
 
     def begun(self, after: int = 0) -> list[Fact]:
         """The terms that have begun, with a number beyond ``after``."""
-        return [fact for fact in self.facts.read() if fact.what == "begin" and fact.term > after]
+        return [fact for fact in self.facts.read() if fact.event == "begin" and fact.term > after]
 
     def term(self) -> int:
         """The number of the last term that has begun."""
@@ -195,7 +196,7 @@ class Pool:
 
     def told(self, text: str = "", what: str = "log") -> list[str]:
         """The lines that workers logged with ``text`` in them."""
-        return [fact.text or fact.what for fact in self.facts.read() if fact.what == what and text in fact.text]
+        return [fact.text or fact.event for fact in self.facts.read() if fact.event == what and text in fact.text]
 
     def vacancy_after_kill(self, leader: Process) -> float:
         """``kill -9`` the leader; the seconds until the next term's work began."""
@@ -203,7 +204,7 @@ class Pool:
         leader.kill()
         killed_at = time.monotonic()
         self.next_leader(after=term)
-        return self.begun(term)[0].t - killed_at
+        return self.begun(term)[0].at - killed_at
 
     def close(self) -> None:
         for worker in self.workers:
@@ -211,7 +212,7 @@ class Pool:
         facts = self.facts.read()
         self.facts.close()
         assert violations(facts) == []
-        assert [fact.text for fact in facts if fact.what == "crash"] == []
+        assert [fact.text for fact in facts if fact.event == "crash"] == []
 
 
 def _state(pid: int) -> str:

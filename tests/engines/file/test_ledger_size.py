@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -86,19 +87,19 @@ async def test_p3_the_search_for_ticks_that_were_claimed_twice_reads_no_rows(tmp
 
 
 def test_p3_a_tick_that_was_claimed_twice_is_told_with_the_later_term() -> None:
-    connection = sqlite3.connect(":memory:", isolation_level=None, factory=SqliteConnection)
-    migrate(connection)
-    connection.execute("DROP INDEX one_claim_per_tick")
-    for term in (1, 2, 2):
-        connection.execute(
-            "INSERT OR IGNORE INTO terms VALUES (?, 1, '', '', 0, 0, 'died', 0, 0, 0, 0, NULL, 0)", (term,)
-        )
-        due = 7 if term == 1 else 8
-        connection.execute(
-            "INSERT INTO runs (job_id, due, request, term, claimed_at) VALUES ('job', ?, 0, ?, 0)", (due, term)
-        )
-    connection.execute("INSERT INTO runs (job_id, due, request, term, claimed_at) VALUES ('job', 7, 0, 2, 0)")
-    assert [(odd.term, odd.times) for odd in history.odd_claims(connection)] == [(2, 2), (2, 2)]
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None, factory=SqliteConnection)) as connection:
+        migrate(connection)
+        connection.execute("DROP INDEX one_claim_per_tick")
+        for term in (1, 2, 2):
+            connection.execute(
+                "INSERT OR IGNORE INTO terms VALUES (?, 1, '', '', 0, 0, 'died', 0, 0, 0, 0, NULL, 0)", (term,)
+            )
+            due = 7 if term == 1 else 8
+            connection.execute(
+                "INSERT INTO runs (job_id, due, request, term, claimed_at) VALUES ('job', ?, 0, ?, 0)", (due, term)
+            )
+        connection.execute("INSERT INTO runs (job_id, due, request, term, claimed_at) VALUES ('job', 7, 0, 2, 0)")
+        assert [(odd.term, odd.times) for odd in history.odd_claims(connection)] == [(2, 2), (2, 2)]
 
 
 async def _ledger(path: Path, runs: int) -> SqliteLedger:

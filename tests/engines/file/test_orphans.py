@@ -10,7 +10,6 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +19,7 @@ from election.core.term import LeaderRecord, Reason, Standing, Takeover
 from election.engines.file import refusal
 from election.engines.file.holders import Holder, who_holds
 from election.engines.file.refusal import Refusals, is_orphan
+from election.testing import ManualClock
 from tests.engines.file.pool import Pool
 from tests.support.processes import identity_of
 from tests.support.waiting import until
@@ -67,7 +67,7 @@ def test_a_leader_that_stands_still_and_whose_record_was_removed_is_ended(pool: 
     leader = pool.led()
     pool.followers(2, fence_after=1.5)
     leader.stop()
-    pool.facts.tell("killed", pid=leader.pid)  # by an observer, later; it does not go one step further before that
+    pool.facts.write("killed", pid=leader.pid)  # by an observer, later; it does not go one step further before that
     pool.record.unlink()
     assert pool.next_leader(after=1, within=10) is not leader
     assert leader.gone()
@@ -90,7 +90,7 @@ def test_row_13_an_observer_that_stood_still_itself_ends_nobody_at_once(pool: Po
     leader = pool.led()
     (observer,) = pool.followers(1, fence_after=1.5)
     leader.stop()
-    pool.facts.tell("killed", pid=leader.pid)  # by an observer, later; it does not go one step further before that
+    pool.facts.write("killed", pid=leader.pid)  # by an observer, later; it does not go one step further before that
     pool.record.unlink()
     until(lambda: observer.ask("look")["problem"])
     observer.stop()
@@ -99,7 +99,7 @@ def test_row_13_an_observer_that_stood_still_itself_ends_nobody_at_once(pool: Po
     observer.resume()
     resumed = time.monotonic()
     pool.next_leader(after=1, within=10)
-    assert pool.begun(1)[0].t - resumed >= 1.5
+    assert pool.begun(1)[0].at - resumed >= 1.5
 
 
 def test_row_01_a_stranger_that_holds_the_lock_is_named_and_left_alone(pool: Pool) -> None:
@@ -188,22 +188,21 @@ async def test_a_worker_that_takes_the_seat_from_an_orphan_gets_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """How long the lock was refused is no measure of how long this holder has kept it."""
-    now, ended = [100.0], list[int]()
+    clock, ended = ManualClock(), list[int]()
     holding = [CHILD]
-    monkeypatch.setattr(refusal, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(refusal, "_look", lambda path: (LOCKED, holding))
     monkeypatch.setattr(Refusals, "_end", lambda self, holder, why: ended.append(holder.pid))
     with subprocess.Popen(["sleep", "60"]) as winner:
         workers = [Worker(identity_of(winner.pid), NOW)]
-        refused = Refusals(str(tmp_path), patience=1.0, poll=1.0, fence_after=2.0)
+        refused = Refusals(str(tmp_path), patience=1.0, poll=1.0, fence_after=2.0, clock=clock)
 
         async def until_somebody_is_ended() -> float:
             ended.clear()
-            began = now[0]
+            began = clock.monotonic()
             while not ended:
-                now[0] += 0.1
+                await clock.advance(0.1)
                 await refused.one_more(RECORD, lambda: workers)
-            return now[0] - began
+            return clock.monotonic() - began
 
         assert 2.0 < await until_somebody_is_ended() < 3.2
         assert ended == [CHILD.pid]

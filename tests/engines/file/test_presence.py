@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from election.core.clock import SystemClock
 from election.core.process import current_process
 from election.engines.file import presence
 from election.engines.file.presence import Presence
@@ -69,7 +70,7 @@ def test_a_worker_that_could_not_say_so_at_its_start_says_so_later(pool: Pool) -
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Presence:
     monkeypatch.setattr(presence, "FRESH", 0.0)
-    here = Presence(str(tmp_path))
+    here = Presence(str(tmp_path), SystemClock())
     here.enter(current_process(), NOW)
     return here
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from election.core.clock import SystemClock
 from election.core.process import ProcessIdentity, current_process
 from election.core.term import LeaderRecord, Reason, Standing, Takeover
 from election.engines.file.fifo import AliveFifo
@@ -56,7 +57,7 @@ async def speaks(watch: Watch, look: Callable[[], LeaderRecord | None], *, at_on
 
 
 async def armed(fifo: AliveFifo, now: LeaderRecord, safety_poll: float = LONG) -> Watch:
-    watch = Watch(fifo, safety_poll=safety_poll)
+    watch = Watch(fifo, safety_poll=safety_poll, clock=SystemClock())
     await speaks(watch, lambda: now, at_once=True)  # what ended before the watch stood does not wake it
     return watch
 
@@ -131,7 +132,7 @@ async def test_without_a_pidfd_a_new_leader_is_doubted_for_a_while(
     monkeypatch.setattr("election.engines.file.watch.HANG_UP_EARLY", 0.02)
     fifo.let_go()
     now = record(identity_of(leader.pid))
-    watch = Watch(fifo, safety_poll=LONG)
+    watch = Watch(fifo, safety_poll=LONG, clock=SystemClock())
     tries = 0
     with contextlib.suppress(TimeoutError):
         while True:
@@ -188,7 +189,7 @@ async def test_while_nobody_leads_the_tries_grow_rare(fifo: AliveFifo, leader: s
 
 async def test_who_gave_the_seat_up_leaves_the_others_their_turn(fifo: AliveFifo) -> None:
     now = record(current_process(), standing=Standing.RESIGNED)
-    watch = Watch(fifo, safety_poll=0.4)
+    watch = Watch(fifo, safety_poll=0.4, clock=SystemClock())
     begun = time.monotonic()
     await watch.vacancy(lambda: now)
     assert time.monotonic() - begun > 0.05
@@ -196,14 +197,14 @@ async def test_who_gave_the_seat_up_leaves_the_others_their_turn(fifo: AliveFifo
 
 
 async def test_before_there_is_a_record_it_looks_often(fifo: AliveFifo) -> None:
-    watch = Watch(fifo, safety_poll=LONG)
+    watch = Watch(fifo, safety_poll=LONG, clock=SystemClock())
     await asyncio.wait_for(watch.vacancy(lambda: None), 5)
     watch.close()
 
 
 async def test_it_gives_every_descriptor_back(fifo: AliveFifo, leader: subprocess.Popen[bytes]) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    watch = Watch(fifo, safety_poll=0.001)
+    watch = Watch(fifo, safety_poll=0.001, clock=SystemClock())
     for term in range(1, 50):
         now = record(identity_of(leader.pid), term)
         await watch.vacancy(lambda now=now: now)

@@ -66,8 +66,8 @@ def test_a_leader_resigns(pool: Pool, before: Before, armed: list[str]) -> None:
     for term in range(1, 4):
         assert leader.ask("resign") is True
         successor = pool.next_leader(after=term)
-        ended = next(fact.t for fact in pool.facts.read() if fact.what == "end" and fact.term == term)
-        assert pool.begun(term)[0].t - ended < EVENT
+        ended = next(fact.at for fact in pool.facts.read() if fact.event == "end" and fact.term == term)
+        assert pool.begun(term)[0].at - ended < EVENT
         assert successor is not leader or "fifo" not in armed, "whoever resigns leaves the others their turn"
         leader = successor
 

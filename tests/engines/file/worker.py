@@ -27,7 +27,7 @@ from election.core.errors import ConfigurationError
 from election.core.term import Term
 from election.engines import Engine, open_engine
 from tests.engines.file import deeds
-from tests.engines.file.facts import FactFile
+from tests.support.facts import FactFile
 
 PR_SET_PDEATHSIG = 1
 TICK = 0.005
@@ -59,7 +59,7 @@ class Worker:
             self.engine.check()
             await self.seat.open()
         except ConfigurationError as error:
-            self.facts.tell("refused", text=f"{type(error).__name__}: {error}")
+            self.facts.write("refused", text=f"{type(error).__name__}: {error}")
             return
         life = asyncio.create_task(self.elector.run())
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.elector.stop)
@@ -67,13 +67,13 @@ class Worker:
         await asyncio.wait([life])
         await self.seat.close()
         life.result()
-        self.facts.tell("stopped")
+        self.facts.write("stopped")
         orders.cancel()
 
     @contextlib.asynccontextmanager
     async def _work(self, term: Term, lost: asyncio.Event) -> AsyncIterator[None]:
         self.term = term
-        self.facts.tell("begin", term=term.number)
+        self.facts.write("begin", term=term.number)
         ticking = asyncio.create_task(self._tick(term.number))
         try:
             yield
@@ -81,11 +81,11 @@ class Worker:
             await self.may_end.wait()  # as a job in a thread would keep the drain waiting
             ticking.cancel()
             await asyncio.gather(ticking, return_exceptions=True)
-            self.facts.tell("end", term=term.number, text="lost" if lost.is_set() else "resigned")
+            self.facts.write("end", term=term.number, text="lost" if lost.is_set() else "resigned")
 
     async def _tick(self, term: int) -> None:
         while True:
-            self.facts.tell("tick", term=term)
+            self.facts.write("tick", term=term)
             await asyncio.sleep(TICK)
 
     async def _obey(self) -> None:
@@ -113,7 +113,7 @@ class _ToFacts(logging.Handler):
         self._facts = facts
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._facts.tell("log", text=f"{record.levelname} {self.format(record)}")
+        self._facts.write("log", text=f"{record.levelname} {self.format(record)}")
 
 
 def _live(options: dict[str, Any], channel: socket.socket) -> None:
@@ -127,7 +127,7 @@ def _live(options: dict[str, Any], channel: socket.socket) -> None:
         asyncio.run(Worker(options, channel, _preloaded.get(options["pool"]) or make_engine(options)).run())
         status = 0
     except BaseException:
-        FactFile(options["facts"]).tell("crash", text=traceback.format_exc())
+        FactFile(options["facts"]).write("crash", text=traceback.format_exc())
     finally:
         os._exit(status)
 

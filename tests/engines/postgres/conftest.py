@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,22 +11,14 @@ from tests.engines.conformance.pool import Pool
 from tests.engines.file.pool import Nursery
 from tests.support.pool import Pool as Served
 from tests.support.pool import quiet_pools
-from tests.support.postgres_server import PostgresServer, server
-
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def own_server() -> Iterator[PostgresServer]:
-    """A server of the test's own, to be hurt."""
-    with server() as made:
-        yield made
+from tests.support.postgres_server import PostgresServer, RunningPostgres
+from tests.support.servers import new_name
 
 
 @pytest.fixture
-def url(postgres_server: PostgresServer) -> str:
+def url(postgres_server: RunningPostgres) -> str:
     """Where there is a new pool, on the server that all tests share."""
-    return postgres_server.url(pool=f"q{next(_numbers)}")
+    return postgres_server.url(pool=new_name())
 
 
 @pytest.fixture

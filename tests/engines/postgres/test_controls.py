@@ -13,7 +13,7 @@ from election import Election
 from election.engines import open_engine
 from election.schedule.facts import Action
 from election.schedule.ledger import Ledger
-from tests.support.postgres_server import PostgresServer
+from tests.support.postgres_server import RunningPostgres
 from tests.support.waiting import until_async
 
 pytestmark = pytest.mark.anyio
@@ -78,7 +78,9 @@ async def test_pause_run_resume_and_resign(leader: Election, outside: Ledger) ->
     await until_async(lambda: leader.term == 2, what="it is elected again")
 
 
-async def test_without_a_word_from_the_server_the_next_look_finds_it(url: str, postgres_server: PostgresServer) -> None:
+async def test_without_a_word_from_the_server_the_next_look_finds_it(
+    url: str, postgres_server: RunningPostgres
+) -> None:
     runs.clear()
     election = Election(url, heartbeat=0.2)
     election.scheduled_job("interval", days=300, id="seldom")(tick)

@@ -8,13 +8,13 @@ import psycopg  # noqa: F401  at import, as an application does, and not while a
 import pytest
 
 from election import Election
-from tests.support.postgres_server import PostgresServer
+from tests.support.postgres_server import PostgresServer, RunningPostgres
 from tests.support.waiting import until_async
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_p8_a_whole_life(url: str, postgres_server: PostgresServer) -> None:
+async def test_p8_a_whole_life(url: str, postgres_server: RunningPostgres) -> None:
     ran = asyncio.Event()
     election = Election(url, heartbeat=0.05, safety_poll=0.1)
 
@@ -30,7 +30,7 @@ async def test_p8_a_whole_life(url: str, postgres_server: PostgresServer) -> Non
             ran.clear()
             await asyncio.wait_for(ran.wait(), 30)
         assert not election.is_leader
-    sessions = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'election'"
+    sessions = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'election' AND datname = current_database()"
     assert await asyncio.to_thread(postgres_server.execute, sessions) == []
 
 

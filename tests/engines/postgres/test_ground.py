@@ -20,9 +20,14 @@ from tests.engines.conformance.engines import engine_on
 from tests.engines.conformance.pool import Pool
 from tests.engines.file.pool import Nursery
 from tests.support.ports import free_port
-from tests.support.postgres_server import PostgresServer
+from tests.support.postgres_server import RunningPostgres, give_to_server_user, run_as_server_user
+from tests.support.servers import WORKER
 from tests.support.tools import needs
 from tests.support.waiting import until
+
+APP, LATIN = f"app_{WORKER}", f"latin_{WORKER}"
+OWNER, READER = f"owner_{WORKER}", f"reader_{WORKER}"
+"""Databases and roles, which all databases of a server share."""
 
 
 @pytest.mark.parametrize(
@@ -69,60 +74,60 @@ def test_a_server_that_is_away_does_not_fail_the_start(caplog: pytest.LogCapture
     assert "secret" not in caplog.text
 
 
-def test_what_is_not_there(postgres_server: PostgresServer) -> None:
+def test_what_is_not_there(postgres_server: RunningPostgres) -> None:
     with pytest.raises(ConfigurationError, match='database "nowhere" does not exist'):
         engine_on(postgres_server.url("nowhere")).check()
     with pytest.raises(ConfigurationError, match='role "nobody" does not exist'):
         engine_on(postgres_server.url(user="nobody")).check()
 
 
-def test_an_encoding_that_cannot_hold_every_text(postgres_server: PostgresServer) -> None:
-    postgres_server.execute("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
+def test_an_encoding_that_cannot_hold_every_text(postgres_server: RunningPostgres) -> None:
+    postgres_server.execute(f"CREATE DATABASE {LATIN} ENCODING 'LATIN1' TEMPLATE template0")
     with pytest.raises(ConfigurationError, match=r"encoding is LATIN1.*create one with ENCODING 'UTF8'"):
-        engine_on(postgres_server.url("latin")).check()
+        engine_on(postgres_server.url(LATIN)).check()
 
 
 @pytest.fixture(scope="module")
-def roles(postgres_server: PostgresServer) -> PostgresServer:
+def roles(postgres_server: RunningPostgres) -> RunningPostgres:
     """A server with a database of which nobody owns anything yet, and a role that may only connect."""
     for statement in (
-        "CREATE DATABASE app",
-        "REVOKE ALL ON DATABASE app FROM PUBLIC",
-        "CREATE ROLE worker LOGIN",
-        "CREATE ROLE reader LOGIN",
-        "GRANT CONNECT ON DATABASE app TO worker, reader",
+        f"CREATE DATABASE {APP}",
+        f"REVOKE ALL ON DATABASE {APP} FROM PUBLIC",
+        f"CREATE ROLE {OWNER} LOGIN",
+        f"CREATE ROLE {READER} LOGIN",
+        f"GRANT CONNECT ON DATABASE {APP} TO {OWNER}, {READER}",
     ):
         postgres_server.execute(statement)
     return postgres_server
 
 
-def test_what_a_role_may_not_do_is_said(roles: PostgresServer) -> None:
-    with pytest.raises(ConfigurationError, match=r"permission denied for database app; docs/engines/postgresql\.md"):
-        engine_on(roles.url("app", "worker", pool="none")).check()
-    engine_on(roles.url("app", pool="theirs")).check()
+def test_what_a_role_may_not_do_is_said(roles: RunningPostgres) -> None:
+    with pytest.raises(ConfigurationError, match=rf"permission denied for database {APP}; docs/engines/postgresql\.md"):
+        engine_on(roles.url(APP, OWNER, pool="none")).check()
+    engine_on(roles.url(APP, pool="theirs")).check()
     with pytest.raises(ConfigurationError, match=r"permission denied for schema|may not read and write"):
-        engine_on(roles.url("app", "reader", pool="theirs")).check()
-    roles.execute("GRANT USAGE ON SCHEMA election_theirs TO reader", "app")
-    roles.execute("GRANT SELECT ON ALL TABLES IN SCHEMA election_theirs TO reader", "app")
+        engine_on(roles.url(APP, READER, pool="theirs")).check()
+    roles.execute(f"GRANT USAGE ON SCHEMA election_theirs TO {READER}", APP)
+    roles.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA election_theirs TO {READER}", APP)
     with pytest.raises(ConfigurationError, match=r"may not read and write .*GRANT SELECT, INSERT, UPDATE, DELETE"):
-        engine_on(roles.url("app", "reader", pool="theirs")).check()
+        engine_on(roles.url(APP, READER, pool="theirs")).check()
 
 
 @pytest.mark.parametrize("owns", ["the schema", "nothing"])
-def test_the_least_privileges(roles: PostgresServer, tmp_path: Path, hands: Nursery, owns: str) -> None:
+def test_the_least_privileges(roles: RunningPostgres, tmp_path: Path, hands: Nursery, owns: str) -> None:
     """A schema of the role's own; or tables that another role has made, and the rights to use them: no more."""
     name = owns.rsplit(maxsplit=1)[-1]
     schema = f"election_{name}"
     if owns == "nothing":
-        engine_on(roles.url("app", pool=name)).check()
+        engine_on(roles.url(APP, pool=name)).check()
         for statement in (
-            f"GRANT USAGE ON SCHEMA {schema} TO worker",
-            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO worker",
+            f"GRANT USAGE ON SCHEMA {schema} TO {OWNER}",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {OWNER}",
         ):
-            roles.execute(statement, "app")
+            roles.execute(statement, APP)
     else:
-        roles.execute(f"CREATE SCHEMA {schema} AUTHORIZATION worker", "app")
-    pool = Pool("postgres", roles.url("app", "worker", pool=name), tmp_path, hands)
+        roles.execute(f"CREATE SCHEMA {schema} AUTHORIZATION {OWNER}", APP)
+    pool = Pool("postgres", roles.url(APP, OWNER, pool=name), tmp_path, hands)
     try:
         leader, follower = pool.worker(), pool.worker()
         leader.wins()
@@ -135,7 +140,7 @@ def test_the_least_privileges(roles: PostgresServer, tmp_path: Path, hands: Nurs
 
 
 @pytest.fixture
-def pooled(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Callable[..., str]]:
+def pooled(postgres_server: RunningPostgres, tmp_path: Path) -> Iterator[Callable[..., str]]:
     """Starts a PgBouncer; gives the URL of a database behind it."""
     started: list[subprocess.Popen[bytes]] = []
     home = Path("/tmp") / f"election-bouncer-{os.getpid()}"
@@ -155,19 +160,17 @@ def pooled(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Callable
             *(f"{name} = {value}" for name, value in wanted.items()),
         ]
         (home / "ini").write_text("\n".join(lines))
-        if os.geteuid() == 0:
-            for path in (home, *home.iterdir()):
-                shutil.chown(path, "postgres", "postgres")
-        identity: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []}
+        for path in (home, *home.iterdir()):
+            give_to_server_user(path)
         started.append(
             subprocess.Popen(
                 ["pgbouncer", home / "ini"],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                **(identity if os.geteuid() == 0 else {}),
+                **run_as_server_user(),
             )
         )
-        url = f"postgresql://postgres@127.0.0.1:{port}/postgres?pool={mode}"
+        url = f"postgresql://postgres@127.0.0.1:{port}/{postgres_server.database}?pool={mode}"
 
         def answers() -> bool:
             try:

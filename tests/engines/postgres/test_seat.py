@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -14,23 +16,23 @@ import pytest
 from election.core.process import ProcessIdentity, current_process
 from election.core.term import LeaderRecord, Reason, Standing, Takeover
 from election.engines.postgres.address import parse
-from election.engines.postgres.office import Before, doubt
+from election.engines.postgres.office import Before, doubt, ended_itself
 from election.engines.postgres.trust import LEAST, MARGIN
 from tests.engines.conformance.pool import Hand, Pool
 from tests.engines.conformance.test_seat import led
-from tests.support.postgres_server import PostgresServer
+from tests.support.postgres_server import PostgresServer, RunningPostgres
 from tests.support.proxy import Proxy
 from tests.support.waiting import until
 
 
-def end_session(server: PostgresServer, pool: Pool, column: str = "backend") -> None:
+def end_session(server: RunningPostgres, pool: Pool, column: str = "backend") -> None:
     """The server ends the leader's session, as an administrator may."""
     schema = parse(pool.url).schema
     assert server.execute(f'SELECT pg_terminate_backend({column}) FROM "{schema}".leader') == [(True,)]
 
 
 def test_p1_a_leader_whose_session_was_ended_knows_at_once_and_nobody_leads_before_it_says_so(
-    pool: Pool, postgres_server: PostgresServer
+    pool: Pool, postgres_server: RunningPostgres
 ) -> None:
     leader, follower = led(pool)
     follower.waits()
@@ -48,7 +50,7 @@ def test_p1_a_leader_whose_session_was_ended_knows_at_once_and_nobody_leads_befo
 
 
 def test_p1_a_leader_that_cannot_say_anything_is_waited_for_until_it_cannot_believe_in_its_seat(
-    pool: Pool, postgres_server: PostgresServer
+    pool: Pool, postgres_server: RunningPostgres
 ) -> None:
     leader, follower = led(pool)
     leader.process.stop()
@@ -75,7 +77,7 @@ def test_an_end_that_the_server_could_not_be_told_is_told_when_it_is_back(
     assert (term.number, term.takeover.reason, term.takeover.from_pid) == (2, Reason.RESIGNED, leader.pid)
 
 
-def test_a_session_that_ends_beside_the_leaders_is_opened_again(pool: Pool, postgres_server: PostgresServer) -> None:
+def test_a_session_that_ends_beside_the_leaders_is_opened_again(pool: Pool, postgres_server: RunningPostgres) -> None:
     leader, follower = led(pool)
     session = f'SELECT watch FROM "{parse(pool.url).schema}".leader'
     [(former,)] = until(lambda: [row for row in postgres_server.execute(session) if row[0]])
@@ -121,7 +123,7 @@ def test_p6_a_leader_that_dies_on_another_host(pool: Pool) -> None:
     assert time.monotonic() - killed < LEAST / 2
 
 
-def test_p2_numbers_grow_though_the_tables_are_lost(pool: Pool, postgres_server: PostgresServer) -> None:
+def test_p2_numbers_grow_though_the_tables_are_lost(pool: Pool, postgres_server: RunningPostgres) -> None:
     leader, follower = led(pool)
     postgres_server.execute(f'DROP SCHEMA "{parse(pool.url).schema}" CASCADE')
     with pytest.raises(AssertionError, match=r"SeatError|SeatLostError"):
@@ -142,23 +144,41 @@ def _campaigns(worker: Hand) -> bool:
     return term is not None
 
 
-def test_a_record_that_nobody_can_read_keeps_nobody_from_leading(pool: Pool, postgres_server: PostgresServer) -> None:
+def test_a_record_that_nobody_can_read_keeps_nobody_from_leading(pool: Pool, postgres_server: RunningPostgres) -> None:
     leader, follower = led(pool)
     leader.kill()
     postgres_server.execute(f"""UPDATE "{parse(pool.url).schema}".leader SET record = 'nonsense'""")
     assert until(lambda: _campaigns(follower))
 
 
-def test_a_worker_that_nobody_lets_wait_leaves_the_queue(pool: Pool, postgres_server: PostgresServer) -> None:
+def test_a_worker_that_nobody_lets_wait_leaves_the_queue(
+    pool: Pool, postgres_server: RunningPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Told to stop, it may serve on for a while; the seat should not come to it then."""
+    monkeypatch.setattr("election.engines.postgres.lock.WAIT", 5.0)  # in this process: the one that leaves
     leader, follower = led(pool)
-    leaver = pool.worker()
-    assert leaver.campaign() is None
-    leaver.vacancies(0.1)  # it is before the follower in the server's queue
-    follower.waits()
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%wait_for_seat%'"
-    until(lambda: postgres_server.execute(waiting) == [(2 + 1,)], what="both wait")  # and this question itself
-    until(lambda: postgres_server.execute(waiting) == [(1 + 1,)], 90, what="one has left")
+    postgres_server.execute("SELECT now()")  # the driver reads the time zone from the disk once, and not on the loop
+    leaver = pool.engine().seat
+
+    ours = "datname = current_database() AND state = 'active'"
+    waiting = f"SELECT count(*) FROM pg_stat_activity WHERE {ours} AND query LIKE '%wait_for_seat%'"
+
+    def one_leaves() -> None:
+        until(lambda: postgres_server.execute(waiting) == [(2 + 1,)], what="both wait")  # and this question itself
+        until(lambda: postgres_server.execute(waiting) == [(1 + 1,)], what="one has left")
+
+    async def leave() -> None:
+        await leaver.open()
+        try:
+            assert await leaver.campaign() is None
+            with contextlib.suppress(TimeoutError):  # it is before the follower in the server's queue
+                await asyncio.wait_for(leaver.vacancy(), 0.1)
+            follower.waits()
+            await asyncio.to_thread(one_leaves)
+        finally:
+            await leaver.close()
+
+    asyncio.run(leave())
     leader.release(Standing.RESIGNED)
     until(follower.woken, what="the follower is woken")
     assert follower.wins().number == 2
@@ -279,3 +299,20 @@ def test_p1_whether_somebody_may_still_believe(
     if record is not None:
         over = replace(before, record=replace(record, standing=Standing.LOST))
         assert doubt(over, OURS, 5.0) == 0, "its term is over, by its own word"
+
+
+@pytest.mark.parametrize(
+    ("holder", "silent", "fence_after", "ended"),
+    [
+        pytest.param(DEAD, 2.0, 2.0, True, id="silent for as long as the switch waits"),
+        pytest.param(DEAD, 1.5, 2.0, True, id="the last press came one heartbeat before the last heartbeat"),
+        pytest.param(DEAD, 1.0, 2.0, False, id="silent for two heartbeats: it died"),
+        pytest.param(FAR, 9.0, 2.0, False, id="on another host, whose process cannot be seen"),
+        pytest.param(DEAD, 9.0, None, False, id="there is no switch"),
+    ],
+)
+def test_pitfall_12_whether_a_leader_was_ended_by_its_own_switch(
+    holder: ProcessIdentity, silent: float, fence_after: float | None, ended: bool
+) -> None:
+    record = LeaderRecord(7, holder, "", NOW, Takeover(7, None, holder.pid, Reason.STARTED, NOW))
+    assert ended_itself(Before(record, 7, silent=silent), fence_after, heartbeat=0.5) is ended

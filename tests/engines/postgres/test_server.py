@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.pool import Pool
-from tests.support.postgres_server import PostgresServer
+from tests.support.postgres_server import PostgresServer, give_to_server_user
 from tests.support.waiting import until
 
 
@@ -25,12 +24,12 @@ def check(pool: Pool) -> None:
 
 
 def says(pool: Pool, words: str) -> bool:
-    answer = pool.ask()
+    answer = pool.get()
     return answer is not None and words in answer.text
 
 
 def nobody_leads(pool: Pool, words: str) -> bool:
-    answer = pool.ask()
+    answer = pool.get()
     return answer is not None and answer.status_code == 503 and words in answer.text
 
 
@@ -43,7 +42,7 @@ def small_disk(own_server: PostgresServer) -> Iterator[Path]:
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("only root can mount a small disk, and not everywhere")
     try:
-        shutil.chown(place, "postgres", "postgres")
+        give_to_server_user(place)
         yield place
     finally:
         own_server.stop()

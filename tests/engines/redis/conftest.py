@@ -11,7 +11,7 @@ from tests.engines.conformance.pool import Pool
 from tests.engines.file.pool import Nursery
 from tests.support.pool import Pool as Served
 from tests.support.pool import quiet_pools
-from tests.support.redis_server import Server
+from tests.support.redis_server import Server, SpareServers
 
 
 @pytest.fixture
@@ -28,18 +28,34 @@ def new_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         server.kill()
 
 
-@pytest.fixture
-def steady(redis_server: Server) -> Iterator[Server]:
-    """A server for tests that do not end it: empty, and with the settings it began with."""
-    redis_server.ask("FLUSHALL")
-    yield redis_server
-    redis_server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "0")
+@pytest.fixture(scope="session")
+def spare_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpareServers]:
+    spares = SpareServers(tmp_path_factory.mktemp("spare"))
+    yield spares
+    spares.close()
+
+
+@pytest.fixture(scope="session")
+def lasting_server(spare_servers: SpareServers) -> Iterator[Server]:
+    server = spare_servers.take()
+    yield server
+    server.kill()
 
 
 @pytest.fixture
-def server(new_server: Callable[..., Server]) -> Server:
+def steady(lasting_server: Server) -> Iterator[Server]:
+    """A server of this process for tests that flush it or change its settings: empty, with those it began with."""
+    lasting_server.ask("FLUSHALL")
+    yield lasting_server
+    lasting_server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "0")
+
+
+@pytest.fixture
+def server(spare_servers: SpareServers) -> Iterator[Server]:
     """One to be killed: it keeps an append-only file, and has run for long enough to elect."""
-    return new_server().start().grown_up()
+    server = spare_servers.take()
+    yield server
+    server.kill()
 
 
 @pytest.fixture

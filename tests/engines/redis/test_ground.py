@@ -109,7 +109,7 @@ def test_what_is_said_of_a_server(
         ({}, {"appendfsync": "everysec"}, False),
         ({}, {"appendfsync": "everysec"}, True),
         ({"redis_version": "7.0.15"}, {"appendfsync": "always"}, True),
-        ({"server_name": "valkey", "redis_version": "7.2.4", "valkey_version": "8.1.8"}, {}, True),
+        ({"server_name": "valkey", "redis_version": "7.2.4", "valkey_version": "9.1.2"}, {}, True),
         ({"connected_slaves": 1}, {"min-replicas-to-write": "1"}, True),
     ],
 )

@@ -19,7 +19,7 @@ from election.engines.redis.address import address_of
 from election.schedule.facts import Claim, Enrol, OpenRun, Outcome, Retry, Settle, StoredJob, Tick
 from election.schedule.history import OddClaim
 from tests.schedule.making import at, make_job, make_term, process
-from tests.support.postgres_server import PostgresServer
+from tests.support.postgres_server import RunningPostgres
 from tests.support.redis_server import Server
 from tests.support.switch import Switch
 
@@ -146,7 +146,7 @@ async def test_p2_with_a_ledger_elsewhere_the_number_is_larger_than_both_know(st
 
 
 @pytest.fixture
-def workers(steady: Server, postgres_server: PostgresServer) -> list[Engine]:
+def workers(steady: Server, postgres_server: RunningPostgres) -> list[Engine]:
     """Two of a pool with its seat here and its ledger in PostgreSQL, one after the other."""
     url, ledger = f"{steady.url}?pool=two", postgres_server.url(pool="two")
     return [open_engine(url, ledger=ledger, heartbeat=0.05, safety_poll=0.2) for _ in range(2)]

@@ -31,8 +31,8 @@ def test_p1_p3_p4_the_cable_of_the_leaders_host_is_cut_and_mended(hosts: Hosts, 
             url = f"redis://{hosts.addresses[host]}:{server.port}/0?socket_timeout=1"
             return Program(scope, hosts, host, url, tmp_path)
 
-        here, there, cut = cut_and_mend(hosts, start, CUT)
-    _, led_after = judge_cut(tmp_path, here, there, cut)
+        seen = cut_and_mend(hosts, start, CUT)
+    _, led_after = judge_cut(tmp_path, *seen)
     assert led_after < 3.0 + 2.0, "P6: within the lease, and what it takes to notice"
 
 

@@ -52,7 +52,7 @@ def fill(disk: Path) -> Path:
 
 
 def nobody_leads(pool: Pool, *words: str) -> bool:
-    answer = pool.ask()
+    answer = pool.get()
     return answer is not None and answer.status_code == 503 and all(word in answer.text for word in words)
 
 

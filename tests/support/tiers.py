@@ -1,0 +1,65 @@
+"""Two tiers of tests: those of ``make test``, and the extended ones that only ``make test-all`` runs.
+
+A pytest plugin, loaded by ``tests/conftest.py``. A test is extended by its marker, or because it needs root. With
+``-m "not extended"`` the closing lines of the run report how many tests were left out, by folder, and the command that
+runs them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NEEDS_ROOT = {"as_root", "hosts"}
+"""Fixtures that only root can have: mounts, files of other users, network namespaces."""
+
+ORDINARY = "not extended"
+"""The expression for ``-m`` that selects the tests of ``make test``."""
+
+
+class Tiers:
+    """Marks the extended tests and counts those that the expression of ``-m`` leaves out."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._left_out: Counter[str] = Counter()
+
+    @pytest.hookimpl(tryfirst=True)  # before the expression of -m is applied
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            if NEEDS_ROOT.intersection(getattr(item, "fixturenames", ())):
+                item.add_marker(pytest.mark.extended)
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        if self._config.option.markexpr == ORDINARY:
+            self._left_out.update(_folder(item) for item in items if item.get_closest_marker("extended"))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take over the count of a worker process of pytest-xdist: all workers collect the same tests."""
+        self._left_out = Counter(getattr(node, "workeroutput", {}).get("left_out", {})) or self._left_out
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput["left_out"] = dict(self._left_out)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self._left_out:
+            folders = ", ".join(f"{name} {count}" for name, count in sorted(self._left_out.items()))
+            terminalreporter.section("left out")
+            terminalreporter.line(
+                f"{self._left_out.total()} extended tests, which take long or need root or a tool that no wheel brings:"
+                f" {folders}"
+            )
+            terminalreporter.line("run them, with all others: make test-all")
+
+
+def _folder(item: pytest.Item) -> str:
+    """The folder of the test below ``tests``."""
+    path = Path(item.nodeid.partition("::")[0])
+    return path.parts[1] if len(path.parts) > 2 else path.stem
