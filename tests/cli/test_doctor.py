@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
+from election.core.clock import SystemClock
 from election.core.process import current_process
 from election.core.term import LeaderRecord, Standing
 from election.engines.file import directory as directory_module
@@ -123,7 +124,7 @@ def locked(path: Path) -> Any:
 
 def test_a_worker_that_is_about_to_lead_is_no_orphan(spoiled: Path, findings: Findings) -> None:
     """docs/pitfalls.md#15: between the flock and the record nobody is to be killed."""
-    Presence(str(spoiled / "workers")).enter(current_process(), datetime.now(UTC))
+    Presence(str(spoiled / "workers"), SystemClock()).enter(current_process(), datetime.now(UTC))
     with locked(spoiled / "leader.lock"):
         warnings = findings(spoiled, "warning")
     assert [each for each in warnings if f"pid {os.getpid()} " in each and "about to lead" in each]
@@ -133,7 +134,7 @@ def test_a_worker_that_is_about_to_lead_is_no_orphan(spoiled: Path, findings: Fi
 def test_an_entry_of_a_dead_worker_with_the_same_pid_hides_no_holder(spoiled: Path, findings: Findings) -> None:
     """docs/pitfalls.md#10: a pid is reused, and entries of the dead lie there until a worker removes them."""
     former = dataclasses.replace(current_process(), start_time=1)
-    Presence(str(spoiled / "workers")).enter(former, datetime.now(UTC))
+    Presence(str(spoiled / "workers"), SystemClock()).enter(former, datetime.now(UTC))
     with locked(spoiled / "leader.lock"):
         (wrong,) = findings(spoiled, "wrong")
     assert f"pid {os.getpid()} (" in wrong

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 
+from election.core.clock import SystemClock
 from election.core.errors import PoolPathError, SeatError
 from election.core.finding import Finding, Grade
 from election.core.term import LeaderRecord, Standing
@@ -169,7 +170,9 @@ def _lock(directory: PoolDirectory, record: LeaderRecord | None, holders: list[H
         yield Finding(Grade.WRONG, f"pid {leader} leads by the record, and does not hold {directory.lock}", advice)
     elif not holders:
         yield Finding(Grade.GOOD, "nobody that this user can see holds the lock")
-    workers = {each.process.pid for each in Presence(directory.workers).workers() if each.process.is_neighbour()}
+    workers = {
+        each.process.pid for each in Presence(directory.workers, SystemClock()).workers() if each.process.is_neighbour()
+    }
     for holder in holders:
         if holder.pid == leader:
             continue
