@@ -102,5 +102,5 @@ def _start_keeper(kind: str, directory: Path, ready: Path) -> None:
             raise RuntimeError(f"no server could be started: {log_path.read_text()[-2000:]}")
         return ready.exists()
 
-    until(is_ready, what=lambda: f"the server is ready: {log_path.read_text()[-2000:]}")
+    until(is_ready, 90, what=lambda: f"the server is ready: {log_path.read_text()[-2000:]}")
     keeper.returncode = 0  # it outlives this process, on purpose
