@@ -487,6 +487,9 @@ async def test_a_drain_that_is_cancelled_with_a_thread_in_it_says_so(job: Job) -
     with pytest.raises(UnfinishedJobsError, match="still running: thread"):
         await tenure.task
     assert bench.work.unfinished() == ["thread"]
+    job.may_end.set()
+    await until_async(lambda: bench.work.unfinished() == [])
+    await bench.work._ledger.close()  # the run that has ended was written down, which opened it again
 
 
 # --- runs ---------------------------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ from election.schedule.facts import (
 from election.schedule.history import Accounts, Epoch, SkipRow
 from election.schedule.ledger import Ledger
 from election.schedule.verify import verify
+from election.testing import ManualClock
 from tests.engines.conformance.pool import SECONDS, Pool
 from tests.schedule.making import NOW, at, make_job, make_term, process
 
@@ -495,18 +496,18 @@ async def test_p4_what_a_stored_job_owed_when_it_was_replaced_or_removed_is_skip
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, then: str, paused: bool
 ) -> None:
     """Nobody led at that time, so nobody else could account for it."""
-    clock = [NOW]
-    monkeypatch.setattr(f"{type(ledger).store_job.__module__}.datetime", _at_the_times(clock))
+    clock = ManualClock(NOW)
+    monkeypatch.setattr(ledger, "_clock", clock)
     await ledger.store_job("stored", SECONDS.schedule, FUNC, replace=False)
     if paused:
         await ledger.pause("stored", True)
-    clock[0] = at(60)
+    await clock.advance(60)
     if then == "replaced":
         await ledger.store_job("stored", SECONDS.schedule, FUNC, replace=True)
     else:
         await ledger.remove_job("stored")
     if then == "removed and stored again":
-        clock[0] = at(90)
+        await clock.advance(30)
         await ledger.store_job("stored", SECONDS.schedule, FUNC, replace=False)
     [row] = await ledger.skips(job_id="stored")
     reason = SkipReason.PAUSED if paused else SkipReason.DOWN
@@ -682,12 +683,3 @@ async def test_retired_schedules_go_with_their_ticks(ledger: Ledger) -> None:
     await ledger.record(1, [Enrol("job", SECONDS.schedule, at=at(9), since=at(9))])
     await ledger.prune(at(5), 100)
     assert [epoch.since for epoch in await ledger.epochs()] == [at(9)]
-
-
-def _at_the_times(clock: list[datetime]) -> type[datetime]:
-    class Told(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> Any:
-            return clock[0]
-
-    return Told
