@@ -16,9 +16,9 @@ import pytest
 from election.schedule.facts import Enrol
 from election.schedule.ledger import Ledger
 from tests.engines.conformance.pool import SECONDS, Pool
-from tests.engines.file.pool import Nursery
 from tests.schedule.making import NOW, make_term, process
 from tests.support.postgres_server import PostgresServer
+from tests.support.processes import ForkServer
 from tests.support.redis_server import Server
 
 _numbers = itertools.count()
@@ -61,21 +61,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def pool(request: pytest.FixtureRequest, tmp_path: Path, hands: Nursery) -> Iterator[Pool]:
+def pool(request: pytest.FixtureRequest, tmp_path: Path, workers: ForkServer) -> Iterator[Pool]:
     """A new pool of each engine."""
-    yield from _made(request, request.param, tmp_path, hands)
+    yield from _made(request, request.param, tmp_path, workers)
 
 
 @pytest.fixture
-def another_pool(request: pytest.FixtureRequest, pool: Pool, tmp_path: Path, hands: Nursery) -> Iterator[Pool]:
+def another_pool(request: pytest.FixtureRequest, pool: Pool, tmp_path: Path, workers: ForkServer) -> Iterator[Pool]:
     """Another pool, of the same engine and as near as may be."""
     (tmp_path / "another").mkdir()
-    yield from _made(request, pool.name, tmp_path / "another", hands)
+    yield from _made(request, pool.name, tmp_path / "another", workers)
 
 
-def _made(request: pytest.FixtureRequest, name: str, path: Path, hands: Nursery) -> Iterator[Pool]:
+def _made(request: pytest.FixtureRequest, name: str, path: Path, workers: ForkServer) -> Iterator[Pool]:
     url, options = PLACES[name](request, path)
-    pool = Pool(name, url, path, hands, options)
+    pool = Pool(name, url, path, workers, options)
     pool.engine().check()
     yield pool
     pool.close()

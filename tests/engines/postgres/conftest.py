@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.engines.conformance.pool import Pool
-from tests.engines.file.pool import Nursery
 from tests.support.pool import Pool as Served
 from tests.support.pool import quiet_pools
 from tests.support.postgres_server import PostgresServer, server
+from tests.support.processes import ForkServer
 
 _numbers = itertools.count()
 
@@ -31,17 +31,17 @@ def url(postgres_server: PostgresServer) -> str:
 
 
 @pytest.fixture
-def pool(url: str, tmp_path: Path, hands: Nursery) -> Iterator[Pool]:
+def pool(url: str, tmp_path: Path, workers: ForkServer) -> Iterator[Pool]:
     """The new pool, and workers that do what they are told."""
-    pool = Pool("postgres", url, tmp_path, hands)
+    pool = Pool("postgres", url, tmp_path, workers)
     yield pool
     pool.close()
 
 
 @pytest.fixture
-def own_pool(own_server: PostgresServer, tmp_path: Path, hands: Nursery) -> Iterator[Pool]:
+def own_pool(own_server: PostgresServer, tmp_path: Path, workers: ForkServer) -> Iterator[Pool]:
     """The same on a server of the test's own."""
-    pool = Pool("postgres", own_server.url(), tmp_path, hands)
+    pool = Pool("postgres", own_server.url(), tmp_path, workers)
     yield pool
     pool.close()
 

@@ -18,9 +18,9 @@ from election.core.errors import ConfigurationError
 from election.engines.postgres.address import parse
 from tests.engines.conformance.engines import engine_on
 from tests.engines.conformance.pool import Pool
-from tests.engines.file.pool import Nursery
 from tests.support.ports import free_port
 from tests.support.postgres_server import PostgresServer
+from tests.support.processes import ForkServer
 from tests.support.tools import needs
 from tests.support.waiting import until
 
@@ -109,7 +109,7 @@ def test_what_a_role_may_not_do_is_said(roles: PostgresServer) -> None:
 
 
 @pytest.mark.parametrize("owns", ["the schema", "nothing"])
-def test_the_least_privileges(roles: PostgresServer, tmp_path: Path, hands: Nursery, owns: str) -> None:
+def test_the_least_privileges(roles: PostgresServer, tmp_path: Path, workers: ForkServer, owns: str) -> None:
     """A schema of the role's own; or tables that another role has made, and the rights to use them: no more."""
     name = owns.rsplit(maxsplit=1)[-1]
     schema = f"election_{name}"
@@ -122,7 +122,7 @@ def test_the_least_privileges(roles: PostgresServer, tmp_path: Path, hands: Nurs
             roles.execute(statement, "app")
     else:
         roles.execute(f"CREATE SCHEMA {schema} AUTHORIZATION worker", "app")
-    pool = Pool("postgres", roles.url("app", "worker", pool=name), tmp_path, hands)
+    pool = Pool("postgres", roles.url("app", "worker", pool=name), tmp_path, workers)
     try:
         leader, follower = pool.worker(), pool.worker()
         leader.wins()
@@ -197,8 +197,8 @@ def test_p1_a_pooler_that_gives_each_transaction_another_session(
 
 
 @needs("pgbouncer")
-def test_a_pooler_that_keeps_sessions_apart(pooled: Callable[..., str], tmp_path: Path, hands: Nursery) -> None:
-    pool = Pool("postgres", pooled("session"), tmp_path, hands)
+def test_a_pooler_that_keeps_sessions_apart(pooled: Callable[..., str], tmp_path: Path, workers: ForkServer) -> None:
+    pool = Pool("postgres", pooled("session"), tmp_path, workers)
     try:
         leader, follower = pool.worker(), pool.worker()
         leader.wins()
