@@ -10,8 +10,8 @@ from election.core.elector import Elector
 from election.core.term import Term
 from election.testing import MemorySeat
 from tests import simulate as command
-from tests.core.faults import EVENTS
 from tests.core.seeds import REGRESSIONS, Outcome, script_of, simulate
+from tests.core.simulation import EVENTS
 
 SEEDS = 300
 
