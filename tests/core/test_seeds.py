@@ -16,10 +16,11 @@ from tests.core.simulation import EVENTS
 SEEDS = 300
 
 
-def test_p1_p2_p5_p6_hold_whatever_the_seed() -> None:
-    outcome = simulate([*REGRESSIONS, *range(SEEDS)])
+@pytest.mark.parametrize("seeds", [80, pytest.param(SEEDS, marks=pytest.mark.extended)])
+def test_p1_p2_p5_p6_hold_whatever_the_seed(seeds: int) -> None:
+    outcome = simulate([*REGRESSIONS, *range(seeds)])
     assert outcome.failed == {}
-    assert outcome.terms > 2 * SEEDS
+    assert outcome.terms > 2 * seeds
 
 
 def test_the_seeds_make_everything_happen() -> None:

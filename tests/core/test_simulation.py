@@ -39,14 +39,26 @@ def quiet() -> Iterator[None]:
     log.setLevel(before)
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
-@given(size=st.integers(1, 8), script=st.lists(st.tuples(events, pauses), min_size=10, max_size=60))
+FEW = {"size": st.integers(1, 8), "script": st.lists(st.tuples(events, pauses), min_size=10, max_size=60)}
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(**FEW)
 def test_a_few_workers_keep_the_promises(size: int, script: list[tuple[Event, float]]) -> None:
     """P1, P2, P5, P6: many short lives, in which everything goes wrong at once."""
     terms = asyncio.run(live(size, script))
     event(f"terms: {min(terms // 5 * 5, 20)} or more")
 
 
+@pytest.mark.extended
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@given(**FEW)
+def test_a_few_workers_keep_the_promises_in_more_lives(size: int, script: list[tuple[Event, float]]) -> None:
+    """The same, five times as often."""
+    asyncio.run(live(size, script))
+
+
+@pytest.mark.extended
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(size=st.integers(100, 300), script=st.lists(st.tuples(events, pauses), min_size=10, max_size=30))
 def test_hundreds_of_workers_keep_the_promises(size: int, script: list[tuple[Event, float]]) -> None:

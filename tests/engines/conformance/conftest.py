@@ -54,10 +54,16 @@ PLACES: dict[str, Callable[[pytest.FixtureRequest, Path], tuple[str, dict[str, A
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """On every engine; what uses the ledger and no more, on every ledger."""
+    """On every engine; what uses the ledger and no more, on every ledger.
+
+    The halves of ``redis+postgres`` are each tried by themselves, so that there only the tests that name a promise
+    belong to the ordinary run.
+    """
     if "pool" in metafunc.fixturenames:
         names = LEDGERS if "ledger" in metafunc.fixturenames else list(PLACES)
-        metafunc.parametrize("pool", names, indirect=True)
+        extended = set() if metafunc.function.__name__.startswith("test_p") else {"redis+postgres"}
+        marked = [pytest.param(name, marks=pytest.mark.extended if name in extended else ()) for name in names]
+        metafunc.parametrize("pool", marked, indirect=True)
 
 
 @pytest.fixture
