@@ -7,6 +7,8 @@ import os
 import socket
 from typing import Any
 
+import psycopg  # noqa: F401  before the fork, as an application does, and not in the middle of a takeover
+
 from election import Election, Run, current_run
 from tests.support.fork_server import follow
 
