@@ -44,7 +44,10 @@ def chaos(directory: Path, seconds: int, seed: int, engine: str = "file") -> Ite
         process.communicate(timeout=60)
 
 
-SHORT = [("file", 12, 7), ("postgres", 20, 2), ("redis", 20, 2), ("redis+postgres", 20, 2)]
+SHORT = [
+    ("file", 12, 7),
+    *(pytest.param(engine, 20, 2, marks=pytest.mark.extended) for engine in ("postgres", "redis", "redis+postgres")),
+]
 """Engines, seconds and seeds."""
 
 
@@ -86,7 +89,7 @@ def test_a_short_run_is_green(tmp_path: Path, engine: str, seconds: int, seed: i
     assert of_the_pool(tmp_path) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.extended)])
 def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     with chaos(tmp_path, 60, 7) as process:
         until((tmp_path / "faults").exists, what="the first fault")

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from election.core.errors import SeatError
-from tests.core.faults import EVENTS, EVERYBODY, Event
-from tests.core.lives import LONGEST, Script, live
+from tests.core.simulation import EVENTS, EVERYBODY, LONGEST, Event, Script, live
 
 REGRESSIONS = (
     3364, 3598, 6084,  # who stood still in a release that had failed was not taken for gone when it ended after all

@@ -1,4 +1,4 @@
-"""One elector's life, on a clock that moves when told. The histories of all tests are judged by ``a_crew``."""
+"""One elector's life, on a clock that moves when told. The histories of all tests are judged by ``simulated_pool``."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from election.core.errors import SeatError, UnfinishedJobsError
 from election.core.roles import Role
 from election.core.term import Reason, Standing
 from election.testing import MemorySeat
-from tests.core.crew import HEARTBEAT, Crew, Member, a_crew
 from tests.support.logs import fields, logged
+from tests.support.simulated import HEARTBEAT, SimulatedPool, SimulatedWorker, simulated_pool
 
 pytestmark = pytest.mark.anyio
 
@@ -25,20 +25,20 @@ ERRORS = [SeatError("disk full"), OSError(28, "No space left"), RuntimeError("no
 
 
 @pytest.fixture
-async def crew() -> AsyncIterator[Crew]:
-    async with a_crew() as crew:
-        yield crew
+async def pool() -> AsyncIterator[SimulatedPool]:
+    async with simulated_pool() as pool:
+        yield pool
 
 
 class Tries:
     """When a seat was campaigned for."""
 
-    def __init__(self, crew: Crew, seat: MemorySeat) -> None:
+    def __init__(self, pool: SimulatedPool, seat: MemorySeat) -> None:
         self.at: list[float] = []
         campaign = seat.campaign
 
         async def counted() -> object:
-            self.at.append(crew.clock.monotonic())
+            self.at.append(pool.clock.monotonic())
             return await campaign()
 
         seat.campaign = counted  # type: ignore[method-assign, assignment]
@@ -47,32 +47,34 @@ class Tries:
 # --- campaign, lead, follow ---------------------------------------------------------------------------------------
 
 
-async def test_the_first_leads_and_the_others_follow(crew: Crew) -> None:
+async def test_the_first_leads_and_the_others_follow(pool: SimulatedPool) -> None:
     """P1: one of them, and only that one works."""
-    leader, *followers = [await crew.join() for _ in range(5)]
-    assert crew.leaders() == [leader]
+    leader, *followers = [await pool.join() for _ in range(5)]
+    assert pool.leaders() == [leader]
     assert leader.terms == [1]
-    assert [member.elector.role for member in followers] == [Role.FOLLOWER] * 4
-    assert crew.pool.record is not None
-    assert crew.pool.record.takeover.reason is Reason.STARTED
+    assert [worker.elector.role for worker in followers] == [Role.FOLLOWER] * 4
+    assert pool.memory.record is not None
+    assert pool.memory.record.takeover.reason is Reason.STARTED
 
 
-async def test_a_followers_campaigns_wait_for_a_vacancy(crew: Crew) -> None:
+async def test_a_followers_campaigns_wait_for_a_vacancy(pool: SimulatedPool) -> None:
     """P7: who follows does nothing while time passes."""
-    await crew.join()
-    follower = await crew.join()
-    tries = Tries(crew, follower.seat)
-    await crew.clock.advance(3600)
+    await pool.join()
+    follower = await pool.join()
+    tries = Tries(pool, follower.seat)
+    await pool.clock.advance(3600)
     assert tries.at == []
 
 
-async def test_the_death_of_the_leader_begins_the_next_term(crew: Crew, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_death_of_the_leader_begins_the_next_term(
+    pool: SimulatedPool, caplog: pytest.LogCaptureFixture
+) -> None:
     """P2, P6: at once, with the next number, and the log says from whom."""
-    leader = await crew.join()
-    follower = await crew.join()
+    leader = await pool.join()
+    follower = await pool.join()
     caplog.set_level(logging.INFO)
     leader.crash()
-    await crew.clock.settle()
+    await pool.clock.settle()
     assert follower.leads
     assert follower.terms == [2]
     (line,) = logged(caplog, "took_over")
@@ -81,102 +83,102 @@ async def test_the_death_of_the_leader_begins_the_next_term(crew: Crew, caplog: 
     assert told["takeover_ms"] == 0.0
 
 
-async def test_the_takeover_is_measured_from_learning_of_the_vacancy(crew: Crew) -> None:
+async def test_the_takeover_is_measured_from_learning_of_the_vacancy(pool: SimulatedPool) -> None:
     """P6: its milliseconds hold the campaign, and not the time before it."""
-    leader = await crew.join()
-    await crew.join(campaign_takes=0.25)
-    await crew.clock.advance(100)
+    leader = await pool.join()
+    await pool.join(campaign_takes=0.25)
+    await pool.clock.advance(100)
     leader.crash()
-    await crew.clock.advance(0.25)
-    assert crew.pool.record is not None
-    assert crew.pool.record.takeover.takeover_ms == pytest.approx(250)
+    await pool.clock.advance(0.25)
+    assert pool.memory.record is not None
+    assert pool.memory.record.takeover.takeover_ms == pytest.approx(250)
 
 
 # --- resign -------------------------------------------------------------------------------------------------------
 
 
-async def test_who_resigns_ends_its_work_then_gives_up_the_seat_and_then_follows(crew: Crew) -> None:
+async def test_who_resigns_ends_its_work_then_gives_up_the_seat_and_then_follows(pool: SimulatedPool) -> None:
     """P5: the order of the release."""
-    leader, follower = await crew.join(drain_takes=3.0), await crew.join()
+    leader, follower = await pool.join(drain_takes=3.0), await pool.join()
     resigning = asyncio.create_task(leader.elector.resign())
-    await crew.clock.advance(2.9)
+    await pool.clock.advance(2.9)
     assert leader.elector.role is Role.RESIGNING
     assert leader.seat.held() is not None
     assert not resigning.done()
-    await crew.clock.advance(0.1)
+    await pool.clock.advance(0.1)
     assert await resigning is True
-    assert crew.events() == [
+    assert pool.events() == [
         ("won", 1), ("begin", 1), ("end", 1), ("released", 1), ("won", 2), ("begin", 2),
     ]  # fmt: skip
-    assert crew.leaders() == [follower]
+    assert pool.leaders() == [follower]
     assert leader.elector.role is Role.FOLLOWER
-    assert crew.pool.record is not None
-    assert crew.pool.record.takeover.reason is Reason.RESIGNED
+    assert pool.memory.record is not None
+    assert pool.memory.record.takeover.reason is Reason.RESIGNED
 
 
-async def test_the_seat_is_held_while_its_release_takes_time(crew: Crew) -> None:
+async def test_the_seat_is_held_while_its_release_takes_time(pool: SimulatedPool) -> None:
     """P1, P5: a slow release delays the next term; it does not overlap with it."""
-    leader, follower = await crew.join(release_takes=2.0), await crew.join()
+    leader, follower = await pool.join(release_takes=2.0), await pool.join()
     resigning = asyncio.create_task(leader.elector.resign())
-    await crew.clock.advance(1.9)
+    await pool.clock.advance(1.9)
     assert not resigning.done()
     assert follower.terms == []
-    await crew.clock.advance(0.1)
+    await pool.clock.advance(0.1)
     assert resigning.result() is True
     assert follower.leads
 
 
-async def test_who_resigned_leaves_the_seat_to_the_others(crew: Crew) -> None:
+async def test_who_resigned_leaves_the_seat_to_the_others(pool: SimulatedPool) -> None:
     """A resignation passes the seat to another worker, even to one that is a little slow."""
-    leader, follower = await crew.join(), await crew.join(campaign_takes=0.2)
-    await crew.clock.advance(1)
+    leader, follower = await pool.join(), await pool.join(campaign_takes=0.2)
+    await pool.clock.advance(1)
     await leader.elector.resign()
-    await crew.clock.advance(60)
-    assert crew.leaders() == [follower]
+    await pool.clock.advance(60)
+    assert pool.leaders() == [follower]
     assert leader.terms == [1]
 
 
-async def test_who_resigned_alone_leads_again(crew: Crew) -> None:
+async def test_who_resigned_alone_leads_again(pool: SimulatedPool) -> None:
     """docs/pitfalls.md#28: a second term in the same worker, with its own number and its own work."""
-    leader = await crew.join()
+    leader = await pool.join()
     for _ in range(3):
         assert await leader.elector.resign()
-        await crew.clock.advance(1)
+        await pool.clock.advance(1)
     assert leader.leads
     assert leader.terms == [1, 2, 3, 4]
 
 
-async def test_each_resignation_waits_for_its_own_release(crew: Crew) -> None:
+async def test_each_resignation_waits_for_its_own_release(pool: SimulatedPool) -> None:
     """P5: in a second term as in the first, ``resign()`` returns only when the seat is given up."""
-    leader = await crew.join()
+    leader = await pool.join()
     await leader.elector.resign()
-    await crew.clock.settle()
+    await pool.clock.settle()
     leader.drain_takes = 1.0
     resigning = asyncio.create_task(leader.elector.resign())
-    await crew.clock.advance(0.9)
+    await pool.clock.advance(0.9)
     assert not resigning.done()
-    await crew.clock.advance(0.1)
+    await pool.clock.advance(0.1)
     assert resigning.result() is True
 
 
-async def test_only_a_leader_can_resign(crew: Crew) -> None:
+async def test_only_a_leader_can_resign(pool: SimulatedPool) -> None:
     """``resign()`` says whether there was something to give up, and does not wait for what there was not."""
-    leader, follower = await crew.join(drain_takes=1.0), await crew.join()
+    leader, follower = await pool.join(drain_takes=1.0), await pool.join()
     assert await follower.elector.resign() is False
     assert follower.elector.request_resignation() is False
     assert leader.elector.request_resignation() is True
     second = asyncio.create_task(leader.elector.resign())
-    await crew.clock.advance(1)
+    await pool.clock.advance(1)
     assert await second is True, "a second request waits for the same release"
     assert follower.leads
 
 
-async def test_a_request_to_resign_is_for_one_term_only(crew: Crew) -> None:
+async def test_a_request_to_resign_is_for_one_term_only(pool: SimulatedPool) -> None:
     """A term does not begin with the resignation of the one before."""
-    leader = await crew.join()
+    leader = await pool.join()
     leader.elector.request_resignation()
     leader.elector.request_resignation()
-    await crew.clock.advance(3600)
+    await pool.clock.advance(3600)
     assert leader.terms == [1, 2]
     assert leader.leads
 
@@ -184,37 +186,37 @@ async def test_a_request_to_resign_is_for_one_term_only(crew: Crew) -> None:
 # --- lost ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_lost_term_ends_at_the_next_heartbeat_without_grace(crew: Crew) -> None:
+async def test_a_lost_term_ends_at_the_next_heartbeat_without_grace(pool: SimulatedPool) -> None:
     """Each heartbeat checks the seat; a lost term ends at once, and the record says so."""
-    leader, follower = await crew.join(drain_takes=60.0), await crew.join()
+    leader, follower = await pool.join(drain_takes=60.0), await pool.join()
     leader.seat.take_away()
     assert leader.seat.held() is None
-    await crew.clock.advance(HEARTBEAT)
-    assert crew.events()[2:] == [("taken away", 1), ("end", 1), ("released", 1), ("won", 2), ("begin", 2)]
+    await pool.clock.advance(HEARTBEAT)
+    assert pool.events()[2:] == [("taken away", 1), ("end", 1), ("released", 1), ("won", 2), ("begin", 2)]
     assert follower.leads
-    assert crew.pool.record is not None
-    assert crew.pool.record.takeover.reason is Reason.LOST
+    assert pool.memory.record is not None
+    assert pool.memory.record.takeover.reason is Reason.LOST
 
 
-async def test_the_seat_is_looked_after_during_the_drain_as_well(crew: Crew) -> None:
+async def test_the_seat_is_looked_after_during_the_drain_as_well(pool: SimulatedPool) -> None:
     """P5: a resignation that turns into a loss cuts the drain short; who asked for it hears of its end."""
-    leader = await crew.join(drain_takes=60.0)
+    leader = await pool.join(drain_takes=60.0)
     resigning = asyncio.create_task(leader.elector.resign())
-    await crew.clock.settle()
+    await pool.clock.settle()
     assert leader.elector.role is Role.RESIGNING
     leader.seat.take_away()
     leader.seat.release_takes = 1.0
-    await crew.clock.advance(HEARTBEAT)
+    await pool.clock.advance(HEARTBEAT)
     assert leader.elector.role is Role.LOST
-    assert crew.pool.record is not None
-    assert crew.pool.record.standing is Standing.LOST
-    await crew.clock.advance(1)
+    assert pool.memory.record is not None
+    assert pool.memory.record.standing is Standing.LOST
+    await pool.clock.advance(1)
     assert resigning.result() is True
 
 
-async def test_a_lost_leader_beats_until_its_work_has_ended(crew: Crew) -> None:
+async def test_a_lost_leader_beats_until_its_work_has_ended(pool: SimulatedPool) -> None:
     """P1: a heartbeat of a lost seat is what keeps the others off (on the file engine it puts the record back)."""
-    leader, beats = await crew.join(clings=10 * HEARTBEAT), 0
+    leader, beats = await pool.join(clings=10 * HEARTBEAT), 0
     beat = leader.seat.beat
 
     async def counted(problem: str | None = None) -> None:
@@ -224,20 +226,20 @@ async def test_a_lost_leader_beats_until_its_work_has_ended(crew: Crew) -> None:
 
     leader.seat.beat = counted  # type: ignore[method-assign]
     leader.seat.take_away()
-    await crew.clock.advance(HEARTBEAT)
+    await pool.clock.advance(HEARTBEAT)
     assert leader.elector.role is Role.LOST
     beats = 0
-    await crew.clock.advance(5 * HEARTBEAT)
+    await pool.clock.advance(5 * HEARTBEAT)
     assert beats == 5
-    await crew.clock.advance(60)
+    await pool.clock.advance(60)
     assert leader.terms == [1, 2]
 
 
-async def test_a_lost_term_is_not_resigned(crew: Crew) -> None:
+async def test_a_lost_term_is_not_resigned(pool: SimulatedPool) -> None:
     """What is lost already cannot be given up in good order."""
-    leader = await crew.join(release_takes=1.0)
+    leader = await pool.join(release_takes=1.0)
     leader.seat.take_away()
-    await crew.clock.advance(HEARTBEAT)
+    await pool.clock.advance(HEARTBEAT)
     assert leader.elector.role is Role.LOST
     assert await leader.elector.resign() is False
 
@@ -245,128 +247,128 @@ async def test_a_lost_term_is_not_resigned(crew: Crew) -> None:
 # --- stop ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_follower_stops_at_once(crew: Crew) -> None:
+async def test_a_follower_stops_at_once(pool: SimulatedPool) -> None:
     """docs/pitfalls.md#8: no campaign, no waiting for the leader."""
-    leader, follower = await crew.join(), await crew.join()
+    leader, follower = await pool.join(), await pool.join()
     follower.elector.stop()
-    await crew.clock.settle()
+    await pool.clock.settle()
     assert follower.task.done()
     assert follower.elector.role is Role.STOPPED
     leader.crash()
-    await crew.clock.advance(60)
+    await pool.clock.advance(60)
     assert follower.terms == []
 
 
-async def test_a_leader_stops_when_its_work_has_ended(crew: Crew) -> None:
+async def test_a_leader_stops_when_its_work_has_ended(pool: SimulatedPool) -> None:
     """P5: a stop is a resignation, and then no more."""
-    leader = await crew.join(drain_takes=2.0)
+    leader = await pool.join(drain_takes=2.0)
     leader.elector.stop()
-    await crew.clock.advance(1.9)
+    await pool.clock.advance(1.9)
     assert not leader.task.done()
-    await crew.clock.advance(0.1)
+    await pool.clock.advance(0.1)
     assert leader.task.done()
     assert leader.elector.role is Role.STOPPED
-    assert crew.events() == [("won", 1), ("begin", 1), ("end", 1), ("released", 1)]
+    assert pool.events() == [("won", 1), ("begin", 1), ("end", 1), ("released", 1)]
 
 
-async def test_a_stop_while_campaigning_begins_no_work(crew: Crew) -> None:
+async def test_a_stop_while_campaigning_begins_no_work(pool: SimulatedPool) -> None:
     """docs/pitfalls.md#34: what is won after the stop is given back unused."""
-    member = await crew.join(campaign_takes=2.0)
-    await crew.clock.advance(1)
-    member.elector.stop()
-    await crew.clock.advance(1)
-    assert member.task.done()
-    assert crew.events() == [("won", 1), ("released", 1)]
-    assert member.elector.role is Role.STOPPED
+    worker = await pool.join(campaign_takes=2.0)
+    await pool.clock.advance(1)
+    worker.elector.stop()
+    await pool.clock.advance(1)
+    assert worker.task.done()
+    assert pool.events() == [("won", 1), ("released", 1)]
+    assert worker.elector.role is Role.STOPPED
 
 
-async def test_a_stop_while_the_seat_cannot_be_reached_does_not_wait_for_it(crew: Crew) -> None:
+async def test_a_stop_while_the_seat_cannot_be_reached_does_not_wait_for_it(pool: SimulatedPool) -> None:
     """docs/pitfalls.md#40: a worker in trouble can be stopped like any other."""
-    member = await crew.join(campaign_raises=SeatError("disk full"))
-    await crew.clock.advance(60)
-    member.elector.stop()
-    await crew.clock.settle()
-    assert member.elector.role is Role.STOPPED
-    assert member.task.done()
+    worker = await pool.join(campaign_raises=SeatError("disk full"))
+    await pool.clock.advance(60)
+    worker.elector.stop()
+    await pool.clock.settle()
+    assert worker.elector.role is Role.STOPPED
+    assert worker.task.done()
 
 
-async def test_a_pool_that_is_stopped_elects_nobody_on_the_way_down(crew: Crew) -> None:
+async def test_a_pool_that_is_stopped_elects_nobody_on_the_way_down(pool: SimulatedPool) -> None:
     """docs/pitfalls.md#34: the workers hear of it one after the other, the leader first."""
-    leader, *followers = [await crew.join() for _ in range(4)]
+    leader, *followers = [await pool.join() for _ in range(4)]
     stopping = []
-    for member in [leader, *followers]:
-        stopping.append(asyncio.create_task(member.elector.stop_with_the_pool()))
-        await crew.clock.advance(SIGNAL_GRACE / 5)
+    for worker in [leader, *followers]:
+        stopping.append(asyncio.create_task(worker.elector.stop_with_the_pool()))
+        await pool.clock.advance(SIGNAL_GRACE / 5)
     assert leader.leads, "it leads on until the others have been told"
-    await crew.clock.advance(SIGNAL_GRACE)
-    assert [member.elector.role for member in crew.members] == [Role.STOPPED] * 4
-    assert crew.events() == [("won", 1), ("begin", 1), ("end", 1), ("released", 1)]
+    await pool.clock.advance(SIGNAL_GRACE)
+    assert [worker.elector.role for worker in pool.workers] == [Role.STOPPED] * 4
+    assert pool.events() == [("won", 1), ("begin", 1), ("end", 1), ("released", 1)]
     await asyncio.gather(*stopping)
 
 
-async def test_a_worker_that_stops_alone_hands_over(crew: Crew) -> None:
+async def test_a_worker_that_stops_alone_hands_over(pool: SimulatedPool) -> None:
     """P6: the others, who have not been told to stop, take over after the grace."""
-    leader, follower = await crew.join(), await crew.join()
+    leader, follower = await pool.join(), await pool.join()
     stopping = asyncio.create_task(leader.elector.stop_with_the_pool())
-    await crew.clock.advance(SIGNAL_GRACE)
+    await pool.clock.advance(SIGNAL_GRACE)
     assert follower.leads
     assert leader.elector.role is Role.STOPPED
     await stopping
 
 
-async def test_who_loses_its_seat_while_the_pool_stops_does_not_campaign(crew: Crew) -> None:
+async def test_who_loses_its_seat_while_the_pool_stops_does_not_campaign(pool: SimulatedPool) -> None:
     """docs/pitfalls.md#34: also when the term ends in another way than the one that was planned."""
-    leader = await crew.join()
+    leader = await pool.join()
     stopping = asyncio.create_task(leader.elector.stop_with_the_pool())
-    await crew.clock.settle()
+    await pool.clock.settle()
     leader.seat.take_away()
-    await crew.clock.advance(HEARTBEAT)
+    await pool.clock.advance(HEARTBEAT)
     assert leader.elector.role is Role.STOPPED
     assert leader.terms == [1]
     await stopping
 
 
-async def test_a_cancelled_elector_gives_the_seat_up_in_order(crew: Crew) -> None:
+async def test_a_cancelled_elector_gives_the_seat_up_in_order(pool: SimulatedPool) -> None:
     """P5: the work ends, the seat goes, and only then the cancellation is passed on."""
-    leader, follower = await crew.join(drain_takes=1.0), await crew.join()
+    leader, follower = await pool.join(drain_takes=1.0), await pool.join()
     leader.task.cancel()
-    await crew.clock.settle()
+    await pool.clock.settle()
     assert not leader.task.done()
-    await crew.clock.advance(1)
+    await pool.clock.advance(1)
     assert leader.task.cancelled()
     assert leader.elector.role is Role.FOLLOWER
-    assert crew.events()[:4] == [("won", 1), ("begin", 1), ("end", 1), ("released", 1)]
+    assert pool.events()[:4] == [("won", 1), ("begin", 1), ("end", 1), ("released", 1)]
     assert follower.leads
 
 
-async def test_an_error_in_the_drain_does_not_swallow_the_cancellation(crew: Crew) -> None:
+async def test_an_error_in_the_drain_does_not_swallow_the_cancellation(pool: SimulatedPool) -> None:
     """``asyncio.run`` cancels what is left and waits for it: an elector that went on would hold up the exit."""
-    leader = await crew.join(exit_raises=RuntimeError("the drain broke"))
+    leader = await pool.join(exit_raises=RuntimeError("the drain broke"))
     leader.task.cancel()
-    await crew.clock.settle()
+    await pool.clock.settle()
     assert leader.task.cancelled()
-    assert crew.events() == [("won", 1), ("begin", 1), ("end", 1), ("released", 1)]
+    assert pool.events() == [("won", 1), ("begin", 1), ("end", 1), ("released", 1)]
 
 
-async def test_a_cancelled_follower_just_ends(crew: Crew) -> None:
+async def test_a_cancelled_follower_just_ends(pool: SimulatedPool) -> None:
     """Nothing of it is left that would wake up at the next vacancy."""
-    leader, follower = await crew.join(), await crew.join()
+    leader, follower = await pool.join(), await pool.join()
     follower.task.cancel()
-    await crew.clock.settle()
+    await pool.clock.settle()
     assert follower.task.cancelled()
     leader.crash()
-    await crew.clock.advance(60)
-    assert crew.leaders() == []
+    await pool.clock.advance(60)
+    assert pool.leaders() == []
 
 
 # --- work that may not be left behind -----------------------------------------------------------------------------
 
 
-async def test_unfinished_work_keeps_the_seat(crew: Crew, caplog: pytest.LogCaptureFixture) -> None:
+async def test_unfinished_work_keeps_the_seat(pool: SimulatedPool, caplog: pytest.LogCaptureFixture) -> None:
     """P5: the elector ends without a release; nobody leads before the process is gone, which the log says."""
-    leader, follower = await crew.join(exit_raises=UnfinishedJobsError("still running: app:job")), await crew.join()
+    leader, follower = await pool.join(exit_raises=UnfinishedJobsError("still running: app:job")), await pool.join()
     leader.elector.stop()
-    await crew.clock.advance(3600)
+    await pool.clock.advance(3600)
     assert leader.task.done()
     assert leader.task.exception() is None
     assert leader.seat.held() is not None
@@ -374,7 +376,7 @@ async def test_unfinished_work_keeps_the_seat(crew: Crew, caplog: pytest.LogCapt
     (line,) = logged(caplog, "release_deferred")
     assert "still running: app:job" in line.getMessage()
     leader.crash()
-    await crew.clock.settle()
+    await pool.clock.settle()
     assert follower.leads
 
 
@@ -382,196 +384,196 @@ async def test_unfinished_work_keeps_the_seat(crew: Crew, caplog: pytest.LogCapt
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-async def test_a_campaign_that_fails_is_told_and_tried_again(crew: Crew, error: Exception) -> None:
+async def test_a_campaign_that_fails_is_told_and_tried_again(pool: SimulatedPool, error: Exception) -> None:
     """docs/pitfalls.md#22: an error is not contention: shown while it lasts, forgotten when it is over."""
-    member = await crew.join(campaign_raises=error)
-    await crew.clock.advance(60)
-    assert member.elector.trouble == str(error)
-    assert member.elector.role is Role.FOLLOWER
-    member.seat.campaign_raises = None
-    await crew.clock.advance(RETRY_AT_MOST)
-    assert member.leads
-    assert member.elector.trouble is None
+    worker = await pool.join(campaign_raises=error)
+    await pool.clock.advance(60)
+    assert worker.elector.trouble == str(error)
+    assert worker.elector.role is Role.FOLLOWER
+    worker.seat.campaign_raises = None
+    await pool.clock.advance(RETRY_AT_MOST)
+    assert worker.leads
+    assert worker.elector.trouble is None
 
 
-async def test_trouble_without_words_is_told_as_well(crew: Crew) -> None:
+async def test_trouble_without_words_is_told_as_well(pool: SimulatedPool) -> None:
     """An error with an empty message does not look like none."""
-    member = await crew.join(campaign_raises=RuntimeError())
-    assert member.elector.trouble == "RuntimeError()"
-    member.seat.campaign_raises = None
-    await crew.clock.advance(1)
-    member.seat.beat_raises = SeatError()
-    await crew.clock.advance(1)
-    assert member.elector.trouble == "SeatError()"
+    worker = await pool.join(campaign_raises=RuntimeError())
+    assert worker.elector.trouble == "RuntimeError()"
+    worker.seat.campaign_raises = None
+    await pool.clock.advance(1)
+    worker.seat.beat_raises = SeatError()
+    await pool.clock.advance(1)
+    assert worker.elector.trouble == "SeatError()"
 
 
-async def test_failing_campaigns_become_rare(crew: Crew) -> None:
+async def test_failing_campaigns_become_rare(pool: SimulatedPool) -> None:
     """docs/pitfalls.md#22: twice the wait each time, up to a limit that still counts as recovering by itself."""
-    member = await crew.join()
-    member.elector.stop()
-    other = Member(crew.pool, crew.clock)
-    tries = Tries(crew, other.seat)
+    worker = await pool.join()
+    worker.elector.stop()
+    other = SimulatedWorker(pool.memory, pool.clock)
+    tries = Tries(pool, other.seat)
     other.seat.campaign_raises = SeatError("disk full")
-    crew.members.append(other)
+    pool.workers.append(other)
     await other.start()
-    await crew.clock.advance(40)
+    await pool.clock.advance(40)
     waits = [after - before for before, after in pairwise(tries.at)]
     assert waits[:6] == pytest.approx([0.5, 1, 2, 4, RETRY_AT_MOST, RETRY_AT_MOST])
 
 
 async def test_the_log_tells_a_lasting_failure_once_and_then_counts(
-    crew: Crew, caplog: pytest.LogCaptureFixture
+    pool: SimulatedPool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A full disk is not filled up further; the end of the trouble is told, too."""
     caplog.set_level(logging.INFO)
-    member = await crew.join(campaign_raises=SeatError("disk full"))
-    await crew.clock.advance(40)  # 11 tries
+    worker = await pool.join(campaign_raises=SeatError("disk full"))
+    await pool.clock.advance(40)  # 11 tries
     first, tenth = logged(caplog, "campaign_failed")
     assert caplog.records == [first, tenth]
     assert "disk full" in first.getMessage()
     assert "10" in tenth.getMessage()
     assert "disk full" in tenth.getMessage()
     caplog.clear()
-    member.seat.campaign_raises = None
-    await crew.clock.advance(RETRY_AT_MOST)
+    worker.seat.campaign_raises = None
+    await pool.clock.advance(RETRY_AT_MOST)
     (line,) = logged(caplog, "campaign_recovered")
     assert "11" in line.getMessage(), "it is logged now, not only when the term ends"
 
 
-async def test_trouble_after_a_good_term_is_new_trouble(crew: Crew, caplog: pytest.LogCaptureFixture) -> None:
+async def test_trouble_after_a_good_term_is_new_trouble(pool: SimulatedPool, caplog: pytest.LogCaptureFixture) -> None:
     """The failures from before a term are not counted on after it: told in full, retried soon."""
-    member = await crew.join(campaign_raises=SeatError("disk full"))
-    await crew.clock.advance(30)
-    member.seat.campaign_raises = None
-    await crew.clock.advance(RETRY_AT_MOST)
-    assert member.leads
+    worker = await pool.join(campaign_raises=SeatError("disk full"))
+    await pool.clock.advance(30)
+    worker.seat.campaign_raises = None
+    await pool.clock.advance(RETRY_AT_MOST)
+    assert worker.leads
     caplog.clear()
-    member.exit_raises = RuntimeError("the drain broke")
-    await member.elector.resign()
-    await crew.clock.settle()
+    worker.exit_raises = RuntimeError("the drain broke")
+    await worker.elector.resign()
+    await pool.clock.settle()
     assert ["the drain broke" in line.getMessage() for line in logged(caplog, "campaign_failed")] == [True]
-    member.exit_raises = None
-    await crew.clock.advance(HEARTBEAT)
-    assert member.leads
+    worker.exit_raises = None
+    await pool.clock.advance(HEARTBEAT)
+    assert worker.leads
 
 
 @pytest.mark.parametrize(("error", "traceback"), [(ERRORS[0], False), (ERRORS[1], False), (ERRORS[2], True)])
 async def test_only_a_surprise_is_told_with_its_traceback(
-    crew: Crew, caplog: pytest.LogCaptureFixture, error: Exception, traceback: bool
+    pool: SimulatedPool, caplog: pytest.LogCaptureFixture, error: Exception, traceback: bool
 ) -> None:
     """Issue 2: no traceback anywhere for what can be expected."""
-    await crew.join(campaign_raises=error)
+    await pool.join(campaign_raises=error)
     (told,) = logged(caplog, "campaign_failed")
     assert bool(told.exc_info) is traceback
 
 
-async def test_work_that_cannot_begin_leaves_the_seat_to_others(crew: Crew) -> None:
+async def test_work_that_cannot_begin_leaves_the_seat_to_others(pool: SimulatedPool) -> None:
     """docs/pitfalls.md#40: no term without its work; the worker itself comes back when it can."""
-    broken = await crew.join(entry_raises=RuntimeError("no threads left"))
+    broken = await pool.join(entry_raises=RuntimeError("no threads left"))
     assert broken.elector.role is Role.FOLLOWER
     assert broken.elector.trouble == "no threads left"
     assert broken.seat.held() is None
-    healthy = await crew.join()
+    healthy = await pool.join()
     assert healthy.leads
-    await crew.clock.advance(60)
-    assert crew.leaders() == [healthy]
+    await pool.clock.advance(60)
+    assert pool.leaders() == [healthy]
     healthy.crash()
-    await crew.clock.advance(RETRY_AT_MOST)
+    await pool.clock.advance(RETRY_AT_MOST)
     assert broken.elector.role is Role.FOLLOWER
     broken.entry_raises = None
-    await crew.clock.advance(RETRY_AT_MOST)
+    await pool.clock.advance(RETRY_AT_MOST)
     assert broken.leads
 
 
-async def test_work_that_ends_badly_has_ended(crew: Crew) -> None:
+async def test_work_that_ends_badly_has_ended(pool: SimulatedPool) -> None:
     """P5: an error in the drain releases the seat, because no job code runs any more."""
-    leader, follower = await crew.join(exit_raises=RuntimeError("the drain broke")), await crew.join()
+    leader, follower = await pool.join(exit_raises=RuntimeError("the drain broke")), await pool.join()
     assert await leader.elector.resign() is True
-    await crew.clock.settle()
+    await pool.clock.settle()
     assert follower.leads
     assert leader.elector.trouble == "the drain broke"
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-async def test_a_heartbeat_that_fails_is_told_and_the_term_goes_on(crew: Crew, error: Exception) -> None:
+async def test_a_heartbeat_that_fails_is_told_and_the_term_goes_on(pool: SimulatedPool, error: Exception) -> None:
     """A disk that is full for a while costs no term; whatever the error is, the next heartbeat comes."""
-    leader = await crew.join()
+    leader = await pool.join()
     leader.seat.beat_raises = error
-    await crew.clock.advance(5)
+    await pool.clock.advance(5)
     assert leader.leads
     assert leader.elector.trouble == str(error)
     leader.seat.beat_raises = None
-    await crew.clock.advance(HEARTBEAT)
+    await pool.clock.advance(HEARTBEAT)
     assert leader.elector.trouble is None
     seen = leader.seat.observe()
     assert seen.heartbeat_age_s == 0
 
 
 async def test_a_heartbeat_that_fails_on_and_on_is_told_once_and_then_counted(
-    crew: Crew, caplog: pytest.LogCaptureFixture
+    pool: SimulatedPool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    leader = await crew.join()
+    leader = await pool.join()
     for _ in range(2):
         caplog.clear()
         leader.seat.beat_raises = SeatError("disk full")
-        await crew.clock.advance(20.5 * HEARTBEAT)
+        await pool.clock.advance(20.5 * HEARTBEAT)
         told = [line.getMessage() for line in logged(caplog, "heartbeat_failed")]
         assert len(told) == 3
         assert all("disk full" in each for each in told)
         assert ["10" in told[1], "20" in told[2]] == [True, True]
         leader.seat.beat_raises = None
-        await crew.clock.advance(HEARTBEAT)
+        await pool.clock.advance(HEARTBEAT)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-async def test_a_loss_is_noticed_even_after_heartbeats_that_failed(crew: Crew, error: Exception) -> None:
+async def test_a_loss_is_noticed_even_after_heartbeats_that_failed(pool: SimulatedPool, error: Exception) -> None:
     """P1: a heart that stopped for good at the first surprise would never see that the seat is gone."""
-    leader, follower = await crew.join(), await crew.join()
+    leader, follower = await pool.join(), await pool.join()
     leader.seat.beat_raises = error
-    await crew.clock.advance(5)
+    await pool.clock.advance(5)
     leader.seat.take_away()
     leader.seat.beat_raises = None
-    await crew.clock.advance(HEARTBEAT)
+    await pool.clock.advance(HEARTBEAT)
     assert follower.leads
 
 
-async def test_a_release_that_fails_does_not_silence_the_worker(crew: Crew) -> None:
+async def test_a_release_that_fails_does_not_silence_the_worker(pool: SimulatedPool) -> None:
     """P6: the work has ended, and so it campaigns again; a seat that nobody leads on would be held for ever."""
-    leader, follower = await crew.join(), await crew.join()
+    leader, follower = await pool.join(), await pool.join()
     leader.seat.release_raises = SeatError("cannot be unlocked")
     assert await leader.elector.resign() is True
-    await crew.clock.settle()
+    await pool.clock.settle()
     assert leader.elector.trouble == "cannot be unlocked"
     leader.seat.release_raises = None
-    await crew.clock.advance(RETRY_AT_MOST)
-    assert len(crew.leaders()) == 1
+    await pool.clock.advance(RETRY_AT_MOST)
+    assert len(pool.leaders()) == 1
     assert await leader.elector.resign() is True
-    await crew.clock.settle()
-    assert crew.leaders() == [follower]
+    await pool.clock.settle()
+    assert pool.leaders() == [follower]
 
 
-async def test_a_watch_that_breaks_does_not_end_the_follower(crew: Crew) -> None:
+async def test_a_watch_that_breaks_does_not_end_the_follower(pool: SimulatedPool) -> None:
     """``run`` raises nothing: whatever cannot wait for a vacancy tries again."""
-    leader, follower = await crew.join(), Member(crew.pool, crew.clock)
-    crew.members.append(follower)
+    leader, follower = await pool.join(), SimulatedWorker(pool.memory, pool.clock)
+    pool.workers.append(follower)
     with patch.object(follower.seat, "vacancy", side_effect=RuntimeError("no watch")):
         await follower.start()
-        await crew.clock.advance(60)
+        await pool.clock.advance(60)
     assert follower.elector.trouble == "no watch"
     leader.crash()
-    await crew.clock.advance(RETRY_AT_MOST)
+    await pool.clock.advance(RETRY_AT_MOST)
     assert follower.leads
     assert follower.elector.trouble is None
 
 
-async def test_the_record_tells_when_a_term_began_and_ended(crew: Crew) -> None:
+async def test_the_record_tells_when_a_term_began_and_ended(pool: SimulatedPool) -> None:
     """``/leader`` shows it: the clock's time, not the machine's."""
-    leader = await crew.join()
-    begun = crew.clock.now()
-    await crew.clock.advance(90)
+    leader = await pool.join()
+    begun = pool.clock.now()
+    await pool.clock.advance(90)
     leader.elector.stop()
-    await crew.clock.settle()
-    record = crew.pool.record
+    await pool.clock.settle()
+    record = pool.memory.record
     assert record is not None
     assert record.elected_at == begun
     assert record.ended_at == begun + timedelta(seconds=90)

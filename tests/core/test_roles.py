@@ -9,7 +9,7 @@ import pytest
 from election.core.elector import Elector
 from election.core.roles import TRANSITIONS, Role, Turn, after
 from election.testing import ManualClock, MemoryPool
-from tests.core.crew import Member
+from tests.support.simulated import SimulatedWorker
 
 LEGAL = [
     ("follower", "won", "leader"),
@@ -35,7 +35,7 @@ def test_what_can_happen(role: str, turn: str, next_role: str) -> None:
 def test_what_cannot_happen_raises_and_changes_nothing(role: Role, turn: Turn) -> None:
     """P5: an elector that is told the impossible stays what it is."""
     clock = ManualClock()
-    elector: Elector = Member(MemoryPool(clock), clock).elector
+    elector: Elector = SimulatedWorker(MemoryPool(clock), clock).elector
     elector.role = role
     with pytest.raises(ValueError, match=f"a worker that is {role} cannot see"):
         elector._turn(turn)

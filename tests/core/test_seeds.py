@@ -10,16 +10,17 @@ from election.core.elector import Elector
 from election.core.term import Term
 from election.testing import MemorySeat
 from tests import simulate as command
-from tests.core.faults import EVENTS
 from tests.core.seeds import REGRESSIONS, Outcome, script_of, simulate
+from tests.core.simulation import EVENTS
 
 SEEDS = 300
 
 
-def test_p1_p2_p5_p6_hold_whatever_the_seed() -> None:
-    outcome = simulate([*REGRESSIONS, *range(SEEDS)])
+@pytest.mark.parametrize("seeds", [80, pytest.param(SEEDS, marks=pytest.mark.extended)])
+def test_p1_p2_p5_p6_hold_whatever_the_seed(seeds: int) -> None:
+    outcome = simulate([*REGRESSIONS, *range(seeds)])
     assert outcome.failed == {}
-    assert outcome.terms > 2 * SEEDS
+    assert outcome.terms > 2 * seeds
 
 
 def test_the_seeds_make_everything_happen() -> None:

@@ -14,9 +14,8 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from election.core.errors import SeatError
-from tests.core.crew import a_crew
-from tests.core.faults import EVENTS, EVERYBODY, Event
-from tests.core.lives import LONGEST, live
+from tests.core.simulation import EVENTS, EVERYBODY, LONGEST, Event, live
+from tests.support.simulated import simulated_pool
 
 ERRORS = [SeatError("disk full"), OSError(28, "No space left"), RuntimeError("nobody thought of this")]
 
@@ -40,14 +39,26 @@ def quiet() -> Iterator[None]:
     log.setLevel(before)
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
-@given(size=st.integers(1, 8), script=st.lists(st.tuples(events, pauses), min_size=10, max_size=60))
+FEW = {"size": st.integers(1, 8), "script": st.lists(st.tuples(events, pauses), min_size=10, max_size=60)}
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(**FEW)
 def test_a_few_workers_keep_the_promises(size: int, script: list[tuple[Event, float]]) -> None:
     """P1, P2, P5, P6: many short lives, in which everything goes wrong at once."""
     terms = asyncio.run(live(size, script))
     event(f"terms: {min(terms // 5 * 5, 20)} or more")
 
 
+@pytest.mark.extended
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@given(**FEW)
+def test_a_few_workers_keep_the_promises_in_more_lives(size: int, script: list[tuple[Event, float]]) -> None:
+    """The same, five times as often."""
+    asyncio.run(live(size, script))
+
+
+@pytest.mark.extended
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(size=st.integers(100, 300), script=st.lists(st.tuples(events, pauses), min_size=10, max_size=30))
 def test_hundreds_of_workers_keep_the_promises(size: int, script: list[tuple[Event, float]]) -> None:
@@ -59,43 +70,43 @@ def test_hundreds_of_workers_keep_the_promises(size: int, script: list[tuple[Eve
 @pytest.mark.anyio
 async def test_a_hundred_leaders_die_one_after_the_other() -> None:
     """P2, P6: each death is one term, at once, down to the last worker."""
-    async with a_crew() as crew:
+    async with simulated_pool() as pool:
         for _ in range(100):
-            await crew.join()
+            await pool.join()
         for _ in range(100):
-            (leader,) = crew.leaders()
+            (leader,) = pool.leaders()
             leader.crash()
-            await crew.clock.settle()
-        assert crew.leaders() == []
-        assert [line.term for line in crew.pool.history if line.event == "begin"] == list(range(1, 101))
-        assert {line.time for line in crew.pool.history} == {0.0}, "no time passed in between"
+            await pool.clock.settle()
+        assert pool.leaders() == []
+        assert [line.term for line in pool.memory.history if line.event == "begin"] == list(range(1, 101))
+        assert {line.time for line in pool.memory.history} == {0.0}, "no time passed in between"
 
 
 @pytest.mark.anyio
 async def test_the_seat_goes_round() -> None:
     """Fifty resignations in a row: the work of no two terms overlaps, however slow its end is (P5)."""
-    async with a_crew() as crew:
+    async with simulated_pool() as pool:
         for number in range(10):
-            await crew.join(drain_takes=number / 10, release_takes=number / 20)
+            await pool.join(drain_takes=number / 10, release_takes=number / 20)
         for _ in range(50):
-            (leader,) = crew.leaders()
+            (leader,) = pool.leaders()
             assert leader.elector.request_resignation()
-            await crew.clock.advance(2)
-        assert [line.term for line in crew.pool.history if line.event == "begin"] == list(range(1, 52))
-        assert all(len(member.terms) >= 3 for member in crew.members), "each had its turn"
+            await pool.clock.advance(2)
+        assert [line.term for line in pool.memory.history if line.event == "begin"] == list(range(1, 52))
+        assert all(len(worker.terms) >= 3 for worker in pool.workers), "each had its turn"
 
 
 def test_the_same_script_gives_the_same_history() -> None:
     """A failure that Hypothesis finds can be found again."""
 
     async def history() -> list[object]:
-        async with a_crew() as crew:
+        async with simulated_pool() as pool:
             for _ in range(20):
-                await crew.join(campaign_takes=0.1)
+                await pool.join(campaign_takes=0.1)
             for number in range(20):
-                await crew.clock.advance(0.1)
-                for member in crew.leaders():
-                    member.crash() if number % 2 else member.elector.request_resignation()
-            return list(crew.pool.history)
+                await pool.clock.advance(0.1)
+                for worker in pool.leaders():
+                    worker.crash() if number % 2 else worker.elector.request_resignation()
+            return list(pool.memory.history)
 
     assert asyncio.run(history()) == asyncio.run(history())

@@ -1,9 +1,8 @@
-"""Servers and a nursery for the tests of the engines: one of each for a whole session of tests."""
+"""Servers and a fork server for the tests of the engines: one of each for a whole session of tests."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -14,20 +13,18 @@ pytest.register_assert_rewrite(
     "tests.engines.conformance.leading",
     "tests.engines.conformance.pool",
     "tests.engines.file.pool",
+    "tests.support.processes",
 )
 
-from tests.engines.file.pool import Nursery  # noqa: E402
 from tests.support.hosts import Hosts, two_hosts  # noqa: E402
+from tests.support.processes import ForkServer, fork_server  # noqa: E402
 from tests.support.servers import new_postgres, own_server, postgres_server, redis_server  # noqa: E402, F401
 
 
 @pytest.fixture(scope="session")
-def hands() -> Iterator[Nursery]:
-    if sys.platform != "linux":
-        pytest.skip("the workers are signalled by pidfd, and looked at in /proc")
-    nursery = Nursery("tests.engines.conformance.worker")
-    yield nursery
-    nursery.close()
+def workers() -> Iterator[ForkServer]:
+    with fork_server() as server:
+        yield server
 
 
 @pytest.fixture

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.file.conftest import nursery, pool
+from tests.engines.conftest import workers
+from tests.engines.file.conftest import pool
 from tests.engines.file.pool import Pool
 from tests.support.waiting import until
 
-__all__ = ["nursery", "pool"]
+__all__ = ["pool", "workers"]
 
 Put = Callable[[Path, ExitStack], None]
 

@@ -15,9 +15,9 @@ import pytest
 from election.schedule.facts import Enrol
 from election.schedule.ledger import Ledger
 from tests.engines.conformance.pool import SECONDS, Pool
-from tests.engines.file.pool import Nursery
 from tests.schedule.making import NOW, make_term, process
 from tests.support.postgres_server import RunningPostgres
+from tests.support.processes import ForkServer
 from tests.support.redis_server import RunningRedis
 from tests.support.servers import new_name
 
@@ -52,28 +52,34 @@ PLACES: dict[str, Callable[[pytest.FixtureRequest, Path], tuple[str, dict[str, A
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """On every engine; what uses the ledger and no more, on every ledger."""
+    """On every engine; what uses the ledger and no more, on every ledger.
+
+    The halves of ``redis+postgres`` are each tried by themselves, so that there only the tests that name a promise
+    belong to the ordinary run.
+    """
     if "pool" in metafunc.fixturenames:
         names = LEDGERS if "ledger" in metafunc.fixturenames else list(PLACES)
-        metafunc.parametrize("pool", names, indirect=True)
+        extended = set() if metafunc.function.__name__.startswith("test_p") else {"redis+postgres"}
+        marked = [pytest.param(name, marks=pytest.mark.extended if name in extended else ()) for name in names]
+        metafunc.parametrize("pool", marked, indirect=True)
 
 
 @pytest.fixture
-def pool(request: pytest.FixtureRequest, tmp_path: Path, hands: Nursery) -> Iterator[Pool]:
+def pool(request: pytest.FixtureRequest, tmp_path: Path, workers: ForkServer) -> Iterator[Pool]:
     """A new pool of each engine."""
-    yield from _made(request, request.param, tmp_path, hands)
+    yield from _made(request, request.param, tmp_path, workers)
 
 
 @pytest.fixture
-def another_pool(request: pytest.FixtureRequest, pool: Pool, tmp_path: Path, hands: Nursery) -> Iterator[Pool]:
+def another_pool(request: pytest.FixtureRequest, pool: Pool, tmp_path: Path, workers: ForkServer) -> Iterator[Pool]:
     """Another pool, of the same engine and as near as may be."""
     (tmp_path / "another").mkdir()
-    yield from _made(request, pool.name, tmp_path / "another", hands)
+    yield from _made(request, pool.name, tmp_path / "another", workers)
 
 
-def _made(request: pytest.FixtureRequest, name: str, path: Path, hands: Nursery) -> Iterator[Pool]:
+def _made(request: pytest.FixtureRequest, name: str, path: Path, workers: ForkServer) -> Iterator[Pool]:
     url, options = PLACES[name](request, path)
-    pool = Pool(name, url, path, hands, options)
+    pool = Pool(name, url, path, workers, options)
     pool.engine().check()
     yield pool
     pool.close()

@@ -1,18 +1,16 @@
-"""The jobs of a pool of real elections, and such an election in a process of its own: another worker.
-
-``python -m tests.engines.conformance.jobs URL OPTIONS`` takes part in the pool, and then does what each line says:
-``Election``'s own methods, with arguments in JSON.
-"""
+"""The jobs of a pool of real elections, and such an election as a worker: its commands are ``Commands``."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import sys
+import socket
 from typing import Any
 
+import psycopg  # noqa: F401  before the fork, as an application does, and not in the middle of a takeover
+
 from election import Election, Run, current_run
+from tests.support.fork_server import follow
 
 begun: list[Run] = []
 """What this process has run."""
@@ -52,20 +50,29 @@ def _another_leads(election: Election) -> bool:
     return seen.led and seen.record is not None and seen.record.holder.pid != os.getpid()
 
 
-async def obey(url: str, options: dict[str, Any]) -> None:
-    loop = asyncio.get_running_loop()
-    async with election_on(url, **options) as election:
-        while not (election.is_leader or _another_leads(election)):
+class Commands:
+    """Commands of a worker with an ``Election``."""
+
+    def __init__(self, election: Election) -> None:
+        self._election = election
+
+    async def role(self) -> str:
+        """``leads`` or ``follows``, once it does."""
+        while not (self._election.is_leader or _another_leads(self._election)):
             await asyncio.sleep(0.01)
-        print(json.dumps("leads" if election.is_leader else "follows"), flush=True)
-        while line := await loop.run_in_executor(None, sys.stdin.readline):
-            name, words, arguments = json.loads(line)
-            try:
-                answer = await getattr(election, name)(*words, **arguments)
-            except Exception as error:
-                answer = f"{type(error).__name__}: {error}"
-            print(json.dumps(answer), flush=True)
+        return "leads" if self._election.is_leader else "follows"
+
+    async def call(self, method: str, words: list[Any], arguments: dict[str, Any]) -> Any:
+        """Call a method of the election; an error is returned in words."""
+        try:
+            return await getattr(self._election, method)(*words, **arguments)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
 
 
-if __name__ == "__main__":
-    asyncio.run(obey(sys.argv[1], json.loads(sys.argv[2])))
+async def main(options: dict[str, Any], channel: socket.socket) -> None:
+    """See ``tests.support.fork_server``."""
+    async with election_on(options["url"], **options["options"]) as election:
+        commands = Commands(election)
+        await follow(channel, lambda name: getattr(commands, name))
+        os._exit(1)  # the test is gone

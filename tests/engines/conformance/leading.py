@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -21,7 +18,8 @@ from election.schedule.verify import verify
 from tests.engines.conformance.jobs import begun, election_on
 from tests.engines.conformance.pool import Pool
 from tests.support.judge import Fact, violations
-from tests.support.waiting import until_async
+from tests.support.processes import RemoteWorker
+from tests.support.waiting import until, until_async
 
 JOBS = "tests.engines.conformance.jobs"
 
@@ -114,8 +112,8 @@ class Other:
     """Another worker, in a process of its own; ``begin`` it, and ``end`` it."""
 
     def __init__(self, pool: Pool) -> None:
-        self._command = [sys.executable, "-m", JOBS, pool.url, json.dumps(pool.options)]
-        self._process: subprocess.Popen[str] | None = None
+        self._pool = pool
+        self._process: RemoteWorker | None = None
 
     @property
     def pid(self) -> int:
@@ -124,35 +122,17 @@ class Other:
 
     async def begin(self) -> str:
         """Returns whether it leads or follows, once it does."""
-
-        def begin() -> str:
-            self._process = subprocess.Popen(
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-            )
-            return str(self._answer())
-
-        return await asyncio.to_thread(begin)
+        options = {"url": self._pool.url, "options": self._pool.options}
+        self._process = await asyncio.to_thread(self._pool.fork, JOBS, options)
+        return str(await asyncio.to_thread(self._process.ask, "role"))
 
     async def ask(self, name: str, *words: Any, **arguments: Any) -> Any:
         """Let it call that method of its ``Election``; an error that it raises is returned in words."""
-
-        def ask() -> Any:
-            assert self._process is not None
-            assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps([name, words, arguments]) + "\n")
-            return self._answer()
-
-        return await asyncio.to_thread(ask)
+        assert self._process is not None
+        return await asyncio.to_thread(self._process.ask, "call", method=name, words=words, arguments=arguments)
 
     def end(self) -> None:
-        """``kill -9``."""
+        """``kill -9``; returns when it is gone."""
         if self._process is not None:
             self._process.kill()
-            self._process.communicate()
-
-    def _answer(self) -> Any:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, "it has died"
-        return json.loads(line)
+            until(self._process.gone)

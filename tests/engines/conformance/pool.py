@@ -1,8 +1,7 @@
-"""A pool of some engine, and workers that do what they are told, step by step, in processes of their own."""
+"""A pool of some engine, and seats in processes of their own that are used step by step."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,8 @@ from election.core.term import Standing, Term
 from election.engines import Engine
 from election.schedule.ledger import Ledger
 from tests.engines.conformance.engines import engine_on
-from tests.engines.file.pool import Nursery, Process
 from tests.schedule.making import at, make_job
-from tests.support.facts import FactFile
+from tests.support.processes import ForkServer, ProcessPool, RemoteWorker
 from tests.support.waiting import until
 
 TERM: TypeAdapter[Term | None] = TypeAdapter(Term | None)
@@ -27,12 +25,12 @@ SECONDS = make_job("interval", seconds=1, start_date=at(-100))
 """The job that is in the ledger of the tests: a tick each second."""
 
 
-class Hand:
-    """A worker's process that does with its seat what it is told, and nothing by itself."""
+class RemoteSeat:
+    """The seat of a worker that does nothing by itself."""
 
-    def __init__(self, nursery: Nursery, url: str, facts: FactFile, options: dict[str, Any]) -> None:
-        self.process = Process(nursery, {"url": url, "options": options}, facts)
-        self.pid = self.process.pid
+    def __init__(self, process: RemoteWorker) -> None:
+        self.process = process
+        self.pid = process.pid
 
     def __repr__(self) -> str:
         return f"<worker {self.pid}>"
@@ -96,21 +94,19 @@ class Hand:
         self.process.kill()
 
 
-class Pool:
+class Pool(ProcessPool):
     """A pool of an engine at ``url``.
 
     path: for what a test writes beside it. options: those that go with the URL in every worker, such as ``ledger``.
     """
 
     def __init__(
-        self, name: str, url: str, path: Path, nursery: Nursery, options: Mapping[str, Any] | None = None
+        self, name: str, url: str, path: Path, server: ForkServer, options: Mapping[str, Any] | None = None
     ) -> None:
+        super().__init__(server, path)
         self.name = name
         self.url = url
         self.options = dict(options or {})
-        self._nursery = nursery
-        self._facts = FactFile(os.fspath(path / "facts"))
-        self._hands: list[Hand] = []
 
     def engine(self, **options: Any) -> Engine:
         """The pool as another worker has it."""
@@ -120,15 +116,10 @@ class Pool:
         """Its ledger, as another worker has it."""
         return self.engine().open_ledger()
 
-    def worker(self, *, opened: bool = True, url: str | None = None, **options: Any) -> Hand:
+    def worker(self, *, opened: bool = True, url: str | None = None, **options: Any) -> RemoteSeat:
         """One more worker. url: another way to the pool. ``elsewhere=True``: by its own account on another host."""
-        hand = Hand(self._nursery, url or self.url, self._facts, {**self.options, **options})
-        self._hands.append(hand)
+        given = {"url": url or self.url, "options": {**self.options, **options}}
+        seat = RemoteSeat(self.fork("tests.engines.conformance.worker", given))
         if opened:
-            hand.open()
-        return hand
-
-    def close(self) -> None:
-        for hand in self._hands:
-            hand.process.reap()
-        self._facts.close()
+            seat.open()
+        return seat

@@ -8,12 +8,12 @@ import time
 import pytest
 
 from election.core.term import Reason, Standing
-from tests.engines.conformance.pool import Hand, Pool
+from tests.engines.conformance.pool import Pool, RemoteSeat
 from tests.schedule.making import make_term, process
 from tests.support.waiting import until
 
 
-def led(pool: Pool) -> tuple[Hand, Hand]:
+def led(pool: Pool) -> tuple[RemoteSeat, RemoteSeat]:
     """A leader and a follower that knows it."""
     leader, follower = pool.worker(), pool.worker()
     term = leader.wins()
@@ -58,7 +58,7 @@ def test_what_the_takeover_took_is_told_to_all(pool: Pool) -> None:
     leader.confirm(3.14159)
     for worker in (leader, follower):
 
-        def told(worker: Hand = worker) -> bool:
+        def told(worker: RemoteSeat = worker) -> bool:
             record = worker.observe().record
             return record is not None and record.takeover.takeover_ms == 3.14
 

@@ -1,37 +1,27 @@
-"""A worker that does with its seat what it is told, step by step.
-
-``python -m tests.engines.conformance.worker FD`` is the nursery that forks them; see ``tests.engines.file.worker``.
-"""
+"""A worker that does nothing by itself: its commands are the methods of its seat, and a few more."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import inspect
 import json
 import os
 import signal
 import socket
-import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from election.core import process
 from election.core.errors import SeatError
 from election.core.seat import Seat
 from election.core.term import Standing
 from tests.engines.conformance.engines import HEARTBEAT, engine_on
-from tests.engines.file.worker import PR_SET_PDEATHSIG, nurse
-
-ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
+from tests.support.fork_server import follow
 
 
-class Deeds:
-    """What it can be told to do: the seat's own methods, and a few more."""
+class Commands:
+    """The seat's own methods, and a few more."""
 
     def __init__(self, url: str, options: dict[str, Any]) -> None:
         self._url = url
@@ -151,32 +141,11 @@ def _in_child(function: Callable[[], Any]) -> Any:
         return json.load(pipe)
 
 
-async def _obey(channel: socket.socket, url: str, options: dict[str, Any]) -> None:
-    deeds = Deeds(url, options)
-    reader, writer = await asyncio.open_connection(sock=channel)
-    while order := await reader.readline():
-        name, arguments = json.loads(order)
-        try:
-            result = getattr(deeds, name)(**arguments)
-            result = await result if inspect.isawaitable(result) else result
-            answer = {"result": ANYTHING.dump_python(result, mode="json")}
-        except Exception as error:
-            answer = {"error": traceback.format_exc(), "type": type(error).__name__}
-        writer.write(json.dumps(answer).encode() + b"\n")
-
-
-def _live(order: dict[str, Any], channel: socket.socket) -> None:
-    """The life of a forked worker; does not return."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if order["options"].pop("elsewhere", False):
+async def main(options: dict[str, Any], channel: socket.socket) -> None:
+    """See ``tests.support.fork_server``."""
+    timing = dict(options["options"])
+    if timing.pop("elsewhere", False):
         process._surroundings = lambda: ("another boot", "pid:[1]")
-    try:
-        assert channel.recv(1) == b"!"
-        asyncio.run(_obey(channel, order["url"], order["options"]))
-    finally:
-        os._exit(1)
-
-
-if __name__ == "__main__":
-    nurse(socket.socket(fileno=int(sys.argv[1])), _live)
+    commands = Commands(options["url"], timing)
+    await follow(channel, lambda name: getattr(commands, name))
+    os._exit(1)  # the test is gone

@@ -1,33 +1,22 @@
-"""Fixtures: a nursery of workers for all tests of the file engine, a pool for each."""
+"""A pool for each test of the file engine."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.engines.file.pool")
-
-from tests.engines.file.pool import Nursery, Pool  # noqa: E402  only now, so that its assertions are told in full
-
-
-@pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
-    if sys.platform != "linux":
-        pytest.skip("the workers are signalled by pidfd, and looked at in /proc")
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
+from tests.engines.file.pool import Pool
+from tests.support.processes import ForkServer
 
 
 @pytest.fixture
-def pool(nursery: Nursery, tmp_path: Path) -> Iterator[Pool]:
+def pool(workers: ForkServer, tmp_path: Path) -> Iterator[Pool]:
     """A pool of real processes; at the end no two of its workers may have led at one instant (P1), terms grew (P2)."""
-    pool = Pool(nursery, tmp_path)
+    pool = Pool(workers, tmp_path)
     yield pool
     pool.close()
 

@@ -27,8 +27,8 @@ from packaging.requirements import Requirement
 from election import Election, PoolInUseError, PoolPathError
 from election.core.process import current_process
 from election.engines.file.directory import filesystem_type
-from tests.engines.file.pool import ROOT, Pool
-from tests.support.processes import identity_of
+from tests.engines.file.pool import Pool
+from tests.support.processes import ROOT, ForkServer, identity_of
 from tests.support.waiting import until
 
 DAY = 86400.0
@@ -214,12 +214,12 @@ def test_row_09_two_elections_on_one_directory_in_one_process(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("pid", ["live", "reused", "zombie"])
-def test_row_10_a_record_names_a_live_pid_that_holds_no_lock(pool: Pool, nursery: Any, pid: str) -> None:
+def test_row_10_a_record_names_a_live_pid_that_holds_no_lock(pool: Pool, workers: ForkServer, pid: str) -> None:
     """The lock decides, the record only describes."""
     leader = pool.led()
     (follower,) = pool.followers(1, **NEVER_POLL)
     if pid == "zombie":
-        with nursery.keeping_zombies():
+        with workers.keeping_zombies():
             assert pool.vacancy_after_kill(leader) < EVENT
             assert Path(f"/proc/{leader.pid}").exists(), "it was reaped"
         return

@@ -16,13 +16,14 @@ from election.core.clock import SystemClock
 from election.core.process import current_process
 from election.engines.file import presence
 from election.engines.file.presence import Presence
-from tests.engines.file.pool import Pool, Process
+from tests.engines.file.pool import Pool
+from tests.support.processes import RemoteWorker
 from tests.support.waiting import until
 
 NOW = datetime(2026, 11, 23, 4, tzinfo=UTC)
 
 
-def lists(worker: Process, *others: Process) -> bool:
+def lists(worker: RemoteWorker, *others: RemoteWorker) -> bool:
     return set(worker.ask("look")["workers"]) == {each.pid for each in (worker, *others)}
 
 

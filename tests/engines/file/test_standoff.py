@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from election.core.process import current_process
-from tests.engines.file.pool import Pool, Process
+from tests.engines.file.pool import Pool
+from tests.support.processes import RemoteWorker
 from tests.support.waiting import until
 
 HOW: dict[str, Callable[[Pool], Any]] = {
@@ -28,7 +29,7 @@ HOW: dict[str, Callable[[Pool], Any]] = {
 }
 
 
-def stand_off(worker: Process) -> Any:
+def stand_off(worker: RemoteWorker) -> Any:
     """What keeps this worker, which has the flock on the new file, from leading."""
     return until(lambda: worker.ask("look")["problem"], what=f"{worker} tells why it does not lead")
 

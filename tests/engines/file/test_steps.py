@@ -106,12 +106,13 @@ def test_row_22_each_system_call_of_a_term_fails_once(tmp_path: Path, code: int,
     assert step > 20
 
 
-def test_row_04_killed_at_each_step_of_an_election(pool: Pool) -> None:
-    steps = steps_of_a_term(pool.path)
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.extended)])
+def test_row_04_killed_at_each_step_of_an_election(pool: Pool, every: int) -> None:
+    steps = range(1, steps_of_a_term(pool.path) + 1, every)
     survivor = seat_on(pool.path)
     last = asyncio.run(one_term(survivor))
     assert last is not None
-    for step in range(1, steps + 1):
+    for step in steps:
         worker = pool.start(heartbeat=HEARTBEAT, safety_poll=0.01, before=[("at_step", {"number": step, "do": 9})])
         until(worker.gone)
         begun = [fact for fact in pool.begun() if fact.pid == worker.pid]
@@ -122,15 +123,16 @@ def test_row_04_killed_at_each_step_of_an_election(pool: Pool) -> None:
         assert number is not None, f"{pool.told(what='step')[-1]} keeps others from the seat"
         assert number > max(last, begun[0].term if begun else 0)
         last = number
-    assert len(pool.told(what="step")) == steps
+    assert len(pool.told(what="step")) == len(steps)
 
 
-def test_row_04_stopped_at_each_step_of_an_election_while_the_lock_file_is_swapped(pool: Pool) -> None:
-    """Whoever is continued after another was elected on a new lock file does not lead, nor take a number back.
+@pytest.mark.parametrize("every", [9, pytest.param(3, marks=pytest.mark.extended)])
+def test_row_04_stopped_at_each_step_of_an_election_while_the_lock_file_is_swapped(pool: Pool, every: int) -> None:
+    """A worker that is continued after another was elected on a new lock file does not lead, nor take a number back.
 
     At every third step, for want of time; it was written with each of them.
     """
-    steps = range(1, steps_of_a_term(pool.path) + 1, 3)
+    steps = range(1, steps_of_a_term(pool.path) + 1, every)
     calm = {"heartbeat": 0.02, "safety_poll": 0.02}
     for step in steps:
         number = max(pool.term(), int(pool.number.read_text()))

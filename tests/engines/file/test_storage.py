@@ -19,7 +19,7 @@ from election.core.term import LeaderRecord, Reason, Takeover
 from election.engines.file.records import LeaderRecords
 from election.engines.file.storage import DurableNumber, create_file, read_file, replace_file, to_the_end
 from tests.engines.file.faults import Faults
-from tests.engines.file.pool import ROOT
+from tests.support.processes import ROOT
 from tests.support.waiting import until
 
 NOW = datetime(2026, 11, 23, 4, tzinfo=UTC)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.engines.conformance.pool import Pool
-from tests.engines.file.pool import Nursery
 from tests.support.pool import Pool as Served
 from tests.support.pool import quiet_pools
 from tests.support.postgres_server import PostgresServer, RunningPostgres
+from tests.support.processes import ForkServer
 from tests.support.servers import new_name
 
 
@@ -22,17 +22,17 @@ def url(postgres_server: RunningPostgres) -> str:
 
 
 @pytest.fixture
-def pool(url: str, tmp_path: Path, hands: Nursery) -> Iterator[Pool]:
+def pool(url: str, tmp_path: Path, workers: ForkServer) -> Iterator[Pool]:
     """The new pool, and workers that do what they are told."""
-    pool = Pool("postgres", url, tmp_path, hands)
+    pool = Pool("postgres", url, tmp_path, workers)
     yield pool
     pool.close()
 
 
 @pytest.fixture
-def own_pool(own_server: PostgresServer, tmp_path: Path, hands: Nursery) -> Iterator[Pool]:
+def own_pool(own_server: PostgresServer, tmp_path: Path, workers: ForkServer) -> Iterator[Pool]:
     """The same on a server of the test's own."""
-    pool = Pool("postgres", own_server.url(), tmp_path, hands)
+    pool = Pool("postgres", own_server.url(), tmp_path, workers)
     yield pool
     pool.close()
 

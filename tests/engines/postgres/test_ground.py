@@ -18,9 +18,9 @@ from election.core.errors import ConfigurationError
 from election.engines.postgres.address import parse
 from tests.engines.conformance.engines import engine_on
 from tests.engines.conformance.pool import Pool
-from tests.engines.file.pool import Nursery
 from tests.support.ports import free_port
 from tests.support.postgres_server import RunningPostgres, give_to_server_user, run_as_server_user
+from tests.support.processes import ForkServer
 from tests.support.servers import WORKER
 from tests.support.tools import needs
 from tests.support.waiting import until
@@ -114,7 +114,7 @@ def test_what_a_role_may_not_do_is_said(roles: RunningPostgres) -> None:
 
 
 @pytest.mark.parametrize("owns", ["the schema", "nothing"])
-def test_the_least_privileges(roles: RunningPostgres, tmp_path: Path, hands: Nursery, owns: str) -> None:
+def test_the_least_privileges(roles: RunningPostgres, tmp_path: Path, workers: ForkServer, owns: str) -> None:
     """A schema of the role's own; or tables that another role has made, and the rights to use them: no more."""
     name = owns.rsplit(maxsplit=1)[-1]
     schema = f"election_{name}"
@@ -127,7 +127,7 @@ def test_the_least_privileges(roles: RunningPostgres, tmp_path: Path, hands: Nur
             roles.execute(statement, APP)
     else:
         roles.execute(f"CREATE SCHEMA {schema} AUTHORIZATION {OWNER}", APP)
-    pool = Pool("postgres", roles.url(APP, OWNER, pool=name), tmp_path, hands)
+    pool = Pool("postgres", roles.url(APP, OWNER, pool=name), tmp_path, workers)
     try:
         leader, follower = pool.worker(), pool.worker()
         leader.wins()
@@ -200,8 +200,8 @@ def test_p1_a_pooler_that_gives_each_transaction_another_session(
 
 
 @needs("pgbouncer")
-def test_a_pooler_that_keeps_sessions_apart(pooled: Callable[..., str], tmp_path: Path, hands: Nursery) -> None:
-    pool = Pool("postgres", pooled("session"), tmp_path, hands)
+def test_a_pooler_that_keeps_sessions_apart(pooled: Callable[..., str], tmp_path: Path, workers: ForkServer) -> None:
+    pool = Pool("postgres", pooled("session"), tmp_path, workers)
     try:
         leader, follower = pool.worker(), pool.worker()
         leader.wins()

@@ -13,9 +13,9 @@ from election.core.clock import SystemClock
 from election.engines.postgres.trust import Trust
 from tests.engines.cable import cut_and_mend, judge_cut, through_a_slow_network
 from tests.engines.conformance.pool import Pool
-from tests.engines.file.pool import Nursery
 from tests.support.hosts import Hosts, Program
 from tests.support.postgres_server import PostgresServer, RunningPostgres
+from tests.support.processes import ForkServer
 from tests.support.switch import Switch
 
 CUT = float(os.environ.get("ELECTION_TEST_CUT", "12"))
@@ -42,10 +42,10 @@ def test_p1_p3_p4_the_cable_of_the_leaders_host_is_cut_and_mended(
     assert led_after < KEPT + 3.0, "P6: as soon as the server gives the session up, and what it takes to notice"
 
 
-def test_a_slow_network(postgres_server: RunningPostgres, tmp_path: Path, hands: Nursery) -> None:
+def test_a_slow_network(postgres_server: RunningPostgres, tmp_path: Path, workers: ForkServer) -> None:
     """50 ms each way."""
     switch = Switch(postgres_server.port, delay=0.05)
-    pool = Pool("postgres", postgres_server.url(port=switch.port, pool="slow"), tmp_path, hands)
+    pool = Pool("postgres", postgres_server.url(port=switch.port, pool="slow"), tmp_path, workers)
     try:
         through_a_slow_network(pool)
     finally:

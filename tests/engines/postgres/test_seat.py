@@ -18,7 +18,7 @@ from election.core.term import LeaderRecord, Reason, Standing, Takeover
 from election.engines.postgres.address import parse
 from election.engines.postgres.office import Before, doubt, ended_itself
 from election.engines.postgres.trust import LEAST, MARGIN
-from tests.engines.conformance.pool import Hand, Pool
+from tests.engines.conformance.pool import Pool, RemoteSeat
 from tests.engines.conformance.test_seat import led
 from tests.support.postgres_server import PostgresServer, RunningPostgres
 from tests.support.proxy import Proxy
@@ -132,7 +132,7 @@ def test_p2_numbers_grow_though_the_tables_are_lost(pool: Pool, postgres_server:
     assert until(lambda: _campaigns(follower) or _campaigns(leader))
 
 
-def _campaigns(worker: Hand) -> bool:
+def _campaigns(worker: RemoteSeat) -> bool:
     """Whether it wins; a seat that cannot be reached is tried again."""
     try:
         term = worker.campaign()
@@ -201,7 +201,7 @@ def test_p8_a_server_that_stands_still(own_pool: Pool, own_server: PostgresServe
         assert time.monotonic() - began < LEAST
         for worker in (leader, follower):
 
-            def says_why(worker: Hand = worker) -> bool:
+            def says_why(worker: RemoteSeat = worker) -> bool:
                 seen = worker.observe()
                 return not seen.led and seen.problem is not None and "cannot be reached" in seen.problem
 
@@ -231,7 +231,7 @@ def proxied(own_server: PostgresServer, own_pool: Pool) -> Iterator[tuple[Pool, 
     proxy.close()
 
 
-def far_leader(pool: Pool, url: str) -> tuple[Hand, Hand]:
+def far_leader(pool: Pool, url: str) -> tuple[RemoteSeat, RemoteSeat]:
     """A leader behind the hurt network, and a follower before it."""
     leader = pool.worker(url=url)
     leader.wins()

@@ -11,8 +11,8 @@ from election.core.term import Reason, Standing
 from election.engines.postgres import ground
 from tests.engines.books import keep_books
 from tests.engines.conformance.pool import Pool
-from tests.engines.file.pool import Nursery
 from tests.support.postgres_server import NEWEST, OLDEST, PostgresServer, RunningPostgres, binaries_of, server
+from tests.support.processes import ForkServer
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[3]
@@ -32,12 +32,12 @@ def test_the_versions_are_those_of_the_docs(postgres_server: RunningPostgres) ->
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
-def test_seat_ledger_and_fence(version: int, tmp_path: Path, hands: Nursery) -> None:
+def test_seat_ledger_and_fence(version: int, tmp_path: Path, workers: ForkServer) -> None:
     if (programs := binaries_of(version)) is None:
         pytest.skip(MISSING[version])
     with server(programs) as old:
         assert _major(old) == version
-        pool = Pool("postgres", old.url(), tmp_path, hands)
+        pool = Pool("postgres", old.url(), tmp_path, workers)
         try:
             _lead_and_follow(pool)
         finally:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.engines.conformance.pool import Pool
-from tests.engines.file.pool import Nursery
 from tests.support.pool import Pool as Served
 from tests.support.pool import quiet_pools
+from tests.support.processes import ForkServer
 from tests.support.redis_server import Server, SpareServers
 
 
@@ -59,14 +59,14 @@ def server(spare_servers: SpareServers) -> Iterator[Server]:
 
 
 @pytest.fixture
-def new_pool(tmp_path: Path, hands: Nursery) -> Iterator[Callable[[str], Pool]]:
+def new_pool(tmp_path: Path, workers: ForkServer) -> Iterator[Callable[[str], Pool]]:
     """Makes pools at a URL."""
     made: list[Pool] = []
 
     def make(url: str) -> Pool:
         directory = tmp_path / f"pool-{len(made)}"
         directory.mkdir()
-        made.append(Pool("redis", url, directory, hands))
+        made.append(Pool("redis", url, directory, workers))
         return made[-1]
 
     yield make

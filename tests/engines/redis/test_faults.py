@@ -16,7 +16,7 @@ from election.engines.redis.address import address_of
 from election.engines.redis.link import Link
 from election.schedule.facts import Claim, Enrol, Tick
 from tests.engines.conformance.engines import HEARTBEAT
-from tests.engines.conformance.pool import Hand, Pool
+from tests.engines.conformance.pool import Pool, RemoteSeat
 from tests.schedule.making import at, make_job, make_term, process
 from tests.support.redis_server import Server
 from tests.support.switch import Switch
@@ -25,7 +25,7 @@ from tests.support.waiting import until, until_async
 LEASE = 3.0
 
 
-def led(pool: Pool) -> tuple[Hand, Hand]:
+def led(pool: Pool) -> tuple[RemoteSeat, RemoteSeat]:
     """A leader that beats, and a follower that knows it."""
     leader, follower = pool.worker(), pool.worker()
     term = leader.wins()
@@ -35,7 +35,7 @@ def led(pool: Pool) -> tuple[Hand, Hand]:
     return leader, follower
 
 
-def loses(leader: Hand, why: str) -> None:
+def loses(leader: RemoteSeat, why: str) -> None:
     """The leader finds that it leads no more, by itself."""
 
     def lost() -> bool:
@@ -163,7 +163,7 @@ def test_p1_p8_nobody_leads_while_the_server_is_gone_and_all_say_why(
     assert follower.wins().number == 2
 
 
-def _problem(worker: Hand) -> str:
+def _problem(worker: RemoteSeat) -> str:
     try:
         worker.campaign()
     except AssertionError as error:

@@ -1,4 +1,4 @@
-"""What a worker can be told to do, before it starts or while it runs. ``worker`` is a ``worker.Worker``."""
+"""Commands of a worker, before it starts or while it runs. ``worker`` is a ``worker.Worker``."""
 
 from __future__ import annotations
 

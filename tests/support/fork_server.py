@@ -1,0 +1,98 @@
+"""Forks workers that follow commands; ``python -m tests.support.fork_server FD`` takes requests on the socket FD.
+
+It imports a kind of worker once, so that each of them costs milliseconds, and holds no lock, loop or thread that a fork
+could copy. A kind is a module with ``async def main(options, channel)``, which takes part in a pool until the test
+closes the channel, and, if it likes, ``preload(options)``, which runs in the server, as with gunicorn's ``--preload``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import importlib
+import inspect
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from tests.support.facts import FactFile
+
+PR_SET_PDEATHSIG = 1
+
+RESULT: TypeAdapter[Any] = TypeAdapter(Any)
+
+
+async def follow(channel: socket.socket, find: Callable[[str], Callable[..., Any]]) -> None:
+    """Run each command that comes on ``channel``, and write its result; returns when the channel is closed.
+
+    find: the function, perhaps a coroutine function, for a command.
+    """
+    reader, writer = await asyncio.open_connection(sock=channel)
+    while line := await reader.readline():
+        name, arguments = json.loads(line)
+        try:
+            result = find(name)(**arguments)
+            result = await result if inspect.isawaitable(result) else result
+            answer = {"result": RESULT.dump_python(result, mode="json")}
+        except Exception:
+            answer = {"error": traceback.format_exc()}
+        writer.write(json.dumps(answer).encode() + b"\n")
+
+
+def serve(control: socket.socket) -> None:
+    """Fork a worker for each request, until the test closes the socket."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies, unless they are asked for
+    while True:
+        content, descriptors, *_ = socket.recv_fds(control, 65536, 1)
+        if not content:
+            return
+        request = json.loads(content)
+        if "zombies" in request:
+            _keep_zombies(request["zombies"])
+            control.send(b"0")
+            continue
+        kind = importlib.import_module(request["kind"])
+        if request["options"].get("preload"):
+            kind.preload(request["options"])
+        gc.freeze()
+        pid = os.fork()
+        if pid == 0:
+            control.close()
+            _live(kind, request["options"], socket.socket(fileno=descriptors[0]))
+        os.close(descriptors[0])
+        control.send(str(pid).encode())
+
+
+def _keep_zombies(keep: bool) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL if keep else signal.SIG_IGN)
+    with contextlib.suppress(ChildProcessError):
+        while not keep and os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _live(kind: Any, options: dict[str, Any], channel: socket.socket) -> None:
+    """The life of a forked worker; does not return."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    status = 1
+    try:
+        assert channel.recv(1) == b"!"
+        asyncio.run(kind.main(options, channel))
+        status = 0
+    except BaseException:
+        FactFile(options["facts"]).write("crash", text=traceback.format_exc())
+    finally:
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))
