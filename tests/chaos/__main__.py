@@ -11,9 +11,9 @@ from pathlib import Path
 
 from tests.support.pool import ROOT
 
+from .history import History
 from .judge import judge
 from .kinds import SETTINGS
-from .picture import draw_picture
 from .plan import draw
 from .report import report, words
 from .run import run
@@ -32,14 +32,22 @@ def main(arguments: list[str] | None = None) -> int:
     found = report(history, judge(history), **about)
     (directory / "report.json").write_text(json.dumps(found, indent=1) + "\n")
     title = f"chaos on {options.engine}, seed {options.seed}: {found['verdict']}"
-    pictures = draw_picture(history, directory / "picture", title)
     print("\n".join(words(found)))
-    print(f"{directory / 'report.json'}, {', '.join(each.name for each in pictures)}")
+    print(f"{directory / 'report.json'}, {_draw(history, directory / 'picture', title)}")
     print(
         f"again: python -m tests.chaos --engine {options.engine} --seconds {options.seconds:g} --seed {options.seed}"
         f" --workers {options.workers}"
     )
     return 1 if found["violations"] else 0
+
+
+def _draw(history: History, path: Path, title: str) -> str:
+    """Draw the picture of the run; return the names of its files, or the reason why there are none."""
+    try:
+        from .picture import draw_picture
+    except ImportError as error:
+        return f"no picture: {error}"
+    return ", ".join(each.name for each in draw_picture(history, path, title))
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:

@@ -139,6 +139,12 @@ class RunningPostgres:
             return cursor.fetchall() if cursor.description else []
 
 
+def sessions(server: RunningPostgres) -> set[int]:
+    """Return the process ids of the sessions of elections in the server's database."""
+    ours = "SELECT pid FROM pg_stat_activity WHERE application_name = 'election' AND datname = current_database()"
+    return {pid for (pid,) in server.execute(ours)}
+
+
 def make_template(programs: Path, data: Path) -> None:
     """The data of a server that has never been started."""
     _run(programs, "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")

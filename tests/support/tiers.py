@@ -8,17 +8,26 @@ runs them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
-NEEDS_ROOT = {"as_root", "hosts"}
+Item = TypeVar("Item")
+
+NEEDS_ROOT = {"as_root", "hosts", "small_disk"}
 """Fixtures that only root can have: mounts, files of other users, network namespaces."""
 
 ORDINARY = "not extended"
 """The expression for ``-m`` that selects the tests of ``make test``."""
+
+LONG_TESTS = (
+    "tests/chaos/", "tests/pool/", "tests/faults/", "tests/servers/", "tests/browser/", "tests/deploy/", "tests/build/",
+    "tests/engines/postgres/", "tests/engines/redis/", "tests/engines/conformance/test_controls.py",
+    "tests/engines/file/test_orphans.py", "tests/engines/file/test_takeover.py", "tests/web/", "tests/cli/",
+)  # fmt: skip
+"""Tests that take seconds each: every process of pytest-xdist begins with some of them, so that none comes last."""
 
 
 class Tiers:
@@ -33,6 +42,12 @@ class Tiers:
         for item in items:
             if NEEDS_ROOT.intersection(getattr(item, "fixturenames", ())):
                 item.add_marker(pytest.mark.extended)
+
+    @pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")
+    def deal(self, items: list[pytest.Item]) -> None:
+        """Order the tests for pytest-xdist, whose processes take a contiguous share each and then steal."""
+        count = getattr(self._config, "workerinput", {}).get("workercount", 1)
+        items[:] = deal(items, count, long=lambda item: item.nodeid.startswith(LONG_TESTS))
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         if self._config.option.markexpr == ORDINARY:
@@ -57,6 +72,21 @@ class Tiers:
                 f" {folders}"
             )
             terminalreporter.line("run them, with all others: make test-all")
+
+
+def deal(items: Sequence[Item], count: int, *, long: Callable[[Item], bool]) -> list[Item]:
+    """Return ``items`` in an order whose ``count`` contiguous shares begin with equally many of the long ones.
+
+    The order within the long and within the others is kept, so that the tests of a module mostly stay together.
+    """
+    first, rest = [item for item in items if long(item)], [item for item in items if not long(item)]
+    dealt: list[Item] = []
+    for share in range(count):
+        dealt += first[share * len(first) // count : (share + 1) * len(first) // count]
+        end = (share + 1) * len(items) // count - (share + 1) * len(first) // count
+        begin = share * len(items) // count - share * len(first) // count
+        dealt += rest[begin:end]
+    return dealt
 
 
 def _folder(item: pytest.Item) -> str:

@@ -81,15 +81,23 @@ async def test_pause_run_resume_and_resign(leader: Election, outside: Ledger) ->
 async def test_without_a_word_from_the_server_the_next_look_finds_it(
     url: str, postgres_server: RunningPostgres
 ) -> None:
+    ran_seldom = asyncio.Event()
+
+    async def seldom() -> None:
+        ran_seldom.set()
+
     runs.clear()
     election = Election(url, heartbeat=0.2)
-    election.scheduled_job("interval", days=300, id="seldom")(tick)
+    election.scheduled_job("interval", seconds=0.2, id="often")(tick)
+    election.scheduled_job("interval", days=300, id="seldom")(seldom)
     async with election:
-        await until_async(lambda: election.is_leader, what="it leads")
+        await until_async(lambda: bool(runs), what="it leads, with its jobs in the ledger")
         schema = election._engine.ledger.database._address.schema  # type: ignore[attr-defined]
         silence = f'DROP TRIGGER stir ON "{schema}".requests'
         await asyncio.to_thread(postgres_server.execute, silence)
         ledger = open_engine(url, heartbeat=0.5, safety_poll=1.0).open_ledger()
-        await ledger.request(Action.RUN, job_id="seldom")
-        await ledger.close()
-        await until_async(lambda: bool(runs), what="it runs", timeout=SOON)
+        try:
+            await ledger.request(Action.RUN, job_id="seldom")
+        finally:
+            await ledger.close()
+        await asyncio.wait_for(ran_seldom.wait(), SOON)

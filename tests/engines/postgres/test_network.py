@@ -42,6 +42,7 @@ def test_p1_p3_p4_the_cable_of_the_leaders_host_is_cut_and_mended(
     assert led_after < KEPT + 3.0, "P6: as soon as the server gives the session up, and what it takes to notice"
 
 
+@pytest.mark.extended
 def test_a_slow_network(postgres_server: RunningPostgres, tmp_path: Path, workers: ForkServer) -> None:
     """50 ms each way."""
     switch = Switch(postgres_server.port, delay=0.05)

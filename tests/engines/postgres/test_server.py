@@ -74,6 +74,7 @@ def test_p3_p4_the_disk_is_full_and_has_room_again(
     check(pool)
 
 
+@pytest.mark.extended
 @pytest.mark.timeout(180)
 def test_p2_p3_p4_a_standby_takes_the_servers_place(own_server: PostgresServer, new_pool: Callable[..., Pool]) -> None:
     """While there are standbys only, nobody leads and ``/leader`` says so; the promoted one knows every claim."""

@@ -31,6 +31,7 @@ def test_the_versions_are_those_of_the_docs(postgres_server: RunningPostgres) ->
     assert f"tested with {OLDEST}, {version.partition('.')[0]} and {NEWEST}" in said
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
 def test_seat_ledger_and_fence(version: int, tmp_path: Path, workers: ForkServer) -> None:
     if (programs := binaries_of(version)) is None:

@@ -36,6 +36,7 @@ def test_p1_p3_p4_the_cable_of_the_leaders_host_is_cut_and_mended(hosts: Hosts, 
     assert led_after < 3.0 + 2.0, "P6: within the lease, and what it takes to notice"
 
 
+@pytest.mark.extended
 def test_a_slow_network(steady: Server, new_pool: Callable[[str], Pool]) -> None:
     """50 ms each way."""
     switch = Switch(steady.port, delay=0.05)

@@ -53,7 +53,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tupl
             server.kill()
 
 
-@pytest.fixture(params=list(PROGRAMS))
+EXTENDED = [pytest.param(name, marks=pytest.mark.extended) for name in PROGRAMS if name != "valkey"]
+
+
+@pytest.fixture(params=["valkey", *EXTENDED])
 def named(request: pytest.FixtureRequest, servers: dict[str, tuple[Server, Path]]) -> tuple[Server, Path]:
     if request.param not in servers:
         assert request.param != "redis-server" or not os.environ.get("ELECTION_CI"), "nothing may be skipped here"
