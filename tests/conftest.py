@@ -11,6 +11,7 @@ import pytest
 pytest.register_assert_rewrite("tests.support", "tests.core")  # failed asserts in helpers show what they compared
 
 from tests.support.blocking import watch_the_loop  # noqa: E402
+from tests.support.servers import new_postgres, own_server, postgres_server, redis_server  # noqa: E402, F401
 from tests.support.tiers import Tiers  # noqa: E402
 
 hypothesis.settings.register_profile("here", deadline=None)

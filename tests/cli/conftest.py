@@ -21,7 +21,6 @@ from election import Election
 from election.cli import main
 from election.engines import open_engine
 from tests.support.pool import ROOT, WorkerPool
-from tests.support.servers import postgres_server, redis_server  # noqa: F401
 from tests.support.waiting import until, until_async
 
 

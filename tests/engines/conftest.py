@@ -18,7 +18,6 @@ pytest.register_assert_rewrite(
 
 from tests.support.hosts import Hosts, two_hosts  # noqa: E402
 from tests.support.processes import ForkServer, fork_server  # noqa: E402
-from tests.support.servers import new_postgres, own_server, postgres_server, redis_server  # noqa: E402, F401
 
 
 @pytest.fixture(scope="session")

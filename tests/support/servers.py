@@ -1,4 +1,6 @@
-"""One server of each kind for a whole run of pytest, however many processes run its tests: for a conftest to import.
+"""One server of each kind for a whole run of pytest, however many processes run its tests.
+
+Imported by ``tests/conftest.py`` alone: each conftest that imports a fixture has a fixture of its own.
 
 The first test that needs one starts a keeper (``tests.support.keeper``), whose child the server is. Each process that
 uses the server holds a shared lock on a file; the kernel frees it when that process ends, in whatever way, and then the
