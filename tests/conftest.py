@@ -29,6 +29,13 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture
+def as_root() -> None:
+    """For tests that need other users' files, or mounts."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make files that belong to others")
+
+
 @pytest.fixture(autouse=True)
 def no_blocked_loop() -> Iterator[None]:
     """A test in whose process an event loop was blocked by our code has failed."""

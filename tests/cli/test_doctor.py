@@ -333,7 +333,7 @@ def test_a_pool_of_another_user_is_told(spoiled: Path, findings: Findings, monke
     assert f"belongs to uid {os.getuid()}, and this process runs as uid 4711" in wrong
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+@pytest.mark.usefixtures("as_root")
 def test_root_looks_at_the_pools_of_others(spoiled: Path, findings: Findings) -> None:
     """``sudo python -m election doctor`` is no reason for an alarm; one file of root's among the owner's is."""
     for path in (spoiled, *spoiled.iterdir()):

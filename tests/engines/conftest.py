@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -30,10 +29,3 @@ def workers() -> Iterator[ForkServer]:
 def hosts() -> Iterator[Hosts]:
     with two_hosts() as hosts:
         yield hosts
-
-
-@pytest.fixture
-def as_root() -> None:
-    """For tests that need other users' files, or mounts."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can make files that belong to others")

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from tests.engines.conftest import as_root, workers
+from tests.engines.conftest import workers
 from tests.engines.file.conftest import pool
 from tests.engines.file.pool import Pool
 from tests.engines.file.test_bad_ground import NOBODY, everyones, small_disk
 from tests.support.waiting import until
 
-__all__ = ["as_root", "everyones", "pool", "workers"]
+__all__ = ["everyones", "pool", "workers"]
 
 RECOVERED = 20.0
 """Seconds from the end of a fault to a leader: the longest back-off, a poll, and slack for a busy machine."""
