@@ -36,7 +36,7 @@ for name in os.environ["JOBS"].split(","):
         election.while_leading(while_leading)
     else:
         function, trigger, arguments = JOBS[name]
-        election.scheduled_job(trigger, **{"id": name, **arguments})(function)
+        election.scheduled_job(trigger, **{"id": name, "name": name, **arguments})(function)
 
 app = FastAPI(lifespan=election.lifespan)
 app.include_router(election.router)

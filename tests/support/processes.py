@@ -100,10 +100,11 @@ class RemoteWorker:
         signal.pidfd_send_signal(self._pidfd, number)
 
     def kill(self) -> None:
-        """``kill -9``, and write down that no fact of it may follow."""
+        """``kill -9``, and write down that no fact of it may follow; returns when it is dead."""
         if not self.gone():
             self._facts.write("killed", pid=self.pid)
             self.send(signal.SIGKILL)
+            until(self.gone, what=f"{self} is dead")
 
     def stop(self) -> None:
         """``kill -STOP``; returns when it stands still."""
