@@ -194,24 +194,23 @@ def test_row_22_the_disk_is_full(pool: Pool, tmp_path: Path) -> None:
         assert not pool.begun()
         filler.unlink()
         assert pool.next_leader() is worker
+        (begun,) = pool.begun()  # a campaign that found no room for its record has used up a number
 
         until(lambda: worker.ask("look")["takeover_ms"])
         fill()
         beaten = (path / "leader.json").stat().st_mtime_ns
         until(lambda: (path / "leader.json").stat().st_mtime_ns > beaten)
-        assert worker.ask("look")["held"] == 1
+        assert worker.ask("look")["held"] == begun.term
         worker.kill()
-        until(worker.gone)
         for listed in (path / "workers").iterdir():  # whoever comes next takes it away, and there is room just so
             listed.unlink()
         fill()
         other = pool.start(path=path)
         until(lambda: "No space left on device" in (other.ask("look")["trouble"] or ""))
         filler.unlink()
-        assert pool.next_leader(after=1) is other
+        assert pool.next_leader(after=begun.term) is other
         for each in pool.workers:
             each.kill()
-            until(each.gone)
 
 
 @pytest.mark.parametrize("garbage", ["", "{", "null", "[]", '{"term": 7}', "\x00" * 600, "x" * 100_000])
