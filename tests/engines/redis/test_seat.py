@@ -98,7 +98,9 @@ def test_p7_a_campaign_that_is_lost_leaves_no_connection_to_the_ledger(steady: S
         await seat.open()
         try:
             assert await seat.campaign() is None
-            assert deeds == ["asked", "closed"]
+            *asked, last = deeds  # a slow answer makes it ask once more before it drafts a record
+            assert set(asked) == {"asked"}
+            assert last == "closed"
         finally:
             await seat.close()
 
