@@ -329,7 +329,7 @@ def test_nobody_can_be_asked_to_resign_in_an_ended_pool(ended: Path, call: Call)
 # --- what takes long -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("command", "words"), [("doctor", "checking the ledger (0 s) …"), ("verify", "ticks (0 s) …")])
+@pytest.mark.parametrize(("command", "words"), [("doctor", "checking the ledger"), ("verify", "ticks")])
 def test_long_work_says_how_far_it_has_come(
     command: str, words: str, ended: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -338,7 +338,7 @@ def test_long_work_says_how_far_it_has_come(
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setattr(show, "PATIENCE", 0)
     _, _, err = call(command, ended)
-    assert words in err
+    assert re.search(rf"{words} \(\d+ s\) …", err), err
     assert err.endswith("\r\x1b[K")
 
 
