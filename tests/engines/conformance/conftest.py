@@ -33,7 +33,7 @@ def _postgres(request: pytest.FixtureRequest, _: Path) -> tuple[str, dict[str, A
 
 def _redis(request: pytest.FixtureRequest, _: Path) -> tuple[str, dict[str, Any]]:
     server: RunningRedis = request.getfixturevalue("redis_server")
-    return f"{server.url}?pool={new_name()}", {}
+    return f"{server.url}?pool={new_name()}&socket_timeout=30", {}  # the server is well; a machine may be busy
 
 
 def _redis_and_postgres(request: pytest.FixtureRequest, path: Path) -> tuple[str, dict[str, Any]]:
