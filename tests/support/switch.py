@@ -19,7 +19,7 @@ class Switch:
     """
 
     def __init__(self, port: int | None, *, delay: float = 0.0) -> None:
-        self._delay = delay
+        self.delay = delay
         self.port = free_port()
         self._to = port
         self._ends: list[socket.socket] = []
@@ -72,7 +72,7 @@ class Switch:
                 readable, _, _ = select.select([client, server], [], [])
                 for end in readable:
                     data = end.recv(65536)
-                    time.sleep(self._delay)
+                    time.sleep(self.delay)
                     if not data or end not in self._ends:
                         return
                     (server if end is client else client).sendall(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,24 @@ class RemoteSeat:
 
     def held(self, *, in_child: bool = False) -> Term | None:
         return TERM.validate_python(self.process.ask("held_in_child" if in_child else "held"))
+
+    def held_until(self) -> float:
+        """Wait until it holds no term; returns the latest monotonic time at which it was seen to hold one.
+
+        The time is taken before each question, so that a slow answer makes it no later.
+        """
+        latest = time.monotonic()
+
+        def ended() -> bool:
+            nonlocal latest
+            asked = time.monotonic()
+            if self.held() is None:
+                return True
+            latest = asked
+            return False
+
+        until(ended, what=f"{self} holds no term")
+        return latest
 
     def confirm(self, takeover_ms: float) -> None:
         self.process.ask("confirm", takeover_ms=takeover_ms)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -76,7 +77,7 @@ async def test_a_session_that_was_lost_while_nobody_used_it_is_opened_anew(
 ) -> None:
     database = opened()
     first = await database.read(backend)
-    await in_thread(postgres_server.execute, f"SELECT pg_terminate_backend({first})")
+    await in_thread(postgres_server.execute, f"SELECT pg_terminate_backend({first}, 30000)")  # once it is gone
     assert await database.read(backend) != first
 
 
@@ -145,8 +146,9 @@ async def test_a_writer_that_stands_still_is_ended_by_the_server(
 async def test_a_server_that_does_not_answer_is_given_up(
     own_server: PostgresServer, opened: Callable[..., PostgresDatabase]
 ) -> None:
+    await opened(own_server.url()).write(lambda connection: None)
     database = opened(own_server.url(), patience=0.5)
-    await database.write(lambda connection: None)
+    await until_async(lambda: _answers(database), what="it is open, which may take longer on a busy machine")
     with own_server.paused():
         with pytest.raises(LedgerError):
             await database.read(count_runs)
@@ -237,16 +239,21 @@ async def test_text_that_the_server_could_not_hold(ledger: PostgresLedger) -> No
 
 async def test_a_cancelled_caller_ends_after_its_transaction(opened: Callable[..., PostgresDatabase]) -> None:
     database, done = opened(), []
+    began, may_end = threading.Event(), threading.Event()
     await database.write(lambda connection: None)
 
     def slow(connection: Any) -> None:
-        time.sleep(0.3)
+        began.set()
+        may_end.wait(30)
         connection.execute("INSERT INTO pruned VALUES (7)")
         done.append(True)
 
     task = asyncio.create_task(database.write(slow))
-    await asyncio.sleep(0.05)
+    await until_async(began.is_set, what="the transaction has begun")
     task.cancel()
+    await asyncio.sleep(0.05)
+    assert not task.done()
+    may_end.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert done

@@ -31,7 +31,11 @@ async def test_p8_a_whole_life(url: str, postgres_server: RunningPostgres) -> No
             ran.clear()
             await asyncio.wait_for(ran.wait(), 30)
         assert not election.is_leader
-    assert await asyncio.to_thread(sessions, postgres_server) <= before
+
+    async def ended() -> bool:
+        return await asyncio.to_thread(sessions, postgres_server) <= before
+
+    await until_async(ended, what="the server has ended its sessions")
 
 
 async def test_a_server_that_goes_and_comes(own_server: PostgresServer) -> None:

@@ -66,7 +66,7 @@ def test_both_event_loops(new_pool: Callable[..., Pool], postgres_server: Runnin
     pool.settled()
     assert pool.stop() == 0
     assert postgres_server.execute(f"SELECT count(*) FROM election_{loop}.terms") == [(3,)], "none on the way down"
-    assert sessions(postgres_server) <= before
+    until(lambda: sessions(postgres_server) <= before, what="the server has ended their sessions")
 
 
 FENCE_AFTER = 2.0

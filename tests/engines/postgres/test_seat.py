@@ -37,7 +37,7 @@ def test_p1_a_leader_whose_session_was_ended_knows_at_once_and_nobody_leads_befo
     leader, follower = led(pool)
     follower.waits()
     end_session(postgres_server, pool)
-    until(lambda: leader.held() is None, timeout=1.0, what="the hang-up is heard")
+    until(lambda: leader.held() is None, timeout=0.75 * LEAST, what="the hang-up is heard")
     until(follower.woken, what="the lock comes to the follower")
     assert follower.campaign() is None
     assert "may not know that its term 1 is over" in str(follower.observe().problem)
@@ -53,11 +53,12 @@ def test_p1_a_leader_that_cannot_say_anything_is_waited_for_until_it_cannot_beli
     pool: Pool, postgres_server: RunningPostgres
 ) -> None:
     leader, follower = led(pool)
+    beaten = time.monotonic()
+    leader.beat()
     leader.process.stop()
-    stopped = time.monotonic()
     end_session(postgres_server, pool)
     term = follower.wins()
-    assert time.monotonic() - stopped > LEAST * (1 - MARGIN)
+    assert time.monotonic() - beaten > LEAST * (1 - MARGIN)
     assert (term.number, term.takeover.from_pid) == (2, leader.pid)
     leader.process.resume()
     assert leader.held() is None
@@ -120,7 +121,7 @@ def test_p6_a_leader_that_dies_on_another_host(pool: Pool) -> None:
     leader.kill()
     killed = time.monotonic()
     assert follower.wins().takeover.reason is Reason.DIED
-    assert time.monotonic() - killed < LEAST / 2
+    assert time.monotonic() - killed < LEAST - 0.5, "to wait for its silence would take longer"
 
 
 def test_p2_numbers_grow_though_the_tables_are_lost(pool: Pool, postgres_server: RunningPostgres) -> None:
@@ -156,6 +157,7 @@ def test_a_worker_that_nobody_lets_wait_leaves_the_queue(
 ) -> None:
     """Told to stop, it may serve on for a while; the seat should not come to it then."""
     monkeypatch.setattr("election.engines.postgres.lock.WAIT", 5.0)  # in this process: the one that leaves
+    monkeypatch.setattr("election.engines.postgres.seat.LINGER", 3.0)  # so that both are seen on a busy machine
     leader, follower = led(pool)
     postgres_server.execute("SELECT now()")  # the driver reads the time zone from the disk once, and not on the loop
     leaver = pool.engine().seat
@@ -197,8 +199,7 @@ def test_p8_a_server_that_stands_still(own_pool: Pool, own_server: PostgresServe
     leader, follower = led(own_pool)
     with own_server.paused():
         began = time.monotonic()
-        until(lambda: leader.held() is None, what="the leader does not believe for ever")
-        assert time.monotonic() - began < LEAST
+        assert leader.held_until() - began < LEAST
         for worker in (leader, follower):
 
             def says_why(worker: RemoteSeat = worker) -> bool:
@@ -246,7 +247,7 @@ def test_a_connection_that_is_reset(proxied: tuple[Pool, Proxy, str]) -> None:
     pool, proxy, url = proxied
     leader, follower = far_leader(pool, url)
     proxy.reset()
-    until(lambda: leader.held() is None, timeout=1.0, what="the reset is heard")
+    until(lambda: leader.held() is None, timeout=0.75 * LEAST, what="the reset is heard")
     leader.release(Standing.LOST)
     assert follower.wins().takeover.reason in {Reason.LOST, Reason.DIED}
 
@@ -255,14 +256,15 @@ def test_p1_a_cable_that_is_cut(proxied: tuple[Pool, Proxy, str], own_server: Po
     """The leader ceases to believe before anybody else begins to; when the cable is whole again, it does not lead."""
     pool, proxy, url = proxied
     leader, follower = far_leader(pool, url)
+    beaten = time.monotonic()
+    leader.beat()
     proxy.cut()
     cut = time.monotonic()
     end_session(own_server, pool)  # as the server does when its keep-alives are not answered
     follower.waits()
-    until(lambda: leader.held() is None, what="the leader does not believe any more")
-    ceased = time.monotonic() - cut
+    ceased = leader.held_until() - cut
     follower.wins()
-    assert ceased < LEAST < time.monotonic() - cut + 0.2
+    assert ceased < LEAST < time.monotonic() - beaten + 0.2
     proxy.heal()
     assert leader.held() is None
     leader.release(Standing.LOST)

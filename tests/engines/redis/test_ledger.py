@@ -42,10 +42,11 @@ async def test_p3_a_claim_whose_answer_was_lost_is_open_when_stock_is_taken(
     ledger: RedisLedger, steady: Server
 ) -> None:
     """It is not sent again: the second time it would be refused, and the tick would have no run."""
-    switch = Switch(steady.port, delay=0.3)
-    other = RedisLedger(address_of(f"redis://127.0.0.1:{switch.port}/0"))
+    switch = Switch(steady.port)
+    other = RedisLedger(address_of(f"redis://127.0.0.1:{switch.port}/0?socket_timeout=10"))
     try:
         assert await other.last_term() == 1
+        switch.delay = 1.5  # time enough to see the claim and to cut its answer off, on a busy machine
         claim = asyncio.create_task(other.record(1, [Claim(TICK, at(1))]))
         while steady.ask("ZCARD", "election:{election}:runs") == 0:
             await asyncio.sleep(0.01)
