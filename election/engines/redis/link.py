@@ -46,7 +46,7 @@ _WAYS_OUT = {
 rest."""
 
 _CLOSED = "handler is closed"
-"""uvloop's words when a connection that was reset is written to; asyncio's loop just lets the driver find out."""
+"""uvloop's message when a connection that was reset is written to."""
 
 _REFUSALS = re.compile(r"\b(STALE|BEGUN|UNKNOWN|CHANGED) (\w+)")
 
@@ -182,12 +182,23 @@ class Link:
         try:
             with _cancelled_in_the_end():
                 yield
-        except (RedisError, OSError, TimeoutError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and _CLOSED not in str(error):
+        except (RedisError, OSError, TimeoutError, RuntimeError, AttributeError) as error:
+            if isinstance(error, RuntimeError | AttributeError) and not _is_closed_transport(error):
                 raise
             if isinstance(error, ResponseError) and (refusal := _REFUSALS.search(str(error))):
                 raise RefusedError(refusal[1], refusal[2]) from error
             raise self._error(self.told(error)) from error
+
+
+def _is_closed_transport(error: RuntimeError | AttributeError) -> bool:
+    """Whether it is the error of a loop that was asked to write to a connection that it had closed after a reset.
+
+    That of uvloop is a ``RuntimeError``; asyncio's from Python 3.12 has forgotten its loop, and raises an
+    ``AttributeError`` (cpython's ``selector_events.py``, ``writelines``).
+    """
+    if isinstance(error, AttributeError):
+        return error.name == "_add_writer" and error.obj is None
+    return _CLOSED in str(error)
 
 
 @contextlib.contextmanager
