@@ -18,7 +18,7 @@ from .markdown import ROOT, Block, blocks, blocks_of
 NOT_RUN: set[tuple[str, str]] = {("docs/security.md", "answers only those of one team")}  # tried in test_guard.py
 """The blocks that cannot be run: the page and the reason, as the comment above the block gives it."""
 
-LIMIT = 30.0
+LIMIT = 90.0
 """Seconds that a block may take; far more than any needs."""
 
 _SERVE = """
