@@ -94,13 +94,16 @@ async def test_a_leader_that_hangs_up_without_a_word_is_dying(
     watch.close()
 
 
-async def test_a_leader_that_resigns_is_heard_by_its_hang_up(fifo: AliveFifo, leader: subprocess.Popen[bytes]) -> None:
+async def test_a_leader_that_resigns_is_heard_by_its_hang_up(
+    fifo: AliveFifo, leader: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("election.engines.file.watch.DYING", LONG)  # only a leader that dies gets that time
     now = [record(identity_of(leader.pid))]
     watch = await armed(fifo, now[0])
     waiting = await speaks(watch, lambda: now[0], at_once=False)
     now[0] = record(identity_of(leader.pid), standing=Standing.RESIGNED)
     fifo.let_go()
-    await asyncio.wait_for(waiting, 0.09)
+    await asyncio.wait_for(waiting, 10)
     watch.close()
 
 
