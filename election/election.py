@@ -142,6 +142,7 @@ class Election(Registration):
             await self._member.__aexit__()
             self._member = None
             await self._ledger.close()
+            await self._engine.ledger.close()  # a campaign reads it before a term, and the term may not have begun
 
     @cached_property
     def lifespan(self) -> Lifespan:
