@@ -42,7 +42,7 @@ test-matrix: $(TO_DEVELOP)  ## run "make test" on each Python from 3.11 to 3.14 
 
 test-lowest: $(VENV)/.lowest
 	@$(BIN)/python -m compileall -q election app tests run.py
-	$(PYTEST) -m "not extended"
+	$(PYTEST) -m "not extended" -W "ignore:The anyio.abc.BlockingPortal alias:DeprecationWarning"  # old Starlette, new anyio
 
 # SECONDS, WORKERS, ENGINE (file, postgres, redis, redis+postgres), SEED (another one each time unless given)
 chaos: $(TO_DEVELOP)  ## injure a real pool at random and judge its history

@@ -15,8 +15,8 @@ from pathlib import Path
 from election.core.process import current_process
 from election.core.term import Reason, Takeover, Term
 from election.engines.file.ledger import SqliteLedger
-from election.schedule.books import Books
-from election.schedule.facts import Claim, Enrol, Outcome, Settle, Tick
+from election.schedule.ledger_writer import LedgerWriter
+from election.schedule.model import Claim, FinishRun, Outcome, RegisterJob, Tick
 
 from .report import Cell, Table, p50, spread
 
@@ -61,12 +61,12 @@ async def _claims(directory: Path, ticks: int) -> Claims:
 
 
 @asynccontextmanager
-async def _ours(path: Path, durable: bool) -> AsyncIterator[Books]:
+async def _ours(path: Path, durable: bool) -> AsyncIterator[LedgerWriter]:
     ledger = SqliteLedger(str(path), durable=durable)
     now = datetime.now(UTC)
     await ledger.begin_term(first_term(1, now), current_process())
-    await ledger.record(1, [Enrol("job", {"type": "other"}, now, now - timedelta(days=1))])
-    yield Books(ledger, 1, holds=lambda: True, on_trouble=_fails, on_stale=_fails)
+    await ledger.record(1, [RegisterJob("job", {"type": "other"}, now, now - timedelta(days=1))])
+    yield LedgerWriter(ledger, 1, holds=lambda: True, on_trouble=_fails, on_stale=_fails)
     await ledger.close()
 
 
@@ -75,13 +75,13 @@ def first_term(number: int, now: datetime) -> Term:
     return Term(number, now, Takeover(number, None, current_process().pid, Reason.STARTED, now))
 
 
-async def _tick(books: Books, number: int) -> tuple[float, float]:
+async def _tick(books: LedgerWriter, number: int) -> tuple[float, float]:
     now = datetime.now(UTC)
     tick = Tick("job", now)
     began = time.perf_counter()
     granted = await books.claim([Claim(tick, now)])
     claimed = time.perf_counter()
-    books.note(Settle(tick, Outcome.SUCCEEDED, now))
+    books.note(FinishRun(tick, Outcome.SUCCEEDED, now))
     await books.close()
     ended = time.perf_counter()
     assert granted == [True], number

@@ -15,8 +15,8 @@ from typing import Any
 
 from election.core.process import current_process
 from election.engines import open_engine
-from election.schedule.facts import Claim, Enrol, Entry, Outcome, Settle, Tick
 from election.schedule.ledger import Ledger
+from election.schedule.model import Claim, Entry, FinishRun, Outcome, RegisterJob, Tick
 
 from .claims import first_term
 
@@ -31,7 +31,7 @@ async def measure(url: str, runs: int, jobs: int, burst: int) -> dict[str, float
     start = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=runs / jobs + ALONE)
     names = [f"app.jobs:job_{number:02}" for number in range(jobs)]
     await ledger.begin_term(first_term(1, start), current_process())
-    await ledger.record(1, [Enrol(name, {"type": "other"}, start, start) for name in names])
+    await ledger.record(1, [RegisterJob(name, {"type": "other"}, start, start) for name in names])
     empty = await asyncio.to_thread(look)
     began = time.monotonic()
     for first in range(0, runs, burst):
@@ -55,7 +55,7 @@ async def _run(ledger: Ledger, ticks: list[Tick]) -> None:
     """Claim these ticks, 2 ms late, and settle them 3 ms later."""
     claims: list[Entry] = [Claim(tick, tick.due + timedelta(milliseconds=2)) for tick in ticks]
     assert all(await ledger.record(1, claims)), ticks[0]
-    await ledger.record(1, [Settle(tick, Outcome.SUCCEEDED, tick.due + timedelta(milliseconds=5)) for tick in ticks])
+    await ledger.record(1, [FinishRun(tick, Outcome.SUCCEEDED, tick.due + timedelta(milliseconds=5)) for tick in ticks])
 
 
 def _postgresql(url: str) -> Callable[[], dict[str, float]]:

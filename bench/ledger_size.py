@@ -14,8 +14,8 @@ from pathlib import Path
 
 from election.core.process import current_process
 from election.engines.file.ledger import SqliteLedger
-from election.schedule.books import Books
-from election.schedule.facts import Claim, Enrol, Outcome, Settle, Tick
+from election.schedule.ledger_writer import LedgerWriter
+from election.schedule.model import Claim, FinishRun, Outcome, RegisterJob, Tick
 from election.schedule.verify import verify
 
 from .claims import first_term
@@ -124,8 +124,8 @@ async def _write(found: Sizes, ledger: SqliteLedger, runs: int, rounds: int) -> 
         begin = functools.partial(ledger.begin_term, first_term(term + turn + 1, now), current_process())
         await _timed(found, "begin_term", runs, begin)
     term += rounds
-    await ledger.record(term, [Enrol("another", {"type": "other"}, now, now)])
-    books = Books(ledger, term, holds=lambda: True, on_trouble=_fails, on_stale=_fails)
+    await ledger.record(term, [RegisterJob("another", {"type": "other"}, now, now)])
+    books = LedgerWriter(ledger, term, holds=lambda: True, on_trouble=_fails, on_stale=_fails)
     for turn in range(rounds * 5):
         tick = Tick("another", now + timedelta(seconds=turn + 1))
         await _timed(found, "claim and settle", runs, functools.partial(_claim_and_settle, books, tick))
@@ -134,9 +134,9 @@ async def _write(found: Sizes, ledger: SqliteLedger, runs: int, rounds: int) -> 
     await ledger.close()
 
 
-async def _claim_and_settle(books: Books, tick: Tick) -> None:
+async def _claim_and_settle(books: LedgerWriter, tick: Tick) -> None:
     assert await books.claim([Claim(tick, tick.due)]) == [True]
-    books.note(Settle(tick, Outcome.SUCCEEDED, tick.due))
+    books.note(FinishRun(tick, Outcome.SUCCEEDED, tick.due))
     await books.close()
 
 

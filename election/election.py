@@ -210,7 +210,7 @@ class Election(Registration):
             self._tasks,
             engine.ledger,
             clock=self._clock,
-            options=replace(self._work_options, stirred=engine.stirred),
+            options=replace(self._work_options, wait_for_changes=engine.wait_for_changes),
             resign=lambda: self._member is not None and self._member.elector.request_resignation(),
             tell=self._hooks.tell,
             holds=lambda term: self.term == term,

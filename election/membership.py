@@ -61,7 +61,7 @@ class Membership:
             clock=clock,
             heartbeat=timing.heartbeat,
             problem=lambda: work.trouble,
-            oversee=warden.look,
+            supervise=warden.look,
             tell=hooks.tell,
             alarm=engine.alarm,
         )

@@ -18,7 +18,7 @@ except ImportError as error:
     raise ImportError(f"election.tracing needs opentelemetry-api ({error}): {install_command('otel')}") from error
 
 from .registration import Registration
-from .schedule.calling import TakenBackError
+from .schedule.job_runner import TakenBackError
 from .schedule.run import Run
 
 __all__ = ["instrument"]

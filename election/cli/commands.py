@@ -7,8 +7,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from election.core.errors import ElectionError
-from election.schedule.facts import Action
 from election.schedule.history import SkipRow
+from election.schedule.model import Action
 from election.schedule.verify import verify as judge
 
 from .glance import late_ms

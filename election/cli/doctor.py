@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from argparse import Namespace
 
+from election.core.checks import CheckResult, Severity
 from election.core.errors import LedgerError, LedgerVersionError
-from election.core.finding import Finding, Grade
 from election.engines import Engine
 
 from .looking import engine_of, never_led, without_history
 from .show import Busy, show_json
 
-_SIGN = {Grade.GOOD: "ok     ", Grade.WARNING: "warning", Grade.WRONG: "WRONG  "}
+_SIGN = {Severity.GOOD: "ok     ", Severity.WARNING: "warning", Severity.WRONG: "WRONG  "}
 
 
 async def doctor(options: Namespace) -> int:
@@ -29,31 +29,37 @@ async def doctor(options: Namespace) -> int:
             print(f"{_SIGN[finding.grade]}  {finding.text}")
             if finding.advice:
                 print(f"         -> {finding.advice}")
-    return 1 if any(finding.grade is Grade.WRONG for finding in findings) else 0
+    return 1 if any(finding.grade is Severity.WRONG for finding in findings) else 0
 
 
-async def _examine_ledger(engine: Engine) -> list[Finding]:
-    ledger, remedies = engine.look_at_ledger(), engine.remedies
+async def _examine_ledger(engine: Engine) -> list[CheckResult]:
+    ledger, ledger_advice = engine.open_reader(), engine.ledger_advice
     try:
         broken, open_runs, jobs = await ledger.integrity(), await ledger.open_runs(), await ledger.jobs()
         unaware = None if jobs or broken else await without_history(engine, ledger)
     except LedgerVersionError as error:
-        return [Finding(Grade.WRONG, str(error))]
+        return [CheckResult(Severity.WRONG, str(error))]
     except LedgerError as error:
         if await never_led(engine):
-            return [Finding(Grade.WARNING, f"no ledger can be read: {error}", "normal before the first election")]
-        return [Finding(Grade.WRONG, f"the ledger cannot be read: {error}", remedies.unreadable)]
+            return [
+                CheckResult(Severity.WARNING, f"no ledger can be read: {error}", "normal before the first election")
+            ]
+        return [CheckResult(Severity.WRONG, f"the ledger cannot be read: {error}", ledger_advice.unreadable)]
     except (ValueError, TypeError) as error:  # a ledger that is whole, and that somebody else has written into
-        return [Finding(Grade.WRONG, f"the ledger holds what no worker can have written: {error}", remedies.damaged)]
+        return [
+            CheckResult(
+                Severity.WRONG, f"the ledger holds what no worker can have written: {error}", ledger_advice.damaged
+            )
+        ]
     finally:
         await ledger.close()
     if broken:
-        return [Finding(Grade.WRONG, f"the ledger is damaged: {'; '.join(broken)}", remedies.damaged)]
+        return [CheckResult(Severity.WRONG, f"the ledger is damaged: {'; '.join(broken)}", ledger_advice.damaged)]
     if unaware is not None:
         advice = "normal before the first election" if await never_led(engine) else None
-        return [Finding(Grade.WARNING, f"the ledger is empty: {unaware}", advice)]
+        return [CheckResult(Severity.WARNING, f"the ledger is empty: {unaware}", advice)]
     advice = "put the function back, or take the job out with election.remove_job"
     return [
-        Finding(Grade.GOOD, f"{remedies.sound}: {len(jobs)} jobs, {len(open_runs)} open runs"),
-        *(Finding(Grade.WARNING, job.broken, advice) for job in jobs if job.broken and not job.removed),
+        CheckResult(Severity.GOOD, f"{ledger_advice.sound}: {len(jobs)} jobs, {len(open_runs)} open runs"),
+        *(CheckResult(Severity.WARNING, job.broken, advice) for job in jobs if job.broken and not job.removed),
     ]

@@ -14,8 +14,8 @@ from election.core.errors import LedgerError, LedgerVersionError, SeatError
 from election.core.seat import Observation, Worker
 from election.core.term import LeaderRecord
 from election.engines import Engine
-from election.schedule.facts import About, JobState
 from election.schedule.history import RunRow, SkipRow, TermRow
+from election.schedule.model import JobInfo, JobState
 from election.schedule.ticks import next_run_time
 from election.schedule.triggers import build
 
@@ -123,7 +123,7 @@ class Looker:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._ledger = engine.look_at_ledger()
+        self._ledger = engine.open_reader()
         self._silent: float | None = None
         self._beats = False
 
@@ -200,13 +200,13 @@ class Looker:
 
 
 def _job_status(job: JobState, last: RunRow | None, now: datetime) -> JobStatus:
-    trigger = build(job.trigger, job.seen_at)
-    about = job.about or About(job.id)
+    trigger = build(job.trigger, job.scheduled_since)
+    info = job.info or JobInfo(job.id)
     return JobStatus(
         id=job.id,
-        name=about.name,
-        description=about.description,
-        tags=about.tags,
+        name=info.name,
+        description=info.description,
+        tags=info.tags,
         trigger=str(trigger) if trigger else job.trigger["text"],
         next_run_time=next_run_time(job, trigger, now),
         paused=job.paused,

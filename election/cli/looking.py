@@ -26,7 +26,7 @@ def engine_of(options: Namespace, *, readable: bool = True) -> Engine:
 @asynccontextmanager
 async def reading(engine: Engine) -> AsyncIterator[LedgerReader]:
     """The ledger of the pool, to look at only. Raises ``LedgerError``, also if there is nothing in it."""
-    ledger = engine.look_at_ledger()
+    ledger = engine.open_reader()
     try:
         if (text := await without_history(engine, ledger)) is not None:
             raise LedgerError(text)
@@ -51,7 +51,7 @@ async def without_history(engine: Engine, ledger: LedgerReader) -> str | None:
     if record.takeover.takeover_ms is None:
         return None  # its leader is about to begin the term there
     text = f"{engine.pool} was led in term {record.term}, of which its ledger knows nothing"
-    return f"{text}; {engine.remedies.unaware}"
+    return f"{text}; {engine.ledger_advice.unaware}"
 
 
 async def explained(engine: Engine, error: LedgerError) -> str:

@@ -24,7 +24,7 @@ async def migrate(options: Namespace) -> int:
     for engine in (source, target):
         await _refuse_if_in_use(engine)
     target.check()
-    reader, writer = source.look_at_ledger(), target.ledger
+    reader, writer = source.open_reader(), target.ledger
     if not isinstance(reader, SqlLedger) or not isinstance(writer, SqlLedger):
         raise ElectionError("only pools whose ledger is in a file or in PostgreSQL can be moved with their history")
     async with Busy("looking at both") as busy:

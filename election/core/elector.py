@@ -15,9 +15,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from .clock import Clock, first, yield_to_loop
-from .errors import SeatLostError, UnfinishedJobsError, in_words, unless_known
+from .errors import SeatLostError, UnfinishedJobsError, describe_error, traceback_if_unexpected
 from .events import Deposed, Elected, Event, Fenced, Resigned, TookOver, described, named
-from .roles import Role, Turn, after
+from .roles import Role, Transition, next_role
 from .seat import Seat
 from .term import Reason, Standing, Term
 
@@ -55,7 +55,7 @@ class Elector:
         clock: Clock,
         heartbeat: float,
         problem: Callable[[], str | None] = lambda: None,
-        oversee: Callable[[], Awaitable[float]] | None = None,
+        supervise: Callable[[], Awaitable[float]] | None = None,
         tell: Callable[[Event], None] = lambda _: None,
         alarm: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
@@ -64,7 +64,7 @@ class Elector:
         self._clock = clock
         self._heartbeat = heartbeat
         self._problem = problem
-        self._oversee = oversee
+        self._supervise = supervise
         self._tell, self._alarm = tell, alarm
         self._resign = asyncio.Event()
         self._withdrawn = asyncio.Event()
@@ -76,18 +76,18 @@ class Elector:
 
     async def run(self) -> None:
         """Take part in elections until withdrawn. Raises nothing but ``CancelledError``."""
-        learned = self._clock.monotonic()
+        vacancy_noticed_at = self._clock.monotonic()
         while not self._withdrawn.is_set():
             try:
                 term = await self._seat.campaign()
                 if term is not None and self._withdrawn.is_set():
                     await self._seat.release(Standing.RESIGNED)  # told to stop while it won: no work begins
                 elif term is not None:
-                    await self._serve(term, learned)
+                    await self._serve(term, vacancy_noticed_at)
                 if term is not None or (self._failures and self._seat.observe().led):
                     self._succeeded()  # not by a refusal alone: whoever was quicker may fail as we did
-                if term is None and self._oversee is not None:
-                    look_again = await self._oversee()
+                if term is None and self._supervise is not None:
+                    look_again = await self._supervise()
                     await first(self._seat.vacancy(), self._clock.sleep(look_again), self._withdrawn.wait())
                 else:
                     await first(self._seat.vacancy(), self._withdrawn.wait())
@@ -100,8 +100,8 @@ class Elector:
                 if this is not None and this.cancelling():
                     raise asyncio.CancelledError from error  # which the error, on its way out, had replaced
                 await first(self._clock.sleep(self._backoff()), self._withdrawn.wait())
-            learned = self._clock.monotonic()
-        self._turn(Turn.STOP)
+            vacancy_noticed_at = self._clock.monotonic()
+        self._transition(Transition.STOP)
 
     def stop(self) -> None:
         """No more campaigns, and resign if leading; ``run`` returns when the seat is given up."""
@@ -129,17 +129,17 @@ class Elector:
         self._resign.set()
         return True
 
-    async def _serve(self, term: Term, learned: float) -> None:
+    async def _serve(self, term: Term, vacancy_noticed_at: float) -> None:
         """Lead: from here to the end of this function the seat is ours."""
         lost = asyncio.Event()
         if not self._withdrawn.is_set():
             self._resign.clear()
         self._released.clear()
-        self._turn(Turn.WON)
+        self._transition(Transition.WON)
         try:
             async with self._beating(lost):  # beats through the drain as well
                 async with self._lead(term, lost):  # its exit is the drain
-                    takeover_ms = (self._clock.monotonic() - learned) * 1000
+                    takeover_ms = (self._clock.monotonic() - vacancy_noticed_at) * 1000
                     await yield_to_loop()  # what is due goes first, and what is to be told of it after
                     await self._seat.confirm(takeover_ms)
                     self._succeeded()
@@ -160,7 +160,7 @@ class Elector:
         try:
             await self._seat.release(standing)
         finally:  # even if it fails: the work has ended, and only a follower can campaign again
-            self._turn(Turn.RELEASED)
+            self._transition(Transition.RELEASED)
             self._released.set()
         over = Deposed if standing is Standing.LOST else Resigned
         event = over(self._clock.now(), term.number, term.takeover.to_pid)
@@ -169,7 +169,7 @@ class Elector:
 
     def _leave(self, lost: asyncio.Event) -> None:
         if self.role is Role.LEADER:
-            self._turn(Turn.LOSE if lost.is_set() else Turn.RESIGN)
+            self._transition(Transition.LOSE if lost.is_set() else Transition.RESIGN)
 
     @asynccontextmanager
     async def _beating(self, lost: asyncio.Event) -> AsyncIterator[None]:
@@ -184,14 +184,15 @@ class Elector:
                     if not lost.is_set():
                         log.error("term lost: %s", error, extra=named("term_lost"))
                         if self.role is Role.RESIGNING:
-                            self._turn(Turn.LOSE)
+                            self._transition(Transition.LOSE)
                         lost.set()
                 except Exception as error:  # whatever it is, the next heartbeat may find more
                     missed += 1
-                    self.trouble = in_words(error)
+                    self.trouble = describe_error(error)
                     if missed == 1:
                         log.warning("heartbeat failed: %s", self.trouble,
-                                    exc_info=unless_known(error), extra=named("heartbeat_failed"))  # fmt: skip
+                                    exc_info=traceback_if_unexpected(error),
+                                    extra=named("heartbeat_failed"))  # fmt: skip
                     elif missed % 10 == 0:
                         log.warning("heartbeat failed, %d times: %s", missed, self.trouble,
                                     extra=named("heartbeat_failed"))  # fmt: skip
@@ -223,16 +224,16 @@ class Elector:
         )  # fmt: skip
         self._tell(event)
 
-    def _turn(self, turn: Turn) -> None:
-        self.role = after(self.role, turn)
+    def _transition(self, transition: Transition) -> None:
+        self.role = next_role(self.role, transition)
 
     def _failed(self, error: Exception) -> None:
         """Once in full, then as a count at every tenth failure."""
         self._failures += 1
-        self.trouble = in_words(error)
+        self.trouble = describe_error(error)
         if self._failures == 1:
             log.error("no leadership here: %s", self.trouble,
-                      exc_info=unless_known(error), extra=named("campaign_failed"))  # fmt: skip
+                      exc_info=traceback_if_unexpected(error), extra=named("campaign_failed"))  # fmt: skip
         elif self._failures % 10 == 0:
             log.error("no leadership here, %d tries: %s", self._failures, self.trouble, extra=named("campaign_failed"))
 

@@ -81,11 +81,11 @@ class NotStartedError(ElectionError):
     """The Election has not been started; its lifespan, or ``async with election``, does that."""
 
 
-def in_words(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """The error as a message has it."""
     return str(error) or repr(error)
 
 
-def unless_known(error: Exception) -> Exception | None:
+def traceback_if_unexpected(error: Exception) -> Exception | None:
     """The error, if its traceback would tell more than its message."""
     return None if isinstance(error, SeatError | OSError) else error

@@ -16,7 +16,7 @@ class Role(StrEnum):
     STOPPED = "stopped"
 
 
-class Turn(StrEnum):
+class Transition(StrEnum):
     WON = "won"
     RESIGN = "resign"
     LOSE = "lose"
@@ -24,20 +24,20 @@ class Turn(StrEnum):
     STOP = "stop"
 
 
-TRANSITIONS: dict[tuple[Role, Turn], Role] = {
-    (Role.FOLLOWER, Turn.WON): Role.LEADER,
-    (Role.FOLLOWER, Turn.STOP): Role.STOPPED,
-    (Role.LEADER, Turn.RESIGN): Role.RESIGNING,
-    (Role.LEADER, Turn.LOSE): Role.LOST,
-    (Role.RESIGNING, Turn.LOSE): Role.LOST,
-    (Role.RESIGNING, Turn.RELEASED): Role.FOLLOWER,
-    (Role.LOST, Turn.RELEASED): Role.FOLLOWER,
+TRANSITIONS: dict[tuple[Role, Transition], Role] = {
+    (Role.FOLLOWER, Transition.WON): Role.LEADER,
+    (Role.FOLLOWER, Transition.STOP): Role.STOPPED,
+    (Role.LEADER, Transition.RESIGN): Role.RESIGNING,
+    (Role.LEADER, Transition.LOSE): Role.LOST,
+    (Role.RESIGNING, Transition.LOSE): Role.LOST,
+    (Role.RESIGNING, Transition.RELEASED): Role.FOLLOWER,
+    (Role.LOST, Transition.RELEASED): Role.FOLLOWER,
 }
 
 
-def after(role: Role, turn: Turn) -> Role:
-    """The role that ``turn`` leads to. Raises ``ValueError`` if it cannot happen in ``role``."""
+def next_role(role: Role, transition: Transition) -> Role:
+    """The role that ``transition`` leads to. Raises ``ValueError`` if it cannot happen in ``role``."""
     try:
-        return TRANSITIONS[role, turn]
+        return TRANSITIONS[role, transition]
     except KeyError:
-        raise ValueError(f"a worker that is {role} cannot see {turn!r}") from None
+        raise ValueError(f"a worker that is {role} cannot see {transition!r}") from None

@@ -78,7 +78,7 @@ def open_engine(
         raise ConfigurationError("ledger= is a postgresql:// URL")
     other = open_engine(ledger, **timing, durable=durable, clock=clock)
     engine = redis_engine(name, ledger=other.open_ledger, **common)
-    return replace(engine, look_at_ledger=other.look_at_ledger, remedies=other.remedies)
+    return replace(engine, open_reader=other.open_reader, ledger_advice=other.ledger_advice)
 
 
 def _scheme(pool: str) -> str:

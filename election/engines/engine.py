@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-from election.core.finding import Finding
+from election.core.checks import CheckResult
 from election.core.seat import Seat
 from election.core.term import LeaderRecord
 from election.schedule.ledger import Ledger, LedgerReader
@@ -20,7 +20,7 @@ def _no_words() -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Remedies:
+class LedgerAdvice:
     """What can be said, and done, about a ledger, in words.
 
     sound: of one that could be read. unreadable: if it cannot be. damaged: if it is damaged, or holds what no worker
@@ -37,21 +37,21 @@ class Remedies:
 class Engine:
     """One way to elect: its name, the pool's name without secrets, the seat, and the ledger of whoever leads.
 
-    ``open_ledger`` gives a ledger of its own, not opened yet, to whoever asks; ``look_at_ledger`` one that changes
+    ``open_ledger`` gives a ledger of its own, not opened yet, to whoever asks; ``open_reader`` one that changes
     nothing. ``examine`` says what there is to say of the engine's own ground.
     ``look`` brings what the seat's ``observe`` and ``workers`` say up to date, for who does not take part; it raises
     ``SeatError`` if nobody can be asked.
     ``last_words``: the file for what a hung leader has to say at its end, ``-`` for standard error; None if none of its
     leaders is ever fenced.
     ``alarm`` returns when the seat that is held may be lost: the next heartbeat, which finds out, should not wait then.
-    ``stirred`` returns when others have written to the ledger of whoever holds the seat; None if that is not known
-    before one looks.
+    ``wait_for_changes`` returns when others have written to the ledger of the seat's holder; None if only a look finds
+    that out.
     ``evict`` takes the seat from a leader that hangs out of reach, in another container or on another host; it raises
     ``SeatError`` if it cannot. None where there is no such leader.
     ``check`` raises ``ConfigurationError`` if the pool cannot be used, whoever would use it.
     ``missing`` says in words that there is no pool, and ``closed`` that this user may not look at it; None if there may
     be one, and if it may be looked at, as far as this host tells.
-    ``remedies``: what to do about the ledger.
+    ``ledger_advice``: what to do about the ledger.
     """
 
     name: str
@@ -59,14 +59,14 @@ class Engine:
     seat: Seat
     ledger: Ledger
     open_ledger: Callable[[], Ledger]
-    look_at_ledger: Callable[[], LedgerReader]
-    examine: Callable[[], Iterable[Finding]]
+    open_reader: Callable[[], LedgerReader]
+    examine: Callable[[], Iterable[CheckResult]]
     last_words: str | None
     check: Callable[[], None]
     look: Callable[[], Awaitable[None]] = _nothing
     alarm: Callable[[], Awaitable[None]] | None = None
-    stirred: Callable[[], Awaitable[None]] | None = None
+    wait_for_changes: Callable[[], Awaitable[None]] | None = None
     evict: Callable[[LeaderRecord], Awaitable[None]] | None = None
     missing: Callable[[], str | None] = _no_words
     closed: Callable[[], str | None] = _no_words
-    remedies: Remedies = Remedies()
+    ledger_advice: LedgerAdvice = LedgerAdvice()

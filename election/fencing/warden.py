@@ -86,7 +86,7 @@ class Warden:
         silent = self._silent(seen, now)
         if silent < self._suspicious and self._told is None:
             return self._plan(now, self._every)
-        turn = self._turn(record)
+        turn = self._transition(record)
         self._tell(record, silent, turn)
         if self._fence_after is None:
             return self._plan(now, self._every)
@@ -101,7 +101,7 @@ class Warden:
         age = seen.heartbeat_age_s
         return min(now - self._since, float("inf") if age is None else age)
 
-    def _turn(self, record: LeaderRecord) -> int:
+    def _transition(self, record: LeaderRecord) -> int:
         """How many other followers come before this one."""
         pids = [worker.process.pid for worker in self._seat.workers() if worker.process != record.holder]
         return pids.index(os.getpid()) if os.getpid() in pids else 0

@@ -8,13 +8,13 @@ from contextlib import ExitStack
 
 from election.core.clock import Clock, first
 
-from .books import Books
-from .calling import Calls, TakenBackError, what_went_wrong
-from .facts import Outcome, Retry, Settle, Tick
+from .job_runner import JobRunner, TakenBackError, what_went_wrong
 from .jobs import Job
+from .ledger_writer import LedgerWriter
+from .model import FinishRun, Outcome, Retry, Tick
 from .options import Around
+from .reporting import RunReporter
 from .run import Run
-from .telling import Teller
 
 
 class Attempts:
@@ -24,7 +24,13 @@ class Attempts:
     """
 
     def __init__(
-        self, term: int, books: Books, clock: Clock, calls: Calls, teller: Teller, around: Sequence[Around] = ()
+        self,
+        term: int,
+        books: LedgerWriter,
+        clock: Clock,
+        calls: JobRunner,
+        teller: RunReporter,
+        around: Sequence[Around] = (),
     ) -> None:
         self._term = term
         self._books = books
@@ -53,7 +59,7 @@ class Attempts:
                 delay = job.retry_backoff * 2 ** (attempt - 1)
                 self._teller.failed(tick, attempt, took, raised, error, None if final else delay)
                 if final:
-                    self._books.note(Settle(tick, Outcome.FAILED, self._clock.now(), error))
+                    self._books.note(FinishRun(tick, Outcome.FAILED, self._clock.now(), error))
                     return
                 self._books.note(Retry(tick, Outcome.FAILED, self._clock.now(), error))
                 await first(self._clock.sleep(delay), self._closing.wait())
@@ -67,14 +73,14 @@ class Attempts:
         except asyncio.CancelledError:
             self.interrupted(job, tick, "cancelled: the drain limit had passed, or the term was lost", attempt)
             raise
-        self._books.note(Settle(tick, Outcome.SUCCEEDED, self._clock.now()))
+        self._books.note(FinishRun(tick, Outcome.SUCCEEDED, self._clock.now()))
         self._teller.succeeded(tick, attempt, took)
 
     def interrupted(self, job: Job, tick: Tick, why: str, attempt: int = 1) -> None:
         """Leave the run open for the next leader if the job is to be run again; settle it otherwise."""
         self._teller.interrupted(tick, attempt, why)
         if not job.rerun_interrupted:
-            self._books.note(Settle(tick, Outcome.INTERRUPTED, self._clock.now(), why))
+            self._books.note(FinishRun(tick, Outcome.INTERRUPTED, self._clock.now(), why))
 
     async def _attempt(self, job: Job, tick: Tick, attempt: int) -> BaseException | None:
         """Call the function once; returns what it raised, None if all went well."""

@@ -12,7 +12,7 @@ from itertools import islice
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.date import DateTrigger
 
-from .facts import JobState, Skip, SkipReason
+from .model import JobState, Skip, SkipReason
 from .ticks import first_after, ticks, without_jitter
 from .triggers import build
 
@@ -39,12 +39,12 @@ def catch_up(
     job_id: str,
     trigger: BaseTrigger,
     *,
-    accounted_until: datetime,
+    settled_until: datetime,
     now: datetime,
     misfire_grace_time: float | None,
     limit: int,
 ) -> CatchUp:
-    """Find the first tick after ``accounted_until`` that is still worth a look.
+    """Find the first tick after ``settled_until`` that is still worth a look.
 
     misfire_grace_time: seconds; what is older is given up at once, since it would be a misfire in any case.
     limit: at most so many ticks are handed over; what is older is given up too.
@@ -52,12 +52,12 @@ def catch_up(
     The work done depends on ``limit`` and the grace time, never on how long the pool was down.
     """
     planned = without_jitter(trigger)
-    first = first_after(planned, accounted_until)
+    first = first_after(planned, settled_until)
     if first is None or first > now:  # nothing is owed, as with most jobs at a takeover: one look is enough
-        return CatchUp(first if planned is trigger else first_after(trigger, accounted_until), None)
-    oldest = _oldest(planned, accounted_until, now, misfire_grace_time, limit)
+        return CatchUp(first if planned is trigger else first_after(trigger, settled_until), None)
+    oldest = _oldest(planned, settled_until, now, misfire_grace_time, limit)
     next_due = first_after(trigger, oldest)
-    return CatchUp(next_due, skipped(job_id, trigger, accounted_until, oldest, now, SkipReason.DOWN))
+    return CatchUp(next_due, skipped(job_id, trigger, settled_until, oldest, now, SkipReason.DOWN))
 
 
 def leap(
@@ -91,9 +91,9 @@ def skipped(
 
 def given_up(job: JobState, now: datetime) -> Skip | None:
     """What the present schedule of ``job`` owed until now, and what nobody will run because it has ended."""
-    trigger = build(job.trigger, job.seen_at)
+    trigger = build(job.trigger, job.scheduled_since)
     reason = SkipReason.DOWN if job.paused_at is None else SkipReason.PAUSED
-    return None if trigger is None else skipped(job.id, trigger, job.accounted_until, now, now, reason)
+    return None if trigger is None else skipped(job.id, trigger, job.settled_until, now, now, reason)
 
 
 def owes_from(trigger: BaseTrigger, now: datetime) -> datetime:

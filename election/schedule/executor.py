@@ -23,13 +23,13 @@ from election.core.events import named
 from election.core.term import Term
 
 from .attempts import Attempts
-from .books import Books
-from .calling import Calls
-from .facts import Claim, Entry, OpenRun, Skip, SkipReason, Tick
+from .job_runner import JobRunner
 from .jobs import Job
+from .ledger_writer import LedgerWriter
+from .model import Claim, Entry, OpenRun, Skip, SkipReason, Tick
 from .options import Around
 from .policy import decide, is_misfire
-from .telling import Teller
+from .reporting import RunReporter
 
 log = logging.getLogger("election")
 
@@ -51,12 +51,12 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         self,
         jobs: Mapping[str, Job],
         term: Term,
-        books: Books,
+        books: LedgerWriter,
         clock: Clock,
         accounted: dict[str, datetime],
         schedules: Mapping[str, datetime],
         gap: GapFinder,
-        teller: Teller,
+        teller: RunReporter,
         around: Sequence[Around] = (),
     ) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         self._schedules = schedules
         self._gap = gap
         self._teller = teller
-        self._calls = Calls(ThreadPoolExecutor(thread_name_prefix="election-job"), clock)
+        self._calls = JobRunner(ThreadPoolExecutor(thread_name_prefix="election-job"), clock)
         self._attempts = Attempts(term.number, books, clock, self._calls, teller, around)
         self._tasks: dict[asyncio.Task[None], Job] = {}
         self._count: Counter[str] = Counter()
@@ -83,9 +83,9 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         dues = [due.astimezone(UTC) for due in run_times]
         gaps = {due: gap for due in dues if (gap := self._gap(found.id, due)) is not None}
         decision = decide(found, dues, now=now, running=self._count[found.id], gaps=list(gaps))
-        seen_at = self._schedules.get(found.id)
-        skips = [replace(skip, seen_at=seen_at) for skip in (*decision.skips, *gaps.values())]
-        entries: list[Entry] = [Claim(Tick(found.id, due), now, seen_at) for due in decision.run]
+        scheduled_since = self._schedules.get(found.id)
+        skips = [replace(skip, scheduled_since=scheduled_since) for skip in (*decision.skips, *gaps.values())]
+        entries: list[Entry] = [Claim(Tick(found.id, due), now, scheduled_since) for due in decision.run]
         if skips:
             entries = sorted([*skips, *entries], key=_due)
             for skip in skips:

@@ -9,7 +9,7 @@ from typing import Any
 
 from election.core.term import Reason, Standing
 
-from .facts import Outcome, SkipReason, Tick
+from .model import Outcome, SkipReason, Tick
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from apscheduler.triggers.base import BaseTrigger
 from election.core.clock import Clock, SystemClock
 from election.core.errors import JobDefinitionError
 
-from .about import about
-from .facts import About
+from .job_info import make_job_info
+from .model import JobInfo
 from .triggers import UnstableTriggerError, build, describe, is_open
 
 MISFIRE_GRACE_TIME = 30
@@ -69,9 +69,9 @@ class Job:
     built: BaseTrigger | None = None
 
     @property
-    def about(self) -> About:
+    def info(self) -> JobInfo:
         """What people are told of it."""
-        return About(self.name, self.description, self.tags)
+        return JobInfo(self.name, self.description, self.tags)
 
     @property
     def is_coroutine(self) -> bool:
@@ -146,7 +146,7 @@ class JobRegistry:
                 raise UnstableTriggerError(f"{checked.trigger!r} cannot be written down so that it can be built again")
         except (LookupError, TypeError, ValueError, AttributeError, UnstableTriggerError) as error:
             raise JobDefinitionError(f"job {job_id!r}: {str(error).strip(chr(34))}") from error
-        told = about(job_id, func, checked.name, description, tags)
+        told = make_job_info(job_id, func, checked.name, description, tags)
         return Job(
             id=job_id,
             func=func,

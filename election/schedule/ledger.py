@@ -17,8 +17,8 @@ from typing import Any, Protocol
 from election.core.process import ProcessIdentity
 from election.core.term import Standing, Term
 
-from .facts import Action, Entry, JobState, OpenRun, State, StoredJob
 from .history import Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow, Totals, Window
+from .model import Action, Entry, JobState, OpenRun, State, StoredJob
 
 LARGEST = 2**63 - 1
 """The largest number that a ledger can be asked for."""

@@ -19,8 +19,8 @@ class WorkOptions:
     """The options of an Election that concern its jobs.
 
     drain_timeout: seconds that runs may take to end by themselves after a resignation.
-    look_every: seconds between two looks at what others have written to the ledger, unless ``stirred`` returns before:
-        it does when they have. None if that is not known.
+    poll_interval: seconds between two looks at what others have written to the ledger.
+    wait_for_changes: returns as soon as others have written; None if only a look finds that out.
     catch_up_limit: ticks of a job that a leader catches up with at most.
     retention: how long history is kept; None for ever.
     scheduler_options: what each term's ``AsyncIOScheduler`` is made with.
@@ -28,9 +28,9 @@ class WorkOptions:
     """
 
     drain_timeout: float
-    look_every: float
+    poll_interval: float
     catch_up_limit: int
     retention: timedelta | None
     scheduler_options: Mapping[str, Any]
     around: Sequence[Around] = ()
-    stirred: Callable[[], Awaitable[None]] | None = None
+    wait_for_changes: Callable[[], Awaitable[None]] | None = None

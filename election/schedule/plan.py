@@ -12,8 +12,21 @@ from datetime import UTC, datetime
 from apscheduler.triggers.base import BaseTrigger
 
 from .catchup import catch_up, given_up, owes_from, skipped
-from .facts import Enrol, Entry, JobState, OpenRun, Outcome, Resumed, Retire, Retry, Settle, SkipReason, State, Tick
 from .jobs import Job
+from .model import (
+    EndPause,
+    Entry,
+    FinishRun,
+    JobState,
+    OpenRun,
+    Outcome,
+    RegisterJob,
+    RetireJob,
+    Retry,
+    SkipReason,
+    State,
+    Tick,
+)
 from .triggers import build
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -23,7 +36,7 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 class Plan:
     """entries: what to write, in order, before anything starts.
     starts: when each job that is not paused goes on, and the trigger with which.
-    schedules: when the schedule of each job began: its ``seen_at`` once this is written.
+    schedules: when the schedule of each job began: its ``scheduled_since`` once this is written.
     reruns: runs that a former leader left open, to be tried again; their attempt is the new one.
     """
 
@@ -54,7 +67,7 @@ def make_plan(
     for found in state.jobs:
         if found.id not in jobs and found.stored is None and found.retired_at is None:
             _give_up(plan, found, now)
-            plan.entries.append(Retire(found.id, now))
+            plan.entries.append(RetireJob(found.id, now))
     for run in state.open_runs:
         if run.tick not in running:
             _plan_open_run(plan, jobs.get(run.tick.job_id), run, now)
@@ -66,30 +79,30 @@ def _plan_job(plan: Plan, job: Job, found: JobState | None, now: datetime, limit
         trigger = _trigger(job, now)
         before = accounted if found is None else max(accounted, _give_up(plan, found, now))
         until = max(owes_from(trigger, now), before)
-        plan.entries.append(Enrol(job.id, job.schedule, at=now, since=until))
-        seen_at = now
+        plan.entries.append(RegisterJob(job.id, job.schedule, at=now, since=until))
+        scheduled_since = now
     else:
-        seen_at = found.seen_at
-        trigger, until = _trigger(job, seen_at), max(accounted, found.accounted_until)
-    plan.schedules[job.id] = seen_at
+        scheduled_since = found.scheduled_since
+        trigger, until = _trigger(job, scheduled_since), max(accounted, found.settled_until)
+    plan.schedules[job.id] = scheduled_since
     if found is not None and found.paused:
         return
     if found is not None and found.resume_at is not None:
         over = skipped(job.id, trigger, until, found.resume_at, now, SkipReason.PAUSED)
         if over is not None:
-            plan.entries.append(replace(over, seen_at=seen_at))
-        plan.entries.append(Resumed(job.id, found.resume_at))
+            plan.entries.append(replace(over, scheduled_since=scheduled_since))
+        plan.entries.append(EndPause(job.id, found.resume_at))
         until = max(until, found.resume_at)
     caught = catch_up(
         job.id,
         trigger,
-        accounted_until=until,
+        settled_until=until,
         now=now,
         misfire_grace_time=job.misfire_grace_time,
         limit=limit,
     )
     if caught.skip is not None:
-        plan.entries.append(replace(caught.skip, seen_at=seen_at))
+        plan.entries.append(replace(caught.skip, scheduled_since=scheduled_since))
     if caught.next_due is not None:
         plan.starts[job.id] = (caught.next_due, trigger)
 
@@ -102,7 +115,7 @@ def _give_up(plan: Plan, found: JobState, now: datetime) -> datetime:
     """The schedule of ``found`` is over: what it still owes will have no run. Until when is it accounted for then?"""
     over = given_up(found, now) if found.retired_at is None else None
     if over is None:
-        return found.accounted_until
+        return found.settled_until
     plan.entries.append(over)
     return over.last_due
 
@@ -113,4 +126,4 @@ def _plan_open_run(plan: Plan, job: Job | None, run: OpenRun, now: datetime) -> 
         plan.entries.append(Retry(run.tick, Outcome.INTERRUPTED, now, error))
         plan.reruns.append(OpenRun(run.tick, run.term, run.attempt + 1))
     else:
-        plan.entries.append(Settle(run.tick, Outcome.INTERRUPTED, now, error))
+        plan.entries.append(FinishRun(run.tick, Outcome.INTERRUPTED, now, error))

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 
-from .facts import Skip, SkipReason
 from .jobs import Job
+from .model import Skip, SkipReason
 
 
 @dataclass(frozen=True, slots=True)

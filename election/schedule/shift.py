@@ -18,18 +18,18 @@ from election.core.events import Event, named
 from election.core.process import ProcessIdentity
 from election.core.term import Standing, Term
 
-from .about import changed
-from .books import Books
 from .executor import TermExecutor
-from .facts import Action, Done, State, Tick
+from .job_info import changed_descriptions
 from .jobs import Job, JobRegistry
 from .ledger import Ledger
+from .ledger_writer import LedgerWriter
+from .model import Action, CompleteRequest, State, Tick
 from .options import WorkOptions
 from .plan import make_plan
 from .pruning import keep_pruned
+from .reporting import RunReporter
+from .scheduler_adapter import SchedulerAdapter
 from .stored import load_jobs
-from .telling import Teller
-from .timetable import Timetable
 
 log = logging.getLogger("election")
 
@@ -71,9 +71,11 @@ class Shift:
         self._in_trouble = asyncio.Event()
         self._confirmed = False
         self.trouble: str | None = None
-        self._books = Books(ledger, term.number, holds=holds, on_trouble=self._on_trouble, on_stale=self._on_stale)
-        self._timetable = Timetable(clock, options)
-        self._teller = Teller(term.number, clock, tell)
+        self._books = LedgerWriter(
+            ledger, term.number, holds=holds, on_trouble=self._on_trouble, on_stale=self._on_stale
+        )
+        self._timetable = SchedulerAdapter(clock, options)
+        self._teller = RunReporter(term.number, clock, tell)
         self.executor = TermExecutor(
             self._jobs, term, self._books, clock, self._accounted, self._schedules, self._timetable.gap, self._teller,
             options.around,
@@ -157,7 +159,7 @@ class Shift:
             accounted=self._accounted,
             running=ours,
         )
-        described = changed({job.id: job.about for job in self._jobs.values()}, state)
+        described = changed_descriptions({job.id: job.info for job in self._jobs.values()}, state)
         entries = [*plan.entries, *broken, *described, *self._answers(state)]
         if entries:
             await self._ledger.record(self._term.number, entries)
@@ -173,13 +175,13 @@ class Shift:
         """What was handed over by a schedule that somebody has replaced says nothing of the ticks of the new one."""
         for found in state.jobs:
             known = self._schedules.get(found.id)
-            if known is not None and found.seen_at > known:
+            if known is not None and found.scheduled_since > known:
                 self._accounted.pop(found.id, None)
 
-    def _answers(self, state: State) -> list[Done]:
+    def _answers(self, state: State) -> list[CompleteRequest]:
         """Requests that come to nothing, or that are done with as soon as they are read."""
         return [
-            Done(request.id, self._clock.now())
+            CompleteRequest(request.id, self._clock.now())
             for request in state.requests
             if request.action is Action.RESIGN or request.job_id not in self._jobs
         ]
@@ -197,10 +199,12 @@ class Shift:
         failures = 0
         while True:
             if self.trouble is None:
-                stirred = [self._options.stirred()] if self._options.stirred is not None else []
-                await first(self._clock.sleep(self._options.look_every), self._in_trouble.wait(), *stirred)
+                wait_for_changes = (
+                    [self._options.wait_for_changes()] if self._options.wait_for_changes is not None else []
+                )
+                await first(self._clock.sleep(self._options.poll_interval), self._in_trouble.wait(), *wait_for_changes)
             else:
-                await self._clock.sleep(min(self._options.look_every * 2 ** min(failures, 10), RETRY_AT_MOST))
+                await self._clock.sleep(min(self._options.poll_interval * 2 ** min(failures, 10), RETRY_AT_MOST))
             try:
                 if self.trouble is not None:
                     await self._take_stock()

@@ -18,8 +18,8 @@ from apscheduler.util import ref_to_obj
 from election.core.errors import JobDefinitionError
 from election.core.events import named
 
-from .facts import Broken, JobState, State, StoredJob
 from .jobs import Job, JobRegistry, reference_to
+from .model import JobState, MarkBroken, State, StoredJob
 from .triggers import build
 
 log = logging.getLogger("election")
@@ -79,7 +79,7 @@ def to_store(
 def from_store(registry: JobRegistry, state: JobState) -> Job:
     """The job again. Raises ``JobDefinitionError`` with what is broken: its function does not import any more."""
     assert state.stored is not None
-    trigger = build(state.trigger, state.seen_at)
+    trigger = build(state.trigger, state.scheduled_since)
     if trigger is None:
         raise JobDefinitionError(f"job {state.id!r}: its trigger cannot be built again")
     func = _import(state.stored.func, state.id)
@@ -87,7 +87,7 @@ def from_store(registry: JobRegistry, state: JobState) -> Job:
     return replace(job, schedule=state.trigger, built=None)  # as it was stored: anew would close what is open
 
 
-def load_jobs(registry: JobRegistry, state: State) -> tuple[dict[str, Job], list[Broken]]:
+def load_jobs(registry: JobRegistry, state: State) -> tuple[dict[str, Job], list[MarkBroken]]:
     """The jobs of the code and those that were added at run time, by id; and which of these broke, or work again."""
     jobs, broken = {job.id: job for job in registry}, []
     for found in state.jobs:
@@ -99,7 +99,7 @@ def load_jobs(registry: JobRegistry, state: State) -> tuple[dict[str, Job], list
         except JobDefinitionError as reason:
             error = str(reason)
         if error != found.broken:
-            broken.append(Broken(found.id, error))
+            broken.append(MarkBroken(found.id, error))
             if error is not None:
                 log.error("broken: %s", error, extra=named("job_broken"))
     return jobs, broken

@@ -18,7 +18,7 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
-from .facts import JobState
+from .model import JobState
 
 ROUNDS_AT_MOST = 20_000
 """So often the parts of an ``and`` are asked before it is said that they never agree (APScheduler asks for ever)."""
@@ -53,7 +53,7 @@ def next_run_time(job: JobState, trigger: BaseTrigger | None, now: datetime) -> 
     """When a job runs next by the ledger's word, in UTC; None if nothing of it is planned."""
     if trigger is None or job.retired_at or job.paused or job.broken:
         return None
-    return first_after(trigger, max(job.accounted_until, now))
+    return first_after(trigger, max(job.settled_until, now))
 
 
 def ticks(trigger: BaseTrigger, after: datetime, until: datetime) -> Iterator[datetime]:

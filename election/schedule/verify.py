@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import accumulate, islice, pairwise
 
-from .facts import OpenRun
 from .history import Accounts, Epoch, OddClaim, TermRow
 from .ledger import LedgerReader
+from .model import OpenRun
 from .ticks import ticks, without_jitter
 from .triggers import build, jitter_of
 
@@ -54,7 +54,7 @@ async def verify(ledger: LedgerReader, *, now: datetime, progress: Callable[[str
     open_runs, odd_claims = await ledger.open_runs(), await ledger.odd_claims()
     terms = await _all_terms(ledger)  # after the runs: on a live pool, each of these has a term by now
     found = [*check_terms(terms), *check_claims(odd_claims), *check_open_runs(open_runs, terms, now)]
-    accounted = {job.id: job.accounted_until for job in await ledger.jobs()}
+    accounted = {job.id: job.settled_until for job in await ledger.jobs()}
     pruned = await ledger.pruned_until()
     count, unchecked = 0, []
     for epoch in await ledger.epochs():

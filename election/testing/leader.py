@@ -62,7 +62,7 @@ def always_leader(election: _Election) -> Iterator[None]:
                 seat=_ReservedSeat(MemoryPool(clock), clock, process),
                 ledger=SqliteLedger(path, keeper=True, clock=clock),
                 open_ledger=lambda: SqliteLedger(path, clock=clock),
-                look_at_ledger=lambda: SqliteLedger(path, look_only=True, clock=clock),
+                open_reader=lambda: SqliteLedger(path, look_only=True, clock=clock),
                 examine=lambda: (),
                 last_words=None,
                 check=lambda: None,

@@ -13,8 +13,8 @@ from fastapi import APIRouter, Depends, HTTPException
 from election.core.clock import Clock
 from election.core.errors import UnknownJobError
 from election.core.seat import Seat
-from election.schedule.facts import Action
 from election.schedule.ledger import Ledger
+from election.schedule.model import Action
 
 from . import models
 from .guard import guarded_by

@@ -18,8 +18,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from election.core.term import Reason
-from election.schedule.facts import Outcome, SkipReason
 from election.schedule.history import BOUNDS, Histogram, Totals
+from election.schedule.model import Outcome, SkipReason
 
 from .models import Leader
 

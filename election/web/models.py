@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from election.core.seat import Observation, Worker
 from election.core.term import LeaderRecord, Reason, Standing
-from election.schedule.facts import Outcome, SkipReason
+from election.schedule.model import Outcome, SkipReason
 
 
 class Leader(BaseModel):

@@ -12,9 +12,9 @@ from typing import Generic, ParamSpec, TypeVar
 from election.core.clock import Clock, first
 from election.core.errors import LedgerError, LedgerVersionError
 from election.core.seat import Seat
-from election.schedule.facts import About, JobState
 from election.schedule.jobs import Job, JobRegistry
 from election.schedule.ledger import Ledger
+from election.schedule.model import JobInfo, JobState
 from election.schedule.ticks import next_run_time
 from election.schedule.triggers import build
 
@@ -140,13 +140,13 @@ class Unchanged(Generic[_P, _R]):
 
 def _entry(job_id: str, job: Job | None, state: JobState | None, now: datetime) -> models.JobEntry:
     """job: None for one that was added at run time. state: None for one that the ledger does not know yet."""
-    trigger = (build(state.trigger, state.seen_at) if state else None) or (job.trigger if job else None)
-    about = (job.about if job else state.about if state else None) or About(job_id)
+    trigger = (build(state.trigger, state.scheduled_since) if state else None) or (job.trigger if job else None)
+    info = (job.info if job else state.info if state else None) or JobInfo(job_id)
     return models.JobEntry(
         id=job_id,
-        name=about.name,
-        description=about.description,
-        tags=list(about.tags),
+        name=info.name,
+        description=info.description,
+        tags=list(info.tags),
         trigger=str(job.trigger if job else trigger),
         next_run_time=next_run_time(state, trigger, now) if state else None,
         paused=state is not None and state.paused,

@@ -23,13 +23,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     directory = options.directory or ROOT / "var/chaos" / f"{options.engine}-{options.seed}"
     plan = draw(options.seed, options.seconds, SETTINGS[options.engine].kinds)
-    about = {name: getattr(options, name) for name in ("engine", "seed", "seconds", "workers")}
+    info = {name: getattr(options, name) for name in ("engine", "seed", "seconds", "workers")}
     print(
         f"seed {options.seed}: {len(plan)} faults in {options.seconds:g} s, {options.workers} workers on"
         f" {options.engine}; {directory}"
     )
     history = run(directory, plan, engine=options.engine, workers=options.workers, seconds=options.seconds)
-    found = report(history, judge(history), **about)
+    found = report(history, judge(history), **info)
     (directory / "report.json").write_text(json.dumps(found, indent=1) + "\n")
     title = f"chaos on {options.engine}, seed {options.seed}: {found['verdict']}"
     print("\n".join(words(found)))

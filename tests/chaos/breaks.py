@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from election.core.term import Standing
-from election.schedule.facts import Outcome, SkipReason
 from election.schedule.history import RunRow, SkipRow
+from election.schedule.model import Outcome, SkipReason
 from election.schedule.verify import Violation
 
 from .facts import Fact, in_order

@@ -123,7 +123,7 @@ async def read_ledger(pool: Path | str) -> dict[str, Any]:
 
     pool: where its ledger is.
     """
-    ledger = open_engine(pool, heartbeat=0.5, safety_poll=1.0).look_at_ledger()
+    ledger = open_engine(pool, heartbeat=0.5, safety_poll=1.0).open_reader()
     try:
         report = await verify(ledger, now=datetime.now(UTC))
         verified = [*report.violations, *(Violation("P4", f"{job} was not checked") for job in report.unchecked)]

@@ -15,8 +15,8 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 from election.core.term import Standing
-from election.schedule.facts import Outcome, SkipReason
 from election.schedule.history import RunRow, TermRow
+from election.schedule.model import Outcome, SkipReason
 from election.schedule.verify import Violation
 from tests.support.judge import Fact as Known
 from tests.support.judge import of_tick, spans, violations

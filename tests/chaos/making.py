@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from election.core.term import Reason, Standing
-from election.schedule.facts import Outcome
 from election.schedule.history import RunRow, TermRow
+from election.schedule.model import Outcome
 
 from .facts import Fact, in_order
 from .history import SECOND, History, Injected

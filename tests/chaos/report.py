@@ -16,11 +16,11 @@ TOLD = 12
 """Ticks of one violation that are told."""
 
 
-def report(history: History, violations: Sequence[Violation], **about: Any) -> dict[str, Any]:
+def report(history: History, violations: Sequence[Violation], **info: Any) -> dict[str, Any]:
     """about: seed, seconds and workers."""
     answers = sorted((each.answered - each.asked) / 1e6 for each in history.samples if each.by is not None)
     return {
-        **about,
+        **info,
         "verdict": "red" if violations else "green",
         "violations": [_without_objects(violation) for violation in violations],
         "faults": [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from election.core.term import Standing
-from election.schedule.facts import Outcome
+from election.schedule.model import Outcome
 
 from .breaks import Break
 from .facts import Fact, in_order

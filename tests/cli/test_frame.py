@@ -11,8 +11,8 @@ from rich.console import Console
 from election.cli.frame import duration, frame
 from election.cli.glance import Glance, JobStatus, Past
 from election.core.term import LeaderRecord, Reason, Standing, Takeover
-from election.schedule.facts import Outcome, SkipReason
 from election.schedule.history import RunRow, SkipRow, TermRow
+from election.schedule.model import Outcome, SkipReason
 from tests.schedule.making import NOW, at, process
 
 RECORD = LeaderRecord(7, process(), "8:1", NOW, Takeover(7, 99, 100, Reason.DIED, NOW, 4.1))

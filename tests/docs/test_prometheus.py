@@ -14,8 +14,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from election.core.term import Reason
-from election.schedule.facts import Outcome, SkipReason
 from election.schedule.history import BOUNDS, Histogram, Totals
+from election.schedule.model import Outcome, SkipReason
 from election.web.figures import PoolFigures, exposition
 from election.web.models import Leader
 from tests.docs.markdown import ROOT, table

@@ -12,8 +12,8 @@ from apscheduler.triggers.base import BaseTrigger
 
 from election.core.process import ProcessIdentity
 from election.core.term import Reason, Takeover, Term
-from election.schedule.facts import JobState
 from election.schedule.jobs import Job, JobRegistry
+from election.schedule.model import JobState
 
 T = TypeVar("T")
 
@@ -38,9 +38,9 @@ def make_job(trigger: str | BaseTrigger = "interval", func: Callable[..., Any] =
     return JobRegistry({"timezone": "UTC"}).define(func, trigger, **{"id": "job", **arguments})
 
 
-def state_of(job: Job, *, seen_at: datetime = NOW, until: datetime = NOW, **known: Any) -> JobState:
+def state_of(job: Job, *, scheduled_since: datetime = NOW, until: datetime = NOW, **known: Any) -> JobState:
     """What a ledger remembers of ``job``."""
-    return JobState(job.id, job.schedule, seen_at=seen_at, accounted_until=until, **known)
+    return JobState(job.id, job.schedule, scheduled_since=scheduled_since, settled_until=until, **known)
 
 
 def make_term(number: int, *, pid: int = 100, elected_at: datetime = NOW) -> Term:

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 
 from election.schedule import catchup
 from election.schedule.catchup import CatchUp, catch_up, leap, owes_from, skipped
-from election.schedule.facts import Skip, SkipReason
+from election.schedule.model import Skip, SkipReason
+from election.schedule.scheduler_adapter import PureTrigger
 from election.schedule.ticks import ticks, without_jitter
-from election.schedule.timetable import Steady
 from tests.schedule.making import NOW, CountingTrigger, at
 
 HOUR, DAY = 3600, 86400
@@ -38,7 +38,7 @@ def caught(
     return catch_up(
         "job",
         trigger,
-        accounted_until=now - timedelta(seconds=down),
+        settled_until=now - timedelta(seconds=down),
         now=now,
         misfire_grace_time=grace,
         limit=limit,
@@ -214,7 +214,9 @@ def test_no_ticks_are_no_skip() -> None:
 # --- a scheduler that wakes late -------------------------------------------------------------------------------------
 
 
-def steady(trigger: BaseTrigger, *, grace: float | None, limit: int = 1000) -> tuple[Steady, list[tuple[Any, ...]]]:
+def steady(
+    trigger: BaseTrigger, *, grace: float | None, limit: int = 1000
+) -> tuple[PureTrigger, list[tuple[Any, ...]]]:
     """A trigger as the scheduler of a term has it, and the leaps that it makes."""
     leaps: list[tuple[Any, ...]] = []
 
@@ -223,10 +225,10 @@ def steady(trigger: BaseTrigger, *, grace: float | None, limit: int = 1000) -> t
         leaps.append((last, moved, now))
         return moved
 
-    return Steady(trigger, around), leaps
+    return PureTrigger(trigger, around), leaps
 
 
-def handed_over(trigger: Steady, next_run_time: datetime, now: datetime) -> list[datetime]:
+def handed_over(trigger: PureTrigger, next_run_time: datetime, now: datetime) -> list[datetime]:
     """What APScheduler's own code makes of it, when it looks at ``now``."""
     job = SchedulerJob.__new__(SchedulerJob)
     job._jobstore_alias = None

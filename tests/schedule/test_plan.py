@@ -9,23 +9,23 @@ from typing import Any
 
 import pytest
 
-from election.schedule.facts import (
-    Enrol,
+from election.schedule.jobs import Job
+from election.schedule.model import (
+    EndPause,
     Entry,
+    FinishRun,
     JobState,
     OpenRun,
     Outcome,
-    Resumed,
-    Retire,
+    RegisterJob,
+    RetireJob,
     Retry,
-    Settle,
     Skip,
     SkipReason,
     State,
     StoredJob,
     Tick,
 )
-from election.schedule.jobs import Job
 from election.schedule.plan import Plan, make_plan
 from election.schedule.triggers import describe
 from tests.schedule.making import NOW, at, make_job, state_of
@@ -61,13 +61,15 @@ def every(seconds: float, **arguments: Any) -> Job:
     return make_job("interval", seconds=seconds, start_date=at(-400 * DAY), **arguments)
 
 
-def enrol(job: Job, since: datetime = NOW) -> Enrol:
-    return Enrol(job.id, job.schedule, at=NOW, since=since)
+def enrol(job: Job, since: datetime = NOW) -> RegisterJob:
+    return RegisterJob(job.id, job.schedule, at=NOW, since=since)
 
 
 def skip(first: float, last: float, reason: SkipReason, count: int | None = 0, *, of: datetime | None = None) -> Skip:
     """of: when the schedule began that it is a skip of; None where the schedule ends with it."""
-    return Skip("job", at(first), at(last), count if count != 0 else round(last - first) + 1, reason, NOW, seen_at=of)
+    return Skip(
+        "job", at(first), at(last), count if count != 0 else round(last - first) + 1, reason, NOW, scheduled_since=of
+    )
 
 
 EVERY = every(1)
@@ -108,7 +110,7 @@ DOWN, PAUSED = SkipReason.DOWN, SkipReason.PAUSED
             id="a month",
         ),
         pytest.param(
-            OPEN, state_of(OPEN, seen_at=at(-13), until=at(-1)), [], at(7), id="an open start keeps its anchor"
+            OPEN, state_of(OPEN, scheduled_since=at(-13), until=at(-1)), [], at(7), id="an open start keeps its anchor"
         ),
         # Changed: afresh from now, and what the old schedule owed is not passed over in silence.
         pytest.param(EVERY, state_of(CHANGED), [enrol(EVERY)], at(1), id="changed, nothing owed"),
@@ -152,21 +154,21 @@ DOWN, PAUSED = SkipReason.DOWN, SkipReason.PAUSED
         pytest.param(
             EVERY,
             state_of(EVERY, until=at(-60), paused_at=at(-60), resume_at=at(-2)),
-            [skip(-59, -2, PAUSED, of=NOW), Resumed("job", at(-2))],
+            [skip(-59, -2, PAUSED, of=NOW), EndPause("job", at(-2))],
             at(-1),
             id="resumed",
         ),
         pytest.param(
             EVERY,
             state_of(EVERY, until=at(-DAY), paused_at=at(-DAY), resume_at=at(-60)),
-            [skip(-DAY + 1, -60, PAUSED, None, of=NOW), Resumed("job", at(-60)), skip(-59, -30, DOWN, of=NOW)],
+            [skip(-DAY + 1, -60, PAUSED, None, of=NOW), EndPause("job", at(-60)), skip(-59, -30, DOWN, of=NOW)],
             at(-29),
             id="resumed while nobody led",
         ),
         pytest.param(
             CRON,
             state_of(CRON, until=at(-60), paused_at=at(-60), resume_at=at(-2)),
-            [Resumed("job", at(-2))],
+            [EndPause("job", at(-2))],
             datetime(2026, 3, 3, 3, tzinfo=NOW.tzinfo),
             id="resumed, and nothing was due",
         ),
@@ -206,10 +208,10 @@ def test_one_job(job: Job, known: JobState | None, entries: list[Entry], start: 
 @pytest.mark.parametrize(
     ("known", "entries"),
     [
-        pytest.param(state_of(EVERY), [Retire("job", NOW)], id="nothing owed"),
-        pytest.param(state_of(EVERY, until=at(-3)), [skip(-2, 0, DOWN), Retire("job", NOW)], id="some owed"),
+        pytest.param(state_of(EVERY), [RetireJob("job", NOW)], id="nothing owed"),
+        pytest.param(state_of(EVERY, until=at(-3)), [skip(-2, 0, DOWN), RetireJob("job", NOW)], id="some owed"),
         pytest.param(
-            state_of(EVERY, until=at(-3), paused_at=at(-3)), [skip(-2, 0, PAUSED), Retire("job", NOW)], id="paused"
+            state_of(EVERY, until=at(-3), paused_at=at(-3)), [skip(-2, 0, PAUSED), RetireJob("job", NOW)], id="paused"
         ),
         pytest.param(state_of(EVERY, until=at(-3), retired_at=at(-2)), [], id="gone already"),
         pytest.param(state_of(EVERY, until=at(-3), stored=StoredJob("m:f")), [], id="stored, and broken now"),
@@ -251,7 +253,7 @@ TICK = Tick("job", at(-1))
     ("jobs", "entries", "reruns"),
     [
         pytest.param(
-            [every(1)], [Settle(TICK, Outcome.INTERRUPTED, NOW, INTERRUPTED)], [], id="settled, so the job goes on"
+            [every(1)], [FinishRun(TICK, Outcome.INTERRUPTED, NOW, INTERRUPTED)], [], id="settled, so the job goes on"
         ),
         pytest.param(
             [every(1, rerun_interrupted=True)],
@@ -259,7 +261,7 @@ TICK = Tick("job", at(-1))
             [OpenRun(TICK, 6, 3)],
             id="tried again, as the next attempt of the same tick",
         ),
-        pytest.param([], [Settle(TICK, Outcome.INTERRUPTED, NOW, INTERRUPTED)], [], id="its job is gone"),
+        pytest.param([], [FinishRun(TICK, Outcome.INTERRUPTED, NOW, INTERRUPTED)], [], id="its job is gone"),
     ],
 )
 def test_pitfall_39_runs_that_a_dead_leader_left_open(
@@ -293,7 +295,8 @@ def test_p6_a_trigger_that_hangs_on_no_registration_is_built_once() -> None:
     """When the job is defined, and not at each takeover; one that does hang on it goes on from its own."""
     fixed, anchored = make_job("cron", hour=4, id="fixed"), make_job(seconds=7, id="anchored")
     first, second = (
-        plan([fixed, anchored], state_of(fixed), state_of(anchored, seen_at=at(seen_at))) for seen_at in (0, -3)
+        plan([fixed, anchored], state_of(fixed), state_of(anchored, scheduled_since=at(scheduled_since)))
+        for scheduled_since in (0, -3)
     )
     assert first.starts["fixed"][1] is second.starts["fixed"][1]
     assert describe(fixed.built, NOW) == fixed.schedule
@@ -305,6 +308,6 @@ def test_entries_stand_in_the_order_in_which_they_can_be_written() -> None:
     """Each skip ends before the next begins, and an enrolment before the skips of its schedule."""
     resumed = state_of(EVERY, until=at(-DAY), paused_at=at(-DAY), resume_at=at(-90))
     made = plan([EVERY], resumed)
-    ends = [entry.until if isinstance(entry, Resumed) else entry.last_due for entry in made.entries]  # type: ignore[union-attr]
+    ends = [entry.until if isinstance(entry, EndPause) else entry.last_due for entry in made.entries]  # type: ignore[union-attr]
     assert ends == sorted(ends)
     assert starts(made)["job"] > ends[-1]

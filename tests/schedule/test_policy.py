@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from election.schedule.facts import Skip, SkipReason
+from election.schedule.model import Skip, SkipReason
 from election.schedule.policy import decide, is_misfire
 from tests.schedule.making import NOW, at, make_job, moments
 
@@ -110,7 +110,7 @@ def test_no_skip_reaches_over_what_was_leapt_over() -> None:
 
 @given(due=st.sets(st.integers(-100, 0), min_size=2), running=st.integers(0, 1))
 def test_p3_skips_and_runs_can_be_written_in_the_order_of_their_ticks(due: set[int], running: int) -> None:
-    """Each moves ``accounted_until`` forward, so none of them may reach over another."""
+    """Each moves ``settled_until`` forward, so none of them may reach over another."""
     decision = decide(make_job(misfire_grace_time=50), moments(*sorted(due)), now=NOW, running=running)
     spans = sorted([(due, due) for due in decision.run] + [_span(skip) for skip in decision.skips])
     assert all(one[1] < other[0] for one, other in pairwise(spans))

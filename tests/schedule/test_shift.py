@@ -25,24 +25,24 @@ from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
 from election.core.term import Standing
 from election.engines.file import schema
 from election.engines.file.ledger import SqliteLedger
-from election.schedule import shift, timetable
+from election.schedule import scheduler_adapter, shift
 from election.schedule import ticks as ticks_module
-from election.schedule.facts import (
-    About,
+from election.schedule.history import RunRow
+from election.schedule.jobs import JobRegistry
+from election.schedule.model import (
     Action,
     Claim,
-    Done,
-    Enrol,
+    CompleteRequest,
+    EndPause,
     Entry,
+    JobInfo,
     Outcome,
-    Resumed,
+    RegisterJob,
     SkipReason,
     State,
     StoredJob,
     Tick,
 )
-from election.schedule.history import RunRow
-from election.schedule.jobs import JobRegistry
 from election.schedule.options import WorkOptions
 from election.schedule.run import Run, current_run
 from election.schedule.stored import to_store
@@ -170,7 +170,7 @@ class Bench:
         return sorted(self.ran, key=lambda run: run.due)
 
     def work(self) -> Work:
-        options = {"drain_timeout": 10.0, "look_every": LOOK, "catch_up_limit": 1000, "retention": None}
+        options = {"drain_timeout": 10.0, "poll_interval": LOOK, "catch_up_limit": 1000, "retention": None}
         return Work(
             self.registry,
             TaskRegistry(),
@@ -298,15 +298,15 @@ async def test_p4_a_changed_description_is_told_and_starts_nothing_afresh(bench:
     bench.job(seconds=3600, name="old", description="Old words.", tags=["old"])
     async with bench.term(1):
         [first] = await bench.others.jobs()
-    assert first.about == About("old", "Old words.", ("old",))
+    assert first.info == JobInfo("old", "Old words.", ("old",))
     bench.registry = bench.new_registry()
     bench.job(seconds=3600, name="new", description="New words.", tags=["new", "billing"])
     async with bench.term(2):
         [second] = await bench.others.jobs()
         await bench.others.pause("job", True)  # whereupon the leader plans anew, and has nothing to tell
         await looked(bench)
-    assert second.about == About("new", "New words.", ("new", "billing"))
-    assert (second.seen_at, second.trigger) == (first.seen_at, first.trigger)
+    assert second.info == JobInfo("new", "New words.", ("new", "billing"))
+    assert (second.scheduled_since, second.trigger) == (first.scheduled_since, first.trigger)
     assert len(await bench.others.epochs()) == 1
 
 
@@ -315,11 +315,11 @@ async def test_a_stored_job_is_described_within_a_heartbeat(bench: Bench) -> Non
     async with bench.term(1):
         await bench.others.store_job("added", make_job("interval", hours=1).schedule, stored, replace=False)
         found = await bench.until(lambda: _about(bench, "added"))
-    assert found == About("remember", "Words.", ("added",))
+    assert found == JobInfo("remember", "Words.", ("added",))
 
 
-async def _about(bench: Bench, job_id: str) -> About | None:
-    return next(job.about for job in await bench.others.jobs() if job.id == job_id)
+async def _about(bench: Bench, job_id: str) -> JobInfo | None:
+    return next(job.info for job in await bench.others.jobs() if job.id == job_id)
 
 
 async def test_p3_a_ledger_that_cannot_be_written_at_first(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
@@ -580,7 +580,9 @@ async def leave_open(bench: Bench, number: int = 1, seconds_ago: float = 0.3) ->
     tick = Tick("job", moment + timedelta(seconds=0.05))
     [job] = list(bench.registry)
     await bench.others.begin_term(make_term(number), process())
-    await bench.others.record(number, [Enrol("job", job.schedule, at=moment, since=moment), Claim(tick, tick.due)])
+    await bench.others.record(
+        number, [RegisterJob("job", job.schedule, at=moment, since=moment), Claim(tick, tick.due)]
+    )
     return tick
 
 
@@ -643,7 +645,7 @@ async def _with_attempt(bench: Bench, attempt: int) -> list[RunRow]:
 
 @pytest.mark.parametrize("is_coroutine", [True, False])
 async def test_retries_with_back_off_are_attempts_of_one_tick(bench: Bench, is_coroutine: bool) -> None:
-    bench.options["look_every"] = 1.0
+    bench.options["poll_interval"] = 1.0
     began: list[float] = []
 
     def work() -> None:
@@ -840,7 +842,7 @@ async def test_pause_and_resume_are_carried_out_within_a_heartbeat(bench: Bench)
     async with bench.term(2):
         [state] = await bench.others.jobs()
         assert state.paused_at is not None, "it outlives the term"
-        await bench.clock.advance((state.accounted_until - bench.clock.now()).total_seconds() + 0.3)
+        await bench.clock.advance((state.settled_until - bench.clock.now()).total_seconds() + 0.3)
         assert len(bench.ran) == ran
         await bench.others.pause("job", False)
         await bench.until(lambda: len(bench.ran) >= ran + 3)
@@ -884,7 +886,7 @@ async def test_jobs_come_and_go_at_run_time(bench: Bench) -> None:
 async def test_p4_a_job_that_is_replaced_owes_its_ticks_before_its_leader_has_looked(bench: Bench) -> None:
     """Until then the leader hands over what the former schedule has due, and that counts for nothing any more."""
     stored_functions.CALLS.clear()
-    bench.options["look_every"] = 1.0
+    bench.options["poll_interval"] = 1.0
     bench.job(seconds=1000)
 
     async def add(value: int) -> None:
@@ -897,12 +899,12 @@ async def test_p4_a_job_that_is_replaced_owes_its_ticks_before_its_leader_has_lo
         await bench.until(lambda: 1 in stored_functions.CALLS)
         await add(2)
         [replaced] = [job for job in await bench.others.jobs() if job.id == "stored"]
-        await bench.until(lambda: bench.handed_over("stored") > replaced.seen_at + timedelta(seconds=0.1))
+        await bench.until(lambda: bench.handed_over("stored") > replaced.scheduled_since + timedelta(seconds=0.1))
         count = len(stored_functions.CALLS)
         await bench.until(lambda: stored_functions.CALLS.count(2) > 10)
     assert 1 not in stored_functions.CALLS[count:]
-    runs = [run.due for run in await bench.runs(job_id="stored") if run.due > replaced.seen_at]
-    assert runs == [replaced.seen_at + timedelta(seconds=0.05) * step for step in range(1, len(runs) + 1)]
+    runs = [run.due for run in await bench.runs(job_id="stored") if run.due > replaced.scheduled_since]
+    assert runs == [replaced.scheduled_since + timedelta(seconds=0.05) * step for step in range(1, len(runs) + 1)]
     await bench.agrees()
 
 
@@ -960,7 +962,7 @@ async def test_ticks_that_fire_while_a_plan_is_written_are_not_handed_over_again
     waited = []
 
     async def wait_for_ticks(entries: Sequence[Entry]) -> None:
-        if any(isinstance(entry, Resumed) for entry in entries):
+        if any(isinstance(entry, EndPause) for entry in entries):
             last = bench.handed_over("job")
             await bench.wait(lambda: bench.handed_over("job") > last + timedelta(seconds=0.1))
             waited.append(True)
@@ -988,7 +990,7 @@ async def test_a_job_that_is_removed_while_a_plan_is_written_is_no_error(
     bench.job()
 
     async def take_time(entries: Sequence[Entry]) -> None:
-        if any(isinstance(entry, Done) for entry in entries):
+        if any(isinstance(entry, CompleteRequest) for entry in entries):
             last = bench.handed_over("job")
             await bench.wait(lambda: bench.handed_over("job") > last)
 
@@ -1037,7 +1039,7 @@ async def test_pitfall_29_a_machine_that_slept_for_a_month(
     """The leader wakes, still in its seat: the month is one skip, and what is looked at one by one is bounded."""
     calls: list[object] = []
     monkeypatch.setattr(ticks_module, "first_after", _counted(ticks_module.first_after, calls))
-    monkeypatch.setattr(timetable, "first_after", _counted(timetable.first_after, calls))
+    monkeypatch.setattr(scheduler_adapter, "first_after", _counted(scheduler_adapter.first_after, calls))
     bench.options["catch_up_limit"] = 50
     bench.job(**arguments)
     async with bench.term(1) as work:

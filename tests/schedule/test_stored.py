@@ -16,8 +16,8 @@ from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from election.core.errors import JobDefinitionError
-from election.schedule.facts import Broken, JobState, State, StoredJob
 from election.schedule.jobs import JobRegistry
+from election.schedule.model import JobState, MarkBroken, State, StoredJob
 from election.schedule.plan import make_plan
 from election.schedule.stored import from_store, load_jobs, to_store
 from tests.schedule import stored_functions
@@ -37,7 +37,7 @@ def stored_state(
 ) -> JobState:
     """What a ledger holds after ``add_job`` of some worker."""
     description, stored = to_store(registry, func, trigger, **{"id": "stored", **arguments})
-    return JobState(arguments.get("id", "stored"), description, seen_at=NOW, accounted_until=NOW, stored=stored)
+    return JobState(arguments.get("id", "stored"), description, scheduled_since=NOW, settled_until=NOW, stored=stored)
 
 
 # --- what can be stored ----------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def fragile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "fragile_module.py"
 
 
-def load(registry: JobRegistry, *states: JobState) -> tuple[set[str], list[Broken]]:
+def load(registry: JobRegistry, *states: JobState) -> tuple[set[str], list[MarkBroken]]:
     __import__("importlib").invalidate_caches()
     jobs, broken = load_jobs(registry, State(states, [], []))
     return set(jobs), broken
@@ -214,8 +214,8 @@ def fragile_state(error: str | None = None) -> JobState:
     return JobState(
         "fragile",
         {**description, "jitter": None},
-        seen_at=NOW,
-        accounted_until=NOW,
+        scheduled_since=NOW,
+        settled_until=NOW,
         stored=StoredJob("fragile_module:work"),
         broken=error,
     )
@@ -257,7 +257,7 @@ def test_a_break_is_told_once_and_healed_later(
     assert load(registry, fragile_state(broken.error)) == (set(), [])
     assert caplog.text == ""
     fragile.write_text("def work(): ...")
-    assert load(registry, fragile_state(broken.error)) == ({"fragile"}, [Broken("fragile", None)])
+    assert load(registry, fragile_state(broken.error)) == ({"fragile"}, [MarkBroken("fragile", None)])
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_a_break_is_told_once_and_healed_later(
     ids=str,
 )
 def test_a_trigger_that_cannot_be_built_is_a_break_too(registry: JobRegistry, trigger: dict[str, Any]) -> None:
-    state = JobState("odd", trigger, seen_at=NOW, accounted_until=NOW, stored=StoredJob(REMEMBER))
+    state = JobState("odd", trigger, scheduled_since=NOW, settled_until=NOW, stored=StoredJob(REMEMBER))
     loaded, [broken] = load(registry, state, stored_state(registry, seconds=5))
     assert loaded == {"stored"}
     assert "trigger" in str(broken.error)

@@ -13,20 +13,20 @@ import pytest
 from election.core.term import Reason, Standing
 from election.engines.file.ledger import SqliteLedger
 from election.engines.sql.rows import to_us
-from election.schedule.facts import (
+from election.schedule.history import Accounts, Epoch, TermRow
+from election.schedule.model import (
     Claim,
-    Enrol,
     Entry,
+    FinishRun,
     OpenRun,
     Outcome,
-    Retire,
+    RegisterJob,
+    RetireJob,
     Retry,
-    Settle,
     Skip,
     SkipReason,
     Tick,
 )
-from election.schedule.history import Accounts, Epoch, TermRow
 from election.schedule.ticks import ticks
 from election.schedule.triggers import describe
 from election.schedule.verify import Violation, check_open_runs, check_terms, check_ticks, owed_ticks, verify
@@ -52,13 +52,13 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "ledger.db")
 
 
-def enrol(job_id: str, description: Any, second: float = 0) -> Enrol:
-    return Enrol(job_id, description, at=at(second), since=at(second))
+def enrol(job_id: str, description: Any, second: float = 0) -> RegisterJob:
+    return RegisterJob(job_id, description, at=at(second), since=at(second))
 
 
 def run(job_id: str, second: float, outcome: Outcome = Outcome.SUCCEEDED) -> list[Entry]:
     tick = Tick(job_id, at(second))
-    return [Claim(tick, at(second)), Settle(tick, outcome, at(second + 1))]
+    return [Claim(tick, at(second)), FinishRun(tick, outcome, at(second + 1))]
 
 
 def skip(job_id: str, first: float, last: float, reason: SkipReason, count: int | None = None) -> Skip:
@@ -88,21 +88,21 @@ async def ledger(path: str) -> AsyncIterator[SqliteLedger]:
             *run("steady", 10),
             *run("steady", 20, Outcome.FAILED),
             Claim(Tick("steady", at(25), 1), at(25)),
-            Settle(Tick("steady", at(25), 1), Outcome.SUCCEEDED, at(26)),
+            FinishRun(Tick("steady", at(25), 1), Outcome.SUCCEEDED, at(26)),
             skip("steady", 30, 40, SkipReason.COALESCED, 2),
             *run("once", 35),
             Claim(interrupted, at(50)),
         ],
         dies=True,
     )
-    await lead(ledger, 2, [Settle(interrupted, Outcome.INTERRUPTED, at(55)), Claim(again, at(60))], dies=True)
+    await lead(ledger, 2, [FinishRun(interrupted, Outcome.INTERRUPTED, at(55)), Claim(again, at(60))], dies=True)
     await lead(
         ledger,
         4,
         [
             Retry(again, Outcome.INTERRUPTED, at(70)),
             *run("steady", 70),
-            Settle(again, Outcome.SUCCEEDED, at(75)),
+            FinishRun(again, Outcome.SUCCEEDED, at(75)),
             skip("steady", 80, 80, SkipReason.OVERLAP, 1),
             skip("steady", 90, 90, SkipReason.MISFIRED, 1),
             *run("slow", 120),
@@ -122,7 +122,7 @@ async def ledger(path: str) -> AsyncIterator[SqliteLedger]:
             *run("jittered", 1610.5),
             *run("jittered", 1624),
             *run("slow", 1680),
-            Retire("steady", at(1615)),
+            RetireJob("steady", at(1615)),
         ],
     )
     yield ledger

@@ -53,7 +53,11 @@ class Bench:
             ledger,
             clock=self.clock,
             options=WorkOptions(
-                drain_timeout=drain_timeout, look_every=0.05, catch_up_limit=1000, retention=None, scheduler_options={}
+                drain_timeout=drain_timeout,
+                poll_interval=0.05,
+                catch_up_limit=1000,
+                retention=None,
+                scheduler_options={},
             ),
             resign=lambda: None,
             tell=lambda _: None,

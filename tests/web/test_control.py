@@ -200,7 +200,7 @@ def assert_promises_held(pool: Path) -> None:
     """What ``python -m election verify`` says."""
 
     async def judge() -> Report:
-        ledger = open_engine(pool, heartbeat=1, safety_poll=1).look_at_ledger()
+        ledger = open_engine(pool, heartbeat=1, safety_poll=1).open_reader()
         try:
             return await verify(ledger, now=datetime.now(UTC))
         finally:

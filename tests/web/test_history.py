@@ -18,7 +18,7 @@ from election import Election
 from election.core.process import current_process
 from election.core.term import Reason, Standing, Takeover, Term
 from election.engines.file.ledger import SqliteLedger
-from election.schedule.facts import About, Claim, Describe, Enrol, Outcome, Settle, Skip, SkipReason, Tick
+from election.schedule.model import Claim, DescribeJob, FinishRun, JobInfo, Outcome, RegisterJob, Skip, SkipReason, Tick
 from election.web import view
 from tests.support.pool import WorkerPool
 from tests.support.waiting import until
@@ -53,8 +53,8 @@ async def fill(path: str) -> None:
         await ledger.begin_term(term, current_process())
         if number == 1:
             trigger = {"type": "date", "run_date": BEGAN.isoformat()}
-            await ledger.record(1, [Enrol(job, trigger, BEGAN, BEGAN) for job in ("even", "odd")])
-            await ledger.record(1, [Describe("odd", About("odd", tags=("strange",)))])
+            await ledger.record(1, [RegisterJob(job, trigger, BEGAN, BEGAN) for job in ("even", "odd")])
+            await ledger.record(1, [DescribeJob("odd", JobInfo("odd", tags=("strange",)))])
         if number < TERMS:
             await ledger.end_term(number, Standing.RESIGNED)
     for each in range(1, RUNS + 1):
@@ -62,7 +62,7 @@ async def fill(path: str) -> None:
         tick = Tick("odd" if each % 2 else "even", due)
         outcome = OUTCOMES[each % len(OUTCOMES)]
         error = "ValueError: no" if outcome is Outcome.FAILED else None
-        settled = [] if each == RUNS else [Settle(tick, outcome, due, error)]
+        settled = [] if each == RUNS else [FinishRun(tick, outcome, due, error)]
         await ledger.record(TERMS, [Claim(tick, due), *settled])
     for each in range(SKIPS):
         due = BEGAN + timedelta(seconds=RUNS + 1 + each)

@@ -24,7 +24,7 @@ from election import Election
 from election.core.process import current_process
 from election.core.term import Reason, Standing, Takeover, Term
 from election.engines.file.ledger import SqliteLedger
-from election.schedule.facts import Claim, Enrol, Outcome, Settle, Skip, SkipReason, Tick
+from election.schedule.model import Claim, FinishRun, Outcome, RegisterJob, Skip, SkipReason, Tick
 from election.web import past
 from tests.support.jobs import HOSTILE
 from tests.support.waiting import until
@@ -71,7 +71,7 @@ async def fill(path: str) -> None:
         at = BEGAN + timedelta(minutes=10 * (number - 1))
         await ledger.begin_term(Term(number, at, Takeover(number, None, 1, Reason.DIED, at)), current_process())
         if number == 1:
-            await ledger.record(1, [Enrol("job", {"type": "date", "run_date": BEGAN.isoformat()}, BEGAN, BEGAN)])
+            await ledger.record(1, [RegisterJob("job", {"type": "date", "run_date": BEGAN.isoformat()}, BEGAN, BEGAN)])
         entries: list[Any] = []
         for second in range(600 * (number - 1), 600 * number):
             due = BEGAN + timedelta(seconds=second)
@@ -79,7 +79,7 @@ async def fill(path: str) -> None:
             entries.append(Claim(tick, due))
             if second != 3000:  # it runs on and on
                 outcome, error = (Outcome.FAILED, HOSTILE * 20) if failed else (Outcome.SUCCEEDED, None)
-                entries.append(Settle(tick, outcome, due + timedelta(milliseconds=5), error))
+                entries.append(FinishRun(tick, outcome, due + timedelta(milliseconds=5), error))
         await ledger.record(number, entries)
         if number % 2 == 0:
             await ledger.end_term(number, Standing.RESIGNED)

@@ -15,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from election import ConfigurationError, Election
 from election.core.term import Reason
-from election.schedule.facts import Outcome, SkipReason
 from election.schedule.history import BOUNDS, Histogram, Totals
+from election.schedule.model import Outcome, SkipReason
 from election.testing import always_leader
 from election.web.figures import PoolFigures, exposition
 from election.web.models import Leader

@@ -6,7 +6,7 @@ Promises on one host, whatever dies, hangs or forks: P1, P2, P6, P7 (docs/decisi
 from __future__ import annotations
 
 from election.core.clock import Clock
-from election.engines.engine import Engine, Remedies
+from election.engines.engine import Engine, LedgerAdvice
 
 from .directory import PoolDirectory
 from .examine import examine
@@ -15,7 +15,7 @@ from .seat import FileSeat
 
 __all__ = ["FileSeat", "PoolDirectory", "file_engine"]
 
-_REMEDIES = Remedies(
+_REMEDIES = LedgerAdvice(
     sound="the ledger is whole",
     unreadable="a leader begins a new ledger where there is none, and sets a corrupt one aside; to save what is in it,"
     " stop the pool and copy the file before that",
@@ -50,11 +50,11 @@ def file_engine(
         seat=seat,
         ledger=ledger,
         open_ledger=lambda: SqliteLedger(directory.ledger, durable=durable, clock=clock),
-        look_at_ledger=lambda: SqliteLedger(directory.ledger, look_only=True, clock=clock),
+        open_reader=lambda: SqliteLedger(directory.ledger, look_only=True, clock=clock),
         examine=lambda: examine(directory),
         last_words=directory.last_words,
         check=check,
         missing=directory.missing,
         closed=directory.closed,
-        remedies=_REMEDIES,
+        ledger_advice=_REMEDIES,
     )

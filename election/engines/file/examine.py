@@ -11,9 +11,9 @@ import sys
 import time
 from collections.abc import Iterator
 
+from election.core.checks import CheckResult, Severity
 from election.core.clock import SystemClock
 from election.core.errors import PoolPathError, SeatError
-from election.core.finding import Finding, Grade
 from election.core.term import LeaderRecord, Standing
 
 from .directory import PoolDirectory, filesystem_type
@@ -31,7 +31,7 @@ MAX_SNAPSHOTS = 5
 """Readings of the record and the lock, until no election comes between the two."""
 
 
-def examine(directory: PoolDirectory) -> Iterator[Finding]:
+def examine(directory: PoolDirectory) -> Iterator[CheckResult]:
     """Everything there is to say, the ground first."""
     yield from _ground(directory)
     try:
@@ -41,27 +41,29 @@ def examine(directory: PoolDirectory) -> Iterator[Finding]:
         yield _fifo(directory)
     except OSError as error:
         advice = "look as the user that the workers run as"
-        yield Finding(Grade.WRONG, f"{error.filename} cannot be looked at: {error.strerror}", advice)
+        yield CheckResult(Severity.WRONG, f"{error.filename} cannot be looked at: {error.strerror}", advice)
 
 
 # --- the directory -------------------------------------------------------------------------------------------------
 
 
-def _ground(directory: PoolDirectory) -> Iterator[Finding]:
+def _ground(directory: PoolDirectory) -> Iterator[CheckResult]:
     found = os.lstat(directory.path)
     if stat.S_ISLNK(found.st_mode):
         text = f"{directory.path} is a symbolic link, and no worker takes that for a pool"
-        yield Finding(Grade.WRONG, text, f"name the directory itself: {os.path.realpath(directory.path)}")
+        yield CheckResult(Severity.WRONG, text, f"name the directory itself: {os.path.realpath(directory.path)}")
         found = os.stat(directory.path)
     us = os.geteuid() if sys.platform != "win32" else 0
     if found.st_uid == us:
-        yield Finding(Grade.GOOD, f"{directory.path} belongs to this user, uid {us}")
+        yield CheckResult(Severity.GOOD, f"{directory.path} belongs to this user, uid {us}")
     elif us == 0:
-        yield Finding(Grade.GOOD, f"{directory.path} belongs to uid {found.st_uid}, as which the workers must run")
+        yield CheckResult(
+            Severity.GOOD, f"{directory.path} belongs to uid {found.st_uid}, as which the workers must run"
+        )
     else:
         text = f"{directory.path} belongs to uid {found.st_uid}, and this process runs as uid {us}"
         advice = f"workers of this user need it to be theirs (chown {us}); else look as uid {found.st_uid}"
-        yield Finding(Grade.WRONG, text, advice)
+        yield CheckResult(Severity.WRONG, text, advice)
     yield _mode(directory.path, found, 0o700, "whoever can read the lock file can hold it")
     for name in sorted(names(directory.path)):
         yield from _inside(os.path.join(directory.path, name), found.st_uid)
@@ -69,50 +71,58 @@ def _ground(directory: PoolDirectory) -> Iterator[Finding]:
     try:
         directory.check_ground()
     except (PoolPathError, SeatError) as error:
-        yield Finding(Grade.WRONG, str(error))
+        yield CheckResult(Severity.WRONG, str(error))
     else:
-        yield Finding(Grade.GOOD, f"the filesystem is {kind}, and flock works there")
+        yield CheckResult(Severity.GOOD, f"the filesystem is {kind}, and flock works there")
 
 
-def _mode(path: str, found: os.stat_result, wanted: int, reason: str) -> Finding:
+def _mode(path: str, found: os.stat_result, wanted: int, reason: str) -> CheckResult:
     mode = stat.S_IMODE(found.st_mode)
     if mode & 0o777 == wanted:
-        return Finding(Grade.GOOD, f"nobody else may enter it (mode {mode:04o})")
+        return CheckResult(Severity.GOOD, f"nobody else may enter it (mode {mode:04o})")
     why = f"others may enter it, and {reason}" if mode & ~wanted & 0o777 else "its owner may not use it"
-    return Finding(Grade.WRONG, f"{path} has mode {mode:04o}: {why}", f"chmod {wanted:o} {path}")
+    return CheckResult(Severity.WRONG, f"{path} has mode {mode:04o}: {why}", f"chmod {wanted:o} {path}")
 
 
-def _inside(path: str, owner: int) -> Iterator[Finding]:
+def _inside(path: str, owner: int) -> Iterator[CheckResult]:
     """What would keep the owner of the pool from using a file in it."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
         return  # files come and go
     if found.st_uid != owner:
-        yield Finding(Grade.WRONG, f"{path} belongs to uid {found.st_uid}, not to {owner}", f"chown {owner} {path}")
+        yield CheckResult(
+            Severity.WRONG, f"{path} belongs to uid {found.st_uid}, not to {owner}", f"chown {owner} {path}"
+        )
     elif found.st_mode & 0o600 != 0o600:
         mode = stat.S_IMODE(found.st_mode)
-        yield Finding(Grade.WRONG, f"{path} has mode {mode:04o}: its owner may not use it", f"chmod u+rw {path}")
+        yield CheckResult(Severity.WRONG, f"{path} has mode {mode:04o}: its owner may not use it", f"chmod u+rw {path}")
 
 
 # --- the record ----------------------------------------------------------------------------------------------------
 
 
-def _record(directory: PoolDirectory, record: LeaderRecord | None) -> Finding:
+def _record(directory: PoolDirectory, record: LeaderRecord | None) -> CheckResult:
     if record is None and os.path.lexists(directory.record):
-        return Finding(Grade.WARNING, f"{directory.record} cannot be understood", "the next leader replaces it")
+        return CheckResult(Severity.WARNING, f"{directory.record} cannot be understood", "the next leader replaces it")
     if record is None:
-        return Finding(Grade.WARNING, "there is no leader record", "normal before the first election; see the log else")
+        return CheckResult(
+            Severity.WARNING, "there is no leader record", "normal before the first election; see the log else"
+        )
     holder = f"pid {record.holder.pid}, term {record.term}"
     if record.standing is not Standing.LEADING:
-        return Finding(Grade.WARNING, f"nobody leads: the last leader ({holder}) {_ENDED[record.standing]}", _START)
+        return CheckResult(
+            Severity.WARNING, f"nobody leads: the last leader ({holder}) {_ENDED[record.standing]}", _START
+        )
     if record.holder.is_alive() is False:
-        return Finding(Grade.WARNING, f"nobody leads: the last leader ({holder}) died", _START)
+        return CheckResult(Severity.WARNING, f"nobody leads: the last leader ({holder}) died", _START)
     silent = time.time() - os.stat(directory.record).st_mtime
     if silent > SILENT_AFTER:
         advice = "its event loop is blocked, or the process is stopped; once it is killed, somebody else is elected"
-        return Finding(Grade.WARNING, f"the leader ({holder}) gave its last sign of life {silent:.0f} s ago", advice)
-    return Finding(Grade.GOOD, f"the record names a live leader: {holder}")
+        return CheckResult(
+            Severity.WARNING, f"the leader ({holder}) gave its last sign of life {silent:.0f} s ago", advice
+        )
+    return CheckResult(Severity.GOOD, f"the record names a live leader: {holder}")
 
 
 _START = "if workers run, one of them leads within seconds, or its log and /leader say why not; else start the pool"
@@ -151,25 +161,27 @@ def _leader_pid(record: LeaderRecord | None) -> int | None:
     return record.holder.pid if record is not None and record.standing is Standing.LEADING else None
 
 
-def _lock(directory: PoolDirectory, record: LeaderRecord | None, holders: list[Holder]) -> Iterator[Finding]:
+def _lock(directory: PoolDirectory, record: LeaderRecord | None, holders: list[Holder]) -> Iterator[CheckResult]:
     leader = _leader_pid(record)
     if not os.path.lexists(directory.lock):
         advice = "the next campaign makes it"
         if leader is not None:
             advice += "; a leader that runs notices the loss within a heartbeat and steps down"
-        yield Finding(Grade.WARNING, "there is no lock file", advice)
+        yield CheckResult(Severity.WARNING, "there is no lock file", advice)
         return
     if not os.path.isdir("/proc/self/fdinfo"):
-        yield Finding(Grade.WARNING, "who holds the lock cannot be told on this system")
+        yield CheckResult(Severity.WARNING, "who holds the lock cannot be told on this system")
         return
     held_by_leader = leader in {holder.pid for holder in holders}
     if held_by_leader:
-        yield Finding(Grade.GOOD, f"pid {leader} holds the lock, as the record says")
+        yield CheckResult(Severity.GOOD, f"pid {leader} holds the lock, as the record says")
     elif not holders and record is not None and leader is not None and record.holder.is_alive():
         advice = "the lock file was replaced: within a heartbeat its leader notices and another is elected; look again"
-        yield Finding(Grade.WRONG, f"pid {leader} leads by the record, and does not hold {directory.lock}", advice)
+        yield CheckResult(
+            Severity.WRONG, f"pid {leader} leads by the record, and does not hold {directory.lock}", advice
+        )
     elif not holders:
-        yield Finding(Grade.GOOD, "nobody that this user can see holds the lock")
+        yield CheckResult(Severity.GOOD, "nobody that this user can see holds the lock")
     workers = {
         each.process.pid for each in Presence(directory.workers, SystemClock()).workers() if each.process.is_neighbour()
     }
@@ -180,27 +192,27 @@ def _lock(directory: PoolDirectory, record: LeaderRecord | None, holders: list[H
         if held_by_leader:
             text = f"{named} shares the leader's lock: once the leader dies, it keeps everybody else out"
             advice = f"a process that inherited the descriptor; end it: kill {holder.pid}"
-            yield Finding(Grade.WARNING, text, advice)
+            yield CheckResult(Severity.WARNING, text, advice)
         elif holder.pid in workers:
             text = f"{named} holds the lock, and has not said yet that it leads"
-            yield Finding(Grade.WARNING, text, "a worker about to lead; look again in a few seconds")
+            yield CheckResult(Severity.WARNING, text, "a worker about to lead; look again in a few seconds")
         else:
             text = f"{named} holds the lock and is no worker, so nobody can be elected"
             advice = f"an orphan that inherited the descriptor of a former leader; end it: kill {holder.pid}"
             if holder.taken_by == holder.pid:
                 advice = "it took the lock itself, so it is no orphan: find out why it runs before you end it"
-            yield Finding(Grade.WRONG, text, advice)
+            yield CheckResult(Severity.WRONG, text, advice)
 
 
 # --- the helpers ---------------------------------------------------------------------------------------------------
 
 
-def _fifo(directory: PoolDirectory) -> Finding:
+def _fifo(directory: PoolDirectory) -> CheckResult:
     try:
         is_fifo = stat.S_ISFIFO(os.lstat(directory.alive).st_mode)
     except FileNotFoundError:
         is_fifo = False
     if is_fifo:
-        return Finding(Grade.GOOD, "the FIFO that tells of resignations is there")
+        return CheckResult(Severity.GOOD, "the FIFO that tells of resignations is there")
     advice = "the next leader makes it anew; until then followers notice a resignation at their safety poll"
-    return Finding(Grade.WARNING, f"{directory.alive} is missing, or no FIFO", advice)
+    return CheckResult(Severity.WARNING, f"{directory.alive} is missing, or no FIFO", advice)

@@ -18,7 +18,7 @@ from election.core.errors import PoolPathError, SeatError
 from election.core.events import named
 from election.core.process import ProcessIdentity
 from election.core.term import LeaderRecord, Standing, Takeover, Term, reason_after
-from election.engines.memory import Memory, remembered
+from election.engines.term_history import TermHistory, last_known_term
 
 from .directory import PoolDirectory
 from .last_words import LastWords
@@ -42,7 +42,7 @@ class Office:
         lock: LockFile,
         records: LeaderRecords,
         clock: Clock,
-        memory: Memory | None,
+        memory: TermHistory | None,
     ) -> None:
         self._directory = directory
         self._lock = lock
@@ -69,7 +69,7 @@ class Office:
         now = self._clock.now()
         number = max(self.number.read(), before.term if before else 0) + 1
         # Side by side, because opening the ledger and syncing the number take a millisecond each.
-        asked = asyncio.ensure_future(remembered(self._memory, before))
+        asked = asyncio.ensure_future(last_known_term(self._memory, before))
         try:
             await to_the_end(lambda: self.number.write(number))
         finally:

@@ -16,7 +16,7 @@ from election.core.events import named
 from election.core.process import ProcessIdentity, current_process
 from election.core.seat import Observation, Worker
 from election.core.term import LeaderRecord, Standing, Term
-from election.engines.memory import Memory
+from election.engines.term_history import TermHistory
 
 from .directory import PoolDirectory
 from .fifo import AliveFifo
@@ -56,7 +56,7 @@ class FileSeat:
         heartbeat: float,
         safety_poll: float,
         clock: Clock,
-        memory: Memory | None = None,
+        memory: TermHistory | None = None,
         fence_after: float | None = None,
     ) -> None:
         self._directory = directory

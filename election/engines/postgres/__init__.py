@@ -6,7 +6,7 @@ Promises P2–P8, and P1 for as long as a term may be trusted; see ``seat`` and 
 from __future__ import annotations
 
 from election.core.clock import Clock
-from election.engines.engine import Engine, Remedies
+from election.engines.engine import Engine, LedgerAdvice
 
 from .address import parse
 from .evict import evictor
@@ -45,15 +45,15 @@ def postgres_engine(
         seat=seat,
         ledger=ledger,
         open_ledger=lambda: PostgresLedger(address, ground, durable=durable, clock=clock),
-        look_at_ledger=lambda: PostgresLedger(address, ground, look_only=True, clock=clock),
+        open_reader=lambda: PostgresLedger(address, ground, look_only=True, clock=clock),
         examine=lambda: examine(address),
         last_words="-",
         check=ground.check,
         look=seat.look,
         alarm=seat.alarm,
-        stirred=seat.stirred,
+        wait_for_changes=seat.wait_for_changes,
         evict=evictor(address),
-        remedies=Remedies(
+        ledger_advice=LedgerAdvice(
             unreadable="no tick is run while it cannot be read; mend what the server complains of",
             damaged="nothing sets it aside: stop the pool, keep a copy of its schema"
             f" (pg_dump --schema={address.schema}), and put right what is wrong in the tables",

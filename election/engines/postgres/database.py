@@ -20,7 +20,7 @@ from election.engines.sql.thread import ThreadedDatabase
 from .address import Address
 from .ground import Ground
 from .schema import migrate, stored_version
-from .session import connect, hang_up, in_words, settings, way_out
+from .session import connect, describe_error, hang_up, settings, way_out
 
 _T = TypeVar("_T")
 
@@ -129,7 +129,7 @@ class PostgresDatabase(ThreadedDatabase[PostgresConnection]):
                 raise
         except psycopg.Error as error:
             self._disconnect()
-            raise LedgerError(f"{self._address.pool}: {in_words(error)}{way_out(error)}") from error
+            raise LedgerError(f"{self._address.pool}: {describe_error(error)}{way_out(error)}") from error
         return result
 
     def _begun(self, begin: str) -> PostgresConnection:

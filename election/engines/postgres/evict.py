@@ -10,7 +10,7 @@ from election.core.errors import SeatError
 from election.core.term import LeaderRecord
 
 from .address import Address
-from .session import ask, connect_async, in_words, settings, way_out
+from .session import ask, connect_async, describe_error, settings, way_out
 
 WITHIN = 5.0
 """Seconds in which the server has to do it."""
@@ -33,7 +33,7 @@ def evictor(address: Address) -> Callable[[LeaderRecord], Awaitable[None]]:
             finally:
                 await connection.close()
         except psycopg.Error as error:
-            raise SeatError(f"{address.pool}: {in_words(error)}{way_out(error)}") from error
+            raise SeatError(f"{address.pool}: {describe_error(error)}{way_out(error)}") from error
         if ended != [(True,)]:
             raise SeatError(f"{address.pool}: there is no session of term {record.term} that this role may end")
 

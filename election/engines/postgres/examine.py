@@ -7,14 +7,14 @@ from typing import Any
 
 import psycopg
 
+from election.core.checks import CheckResult, Severity
 from election.core.errors import ConfigurationError, LedgerVersionError
-from election.core.finding import Finding, Grade
 from election.core.term import Standing
 
 from .address import Address
 from .ground import Ground
 from .schema import VERSION, stored_version
-from .session import connect, in_words, is_wrong, settings, way_out
+from .session import connect, describe_error, is_wrong, settings, way_out
 from .watch import RECORD
 
 SILENT_AFTER = 5.0
@@ -28,7 +28,7 @@ _HOLDER = (
 )
 
 
-def examine(address: Address) -> Iterator[Finding]:
+def examine(address: Address) -> Iterator[CheckResult]:
     """Everything there is to say, the ground first."""
     try:
         with connect(address.url, settings(address.schema)) as connection:
@@ -37,46 +37,50 @@ def examine(address: Address) -> Iterator[Finding]:
         advice = way_out(error).removeprefix("; ") or (
             None if is_wrong(error) else "nobody leads until it can be reached"
         )
-        yield Finding(Grade.WRONG, f"{address.pool}: {in_words(error)}", advice)
+        yield CheckResult(Severity.WRONG, f"{address.pool}: {describe_error(error)}", advice)
 
 
-def _look(connection: psycopg.Connection[Any], address: Address) -> Iterator[Finding]:
+def _look(connection: psycopg.Connection[Any], address: Address) -> Iterator[CheckResult]:
     version = connection.info.server_version
-    yield Finding(Grade.GOOD, f"PostgreSQL {version // 10000}.{version % 10000} answers")
+    yield CheckResult(Severity.GOOD, f"PostgreSQL {version // 10000}.{version % 10000} answers")
     try:
         Ground(address).check_server(connection)
         found = stored_version(connection, address)
     except (ConfigurationError, LedgerVersionError) as error:
-        yield Finding(Grade.WRONG, str(error))
+        yield CheckResult(Severity.WRONG, str(error))
         return
     if found == 0:
-        yield Finding(Grade.WARNING, f"there is no pool in schema {address.schema}", "the first worker creates it")
+        yield CheckResult(
+            Severity.WARNING, f"there is no pool in schema {address.schema}", "the first worker creates it"
+        )
         return
-    yield Finding(Grade.GOOD, f"schema {address.schema} has version {found} of {VERSION}")
+    yield CheckResult(Severity.GOOD, f"schema {address.schema} has version {found} of {VERSION}")
     yield from _leader(connection, address)
 
 
-def _leader(connection: psycopg.Connection[Any], address: Address) -> Iterator[Finding]:
+def _leader(connection: psycopg.Connection[Any], address: Address) -> Iterator[CheckResult]:
     row = connection.execute(
         "SELECT record, extract(epoch FROM clock_timestamp() - beaten_at)::double precision, backend FROM leader"
     ).fetchone()
     holder = connection.execute(_HOLDER, (address.key("seat"),)).fetchone()
     if row is None:
-        yield Finding(Grade.WARNING, "nobody has led yet")
+        yield CheckResult(Severity.WARNING, "nobody has led yet")
         return
     record = RECORD.validate_json(row[0])
     who = f"pid {record.holder.pid} on {record.holder.host}, term {record.term}"
     if record.standing is not Standing.LEADING:
-        yield Finding(Grade.WARNING if holder is None else Grade.GOOD, f"the last leader was {who}: {record.standing}")
+        yield CheckResult(
+            Severity.WARNING if holder is None else Severity.GOOD, f"the last leader was {who}: {record.standing}"
+        )
     elif row[1] > SILENT_AFTER:
         text = f"the leader ({who}) has given no sign of life for {row[1]:.0f} s"
-        yield Finding(Grade.WARNING, text, "is its event loop blocked? Its log tells")
+        yield CheckResult(Severity.WARNING, text, "is its event loop blocked? Its log tells")
     else:
-        yield Finding(Grade.GOOD, f"{who}, leads")
+        yield CheckResult(Severity.GOOD, f"{who}, leads")
     if holder is None:
-        yield Finding(Grade.WARNING, "nobody holds the advisory lock", "is any worker running?")
+        yield CheckResult(Severity.WARNING, "nobody holds the advisory lock", "is any worker running?")
     elif record.standing is Standing.LEADING and holder[0] != row[2]:
         text = f"the advisory lock is held by session {holder[0]} from {holder[1]}, not by the leader's, {row[2]}"
-        yield Finding(Grade.WARNING, text, f"if it stays so, end it: SELECT pg_terminate_backend({holder[0]})")
+        yield CheckResult(Severity.WARNING, text, f"if it stays so, end it: SELECT pg_terminate_backend({holder[0]})")
     else:
-        yield Finding(Grade.GOOD, f"the advisory lock is held by session {holder[0]} from {holder[1]}")
+        yield CheckResult(Severity.GOOD, f"the advisory lock is held by session {holder[0]} from {holder[1]}")

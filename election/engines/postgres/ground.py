@@ -15,7 +15,7 @@ from election.core.events import named
 
 from .address import Address
 from .schema import migrate, stored_version
-from .session import connect, hang_up, in_words, is_wrong, settings, way_out
+from .session import connect, describe_error, hang_up, is_wrong, settings, way_out
 
 log = logging.getLogger("election")
 
@@ -89,7 +89,7 @@ class Ground:
                 finally:
                     timer.cancel()
         except psycopg.Error as error:
-            words = f"{self._address.pool}: {in_words(error)}{way_out(error)}"
+            words = f"{self._address.pool}: {describe_error(error)}{way_out(error)}"
             raise (ConfigurationError if is_wrong(error) else SeatError)(words) from error
 
     def check_server(self, connection: psycopg.Connection[Any]) -> None:

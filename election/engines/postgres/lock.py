@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 
 from .address import Address
-from .session import ITSELF, ask, close_ear, connect_async, hang_up, in_words, noticed, open_ear, settings
+from .session import ITSELF, ask, close_ear, connect_async, describe_error, hang_up, noticed, open_ear, settings
 
 WAIT = 30.0
 """Seconds that one statement waits for the lock at most, see ``schema.wait_for_seat``."""
@@ -63,7 +63,7 @@ class SeatLock:
         """Whether the server gave us the lock, and the session was not seen to end since."""
         self.ended = Signal()
         """Set when the session that held the lock is seen to end."""
-        self.stirred = Signal()
+        self.wait_for_changes = Signal()
         """Set when others may have written to the ledger, since ``listen``."""
 
     async def take(self) -> bool:
@@ -107,7 +107,7 @@ class SeatLock:
     async def listen(self) -> None:
         """Hear of what others write to the ledger, until the lock is given up. Raises ``psycopg.Error``."""
         await self.ask(f'LISTEN "{self._address.ledger_channel}"')
-        self.stirred.set()  # by what was written before
+        self.wait_for_changes.set()  # by what was written before
 
     async def give_up(self) -> None:
         """Free the lock, and keep the session. Raises ``psycopg.Error``; then the lock is gone with the session."""
@@ -146,7 +146,7 @@ class SeatLock:
             return
         await self._disconnect()
         self._connection = await connect_async(self._address.url, self._settings)
-        self._connection.add_notify_handler(lambda _: self.stirred.set())
+        self._connection.add_notify_handler(lambda _: self.wait_for_changes.set())
         [(pid, since)] = await self.ask(ITSELF)
         self.session = pid, since
         self._ear = open_ear(self._connection)
@@ -176,4 +176,4 @@ class SeatLock:
 
 def lost(error: Exception) -> str:
     """Why a session is no longer ours, in words."""
-    return f"the session that holds the seat has ended: {in_words(error)}"
+    return f"the session that holds the seat has ended: {describe_error(error)}"

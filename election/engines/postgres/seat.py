@@ -26,7 +26,7 @@ from .ground import Ground
 from .ledger import PostgresLedger
 from .lock import SeatLock, lost
 from .office import Office
-from .session import in_words, way_out
+from .session import describe_error, way_out
 from .trust import Trust
 from .watch import Watch
 
@@ -125,7 +125,7 @@ class PostgresSeat:
             return await self._take_office()
         except psycopg.Error as error:
             await self._lock.close()
-            raise SeatError(f"{self._address.pool}: {in_words(error)}{way_out(error)}") from error
+            raise SeatError(f"{self._address.pool}: {describe_error(error)}{way_out(error)}") from error
         except (ConfigurationError, LedgerVersionError) as error:  # at the start it would have been one
             raise SeatError(str(error)) from error
 
@@ -180,7 +180,7 @@ class PostgresSeat:
         try:
             await self._office.confirm(takeover_ms)
         except psycopg.Error as error:  # no reason to end a term
-            log.warning("the takeover was not recorded: %s", in_words(error), extra=named("record_not_updated"))
+            log.warning("the takeover was not recorded: %s", describe_error(error), extra=named("record_not_updated"))
 
     async def beat(self, problem: str | None = None) -> None:
         record, started = self._office.record, self._clock.monotonic()
@@ -198,7 +198,7 @@ class PostgresSeat:
                     self._ledger.give_up()
                 raise SeatLostError(lost(error)) from error
             self._trust.renew(started)  # an answer all the same: the session lives, and the lock with it
-            raise SeatError(f"{self._address.pool}: {in_words(error)}{way_out(error)}") from error
+            raise SeatError(f"{self._address.pool}: {describe_error(error)}{way_out(error)}") from error
         if not found:
             raise SeatLostError(f"{self._address.pool}: another worker has begun a term after {record.term}")
         self._trust.renew(started)  # though it had run out: the lock is a session's, and this is the same one
@@ -209,16 +209,16 @@ class PostgresSeat:
         try:
             await self._watch.ask(office.BEAT_ON, (record.term,), within=1.0)
         except psycopg.Error as error:
-            why = f"{why}; {in_words(error)}"
+            why = f"{why}; {describe_error(error)}"
         raise SeatLostError(f"{self._address.pool}: the seat is lost: {why}")
 
     async def alarm(self) -> None:
         """See ``Engine.alarm``."""
         await self._lock.ended.noticed()
 
-    async def stirred(self) -> None:
-        """See ``Engine.stirred``."""
-        await self._lock.stirred.noticed()
+    async def wait_for_changes(self) -> None:
+        """See ``Engine.wait_for_changes``."""
+        await self._lock.wait_for_changes.noticed()
 
     async def release(self, standing: Standing) -> None:
         if self._is_forked():
@@ -232,7 +232,9 @@ class PostgresSeat:
             if self._lock.held:
                 await self._lock.give_up()
         except psycopg.Error as error:
-            log.warning("end of term %d not recorded: %s", ended, in_words(error), extra=named("term_end_unrecorded"))
+            log.warning(
+                "end of term %d not recorded: %s", ended, describe_error(error), extra=named("term_end_unrecorded")
+            )
             await self._lock.close()
 
     def observe(self) -> Observation:

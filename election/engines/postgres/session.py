@@ -38,7 +38,7 @@ def driver_options(url: str) -> dict[str, Any]:
     try:
         given = psycopg.conninfo.conninfo_to_dict(url)
     except psycopg.Error as error:
-        raise ConfigurationError(f"the pool's URL makes no sense to the driver: {in_words(error)}") from None
+        raise ConfigurationError(f"the pool's URL makes no sense to the driver: {describe_error(error)}") from None
     ours = {
         "application_name": "election",
         "client_encoding": "utf8",
@@ -180,7 +180,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_let_go)
 
 
-def in_words(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """What the driver says, in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 

@@ -24,7 +24,7 @@ from election.core.term import LeaderRecord
 
 from .address import Address
 from .ground import Ground
-from .session import ITSELF, ask, connect_async, hang_up, in_words, settings, way_out
+from .session import ITSELF, ask, connect_async, describe_error, hang_up, settings, way_out
 
 RECORD = TypeAdapter(LeaderRecord)
 _WORKER = TypeAdapter(Worker)
@@ -113,7 +113,7 @@ class Watch:
         except errors.UndefinedTable:
             return
         except psycopg.Error as error:
-            raise SeatError(f"{self._address.pool}: {in_words(error)}{way_out(error)}") from error
+            raise SeatError(f"{self._address.pool}: {describe_error(error)}{way_out(error)}") from error
 
     def saw(self, record: LeaderRecord) -> None:
         """What this worker has just said as the leader."""
@@ -152,7 +152,7 @@ class Watch:
                     async for _ in connection.notifies(timeout=self._jittered(), stop_after=1):
                         pass
             except (psycopg.Error, OSError, SeatError, ConfigurationError, LedgerVersionError) as error:
-                self.trouble = f"{self._address.pool} cannot be reached: {in_words(error)}"
+                self.trouble = f"{self._address.pool} cannot be reached: {describe_error(error)}"
                 self._ground.forget()
             await self._disconnect()
             await self._clock.sleep(self._jittered())

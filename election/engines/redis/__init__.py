@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from election.core.clock import Clock
-from election.engines.engine import Engine, Remedies
+from election.engines.engine import Engine, LedgerAdvice
 from election.schedule.ledger import Ledger
 
 from .address import Address, address_of
@@ -58,17 +58,17 @@ def redis_engine(
         seat=seat,
         ledger=own,
         open_ledger=open_ledger,
-        look_at_ledger=open_ledger,
+        open_reader=open_ledger,
         examine=lambda: examine(address, durable=durable),
         last_words="-",
         check=check_all,
         look=seat.look,
-        remedies=_remedies(address),
+        ledger_advice=_remedies(address),
     )
 
 
-def _remedies(address: Address) -> Remedies:
-    return Remedies(
+def _remedies(address: Address) -> LedgerAdvice:
+    return LedgerAdvice(
         unreadable="no tick is run while it cannot be read; mend what the server complains of",
         damaged="nothing sets it aside: stop the pool, keep a copy of the server's data, and put right what is wrong in"
         f" the keys that begin with {address.prefix}",

@@ -10,7 +10,7 @@ from election.core.clock import Clock, first
 from election.core.errors import SeatError
 from election.core.process import ProcessIdentity
 from election.core.term import LeaderRecord, Standing, Takeover, reason_after
-from election.engines.memory import Memory, remembered
+from election.engines.term_history import TermHistory, last_known_term
 
 from .ground import EVICTS
 from .link import Link
@@ -55,7 +55,7 @@ class Campaign:
     """
 
     def __init__(
-        self, link: Link, sight: Sight, clock: Clock, *, lease: float, settle: float, memory: Memory | None
+        self, link: Link, sight: Sight, clock: Clock, *, lease: float, settle: float, memory: TermHistory | None
     ) -> None:
         self._link = link
         self._sight = sight
@@ -88,7 +88,7 @@ class Campaign:
                 return NotWon(False, wait, text)
             if told is None:
                 if settled_at is None:
-                    known = seen.term or self._sight.largest or (await remembered(self._memory, None))[0]
+                    known = seen.term or self._sight.largest or (await last_known_term(self._memory, None))[0]
                     settled_at = asked + (self._lease if known else self._settle)
                 if (left := settled_at - self._clock.monotonic()) > 0:
                     self._sight.news.clear()
@@ -106,7 +106,7 @@ class Campaign:
     async def _drafted(
         self, process: ProcessIdentity, own: str, before: LeaderRecord | None, seen: Stand, followed: bool
     ) -> LeaderRecord:
-        last, fenced = await remembered(self._memory, before)
+        last, fenced = await last_known_term(self._memory, before)
         number = max(seen.term, self._sight.largest, last) + 1
         now = self._clock.now()
         died = before is not None and before.holder.is_known_dead()

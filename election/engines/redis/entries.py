@@ -11,17 +11,17 @@ from typing import Any
 from election.core.process import ProcessIdentity
 from election.core.term import Term, ended_by
 from election.engines.sql.rows import about_text, to_us
-from election.schedule.facts import (
-    Broken,
+from election.schedule.model import (
     Claim,
-    Describe,
-    Done,
-    Enrol,
+    CompleteRequest,
+    DescribeJob,
+    EndPause,
     Entry,
-    Resumed,
-    Retire,
+    FinishRun,
+    MarkBroken,
+    RegisterJob,
+    RetireJob,
     Retry,
-    Settle,
     Skip,
     Tick,
 )
@@ -57,11 +57,11 @@ def call(entry: Entry) -> tuple[Any, ...]:
 
 @call.register
 def _(entry: Claim) -> tuple[Any, ...]:
-    return "claim", *_key(entry.tick), to_us(entry.at), _since(entry.seen_at)
+    return "claim", *_key(entry.tick), to_us(entry.at), _since(entry.scheduled_since)
 
 
 @call.register
-def _(entry: Settle) -> tuple[Any, ...]:
+def _(entry: FinishRun) -> tuple[Any, ...]:
     return "settle", *_key(entry.tick), entry.outcome.value, to_us(entry.at), _maybe(entry.error)
 
 
@@ -75,37 +75,37 @@ def _(entry: Retry) -> tuple[Any, ...]:
 def _(entry: Skip) -> tuple[Any, ...]:
     return (
         "skip", entry.job_id, to_us(entry.first_due), to_us(entry.last_due), entry.count, entry.reason.value,
-        to_us(entry.at), entry.request, int(entry.claimed), _since(entry.seen_at),
+        to_us(entry.at), entry.request, int(entry.claimed), _since(entry.scheduled_since),
     )  # fmt: skip
 
 
 @call.register
-def _(entry: Enrol) -> tuple[Any, ...]:
+def _(entry: RegisterJob) -> tuple[Any, ...]:
     return "enrol", entry.job_id, json.dumps(entry.trigger), to_us(entry.at), to_us(entry.since)
 
 
 @call.register
-def _(entry: Retire) -> tuple[Any, ...]:
+def _(entry: RetireJob) -> tuple[Any, ...]:
     return "retire", entry.job_id, to_us(entry.at)
 
 
 @call.register
-def _(entry: Resumed) -> tuple[Any, ...]:
+def _(entry: EndPause) -> tuple[Any, ...]:
     return "resumed", entry.job_id, to_us(entry.until)
 
 
 @call.register
-def _(entry: Broken) -> tuple[Any, ...]:
+def _(entry: MarkBroken) -> tuple[Any, ...]:
     return "set", entry.job_id, "broken", _maybe(entry.error)
 
 
 @call.register
-def _(entry: Describe) -> tuple[Any, ...]:
-    return "set", entry.job_id, "about", about_text(entry.about)
+def _(entry: DescribeJob) -> tuple[Any, ...]:
+    return "set", entry.job_id, "about", about_text(entry.info)
 
 
 @call.register
-def _(entry: Done) -> tuple[Any, ...]:
+def _(entry: CompleteRequest) -> tuple[Any, ...]:
     return "done", entry.request, to_us(entry.at)
 
 
@@ -113,8 +113,8 @@ def _key(tick: Tick) -> tuple[str, int, int]:
     return tick.job_id, to_us(tick.due), tick.request
 
 
-def _since(seen_at: datetime | None) -> int | None:
-    return None if seen_at is None else to_us(seen_at)
+def _since(scheduled_since: datetime | None) -> int | None:
+    return None if scheduled_since is None else to_us(scheduled_since)
 
 
 def _maybe(text: str | None) -> str | None:

@@ -16,9 +16,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 from redis.retry import Retry
 
+from election.core.checks import CheckResult, Severity
 from election.core.errors import ConfigurationError
 from election.core.events import named
-from election.core.finding import Finding, Grade
 
 from .address import Address
 from .link import pairs, words
@@ -37,25 +37,29 @@ def check(address: Address, *, durable: bool) -> None:
     Blocks for as long as the server takes to answer, up to the URL's timeouts.
     """
     for finding in examine(address, durable=durable):
-        if finding.grade is Grade.WRONG:
+        if finding.grade is Severity.WRONG:
             raise ConfigurationError(f"{finding.text}; {finding.advice}" if finding.advice else finding.text)
-        if finding.grade is Grade.WARNING:
+        if finding.grade is Severity.WARNING:
             log.warning(
                 "the server of the pool: %s: %s", finding.text, finding.advice, extra=named("server_unsuitable")
             )
 
 
-def examine(address: Address, *, durable: bool = False) -> Iterator[Finding]:
+def examine(address: Address, *, durable: bool = False) -> Iterator[CheckResult]:
     """Look at the server, and change nothing."""
     with contextlib.closing(client_to_look(address)) as client:
         try:
             info: dict[str, Any] = client.info()
         except AuthenticationError as error:
-            yield Finding(Grade.WRONG, f"{address.pool}: {error}", "put USER:PASSWORD@ into the pool's URL")
+            yield CheckResult(Severity.WRONG, f"{address.pool}: {error}", "put USER:PASSWORD@ into the pool's URL")
         except NoPermissionError as error:
-            yield Finding(Grade.WRONG, f"{address.pool}: {error}", "give the user the ACL of docs/engines/redis.md")
+            yield CheckResult(
+                Severity.WRONG, f"{address.pool}: {error}", "give the user the ACL of docs/engines/redis.md"
+            )
         except (RedisError, OSError) as error:
-            yield Finding(Grade.WARNING, f"{address.pool}: {words(error)}", "nobody leads until it can be reached")
+            yield CheckResult(
+                Severity.WARNING, f"{address.pool}: {words(error)}", "nobody leads until it can be reached"
+            )
         else:
             yield from judge(address.pool, info, _settings(client), durable=durable)
 
@@ -65,46 +69,50 @@ def client_to_look(address: Address) -> Redis:
     return Redis.from_url(address.url, decode_responses=True, retry=Retry(NoBackoff(), 0), driver_info=None)
 
 
-def judge(pool: str, info: dict[str, Any], settings: dict[str, str], *, durable: bool) -> Iterator[Finding]:
+def judge(pool: str, info: dict[str, Any], settings: dict[str, str], *, durable: bool) -> Iterator[CheckResult]:
     """What is to be said of a server with that ``INFO`` and those settings; those that nobody may read are missing."""
     version = str(info.get("redis_version", "0"))
     kind = "Valkey" if info.get("server_name") == "valkey" else "Redis"
     shown = info.get("valkey_version", version)
     if _version(version) < OLDEST:
-        yield Finding(Grade.WRONG, f"{pool} is Redis {version}", "the engine needs Redis 6.2 or newer, or Valkey")
+        yield CheckResult(
+            Severity.WRONG, f"{pool} is Redis {version}", "the engine needs Redis 6.2 or newer, or Valkey"
+        )
     else:
-        yield Finding(Grade.GOOD, f"{pool} is {kind} {shown}")
+        yield CheckResult(Severity.GOOD, f"{pool} is {kind} {shown}")
     policy = str(info.get("maxmemory_policy", "noeviction"))
     if policy != "noeviction":
-        yield Finding(Grade.WRONG, f"{pool}: {EVICTS.format(policy)}")
+        yield CheckResult(Severity.WRONG, f"{pool}: {EVICTS.format(policy)}")
     if info.get("role") != "master":
-        yield Finding(Grade.WARNING, f"{pool} is a replica", "nobody can lead here: name its master")
+        yield CheckResult(Severity.WARNING, f"{pool} is a replica", "nobody can lead here: name its master")
     yield from _persistence(pool, info, settings)
     replicas = int(settings.get("min-replicas-to-write", 0))
     if int(info.get("connected_slaves", 0)) and not (replicas and durable):
-        yield Finding(
-            Grade.WARNING,
+        yield CheckResult(
+            Severity.WARNING,
             f"{pool} has replicas, and does not wait for them: a failover can lose a term and its claims",
             "set min-replicas-to-write, and pass durable=True; or keep the ledger in PostgreSQL",
         )
     if durable and settings.get("appendfsync") != "always" and (kind == "Redis" and _version(version) < (7, 2)):
-        yield Finding(
-            Grade.WRONG,
+        yield CheckResult(
+            Severity.WRONG,
             f"durable=True, but {pool} does not say when its disk has a write",
             "set appendonly yes and appendfsync always, or use Redis 7.2 or newer, or Valkey",
         )
     if durable and not info.get("aof_enabled"):
-        yield Finding(Grade.WRONG, f"durable=True, but {pool} writes nothing down at once", "set appendonly yes")
+        yield CheckResult(Severity.WRONG, f"durable=True, but {pool} writes nothing down at once", "set appendonly yes")
 
 
-def _persistence(pool: str, info: dict[str, Any], settings: dict[str, str]) -> Iterator[Finding]:
+def _persistence(pool: str, info: dict[str, Any], settings: dict[str, str]) -> Iterator[CheckResult]:
     if info.get("aof_enabled"):
         fsync = settings.get("appendfsync", "everysec")
-        yield Finding(Grade.GOOD, f"it keeps an append-only file (appendfsync {fsync})")
+        yield CheckResult(Severity.GOOD, f"it keeps an append-only file (appendfsync {fsync})")
         return
     snapshots = settings.get("save", "?") != ""
     lost = "what was claimed since the last snapshot" if snapshots else "every term and claim"
-    yield Finding(Grade.WARNING, f"{pool} has no append-only file: a restart forgets {lost}", "set appendonly yes")
+    yield CheckResult(
+        Severity.WARNING, f"{pool} has no append-only file: a restart forgets {lost}", "set appendonly yes"
+    )
 
 
 def _settings(client: Redis) -> dict[str, str]:

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from election.core.term import Reason
 from election.engines.sql.rows import to_time, to_us
-from election.schedule.facts import Outcome, SkipReason, Tick
 from election.schedule.history import (
     BOUNDS,
     Accounts,
@@ -22,6 +21,7 @@ from election.schedule.history import (
     Totals,
     Window,
 )
+from election.schedule.model import Outcome, SkipReason, Tick
 
 from .link import Link, pairs
 from .rows import epochs_of, histogram, job_state, run_row, skip_row, term_row
@@ -168,7 +168,7 @@ class History:
         """The indexes to look through: that of all rows, or of some jobs."""
         if tag is None:
             return [kind if job_id is None else f"{kind}:{job_id}"]
-        tagged = [job.id for job in map(job_state, await self.jobs()) if job.about and tag in job.about.tags]
+        tagged = [job.id for job in map(job_state, await self.jobs()) if job.info and tag in job.info.tags]
         return [f"{kind}:{name}" for name in tagged if job_id in {None, name}]
 
     async def _page(

@@ -16,8 +16,8 @@ from election.core.process import ProcessIdentity
 from election.core.term import Standing, Term
 from election.engines.sql.rows import to_time, to_us
 from election.schedule.catchup import given_up, owes_from
-from election.schedule.facts import Action, Enrol, Entry, JobState, OpenRun, State, StoredJob
 from election.schedule.history import BOUNDS, Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow, Totals, Window
+from election.schedule.model import Action, Entry, JobState, OpenRun, RegisterJob, State, StoredJob
 from election.schedule.triggers import build
 
 from .address import Address
@@ -127,12 +127,12 @@ class RedisLedger:
                 calls, until = _give_up(found, now)
                 since = max(since, until)
             elif found is not None:
-                since = max(since, found.accounted_until)
+                since = max(since, found.settled_until)
                 calls = [("set", job_id, "paused_at", "", "resume_at", "")]
             texts = (job.func, json.dumps(dict(job.kwargs)), json.dumps(dict(job.options)))
             return [
                 *calls,
-                call(Enrol(job_id, trigger, at=now, since=since)),
+                call(RegisterJob(job_id, trigger, at=now, since=since)),
                 ("set", job_id, "func", texts[0], "kwargs", texts[1], "options", texts[2]),
                 ("set", job_id, "removed", "", "broken", ""),
             ]
@@ -240,7 +240,7 @@ class RedisLedger:
 def _give_up(job: JobState, now: datetime) -> tuple[list[tuple[Any, ...]], datetime]:
     """What the job's schedule owed until now will have no run; also until when it is accounted for."""
     over = given_up(job, now)
-    return ([], job.accounted_until) if over is None else ([call(over)], over.last_due)
+    return ([], job.settled_until) if over is None else ([call(over)], over.last_due)
 
 
 def _stale(term: int, error: RefusedError) -> StaleTermError:

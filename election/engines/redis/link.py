@@ -103,7 +103,7 @@ class Link:
 
     async def run(self, script: Script, *arguments: Any) -> Any:
         """Run a script; its first argument, the keys' prefix, is given here. Raises ``error``."""
-        with self.in_words():
+        with self.describe_error():
             call = (1, self._address.prefix + "term", self._address.prefix, *arguments)
             try:
                 return await self.client.execute_command("EVALSHA", script.sha, *call)
@@ -118,7 +118,7 @@ class Link:
         if not self._durable and then is None:
             return await self.run(script, *arguments)
         waits = await self._durability() if self._durable else []
-        with self.in_words():
+        with self.describe_error():
             for scripts in (False, True):
                 async with self.client.pipeline(transaction=then is not None) as pipe:
                     self._queue(pipe, script, scripts, arguments)
@@ -162,13 +162,13 @@ class Link:
 
     async def read(self, *command: Any) -> Any:
         """One command. Raises ``error``."""
-        with self.in_words():
+        with self.describe_error():
             return await self.client.execute_command(*command)
 
     @asynccontextmanager
     async def together(self, *, in_one_moment: bool = False) -> AsyncIterator[Pipeline]:
         """Commands that are sent together. Raises ``error``."""
-        with self.in_words():
+        with self.describe_error():
             async with self.client.pipeline(transaction=in_one_moment) as pipe:
                 yield pipe
 
@@ -177,7 +177,7 @@ class Link:
         return f"{self._address.pool}: {words(error)}"
 
     @contextlib.contextmanager
-    def in_words(self) -> Iterator[None]:
+    def describe_error(self) -> Iterator[None]:
         """Turn the driver's errors into ours; a script's refusals are values to whoever calls it."""
         try:
             with _cancelled_in_the_end():

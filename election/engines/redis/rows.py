@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from election.core.term import Reason, Standing
 from election.engines.sql.rows import to_time
-from election.schedule.facts import About, Action, JobState, OpenRun, Outcome, Request, SkipReason, StoredJob, Tick
 from election.schedule.history import BOUNDS, Epoch, Histogram, RunRow, SkipRow, TermRow
+from election.schedule.model import Action, JobInfo, JobState, OpenRun, Outcome, Request, SkipReason, StoredJob, Tick
 
 _T = TypeVar("_T")
 
@@ -20,15 +20,15 @@ def job_state(row: Hash) -> JobState:
     return JobState(
         id=row["id"],
         trigger=json.loads(row["trigger"]),
-        seen_at=_time(row["seen_at"]),
-        accounted_until=_time(row["accounted_until"]),
+        scheduled_since=_time(row["seen_at"]),
+        settled_until=_time(row["accounted_until"]),
         paused_at=_maybe(_time, row.get("paused_at")),
         resume_at=_maybe(_time, row.get("resume_at")),
         retired_at=_maybe(_time, row.get("retired_at")),
         stored=StoredJob(row["func"], json.loads(row["kwargs"]), json.loads(row["options"])) if "func" in row else None,
         removed=row.get("removed") == "1",
         broken=_text(row.get("broken")),
-        about=_maybe(_about, row.get("about")),
+        info=_maybe(_about, row.get("about")),
     )
 
 
@@ -110,9 +110,9 @@ def _attempt(line: str) -> Mapping[str, Any]:
     return {"attempt": int(attempt), "term": int(term), **json.loads(rest)}
 
 
-def _about(text: str) -> About:
+def _about(text: str) -> JobInfo:
     found = json.loads(text)
-    return About(found["name"], found["description"], tuple(found["tags"]))
+    return JobInfo(found["name"], found["description"], tuple(found["tags"]))
 
 
 def _time(text: str) -> Any:

@@ -23,7 +23,7 @@ from election.core.events import named
 from election.core.process import ProcessIdentity, current_process
 from election.core.seat import Observation, Worker
 from election.core.term import LeaderRecord, Standing, Term
-from election.engines.memory import Memory
+from election.engines.term_history import TermHistory
 
 from .address import Address
 from .campaign import Campaign
@@ -60,7 +60,7 @@ class RedisSeat:
         heartbeat: float,
         safety_poll: float,
         clock: Clock,
-        memory: Memory | None = None,
+        memory: TermHistory | None = None,
         durable: bool = False,
     ) -> None:
         self._address = address

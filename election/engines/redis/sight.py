@@ -166,10 +166,12 @@ class Sight:
         failures = 0
         while True:
             try:
-                with self._link.in_words():
+                with self._link.describe_error():
                     async with self._link.client.pubsub(ignore_subscribe_messages=True) as pubsub:
                         names = {name: f"{self._prefix}{name}" for name in ("news", "joined", "left")}
-                        with self._link.in_words():  # by itself: whoever is cancelled in it is not to go on to the rest
+                        with (
+                            self._link.describe_error()
+                        ):  # by itself: whoever is cancelled in it is not to go on to the rest
                             await pubsub.subscribe(*names.values())
                         await self.look()  # for what was said before somebody listened
                         if self.trouble is not None:

@@ -1,6 +1,6 @@
 """What a term writes, entry by entry, within one transaction: here P3 is kept.
 
-A tick of the schedule is accounted for by moving the job's ``accounted_until`` forward to it, and only forward; the
+A tick of the schedule is accounted for by moving the job's ``settled_until`` forward to it, and only forward; the
 unique index on (job, due, request) stands behind that.
 """
 
@@ -10,17 +10,17 @@ import json
 from datetime import datetime
 from functools import singledispatch
 
-from election.schedule.facts import (
-    Broken,
+from election.schedule.model import (
     Claim,
-    Describe,
-    Done,
-    Enrol,
+    CompleteRequest,
+    DescribeJob,
+    EndPause,
     Entry,
-    Resumed,
-    Retire,
+    FinishRun,
+    MarkBroken,
+    RegisterJob,
+    RetireJob,
     Retry,
-    Settle,
     Skip,
     Tick,
 )
@@ -42,7 +42,9 @@ def write(entry: Entry, connection: Connection, term: int) -> bool:
 def _(entry: Claim, connection: Connection, term: int) -> bool:
     tick = entry.tick
     due = to_us(tick.due)
-    if tick.request == 0 and not _account(connection, tick.job_id, due, since=due, seen_at=entry.seen_at):
+    if tick.request == 0 and not _account(
+        connection, tick.job_id, due, since=due, scheduled_since=entry.scheduled_since
+    ):
         return False
     granted = connection.execute(
         "INSERT INTO runs (job_id, due, request, term, claimed_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -54,7 +56,7 @@ def _(entry: Claim, connection: Connection, term: int) -> bool:
 
 
 @write.register
-def _(entry: Settle, connection: Connection, term: int) -> bool:
+def _(entry: FinishRun, connection: Connection, term: int) -> bool:
     settled = connection.execute(
         f"UPDATE runs SET outcome = ?, ended_at = ?, error = ? WHERE {_THE_OPEN_RUN}",
         (entry.outcome, to_us(entry.at), entry.error, *_key(entry.tick)),
@@ -94,7 +96,9 @@ def _(entry: Skip, connection: Connection, term: int) -> bool:
         claim = connection.execute(f"DELETE FROM runs WHERE {_THE_OPEN_RUN}", (entry.job_id, first, entry.request))
         if claim.rowcount != 1:
             return False
-    elif entry.request == 0 and not _account(connection, entry.job_id, last, since=first, seen_at=entry.seen_at):
+    elif entry.request == 0 and not _account(
+        connection, entry.job_id, last, since=first, scheduled_since=entry.scheduled_since
+    ):
         return False
     connection.execute(
         "INSERT INTO skips (job_id, first_due, last_due, count, reason, request, term, at)"
@@ -107,7 +111,7 @@ def _(entry: Skip, connection: Connection, term: int) -> bool:
 
 
 @write.register
-def _(entry: Enrol, connection: Connection, term: int) -> bool:
+def _(entry: RegisterJob, connection: Connection, term: int) -> bool:
     since, trigger = to_us(entry.since), json.dumps(entry.trigger)
     connection.execute(
         "INSERT INTO jobs (id, trigger, seen_at, accounted_until) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
@@ -120,14 +124,14 @@ def _(entry: Enrol, connection: Connection, term: int) -> bool:
 
 
 @write.register
-def _(entry: Retire, connection: Connection, term: int) -> bool:
+def _(entry: RetireJob, connection: Connection, term: int) -> bool:
     close_epoch(connection, entry.job_id, to_us(entry.at))
     connection.execute("UPDATE jobs SET retired_at = ? WHERE id = ?", (to_us(entry.at), entry.job_id))
     return True
 
 
 @write.register
-def _(entry: Resumed, connection: Connection, term: int) -> bool:
+def _(entry: EndPause, connection: Connection, term: int) -> bool:
     until = to_us(entry.until)
     resumed = connection.execute(  # unless it was paused again since
         "UPDATE jobs SET paused_at = NULL, resume_at = NULL,"
@@ -138,19 +142,19 @@ def _(entry: Resumed, connection: Connection, term: int) -> bool:
 
 
 @write.register
-def _(entry: Broken, connection: Connection, term: int) -> bool:
+def _(entry: MarkBroken, connection: Connection, term: int) -> bool:
     connection.execute("UPDATE jobs SET broken = ? WHERE id = ?", (entry.error, entry.job_id))
     return True
 
 
 @write.register
-def _(entry: Describe, connection: Connection, term: int) -> bool:
-    connection.execute("UPDATE jobs SET about = ? WHERE id = ?", (about_text(entry.about), entry.job_id))
+def _(entry: DescribeJob, connection: Connection, term: int) -> bool:
+    connection.execute("UPDATE jobs SET about = ? WHERE id = ?", (about_text(entry.info), entry.job_id))
     return True
 
 
 @write.register
-def _(entry: Done, connection: Connection, term: int) -> bool:
+def _(entry: CompleteRequest, connection: Connection, term: int) -> bool:
     connection.execute("UPDATE requests SET done_at = ? WHERE id = ?", (to_us(entry.at), entry.request))
     return True
 
@@ -170,14 +174,15 @@ def close_epoch(connection: Connection, job_id: str, until: int) -> None:
     connection.execute("UPDATE epochs SET until = ? WHERE job_id = ? AND until IS NULL", (until, job_id))
 
 
-def _account(connection: Connection, job_id: str, until: int, *, since: int, seen_at: datetime | None) -> bool:
-    """Move the job's ``accounted_until`` forward to ``until``, unless it has reached ``since`` already, or the schedule
-    that began at ``seen_at`` is over: what it owed is accounted for, and the ticks of the next one are not its own."""
+def _account(connection: Connection, job_id: str, until: int, *, since: int, scheduled_since: datetime | None) -> bool:
+    """Move the job's ``settled_until`` forward to ``until``, unless it has reached ``since`` already, or the schedule
+    that began at ``scheduled_since`` is over: what it owed is accounted for, and
+    the ticks of the next one are not its own."""
     move = "UPDATE jobs SET accounted_until = ? WHERE id = ? AND accounted_until < ?"
-    if seen_at is None:
+    if scheduled_since is None:
         moved = connection.execute(move, (until, job_id, since))
     else:
-        moved = connection.execute(f"{move} AND seen_at = ?", (until, job_id, since, to_us(seen_at)))
+        moved = connection.execute(f"{move} AND seen_at = ?", (until, job_id, since, to_us(scheduled_since)))
     return moved.rowcount == 1
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from datetime import datetime
 
-from election.schedule.facts import JobState, OpenRun, State, Tick
 from election.schedule.history import Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow
+from election.schedule.model import JobState, OpenRun, State, Tick
 
 from .database import Connection, Cursor
 from .rows import (

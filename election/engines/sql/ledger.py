@@ -12,8 +12,8 @@ from election.core.errors import JobDefinitionError, StaleTermError, UnknownJobE
 from election.core.process import ProcessIdentity
 from election.core.term import Standing, Takeover, Term, ended_by
 from election.schedule.catchup import given_up, owes_from
-from election.schedule.facts import Action, Enrol, Entry, JobState, OpenRun, State, StoredJob
 from election.schedule.history import Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow, Totals, Window
+from election.schedule.model import Action, Entry, JobState, OpenRun, RegisterJob, State, StoredJob
 from election.schedule.triggers import build
 
 from . import entries as entry_writer
@@ -156,9 +156,9 @@ class SqlLedger:
                     raise JobDefinitionError(f"there is a job {job_id!r} already; choose another id, or replace=True")
                 since = max(since, _give_up(connection, found, now))
             elif found is not None:
-                since = max(since, found.accounted_until)
+                since = max(since, found.settled_until)
                 connection.execute("UPDATE jobs SET paused_at = NULL, resume_at = NULL WHERE id = ?", (job_id,))
-            entry_writer.write(Enrol(job_id, trigger, at=now, since=since), connection, 0)
+            entry_writer.write(RegisterJob(job_id, trigger, at=now, since=since), connection, 0)
             connection.execute(
                 "UPDATE jobs SET func = ?, kwargs = ?, options = ?, removed = 0, broken = NULL WHERE id = ?", row
             )
@@ -245,6 +245,6 @@ def _say_how_it_ended(connection: Connection, before: Row, takeover: Takeover) -
 def _give_up(connection: Connection, job: JobState, now: datetime) -> datetime:
     """What the job's schedule owed until now will have no run; returns until when it is accounted for."""
     if (over := given_up(job, now)) is None:
-        return job.accounted_until
+        return job.settled_until
     entry_writer.write(over, connection, last_term(connection))
     return over.last_due

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from election.core.term import Reason, Standing
-from election.schedule.facts import About, Action, JobState, OpenRun, Outcome, Request, SkipReason, StoredJob, Tick
 from election.schedule.history import RunRow, SkipRow, TermRow
+from election.schedule.model import Action, JobInfo, JobState, OpenRun, Outcome, Request, SkipReason, StoredJob, Tick
 
 from .database import Row
 
@@ -43,8 +43,8 @@ def job_state(row: Row) -> JobState:
     return JobState(
         id=row["id"],
         trigger=json.loads(row["trigger"]),
-        seen_at=to_time(row["seen_at"]),
-        accounted_until=to_time(row["accounted_until"]),
+        scheduled_since=to_time(row["seen_at"]),
+        settled_until=to_time(row["accounted_until"]),
         paused_at=_maybe(to_time, row["paused_at"]),
         resume_at=_maybe(to_time, row["resume_at"]),
         retired_at=_maybe(to_time, row["retired_at"]),
@@ -53,18 +53,18 @@ def job_state(row: Row) -> JobState:
         else StoredJob(row["func"], json.loads(row["kwargs"]), json.loads(row["options"])),
         removed=bool(row["removed"]),
         broken=row["broken"],
-        about=_maybe(_about, row["about"]),
+        info=_maybe(_about, row["about"]),
     )
 
 
-def about_text(about: About) -> str:
+def about_text(info: JobInfo) -> str:
     """As ``jobs.about`` holds it."""
-    return json.dumps({"name": about.name, "description": about.description, "tags": about.tags})
+    return json.dumps({"name": info.name, "description": info.description, "tags": info.tags})
 
 
-def _about(text: str) -> About:
+def _about(text: str) -> JobInfo:
     found = json.loads(text)
-    return About(found["name"], found["description"], tuple(found["tags"]))
+    return JobInfo(found["name"], found["description"], tuple(found["tags"]))
 
 
 def run_row(row: Row) -> RunRow:

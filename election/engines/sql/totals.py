@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from election.core.term import Reason
-from election.schedule.facts import Outcome, SkipReason
 from election.schedule.history import BOUNDS, Histogram, Totals
+from election.schedule.model import Outcome, SkipReason
 
 from .database import Connection
 

@@ -10,7 +10,7 @@ LOOKED_AT = 20
 
 
 def prune(connection: Connection, before: int, at_most: int) -> int:
-    """Old history goes; ``accounted_until`` stays, and with it the certainty that nothing runs twice."""
+    """Old history goes; ``settled_until`` stays, and with it the certainty that nothing runs twice."""
     looked_at = at_most * LOOKED_AT
     oldest_claim = f"SELECT {connection.dialect.first_term} FROM runs ORDER BY seq LIMIT 1"
     runs = connection.execute(

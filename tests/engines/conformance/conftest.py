@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from election.schedule.facts import Enrol
 from election.schedule.ledger import Ledger
+from election.schedule.model import RegisterJob
 from tests.engines.conformance.pool import SECONDS, Pool
 from tests.schedule.making import NOW, make_term, process
 from tests.support.postgres_server import RunningPostgres
@@ -95,6 +95,6 @@ async def ledger(pool: Pool) -> AsyncIterator[Ledger]:
     """The leader's: one in which term 1 has begun and ``job`` has a tick each second."""
     ledger = pool.engine().ledger
     await ledger.begin_term(make_term(1), process())
-    await ledger.record(1, [Enrol("job", SECONDS.schedule, at=NOW, since=NOW)])
+    await ledger.record(1, [RegisterJob("job", SECONDS.schedule, at=NOW, since=NOW)])
     yield ledger
     await ledger.close()

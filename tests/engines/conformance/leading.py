@@ -11,9 +11,9 @@ from typing import Any
 import psycopg  # noqa: F401  at import, as an application does, and not while a loop runs
 
 from election import Election
-from election.schedule.facts import JobState, State
 from election.schedule.history import RunRow
 from election.schedule.ledger import Ledger
+from election.schedule.model import JobState, State
 from election.schedule.verify import verify
 from tests.engines.conformance.jobs import begun, election_on
 from tests.engines.conformance.pool import Pool

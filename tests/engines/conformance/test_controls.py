@@ -16,8 +16,8 @@ import pytest
 from election import Election
 from election.core.errors import UnknownJobError
 from election.core.term import Reason, Standing
-from election.schedule.facts import Action, Outcome, SkipReason
 from election.schedule.ledger import Ledger
+from election.schedule.model import Action, Outcome, SkipReason
 from tests.engines.conformance.jobs import begun
 from tests.engines.conformance.leading import (
     JOBS,
@@ -87,7 +87,7 @@ async def test_p3_run_now_runs_once_for_each_time_that_it_is_asked_for(pool: Poo
         await passes()
         assert count("seldom") == number
     found = await stored(outside, "seldom")
-    assert found.accounted_until == found.seen_at, "what was asked for is no tick of the schedule"
+    assert found.settled_until == found.scheduled_since, "what was asked for is no tick of the schedule"
 
 
 @pytest.mark.usefixtures("leader")

@@ -15,29 +15,29 @@ import pytest
 
 from election.core.errors import JobDefinitionError, StaleTermError, UnknownJobError
 from election.core.term import Reason, Standing, Takeover, Term
-from election.schedule.facts import (
-    About,
+from election.schedule.history import Accounts, Epoch, SkipRow
+from election.schedule.ledger import Ledger
+from election.schedule.model import (
     Action,
-    Broken,
     Claim,
-    Describe,
-    Done,
-    Enrol,
+    CompleteRequest,
+    DescribeJob,
+    EndPause,
     Entry,
+    FinishRun,
+    JobInfo,
     JobState,
+    MarkBroken,
     OpenRun,
     Outcome,
-    Resumed,
-    Retire,
+    RegisterJob,
+    RetireJob,
     Retry,
-    Settle,
     Skip,
     SkipReason,
     StoredJob,
     Tick,
 )
-from election.schedule.history import Accounts, Epoch, SkipRow
-from election.schedule.ledger import Ledger
 from election.schedule.verify import verify
 from election.testing import ManualClock
 from tests.engines.conformance.pool import SECONDS, Pool
@@ -62,8 +62,8 @@ def claim(second: float, request: int = 0) -> Claim:
     return Claim(Tick("job", at(second), request), at(second))
 
 
-def settle(second: float, outcome: Outcome = Outcome.SUCCEEDED, error: str | None = None) -> Settle:
-    return Settle(Tick("job", at(second)), outcome, at(second + 0.5), error)
+def settle(second: float, outcome: Outcome = Outcome.SUCCEEDED, error: str | None = None) -> FinishRun:
+    return FinishRun(Tick("job", at(second)), outcome, at(second + 0.5), error)
 
 
 def skip(first: float, last: float, reason: SkipReason = SkipReason.DOWN, **more: Any) -> Skip:
@@ -188,11 +188,11 @@ OF_EACH_KIND: list[Entry] = [
     Retry(TICK, Outcome.FAILED, NOW, "again"),
     skip(2, 3),
     skip(1, 1, SkipReason.MISFIRED, claimed=True),
-    Enrol("new", SECONDS.schedule, at=NOW, since=NOW),
-    Retire("job", NOW),
-    Resumed("job", NOW),
-    Broken("job", "broken"),
-    Done(1, NOW),
+    RegisterJob("new", SECONDS.schedule, at=NOW, since=NOW),
+    RetireJob("job", NOW),
+    EndPause("job", NOW),
+    MarkBroken("job", "broken"),
+    CompleteRequest(1, NOW),
 ]
 
 
@@ -344,15 +344,20 @@ async def test_times_are_exact(ledger: Ledger) -> None:
 
 async def test_enrol_retire_and_back(ledger: Ledger) -> None:
     state = await job_state(ledger)
-    assert state == JobState("job", SECONDS.schedule, seen_at=NOW, accounted_until=NOW)
-    await ledger.record(1, [claim(5), Retire("job", at(9))])
+    assert state == JobState("job", SECONDS.schedule, scheduled_since=NOW, settled_until=NOW)
+    await ledger.record(1, [claim(5), RetireJob("job", at(9))])
     assert (await job_state(ledger)).retired_at == at(9)
     with pytest.raises(UnknownJobError):
         await ledger.pause("job", True)
     changed = make_job("interval", seconds=2).schedule
-    await ledger.record(1, [Enrol("job", changed, at=at(20), since=at(20))])
+    await ledger.record(1, [RegisterJob("job", changed, at=at(20), since=at(20))])
     state = await job_state(ledger)
-    assert (state.trigger, state.seen_at, state.accounted_until, state.retired_at) == (changed, at(20), at(20), None)
+    assert (state.trigger, state.scheduled_since, state.settled_until, state.retired_at) == (
+        changed,
+        at(20),
+        at(20),
+        None,
+    )
     assert await ledger.epochs() == [
         Epoch("job", NOW, at(9), NOW, SECONDS.schedule),
         Epoch("job", at(20), None, at(20), changed),
@@ -360,15 +365,15 @@ async def test_enrol_retire_and_back(ledger: Ledger) -> None:
 
 
 async def test_p3_an_enrolment_makes_no_old_tick_claimable(ledger: Ledger) -> None:
-    await ledger.record(1, [claim(5), Enrol("job", SECONDS.schedule, at=at(1), since=at(1))])
-    assert (await job_state(ledger)).accounted_until == at(5)
+    await ledger.record(1, [claim(5), RegisterJob("job", SECONDS.schedule, at=at(1), since=at(1))])
+    assert (await job_state(ledger)).settled_until == at(5)
     assert await ledger.record(1, [claim(5), claim(6)]) == [False, True]
 
 
 async def test_a_break_is_kept_until_it_is_mended(ledger: Ledger) -> None:
-    await ledger.record(1, [Broken("job", "no module")])
+    await ledger.record(1, [MarkBroken("job", "no module")])
     assert (await job_state(ledger)).broken == "no module"
-    await ledger.record(1, [Broken("job", None)])
+    await ledger.record(1, [MarkBroken("job", None)])
     assert (await job_state(ledger)).broken is None
 
 
@@ -384,9 +389,9 @@ async def test_a_pause_outlives_the_term_and_ends_where_somebody_ended_it(ledger
     state = await job_state(ledger)
     assert state.resume_at == resume_at is not None, "resumed since the first time"
     assert state.paused_at == first, "until the leader has accounted for it"
-    assert await ledger.record(2, [Resumed("job", resume_at)]) == [True]
+    assert await ledger.record(2, [EndPause("job", resume_at)]) == [True]
     state = await job_state(ledger)
-    assert (state.paused_at, state.resume_at, state.accounted_until) == (None, None, resume_at)
+    assert (state.paused_at, state.resume_at, state.settled_until) == (None, None, resume_at)
 
 
 async def test_a_pause_that_comes_in_between_is_not_lost(ledger: Ledger, other: Ledger) -> None:
@@ -396,7 +401,7 @@ async def test_a_pause_that_comes_in_between_is_not_lost(ledger: Ledger, other: 
     resume_at = (await job_state(ledger)).resume_at
     assert resume_at is not None
     await other.pause("job", True)
-    assert await ledger.record(1, [Resumed("job", resume_at)]) == [False]
+    assert await ledger.record(1, [EndPause("job", resume_at)]) == [False]
     state = await job_state(ledger)
     assert state.paused_at is not None
     assert state.resume_at is None
@@ -419,20 +424,20 @@ async def test_requests(ledger: Ledger, other: Ledger) -> None:
         (resign, Action.RESIGN, None, 1),
     ]
     asked = state.requests[0].at
-    await ledger.record(1, [Claim(Tick("job", asked, run), NOW), Done(resign, NOW)])
+    await ledger.record(1, [Claim(Tick("job", asked, run), NOW), CompleteRequest(resign, NOW)])
     assert (await ledger.begin_term(make_term(1), process())).requests == []
     again = await other.request(Action.RUN, job_id="job")
     assert again > resign, "a number is used once"
     await ledger.record(1, [skip(1, 1, SkipReason.OVERLAP, request=again)])
     assert (await ledger.begin_term(make_term(1), process())).requests == []
-    assert (await job_state(ledger)).accounted_until == NOW
+    assert (await job_state(ledger)).settled_until == NOW
 
 
 @pytest.mark.parametrize("job_id", ["nobody", "removed", "retired"])
 async def test_what_nobody_has_cannot_be_asked_for(ledger: Ledger, job_id: str) -> None:
     await ledger.store_job("removed", SECONDS.schedule, FUNC, replace=False)
     await ledger.remove_job("removed")
-    await ledger.record(1, [Enrol("retired", SECONDS.schedule, at=NOW, since=NOW), Retire("retired", NOW)])
+    await ledger.record(1, [RegisterJob("retired", SECONDS.schedule, at=NOW, since=NOW), RetireJob("retired", NOW)])
     with pytest.raises(UnknownJobError, match=job_id):
         await ledger.request(Action.RUN, job_id=job_id)
     with pytest.raises(UnknownJobError, match=job_id):
@@ -453,15 +458,15 @@ async def test_a_job_is_stored_replaced_removed_and_stored_again(ledger: Ledger)
     description = make_job("interval", seconds=5).schedule
     await ledger.store_job("stored", description, FUNC, replace=False)
     first = await job_state(ledger, "stored")
-    assert (first.trigger, first.stored, first.accounted_until) == (description, FUNC, first.seen_at)
+    assert (first.trigger, first.stored, first.settled_until) == (description, FUNC, first.scheduled_since)
     with pytest.raises(JobDefinitionError, match="replace=True"):
         await ledger.store_job("stored", description, FUNC, replace=False)
-    await ledger.record(1, [Broken("stored", "no module")])
+    await ledger.record(1, [MarkBroken("stored", "no module")])
     other = StoredJob("module:other")
     await ledger.store_job("stored", SECONDS.schedule, other, replace=True)
     second = await job_state(ledger, "stored")
     assert (second.trigger, second.stored, second.broken) == (SECONDS.schedule, other, None)
-    assert second.seen_at > first.seen_at
+    assert second.scheduled_since > first.scheduled_since
     await ledger.pause("stored", True)
     await ledger.remove_job("stored")
     assert (await job_state(ledger, "stored")).removed
@@ -479,14 +484,14 @@ async def test_p4_the_schedule_of_a_job_that_was_replaced_accounts_for_nothing_a
     former = await job_state(ledger, "stored")
     await other.store_job("stored", make_job("interval", seconds=5).schedule, FUNC, replace=True)
     present = await job_state(ledger, "stored")
-    due = present.accounted_until + timedelta(seconds=1)
-    claim_it = Claim(Tick("stored", due), NOW, former.seen_at)
-    skip_it = Skip("stored", due, due, 1, SkipReason.OVERLAP, NOW, seen_at=former.seen_at)
+    due = present.settled_until + timedelta(seconds=1)
+    claim_it = Claim(Tick("stored", due), NOW, former.scheduled_since)
+    skip_it = Skip("stored", due, due, 1, SkipReason.OVERLAP, NOW, scheduled_since=former.scheduled_since)
     assert await ledger.record(1, [claim_it, skip_it]) == [False, False]
     assert await job_state(ledger, "stored") == present
-    assert await ledger.record(1, [Claim(Tick("stored", due), NOW, present.seen_at)]) == [True]
+    assert await ledger.record(1, [Claim(Tick("stored", due), NOW, present.scheduled_since)]) == [True]
     later = due + timedelta(seconds=1)
-    skip_it = replace(skip_it, first_due=later, last_due=later, seen_at=present.seen_at)
+    skip_it = replace(skip_it, first_due=later, last_due=later, scheduled_since=present.scheduled_since)
     assert await ledger.record(1, [skip_it]) == [True]
 
 
@@ -527,9 +532,9 @@ async def test_p4_a_date_that_was_stored_for_now_is_owed(ledger: Ledger, argumen
     description = make_job("date", **arguments).schedule
     await ledger.store_job("soon", description, FUNC, replace=False)
     state = await job_state(ledger, "soon")
-    trigger = build(description, state.seen_at)
+    trigger = build(description, state.scheduled_since)
     assert trigger is not None
-    assert trigger.run_date > state.accounted_until
+    assert trigger.run_date > state.settled_until
     assert await ledger.record(1, [Claim(Tick("soon", trigger.run_date), NOW)]) == [True]
     await ledger.store_job("soon", description, FUNC, replace=True)
     if arguments:
@@ -567,13 +572,13 @@ async def test_changes_after_the_connection_was_lost_are_not_missed(ledger: Ledg
 
 
 async def test_pages_of_runs(ledger: Ledger) -> None:
-    entries: list[Entry] = [Enrol("another", SECONDS.schedule, at=NOW, since=NOW)]
+    entries: list[Entry] = [RegisterJob("another", SECONDS.schedule, at=NOW, since=NOW)]
     for second in range(1, 31):
         job_id = "another" if second % 3 == 0 else "job"
         entries.append(Claim(Tick(job_id, at(second)), at(second)))
         if second % 5:
             outcome = Outcome.FAILED if second % 2 else Outcome.SUCCEEDED
-            entries.append(Settle(Tick(job_id, at(second)), outcome, at(second)))
+            entries.append(FinishRun(Tick(job_id, at(second)), outcome, at(second)))
     await ledger.record(1, entries)
     seen, before = [], None
     while page := await ledger.runs(before=before, limit=7):
@@ -604,9 +609,9 @@ async def test_pages_of_skips_and_terms(ledger: Ledger) -> None:
 async def test_runs_and_skips_of_the_jobs_with_a_tag(ledger: Ledger) -> None:
     """By the tags that a job has now; a tag is a value, whatever is in it."""
     odd = "o'dd%"
-    await ledger.record(1, [Enrol(name, SECONDS.schedule, at=NOW, since=NOW) for name in ("another", "third")])
+    await ledger.record(1, [RegisterJob(name, SECONDS.schedule, at=NOW, since=NOW) for name in ("another", "third")])
     for name, tags in (("job", ("a", "both")), ("another", ("both", odd))):
-        await ledger.record(1, [Describe(name, About(name, tags=tags))])
+        await ledger.record(1, [DescribeJob(name, JobInfo(name, tags=tags))])
     names = ("job", "another", "third")
     await ledger.record(1, [Claim(Tick(name, at(1)), at(1)) for name in names])
     await ledger.record(1, [Skip(name, at(2), at(2), 1, SkipReason.DOWN, at(2)) for name in names])
@@ -614,7 +619,7 @@ async def test_runs_and_skips_of_the_jobs_with_a_tag(ledger: Ledger) -> None:
         assert {run.job_id for run in await ledger.runs(tag=tag)} == expected, tag
         assert {skip.job_id for skip in await ledger.skips(tag=tag)} == expected, tag
     assert [run.job_id for run in await ledger.runs(tag="both", job_id="job", outcome="running")] == ["job"]
-    await ledger.record(1, [Describe("job", About("job"))])
+    await ledger.record(1, [DescribeJob("job", JobInfo("job"))])
     assert await ledger.runs(tag="a") == []
 
 
@@ -679,7 +684,7 @@ async def test_a_run_that_was_tried_again_keeps_the_terms_of_its_neighbours(ledg
 
 
 async def test_retired_schedules_go_with_their_ticks(ledger: Ledger) -> None:
-    await ledger.record(1, [claim(1), settle(1), Retire("job", at(2))])
-    await ledger.record(1, [Enrol("job", SECONDS.schedule, at=at(9), since=at(9))])
+    await ledger.record(1, [claim(1), settle(1), RetireJob("job", at(2))])
+    await ledger.record(1, [RegisterJob("job", SECONDS.schedule, at=at(9), since=at(9))])
     await ledger.prune(at(5), 100)
     assert [epoch.since for epoch in await ledger.epochs()] == [at(9)]

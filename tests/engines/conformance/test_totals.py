@@ -8,9 +8,21 @@ from typing import Any
 import pytest
 
 from election.core.term import Reason, Standing
-from election.schedule.facts import Action, Claim, Enrol, Entry, Outcome, Retire, Retry, Settle, Skip, SkipReason, Tick
 from election.schedule.history import BOUNDS, Histogram, Totals
 from election.schedule.ledger import Ledger
+from election.schedule.model import (
+    Action,
+    Claim,
+    Entry,
+    FinishRun,
+    Outcome,
+    RegisterJob,
+    RetireJob,
+    Retry,
+    Skip,
+    SkipReason,
+    Tick,
+)
 from tests.engines.conformance.pool import SECONDS
 from tests.schedule.making import at, make_term, process
 
@@ -19,7 +31,7 @@ pytestmark = pytest.mark.anyio
 
 def run(second: float, *, late: float = 0, took: float = 0.5, outcome: Outcome = Outcome.SUCCEEDED) -> list[Entry]:
     tick, claimed = Tick("job", at(second)), at(second + late)
-    return [Claim(tick, claimed), Settle(tick, outcome, at(second + late + took), "wrong")]
+    return [Claim(tick, claimed), FinishRun(tick, outcome, at(second + late + took), "wrong")]
 
 
 def skip(first: float, last: float, reason: SkipReason = SkipReason.DOWN, **more: Any) -> Skip:
@@ -37,8 +49,8 @@ def histogram(*seconds: float) -> Histogram:
 async def test_runs_are_counted_when_they_end(ledger: Ledger) -> None:
     await ledger.record(1, [Claim(Tick("job", at(1)), at(1))])
     assert (await ledger.totals()).runs == {}
-    await ledger.record(1, [Settle(Tick("job", at(1)), Outcome.SUCCEEDED, at(2))])
-    await ledger.record(1, [Settle(Tick("job", at(1)), Outcome.FAILED, at(2))])
+    await ledger.record(1, [FinishRun(Tick("job", at(1)), Outcome.SUCCEEDED, at(2))])
+    await ledger.record(1, [FinishRun(Tick("job", at(1)), Outcome.FAILED, at(2))])
     await ledger.record(1, run(2, outcome=Outcome.FAILED) + run(3, outcome=Outcome.INTERRUPTED) + run(4))
     assert (await ledger.totals()).runs == {
         ("job", Outcome.SUCCEEDED): 2,
@@ -50,7 +62,7 @@ async def test_runs_are_counted_when_they_end(ledger: Ledger) -> None:
 async def test_a_run_is_counted_once_however_many_attempts_it_took(ledger: Ledger) -> None:
     tick = Tick("job", at(1))
     await ledger.record(1, [Claim(tick, at(1)), Retry(tick, Outcome.FAILED, at(2)), Retry(tick, Outcome.FAILED, at(4))])
-    await ledger.record(1, [Settle(tick, Outcome.SUCCEEDED, at(9))])
+    await ledger.record(1, [FinishRun(tick, Outcome.SUCCEEDED, at(9))])
     found = await ledger.totals()
     assert found.runs == {("job", Outcome.SUCCEEDED): 1}
     assert found.durations == {"job": histogram(8)}
@@ -79,7 +91,7 @@ async def test_an_interrupted_run_has_no_duration(ledger: Ledger) -> None:
 async def test_what_somebody_asked_for_is_not_late(ledger: Ledger) -> None:
     request = await ledger.request(Action.RUN, job_id="job")
     tick = Tick("job", at(1), request)
-    await ledger.record(1, [Claim(tick, at(7)), Settle(tick, Outcome.SUCCEEDED, at(8))])
+    await ledger.record(1, [Claim(tick, at(7)), FinishRun(tick, Outcome.SUCCEEDED, at(8))])
     found = await ledger.totals()
     assert found.lateness == {}
     assert found.runs == {("job", Outcome.SUCCEEDED): 1}
@@ -123,9 +135,11 @@ async def test_pruning_takes_nothing_away(ledger: Ledger) -> None:
 
 
 async def test_a_job_that_is_gone_is_forgotten_with_its_history(ledger: Ledger) -> None:
-    await ledger.record(1, [*run(1), skip(2, 3), Retire("job", at(4))])
+    await ledger.record(1, [*run(1), skip(2, 3), RetireJob("job", at(4))])
     await ledger.prune(at(4), 1)
     assert (await ledger.totals()).runs == {("job", Outcome.SUCCEEDED): 1}, "gone, but not for long enough"
-    await ledger.record(1, [Enrol("job", SECONDS.schedule, at=at(4), since=at(4)), *run(5), Retire("job", at(6))])
+    await ledger.record(
+        1, [RegisterJob("job", SECONDS.schedule, at=at(4), since=at(4)), *run(5), RetireJob("job", at(6))]
+    )
     await ledger.prune(at(100), 1000)
     assert await ledger.totals() == Totals([], {}, {}, {}, {}, {Reason.STARTED: 1}, histogram(), {Reason.STARTED: 0})

@@ -24,7 +24,7 @@ from election.engines.file import schema
 from election.engines.file.database import SqliteDatabase, stored_version
 from election.engines.file.ledger import SqliteLedger
 from election.engines.sql.patience import in_passing
-from election.schedule.facts import About, Action, Claim, Describe, Enrol, Tick
+from election.schedule.model import Action, Claim, DescribeJob, JobInfo, RegisterJob, Tick
 from tests.schedule.making import NOW, at, make_job, make_term, process, until
 
 pytestmark = pytest.mark.anyio
@@ -155,13 +155,13 @@ async def test_who_only_looks_reads_an_older_ledger_as_one_of_today(
         await database.close()
     looking, leading = SqliteLedger(path, look_only=True), SqliteLedger(path)
     [job] = await looking.jobs()
-    assert (job.id, job.about) == ("job", None)
+    assert (job.id, job.info) == ("job", None)
     assert await looking.runs(tag="any") == []
     assert stored_version(path) == 2, "and changes nothing"
     await leading.begin_term(make_term(1), process())
-    await leading.record(1, [Describe("job", About("a name"))])
+    await leading.record(1, [DescribeJob("job", JobInfo("a name"))])
     [job] = await looking.jobs()
-    assert job.about == About("a name")
+    assert job.info == JobInfo("a name")
     await looking.close()
     await leading.close()
 
@@ -576,7 +576,7 @@ async def test_to_look_changes_nothing(opened: Callable[..., SqliteDatabase], pa
 DIES = """
 import asyncio, os, signal, sys
 from election.engines.file.ledger import SqliteLedger
-from election.schedule.facts import Action
+from election.schedule.model import Action
 
 async def main():
     ledger = SqliteLedger(sys.argv[1])
@@ -603,7 +603,7 @@ async def test_to_look_works_on_a_pool_that_was_killed(opened: Callable[..., Sql
 FORKS = """
 import asyncio, os, sys
 from election.engines.file.ledger import SqliteLedger
-from election.schedule.facts import Action
+from election.schedule.model import Action
 
 ledger = SqliteLedger(sys.argv[1])
 
@@ -651,7 +651,7 @@ async def test_p2_p3_after_its_ledger_was_lost_a_term_goes_on_in_a_new_one(path:
     os.makedirs(os.path.dirname(path))
     ledger = SqliteLedger(path, keeper=True)
     await ledger.begin_term(make_term(4), process())
-    await ledger.record(4, [Enrol("job", JOB.schedule, at=NOW, since=NOW)])
+    await ledger.record(4, [RegisterJob("job", JOB.schedule, at=NOW, since=NOW)])
     await ledger.close()
     overwrite(path)
     with pytest.raises(LedgerError, match="is corrupt"):

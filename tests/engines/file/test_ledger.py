@@ -13,7 +13,7 @@ from election.engines.file.database import SqliteConnection
 from election.engines.file.ledger import SqliteLedger
 from election.engines.sql import history
 from election.engines.sql.upkeep import prune
-from election.schedule.facts import Enrol, JobState
+from election.schedule.model import JobState, RegisterJob
 from tests.schedule.making import NOW, at, make_job, make_term, process
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +36,7 @@ async def ledger(path: str) -> AsyncIterator[SqliteLedger]:
     """One in which term 1 has begun and ``job`` has a tick each second."""
     ledger = SqliteLedger(path)
     await ledger.begin_term(make_term(1), process())
-    await ledger.record(1, [Enrol("job", SECONDS.schedule, at=NOW, since=NOW)])
+    await ledger.record(1, [RegisterJob("job", SECONDS.schedule, at=NOW, since=NOW)])
     yield ledger
     await ledger.close()
 

@@ -14,7 +14,7 @@ from election.engines.file.database import SqliteConnection
 from election.engines.file.ledger import SqliteLedger
 from election.engines.file.schema import migrate
 from election.engines.sql import history
-from election.schedule.facts import Claim, Enrol, Outcome, Settle, Tick
+from election.schedule.model import Claim, FinishRun, Outcome, RegisterJob, Tick
 from tests.schedule.making import NOW, at, make_job, make_term, process
 
 pytestmark = pytest.mark.anyio
@@ -38,7 +38,7 @@ async def _begin_term(ledger: SqliteLedger) -> object:
 async def _claim_and_settle(ledger: SqliteLedger) -> object:
     tick = Tick("job-0", at(1))
     assert await ledger.record(1, [Claim(tick, at(1))]) == [True]
-    return await ledger.record(1, [Settle(tick, Outcome.SUCCEEDED, at(1))])
+    return await ledger.record(1, [FinishRun(tick, Outcome.SUCCEEDED, at(1))])
 
 
 QUESTIONS: dict[str, Callable[[SqliteLedger], Awaitable[object]]] = {
@@ -105,7 +105,7 @@ def test_p3_a_tick_that_was_claimed_twice_is_told_with_the_later_term() -> None:
 async def _ledger(path: Path, runs: int) -> SqliteLedger:
     ledger = SqliteLedger(str(path))
     await ledger.begin_term(make_term(1), process())
-    await ledger.record(1, [Enrol(f"job-{number}", JOB.schedule, at=NOW, since=NOW) for number in range(JOBS)])
+    await ledger.record(1, [RegisterJob(f"job-{number}", JOB.schedule, at=NOW, since=NOW) for number in range(JOBS)])
     await ledger.database.write(
         lambda connection: connection.execute(
             "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?)"

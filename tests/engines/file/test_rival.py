@@ -105,7 +105,11 @@ def test_is_flocked_by_a_made_up_list(tmp_path: Path, wanted: str, found: bool) 
     assert is_flocked(wanted, OURS, str(tmp_path / "locks")) is found
 
 
-@pytest.mark.parametrize("rows", ["", ROWS.replace("fe:00:11", "00:2f:11"), ROWS.replace(str(os.getpid()), "1")])
+@pytest.mark.parametrize(
+    "rows",
+    ["", ROWS.replace("fe:00:11", "00:2f:11"), ROWS.replace(str(os.getpid()), "1")],
+    ids=["empty", "on another device", "of another process"],
+)
 def test_is_flocked_by_a_list_that_does_not_show_ours(tmp_path: Path, rows: str) -> None:
     (tmp_path / "locks").write_text(rows)
     assert is_flocked("65024:22", OURS, str(tmp_path / "locks")) is None

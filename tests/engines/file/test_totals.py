@@ -12,8 +12,8 @@ import pytest
 from election.engines.file import schema
 from election.engines.file.ledger import SqliteLedger
 from election.engines.sql.totals import read_totals
-from election.schedule.facts import Action, Claim, Enrol, Outcome, Settle, Tick
 from election.schedule.history import Totals
+from election.schedule.model import Action, Claim, FinishRun, Outcome, RegisterJob, Tick
 from tests.engines.conformance.test_totals import run, skip
 from tests.schedule.making import NOW, at, make_job, make_term, process
 
@@ -31,13 +31,13 @@ async def test_a_former_ledger_is_counted_when_its_schema_is_brought_up_to_date(
     """To the same figures that counting from its beginning has."""
     ledger = SqliteLedger(str(tmp_path / "counted.db"))
     await ledger.begin_term(make_term(1), process())
-    await ledger.record(1, [Enrol("job", SECONDS.description, at=NOW, since=NOW)])
+    await ledger.record(1, [RegisterJob("job", SECONDS.description, at=NOW, since=NOW)])
     await ledger.confirm_term(1, 7)
     request = await ledger.request(Action.RUN, job_id="job")
     asked_for = Tick("job", at(9), request)
     await ledger.record(1, run(1, late=0.2) + run(2, outcome=Outcome.FAILED) + run(3, outcome=Outcome.INTERRUPTED))
     await ledger.record(1, [skip(4, 6), replace(skip(7, 900), count=None), Claim(Tick("job", at(901)), at(901))])
-    await ledger.record(1, [Claim(asked_for, at(9)), Settle(asked_for, Outcome.SUCCEEDED, at(10))])
+    await ledger.record(1, [Claim(asked_for, at(9)), FinishRun(asked_for, Outcome.SUCCEEDED, at(10))])
     counted = await ledger.totals()
     await ledger.close()
 

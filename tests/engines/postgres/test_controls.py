@@ -11,8 +11,8 @@ import pytest
 
 from election import Election
 from election.engines import open_engine
-from election.schedule.facts import Action
 from election.schedule.ledger import Ledger
+from election.schedule.model import Action
 from tests.support.postgres_server import RunningPostgres
 from tests.support.waiting import until_async
 

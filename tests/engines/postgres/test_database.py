@@ -21,7 +21,7 @@ from election.engines.postgres.address import parse
 from election.engines.postgres.database import PostgresDatabase
 from election.engines.postgres.ground import Ground
 from election.engines.postgres.ledger import PostgresLedger
-from election.schedule.facts import Claim, Enrol, Outcome, Settle, Tick
+from election.schedule.model import Claim, FinishRun, Outcome, RegisterJob, Tick
 from tests.engines.file.test_totals import SECONDS
 from tests.schedule.making import NOW, at, make_term, process
 from tests.support.postgres_server import PostgresServer, RunningPostgres
@@ -57,7 +57,7 @@ async def ledger(url: str) -> AsyncIterator[PostgresLedger]:
 
 async def begun(ledger: PostgresLedger) -> None:
     await ledger.begin_term(make_term(1), process())
-    await ledger.record(1, [Enrol("job", SECONDS.schedule, at=NOW, since=NOW)])
+    await ledger.record(1, [RegisterJob("job", SECONDS.schedule, at=NOW, since=NOW)])
 
 
 def backend(connection: Any) -> int:
@@ -233,7 +233,7 @@ async def test_a_commit_waits_for_the_servers_disk_and_a_durable_one_for_its_sta
 async def test_text_that_the_server_could_not_hold(ledger: PostgresLedger) -> None:
     """A job may raise anything; what it said must not keep its run from being settled."""
     await ledger.record(1, [Claim(Tick("job", at(1)), NOW)])
-    assert await ledger.record(1, [Settle(Tick("job", at(1)), Outcome.FAILED, NOW, "a\0b 100%s ?")]) == [True]
+    assert await ledger.record(1, [FinishRun(Tick("job", at(1)), Outcome.FAILED, NOW, "a\0b 100%s ?")]) == [True]
     assert [run.error for run in await ledger.runs()] == ["a\N{REPLACEMENT CHARACTER}b 100%s ?"]
 
 
@@ -310,7 +310,7 @@ async def test_p3_a_disk_that_is_full(small_disk: Path, new_postgres: Callable[.
             for second in range(1, 2000):
                 entries = [
                     Claim(Tick("job", at(second)), NOW),
-                    Settle(Tick("job", at(second)), Outcome.FAILED, NOW, "x" * 4000),
+                    FinishRun(Tick("job", at(second)), Outcome.FAILED, NOW, "x" * 4000),
                 ]
                 granted += (await ledger.record(1, entries))[0]
         assert "127.0.0.1" in str(told.value)

@@ -14,7 +14,7 @@ from election.core.errors import LedgerError, SeatError, StaleTermError
 from election.core.term import Reason, Standing
 from election.engines.redis.address import address_of
 from election.engines.redis.link import Link
-from election.schedule.facts import Claim, Enrol, Tick
+from election.schedule.model import Claim, RegisterJob, Tick
 from tests.engines.conformance.engines import HEARTBEAT
 from tests.engines.conformance.pool import Pool, RemoteSeat
 from tests.schedule.making import at, make_job, make_term, process
@@ -261,7 +261,7 @@ def test_a_full_memory_grants_no_claim_and_says_so(pool: Pool, steady: Server) -
         try:
             await ledger.begin_term(make_term(1), process())
             job = make_job("interval", seconds=1, start_date=at(-100))
-            await ledger.record(1, [Enrol("job", job.schedule, at=at(0), since=at(0))])
+            await ledger.record(1, [RegisterJob("job", job.schedule, at=at(0), since=at(0))])
             steady.ask("CONFIG", "SET", "maxmemory", "1mb")
             with pytest.raises(LedgerError, match="raise maxmemory"):
                 await ledger.record(1, [Claim(Tick("job", at(1)), at(1))])

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from election.core.checks import Severity
 from election.core.clock import SystemClock
 from election.core.errors import ConfigurationError
-from election.core.finding import Grade
 from election.engines.engine import Engine
 from election.engines.redis import redis_engine
 from election.engines.redis.address import address_of
@@ -81,26 +81,26 @@ def test_a_url_without_meaning_is_refused_at_once(url: str, why: str) -> None:
 @pytest.mark.parametrize(
     ("info", "settings", "durable", "grade", "said"),
     [
-        ({}, {}, False, Grade.GOOD, "append-only file"),
-        ({"redis_version": "6.0.9"}, {}, False, Grade.WRONG, "Redis 6.0.9"),
-        ({"maxmemory_policy": "allkeys-lru"}, {}, False, Grade.WRONG, "noeviction"),
-        ({"maxmemory_policy": "volatile-lru"}, {}, False, Grade.WRONG, "noeviction"),
-        ({"role": "slave"}, {}, False, Grade.WARNING, "replica"),
-        ({"aof_enabled": 0}, {"save": ""}, False, Grade.WARNING, "every term and claim"),
-        ({"aof_enabled": 0}, {"save": "60 1"}, False, Grade.WARNING, "since the last snapshot"),
-        ({"connected_slaves": 1}, {}, False, Grade.WARNING, "failover"),
-        ({"connected_slaves": 1}, {"min-replicas-to-write": "1"}, False, Grade.WARNING, "failover"),
-        ({"redis_version": "7.0.15"}, {"appendfsync": "everysec"}, True, Grade.WRONG, "appendfsync always"),
-        ({"aof_enabled": 0}, {}, True, Grade.WRONG, "appendonly"),
+        ({}, {}, False, Severity.GOOD, "append-only file"),
+        ({"redis_version": "6.0.9"}, {}, False, Severity.WRONG, "Redis 6.0.9"),
+        ({"maxmemory_policy": "allkeys-lru"}, {}, False, Severity.WRONG, "noeviction"),
+        ({"maxmemory_policy": "volatile-lru"}, {}, False, Severity.WRONG, "noeviction"),
+        ({"role": "slave"}, {}, False, Severity.WARNING, "replica"),
+        ({"aof_enabled": 0}, {"save": ""}, False, Severity.WARNING, "every term and claim"),
+        ({"aof_enabled": 0}, {"save": "60 1"}, False, Severity.WARNING, "since the last snapshot"),
+        ({"connected_slaves": 1}, {}, False, Severity.WARNING, "failover"),
+        ({"connected_slaves": 1}, {"min-replicas-to-write": "1"}, False, Severity.WARNING, "failover"),
+        ({"redis_version": "7.0.15"}, {"appendfsync": "everysec"}, True, Severity.WRONG, "appendfsync always"),
+        ({"aof_enabled": 0}, {}, True, Severity.WRONG, "appendonly"),
     ],
 )
 def test_what_is_said_of_a_server(
-    info: dict[str, Any], settings: dict[str, str], durable: bool, grade: Grade, said: str
+    info: dict[str, Any], settings: dict[str, str], durable: bool, grade: Severity, said: str
 ) -> None:
     findings = list(judge("pool", {**GOOD, **info}, settings, durable=durable))
     assert [found for found in findings if found.grade is grade and said in f"{found.text} {found.advice}"]
-    if grade is not Grade.WRONG:
-        assert not [found for found in findings if found.grade is Grade.WRONG]
+    if grade is not Severity.WRONG:
+        assert not [found for found in findings if found.grade is Severity.WRONG]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_what_is_said_of_a_server(
 )
 def test_of_a_sound_server_nothing_is_said(info: dict[str, Any], settings: dict[str, str], durable: bool) -> None:
     findings = judge("pool", {**GOOD, **info}, settings, durable=durable)
-    assert {found.grade for found in findings} == {Grade.GOOD}
+    assert {found.grade for found in findings} == {Severity.GOOD}
 
 
 def test_a_server_that_cannot_be_reached_fails_no_start(caplog: pytest.LogCaptureFixture) -> None:

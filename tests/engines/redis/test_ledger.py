@@ -16,8 +16,8 @@ from election.engines import Engine, open_engine
 from election.engines.file.ledger import SqliteLedger
 from election.engines.redis import RedisLedger, redis_engine
 from election.engines.redis.address import address_of
-from election.schedule.facts import Claim, Enrol, OpenRun, Outcome, Retry, Settle, StoredJob, Tick
 from election.schedule.history import OddClaim
+from election.schedule.model import Claim, FinishRun, OpenRun, Outcome, RegisterJob, Retry, StoredJob, Tick
 from tests.schedule.making import at, make_job, make_term, process
 from tests.support.postgres_server import RunningPostgres
 from tests.support.redis_server import Server
@@ -33,7 +33,7 @@ TICK = Tick("job", at(1))
 async def ledger(steady: Server) -> AsyncIterator[RedisLedger]:
     ledger = RedisLedger(address_of(steady.url))
     await ledger.begin_term(make_term(1), process())
-    await ledger.record(1, [Enrol("job", JOB.schedule, at=at(0), since=at(0))])
+    await ledger.record(1, [RegisterJob("job", JOB.schedule, at=at(0), since=at(0))])
     yield ledger
     await ledger.close()
 
@@ -72,7 +72,7 @@ async def test_any_text_of_an_error_comes_back_as_it_was(ledger: RedisLedger) ->
     for second, text in enumerate(["", "half a \ud800 character", "two\nlines\u2028three", "\x00"], 1):
         tick = Tick("job", at(second))
         await ledger.record(1, [Claim(tick, at(second)), Retry(tick, Outcome.FAILED, at(second), text)])
-        await ledger.record(1, [Settle(tick, Outcome.FAILED, at(second), text)])
+        await ledger.record(1, [FinishRun(tick, Outcome.FAILED, at(second), text)])
         [run] = await ledger.runs(limit=1)
         assert (run.error, [attempt["error"] for attempt in run.attempts]) == (text, [text])
 
@@ -113,7 +113,7 @@ async def test_a_job_that_changes_while_it_is_replaced_is_looked_at_again(
     monkeypatch.undo()
     [state] = [job for job in await ledger.jobs() if job.id == "stored"]
     assert state.stored == StoredJob("module:other")
-    assert state.accounted_until == at(10**8 + 1)
+    assert state.settled_until == at(10**8 + 1)
     assert dues == []
 
 
@@ -163,7 +163,7 @@ async def test_p2_p3_what_redis_forgets_a_ledger_in_postgresql_knows(workers: li
             assert term.number == number
             state = await engine.ledger.begin_term(term, engine.seat.workers()[0].process)
             assert state.open_runs == [OpenRun(TICK, 1, 1)] * (number - 1)
-            enrol = Enrol("job", JOB.schedule, at=at(0), since=at(0))
+            enrol = RegisterJob("job", JOB.schedule, at=at(0), since=at(0))
             assert await engine.ledger.record(number, [enrol, Claim(TICK, at(1))]) == [True, number == 1]
             await engine.seat.release(Standing.RESIGNED)
         finally:

@@ -15,8 +15,8 @@ import pytest
 from election.core.errors import ConfigurationError, LedgerError
 from election.core.term import Reason, Standing
 from election.engines.redis.ground import OLDEST
-from election.schedule.facts import Claim, Enrol, Outcome, Settle, Tick
 from election.schedule.ledger import Ledger
+from election.schedule.model import Claim, FinishRun, Outcome, RegisterJob, Tick
 from tests.engines.books import JOB, keep_books
 from tests.engines.conformance.pool import Pool
 from tests.schedule.making import at, make_term, process
@@ -103,12 +103,12 @@ def test_a_window_is_thinned_and_keeps_what_failed(each: Server, new_pool: Calla
         ledger = new_pool(each.url).ledger()
         try:
             await ledger.begin_term(make_term(1), process())
-            await ledger.record(1, [Enrol("job", JOB.schedule, at=at(0), since=at(0))])
+            await ledger.record(1, [RegisterJob("job", JOB.schedule, at=at(0), since=at(0))])
             ticks = [Tick("job", at(second)) for second in range(1, 1001)]
             await ledger.record(1, [Claim(tick, tick.due) for tick in ticks])
             ended = [Outcome.FAILED if place == 500 else Outcome.SUCCEEDED for place in range(1000)]
             await ledger.record(
-                1, [Settle(tick, end, tick.due) for tick, end in zip(ticks[:-1], ended[:-1], strict=True)]
+                1, [FinishRun(tick, end, tick.due) for tick, end in zip(ticks[:-1], ended[:-1], strict=True)]
             )
             window = await ledger.window(at(101), at(1000), 100)
             assert window.runs_every == 9
@@ -129,7 +129,7 @@ def _with_a_job(pool: Pool, deed: Any) -> None:
         ledger = pool.engine(durable=True).open_ledger()
         try:
             await ledger.begin_term(make_term(1), process())
-            await ledger.record(1, [Enrol("job", JOB.schedule, at=at(0), since=at(0))])
+            await ledger.record(1, [RegisterJob("job", JOB.schedule, at=at(0), since=at(0))])
             await deed(ledger)
         finally:
             await ledger.close()

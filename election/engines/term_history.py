@@ -13,7 +13,7 @@ from election.core.term import LeaderRecord
 log = logging.getLogger("election")
 
 
-class Memory(Protocol):
+class TermHistory(Protocol):
     """The part of a ledger that a seat asks."""
 
     async def last_term(self) -> int:
@@ -26,7 +26,7 @@ class Memory(Protocol):
         """Let go of it; using it again opens it again."""
 
 
-async def remembered(memory: Memory | None, before: LeaderRecord | None) -> tuple[int, bool]:
+async def last_known_term(memory: TermHistory | None, before: LeaderRecord | None) -> tuple[int, bool]:
     """The last term that the ledger knows, and whether the one of ``before`` was fenced.
 
     Without a ledger, or if it cannot be asked: 0 and False. Never raises ``LedgerError``.

@@ -11,8 +11,8 @@ import pytest
 
 from election.core.clock import SystemClock
 from election.core.events import Event, RunFailed, RunInterrupted, TickSkipped
-from election.schedule.facts import Skip, SkipReason, Tick
-from election.schedule.telling import Teller
+from election.schedule.model import Skip, SkipReason, Tick
+from election.schedule.reporting import RunReporter
 
 DUE = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 TICK = Tick("job", DUE)
@@ -49,10 +49,10 @@ RAISED = ValueError("it broke")
     ],
 )
 def test_an_event_is_one_line(
-    tell: Callable[[Teller], None], kind: type[Event], level: int, words: str, caplog: pytest.LogCaptureFixture
+    tell: Callable[[RunReporter], None], kind: type[Event], level: int, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[Event] = []
-    tell(Teller(7, SystemClock(), told.append))
+    tell(RunReporter(7, SystemClock(), told.append))
     (record,) = caplog.records
     (event,) = told
     fields: dict[str, Any] = vars(record)["event"]

@@ -23,15 +23,15 @@ from election.core.clock import Clock, call_later
 from election.core.events import named
 
 from . import catchup
-from .facts import Skip, SkipReason
 from .jobs import Job
+from .model import Skip, SkipReason
 from .options import WorkOptions
 from .ticks import first_after
 
 log = logging.getLogger("election")
 
 
-class Steady(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
+class PureTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
     """A trigger as a term's scheduler sees it: its next tick depends on the last one only, not on when it is asked.
 
     So the scheduler, a catch-up and ``verify`` see the same ticks, and a clock that steps back makes none twice. A
@@ -119,7 +119,7 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
         return max(0.0, wait)
 
 
-class Timetable:
+class SchedulerAdapter:
     """What one term's scheduler will hand over to its executor. ``open`` it, ``follow`` a plan, ``resume``."""
 
     def __init__(self, clock: Clock, options: WorkOptions) -> None:
@@ -199,6 +199,6 @@ class Timetable:
                 return
             self.drop([job.id])
         self._scheduler.add_job(
-            job.func, Steady(trigger, leap), args=job.args, kwargs=job.kwargs, id=job.id, name=job.name,
+            job.func, PureTrigger(trigger, leap), args=job.args, kwargs=job.kwargs, id=job.id, name=job.name,
             next_run_time=due, coalesce=False, misfire_grace_time=None,
         )  # fmt: skip

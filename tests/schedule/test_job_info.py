@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from election.core.errors import JobDefinitionError
-from election.schedule.about import changed
-from election.schedule.facts import About, Describe, State
+from election.schedule.job_info import changed_descriptions
 from election.schedule.jobs import Job, JobRegistry
+from election.schedule.model import DescribeJob, JobInfo, State
 from election.schedule.stored import from_store, to_store
 from tests.schedule.making import make_job, state_of
 from tests.schedule.stored_functions import remember
@@ -51,12 +51,12 @@ def test_what_is_said_goes_before_the_docstring() -> None:
     job = make_job(
         func=with_words, seconds=1, name="bills", description=" Bills. ", tags=["billing", "größe", "billing"]
     )
-    assert job.about == About("bills", "Bills.", ("billing", "größe"))
+    assert job.info == JobInfo("bills", "Bills.", ("billing", "größe"))
     assert make_job(func=with_words, seconds=1, description="").description is None
 
 
 def test_what_is_not_said_is_as_apscheduler_has_it() -> None:
-    assert make_job(func=without_words, seconds=1).about == About("without_words", None, ())
+    assert make_job(func=without_words, seconds=1).info == JobInfo("without_words", None, ())
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_stored_job_says_the_same_wherever_it_is_loaded() -> None:
     assert stored.options == {**arguments, "tags": ["billing"]}
     state = state_of(make_job("interval", seconds=5), stored=stored)
     assert state.trigger == schedule
-    assert from_store(registry, state).about == About("bills", "Bills.", ("billing",))
+    assert from_store(registry, state).info == JobInfo("bills", "Bills.", ("billing",))
 
 
 # --- what the ledger is told -----------------------------------------------------------------------------------------
@@ -102,18 +102,18 @@ def test_a_stored_job_says_the_same_wherever_it_is_loaded() -> None:
 @pytest.mark.parametrize(
     ("known", "told"),
     [
-        pytest.param(About("one", "Words.", ("a",)), [], id="known"),
+        pytest.param(JobInfo("one", "Words.", ("a",)), [], id="known"),
         pytest.param(None, ["job"], id="never told"),
-        pytest.param(About("other", "Words.", ("a",)), ["job"], id="another name"),
-        pytest.param(About("one", None, ("a",)), ["job"], id="another description"),
-        pytest.param(About("one", "Words.", ()), ["job"], id="other tags"),
+        pytest.param(JobInfo("other", "Words.", ("a",)), ["job"], id="another name"),
+        pytest.param(JobInfo("one", None, ("a",)), ["job"], id="another description"),
+        pytest.param(JobInfo("one", "Words.", ()), ["job"], id="other tags"),
     ],
 )
-def test_the_ledger_is_told_of_what_changed_and_no_more(known: About | None, told: list[str]) -> None:
+def test_the_ledger_is_told_of_what_changed_and_no_more(known: JobInfo | None, told: list[str]) -> None:
     job: Job = make_job(seconds=1, name="one", description="Words.", tags=["a"])
-    entries = changed({"job": job.about}, State([state_of(job, about=known)], [], []))
-    assert entries == [Describe(name, job.about) for name in told]
+    entries = changed_descriptions({"job": job.info}, State([state_of(job, info=known)], [], []))
+    assert entries == [DescribeJob(name, job.info) for name in told]
 
 
 def test_the_ledger_is_told_of_a_job_that_it_has_never_seen() -> None:
-    assert changed({"new": About("new")}, State([], [], [])) == [Describe("new", About("new"))]
+    assert changed_descriptions({"new": JobInfo("new")}, State([], [], [])) == [DescribeJob("new", JobInfo("new"))]

@@ -27,7 +27,7 @@ class TakenBackError(ElectionError):
     """The term was over before a thread was free for the call; nothing of the job has run."""
 
 
-class Calls:
+class JobRunner:
     """The calls of one term.
 
     threads: where plain functions run. clock: by which a job's timeout is measured.

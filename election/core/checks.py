@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Grade(StrEnum):
+class Severity(StrEnum):
     GOOD = "good"
     WARNING = "warning"
     WRONG = "wrong"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One thing that was looked at. ``advice``: what to do about it."""
 
-    grade: Grade
+    grade: Severity
     text: str
     advice: str | None = None

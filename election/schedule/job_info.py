@@ -13,13 +13,13 @@ from typing import Any
 
 from election.core.errors import JobDefinitionError
 
-from .facts import About, Describe, State
+from .model import DescribeJob, JobInfo, State
 
 LONGEST_TAG = 50
 """Characters: a tag is a word to search for, and stands beside others in a narrow column."""
 
 
-def about(job_id: str, func: Callable[..., Any], name: str, description: object, tags: object) -> About:
+def make_job_info(job_id: str, func: Callable[..., Any], name: str, description: object, tags: object) -> JobInfo:
     """Check what was given of a job; without a description, it is the first line of the function's docstring.
 
     Raises ``JobDefinitionError`` with the way out.
@@ -38,13 +38,13 @@ def about(job_id: str, func: Callable[..., Any], name: str, description: object,
             )
     for text in (name, description or "", *tags):
         _check_text(job_id, text)
-    return About(name, (description or "").strip() or None, tuple(dict.fromkeys(tags)))
+    return JobInfo(name, (description or "").strip() or None, tuple(dict.fromkeys(tags)))
 
 
-def changed(said: Mapping[str, About], state: State) -> list[Describe]:
+def changed_descriptions(said: Mapping[str, JobInfo], state: State) -> list[DescribeJob]:
     """What the ledger has to be told, so that it says of each job, by id, what the code says."""
-    known = {found.id: found.about for found in state.jobs}
-    return [Describe(job_id, told) for job_id, told in said.items() if known.get(job_id) != told]
+    known = {found.id: found.info for found in state.jobs}
+    return [DescribeJob(job_id, told) for job_id, told in said.items() if known.get(job_id) != told]
 
 
 def _first_line(func: Callable[..., Any]) -> str | None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
-from election.schedule.books import Books
-from election.schedule.facts import Claim, Entry, Outcome, Retry, Settle, Skip, SkipReason, Tick
+from election.schedule.ledger_writer import LedgerWriter
+from election.schedule.model import Claim, Entry, FinishRun, Outcome, Retry, Skip, SkipReason, Tick
 from tests.schedule.making import NOW, at, until
 
 pytestmark = pytest.mark.anyio
@@ -27,8 +27,8 @@ def claim(second: float) -> Claim:
     return Claim(Tick("job", at(second)), NOW)
 
 
-def settle(second: float) -> Settle:
-    return Settle(Tick("job", at(second)), Outcome.SUCCEEDED, NOW)
+def settle(second: float) -> FinishRun:
+    return FinishRun(Tick("job", at(second)), Outcome.SUCCEEDED, NOW)
 
 
 class Paper:
@@ -65,7 +65,7 @@ class Desk:
         self.stale: list[StaleTermError] = []
         ledger: Any = self.ledger
         self.holds = True
-        self.books = Books(
+        self.books = LedgerWriter(
             ledger, TERM, holds=lambda: self.holds, on_trouble=self.trouble.append, on_stale=self.stale.append
         )
 

@@ -17,13 +17,13 @@ from election.core.events import (
     described,
 )
 
-from .facts import Entry, Outcome, Retry, Settle, Skip, Tick
+from .model import Entry, FinishRun, Outcome, Retry, Skip, Tick
 from .run import Run
 
 log = logging.getLogger("election")
 
 
-class Teller:
+class RunReporter:
     """Tells of one term, whose number is ``term``. ``tell`` hands an event to the hooks."""
 
     def __init__(self, term: int, clock: Clock, tell: Callable[[Event], None]) -> None:
@@ -49,13 +49,13 @@ class Teller:
         """error: ``raised`` in words."""
         named = self._named(tick, attempt)
         event = RunFailed(**named, duration_s=duration_s, error=error, again_in_s=again_in_s)
-        about = (tick.job_id, tick.due.isoformat(), attempt)
+        info = (tick.job_id, tick.due.isoformat(), attempt)
         if again_in_s is None:
-            log.error("job %s failed (due %s, attempt %d)", *about, exc_info=raised, extra=described(event))
+            log.error("job %s failed (due %s, attempt %d)", *info, exc_info=raised, extra=described(event))
         else:
             log.warning(
                 "job %s failed (due %s, attempt %d); again in %.1f s",
-                *about, again_in_s, exc_info=raised, extra=described(event),
+                *info, again_in_s, exc_info=raised, extra=described(event),
             )  # fmt: skip
         self._tell(event)
 
@@ -88,7 +88,7 @@ class Teller:
             match entry:
                 case Skip():
                     self.skipped(entry)
-                case Settle(outcome=Outcome.INTERRUPTED) | Retry(outcome=Outcome.INTERRUPTED):
+                case FinishRun(outcome=Outcome.INTERRUPTED) | Retry(outcome=Outcome.INTERRUPTED):
                     self.interrupted(entry.tick, attempts.get(entry.tick, 1), entry.error or "")
 
     def _named(self, tick: Tick, attempt: int) -> dict[str, Any]:

@@ -15,13 +15,13 @@ from election.core.clock import yield_to_loop
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
 from election.core.events import named
 
-from .facts import Entry, Settle, Skip, Tick
 from .ledger import Ledger
+from .model import Entry, FinishRun, Skip, Tick
 
 log = logging.getLogger("election")
 
 
-class Books:
+class LedgerWriter:
     """The ledger as one term writes it.
 
     holds: whether the seat is still held, worked out anew.
@@ -177,7 +177,7 @@ class _Claims:
 
 def _run_that_ended(entry: Entry) -> Tick | None:
     match entry:
-        case Settle(tick):
+        case FinishRun(tick):
             return tick
         case Skip(claimed=True):
             return Tick(entry.job_id, entry.first_due, entry.request)

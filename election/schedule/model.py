@@ -45,11 +45,11 @@ class Claim:
 
     tick: Tick
     at: datetime
-    seen_at: datetime | None = None
+    scheduled_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Settle:
+class FinishRun:
     """The end of a run, after its last attempt. error: the exception of a failed run, as text."""
 
     tick: Tick
@@ -81,12 +81,12 @@ class Skip:
     request: int = 0
     claimed: bool = False
     """Whether the tick had been claimed, but came too late to be run: the claim becomes this skip."""
-    seen_at: datetime | None = None
+    scheduled_since: datetime | None = None
     """Of the schedule by which the ticks fell due, as in ``Claim``."""
 
 
 @dataclass(frozen=True, slots=True)
-class Enrol:
+class RegisterJob:
     """A job is seen for the first time, again after an absence, or with a changed trigger.
 
     at: the moment, to which what has no start of its own is anchored. since: it owes the ticks later than this.
@@ -99,7 +99,7 @@ class Enrol:
 
 
 @dataclass(frozen=True, slots=True)
-class Retire:
+class RetireJob:
     """A job is no longer in the code: it owes no ticks after ``at``, and keeps its history."""
 
     job_id: str
@@ -107,7 +107,7 @@ class Retire:
 
 
 @dataclass(frozen=True, slots=True)
-class Resumed:
+class EndPause:
     """A pause is over, and its ticks are accounted for until ``until``."""
 
     job_id: str
@@ -115,7 +115,7 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class MarkBroken:
     """A stored job cannot be run, and why; None when it can again."""
 
     job_id: str
@@ -123,7 +123,7 @@ class Broken:
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class JobInfo:
     """What people are told of a job. tags: single words, to find jobs by."""
 
     name: str
@@ -132,22 +132,24 @@ class About:
 
 
 @dataclass(frozen=True, slots=True)
-class Describe:
+class DescribeJob:
     """What people are to be told of a job has changed, or is not known yet."""
 
     job_id: str
-    about: About
+    info: JobInfo
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class CompleteRequest:
     """A request was carried out, or came to nothing."""
 
     request: int
     at: datetime
 
 
-Entry = Claim | Settle | Retry | Skip | Enrol | Retire | Resumed | Broken | Describe | Done
+Entry = (
+    Claim | FinishRun | Retry | Skip | RegisterJob | RetireJob | EndPause | MarkBroken | DescribeJob | CompleteRequest
+)
 
 
 # What a ledger knows.
@@ -175,15 +177,15 @@ class JobState:
 
     id: str
     trigger: Mapping[str, Any]
-    seen_at: datetime
-    accounted_until: datetime
+    scheduled_since: datetime
+    settled_until: datetime
     paused_at: datetime | None = None
     resume_at: datetime | None = None
     retired_at: datetime | None = None
     stored: StoredJob | None = None
     removed: bool = False
     broken: str | None = None
-    about: About | None = None
+    info: JobInfo | None = None
 
     @property
     def paused(self) -> bool:
