@@ -44,9 +44,11 @@ class Refusals:
         self._clock = clock
         self._patience = patience
         self._fence_after = fence_after
-        self._slack = 2 * poll + (fence_after or 0.0) / 4
+        self._punctual_gap = 2 * poll + (fence_after or 0.0) / 4
+        self._seen_gap = max(self._punctual_gap, patience)
         self._last_try = float("-inf")
         self._since: float | None = None
+        self._punctual_since = 0.0
         self._look_at = 0.0
         self._found: dict[Holder, float] = {}
         """Since when each holder is known."""
@@ -55,7 +57,7 @@ class Refusals:
     def over(self) -> None:
         """Somebody leads, or the lock is free."""
         self._since = self.problem = None
-        self._found = {}
+        self._last_try, self._found = float("-inf"), {}
 
     async def one_more(self, record: LeaderRecord | None, workers: Callable[[], Sequence[Worker]]) -> None:
         """The lock was refused; ``record`` says who leads, if anybody does."""
@@ -63,20 +65,22 @@ class Refusals:
             self.over()
             return
         now = self._clock.monotonic()
-        if now - self._last_try > self._slack:
-            self._since, self._found = None, {}  # we were not there to see
-        self._last_try = now
+        gap, self._last_try = now - self._last_try, now
+        if gap > self._seen_gap:
+            self._since = None  # somebody may have led meanwhile
+        if gap > self._punctual_gap:  # naming a process needs less certainty than ending it
+            self._punctual_since, self._found = now, {}
         if self._since is None:
             self._since, self._look_at = now, now + self._patience
         if now < self._look_at:
             return
         self._look_at = now + LOOK_AGAIN
         if self._fence_after is not None:
-            self._look_at = min(self._look_at, max(self._since + self._fence_after, now + self._patience))
+            self._look_at = min(self._look_at, max(self._punctual_since + self._fence_after, now + self._patience))
         locked, holders = await asyncio.to_thread(_look, self._path)
         self._found = {holder: self._found.get(holder, now) for holder in holders}
         self._tell(record, locked, holders)
-        if self._fence_after is not None and now - self._since >= self._fence_after:
+        if self._fence_after is not None and now - self._punctual_since >= self._fence_after:
             known = workers()
             for holder, found in self._found.items():
                 if is_orphan(holder, record, locked, known):

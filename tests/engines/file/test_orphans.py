@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +27,8 @@ from tests.support.processes import identity_of
 from tests.support.waiting import until
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
+POLL_S = 0.05
+PATIENCE_S = 1.0
 LOCKED = "8:42"
 DEAD = replace(current_process(), pid=4242, start_time=1)
 RECORD = LeaderRecord(7, DEAD, LOCKED, NOW, Takeover(7, None, 4242, Reason.STARTED, NOW))
@@ -210,3 +214,41 @@ async def test_a_worker_that_takes_the_seat_from_an_orphan_gets_its_time(
         assert 2.0 < await until_somebody_is_ended() < 4.2
         assert ended == [winner.pid]
         winner.kill()
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Path]:
+    """A lock file that a process which nobody knows of keeps locked."""
+    path = tmp_path / "leader.lock"
+    file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[file])
+    os.close(file)
+    try:
+        yield path
+    finally:
+        child.kill()
+        child.communicate()
+
+
+@pytest.mark.anyio
+async def test_an_observer_that_is_late_each_time_names_it_all_the_same(locked: Path) -> None:
+    """On a busy machine a campaign takes longer than two polls; the operator has to read the reason there as well."""
+    clock = ManualClock(NOW)
+    refusals = Refusals(str(locked), patience=PATIENCE_S, poll=POLL_S, fence_after=0.1, clock=clock)
+    for _ in range(5):
+        await refusals.one_more(None, list)
+        assert refusals.problem is None
+        await clock.advance(0.2)
+    await refusals.one_more(None, list)
+    assert refusals.problem is not None and "nobody leads, but" in refusals.problem
+
+
+@pytest.mark.anyio
+async def test_what_was_not_watched_for_a_while_begins_anew(locked: Path) -> None:
+    clock = ManualClock(NOW)
+    refusals = Refusals(str(locked), patience=PATIENCE_S, poll=POLL_S, fence_after=None, clock=clock)
+    for _ in range(3):
+        await refusals.one_more(None, list)
+        assert refusals.problem is None  # a leader may have come and gone meanwhile
+        await clock.advance(PATIENCE_S + 0.1)
