@@ -43,9 +43,20 @@ def no_blocked_loop() -> Iterator[None]:
         yield
 
 
+LOG_LINES = 60
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What was logged may hold half a character (a job can raise anything), which no report could be sent with."""
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add the end of each log that the test's processes wrote to the report of a failure, before it is cleared away.
+
+    A log may hold half a character (a job can raise anything), which no report could be sent with.
+    """
     report = yield
+    directory = getattr(item, "funcargs", {}).get("tmp_path")
+    if report.failed and directory is not None:
+        for log in sorted(directory.rglob("log")):
+            lines = log.read_text(errors="backslashreplace").splitlines()
+            report.sections.append((f"end of {log.relative_to(directory)}", "\n".join(lines[-LOG_LINES:])))
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
