@@ -1,30 +1,44 @@
-"""What an engine must offer so that an elector can work with it."""
+"""Seat of a pool: the exclusive resource that makes one worker the leader, whatever engine offers it.
+
+Promises P1 as far as the backend excludes others, and P2: a term's number is larger than any that the backend, the last
+record or the ledger know. The one place where terms, takeovers and leader records are made.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from .process import ProcessIdentity
-from .term import LeaderRecord, Standing, Term
+from .backend import Grant, Refusal, SeatBackend, TermHistory, Worker, last_known_term
+from .clock import Clock
+from .errors import PoolInUseError, SeatError
+from .events import named
+from .process import ProcessIdentity, current_process
+from .term import LeaderRecord, Standing, Takeover, Term, reason_after
 
+__all__ = ["RESIGNERS_TURN", "Observation", "Seat", "Worker"]
 
-@dataclass(frozen=True, slots=True)
-class Worker:
-    """A process that takes part in the pool."""
+log = logging.getLogger("election")
 
-    process: ProcessIdentity
-    started_at: datetime
+RESIGNERS_TURN = 0.25
+"""Fraction of a safety poll for which a worker that released the seat leaves it to the others."""
+
+_in_use: dict[str, Seat] = {}
+"""Seats of this process by pool. The reference also keeps a seat held that may not be released (P5)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The pool as one worker sees it, from memory and at most a few ``stat``s.
+    """The pool as one worker sees it, from memory and at most a few ``stat`` calls.
 
-    ``led`` is False whenever there is doubt: no record, an ended term, a holder that is dead.
-    ``heartbeat_age_s`` is how long this worker has seen the leader's heartbeat stand still.
-    ``problem`` says in words what keeps the seat from being taken, or the leader from its work, if anything does.
+    Attributes:
+        record: Current leader record; None if there is none.
+        led: False whenever there is doubt: no record, an ended term, a dead holder.
+        heartbeat_age_s: Seconds for which this worker has not seen the leader's heartbeat change; None without leader.
+        problem: Why the seat cannot be acquired, or why the leader cannot work; None if there is no problem.
     """
 
     record: LeaderRecord | None
@@ -33,45 +47,225 @@ class Observation:
     problem: str | None = None
 
 
-class Seat(Protocol):
-    """What only one worker of a pool can hold (P1).
+class Seat:
+    """Exclusive resource that one worker of a pool can hold at a time (P1).
 
-    Not winning is a value, not an error; ``SeatError`` means that the seat could not be reached at all.
+    A lost campaign returns None; ``SeatError`` means that the seat could not be reached.
+
+    Args:
+        backend: Engine's part: exclusion and storage.
+        clock: Time of terms and waits.
+        safety_poll: Seconds, as in ``Election``.
+        history: Ledger that is asked for earlier terms; None if the backend knows them.
+        identify: Returns the identity of this process.
     """
 
+    def __init__(
+        self,
+        backend: SeatBackend,
+        *,
+        clock: Clock,
+        safety_poll: float,
+        history: TermHistory | None = None,
+        identify: Callable[[], ProcessIdentity] = current_process,
+    ) -> None:
+        self.backend = backend
+        self._clock = clock
+        self._safety_poll = safety_poll
+        self._history = history
+        self._identify = identify
+        self._process: ProcessIdentity | None = None
+        self._pid = 0
+        self._term: Term | None = None
+        self._record: LeaderRecord | None = None
+        self._has_followed = False
+        self._vacant_for_others_until = float("-inf")
+
+    @property
+    def takeover(self) -> Takeover | None:
+        """Takeover of the term that this process holds, with its duration once it is known; None without a term."""
+        return self._record.takeover if self._record is not None else None
+
     async def open(self) -> None:
-        """Take part in the pool. Raises ``PoolInUseError`` if this process does already, nothing else."""
+        """Take part in the pool.
+
+        Raises:
+            PoolInUseError: This process takes part in the pool already.
+        """
+        other = _in_use.get(self.backend.pool)
+        if other is not None and other._is_ours():
+            raise PoolInUseError(
+                f"this process already takes part in the pool {self.backend.pool};"
+                " share one Election, or give the second one a pool of its own"
+            )
+        try:
+            self._enter()
+        except OSError as error:  # may pass: the first campaign meets it again, and raises
+            _log_presence_failed(error)
+        _in_use[self.backend.pool] = self
 
     async def close(self) -> None:
-        """Leave the pool. A seat that is still held stays held until the process is gone (P5)."""
+        """Leave the pool. A seat that is still held stays held until the process ends (P5)."""
+        if not self._is_ours():
+            return
+        await self.backend.close()
+        if self._record is not None:
+            return
+        if _in_use.get(self.backend.pool) is self:
+            del _in_use[self.backend.pool]
+        self._process = None
+        if self._history is not None:
+            await self._history.close()
 
     async def campaign(self) -> Term | None:
         """Try once to take the seat, without waiting for its holder.
 
-        Returns the new term once the pool can read of it, or None if somebody else may be leading.
-        Raises ``SeatError`` if that cannot be found out.
+        Returns:
+            The new term, once the pool can read its record; None if another worker may be leading.
+
+        Raises:
+            SeatError: The seat could not be reached.
         """
+        if not self._is_ours():
+            try:
+                self._enter()
+            except OSError as error:
+                raise SeatError(f"the identity of this process cannot be read: {error}") from error
+        grant = await self.backend.try_acquire()
+        if isinstance(grant, Refusal):
+            self._has_followed = self._has_followed or grant is Refusal.TAKEN
+            return None
+        begun = False
+        try:
+            begun = await self._publish(await self._draft(grant))
+            self._has_followed = True
+        finally:
+            if not begun:
+                await self.backend.release(None)
+                if self._history is not None:  # a worker that does not lead keeps no connection to it (P7)
+                    await self._history.close()
+        return self._term if begun else None
+
+    async def _draft(self, grant: Grant) -> LeaderRecord:
+        """Record of the term that this grant allows, with a number that is durable already."""
+        assert self._process is not None
+        before, now = grant.before, self._clock.now()
+        number = max(grant.last_term, before.term if before else 0) + 1
+        # Side by side, because opening the ledger and syncing the number take a millisecond each.
+        asked = asyncio.ensure_future(last_known_term(self._history, before))
+        try:
+            await self.backend.reserve(number)
+        finally:
+            last, fenced = await asked
+        if last >= number:
+            number = last + 1
+            await self.backend.reserve(number)
+        reason = reason_after(before, followed=self._has_followed, fenced=fenced or grant.fenced, died=grant.died)
+        vacant_s = grant.silent_s if before is not None else None
+        if before is not None and before.ended_at is not None:
+            vacant_s = max(0.0, (now - before.ended_at).total_seconds())
+        vacant_s = None if vacant_s is None else round(vacant_s, 3)
+        from_pid = before.holder.pid if before else None
+        takeover = Takeover(number, from_pid, self._process.pid, reason, now, vacant_s=vacant_s)
+        return LeaderRecord(number, self._process, grant.seat_id, now, takeover)
+
+    async def _publish(self, record: LeaderRecord) -> bool:
+        """Begin the term. A cancelled caller waits for the outcome, and resigns from a term that has begun."""
+        publishing = asyncio.ensure_future(self.backend.publish(record))
+        try:
+            begun = await asyncio.shield(publishing)
+        except asyncio.CancelledError:
+            await asyncio.wait([publishing])
+            if not publishing.cancelled() and publishing.exception() is None and publishing.result():
+                self._begin(record)
+                await self.release(Standing.RESIGNED)
+            raise
+        if begun:
+            self._begin(record)
+        return begun
+
+    def _begin(self, record: LeaderRecord) -> None:
+        self._record, self._term = record, Term(record.term, record.elected_at, record.takeover)
 
     async def vacancy(self) -> None:
-        """Return when a campaign is worth trying; earlier is allowed, much later is not."""
+        """Return when a campaign is worth trying; too early is allowed, much too late is not."""
+        if (left := self._vacant_for_others_until - self._clock.monotonic()) > 0:
+            await self._clock.sleep(left)
+        await self.backend.wait_for_vacancy()
 
     def held(self) -> Term | None:
-        """The term that this process holds, worked out anew from the system each time (P8); None when in doubt."""
+        """Term that this process holds, determined anew each time (P8); None when in doubt."""
+        if self._term is None or not self._is_ours() or not self.backend.holds():
+            return None
+        return self._term
 
     async def confirm(self, takeover_ms: float) -> None:
-        """Tell the pool that the term's work runs, and what the takeover took, in milliseconds."""
+        """Publish that the term's work runs.
+
+        Args:
+            takeover_ms: Duration of the takeover in milliseconds.
+        """
+        assert self._record is not None
+        takeover = replace(self._record.takeover, takeover_ms=round(takeover_ms, 2))
+        self._record = replace(self._record, takeover=takeover)
+        try:
+            await self.backend.renew(self._record)
+        except (SeatError, OSError) as error:  # the next heartbeat publishes it, or finds more
+            log.warning(
+                "the pool was not told what the takeover took: %s", error, extra=named("takeover_time_unrecorded")
+            )
 
     async def beat(self, problem: str | None = None) -> None:
-        """Give a sign of life, and tell the pool what keeps the leader from its work, if anything does.
+        """Give a sign of life.
 
-        Raises ``SeatLostError`` if the seat or the record are no longer ours.
+        Args:
+            problem: Why the leader cannot work; None if it can.
+
+        Raises:
+            SeatLostError: The seat or the record is no longer ours.
         """
+        assert self._record is not None
+        self._record = replace(self._record, problem=problem)
+        await self.backend.renew(self._record)
 
     async def release(self, standing: Standing) -> None:
-        """Say in the record how the term ended, then give the seat up, then wake the others, in this order."""
+        """Publish how the term ended, then free the seat, then wake the others, in this order.
+
+        In a forked child that runs its parent's clean-up it does nothing: record and seat are the parent's.
+        """
+        if not self._is_ours():
+            return
+        assert self._record is not None
+        try:
+            await self.backend.release(replace(self._record, standing=standing, ended_at=self._clock.now()))
+        finally:
+            if not self.backend.holds():
+                self._record = self._term = None
+                self._vacant_for_others_until = self._clock.monotonic() + self._safety_poll * RESIGNERS_TURN
 
     def observe(self) -> Observation:
-        """Who leads, as far as can be told at once."""
+        """Who leads, as far as it is known at once."""
+        seen = self.backend.snapshot()
+        problem = seen.problem or (seen.record.problem if seen.led and seen.record is not None else None)
+        return Observation(seen.record, seen.led, seen.heartbeat_age_s if seen.led else None, problem)
 
     def workers(self) -> list[Worker]:
-        """The workers of the pool, this one among them, oldest first."""
+        """Workers of the pool, this one among them, oldest first."""
+        return self.backend.workers()
+
+    def _enter(self) -> None:
+        """Take part as this process, which may be a forked child of the one that did before."""
+        self._process, self._pid = self._identify(), os.getpid()
+        self._record = self._term = None
+        try:
+            self.backend.open(Worker(self._process, self._clock.now()))
+        except OSError as error:  # may pass, and the worker takes part all the same
+            _log_presence_failed(error)
+
+    def _is_ours(self) -> bool:
+        """Whether this process, and not its parent before a fork, takes part."""
+        return self._process is not None and self._pid == os.getpid()
+
+
+def _log_presence_failed(error: OSError) -> None:
+    log.warning("this worker cannot say that it takes part: %s", error, extra=named("presence_failed"))

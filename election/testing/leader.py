@@ -19,11 +19,11 @@ from .pool import MemoryPool, MemorySeat
 
 
 class _ReservedSeat(MemorySeat):
-    """One that is held from the moment at which its worker takes part."""
+    """Seat that is held as soon as its worker takes part."""
 
     async def open(self) -> None:
         await super().open()
-        self._win()
+        await super().campaign()
 
     async def campaign(self) -> Term | None:
         return self.held() or await super().campaign()
@@ -59,7 +59,7 @@ def always_leader(election: _Election) -> Iterator[None]:
             Engine(
                 name="memory",
                 pool=former.pool,
-                seat=_ReservedSeat(MemoryPool(clock), clock, process),
+                seat=_ReservedSeat(MemoryPool(clock), process),
                 ledger=SqliteLedger(path, keeper=True, clock=clock),
                 open_ledger=lambda: SqliteLedger(path, clock=clock),
                 open_reader=lambda: SqliteLedger(path, look_only=True, clock=clock),

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from election.core.backend import Grant, Refusal, Snapshot, Worker
 from election.core.clock import Clock
 from election.core.errors import SeatLostError
 from election.core.process import ProcessIdentity
-from election.core.seat import Observation, Worker
-from election.core.term import LeaderRecord, Standing, Takeover, Term, reason_after
+from election.core.seat import Seat
+from election.core.term import LeaderRecord, Standing, Term
 
-RESIGNERS_TURN = 0.25
-"""Seconds for which a worker that gave the seat up leaves it to the others."""
+SAFETY_POLL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,60 +35,152 @@ class Happening:
 class MemoryPool:
     """The workers of one pool, all in this process.
 
-    clock: the time that the seats live by.
+    Args:
+        clock: Time of the seats.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.history: list[Happening] = []
-        self.holder: MemorySeat | None = None
-        """Who has the seat, or had it taken away and has not ended its work yet."""
+        self.holder: MemoryBackend | None = None
+        """Worker that has the seat, or had it taken away and has not ended its work yet."""
         self.record: LeaderRecord | None = None
-        self._clock = clock
+        self.beaten_at = 0.0
+        self.present: dict[MemoryBackend, Worker] = {}
+        self.clock = clock
         self._pids = itertools.count(1001)
-        self._present: dict[MemorySeat, Worker] = {}
-        self._followers: list[asyncio.Future[None]] = []
-        self._beaten_at = 0.0
+        self._waiting: list[asyncio.Future[None]] = []
 
     def seat(self, process: ProcessIdentity | None = None) -> MemorySeat:
-        """The seat as one more worker sees it; ``process`` says who that is, and is made up if not given."""
-        return MemorySeat(self, self._clock, process or ProcessIdentity(next(self._pids), 0, "memory", "", "memory"))
+        """The seat as one more worker sees it; ``process`` identifies the worker, and is made up if not given."""
+        return MemorySeat(self, process or ProcessIdentity(next(self._pids), 0, "memory", "", "memory"))
 
-    def _free(self) -> None:
+    def free(self) -> None:
+        """Free the seat and wake the workers that wait for it."""
         self.holder = None
-        for follower in self._followers:
-            if not follower.done():
-                follower.set_result(None)
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
 
-    async def _freed(self) -> None:
+    async def freed(self) -> None:
+        """Return when the seat is freed."""
         waiting = asyncio.get_running_loop().create_future()
-        self._followers.append(waiting)
+        self._waiting.append(waiting)
         try:
             await waiting
         finally:
-            self._followers.remove(waiting)
+            self._waiting.remove(waiting)
 
 
-class MemorySeat:
-    """Implements ``Seat``; made by ``MemoryPool.seat()``. The attributes are faults, to be set and unset at any time.
+class MemoryBackend:
+    """Implements ``SeatBackend`` on a ``MemoryPool``, for one worker."""
 
-    campaign_takes: seconds between the start of a campaign and the try.
-    release_takes: seconds between the end of the term in the record and the seat being free.
-    campaign_raises, beat_raises, release_raises: what these raise, as long as it is set; such a release frees nothing.
+    _numbers = itertools.count(1)
+
+    def __init__(self, pool: MemoryPool) -> None:
+        self.pool = f"memory {next(self._numbers)}"
+        self.taken_away = False
+        self.release_takes = 0.0
+        self.term = 0
+        """Number of the term that this worker leads; 0 without one."""
+        self._pool = pool
+
+    def open(self, worker: Worker) -> None:
+        self._pool.present[self] = worker
+
+    async def close(self) -> None:
+        self._pool.present.pop(self, None)
+
+    async def try_acquire(self) -> Grant | Refusal:
+        if self._pool.holder not in {None, self}:
+            return Refusal.TAKEN
+        before = self._pool.record
+        silent_s = self._pool.clock.monotonic() - self._pool.beaten_at
+        return Grant("memory", before, before.term if before else 0, silent_s=silent_s)
+
+    async def reserve(self, number: int) -> None:
+        """Nothing outlives this process."""
+
+    async def publish(self, record: LeaderRecord) -> bool:
+        if self._pool.holder not in {None, self}:
+            return False
+        self._pool.holder, self._pool.record = self, record
+        self._pool.beaten_at = self._pool.clock.monotonic()
+        self.term, self.taken_away = record.term, False
+        self.write("won", record.holder.pid)
+        return True
+
+    async def renew(self, record: LeaderRecord) -> None:
+        if self.taken_away:
+            raise SeatLostError("the seat was taken away")
+        self._pool.record, self._pool.beaten_at = record, self._pool.clock.monotonic()
+
+    def holds(self) -> bool:
+        return self._pool.holder is self and not self.taken_away
+
+    async def release(self, record: LeaderRecord | None) -> None:
+        if record is None:
+            return
+        self._pool.record = record
+        try:
+            if self.release_takes:
+                await self._pool.clock.sleep(self.release_takes)
+        finally:
+            self.write("released", record.holder.pid)
+            self.term = 0
+            if self._pool.holder is self:
+                self._pool.free()
+
+    async def wait_for_vacancy(self) -> None:
+        while self._pool.holder is not None:
+            await self._pool.freed()
+
+    def snapshot(self) -> Snapshot:
+        record = self._pool.record
+        led = self._pool.holder is not None and record is not None and record.standing is Standing.LEADING
+        return Snapshot(record, led, self._pool.clock.monotonic() - self._pool.beaten_at)
+
+    def workers(self) -> list[Worker]:
+        return list(self._pool.present.values())
+
+    def vanish(self) -> None:
+        """Free the seat, as the death of the worker does."""
+        self._pool.present.pop(self, None)
+        if self._pool.holder is self:
+            self._pool.free()
+
+    def write(self, event: str, pid: int) -> None:
+        """Add a line to the history of the pool."""
+        self._pool.history.append(Happening(self._pool.clock.monotonic(), pid, event, self.term))
+
+
+class MemorySeat(Seat):
+    """Seat of a ``MemoryPool``, made by ``MemoryPool.seat()``. The attributes are faults, to be set at any time.
+
+    Attributes:
+        campaign_takes: Seconds between the start of a campaign and the try.
+        campaign_raises, beat_raises, release_raises: Raised as long as they are set; such a release frees nothing.
     """
 
-    def __init__(self, pool: MemoryPool, clock: Clock, process: ProcessIdentity) -> None:
+    backend: MemoryBackend
+
+    def __init__(self, pool: MemoryPool, process: ProcessIdentity) -> None:
+        super().__init__(MemoryBackend(pool), clock=pool.clock, safety_poll=SAFETY_POLL_S, identify=lambda: process)
         self.campaign_takes = 0.0
-        self.release_takes = 0.0
         self.campaign_raises: Exception | None = None
         self.beat_raises: Exception | None = None
         self.release_raises: Exception | None = None
         self.process = process
-        self._pool = pool
-        self._clock = clock
-        self._tenure: Term | None = None
-        self._taken_away = False
         self._crashed = False
-        self._just_released = False
+        self._has_followed = True  # a pool in memory is never stopped in good order
+
+    @property
+    def release_takes(self) -> float:
+        """Seconds between the end of the term in the record and the seat being free."""
+        return self.backend.release_takes
+
+    @release_takes.setter
+    def release_takes(self, seconds: float) -> None:
+        self.backend.release_takes = seconds
 
     def crash(self) -> None:
         """The worker dies: its seat is free at once, and what it calls from now on does nothing, for ever.
@@ -97,109 +189,47 @@ class MemorySeat:
         """
         self.tell("crashed")
         self._crashed = True
-        self._pool._present.pop(self, None)
-        if self._pool.holder is self:
-            self._pool._free()
+        self.backend.vanish()
 
     def take_away(self) -> None:
         """The worker loses the seat, if it has it. As on the file engine, nobody else gets it before ``release``."""
         if self.held() is not None:
-            self._taken_away = True
+            self.backend.taken_away = True
             self.tell("taken away")
 
     def tell(self, event: str) -> None:
         """Add a line to the history of the pool, unless the worker has crashed."""
         if not self._crashed:
-            term = self._tenure.number if self._tenure else 0
-            self._pool.history.append(Happening(self._clock.monotonic(), self.process.pid, event, term))
-
-    async def open(self) -> None:
-        """Take part in the pool."""
-        self._pool._present[self] = Worker(self.process, self._clock.now())
-
-    async def close(self) -> None:
-        """Leave the pool; a seat that is still held stays held."""
-        self._pool._present.pop(self, None)
+            self.backend.write(event, self.process.pid)
 
     async def campaign(self) -> Term | None:
-        """Try once to take the seat."""
         if self.campaign_takes:
             await self._clock.sleep(self.campaign_takes)
         await self._alive()
         if self.campaign_raises is not None:
             raise self.campaign_raises.with_traceback(None)
-        return self._win() if self._pool.holder in {None, self} else None
-
-    def _win(self) -> Term:
-        now, before = self._clock.now(), self._pool.record
-        number = before.term + 1 if before else 1
-        reason = reason_after(before, followed=True)
-        takeover = Takeover(number, before.holder.pid if before else None, self.process.pid, reason, now)
-        self._pool.record = LeaderRecord(number, self.process, "memory", now, takeover)
-        self._pool.holder, self._pool._beaten_at = self, self._clock.monotonic()
-        self._tenure, self._taken_away = Term(number, now, takeover), False
-        self.tell("won")
-        return self._tenure
+        return await super().campaign()
 
     async def vacancy(self) -> None:
-        """Return when nobody has the seat; after an own term, only when the others have had their turn."""
-        if self._just_released and self._pool._present.keys() - {self}:
-            await self._clock.sleep(RESIGNERS_TURN)
-        self._just_released = False
-        while self._pool.holder is not None:
-            await self._pool._freed()
+        await super().vacancy()
         await self._alive()
-
-    def held(self) -> Term | None:
-        """The term that this worker holds."""
-        return None if self._pool.holder is not self or self._taken_away else self._tenure
 
     async def confirm(self, takeover_ms: float) -> None:
-        """Put the milliseconds into the record."""
         await self._alive()
-        record = self._pool.record
-        assert record is not None
-        self._pool.record = replace(record, takeover=replace(record.takeover, takeover_ms=takeover_ms))
+        await super().confirm(takeover_ms)
 
     async def beat(self, problem: str | None = None) -> None:
-        """Give a sign of life."""
         await self._alive()
         if self.beat_raises is not None:
             raise self.beat_raises.with_traceback(None)
-        if self._taken_away:
-            raise SeatLostError("the seat was taken away")
-        if self._pool.record is not None:
-            self._pool.record = replace(self._pool.record, problem=problem)
-        self._pool._beaten_at = self._clock.monotonic()
+        await super().beat(problem)
 
     async def release(self, standing: Standing) -> None:
-        """Say how the term ended, then give the seat up."""
         if self._crashed:
             return
         if self.release_raises is not None:
             raise self.release_raises.with_traceback(None)
-        record = self._pool.record
-        assert record is not None
-        self._pool.record = replace(record, standing=standing, ended_at=self._clock.now())
-        try:
-            if self.release_takes:
-                await self._clock.sleep(self.release_takes)
-        finally:
-            self.tell("released")
-            self._tenure, self._just_released = None, True
-            if self._pool.holder is self:
-                self._pool._free()
-
-    def observe(self) -> Observation:
-        """Who leads."""
-        record = self._pool.record
-        led = self._pool.holder is not None and record is not None and record.standing is Standing.LEADING
-        age = self._clock.monotonic() - self._pool._beaten_at if led else None
-        return Observation(record, led, age, record.problem if record and led else None)
-
-    def workers(self) -> list[Worker]:
-        """The workers that take part, oldest first."""
-        return list(self._pool._present.values())
+        await super().release(standing)
 
     async def _alive(self) -> None:
         if self._crashed:

@@ -152,7 +152,7 @@ async def test_each_resignation_waits_for_its_own_release(pool: SimulatedPool) -
     """P5: in a second term as in the first, ``resign()`` returns only when the seat is given up."""
     leader = await pool.join()
     await leader.elector.resign()
-    await pool.clock.settle()
+    await pool.clock.advance(1)  # beyond the resigner's pause
     leader.drain_takes = 1.0
     resigning = asyncio.create_task(leader.elector.resign())
     await pool.clock.advance(0.9)

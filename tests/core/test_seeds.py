@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
+from election.core.backend import Grant, Refusal
 from election.core.elector import Elector
-from election.core.term import Term
-from election.testing import MemorySeat
+from election.testing.pool import MemoryBackend
 from tests import simulate as command
 from tests.core.seeds import REGRESSIONS, Outcome, script_of, simulate
 from tests.core.simulation import EVENTS
 
 SEEDS = 300
+
+TryAcquire = Callable[[MemoryBackend], Awaitable[Grant | Refusal]]
 
 
 @pytest.mark.parametrize("seeds", [80, pytest.param(SEEDS, marks=pytest.mark.extended)])
@@ -35,26 +38,32 @@ def test_a_seed_means_the_same_each_time() -> None:
 # --- planted bugs --------------------------------------------------------------------------------------------------
 
 
-async def granted_twice(seat: MemorySeat) -> Term | None:
-    """A seat that a worker gets although somebody holds it and only stands still."""
-    await seat._alive()
-    return seat._win()
+def granted_twice(acquire: TryAcquire) -> TryAcquire:
+    """A seat that a worker gets although another worker holds it and only stands still."""
+
+    async def stolen(backend: MemoryBackend) -> Grant | Refusal:
+        if await acquire(backend) is Refusal.TAKEN:
+            backend._pool.holder = None
+        return await acquire(backend)
+
+    return stolen
 
 
-def the_same_number(win: Callable[[MemorySeat], Term]) -> Callable[[MemorySeat], Term]:
+def the_same_number(acquire: TryAcquire) -> TryAcquire:
     """A seat whose terms are numbered anew when the leader has resigned."""
 
-    def forgetful(seat: MemorySeat) -> Term:
-        if seat._pool.record is not None and seat._pool.record.ended_at is not None:
-            seat._pool.record = None
-        return win(seat)
+    async def forgetful(backend: MemoryBackend) -> Grant | Refusal:
+        grant = await acquire(backend)
+        if isinstance(grant, Grant) and grant.before is not None and grant.before.ended_at is not None:
+            return replace(grant, before=None, last_term=0)
+        return grant
 
     return forgetful
 
 
 PLANTED = {
-    "a seat is granted twice": (MemorySeat, "campaign", granted_twice, "P1"),
-    "a number is used twice": (MemorySeat, "_win", the_same_number(MemorySeat._win), "P2"),
+    "a seat is granted twice": (MemoryBackend, "try_acquire", granted_twice(MemoryBackend.try_acquire), "P1"),
+    "a number is used twice": (MemoryBackend, "try_acquire", the_same_number(MemoryBackend.try_acquire), "P2"),
     "who failed once does not try again": (Elector, "_backoff", lambda elector: 1e9, "P6"),
     "a lost leader works on": (Elector, "_leave", lambda elector, lost: lost.clear(), "ValueError"),
 }

@@ -13,12 +13,12 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from election.core.backend import TermHistory, last_known_term
 from election.core.clock import Clock
 from election.core.errors import PoolPathError, SeatError
 from election.core.events import named
 from election.core.process import ProcessIdentity
 from election.core.term import LeaderRecord, Standing, Takeover, Term, reason_after
-from election.engines.term_history import TermHistory, last_known_term
 
 from .directory import PoolDirectory
 from .last_words import LastWords

@@ -10,13 +10,13 @@ import logging
 import os
 from dataclasses import replace
 
+from election.core.backend import TermHistory
 from election.core.clock import Clock
 from election.core.errors import PoolInUseError, SeatError, SeatLostError
 from election.core.events import named
 from election.core.process import ProcessIdentity, current_process
-from election.core.seat import Observation, Worker
-from election.core.term import LeaderRecord, Standing, Term
-from election.engines.term_history import TermHistory
+from election.core.seat import Observation, Seat, Worker
+from election.core.term import LeaderRecord, Standing, Takeover, Term
 
 from .directory import PoolDirectory
 from .fifo import AliveFifo
@@ -40,7 +40,7 @@ _in_use: dict[str, FileSeat] = {}
 """The pools this process takes part in. A reference here also keeps a seat held that may not be released (P5)."""
 
 
-class FileSeat:
+class FileSeat(Seat):
     """Implements ``election.core.seat.Seat`` on a directory.
 
     directory: where the pool lives.
@@ -78,6 +78,10 @@ class FileSeat:
         self._refusals = Refusals(
             directory.lock, patience=patience, poll=safety_poll, fence_after=fence_after, clock=clock
         )
+
+    @property
+    def takeover(self) -> Takeover | None:
+        return self._office.record.takeover if self._office.record is not None else None
 
     async def open(self) -> None:
         other = _in_use.get(self._directory.path)

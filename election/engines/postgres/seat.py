@@ -17,8 +17,8 @@ from election.core.clock import Clock, call_later, first
 from election.core.errors import ConfigurationError, LedgerVersionError, PoolInUseError, SeatError, SeatLostError
 from election.core.events import named
 from election.core.process import ProcessIdentity, current_process
-from election.core.seat import Observation, Worker
-from election.core.term import LeaderRecord, Standing, Term
+from election.core.seat import Observation, Seat, Worker
+from election.core.term import LeaderRecord, Standing, Takeover, Term
 
 from . import office
 from .address import Address
@@ -48,7 +48,7 @@ _in_use: dict[str, PostgresSeat] = {}
 """The pools this process takes part in. A reference here also keeps a seat held that may not be released (P5)."""
 
 
-class PostgresSeat:
+class PostgresSeat(Seat):
     """Implements ``election.core.seat.Seat`` on a server.
 
     heartbeat, safety_poll: seconds, as in ``Election``.
@@ -84,6 +84,10 @@ class PostgresSeat:
         self._leaving: asyncio.Task[None] | None = None
         self._beside: asyncio.Task[object] | None = None
 
+    @property
+    def takeover(self) -> Takeover | None:
+        return self._office.record.takeover if self._office.record is not None else None
+
     async def open(self) -> None:
         other = _in_use.get(self._address.pool)
         if other is not None and other._process and other._process.pid == os.getpid():
@@ -91,10 +95,10 @@ class PostgresSeat:
                 f"this process already takes part in the pool {self._address.pool};"
                 " share one Election, or give the second one a pool of its own"
             )
-        self._enter(current_process())
+        self._take_part(current_process())
         _in_use[self._address.pool] = self
 
-    def _enter(self, process: ProcessIdentity) -> None:
+    def _take_part(self, process: ProcessIdentity) -> None:
         self._process, self._term = process, None
         self._watch.open(Worker(process, self._clock.now()))
 
@@ -114,7 +118,7 @@ class PostgresSeat:
         try:
             if self._process is None or self._is_forked():
                 self._lock = self._office.lock = SeatLock(self._address, self._trust.limit)  # the parent keeps its own
-                self._enter(current_process())
+                self._take_part(current_process())
             if not self._ground.ready:
                 await asyncio.to_thread(self._ground.prepare)
             won = await self._lock.take()

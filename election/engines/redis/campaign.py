@@ -6,11 +6,11 @@ import logging
 import math
 from dataclasses import dataclass
 
+from election.core.backend import TermHistory, last_known_term
 from election.core.clock import Clock, first
 from election.core.errors import SeatError
 from election.core.process import ProcessIdentity
 from election.core.term import LeaderRecord, Standing, Takeover, reason_after
-from election.engines.term_history import TermHistory, last_known_term
 
 from .ground import EVICTS
 from .link import Link

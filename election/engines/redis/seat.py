@@ -17,13 +17,13 @@ from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
 
+from election.core.backend import TermHistory
 from election.core.clock import Clock, time_limit
 from election.core.errors import PoolInUseError, SeatError
 from election.core.events import named
 from election.core.process import ProcessIdentity, current_process
-from election.core.seat import Observation, Worker
-from election.core.term import LeaderRecord, Standing, Term
-from election.engines.term_history import TermHistory
+from election.core.seat import Observation, Seat, Worker
+from election.core.term import LeaderRecord, Standing, Takeover, Term
 
 from .address import Address
 from .campaign import Campaign
@@ -45,7 +45,7 @@ _in_use: dict[str, RedisSeat] = {}
 """The pools this process takes part in."""
 
 
-class RedisSeat:
+class RedisSeat(Seat):
     """Implements ``election.core.seat.Seat`` under the keys of a pool.
 
     heartbeat, safety_poll: seconds, as in ``Election``. memory: another ledger, which is asked for earlier terms; None
@@ -78,6 +78,10 @@ class RedisSeat:
         self._has_followed = False
         self._wait: float | None = None
         self._problem: str | None = None
+
+    @property
+    def takeover(self) -> Takeover | None:
+        return self._tenure.record.takeover if self._tenure.record is not None else None
 
     async def open(self) -> None:
         other = _in_use.get(self._address.pool)

@@ -1,0 +1,169 @@
+"""Port between the seat and its engines: where only one worker of a pool can hold something, and a record is published.
+
+``Seat`` has everything that engines have in common: numbers, reasons, records, terms. A backend offers storage and
+exclusion, and no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Protocol
+
+from .errors import LedgerError
+from .events import named
+from .process import ProcessIdentity
+from .term import LeaderRecord
+
+log = logging.getLogger("election")
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A process that takes part in the pool."""
+
+    process: ProcessIdentity
+    started_at: datetime
+
+
+class Refusal(Enum):
+    """Why a seat was not acquired."""
+
+    TAKEN = "another worker holds the seat"
+    NOT_YET = "the seat is free, but an earlier leader may still be at work"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A seat that this worker may take, and the state of the pool at that moment.
+
+    Attributes:
+        seat_id: Name of what is held, for the leader record.
+        before: Record of the term before; None if there is none.
+        last_term: Largest term number that the backend has stored or seen; 0 if none.
+        fenced: Whether the leader of ``before`` was fenced.
+        died: Whether the leader of ``before`` is taken to be dead.
+        silent_s: Seconds since the last heartbeat of ``before``; None if unknown.
+    """
+
+    seat_id: str
+    before: LeaderRecord | None
+    last_term: int
+    fenced: bool = False
+    died: bool = True
+    silent_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """State of the pool from memory, and at most a few ``stat`` calls.
+
+    Attributes:
+        record: Current leader record; None if there is none.
+        led: Whether the recorded leader holds the seat; False when in doubt (P8).
+        heartbeat_age_s: Seconds since the last change of the leader's heartbeat; None if none was seen.
+        problem: Why the seat cannot be acquired or reached; None if it can.
+    """
+
+    record: LeaderRecord | None
+    led: bool
+    heartbeat_age_s: float | None = None
+    problem: str | None = None
+
+
+class SeatBackend(Protocol):
+    """Exclusive resource of one pool, as one worker uses it.
+
+    All methods raise ``SeatError`` when the resource cannot be reached, unless they say otherwise.
+    """
+
+    @property
+    def pool(self) -> str:
+        """Name of the pool without secrets; one process takes part in it once."""
+
+    def open(self, worker: Worker) -> None:
+        """Take part as ``worker``. A forked child starts afresh and leaves its parent's resources alone.
+
+        Raises:
+            OSError: The worker's presence could not be written; ``try_acquire`` tries again.
+        """
+
+    async def close(self) -> None:
+        """Leave the pool. A seat that is still held stays held until the process ends (P5). Raises nothing."""
+
+    async def try_acquire(self) -> Grant | Refusal:
+        """Try once to acquire the seat, without waiting for its holder.
+
+        After a grant, ``publish`` or ``release`` follows in any case.
+        """
+
+    async def reserve(self, number: int) -> None:
+        """Make a term number durable before it is published (P2).
+
+        Does nothing where ``publish`` writes number and record in one transaction.
+        """
+
+    async def publish(self, record: LeaderRecord) -> bool:
+        """Begin a term: make its record visible to the pool.
+
+        Not cancelled by its caller. Returns False if another worker was faster; then no one reads the record as
+        current.
+        """
+
+    async def renew(self, record: LeaderRecord) -> None:
+        """Give a sign of life, and publish the record if it has changed.
+
+        Raises:
+            SeatLostError: The seat or the record is no longer ours.
+        """
+
+    def holds(self) -> bool:
+        """Whether this process holds the seat of the term that it published; False when in doubt (P8)."""
+
+    async def release(self, record: LeaderRecord | None) -> None:
+        """Publish ``record``, which ends the term, then free the seat, then wake the others, in this order.
+
+        Args:
+            record: Last record of the term; None for a grant that led to no term.
+        """
+
+    async def wait_for_vacancy(self) -> None:
+        """Return when an attempt is worth it; too early is allowed, much too late is not. Raises nothing."""
+
+    def snapshot(self) -> Snapshot:
+        """Current state of the pool. Raises nothing."""
+
+    def workers(self) -> list[Worker]:
+        """Live workers of the pool, this one among them, oldest first. Raises nothing."""
+
+
+class TermHistory(Protocol):
+    """Part of a ledger that knows earlier terms (P2)."""
+
+    async def last_term(self) -> int:
+        """Largest number of a term that was begun; 0 if none."""
+
+    async def was_fenced(self, term: int) -> bool:
+        """Whether a fence of that term was recorded."""
+
+    async def close(self) -> None:
+        """Close the connection; the next use opens it again."""
+
+
+async def last_known_term(history: TermHistory | None, before: LeaderRecord | None) -> tuple[int, bool]:
+    """Last term in the ledger, and whether the term of ``before`` was fenced.
+
+    Returns 0 and False without a ledger, or if it cannot be read; never raises ``LedgerError``.
+    """
+    if history is None:
+        return 0, False
+    try:
+        fenced = history.was_fenced(before.term if before else 0)
+        last, was_fenced = await asyncio.gather(history.last_term(), fenced)
+    except LedgerError as error:
+        log.warning("the ledger was not asked for the last term: %s", error, extra=named("last_term_unknown"))
+        return 0, False
+    return last, was_fenced
