@@ -42,9 +42,9 @@ class Membership:
         self._hooks = hooks
         self._drain_timeout = timing.drain_timeout
         fence_after, self._switch = None, None
-        if timing.fence_after is not None and engine.last_words is not None:
+        if timing.fence_after is not None and engine.hang_trace is not None:
             fence_after = timing.fence_after
-            self._switch = DeadMansSwitch(fence_after, every=timing.heartbeat, last_words=engine.last_words)
+            self._switch = DeadMansSwitch(fence_after, every=timing.heartbeat, last_words=engine.hang_trace)
         self._scope = AsyncExitStack()
         self._running: asyncio.Task[None] | None = None
         warden = Warden(

@@ -41,8 +41,8 @@ class Engine:
     nothing. ``examine`` says what there is to say of the engine's own ground.
     ``look`` brings what the seat's ``observe`` and ``workers`` say up to date, for who does not take part; it raises
     ``SeatError`` if nobody can be asked.
-    ``last_words``: the file for what a hung leader has to say at its end, ``-`` for standard error; None if none of its
-    leaders is ever fenced.
+    ``hang_trace``: file for the traceback of a hung leader at its end, ``-`` for standard error; None if leaders are
+    never fenced.
     ``alarm`` returns when the seat that is held may be lost: the next heartbeat, which finds out, should not wait then.
     ``wait_for_changes`` returns when others have written to the ledger of the seat's holder; None if only a look finds
     that out.
@@ -61,7 +61,7 @@ class Engine:
     open_ledger: Callable[[], Ledger]
     open_reader: Callable[[], LedgerReader]
     examine: Callable[[], Iterable[CheckResult]]
-    last_words: str | None
+    hang_trace: str | None
     check: Callable[[], None]
     look: Callable[[], Awaitable[None]] = _nothing
     alarm: Callable[[], Awaitable[None]] | None = None

@@ -64,7 +64,7 @@ def always_leader(election: _Election) -> Iterator[None]:
                 open_ledger=lambda: SqliteLedger(path, clock=clock),
                 open_reader=lambda: SqliteLedger(path, look_only=True, clock=clock),
                 examine=lambda: (),
-                last_words=None,
+                hang_trace=None,
                 check=lambda: None,
             )
         )

@@ -202,7 +202,7 @@ def test_a_record_that_cannot_be_read_is_no_vacancy(spoiled: Path, call: Call, m
     def refuse(path: str) -> bytes | None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
-    monkeypatch.setattr("election.engines.file.records.read_file", refuse)  # modes mean nothing to root
+    monkeypatch.setattr("election.engines.file.leader_record.read_file", refuse)  # modes mean nothing to root
     code, out, err = call("status", spoiled)
     assert (code, out) == (2, "")
     assert "the leader record cannot be read: Permission denied" in err

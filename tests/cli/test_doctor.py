@@ -23,11 +23,12 @@ import pytest
 
 from election.core.clock import SystemClock
 from election.core.process import current_process
+from election.core.seat import Worker
 from election.core.term import LeaderRecord, Standing
 from election.engines.file import directory as directory_module
-from election.engines.file.holders import Holder, who_holds
+from election.engines.file.leader_record import LeaderRecordFile
+from election.engines.file.lock_holders import Holder, who_holds
 from election.engines.file.presence import Presence
-from election.engines.file.records import LeaderRecords
 from tests.cli.conftest import Call, as_program
 from tests.support.pool import WorkerPool
 from tests.support.processes import identity_of
@@ -124,7 +125,7 @@ def locked(path: Path) -> Any:
 
 def test_a_worker_that_is_about_to_lead_is_no_orphan(spoiled: Path, findings: Findings) -> None:
     """docs/pitfalls.md#15: between the flock and the record nobody is to be killed."""
-    Presence(str(spoiled / "workers"), SystemClock()).enter(current_process(), datetime.now(UTC))
+    Presence(str(spoiled / "workers"), SystemClock()).enter(Worker(current_process(), datetime.now(UTC)))
     with locked(spoiled / "leader.lock"):
         warnings = findings(spoiled, "warning")
     assert [each for each in warnings if f"pid {os.getpid()} " in each and "about to lead" in each]
@@ -134,7 +135,7 @@ def test_a_worker_that_is_about_to_lead_is_no_orphan(spoiled: Path, findings: Fi
 def test_an_entry_of_a_dead_worker_with_the_same_pid_hides_no_holder(spoiled: Path, findings: Findings) -> None:
     """docs/pitfalls.md#10: a pid is reused, and entries of the dead lie there until a worker removes them."""
     former = dataclasses.replace(current_process(), start_time=1)
-    Presence(str(spoiled / "workers"), SystemClock()).enter(former, datetime.now(UTC))
+    Presence(str(spoiled / "workers"), SystemClock()).enter(Worker(former, datetime.now(UTC)))
     with locked(spoiled / "leader.lock"):
         (wrong,) = findings(spoiled, "wrong")
     assert f"pid {os.getpid()} (" in wrong
@@ -171,7 +172,7 @@ def test_an_election_while_the_lock_is_looked_at_is_no_finding(
             elections.append(claim_to_lead(spoiled))
         return list(who_holds(device, inode))
 
-    monkeypatch.setattr(sys.modules["election.engines.file.examine"], "who_holds", elect_and_look)
+    monkeypatch.setattr(sys.modules["election.engines.file.diagnostics"], "who_holds", elect_and_look)
     with locked(spoiled / "leader.lock"):
         assert findings(spoiled, "warning") == []
         assert [each for each in findings(spoiled, "good") if f"pid {os.getpid()} holds the lock, as" in each]
@@ -186,7 +187,7 @@ def test_a_leader_by_the_record_alone_is_told(spoiled: Path, findings: Findings)
 
 def claim_to_lead(pool: Path) -> LeaderRecord:
     """Write a record that says that this process leads."""
-    records = LeaderRecords(str(pool / "leader.json"))
+    records = LeaderRecordFile(str(pool / "leader.json"))
     found = records.read()
     assert found is not None
     record = dataclasses.replace(found, holder=current_process(), standing=Standing.LEADING, ended_at=None)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-from election.engines.file import storage
+from election.engines.file import atomic_files
 
 
 class Statements:
@@ -56,7 +56,7 @@ def syncs() -> Iterator[list[str]]:
         return call
 
     with contextlib.ExitStack() as scope:
-        for module, name in ((os, "fsync"), (os, "fdatasync"), (storage, "_DATASYNC")):
+        for module, name in ((os, "fsync"), (os, "fdatasync"), (atomic_files, "_DATASYNC")):
             scope.enter_context(mock.patch.object(module, name, counting(name, getattr(module, name))))
         yield found
 

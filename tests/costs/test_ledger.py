@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from election import Election
-from election.engines.file import seat
+from election.engines.file import backend
 from tests.costs.counting import Statements, syncs
 from tests.support.waiting import until_async
 
@@ -24,7 +24,7 @@ BURST = 1000
 @pytest.fixture(autouse=True)
 def nothing_else_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """No leader of before could be in another directory."""
-    monkeypatch.setattr(seat, "SETTLE_HEARTBEATS", 0.0)
+    monkeypatch.setattr(backend, "SETTLE_HEARTBEATS", 0.0)
 
 
 def soon() -> datetime:

@@ -34,7 +34,7 @@ async def client(pool: Path, leader: subprocess.Popen[bytes]) -> AsyncIterator[h
 async def test_system_calls(client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """One look at the record, and three calls to look at the leader's process."""
     monkeypatch.setattr(view, "FRESH", 60.0)
-    monkeypatch.setattr(presence, "FRESH", 60.0)
+    monkeypatch.setattr(presence, "LIST_MAX_AGE_S", 60.0)
     await client.get("/leader")
     with system_calls() as asked:
         await client.get("/leader")
@@ -46,7 +46,7 @@ async def test_system_calls_when_the_workers_are_looked_at_anew(
 ) -> None:
     """A look at the directory beside, and at each worker's process; their entries are read once."""
     monkeypatch.setattr(view, "FRESH", 60.0)
-    monkeypatch.setattr(presence, "FRESH", -1.0)
+    monkeypatch.setattr(presence, "LIST_MAX_AGE_S", -1.0)
     await client.get("/leader")
     with system_calls() as asked:
         answer = await client.get("/leader")

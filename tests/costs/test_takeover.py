@@ -44,7 +44,7 @@ async def test_from_the_death_to_the_work(
 
     election.while_leading(work)
     async with election:
-        await until_async(lambda: "pidfd" in seat._watch._descriptors, what="it watches the leader")
+        await until_async(lambda: "pidfd" in seat.backend.watcher.sources, what="it watches the leader")
         with system_calls() as asked, mock.patch.object(loop, "run_in_executor", wraps=loop.run_in_executor) as trips:
             campaign = seat.campaign
 

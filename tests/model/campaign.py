@@ -1,4 +1,4 @@
-"""From the wait to the judgement: ``FileSeat.campaign``, ``LockFile.acquire``, ``_take_office`` and ``_may_lead``."""
+"""From the wait to the judgement: ``FileBackend.try_acquire``, ``LockFile.acquire``, ``_judge`` and ``_may_lead``."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def stat(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
 
 @step
 def latest(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``_take_office``: ``latest = self._number.read()``."""
+    """``_judge``: ``latest = self._number.read()``."""
     yield "reads the number file", do(world, slot, "first_look", latest=world.number)
 
 
 @step
 def first_look(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``_take_office``: ``found = self._records.read()``; without one it settles."""
+    """``_judge``: ``found = self.record_file.read()``; without one it settles."""
     remembers = world.processes[slot].seen is not None and "settle in any case" not in rules.on
     if world.record is None and not remembers and "settle" in rules.on:
         yield "finds no record, and settles", do(world, slot, "settle", awaited=beating(world, slot, rules))
@@ -63,7 +63,7 @@ def first_look(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, Wor
 
 @step
 def settle(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``_take_office``: the sleep. See ``world.py`` for what its end means."""
+    """``_judge``: the sleep. See ``world.py`` for what its end means."""
     late = world.processes[slot].awaited.bit_count()
     if late == 0:
         yield "has settled", do(world, slot, "second_look")
@@ -77,7 +77,7 @@ def settle(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]
 
 @step
 def second_look(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``_take_office``: ``found = self._records.read()`` after the settle."""
+    """``_judge``: ``found = self.record_file.read()`` after the settle."""
     yield "reads the record", judging(world, slot, rules)
 
 

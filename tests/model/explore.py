@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from . import campaign, office, tenure  # noqa: F401  their steps enter themselves into STEPS
+from . import begin, campaign, term  # noqa: F401  their steps enter themselves into STEPS
 from .environment import environment
 from .steps import STEPS
 from .world import DRAINING, LOST, Rules, World, arranged, broken, leaders

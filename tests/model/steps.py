@@ -1,7 +1,7 @@
 """What steps are made of: where a process goes on, and how it gives up.
 
 A step is a function from a world to what one process can make of it next, one system call of ``election/engines/file``;
-each names what it mirrors. ``campaign.py``, ``office.py`` and ``tenure.py`` have them, in the order of a term's life.
+each names what it mirrors. ``campaign.py``, ``begin.py`` and ``term.py`` have them, in the order of a term.
 
 Two calls are one step where nobody can tell: a ``stat`` of the own descriptor, ``LOCK_UN`` and ``close``, writing
 beside a file and renaming over it.

@@ -1,6 +1,6 @@
 """What the model knows of a pool: a directory, the processes on it, and what may still go wrong. Values only.
 
-``campaign.py``, ``office.py`` and ``tenure.py`` say what a process does next, ``environment.py`` what is done to it and
+``campaign.py``, ``begin.py`` and ``term.py`` say what a process does next, ``environment.py`` what is done to it and
 to its files.
 
 Time has no place here. A process that is not scheduled is a stopped one, a blocked one or a slow one, so stop and
@@ -42,9 +42,9 @@ class Process(NamedTuple):
     fd: the inode that its descriptor of the lock file is open on; locked: whether it has the flock on that.
     alone: whether it has the flock on the number file, within which the record is written.
     latest: the number of the last term before it judged.
-    found, before: the record as it was judged; ``previous`` of ``_take_office``.
+    found, before: the record as it was judged; ``before`` of ``_judge``.
     number: of the term that it begins or leads.
-    ours: what it wrote last. seen: ``Sight.last_seen``.
+    ours: what it wrote last. seen: ``RecordObserver.last_seen``.
     work: whether the work of a term may run, and how it goes.
     awaited: bits of the leaders that its settle still waits for; serves: of the settles that its beat will count for.
     """
@@ -90,24 +90,24 @@ class World(NamedTuple):
 GUARDS = {
     "linked": "filelock: a locked file without a name is given back (fstat: st_nlink)",
     "current when locked": "LockFile.acquire: the path still names the locked file",
-    "settle": "_take_office: who finds no record waits for two heartbeats",
-    "settle in any case": "_take_office: also if it remembers a record",
-    "memory": "_take_office: without a record, the last one seen counts",
-    "memory of oneself": "_begin_term: who has led since need not remember who led before",
+    "settle": "_judge: who finds no record waits for two heartbeats",
+    "settle in any case": "_judge: also if it remembers a record",
+    "memory": "_judge: without a record, the last one seen counts",
+    "memory of oneself": "publish: a worker that has led since need not remember the leader before",
     "rival": "_may_lead: winning is not yet leading",
-    "same record": "_take_office: the record is still what was judged",
-    "current before": "_take_office: the path still names the locked file, before a term begins",
-    "same number": "_take_office: no term has begun since the record was judged",
-    "number file": "take: the number file counts, not only the record",
+    "same record": "_judge: the record is still what was judged",
+    "current before": "_judge: the path still names the locked file, before a term begins",
+    "same number": "_judge: no term has begun since the record was judged",
+    "number file": "_draft: the number file counts, not only the record",
     "number grows": "DurableNumber.write: refuses to go backwards",
     "alone": "records and number change one process at a time",
-    "current after": "take: the path still names the locked file, after the record was written",
-    "heartbeat lock": "beat: the path still names the locked file",
-    "heartbeat record": "beat: the record is still ours",
-    "warn off": "warn_off: a leader that lost its seat puts its record back if that is gone",
+    "current after": "_write_first: the path still names the locked file, after the record was written",
+    "heartbeat lock": "renew: the path still names the locked file",
+    "heartbeat record": "renew: the record is still ours",
+    "warn off": "_keep_others_off: a leader that lost its seat puts its record back if that is gone",
     "warn off until the end": "the elector beats on while the work of a lost term ends",
-    "warn off if absent": "warn_off: never over what somebody else has said meanwhile",
-    "own words": "LeaderRecords.end: only over our own record, else only if there is none",
+    "warn off if absent": "_keep_others_off: never over another worker's record",
+    "own words": "LeaderRecordFile.end: only over our own record, else only if there is none",
     "work first": "release: the work has ended before the seat is given up",
 }
 """What keeps the promises, each by the place in the code where it stands. Any of them can be switched off."""

@@ -1,4 +1,4 @@
-"""The file engine: the workers of one host contend for a flock on a file in a directory of their own.
+"""File engine: the workers of one host contend for a flock on a file in a directory of their own.
 
 Promises on one host, whatever dies, hangs or forks: P1, P2, P6, P7 (docs/decisions/ says why in this way).
 """
@@ -6,14 +6,15 @@ Promises on one host, whatever dies, hangs or forks: P1, P2, P6, P7 (docs/decisi
 from __future__ import annotations
 
 from election.core.clock import Clock
+from election.core.seat import Seat
 from election.engines.engine import Engine, LedgerAdvice
 
+from .backend import FileBackend
+from .diagnostics import examine
 from .directory import PoolDirectory
-from .examine import examine
 from .ledger import SqliteLedger
-from .seat import FileSeat
 
-__all__ = ["FileSeat", "PoolDirectory", "file_engine"]
+__all__ = ["FileBackend", "PoolDirectory", "file_engine"]
 
 _REMEDIES = LedgerAdvice(
     sound="the ledger is whole",
@@ -37,8 +38,7 @@ def file_engine(
     """The file engine on the directory ``path``. Does no I/O but to make the path absolute."""
     directory = PoolDirectory(path, allow_network_fs=allow_network_fs)
     ledger = SqliteLedger(directory.ledger, durable=durable, keeper=True, clock=clock)
-    timing = {"heartbeat": heartbeat, "safety_poll": safety_poll}
-    seat = FileSeat(directory, **timing, clock=clock, memory=ledger, fence_after=fence_after)
+    backend = FileBackend(directory, heartbeat=heartbeat, safety_poll=safety_poll, clock=clock, fence_after=fence_after)
 
     def check() -> None:
         directory.check()
@@ -47,12 +47,12 @@ def file_engine(
     return Engine(
         name="file",
         pool=directory.path,
-        seat=seat,
+        seat=Seat(backend, clock=clock, safety_poll=safety_poll, history=ledger),
         ledger=ledger,
         open_ledger=lambda: SqliteLedger(directory.ledger, durable=durable, clock=clock),
         open_reader=lambda: SqliteLedger(directory.ledger, look_only=True, clock=clock),
         examine=lambda: examine(directory),
-        last_words=directory.last_words,
+        hang_trace=directory.hang_trace,
         check=check,
         missing=directory.missing,
         closed=directory.closed,

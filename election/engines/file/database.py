@@ -15,9 +15,9 @@ from election.core.errors import LedgerError, LedgerVersionError
 from election.engines.sql.database import Dialect
 from election.engines.sql.thread import ThreadedDatabase
 
+from .atomic_files import read_file
 from .checkpoint import LIMIT, Checkpoints
 from .schema import VERSION, look_back, migrate
-from .storage import read_file
 
 _T = TypeVar("_T")
 

@@ -1,4 +1,4 @@
-"""The pool directory: private, ours, local, and where flock means what it should (docs/pitfalls.md#4–#6, #20, #21)."""
+"""Pool directory: private, ours, local, and on a filesystem with a working flock (docs/pitfalls.md#4–#6, #20, #21)."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ _NO_FLOCK = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 class PoolDirectory:
-    """Where a pool of the file engine lives.
+    """Directory of one pool of the file engine.
 
-    path: the directory; made absolute here, so that a later ``chdir`` does not make another pool of it.
-    allow_network_fs: accept a filesystem on which flock may exclude nobody.
+    Args:
+        path: Directory; made absolute here, so that a later ``chdir`` does not select another pool.
+        allow_network_fs: Accept a filesystem on which flock may exclude nobody.
     """
 
     def __init__(self, path: str, *, allow_network_fs: bool = False) -> None:
@@ -40,14 +41,16 @@ class PoolDirectory:
         self.term = os.path.join(self.path, "leader.term")
         self.alive = os.path.join(self.path, "leader.alive")
         self.ledger = os.path.join(self.path, "ledger.db")
-        self.last_words = os.path.join(self.path, "leader.stack")
+        self.hang_trace = os.path.join(self.path, "leader.stack")
         self.workers = os.path.join(self.path, "workers")
         self._allow_network_fs = allow_network_fs
 
     def prepare(self) -> None:
         """Create the directory if it is missing and make sure that it is private and ours; cheap enough to repeat.
 
-        Raises ``PoolPathError`` for what will not mend itself, ``SeatError`` for what may (disk full, no descriptors).
+        Raises:
+            PoolPathError: A condition that needs an operator.
+            SeatError: A condition that may pass (disk full, no descriptors).
         """
         try:
             if not os.path.lexists(self.path):
@@ -65,15 +68,15 @@ class PoolDirectory:
             raise SeatError(f"the pool directory {self.path} cannot be prepared: {error.strerror}") from error
 
     def check(self) -> None:
-        """Raises ``PoolPathError`` if no pool can live here; what may pass is left for the election to meet."""
+        """Raise ``PoolPathError`` if the directory cannot hold a pool; log a condition that may pass."""
         try:
             self.prepare()
-            self.check_ground()
+            self.check_filesystem()
         except SeatError as error:
             log.warning("the pool is not ready: %s", error, extra=named("pool_not_ready"))
 
-    def check_ground(self) -> None:
-        """Find out, once at start, whether flock means anything here. Raises like ``prepare``."""
+    def check_filesystem(self) -> None:
+        """Check, once at start, that flock works here. Raises like ``prepare``."""
         kind = filesystem_type(os.path.realpath(self.path))
         if (kind in NETWORK_FILESYSTEMS or kind.startswith("fuse")) and not self._allow_network_fs:
             raise PoolPathError(
@@ -97,14 +100,14 @@ class PoolDirectory:
             raise SeatError(f"flock cannot be tried in {self.path}: {error.strerror}") from error
 
     def missing(self) -> str | None:
-        """In words, that there is no pool; None if there may be one."""
+        """Problem text if there is no pool; None if there may be one."""
         if os.path.isdir(self.path):
             return None
         what = "it is a file" if os.path.exists(self.path) else "nothing is there"
         return f"there is no pool at {self.path}: {what}; name the pool's directory"
 
     def closed(self) -> str | None:
-        """In words, that this user may not read the pool, which would look like a vacant one; None if it may."""
+        """Problem text if this user may not read the pool, which would look vacant; None if it may."""
         if os.access(self.path, os.R_OK | os.X_OK):
             return None
         return f"{self.path} cannot be read by this user; look as the user that the workers run as"
@@ -131,7 +134,7 @@ class PoolDirectory:
 
 
 def filesystem_type(path: str, mountinfo: str = "/proc/self/mountinfo") -> str:
-    """The type of the filesystem that ``path`` is on, such as ``ext4``; empty where the system does not tell."""
+    """Type of the filesystem of ``path``, such as ``ext4``; empty where the system does not list mounts."""
     try:
         with open(mountinfo) as file:
             mounts = [line.split() for line in file]

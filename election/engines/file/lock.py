@@ -1,4 +1,4 @@
-"""The flock itself, through ``filelock``: taken without blocking, believed only when looked at.
+"""Non-blocking flock through ``filelock``, verified on each use.
 
 Remedies for docs/pitfalls.md#2–#4, #7–#9 and #22.
 """
@@ -31,13 +31,22 @@ class LockFile:
 
     @property
     def identity(self) -> Identity | None:
-        """Device and inode of what is held; None when nothing is."""
+        """Device and inode of the locked file; None when nothing is held."""
         return self._identity
 
-    def acquire(self) -> Identity | None:
-        """Try once. Returns what we hold now; None if somebody else holds it or the path names another file by now.
+    @property
+    def descriptor(self) -> int:
+        """Descriptor of the lock file since the last acquisition; -1 before."""
+        return self._descriptor
 
-        Raises ``SeatError`` for what is not contention: ENOSPC, EROFS, ENOLCK, EIO, EMFILE and the like.
+    def acquire(self) -> Identity | None:
+        """Try once to take the flock.
+
+        Returns:
+            Identity of the locked file; None if another process holds it, or the path names another file by now.
+
+        Raises:
+            SeatError: An error other than contention: ENOSPC, EROFS, ENOLCK, EIO, EMFILE and the like.
         """
         if self._lock is None or self._pid != os.getpid():
             self._pid, self._identity = os.getpid(), None  # in a forked child: nothing is held by it yet
@@ -54,7 +63,7 @@ class LockFile:
         except Timeout:
             return None
         except OSError as error:
-            raise SeatError(f"{self._path} cannot be locked: {_words(error)}") from error
+            raise SeatError(f"{self._path} cannot be locked: {_describe(error)}") from error
         if self.is_current():
             return self._identity
         self.release()  # the file was replaced between open and flock
@@ -68,7 +77,7 @@ class LockFile:
             return False
 
     def check(self) -> None:
-        """The same, thoroughly, for the heartbeat. Raises ``SeatLostError`` that says what differs."""
+        """Thorough check for the heartbeat. Raises ``SeatLostError`` that names the difference."""
         try:
             differs = self._differs()
             # A flock that is held can be asked for again at no cost; one that a forked child undid cannot always.
@@ -80,7 +89,7 @@ class LockFile:
             raise SeatLostError(f"{self._path}: {differs}")
 
     def release(self) -> None:
-        """Give the flock up, but only in the process that took it: in a forked child that would free the parent's."""
+        """Free the flock, but only in the process that took it: in a forked child that would free the parent's."""
         lock, identity = self._lock, self._identity
         self._identity = None
         if lock is None or identity is None or self._pid != os.getpid():
@@ -92,7 +101,7 @@ class LockFile:
         try:
             lock.release(force=True)
         except OSError as error:
-            raise SeatError(f"{self._path} cannot be unlocked: {_words(error)}") from error
+            raise SeatError(f"{self._path} cannot be unlocked: {_describe(error)}") from error
 
     def _acquired(self, descriptor: int) -> None:
         found = os.fstat(descriptor)
@@ -122,5 +131,5 @@ def _is(descriptor: int, identity: Identity | None) -> bool:
     return (found.st_dev, found.st_ino) == identity
 
 
-def _words(error: OSError) -> str:
+def _describe(error: OSError) -> str:
     return f"{error.strerror} ({errno.errorcode.get(error.errno or 0, error.errno)})"

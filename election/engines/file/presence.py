@@ -1,21 +1,19 @@
-"""Who takes part in the pool: one small file a worker, believed only while that very process lives."""
+"""Presence in the pool: one small file per worker, valid only while that very process lives."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
 
+from election.core.backend import Worker
 from election.core.clock import Clock
-from election.core.process import ProcessIdentity
-from election.core.seat import Worker
 
-from .storage import read_file, replace_file
+from .atomic_files import read_file, replace_file
 
-FRESH = 0.05
-"""Seconds for which a list of workers is given again without a look at the directory."""
+LIST_MAX_AGE_S = 0.05
+"""Seconds for which a list of workers is cached."""
 
 _FORMAT = TypeAdapter(Worker)
 
@@ -32,11 +30,16 @@ class Presence:
         self._listed: list[Worker] = []
         self._listed_at = float("-inf")
 
-    def enter(self, process: ProcessIdentity, now: datetime) -> None:
-        """Say that this process takes part since ``now``. Raises ``OSError`` as the disk does."""
-        self._worker = Worker(process, now)
-        self._entry = os.path.join(self._directory, f"{process.pid}-{process.start_time}.json")
-        self.renew()
+    def enter(self, worker: Worker) -> None:
+        """Take part as ``worker``; before the pool's directory exists, ``renew`` writes the entry later.
+
+        Raises:
+            OSError: The entry could not be written.
+        """
+        self._worker = worker
+        self._entry = os.path.join(self._directory, f"{worker.process.pid}-{worker.process.start_time}.json")
+        with contextlib.suppress(FileNotFoundError):
+            self.renew()
 
     def renew(self) -> None:
         """Write the entry if it is missing."""
@@ -44,16 +47,16 @@ class Presence:
             replace_file(self._entry, _FORMAT.dump_json(self._worker))
 
     def leave(self) -> None:
-        """Take the entry away, but only in the process that it names: a forked child may run its parent's clean-up."""
+        """Remove the entry, but only in the process that it names: a forked child may run its parent's clean-up."""
         if self._entry is not None and self._worker is not None and self._worker.process.pid == os.getpid():
             with contextlib.suppress(OSError):
                 os.unlink(self._entry)
             self._entry = None
 
     def workers(self) -> list[Worker]:
-        """The live workers, oldest first; who takes part removes the entries of dead ones on the way."""
+        """Live workers, oldest first; a worker removes the entries of dead ones on the way."""
         now = self._clock.monotonic()
-        if now - self._listed_at > FRESH:
+        if now - self._listed_at > LIST_MAX_AGE_S:
             self._listed, self._listed_at = self._look(), now
         return self._listed
 

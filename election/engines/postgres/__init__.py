@@ -47,7 +47,7 @@ def postgres_engine(
         open_ledger=lambda: PostgresLedger(address, ground, durable=durable, clock=clock),
         open_reader=lambda: PostgresLedger(address, ground, look_only=True, clock=clock),
         examine=lambda: examine(address),
-        last_words="-",
+        hang_trace="-",
         check=ground.check,
         look=seat.look,
         alarm=seat.alarm,

@@ -60,7 +60,7 @@ def redis_engine(
         open_ledger=open_ledger,
         open_reader=open_ledger,
         examine=lambda: examine(address, durable=durable),
-        last_words="-",
+        hang_trace="-",
         check=check_all,
         look=seat.look,
         ledger_advice=_remedies(address),

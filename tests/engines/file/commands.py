@@ -18,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from election.core.term import Standing
-from election.engines.file import seat
+from election.engines.file import backend
 from tests.engines.file.faults import Faults, Steps
 
 # --- looking ---------------------------------------------------------------------------------------------------------
@@ -45,13 +45,13 @@ def look(worker: Any) -> dict[str, Any]:
 
 def armed_for(worker: Any) -> Any:
     """The term whose end this worker waits for, and by what: None before it has seen a leader."""
-    watch = worker.seat._watch
-    return watch._armed_for and [*watch._armed_for, *sorted(watch._descriptors)]
+    watch = worker.seat.backend.watcher
+    return watch.armed_for and [*watch.armed_for, *watch.sources]
 
 
 def descriptor(worker: Any) -> int:
     """The descriptor of the lock."""
-    return worker.seat._lock._descriptor
+    return worker.seat.backend.lock.descriptor
 
 
 # --- acting ----------------------------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ def end_the_drain(worker: Any) -> None:
 
 def fail(worker: Any, name: str, code: int, path: str = "") -> None:
     """From now on, let a system call on the pool's files fail; ``path``: only on those with this in their name."""
-    worker.faults = Faults(worker.seat._directory.path + path, {name: code})
+    worker.faults = Faults(worker.seat.backend.directory.path + path, {name: code})
     worker.faults.begin()
 
 
@@ -112,14 +112,14 @@ def fork_child(worker: Any, child: str = "") -> dict[str, Any]:
 def _let_go_of_all(worker: Any) -> dict[str, Any]:
     """All that a child could run of its parent's clean-up."""
     held = worker.seat.held()
-    descriptor = worker.seat._lock._descriptor
+    descriptor = worker.seat.backend.lock.descriptor
     try:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
         unlocked = "the child still had the descriptor"
     except OSError as error:
         unlocked = errno.errorcode[error.errno or 0]
     taken = os.open("/dev/null", os.O_RDONLY)  # gets the number of a descriptor that the fork's hooks closed
-    worker.seat._lock._lock.release(force=True)
+    worker.seat.backend.lock._lock.release(force=True)
     asyncio.new_event_loop().run_until_complete(worker.seat.release(Standing.RESIGNED))
     asyncio.new_event_loop().run_until_complete(worker.seat.close())
     os.fstat(taken)
@@ -163,9 +163,9 @@ def raw_fork(worker: Any) -> int:
 
 def undo_the_flock(worker: Any, then_taken: bool = False) -> None:
     """As a child that kept the descriptor can; ``then_taken``: somebody else is quicker than the next heartbeat."""
-    fcntl.flock(worker.seat._lock._descriptor, fcntl.LOCK_UN)
+    fcntl.flock(worker.seat.backend.lock.descriptor, fcntl.LOCK_UN)
     if then_taken:
-        worker.thief = os.open(worker.seat._directory.lock, os.O_RDWR)
+        worker.thief = os.open(worker.seat.backend.directory.lock, os.O_RDWR)
         fcntl.flock(worker.thief, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
@@ -174,17 +174,17 @@ def give_the_flock_back(worker: Any) -> None:
 
 
 def open_and_close_the_lock_file(worker: Any) -> None:
-    with open(worker.seat._directory.lock, "r+b") as file:
+    with open(worker.seat.backend.directory.lock, "r+b") as file:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def close_the_descriptor(worker: Any, reuse: bool) -> dict[str, Any]:
     """Behind the seat's back; ``reuse``: another file gets its number at once."""
     before = worker.seat.held()
-    os.close(worker.seat._lock._descriptor)
+    os.close(worker.seat.backend.lock.descriptor)
     if reuse:
         worker.reused = os.open("/dev/null", os.O_RDONLY)
-        assert worker.reused == worker.seat._lock._descriptor
+        assert worker.reused == worker.seat.backend.lock.descriptor
     return {"before": before and before.number, "after": worker.seat.held()}
 
 
@@ -193,7 +193,10 @@ def still_open(worker: Any) -> bool:
 
 
 def inheritable(worker: Any) -> list[bool]:
-    return [os.get_inheritable(number) for number in (worker.seat._lock._descriptor, worker.seat._fifo._descriptor)]
+    return [
+        os.get_inheritable(number)
+        for number in (worker.seat.backend.lock.descriptor, worker.seat.backend.fifo.descriptor)
+    ]
 
 
 def threads(worker: Any) -> int:
@@ -230,7 +233,7 @@ def look_often(worker: Any, times: int) -> int:
 def before_the_record(worker: Any, do: str) -> None:
     """Once, when the flock is won and the record is about to be replaced: ``stop`` this process, or ``swap`` the lock
     file for another."""
-    real, path = os.replace, worker.seat._directory
+    real, path = os.replace, worker.seat.backend.directory
 
     def replace(source: str, target: str) -> None:
         if target == path.record:
@@ -254,7 +257,7 @@ def at_step(worker: Any, number: int, do: int) -> None:
             worker.facts.write("step", text=call)
             signal.pthread_kill(threading.get_ident(), do)  # this thread goes no step further
 
-    Steps(worker.seat._directory.path, act).begin()
+    Steps(worker.seat.backend.directory.path, act).begin()
 
 
 def become(worker: Any, uid: int) -> None:
@@ -269,7 +272,7 @@ def lax_umask(worker: Any) -> None:
 
 def hide_proc_locks(worker: Any) -> None:
     """As on a filesystem whose device numbers are not those that ``stat`` gives."""
-    seat.is_flocked = lambda wanted, ours: None
+    backend.is_flocked = lambda wanted, ours: None
 
 
 def use_up_descriptors(worker: Any) -> None:

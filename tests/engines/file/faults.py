@@ -11,13 +11,13 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from election.engines.file import storage
+from election.engines.file import atomic_files
 
 CALLS = {
     **{name: (os, name) for name in ("open", "read", "write", "pread", "pwrite", "fsync", "fstat", "stat", "lstat")},
     **{name: (os, name) for name in ("utime", "replace", "link", "unlink", "mkdir", "mkfifo", "chmod", "listdir")},
     "flock": (fcntl, "flock"),
-    "fdatasync": (storage, "_DATASYNC"),
+    "fdatasync": (atomic_files, "_DATASYNC"),
 }
 
 Act = Callable[[int, str], None]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from election.engines.file.fifo import AliveFifo
+from election.engines.file.vacancy import AliveFifo
 from tests.engines.file.faults import Faults
 from tests.support.logs import logged
 

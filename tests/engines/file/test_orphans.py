@@ -18,9 +18,9 @@ import pytest
 from election.core.process import ProcessIdentity, current_process, pinned
 from election.core.seat import Worker
 from election.core.term import LeaderRecord, Reason, Standing, Takeover
-from election.engines.file import refusal
-from election.engines.file.holders import Holder, who_holds
-from election.engines.file.refusal import Refusals, is_orphan
+from election.engines.file import orphans
+from election.engines.file.lock_holders import Holder, who_holds
+from election.engines.file.orphans import OrphanDetector, is_orphan
 from election.testing import ManualClock
 from tests.engines.file.pool import Pool
 from tests.support.processes import identity_of
@@ -194,18 +194,18 @@ async def test_a_worker_that_takes_the_seat_from_an_orphan_gets_its_time(
     """How long the lock was refused is no measure of how long this holder has kept it."""
     clock, ended = ManualClock(), list[int]()
     holding = [CHILD]
-    monkeypatch.setattr(refusal, "_look", lambda path: (LOCKED, holding))
-    monkeypatch.setattr(Refusals, "_end", lambda self, holder, why: ended.append(holder.pid))
+    monkeypatch.setattr(orphans, "_look", lambda path: (LOCKED, holding))
+    monkeypatch.setattr(OrphanDetector, "_end", lambda self, holder, why: ended.append(holder.pid))
     with subprocess.Popen(["sleep", "60"]) as winner:
         workers = [Worker(identity_of(winner.pid), NOW)]
-        refused = Refusals(str(tmp_path), patience=1.0, poll=1.0, fence_after=2.0, clock=clock)
+        refused = OrphanDetector(str(tmp_path), patience=1.0, poll=1.0, fence_after=2.0, clock=clock)
 
         async def until_somebody_is_ended() -> float:
             ended.clear()
             began = clock.monotonic()
             while not ended:
                 await clock.advance(0.1)
-                await refused.one_more(RECORD, lambda: workers)
+                await refused.refused(RECORD, lambda: workers)
             return clock.monotonic() - began
 
         assert 2.0 < await until_somebody_is_ended() < 3.2
@@ -235,20 +235,20 @@ def locked(tmp_path: Path) -> Iterator[Path]:
 async def test_an_observer_that_is_late_each_time_names_it_all_the_same(locked: Path) -> None:
     """On a busy machine a campaign takes longer than two polls; the operator has to read the reason there as well."""
     clock = ManualClock(NOW)
-    refusals = Refusals(str(locked), patience=PATIENCE_S, poll=POLL_S, fence_after=0.1, clock=clock)
+    refusals = OrphanDetector(str(locked), patience=PATIENCE_S, poll=POLL_S, fence_after=0.1, clock=clock)
     for _ in range(5):
-        await refusals.one_more(None, list)
+        await refusals.refused(None, list)
         assert refusals.problem is None
         await clock.advance(0.2)
-    await refusals.one_more(None, list)
+    await refusals.refused(None, list)
     assert refusals.problem is not None and "nobody leads, but" in refusals.problem
 
 
 @pytest.mark.anyio
 async def test_what_was_not_watched_for_a_while_begins_anew(locked: Path) -> None:
     clock = ManualClock(NOW)
-    refusals = Refusals(str(locked), patience=PATIENCE_S, poll=POLL_S, fence_after=None, clock=clock)
+    refusals = OrphanDetector(str(locked), patience=PATIENCE_S, poll=POLL_S, fence_after=None, clock=clock)
     for _ in range(3):
-        await refusals.one_more(None, list)
+        await refusals.refused(None, list)
         assert refusals.problem is None  # a leader may have come and gone meanwhile
         await clock.advance(PATIENCE_S + 0.1)

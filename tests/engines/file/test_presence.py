@@ -14,6 +14,7 @@ import pytest
 
 from election.core.clock import SystemClock
 from election.core.process import current_process
+from election.core.seat import Worker
 from election.engines.file import presence
 from election.engines.file.presence import Presence
 from tests.engines.file.pool import Pool
@@ -70,9 +71,9 @@ def test_a_worker_that_could_not_say_so_at_its_start_says_so_later(pool: Pool) -
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Presence:
-    monkeypatch.setattr(presence, "FRESH", 0.0)
+    monkeypatch.setattr(presence, "LIST_MAX_AGE_S", 0.0)
     here = Presence(str(tmp_path), SystemClock())
-    here.enter(current_process(), NOW)
+    here.enter(Worker(current_process(), NOW))
     return here
 
 

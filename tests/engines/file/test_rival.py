@@ -11,7 +11,7 @@ import pytest
 
 from election.core.process import ProcessIdentity
 from election.core.term import LeaderRecord, Reason, Standing, Takeover
-from election.engines.file.rival import is_flocked, is_rival, seat_id
+from election.engines.file.split_brain import is_flocked, is_rival, seat_id
 
 OURS = (65024, 11)
 THEIRS = (65024, 22)

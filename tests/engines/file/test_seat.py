@@ -15,17 +15,20 @@ from typing import Any
 import pytest
 
 from election.core.clock import SystemClock
+from election.core.seat import Seat
 from election.core.term import LeaderRecord, Reason, Standing, Takeover
-from election.engines.file import FileSeat, PoolDirectory, storage
-from election.engines.file.fifo import AliveFifo
+from election.engines.file import FileBackend, PoolDirectory, atomic_files
+from election.engines.file.vacancy import AliveFifo
 from tests.engines.file.faults import Steps
 from tests.support.processes import identity_of
 
 NOW = datetime(2026, 11, 23, 4, tzinfo=UTC)
 
 
-def seat_on(path: Path) -> FileSeat:
-    return FileSeat(PoolDirectory(str(path)), heartbeat=0.001, safety_poll=1.0, clock=SystemClock())
+def seat_on(path: Path) -> Seat:
+    clock = SystemClock()
+    backend = FileBackend(PoolDirectory(str(path)), heartbeat=0.001, safety_poll=1.0, clock=clock)
+    return Seat(backend, clock=clock, safety_poll=1.0)
 
 
 @pytest.mark.parametrize("standing", [Standing.RESIGNED, Standing.LOST])
@@ -64,7 +67,7 @@ def test_a_campaign_that_is_cancelled_while_it_writes_takes_its_words_back(
     """Its record may have reached the disk by then, and nobody else could lead while it says that somebody does."""
     writing, may_go_on = threading.Event(), threading.Event()
     seat, other = seat_on(tmp_path), seat_on(tmp_path)
-    write_record = seat._records.write
+    write_record = seat.backend.record_file.write
 
     def slow_disk(_: int) -> None:
         writing.set()
@@ -75,9 +78,9 @@ def test_a_campaign_that_is_cancelled_while_it_writes_takes_its_words_back(
         slow_disk(0)
 
     if slow == "number":
-        monkeypatch.setattr(storage, "_DATASYNC", slow_disk)
+        monkeypatch.setattr(atomic_files, "_DATASYNC", slow_disk)
     else:
-        monkeypatch.setattr(seat._records, "write", slow_record)
+        monkeypatch.setattr(seat.backend.record_file, "write", slow_record)
 
     async def main() -> None:
         campaign = asyncio.create_task(seat.campaign())
@@ -108,21 +111,21 @@ def test_a_leader_that_ends_while_it_is_looked_for_is_not_taken_for_dead(
 ) -> None:
     """Between the look at the record and the look at the flocks, a leader on a swapped lock file may end in order."""
     seat = seat_on(tmp_path)
-    seat._directory.prepare()
+    seat.backend.directory.prepare()
     with subprocess.Popen(["sleep", "60"]) as leader:
         holder = identity_of(leader.pid)
         leading = LeaderRecord(6, holder, "1:1", NOW, Takeover(6, None, leader.pid, Reason.STARTED, NOW))
-        seat._records.write(leading)
+        seat.backend.record_file.write(leading)
 
         def ends_meanwhile(*_: Any) -> bool:
             over = replace(leading, standing=Standing.LOST, ended_at=NOW)
-            elsewhere = threading.Thread(target=seat._records.write, args=(over,))
+            elsewhere = threading.Thread(target=seat.backend.record_file.write, args=(over,))
             elsewhere.start()
             while elsewhere.is_alive():  # join() would be a call that blocks the loop
                 pass
             return False
 
-        monkeypatch.setattr("election.engines.file.seat.is_flocked", ends_meanwhile)
+        monkeypatch.setattr("election.engines.file.backend.is_flocked", ends_meanwhile)
 
         async def main() -> None:
             assert await seat.campaign() is None

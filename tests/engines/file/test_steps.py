@@ -17,8 +17,9 @@ import pytest
 
 from election.core.clock import SystemClock
 from election.core.errors import SeatError
+from election.core.seat import Seat
 from election.core.term import Standing
-from election.engines.file import FileSeat, PoolDirectory
+from election.engines.file import FileBackend, PoolDirectory
 from tests.engines.file.faults import Steps
 from tests.engines.file.pool import Pool
 from tests.support.waiting import until
@@ -29,11 +30,13 @@ NEVER_FAIL = ("fstat", "unlock")
 """What cannot fail on a local file that is open."""
 
 
-def seat_on(path: Path) -> FileSeat:
-    return FileSeat(PoolDirectory(str(path)), heartbeat=HEARTBEAT, safety_poll=0.01, clock=SystemClock())
+def seat_on(path: Path) -> Seat:
+    clock = SystemClock()
+    backend = FileBackend(PoolDirectory(str(path)), heartbeat=HEARTBEAT, safety_poll=0.01, clock=clock)
+    return Seat(backend, clock=clock, safety_poll=0.01)
 
 
-async def one_term(seat: FileSeat) -> int | None:
+async def one_term(seat: Seat) -> int | None:
     """From the campaign to the release; the number of the term, None if there was none."""
     term = await seat.campaign()
     if term is None:
@@ -88,7 +91,7 @@ def test_row_22_each_system_call_of_a_term_fails_once(tmp_path: Path, code: int,
 
         gc.collect()  # objects of the last step close their descriptors
         descriptors = len(os.listdir("/proc/self/fd"))
-        with Steps(seat._directory.path, fail).running():
+        with Steps(seat.backend.directory.path, fail).running():
             try:
                 number = asyncio.run(one_term(seat))
             except (SeatError, OSError, ValueError):
@@ -97,8 +100,8 @@ def test_row_22_each_system_call_of_a_term_fails_once(tmp_path: Path, code: int,
         assert len(os.listdir("/proc/self/fd")) == descriptors, step
         assert number is None or number > last
 
-        other = seat_on(Path(seat._directory.path))
-        record = other._records.read()
+        other = seat_on(Path(seat.backend.directory.path))
+        record = other.backend.record_file.read()
         after = asyncio.run(one_term(other))
         assert after is not None, f"step {step} keeps others from the seat"
         assert after > max(last, number or 0, record.term if record else 0)

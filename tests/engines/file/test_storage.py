@@ -16,8 +16,8 @@ import pytest
 from election.core.errors import SeatError, SeatLostError
 from election.core.process import current_process
 from election.core.term import LeaderRecord, Reason, Takeover
-from election.engines.file.records import LeaderRecords
-from election.engines.file.storage import DurableNumber, create_file, read_file, replace_file, to_the_end
+from election.engines.file.atomic_files import DurableNumber, create_file, read_file, replace_file, run_to_completion
+from election.engines.file.leader_record import LeaderRecordFile
 from tests.engines.file.faults import Faults
 from tests.support.processes import ROOT
 from tests.support.waiting import until
@@ -129,7 +129,7 @@ def test_what_must_reach_the_disk_does_so_though_its_caller_is_cancelled() -> No
         done.set()
 
     async def main() -> None:
-        task = asyncio.create_task(to_the_end(slow))
+        task = asyncio.create_task(run_to_completion(slow))
         while not begun.is_set():
             await asyncio.sleep(0)
         task.cancel()
@@ -147,9 +147,9 @@ def test_what_must_reach_the_disk_does_so_though_its_caller_is_cancelled() -> No
 
 WRITER = """
 import itertools, select, sys
-from election.engines.file.records import LeaderRecords
+from election.engines.file.leader_record import LeaderRecordFile
 from tests.engines.file.test_storage import record
-records = LeaderRecords(sys.argv[1])
+records = LeaderRecordFile(sys.argv[1])
 for term in itertools.count(1):
     records.write(record(term))
     records.beat()
@@ -161,7 +161,7 @@ for term in itertools.count(1):
 
 def test_row_14_a_reader_meets_no_torn_record(tmp_path: Path) -> None:
     path = tmp_path / "leader.json"
-    records = LeaderRecords(str(path))
+    records = LeaderRecordFile(str(path))
     seen: list[int] = []
     with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], cwd=ROOT, stdin=subprocess.PIPE) as writer:
         assert writer.stdin is not None
@@ -181,7 +181,7 @@ def test_row_14_a_reader_meets_no_torn_record(tmp_path: Path) -> None:
 
 def test_a_record_is_seen_though_its_file_looks_like_the_one_before_the_last(tmp_path: Path) -> None:
     """ext4 gives a replacement the inode of the file before last, and the size of a record hardly changes."""
-    writer, reader = LeaderRecords(str(tmp_path / "leader.json")), LeaderRecords(str(tmp_path / "leader.json"))
+    writer, reader = LeaderRecordFile(str(tmp_path / "leader.json")), LeaderRecordFile(str(tmp_path / "leader.json"))
     for term in range(11, 31, 2):
         writer.write(record(term))
         assert reader.look()[0] == record(term)
@@ -191,7 +191,7 @@ def test_a_record_is_seen_though_its_file_looks_like_the_one_before_the_last(tmp
 
 
 def test_a_heartbeat_changes_the_stamp_and_not_the_record(tmp_path: Path) -> None:
-    writer, reader = LeaderRecords(str(tmp_path / "leader.json")), LeaderRecords(str(tmp_path / "leader.json"))
+    writer, reader = LeaderRecordFile(str(tmp_path / "leader.json")), LeaderRecordFile(str(tmp_path / "leader.json"))
     writer.write(record(1))
     first, stamp = reader.look()
     until(lambda: (writer.beat(), reader.look()[1] != stamp)[1])
@@ -200,7 +200,7 @@ def test_a_heartbeat_changes_the_stamp_and_not_the_record(tmp_path: Path) -> Non
 
 def test_only_what_this_process_wrote_is_its_own(tmp_path: Path) -> None:
     path = tmp_path / "leader.json"
-    ours, other = LeaderRecords(str(path)), LeaderRecords(str(path))
+    ours, other = LeaderRecordFile(str(path)), LeaderRecordFile(str(path))
     ours.write(record(1))
     ours.beat()
     assert ours.is_ours()
@@ -219,7 +219,7 @@ def test_only_what_this_process_wrote_is_its_own(tmp_path: Path) -> None:
 
 def test_garbage_is_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "leader.json"
-    records = LeaderRecords(str(path))
+    records = LeaderRecordFile(str(path))
     path.write_text("garbage")
     for _ in range(3):
         assert records.read() is None

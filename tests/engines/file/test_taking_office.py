@@ -15,9 +15,10 @@ import pytest
 
 from election.core.clock import SystemClock
 from election.core.process import _start_time
+from election.core.seat import Seat
 from election.core.term import LeaderRecord, Standing
-from election.engines.file import FileSeat, PoolDirectory
-from election.engines.file.storage import DurableNumber
+from election.engines.file import FileBackend, PoolDirectory
+from election.engines.file.atomic_files import DurableNumber
 from tests.engines.file.pool import Pool
 from tests.support.logs import logged
 from tests.support.waiting import until
@@ -48,15 +49,16 @@ def directory(tmp_path: Path) -> PoolDirectory:
 
 
 @pytest.fixture
-def seat(directory: PoolDirectory, clock: Settled) -> Iterator[FileSeat]:
+def seat(directory: PoolDirectory, clock: Settled) -> Iterator[Seat]:
     """A seat that is given up at the end: its descriptors would be somebody else's garbage."""
-    seat = FileSeat(directory, heartbeat=HEARTBEAT, safety_poll=1.0, clock=clock)
+    backend = FileBackend(directory, heartbeat=HEARTBEAT, safety_poll=1.0, clock=clock)
+    seat = Seat(backend, clock=clock, safety_poll=1.0)
     yield seat
     if seat.held() is not None:
         asyncio.run(seat.release(Standing.RESIGNED))
 
 
-async def a_term_that_ends(seat: FileSeat) -> LeaderRecord:
+async def a_term_that_ends(seat: Seat) -> LeaderRecord:
     assert await seat.campaign()
     await seat.release(Standing.RESIGNED)
     record = seat.observe().record
@@ -65,7 +67,7 @@ async def a_term_that_ends(seat: FileSeat) -> LeaderRecord:
 
 
 def test_who_finds_no_record_settles_although_it_remembers_a_former_term(
-    seat: FileSeat, directory: PoolDirectory, clock: Settled
+    seat: Seat, directory: PoolDirectory, clock: Settled
 ) -> None:
     """Since the term that it remembers there may have been another, whose leader has lost its record just now."""
 
@@ -78,9 +80,7 @@ def test_who_finds_no_record_settles_although_it_remembers_a_former_term(
     assert term.number == record.term + 1
 
 
-def test_a_term_begins_elsewhere_while_a_winner_settles(
-    seat: FileSeat, directory: PoolDirectory, clock: Settled
-) -> None:
+def test_a_term_begins_elsewhere_while_a_winner_settles(seat: Seat, directory: PoolDirectory, clock: Settled) -> None:
     clock.meanwhile = lambda: DurableNumber(directory.term).write(7)
     assert asyncio.run(seat.campaign()) is None
     clock.meanwhile = lambda: None
@@ -89,20 +89,20 @@ def test_a_term_begins_elsewhere_while_a_winner_settles(
     assert term.number == 8
 
 
-def test_the_record_changes_after_it_was_judged(seat: FileSeat, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_record_changes_after_it_was_judged(seat: Seat, monkeypatch: pytest.MonkeyPatch) -> None:
     record = asyncio.run(a_term_that_ends(seat))
 
     with monkeypatch.context() as patch:
         reads = iter([record, replace(record, problem="not this one")])
-        patch.setattr(seat._records, "read", lambda: next(reads))
+        patch.setattr(seat.backend.record_file, "read", lambda: next(reads))
         assert asyncio.run(seat.campaign()) is None
     assert asyncio.run(seat.campaign()) is not None
 
 
-def test_another_worker_is_about_to_begin_a_term(seat: FileSeat, directory: PoolDirectory) -> None:
+def test_another_worker_is_about_to_begin_a_term(seat: Seat, directory: PoolDirectory) -> None:
     """Its lock file may be another, the number file is the same. The stand-off is told, and it ends."""
     directory.prepare()
-    with DurableNumber(directory.term).alone() as alone:
+    with DurableNumber(directory.term).locked() as alone:
         assert alone
         assert asyncio.run(seat.campaign()) is None
         assert seat.observe().problem == "another worker is about to begin or end a term, and nobody else does before"
@@ -111,11 +111,11 @@ def test_another_worker_is_about_to_begin_a_term(seat: FileSeat, directory: Pool
 
 
 def test_a_term_ends_while_another_worker_is_about_to_begin_one(
-    seat: FileSeat, directory: PoolDirectory, caplog: pytest.LogCaptureFixture
+    seat: Seat, directory: PoolDirectory, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The seat is given up all the same; what is not told is no harm, because the flock is free."""
     assert asyncio.run(seat.campaign()) is not None
-    with DurableNumber(directory.term).alone():
+    with DurableNumber(directory.term).locked():
         asyncio.run(seat.release(Standing.RESIGNED))
     (line,) = logged(caplog, "term_end_unrecorded")
     assert "term 1" in line.getMessage()
@@ -127,17 +127,17 @@ def test_a_term_ends_while_another_worker_is_about_to_begin_one(
 
 
 def test_who_has_led_since_is_not_kept_off_by_what_it_remembers(
-    seat: FileSeat, directory: PoolDirectory, monkeypatch: pytest.MonkeyPatch
+    seat: Seat, directory: PoolDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two that remember each other, without a record, and without the kernel's list: nobody would lead any more."""
-    monkeypatch.setattr("election.engines.file.seat.is_flocked", lambda wanted, ours: None)
+    monkeypatch.setattr("election.engines.file.backend.is_flocked", lambda wanted, ours: None)
     parent = os.getppid()
     ended = asyncio.run(a_term_that_ends(seat))
     holder = replace(ended.holder, pid=parent, start_time=_start_time(parent))
-    seat._sight.last_seen = replace(ended, holder=holder, seat_id="1:1", standing=Standing.LEADING)
+    seat.backend.observer.last_seen = replace(ended, holder=holder, seat_id="1:1", standing=Standing.LEADING)
     Path(directory.record).unlink()
     assert asyncio.run(seat.campaign()) is None
-    seat._records.write(ended)
+    seat.backend.record_file.write(ended)
     assert asyncio.run(seat.campaign()) is not None
     asyncio.run(seat.release(Standing.RESIGNED))
     Path(directory.record).unlink()

@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 
 from election.core.clock import SystemClock
-from election.core.process import ProcessIdentity, current_process
+from election.core.process import ProcessIdentity
 from election.core.term import LeaderRecord, Reason, Standing, Takeover
-from election.engines.file.fifo import AliveFifo
-from election.engines.file.watch import Watch
+from election.engines.file.vacancy import AliveFifo, VacancyWatcher
 from tests.support.processes import identity_of
 
 pytestmark = pytest.mark.anyio
@@ -47,7 +46,9 @@ def record(holder: ProcessIdentity, term: int = 1, standing: Standing = Standing
     return LeaderRecord(term, holder, "1:1", NOW, Takeover(term, None, holder.pid, Reason.STARTED, NOW), standing)
 
 
-async def speaks(watch: Watch, look: Callable[[], LeaderRecord | None], *, at_once: bool) -> asyncio.Task[None]:
+async def speaks(
+    watch: VacancyWatcher, look: Callable[[], LeaderRecord | None], *, at_once: bool
+) -> asyncio.Task[None]:
     """Wait on ``watch``; asserts that it speaks at once, or that it does not."""
     task = asyncio.create_task(watch.vacancy(look))
     for _ in range(20):
@@ -56,8 +57,8 @@ async def speaks(watch: Watch, look: Callable[[], LeaderRecord | None], *, at_on
     return task
 
 
-async def armed(fifo: AliveFifo, now: LeaderRecord, safety_poll: float = LONG) -> Watch:
-    watch = Watch(fifo, safety_poll=safety_poll, clock=SystemClock())
+async def armed(fifo: AliveFifo, now: LeaderRecord, safety_poll: float = LONG) -> VacancyWatcher:
+    watch = VacancyWatcher(fifo, safety_poll=safety_poll, clock=SystemClock())
     await speaks(watch, lambda: now, at_once=True)  # what ended before the watch stood does not wake it
     return watch
 
@@ -84,7 +85,7 @@ async def test_a_leader_that_hangs_up_without_a_word_is_dying(
     fifo: AliveFifo, leader: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel closes its files one by one: a try between FIFO and flock would be for nothing, and in its way."""
-    monkeypatch.setattr("election.engines.file.watch.DYING", 30.0)
+    monkeypatch.setattr("election.engines.file.vacancy.DYING_S", 30.0)
     now = record(identity_of(leader.pid))
     watch = await armed(fifo, now)
     fifo.let_go()
@@ -97,7 +98,7 @@ async def test_a_leader_that_hangs_up_without_a_word_is_dying(
 async def test_a_leader_that_resigns_is_heard_by_its_hang_up(
     fifo: AliveFifo, leader: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("election.engines.file.watch.DYING", LONG)  # only a leader that dies gets that time
+    monkeypatch.setattr("election.engines.file.vacancy.DYING_S", LONG)  # only a leader that dies gets that time
     now = [record(identity_of(leader.pid))]
     watch = await armed(fifo, now[0])
     waiting = await speaks(watch, lambda: now[0], at_once=False)
@@ -110,19 +111,19 @@ async def test_a_leader_that_resigns_is_heard_by_its_hang_up(
 async def test_after_a_hang_up_a_live_leader_is_doubted_and_then_believed_and_listened_to_again(
     fifo: AliveFifo, leader: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("election.engines.file.watch.HANG_UP_EARLY", 0.02)
-    monkeypatch.setattr("election.engines.file.watch.DYING", 0.01)
+    monkeypatch.setattr("election.engines.file.vacancy.HANG_UP_DOUBT_S", 0.02)
+    monkeypatch.setattr("election.engines.file.vacancy.DYING_S", 0.01)
     now = record(identity_of(leader.pid))
     watch = await armed(fifo, now, safety_poll=0.05)
     fifo.let_go()
     tries = 0
-    while watch._armed_for:
+    while watch.armed_for:
         await asyncio.wait_for(watch.vacancy(lambda: now), 5)
         tries += 1
     assert 4 < tries < 12
     fifo.hold()
     await watch.vacancy(lambda: now)
-    assert sorted(watch._descriptors) == ["fifo", "pidfd"]
+    assert watch.sources == ["fifo", "pidfd"]
     watch.close()
 
 
@@ -132,10 +133,10 @@ async def test_without_a_pidfd_a_new_leader_is_doubted_for_a_while(
     """It may have died between its record and our watch: the FIFO has hung up by then, and the flock may be taken
     still, so that neither the FIFO nor the try that follows tells of it."""
     monkeypatch.delattr("os.pidfd_open")
-    monkeypatch.setattr("election.engines.file.watch.HANG_UP_EARLY", 0.02)
+    monkeypatch.setattr("election.engines.file.vacancy.HANG_UP_DOUBT_S", 0.02)
     fifo.let_go()
     now = record(identity_of(leader.pid))
-    watch = Watch(fifo, safety_poll=LONG, clock=SystemClock())
+    watch = VacancyWatcher(fifo, safety_poll=LONG, clock=SystemClock())
     tries = 0
     with contextlib.suppress(TimeoutError):
         while True:
@@ -172,7 +173,7 @@ async def test_a_new_leader_is_watched_in_place_of_the_old_one(
 async def test_row_10_a_pid_that_was_reused_is_not_watched(fifo: AliveFifo, leader: subprocess.Popen[bytes]) -> None:
     now = record(replace(identity_of(leader.pid), start_time=1))
     watch = await armed(fifo, now)
-    assert list(watch._descriptors) == ["fifo"]
+    assert watch.sources == ["fifo"]
     waiting = asyncio.create_task(watch.vacancy(lambda: now))
     await asyncio.wait_for(waiting, 5)  # nobody leads, so it tries again soon
     watch.close()
@@ -190,24 +191,15 @@ async def test_while_nobody_leads_the_tries_grow_rare(fifo: AliveFifo, leader: s
     watch.close()
 
 
-async def test_who_gave_the_seat_up_leaves_the_others_their_turn(fifo: AliveFifo) -> None:
-    now = record(current_process(), standing=Standing.RESIGNED)
-    watch = Watch(fifo, safety_poll=0.4, clock=SystemClock())
-    begun = time.monotonic()
-    await watch.vacancy(lambda: now)
-    assert time.monotonic() - begun > 0.05
-    watch.close()
-
-
 async def test_before_there_is_a_record_it_looks_often(fifo: AliveFifo) -> None:
-    watch = Watch(fifo, safety_poll=LONG, clock=SystemClock())
+    watch = VacancyWatcher(fifo, safety_poll=LONG, clock=SystemClock())
     await asyncio.wait_for(watch.vacancy(lambda: None), 5)
     watch.close()
 
 
 async def test_it_gives_every_descriptor_back(fifo: AliveFifo, leader: subprocess.Popen[bytes]) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    watch = Watch(fifo, safety_poll=0.001, clock=SystemClock())
+    watch = VacancyWatcher(fifo, safety_poll=0.001, clock=SystemClock())
     for term in range(1, 50):
         now = record(identity_of(leader.pid), term)
         await watch.vacancy(lambda now=now: now)

@@ -1,6 +1,7 @@
-"""The leader record on disk: ``leader.json``, whose content says who leads and whose mtime says that it lives.
+"""Leader record on disk: ``leader.json``, whose content names the leader and whose mtime is the heartbeat.
 
-A record describes, it proves nothing: only the lock decides (docs/pitfalls.md#10, #14, #15).
+A record describes, it proves nothing: only the lock decides (docs/pitfalls.md#10, #14, #15). An observer looks for
+*changes* of the mtime only, and times them on its own monotonic clock.
 """
 
 from __future__ import annotations
@@ -8,16 +9,16 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from pydantic import TypeAdapter, ValidationError
 
+from election.core.clock import Clock
 from election.core.errors import SeatLostError
 from election.core.events import named
 from election.core.term import LeaderRecord, Standing
 
-from .storage import create_file, read_file, replace_file
+from .atomic_files import create_file, read_file, replace_file
 
 log = logging.getLogger("election")
 
@@ -29,10 +30,10 @@ gives the inode before last to a replacement, so that two of them in a row look 
 
 
 _NO_PLAIN_FILE = {errno.ELOOP, errno.ENXIO, errno.EAGAIN}
-"""What a symbolic link, a socket and a FIFO say that somebody put in place of the record: there is no record then."""
+"""Errors of opening a symbolic link, a socket or a FIFO in place of the record: there is no record then."""
 
 
-class LeaderRecords:
+class LeaderRecordFile:
     """Reads and writes the leader record of one pool directory."""
 
     def __init__(self, path: str) -> None:
@@ -45,7 +46,7 @@ class LeaderRecords:
         self._complained: bytes | None = None
 
     def read(self) -> LeaderRecord | None:
-        """The record as it stands; None if there is none, or none that can be understood."""
+        """Current record; None if there is none, or none that can be parsed."""
         return self._parse(self._read())
 
     def _read(self) -> bytes | None:
@@ -73,7 +74,7 @@ class LeaderRecords:
             return None
 
     def look(self) -> tuple[LeaderRecord | None, Stamp | None]:
-        """The record and its stamp, read again only after a heartbeat or a replacement; otherwise one ``stat``."""
+        """Current record and its stamp, read again only after a heartbeat or a replacement; otherwise one ``stat``."""
         stamp = self._stamp()
         if stamp is None or stamp != self._seen:
             content = None if stamp is None else self._read()
@@ -89,12 +90,11 @@ class LeaderRecords:
         self._written, self._touched = content, None
 
     def write_if_absent(self, record: LeaderRecord) -> bool:
-        """Write the record unless there is one: never over what another worker has said meanwhile. Whether it did."""
+        """Write the record unless there is one, never over another worker's; returns whether it was written."""
         return create_file(self._path, _FORMAT.dump_json(record, indent=1) + b"\n")
 
-    def end(self, record: LeaderRecord, standing: Standing, at: datetime) -> None:
-        """Say that our term is over, but only over our own words: where they are not ours, another may lead by them."""
-        over = replace(record, standing=standing, ended_at=at)
+    def end(self, over: LeaderRecord) -> None:
+        """Write the last record of our term, but only over our own: by another one, another worker may lead."""
         try:
             if self.is_ours():
                 self.write(over)
@@ -103,7 +103,7 @@ class LeaderRecords:
         except OSError as error:
             log.warning(
                 "the record could not be told that term %d ended: %s",
-                record.term,
+                over.term,
                 error,
                 extra=named("term_end_unrecorded"),
             )
@@ -117,12 +117,12 @@ class LeaderRecords:
         self._touched = self._stamp()
 
     def beaten_at(self) -> datetime | None:
-        """When the heart beat last, by the wall clock; None if there is no record."""
+        """Time of the last heartbeat on the wall clock; None if there is no record."""
         stamp = self._stamp()
         return None if stamp is None else datetime.fromtimestamp(stamp[2] / 1e9, UTC)
 
     def is_ours(self) -> bool:
-        """Whether the record is, byte for byte, the one that this process wrote last."""
+        """Whether the record on disk is, byte for byte, the one that this process wrote last."""
         return self._written is not None and self._read() == self._written
 
     def _stamp(self) -> Stamp | None:
@@ -131,6 +131,41 @@ class LeaderRecords:
         except OSError:
             return None
         return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class RecordObserver:
+    """View of the leader record as one worker has seen it, kept beyond the loss of the file."""
+
+    def __init__(self, record_file: LeaderRecordFile, clock: Clock) -> None:
+        self._file = record_file
+        self._clock = clock
+        self._pulse: tuple[Stamp, float] | None = None
+        self.last_seen: LeaderRecord | None = None
+        """Last record that was there: a lost file is no reason to forget the leader."""
+
+    def look(self) -> LeaderRecord | None:
+        """Current record; None if there is none. Raises ``OSError`` if it cannot be read."""
+        record, stamp = self._file.look()
+        if stamp is not None and (self._pulse is None or self._pulse[0] != stamp):
+            self._pulse = (stamp, self._clock.monotonic())
+        if record is not None:
+            self.last_seen = record
+        return record
+
+    def heartbeat_age(self) -> float | None:
+        """Seconds for which the heartbeat was not seen to change; None if none was ever seen."""
+        return None if self._pulse is None else self._clock.monotonic() - self._pulse[1]
+
+    def beats_within(self, seconds: float) -> bool:
+        """Whether the heartbeat was seen to change in the last ``seconds``."""
+        self.look()
+        age = self.heartbeat_age()
+        return age is not None and age < seconds
+
+
+def is_led(record: LeaderRecord | None) -> bool:
+    """Whether the record names a leader that is not known to be dead; False when in doubt about the record (P8)."""
+    return record is not None and record.standing is Standing.LEADING and record.holder.is_alive() is not False
 
 
 def _short(error: ValidationError) -> str:

@@ -1,7 +1,4 @@
-"""The file engine's part of ``doctor``: the directory, the lock and who holds it, the record, the helpers.
-
-It looks, and changes nothing: what a worker would mend on its way is told, too.
-"""
+"""Diagnostics of the file engine for ``doctor``: directory, lock and its holders, leader record, FIFO. Read only."""
 
 from __future__ import annotations
 
@@ -17,12 +14,12 @@ from election.core.errors import PoolPathError, SeatError
 from election.core.term import LeaderRecord, Standing
 
 from .directory import PoolDirectory, filesystem_type
-from .holders import Holder, holder_of, names, who_holds
+from .leader_record import LeaderRecordFile
+from .lock_holders import Holder, holder_of, list_directory, who_holds
 from .presence import Presence
-from .records import LeaderRecords
 
-SILENT_AFTER = 5.0
-"""Seconds without a heartbeat after which a leader is called silent, whatever the pool's own settings are."""
+SILENT_AFTER_S = 5.0
+"""Seconds without a heartbeat after which a leader is reported as silent, independent of the pool's settings."""
 
 FORK_WINDOW_S = 0.1
 """Longer than a child needs from its fork to its exec, between which it has every descriptor of its parent."""
@@ -32,7 +29,7 @@ MAX_SNAPSHOTS = 5
 
 
 def examine(directory: PoolDirectory) -> Iterator[CheckResult]:
-    """Everything there is to say, the ground first."""
+    """All check results, the directory first."""
     yield from _ground(directory)
     try:
         record, holders = _snapshot(directory)
@@ -65,11 +62,11 @@ def _ground(directory: PoolDirectory) -> Iterator[CheckResult]:
         advice = f"workers of this user need it to be theirs (chown {us}); else look as uid {found.st_uid}"
         yield CheckResult(Severity.WRONG, text, advice)
     yield _mode(directory.path, found, 0o700, "whoever can read the lock file can hold it")
-    for name in sorted(names(directory.path)):
+    for name in sorted(list_directory(directory.path)):
         yield from _inside(os.path.join(directory.path, name), found.st_uid)
     kind = filesystem_type(os.path.realpath(directory.path)) or "an unknown filesystem"
     try:
-        directory.check_ground()
+        directory.check_filesystem()
     except (PoolPathError, SeatError) as error:
         yield CheckResult(Severity.WRONG, str(error))
     else:
@@ -85,7 +82,7 @@ def _mode(path: str, found: os.stat_result, wanted: int, reason: str) -> CheckRe
 
 
 def _inside(path: str, owner: int) -> Iterator[CheckResult]:
-    """What would keep the owner of the pool from using a file in it."""
+    """Problems that keep the owner of the pool from using a file in it."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -117,7 +114,7 @@ def _record(directory: PoolDirectory, record: LeaderRecord | None) -> CheckResul
     if record.holder.is_alive() is False:
         return CheckResult(Severity.WARNING, f"nobody leads: the last leader ({holder}) died", _START)
     silent = time.time() - os.stat(directory.record).st_mtime
-    if silent > SILENT_AFTER:
+    if silent > SILENT_AFTER_S:
         advice = "its event loop is blocked, or the process is stopped; once it is killed, somebody else is elected"
         return CheckResult(
             Severity.WARNING, f"the leader ({holder}) gave its last sign of life {silent:.0f} s ago", advice
@@ -134,7 +131,7 @@ _ENDED = {Standing.RESIGNED: "resigned", Standing.LOST: "lost its seat"}
 
 def _snapshot(directory: PoolDirectory) -> tuple[LeaderRecord | None, list[Holder]]:
     """Read the record and the holders of the lock as they were at one time: again if an election came between."""
-    records = LeaderRecords(directory.record)
+    records = LeaderRecordFile(directory.record)
     record = records.read()
     for _ in range(MAX_SNAPSHOTS):
         holders = _lasting_holders(directory, record)

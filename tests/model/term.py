@@ -1,4 +1,4 @@
-"""A term's life and its end, and the wait for the next: ``confirm``, ``beat``, ``warn_off``, ``release``, ``vacancy``.
+"""A term and its end, and the wait for the next: ``renew``, ``_keep_others_off``, ``release``, ``wait_for_vacancy``.
 
 While a beat is under way its process does nothing else, because it never waits.
 """
@@ -13,7 +13,25 @@ from .world import DRAINING, LOST, NOBODY, RESIGNED, WORKING, Rules, World
 
 @step
 def confirm(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``say``: ``if self._records.is_ours()``. A problem that a heartbeat tells goes the same way."""
+    """``Seat.confirm``: ``renew``, which beats, and then publishes a record that has changed."""
+    if "heartbeat lock" not in rules.on or is_current(world, world.processes[slot]):
+        yield "confirms: leader.lock is its own", do(world, slot, "first_beat", serves=settling(world, slot))
+    else:
+        yield "confirms: leader.lock is not its own", do(world, slot, "warn", serves=settling(world, slot))
+
+
+@step
+def first_beat(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
+    """``LeaderRecordFile.beat``, as in ``beat``; then the record is rewritten."""
+    if "heartbeat record" not in rules.on or world.record == world.processes[slot].ours:
+        yield "confirms: the record is its own", has_beaten(world, slot, then="reread")
+    else:
+        yield "confirms: the record is not its own", do(world, slot, "warn")
+
+
+@step
+def reread(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
+    """``_rewrite``: ``if self.record_file.is_ours()``. A problem of the leader is published the same way."""
     if world.record == world.processes[slot].ours:
         yield "reads its own record", do(world, slot, "retell")
     else:
@@ -22,7 +40,7 @@ def confirm(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]
 
 @step
 def retell(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``say``: ``self._records.write(record)``."""
+    """``_rewrite``: ``self.record_file.write(record)``."""
     ours = world.processes[slot].ours
     assert ours is not None
     ours = ours._replace(told=True)
@@ -34,11 +52,10 @@ def lead(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
     """``Elector._serve``: it beats, resigns, or its work ends."""
     process = world.processes[slot]
     if process.work != LOST or "warn off until the end" in rules.on:
-        settling = sum(1 << other for other, each in enumerate(world.processes) if each.awaited >> slot & 1)
         if "heartbeat lock" not in rules.on or is_current(world, process):
-            yield "beats: leader.lock is its own", do(world, slot, "beat", serves=settling)
+            yield "beats: leader.lock is its own", do(world, slot, "beat", serves=settling(world, slot))
         else:
-            yield "beats: leader.lock is not its own", do(world, slot, "warn", serves=settling)
+            yield "beats: leader.lock is not its own", do(world, slot, "warn", serves=settling(world, slot))
     if process.work == WORKING and world.resignations:
         resignations = world.resignations - 1
         yield "is asked to resign", do(world, slot, "lead", work=DRAINING, world_too={"resignations": resignations})
@@ -52,7 +69,7 @@ def lead(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
 
 @step
 def beat(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``LeaderRecords.beat``: the record is untouched, or else still ours."""
+    """``LeaderRecordFile.beat``: the record is untouched, or else still ours."""
     if "heartbeat record" not in rules.on or world.record == world.processes[slot].ours:
         yield "beats: the record is its own", has_beaten(world, slot)
     else:
@@ -61,7 +78,7 @@ def beat(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
 
 @step
 def warn(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``warn_off``: ``if self._records.read() is None``."""
+    """``_keep_others_off``: ``write_if_absent``, or ``self.record_file.read() is None``."""
     if world.record is None and "warn off" in rules.on:
         yield "finds no record", do(world, slot, "put_back")
     else:
@@ -70,14 +87,19 @@ def warn(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
 
 @step
 def put_back(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``warn_off``: the record is written, if there still is none."""
+    """``_keep_others_off``: the record is written, if there still is none."""
     process = world.processes[slot]
     record = world.record if world.record and "warn off if absent" in rules.on else process.ours
     done = has_beaten(world, slot, work=LOST)._replace(record=record)
     yield "puts its record back; it has LOST its seat", done
 
 
-def has_beaten(world: World, slot: int, work: str | None = None) -> World:
+def settling(world: World, slot: int) -> int:
+    """Bits of the processes whose settle waits for a beat of this leader."""
+    return sum(1 << other for other, each in enumerate(world.processes) if each.awaited >> slot & 1)
+
+
+def has_beaten(world: World, slot: int, work: str | None = None, then: str = "lead") -> World:
     """The settles that began before this beat need not wait for this leader any longer."""
     process = world.processes[slot]
     if process.serves:
@@ -88,7 +110,7 @@ def has_beaten(world: World, slot: int, work: str | None = None) -> World:
                 for other, each in enumerate(world.processes)
             )
         )
-    return do(world, slot, "lead", serves=0, work=work or process.work)
+    return do(world, slot, then, serves=0, work=work or process.work)
 
 
 # --- the end -------------------------------------------------------------------------------------------------------
@@ -96,7 +118,7 @@ def has_beaten(world: World, slot: int, work: str | None = None) -> World:
 
 @step
 def end(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``Office.leave``: the flock on the number file; ``LeaderRecords.end``: ``if self.is_ours()``."""
+    """``_write_last``: the flock on the number file; ``LeaderRecordFile.end``: ``if self.is_ours()``."""
     process = world.processes[slot]
     if not process.alone and "alone" in rules.on and any(each.alone for each in world.processes):
         yield "cannot tell its end, since somebody else is telling", gives_up(world, slot)
@@ -110,7 +132,7 @@ def end(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
 
 @step
 def tell_end(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``LeaderRecords.end``: ``self.write(over)``."""
+    """``LeaderRecordFile.end``: ``self.write(over)``."""
     process = world.processes[slot]
     assert process.ours is not None
     record = process.ours._replace(standing=process.standing)
@@ -119,7 +141,7 @@ def tell_end(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World
 
 @step
 def tell_end_if_absent(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``LeaderRecords.end``: ``self.write_if_absent(over)``."""
+    """``LeaderRecordFile.end``: ``self.write_if_absent(over)``."""
     if world.record is None:
         yield from tell_end(world, slot, rules)
     else:
@@ -151,6 +173,6 @@ def outlive(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]
 
 @step
 def look(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``FileSeat.vacancy``: ``Sight.look`` remembers the record; then the next campaign."""
+    """``wait_for_vacancy``: ``RecordObserver.look`` keeps the record; then the next campaign."""
     seen = world.record or world.processes[slot].seen
     yield "looks at the record", do(world, slot, "open", seen=seen if "memory" in rules.on else None)

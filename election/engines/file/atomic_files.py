@@ -1,4 +1,4 @@
-"""Small files that are whole or absent, whatever is killed while they are written (docs/pitfalls.md#14, #37)."""
+"""Atomic writes of small files, and a number that only grows (docs/pitfalls.md#14, #37)."""
 
 from __future__ import annotations
 
@@ -69,40 +69,62 @@ def read_file(path: str, at_most: int = 65536) -> bytes | None:
 
 
 class DurableNumber:
-    """A number that only grows, on the disk before anybody sees it; never deleted (P2, docs/pitfalls.md#37).
+    """A number that only grows, synced before it is published; never deleted (P2, docs/pitfalls.md#37).
 
     It is overwritten in place, twenty digits in one sector, and so costs one ``fdatasync`` and no journal commit.
+    A flock on its file excludes other writers of number and record: the lock file may be swapped, so that two workers
+    hold "the" flock, but this file is never deleted.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._locked: tuple[int, int] | None = None
+        """Process and descriptor that hold the flock."""
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[bool]:
-        """Whether nobody else is within this scope, for as long as it is open. Never waits.
-
-        The lock file may be swapped, so that two hold "the" flock; this file is never deleted, so a flock on it is one.
-        """
+    def try_lock(self) -> bool:
+        """Take the flock on the file, without waiting for it; returns whether it was free."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        free = False
         try:
-            alone = lock_descriptor(descriptor, blocking=False)
-            try:
-                yield alone
-            finally:
-                if alone:
-                    unlock_descriptor(descriptor)  # a child that was forked meanwhile has a copy of the descriptor
+            free = lock_descriptor(descriptor, blocking=False)
+        finally:
+            if not free:
+                os.close(descriptor)
+        if free:
+            self._locked = os.getpid(), descriptor
+        return free
+
+    def unlock(self) -> None:
+        """Free the flock if it is held; a forked child closes its copy of the descriptor only."""
+        if self._locked is None:
+            return
+        (pid, descriptor), self._locked = self._locked, None
+        try:
+            if pid == os.getpid():
+                unlock_descriptor(descriptor)  # a child that was forked meanwhile has a copy of the descriptor
         finally:
             os.close(descriptor)
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[bool]:
+        """Hold the flock within the scope; gives whether it was free."""
+        free = self.try_lock()
+        try:
+            yield free
+        finally:
+            if free:
+                self.unlock()
+
     def read(self) -> int:
-        """The last number written; 0 if there is none or it cannot be made out."""
+        """Last number written; 0 if there is none or it cannot be parsed."""
         return _number(read_file(self._path, 64))
 
     def write(self, number: int) -> None:
         """Store ``number``; returns when the disk has it.
 
-        Raises ``SeatError`` rather than go backwards: a worker that was stopped in mid-election while others were
-        elected on another lock file (docs/pitfalls.md#4) comes with a number that has been used.
+        Raises:
+            SeatError: The number is used already, by a worker that was elected on another lock file while this one
+                was stopped (docs/pitfalls.md#4).
         """
         content = b"%020d\n" % number
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -124,15 +146,14 @@ class DurableNumber:
 
 
 def _number(content: bytes | None) -> int:
-    line = (content or b"").partition(b"\n")[0]  # what garbage there was may reach beyond the number
+    line = (content or b"").partition(b"\n")[0]  # older content may reach beyond the number
     return int(line) if line.isdigit() else 0
 
 
-async def to_the_end(function: Callable[[], _T]) -> _T:
+async def run_to_completion(function: Callable[[], _T]) -> _T:
     """Run ``function`` in a thread, and to its end even if the caller is cancelled meanwhile.
 
-    A disk can take its time, and the event loop has requests to answer; but a write that goes on after its lock was
-    released would be another leader's business.
+    A slow disk must not block the event loop, and no write may go on after its lock was released.
     """
     work = asyncio.get_running_loop().run_in_executor(None, function)
     try:

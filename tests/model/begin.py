@@ -1,4 +1,4 @@
-"""From the judgement to the term: the end of ``_take_office``, ``_begin_term``, ``Office.take``."""
+"""From the judgement to the term: the end of ``_judge``, ``Seat._draft``, ``reserve``, ``publish``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .world import LOST, RESIGNED, WORKING, Record, Rules, World
 
 @step
 def only_one(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``DurableNumber.alone``: ``flock(LOCK_EX | LOCK_NB)`` on the number file."""
+    """``DurableNumber.try_lock``: ``flock(LOCK_EX | LOCK_NB)`` on the number file."""
     if "alone" not in rules.on:
         yield "is no rival's", do(world, slot, "same_number")
     elif any(process.alone for process in world.processes):
@@ -21,7 +21,7 @@ def only_one(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World
 
 @step
 def same_number(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``_take_office``: ``self._number.read() == latest``."""
+    """``_judge``: ``self._number.read() == latest``."""
     if "same number" in rules.on and world.number != world.processes[slot].latest:
         yield "finds that a term has begun meanwhile", gives_up(world, slot)
     else:
@@ -30,7 +30,7 @@ def same_number(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, Wo
 
 @step
 def same_record(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``_take_office``: ``self._records.read() == found``."""
+    """``_judge``: ``self.record_file.read() == found``."""
     if "same record" in rules.on and world.record != world.processes[slot].found:
         yield "finds that the record has changed", gives_up(world, slot)
     else:
@@ -39,7 +39,7 @@ def same_record(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, Wo
 
 @step
 def current(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``_take_office``: ``and self._lock.is_current()``."""
+    """``_judge``: ``or not self.lock.is_current()``."""
     if "current before" in rules.on and not is_current(world, world.processes[slot]):
         yield "finds leader.lock swapped before its term", gives_up(world, slot)
     else:
@@ -48,7 +48,7 @@ def current(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]
 
 @step
 def count(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``_begin_term``: the number is worked out from the number file, the record and the ledger."""
+    """``Seat._draft``: the number is worked out from the number file, the record and the ledger."""
     previous = world.processes[slot].before
     latest = world.number if "number file" in rules.on else 0
     number = max(latest, previous.term if previous else 0, world.ledger) + 1
@@ -74,7 +74,7 @@ def write_number(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, W
 
 @step
 def write_record(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``Office.take``: ``self._records.write(record)``."""
+    """``_write_first``: ``self.record_file.write(record)``."""
     process = world.processes[slot]
     record = Record(process.number, slot, process.fd)
     seen = record if "memory of oneself" in rules.on else process.seen
@@ -83,7 +83,7 @@ def write_record(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, W
 
 @step
 def confirm_seat(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``Office.take``: ``if self._lock.is_current()``, and with it the term is won."""
+    """``_write_first``: ``if self.lock.is_current()``, and with it the term is won."""
     process = world.processes[slot]
     if "current after" in rules.on and not is_current(world, process):
         yield "finds leader.lock swapped", do(world, slot, "end", standing=LOST)

@@ -1,7 +1,7 @@
-"""Winning is not yet leading: may the holder of this flock lead, given the leader record?
+"""Split-brain check: whether a leader may still lead on a lock file that was replaced (docs/pitfalls.md#4).
 
-The flock proves that nobody else holds *this* file. Whether somebody leads on a file that lay here before is what the
-record tells, because it names the file that its holder held (docs/pitfalls.md#4).
+A flock proves that no other process holds *this* file. The leader record names the file that its holder had locked, and
+so shows a leader on another one.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ from .lock import Identity
 def is_rival(record: LeaderRecord | None, ours: Identity, *, alive: bool, flocked: bool | None) -> bool:
     """Whether the recorded leader may still lead, so that the holder of the flock on ``ours`` must not. Decides only.
 
-    alive: whether the recorded leader's process lives, or may.
-    flocked: whether anybody holds a flock on the file that it held; None if that cannot be told.
+    Args:
+        record: Current leader record.
+        ours: Lock file whose flock this process holds.
+        alive: Whether the recorded leader's process lives, or may.
+        flocked: Whether any process holds a flock on the recorded lock file; None if unknown.
     """
     if record is None or record.standing is not Standing.LEADING:
         return False
     if record.seat_id == seat_id(ours):
-        return False  # our flock is the proof: whoever held it has lost it
+        return False  # our flock proves that its former holder has lost it
     return alive and flocked is not False
 
 
-def standoff(lock: str, record: LeaderRecord) -> str:
-    """Why nobody leads while the recorded leader may, in words."""
+def describe_split_brain(lock: str, record: LeaderRecord) -> str:
+    """Problem text: why no worker leads on ``lock`` while the recorded leader may."""
     return (
         f"{lock} was replaced while pid {record.holder.pid} leads term {record.term}"
         " on the former one; nobody else leads before that has ended"
@@ -40,10 +43,13 @@ def seat_id(identity: Identity) -> str:
 
 
 def is_flocked(wanted: str, ours: Identity, locks: str = "/proc/locks") -> bool | None:
-    """Whether the kernel lists a flock on the file that the record calls ``wanted``; None if its list cannot be used.
+    """Whether the kernel lists a flock on the file that the record calls ``wanted``; None if the list is unusable.
 
-    ours: a file whose flock this process holds. If the list does not show that one, its device numbers are not those
-    that ``stat`` gives (btrfs, overlayfs), or it is another container's, and it proves nothing.
+    Args:
+        wanted: Device and inode as in ``seat_id``.
+        ours: File whose flock this process holds. If the list lacks it, the list has other device numbers than
+            ``stat`` (btrfs, overlayfs) or belongs to another container, and proves nothing.
+        locks: Path of the kernel's list.
     """
     try:
         with open(locks) as file:

@@ -1,6 +1,7 @@
-"""Who holds a flock, from what Linux tells under /proc.
+"""Processes that hold a flock, as Linux lists them under /proc.
 
-``/proc/locks`` names who took a lock, even if that is dead; a descriptor's own ``fdinfo`` shows who has it now.
+``/proc/locks`` names the process that took a lock, even if it is dead; a descriptor's ``fdinfo`` shows its current
+holder.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from dataclasses import dataclass
 class Holder:
     """A process with a descriptor on which a file is flocked.
 
-    taken_by: the pid that took the lock; another one than ``pid`` if this process inherited the descriptor. 0 if that
-    process is dead, and this one in a container, where the kernel does not name the dead.
+    Attributes:
+        pid: Process that has the descriptor.
+        command: Its command line.
+        taken_by: Pid that took the lock; not ``pid`` if this process inherited the descriptor. 0 if that process is
+            dead, and this one in a container, where the kernel does not name dead processes.
     """
 
     pid: int
@@ -24,17 +28,17 @@ class Holder:
 
 
 def who_holds(device: int, inode: int) -> Iterator[Holder]:
-    """The processes that hold the flock on a file, as far as this user may see them.
+    """Processes that hold the flock on a file, among those that this user may inspect.
 
     The file is compared by ``stat``, because ``fdinfo`` has other device numbers on btrfs and overlayfs.
     """
-    for pid in filter(str.isdigit, names("/proc")):
+    for pid in filter(str.isdigit, list_directory("/proc")):
         if (holder := holder_of(int(pid), device, inode)) is not None:
             yield holder
 
 
 def holder_of(pid: int, device: int, inode: int) -> Holder | None:
-    """What a process has to do with the flock on a file; None if it does not hold it, or is not ours to look into."""
+    """The process as a holder of the flock on a file; None if it does not hold it, or may not be inspected."""
     taken_by = _taken_by(pid, device, inode)
     if taken_by is None:
         return None
@@ -42,8 +46,8 @@ def holder_of(pid: int, device: int, inode: int) -> Holder | None:
 
 
 def _taken_by(pid: int, device: int, inode: int) -> int | None:
-    """Who took the flock that ``pid`` holds on the file; None if it holds none."""
-    for descriptor in names(f"/proc/{pid}/fd"):
+    """Pid that took the flock that ``pid`` holds on the file; None if it holds none."""
+    for descriptor in list_directory(f"/proc/{pid}/fd"):
         try:
             found = os.stat(f"/proc/{pid}/fd/{descriptor}")
         except OSError:
@@ -57,8 +61,8 @@ def _taken_by(pid: int, device: int, inode: int) -> int | None:
     return None
 
 
-def names(path: str) -> list[str]:
-    """What is in a directory; nothing if it cannot be read."""
+def list_directory(path: str) -> list[str]:
+    """Names in a directory; empty if it cannot be read."""
     try:
         return os.listdir(path)
     except OSError:

@@ -1,8 +1,8 @@
-"""Why nobody leads although the flock is taken: whoever has it is named, so that it can be ended (docs/pitfalls.md#1).
+"""Diagnosis of a lock that is held while no worker leads: its holder is named, and ended (docs/pitfalls.md#1).
 
-It may be an orphan, a child that a dead leader forked behind Python's back; a worker that stands still in the middle of
-its election, or whose record somebody has removed; or a stranger. A stranger is left alone; the others are ended if the
-pool fences, by an observer that was punctual itself.
+The holder may be an orphan, a child that a dead leader forked behind Python's back; a worker that was stopped in the
+middle of its election, or whose record was removed; or a foreign process. Foreign processes are left alone; the others
+are ended if the pool fences, by an observer that was punctual itself.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 
+from election.core.backend import Worker
 from election.core.clock import Clock
 from election.core.events import named
 from election.core.process import pinned
-from election.core.seat import Worker
 from election.core.term import LeaderRecord, Standing
 
-from .holders import Holder, holder_of, who_holds
-from .rival import seat_id
-from .sight import leads
+from .leader_record import is_led
+from .lock_holders import Holder, holder_of, who_holds
+from .split_brain import seat_id
 
 log = logging.getLogger("election")
 
@@ -32,11 +32,14 @@ LOOK_AGAIN = 5.0
 """Seconds between two looks at all processes, which costs milliseconds, though in a thread."""
 
 
-class Refusals:
-    """Notices when the lock at ``path`` has been refused for ``patience`` seconds while nobody leads.
+class OrphanDetector:
+    """Detects a lock that is refused for long while no worker leads; ``problem`` then names its holder.
 
-    ``problem`` then says who has it, in words. ``fence_after``: seconds after which an orphan, or a worker that stands
-    still, is ended; None: never. ``poll``: seconds between two tries at most.
+    Args:
+        path: Lock file.
+        patience: Seconds of refusals before the holder is looked for.
+        poll: Most seconds between two attempts.
+        fence_after: Seconds after which an orphan, or a stalled worker, is ended; None for never.
     """
 
     def __init__(self, path: str, *, patience: float, poll: float, fence_after: float | None, clock: Clock) -> None:
@@ -51,23 +54,28 @@ class Refusals:
         self._punctual_since = 0.0
         self._look_at = 0.0
         self._found: dict[Holder, float] = {}
-        """Since when each holder is known."""
+        """Monotonic time at which each holder was first seen."""
         self.problem: str | None = None
 
-    def over(self) -> None:
-        """Somebody leads, or the lock is free."""
+    def clear(self) -> None:
+        """Forget earlier refusals: a worker leads, or the lock is free."""
         self._since = self.problem = None
         self._last_try, self._found = float("-inf"), {}
 
-    async def one_more(self, record: LeaderRecord | None, workers: Callable[[], Sequence[Worker]]) -> None:
-        """The lock was refused; ``record`` says who leads, if anybody does."""
-        if leads(record):
-            self.over()
+    async def refused(self, record: LeaderRecord | None, workers: Callable[[], Sequence[Worker]]) -> None:
+        """Note one more refusal.
+
+        Args:
+            record: Current leader record.
+            workers: Returns the workers of the pool.
+        """
+        if is_led(record):
+            self.clear()
             return
         now = self._clock.monotonic()
         gap, self._last_try = now - self._last_try, now
         if gap > self._seen_gap:
-            self._since = None  # somebody may have led meanwhile
+            self._since = None  # another worker may have led meanwhile
         if gap > self._punctual_gap:  # naming a process needs less certainty than ending it
             self._punctual_since, self._found = now, {}
         if self._since is None:
@@ -79,23 +87,23 @@ class Refusals:
             self._look_at = min(self._look_at, max(self._punctual_since + self._fence_after, now + self._patience))
         locked, holders = await asyncio.to_thread(_look, self._path)
         self._found = {holder: self._found.get(holder, now) for holder in holders}
-        self._tell(record, locked, holders)
+        self._log(record, locked, holders)
         if self._fence_after is not None and now - self._punctual_since >= self._fence_after:
             known = workers()
             for holder, found in self._found.items():
                 if is_orphan(holder, record, locked, known):
                     self._end(holder, "it keeps the lock that it inherited from a leader that is dead")
-                elif now - found >= self._fence_after and stands_still(holder, known):
+                elif now - found >= self._fence_after and is_stalled(holder, known):
                     self._end(holder, "a worker that keeps the lock, and does not say that it leads")
 
-    def _tell(self, record: LeaderRecord | None, locked: str, holders: Sequence[Holder]) -> None:
-        told = self.problem
+    def _log(self, record: LeaderRecord | None, locked: str, holders: Sequence[Holder]) -> None:
+        before = self.problem
         if not holders:
             who = "a process that cannot be seen from here"
         else:
             who = ", ".join(_described(holder, record, locked) for holder in holders)
         self.problem = f"nobody leads, but {self._path} is locked by {who}; end that process if it stays so"
-        if self.problem != told:
+        if self.problem != before:
             log.error("%s", self.problem, extra=named("orphan_found"))
 
     def _end(self, found: Holder, why: str) -> None:
@@ -110,8 +118,13 @@ class Refusals:
 def is_orphan(holder: Holder, record: LeaderRecord | None, locked: str, workers: Sequence[Worker]) -> bool:
     """Whether a process holds the lock that the recorded leader took, and that leader is dead. Decides only.
 
-    locked: the lock file that it holds, as a leader record names it. The lock that a leader took can be held by others
-    only if it forked them, or handed them the descriptor.
+    A leader's lock can be held by others only if it forked them, or passed them the descriptor.
+
+    Args:
+        holder: Process with a descriptor of the lock.
+        record: Current leader record.
+        locked: Lock file that it holds, as in ``seat_id``.
+        workers: Workers of the pool.
     """
     return (
         record is not None
@@ -124,10 +137,10 @@ def is_orphan(holder: Holder, record: LeaderRecord | None, locked: str, workers:
     )
 
 
-def stands_still(holder: Holder, workers: Sequence[Worker]) -> bool:
-    """Whether a process that has held the lock for so long, without a record, is a worker that took it itself.
+def is_stalled(holder: Holder, workers: Sequence[Worker]) -> bool:
+    """Whether the holder of a lock without a record is a worker that took it itself. Decides only.
 
-    A winner needs two heartbeats at most to write its record, and a leader whose record is removed puts it back.
+    A winner writes its record within two heartbeats, and a leader whose record is removed puts it back.
     """
     alive = {worker.process.pid for worker in workers if worker.process.is_neighbour() and worker.process.is_alive()}
     return holder.pid in alive and holder.taken_by == holder.pid and holder.pid != os.getpid()
@@ -141,7 +154,7 @@ def _described(holder: Holder, record: LeaderRecord | None, locked: str) -> str:
 
 
 def _look(path: str) -> tuple[str, list[Holder]]:
-    """Which lock file lies at ``path``, and who holds it."""
+    """Identity of the lock file at ``path``, and its holders."""
     try:
         found = os.stat(path, follow_symlinks=False)
     except OSError:

@@ -1,0 +1,220 @@
+"""Wake-up of followers at a vacancy (P6), at next to no cost (P7).
+
+Three sources: a pidfd of the recorded leader, readable at its death, when its flock is already free; the hang-up of a
+FIFO that the leader holds, at a resignation or a death; a safety poll. The first two only shorten the third: everything
+works, later, without them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import stat
+from collections.abc import Callable
+
+from election.core.clock import Clock, time_limit
+from election.core.events import named
+from election.core.term import LeaderRecord, Standing
+
+from .leader_record import is_led
+
+log = logging.getLogger("election")
+
+FIRST_RETRY_S = 0.0005
+"""Delay of the second attempt when the seat seems vacant and is not ours; doubled up to the safety poll."""
+
+HANG_UP_DOUBT_S = 1.0
+"""Time for which a live leader is doubted after a hang-up: a process that dies closes its FIFO before its flock, and
+that takes time on a busy host."""
+
+DYING_S = 0.1
+"""Time that a leader which has hung up gets to be dead: an attempt before that finds its flock taken, and slows its
+death down."""
+
+UNSETTLED_S = 0.05
+"""Interval of attempts while there is no record: a winner that settles may be gone before it has written one."""
+
+_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+_held: set[int] = set()
+"""Write ends of this process."""
+
+
+class AliveFifo:
+    """``leader.alive``: a FIFO whose write end the leader holds, and which hangs up when the leader resigns or dies."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    @property
+    def descriptor(self) -> int | None:
+        """Write end that this process holds; None if it holds none."""
+        return self._descriptor
+
+    def hold(self) -> None:
+        """Hold the write end, as the leader does; create the FIFO if needed. Logs errors, and never raises."""
+        self.let_go()
+        try:
+            if not self._is_fifo():
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._path)
+                os.mkfifo(self._path, 0o600)
+            # Both ends, because the write end alone cannot be opened before there is a reader.
+            self._descriptor = os.open(self._path, os.O_RDWR | _FLAGS)
+            _held.add(self._descriptor)
+        except (OSError, AttributeError) as error:
+            log.warning(
+                "%s cannot be held, so resignations are noticed more slowly: %s",
+                self._path,
+                error,
+                extra=named("fifo_unavailable"),
+            )
+
+    def let_go(self) -> None:
+        """Hang up. In a forked child the descriptor is closed already, and its number may be another file's."""
+        if self._descriptor in _held:
+            _held.discard(self._descriptor)
+            with contextlib.suppress(OSError):
+                os.close(self._descriptor)
+        self._descriptor = None
+
+    def listen(self) -> int | None:
+        """Open a descriptor that becomes readable when a present or future writer hangs up; None if that fails.
+
+        A FIFO is readable only then: a fresh read end is silent until its first writer has come and gone.
+        """
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | _FLAGS)
+        except OSError:
+            return None
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        return None
+
+    def _is_fifo(self) -> bool:
+        try:
+            return stat.S_ISFIFO(os.lstat(self._path).st_mode)
+        except FileNotFoundError:
+            return False
+
+
+def _close_in_child() -> None:
+    """A forked child that kept the write end would keep the FIFO from hanging up (docs/pitfalls.md#1)."""
+    for descriptor in _held:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)
+
+
+class VacancyWatcher:
+    """Waits for a vacancy on behalf of one follower.
+
+    Args:
+        fifo: FIFO of the pool.
+        safety_poll: Seconds, jittered by a fifth, after which a campaign is worth trying in any case.
+        clock: Time of the waits.
+    """
+
+    def __init__(self, fifo: AliveFifo, *, safety_poll: float, clock: Clock) -> None:
+        self._fifo = fifo
+        self._clock = clock
+        self._safety_poll = safety_poll
+        self._previous: tuple[int, Standing] | None = None
+        self._descriptors: dict[str, int] = {}
+        self._retry: float | None = None
+        self.armed_for: tuple[int, Standing] | None = None
+        """Term and standing whose end wakes this follower; None if the watcher has to be armed anew."""
+
+    @property
+    def sources(self) -> list[str]:
+        """Names of the open wake-up sources beside the poll."""
+        return sorted(self._descriptors)
+
+    async def vacancy(self, look: Callable[[], LeaderRecord | None]) -> None:
+        """Return when a campaign is worth trying. ``look`` returns the current leader record."""
+        record = look()
+        if record is not None and (record.term, record.standing) != self.armed_for:
+            self._arm(record)
+            return  # one more attempt at once: a term that ended before the watcher was armed does not wake it
+        source = await self._first_event(self._patience(record))
+        if source == "fifo" and "pidfd" in self._descriptors and _is_same(record, look()):
+            self._drop(source)  # it did not resign, so it is dying, and the pidfd reports when its flock is free
+            source = await self._first_event(DYING_S) or source
+        if source:
+            if source in self._descriptors:
+                self._drop(source)
+            self._retry = FIRST_RETRY_S
+
+    def close(self) -> None:
+        """Close all descriptors."""
+        for source in list(self._descriptors):
+            self._drop(source)
+        self.armed_for = None
+
+    def _arm(self, record: LeaderRecord) -> None:
+        self.close()
+        previous, self._previous = self._previous, (record.term, record.standing)
+        self.armed_for = self._previous
+        self._retry = None
+        fifo = self._fifo.listen()
+        if fifo is not None:
+            self._descriptors["fifo"] = fifo
+        if record.standing is Standing.LEADING and record.holder.is_neighbour() and record.holder.is_alive():
+            with contextlib.suppress(OSError, AttributeError):  # dead meanwhile, no descriptors left, or no Linux
+                self._descriptors["pidfd"] = os.pidfd_open(record.holder.pid)
+                if not record.holder.is_alive():
+                    self._drop("pidfd")  # another process has got the pid in between
+        if "pidfd" not in self._descriptors and self._previous != previous:
+            self._retry = FIRST_RETRY_S  # it may have hung up before we listened, and have its flock still
+
+    def _patience(self, record: LeaderRecord | None) -> float:
+        """Seconds to wait: a safety poll while a worker leads, short and growing while none seems to."""
+        poll = self._safety_poll * random.uniform(0.8, 1.2)
+        if record is None:
+            return min(UNSETTLED_S, poll)
+        led = is_led(record)
+        if led and self._retry is None:
+            return poll
+        delay = self._retry or FIRST_RETRY_S
+        if led and delay > HANG_UP_DOUBT_S:
+            self._retry = self.armed_for = None  # it leads on, so listen to it again
+            return poll
+        self._retry = delay * 2
+        return min(delay * random.uniform(0.5, 1.0), poll)
+
+    async def _first_event(self, seconds: float) -> str | None:
+        """Name of the first source with an event within ``seconds``; None if there was none."""
+        loop = asyncio.get_running_loop()
+        event: asyncio.Future[str] = loop.create_future()
+
+        def set_event(source: str) -> None:
+            if not event.done():
+                event.set_result(source)
+
+        for source, descriptor in self._descriptors.items():
+            loop.add_reader(descriptor, set_event, source)
+        try:
+            async with time_limit(self._clock, seconds):
+                return await event
+        except TimeoutError:
+            return None
+        finally:
+            for descriptor in self._descriptors.values():
+                loop.remove_reader(descriptor)
+
+    def _drop(self, source: str) -> None:
+        os.close(self._descriptors.pop(source))
+
+
+def _is_same(one: LeaderRecord | None, other: LeaderRecord | None) -> bool:
+    """Whether both records are of the same term, and it has not ended in between."""
+    return one is not None and other is not None and (one.term, one.standing) == (other.term, other.standing)
