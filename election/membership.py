@@ -53,7 +53,7 @@ class Membership:
             clock=clock,
             stalled_after=timing.stalled_after,
             fence_after=fence_after,
-            evict=engine.evict,
+            evict=engine.terminate,
         )
         self.elector = Elector(
             engine.seat,

@@ -93,7 +93,7 @@ MAY_USE_MACHINE_TIME = {
     "election/engines/file/diagnostics.py": "compares with the mtime of a file, which the kernel sets",
     "election/engines/sql/patience.py": "measures for how long a thread really blocks the event loop",
     "election/engines/postgres/database.py": "a limit on a real server's answer, which ends the socket",
-    "election/engines/postgres/session.py": "a limit on a real server's answer, which ends the socket",
+    "election/engines/postgres/connection.py": "a limit on a real server's answer, which ends the socket",
     "election/engines/redis/keeper.py": "a thread, when no event loop runs any more",
 }
 """Modules and folders that cannot do without, and why."""

@@ -29,6 +29,21 @@ class Worker:
     started_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class SeatTiming:
+    """Intervals of a seat in seconds, as in ``Election``.
+
+    Attributes:
+        heartbeat: Between two signs of life of the leader.
+        safety_poll: Until a follower tries the seat even if nothing woke it.
+        fence_after: Until a leader that hangs, or an orphan that keeps its seat, is ended; None for never.
+    """
+
+    heartbeat: float
+    safety_poll: float
+    fence_after: float | None = None
+
+
 class Refusal(Enum):
     """Why a seat was not acquired."""
 

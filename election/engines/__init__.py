@@ -1,4 +1,4 @@
-"""Ways to offer a seat: ``open_engine`` picks one by the pool's URL."""
+"""Engines, which offer a seat and a ledger: ``open_engine`` selects one by the pool's URL."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from election.core.backend import SeatTiming
 from election.core.clock import Clock, SystemClock
 from election.core.distribution import install_command
 from election.core.errors import ConfigurationError, UnknownEngineError
@@ -23,7 +24,7 @@ _SERVERS = {
     "rediss": ("redis", "redis"),
     "redis+unix": ("redis", "redis"),
 }
-"""Which engine answers to a scheme, and the driver that it needs; the extra has the engine's name."""
+"""Engine of a URL scheme, and its driver; the extra has the engine's name."""
 
 
 def open_engine(
@@ -37,18 +38,25 @@ def open_engine(
     durable: bool = False,
     clock: Clock | None = None,
 ) -> Engine:
-    """The engine for ``pool``: a directory, or a URL with the engine's name. Does no I/O.
+    """Engine for ``pool``: a directory, or a URL with the engine's name. Does no I/O.
 
-    heartbeat: seconds between two signs of life of the leader.
-    safety_poll: seconds after which a follower tries the seat even if nothing woke it.
-    ledger: a URL of another engine that is to keep the ledger; only for Redis.
-    fence_after: seconds after which what keeps a dead leader's seat is ended; None: never.
-    durable: whether each claim waits for the disk.
-    Raises ``UnknownEngineError`` for a URL that no engine answers to, ``ConfigurationError`` for what cannot be.
+    Args:
+        pool: Directory or URL.
+        heartbeat: Seconds between two signs of life of the leader.
+        safety_poll: Seconds after which a follower tries the seat even if nothing woke it.
+        ledger: URL of another engine that keeps the ledger; only for Redis.
+        fence_after: Seconds after which a process that keeps a dead leader's seat is ended; None for never.
+        allow_network_fs: Accept a filesystem on which flock may exclude nobody.
+        durable: Whether each claim waits for the disk.
+        clock: Time of terms and waits; the machine's by default.
+
+    Raises:
+        UnknownEngineError: No engine has the scheme of the URL.
+        ConfigurationError: The URL or the combination is invalid.
     """
     name = os.fspath(pool)
-    timing: dict[str, Any] = {"heartbeat": heartbeat, "safety_poll": safety_poll, "fence_after": fence_after}
-    common: dict[str, Any] = {**timing, "durable": durable, "clock": clock or SystemClock()}
+    timing = SeatTiming(heartbeat, safety_poll, fence_after)
+    common: dict[str, Any] = {"timing": timing, "durable": durable, "clock": clock or SystemClock()}
     scheme = _scheme(name)
     if ledger is not None and _SERVERS.get(scheme, ("",))[0] != "redis":
         raise ConfigurationError("ledger= is for pools on Redis; the other engines keep the ledger beside the seat")
@@ -76,7 +84,9 @@ def open_engine(
         return redis_engine(name, **common)
     if _SERVERS.get(_scheme(ledger), ("",))[0] != "postgres":
         raise ConfigurationError("ledger= is a postgresql:// URL")
-    other = open_engine(ledger, **timing, durable=durable, clock=clock)
+    other = open_engine(
+        ledger, heartbeat=heartbeat, safety_poll=safety_poll, fence_after=fence_after, durable=durable, clock=clock
+    )
     engine = redis_engine(name, ledger=other.open_ledger, **common)
     return replace(engine, open_reader=other.open_reader, ledger_advice=other.ledger_advice)
 

@@ -1,4 +1,4 @@
-"""What an engine is, to those who use one."""
+"""Engine interface: a seat, a ledger and their diagnostics."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ from election.core.term import LeaderRecord
 from election.schedule.ledger import Ledger, LedgerReader
 
 
-async def _nothing() -> None:
-    """The seat of the file engine looks each time that it is asked."""
+async def _no_refresh() -> None:
+    """Default of ``Engine.look``: the seat reads the current state on each call."""
 
 
-def _no_words() -> str | None:
-    """Nothing on this host tells whether there is a pool on a server."""
+def _no_problem() -> str | None:
+    """Default of ``Engine.missing`` and ``Engine.closed``: a server's pool cannot be examined from this host."""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerAdvice:
-    """What can be said, and done, about a ledger, in words.
+    """Texts about the state of a ledger, and what to do about it.
 
-    sound: of one that could be read. unreadable: if it cannot be. damaged: if it is damaged, or holds what no worker
-    can have written. unaware: if it knows nothing of a term that was begun.
+    Attributes:
+        sound: The ledger could be read.
+        unreadable: It cannot be read.
+        damaged: It is damaged, or holds rows that no worker can have written.
+        unaware: It lacks a term that was begun.
     """
 
     sound: str = "the ledger can be read"
@@ -35,23 +38,27 @@ class LedgerAdvice:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """One way to elect: its name, the pool's name without secrets, the seat, and the ledger of whoever leads.
+    """One way to elect a leader, and to keep a ledger.
 
-    ``open_ledger`` gives a ledger of its own, not opened yet, to whoever asks; ``open_reader`` one that changes
-    nothing. ``examine`` says what there is to say of the engine's own ground.
-    ``look`` brings what the seat's ``observe`` and ``workers`` say up to date, for who does not take part; it raises
-    ``SeatError`` if nobody can be asked.
-    ``hang_trace``: file for the traceback of a hung leader at its end, ``-`` for standard error; None if leaders are
-    never fenced.
-    ``alarm`` returns when the seat that is held may be lost: the next heartbeat, which finds out, should not wait then.
-    ``wait_for_changes`` returns when others have written to the ledger of the seat's holder; None if only a look finds
-    that out.
-    ``evict`` takes the seat from a leader that hangs out of reach, in another container or on another host; it raises
-    ``SeatError`` if it cannot. None where there is no such leader.
-    ``check`` raises ``ConfigurationError`` if the pool cannot be used, whoever would use it.
-    ``missing`` says in words that there is no pool, and ``closed`` that this user may not look at it; None if there may
-    be one, and if it may be looked at, as far as this host tells.
-    ``ledger_advice``: what to do about the ledger.
+    Attributes:
+        name: Name of the engine.
+        pool: Name of the pool without secrets.
+        seat: Seat of this worker.
+        ledger: Ledger of the leader.
+        open_ledger: Returns a new ledger, not opened yet.
+        open_reader: Returns a new ledger that changes nothing.
+        examine: Yields the engine's results for ``doctor``.
+        hang_trace: File for the traceback of a hung leader, ``-`` for standard error; None if leaders are never fenced.
+        check: Raises ``ConfigurationError`` if no worker could use the pool.
+        look: Refreshes what ``observe`` and ``workers`` return, for a process that does not take part; raises
+            ``SeatError`` if the server cannot be reached.
+        alarm: Returns when the held seat may be lost, so that the next heartbeat should not wait; None if unknown.
+        wait_for_changes: Returns when other processes have written to the leader's ledger; None if only polling helps.
+        terminate: Takes the seat from a hung leader in another container or on another host; raises ``SeatError`` if
+            it cannot. None where there is no such leader.
+        missing: Returns a problem text if there is no pool; None if there may be one.
+        closed: Returns a problem text if this user may not read the pool; None if it may.
+        ledger_advice: Texts about the ledger.
     """
 
     name: str
@@ -63,10 +70,10 @@ class Engine:
     examine: Callable[[], Iterable[CheckResult]]
     hang_trace: str | None
     check: Callable[[], None]
-    look: Callable[[], Awaitable[None]] = _nothing
+    look: Callable[[], Awaitable[None]] = _no_refresh
     alarm: Callable[[], Awaitable[None]] | None = None
     wait_for_changes: Callable[[], Awaitable[None]] | None = None
-    evict: Callable[[LeaderRecord], Awaitable[None]] | None = None
-    missing: Callable[[], str | None] = _no_words
-    closed: Callable[[], str | None] = _no_words
+    terminate: Callable[[LeaderRecord], Awaitable[None]] | None = None
+    missing: Callable[[], str | None] = _no_problem
+    closed: Callable[[], str | None] = _no_problem
     ledger_advice: LedgerAdvice = LedgerAdvice()

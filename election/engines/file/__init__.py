@@ -5,6 +5,7 @@ Promises on one host, whatever dies, hangs or forks: P1, P2, P6, P7 (docs/decisi
 
 from __future__ import annotations
 
+from election.core.backend import SeatTiming
 from election.core.clock import Clock
 from election.core.seat import Seat
 from election.engines.engine import Engine, LedgerAdvice
@@ -28,17 +29,15 @@ _REMEDIES = LedgerAdvice(
 def file_engine(
     path: str,
     *,
-    heartbeat: float,
-    safety_poll: float,
-    fence_after: float | None,
+    timing: SeatTiming,
     allow_network_fs: bool,
     durable: bool,
     clock: Clock,
 ) -> Engine:
-    """The file engine on the directory ``path``. Does no I/O but to make the path absolute."""
+    """File engine on the directory ``path``. Does no I/O but to make the path absolute."""
     directory = PoolDirectory(path, allow_network_fs=allow_network_fs)
     ledger = SqliteLedger(directory.ledger, durable=durable, keeper=True, clock=clock)
-    backend = FileBackend(directory, heartbeat=heartbeat, safety_poll=safety_poll, clock=clock, fence_after=fence_after)
+    backend = FileBackend(directory, timing=timing, clock=clock)
 
     def check() -> None:
         directory.check()
@@ -47,7 +46,7 @@ def file_engine(
     return Engine(
         name="file",
         pool=directory.path,
-        seat=Seat(backend, clock=clock, safety_poll=safety_poll, history=ledger),
+        seat=Seat(backend, clock=clock, safety_poll=timing.safety_poll, history=ledger),
         ledger=ledger,
         open_ledger=lambda: SqliteLedger(directory.ledger, durable=durable, clock=clock),
         open_reader=lambda: SqliteLedger(directory.ledger, look_only=True, clock=clock),

@@ -14,7 +14,7 @@ import logging
 import os
 from dataclasses import replace
 
-from election.core.backend import Grant, Refusal, Snapshot, Worker
+from election.core.backend import Grant, Refusal, SeatTiming, Snapshot, Worker
 from election.core.clock import Clock
 from election.core.errors import PoolPathError, SeatError, SeatLostError
 from election.core.events import named
@@ -25,7 +25,7 @@ from .atomic_files import DurableNumber, read_file, run_to_completion
 from .directory import PoolDirectory
 from .leader_record import LeaderRecordFile, RecordObserver, is_led
 from .lock import Identity, LockFile
-from .orphans import PATIENCE, OrphanDetector
+from .orphans import PATIENCE_S, OrphanDetector
 from .presence import Presence
 from .split_brain import describe_split_brain, is_flocked, is_rival, seat_id
 from .vacancy import AliveFifo, VacancyWatcher
@@ -43,36 +43,24 @@ class FileBackend:
 
     Args:
         directory: Directory of the pool.
-        heartbeat: Seconds, as in ``Election``.
-        safety_poll: Seconds, as in ``Election``.
-        fence_after: Seconds after which an orphan that keeps the lock is ended; None to leave it alone.
+        timing: Seconds, as in ``Election``.
+        clock: Time of terms and waits.
     """
 
-    def __init__(
-        self,
-        directory: PoolDirectory,
-        *,
-        heartbeat: float,
-        safety_poll: float,
-        clock: Clock,
-        fence_after: float | None = None,
-    ) -> None:
+    def __init__(self, directory: PoolDirectory, *, timing: SeatTiming, clock: Clock) -> None:
         self.pool = directory.path
         self.directory = directory
         self.lock = LockFile(directory.lock)
         self.record_file = LeaderRecordFile(directory.record)
         self.observer = RecordObserver(self.record_file, clock)
         self.fifo = AliveFifo(directory.alive)
-        self.watcher = VacancyWatcher(self.fifo, safety_poll=safety_poll, clock=clock)
-        self._heartbeat = heartbeat
-        self._safety_poll = safety_poll
+        self.watcher = VacancyWatcher(self.fifo, safety_poll=timing.safety_poll, clock=clock)
+        self._timing = timing
         self._clock = clock
         self._number = DurableNumber(directory.term)
         self._presence = Presence(directory.workers, clock)
-        patience = PATIENCE + SETTLE_HEARTBEATS * heartbeat
-        self._orphans = OrphanDetector(
-            directory.lock, patience=patience, poll=safety_poll, fence_after=fence_after, clock=clock
-        )
+        patience = PATIENCE_S + SETTLE_HEARTBEATS * timing.heartbeat
+        self._orphans = OrphanDetector(directory.lock, patience=patience, timing=timing, clock=clock)
         self._process: ProcessIdentity | None = None
         self._published: LeaderRecord | None = None
         self._split_brain: str | None = None
@@ -113,7 +101,7 @@ class FileBackend:
         """From the flock to the permission to begin a term; then the flock on the number file is held, too."""
         latest, found = self._number.read(), self.record_file.read()
         if found is None:
-            await self._clock.sleep(SETTLE_HEARTBEATS * self._heartbeat)
+            await self._clock.sleep(SETTLE_HEARTBEATS * self._timing.heartbeat)
             found = self.record_file.read()
         before = found or self.observer.last_seen
         if not self._may_lead(before, held):
@@ -133,7 +121,7 @@ class FileBackend:
         alive = before.holder.is_alive()
         flocked = None if alive is None else is_flocked(before.seat_id, held)
         if alive is None:  # in another container, whose locks are not listed here either: the heartbeat decides
-            alive = self.observer.beats_within(4 * self._heartbeat)
+            alive = self.observer.beats_within(4 * self._timing.heartbeat)
         if not is_rival(before, held, alive=alive, flocked=flocked):
             return True
         self._split_brain = describe_split_brain(self.directory.lock, before)
@@ -273,7 +261,7 @@ class FileBackend:
         try:
             await self.watcher.vacancy(self.observer.look)
         except OSError:  # no descriptors left, for example; the next campaign reports it
-            await self._clock.sleep(self._safety_poll)
+            await self._clock.sleep(self._timing.safety_poll)
 
     def snapshot(self) -> Snapshot:
         try:

@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 
-from election.core.backend import Worker
+from election.core.backend import SeatTiming, Worker
 from election.core.clock import Clock
 from election.core.events import named
 from election.core.process import pinned
@@ -25,10 +25,10 @@ from .split_brain import seat_id
 
 log = logging.getLogger("election")
 
-PATIENCE = 1.0
+PATIENCE_S = 1.0
 """Seconds for which a flock may be taken while nobody leads: a winner needs some of that to begin its term."""
 
-LOOK_AGAIN = 5.0
+LOOK_AGAIN_S = 5.0
 """Seconds between two looks at all processes, which costs milliseconds, though in a thread."""
 
 
@@ -38,16 +38,16 @@ class OrphanDetector:
     Args:
         path: Lock file.
         patience: Seconds of refusals before the holder is looked for.
-        poll: Most seconds between two attempts.
-        fence_after: Seconds after which an orphan, or a stalled worker, is ended; None for never.
+        timing: Seconds, as in ``Election``; with ``fence_after``, an orphan or a stalled worker is ended.
+        clock: Time of refusals.
     """
 
-    def __init__(self, path: str, *, patience: float, poll: float, fence_after: float | None, clock: Clock) -> None:
+    def __init__(self, path: str, *, patience: float, timing: SeatTiming, clock: Clock) -> None:
         self._path = path
         self._clock = clock
         self._patience = patience
-        self._fence_after = fence_after
-        self._punctual_gap = 2 * poll + (fence_after or 0.0) / 4
+        self._fence_after = timing.fence_after
+        self._punctual_gap = 2 * timing.safety_poll + (timing.fence_after or 0.0) / 4
         self._seen_gap = max(self._punctual_gap, patience)
         self._last_try = float("-inf")
         self._since: float | None = None
@@ -82,7 +82,7 @@ class OrphanDetector:
             self._since, self._look_at = now, now + self._patience
         if now < self._look_at:
             return
-        self._look_at = now + LOOK_AGAIN
+        self._look_at = now + LOOK_AGAIN_S
         if self._fence_after is not None:
             self._look_at = min(self._look_at, max(self._punctual_since + self._fence_after, now + self._patience))
         locked, holders = await asyncio.to_thread(_look, self._path)

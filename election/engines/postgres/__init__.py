@@ -1,20 +1,24 @@
-"""The PostgreSQL engine: the workers of many hosts contend for an advisory lock of a server that they use already.
+"""PostgreSQL engine: the workers of many hosts contend for an advisory lock of a server that they use already.
 
-Promises P2–P8, and P1 for as long as a term may be trusted; see ``seat`` and docs/engines/postgresql.md.
+Promises P2–P8, and P1 for as long as a term may be trusted; see ``backend`` and docs/engines/postgresql.md.
 """
 
 from __future__ import annotations
 
+from functools import partial
+
+from election.core.backend import SeatTiming
 from election.core.clock import Clock
+from election.core.seat import Seat
 from election.engines.engine import Engine, LedgerAdvice
 
 from .address import parse
-from .evict import evictor
-from .examine import examine
-from .ground import Ground
+from .advisory_lock import terminate_leader
+from .backend import PostgresBackend
+from .connection import driver_options
+from .diagnostics import examine
 from .ledger import PostgresLedger
-from .seat import PostgresSeat
-from .session import driver_options
+from .preflight import Preflight
 
 __all__ = ["postgres_engine"]
 
@@ -22,37 +26,40 @@ __all__ = ["postgres_engine"]
 def postgres_engine(
     url: str,
     *,
-    heartbeat: float,
-    safety_poll: float,
-    fence_after: float | None,
+    timing: SeatTiming,
     durable: bool,
     clock: Clock,
 ) -> Engine:
-    """The PostgreSQL engine on the database that ``url`` names. Does no I/O.
+    """PostgreSQL engine on the database that ``url`` names. Does no I/O.
 
-    url: as the driver takes it; ``?pool=`` and ``?schema=`` are ours.
-    Raises ``ConfigurationError`` for a URL without meaning.
+    Args:
+        url: URL of the driver; ``?pool=`` and ``?schema=`` are ours.
+        timing: Seconds, as in ``Election``.
+        durable: Whether each claim waits for the disk.
+        clock: Time of waits.
+
+    Raises:
+        ConfigurationError: The URL is invalid.
     """
     address = parse(url)
     driver_options(address.url)
-    ground = Ground(address)
-    timing = {"heartbeat": heartbeat, "safety_poll": safety_poll}
-    ledger = PostgresLedger(address, ground, durable=durable, clock=clock)
-    seat = PostgresSeat(address, ground, **timing, clock=clock, fence_after=fence_after, ledger=ledger)
+    preflight = Preflight(address)
+    ledger = PostgresLedger(address, preflight, durable=durable, clock=clock)
+    backend = PostgresBackend(address, preflight, ledger, timing=timing, clock=clock)
     return Engine(
         name="postgresql",
         pool=address.pool,
-        seat=seat,
+        seat=Seat(backend, clock=clock, safety_poll=timing.safety_poll),
         ledger=ledger,
-        open_ledger=lambda: PostgresLedger(address, ground, durable=durable, clock=clock),
-        open_reader=lambda: PostgresLedger(address, ground, look_only=True, clock=clock),
+        open_ledger=lambda: PostgresLedger(address, preflight, durable=durable, clock=clock),
+        open_reader=lambda: PostgresLedger(address, preflight, look_only=True, clock=clock),
         examine=lambda: examine(address),
         hang_trace="-",
-        check=ground.check,
-        look=seat.look,
-        alarm=seat.alarm,
-        wait_for_changes=seat.wait_for_changes,
-        evict=evictor(address),
+        check=preflight.check,
+        look=backend.refresh,
+        alarm=backend.alarm,
+        wait_for_changes=backend.wait_for_changes,
+        terminate=partial(terminate_leader, address),
         ledger_advice=LedgerAdvice(
             unreadable="no tick is run while it cannot be read; mend what the server complains of",
             damaged="nothing sets it aside: stop the pool, keep a copy of its schema"

@@ -1,4 +1,4 @@
-"""Where a pool is: its URL, in the parts that are the driver's and those that are ours."""
+"""Address of a pool: the driver's part of the URL, and ours."""
 
 from __future__ import annotations
 
@@ -10,42 +10,47 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from election.core.errors import ConfigurationError
 
 DEFAULT = "election"
-"""The name of a pool, and of a schema, unless the URL has another."""
+"""Default name of a pool, and of a schema."""
 
 _WHERE = {"host", "hostaddr", "port", "dbname", "service"}
-"""Which of the driver's parameters say where the server is."""
+"""Parameters of the driver that locate the server."""
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,29}")
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """url: for the driver, secrets and all. pool: the URL without user and password, for people. schema: the
-    PostgreSQL schema that holds this pool's tables, and nothing else."""
+    """Server and schema of a pool.
+
+    Attributes:
+        url: URL for the driver, with secrets.
+        pool: URL without user and password, for display.
+        schema: PostgreSQL schema that holds this pool's tables, and nothing else.
+    """
 
     url: str
     pool: str
     schema: str
 
-    def key(self, what: str) -> int:
-        """The number of an advisory lock of this pool: the same in every process, and for ever
+    def key(self, name: str) -> int:
+        """Number of an advisory lock of this pool: the same in every process and version
         (docs/pitfalls.md#42)."""
-        digest = hashlib.blake2b(f"election {what} {self.schema}".encode(), digest_size=8).digest()
+        digest = hashlib.blake2b(f"election {name} {self.schema}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big", signed=True)
 
     @property
     def ledger_channel(self) -> str:
-        """What is notified when somebody has written to the ledger what a leader must learn of."""
+        """Channel that is notified of writes to the ledger that concern the leader."""
         return f"{self.channel}_ledger"
 
     @property
     def channel(self) -> str:
-        """What is notified when there is something to see."""
+        """Channel that is notified of changes of the leader record."""
         return f"election_{self.key('seat') % 2**64:016x}"
 
 
 def parse(url: str) -> Address:
-    """The address that ``url`` names. Raises ``ConfigurationError``; what it says holds no password."""
+    """Address that ``url`` names. Raises ``ConfigurationError``, whose message has no password."""
     parts = urlsplit(url)
     ours = {"pool": DEFAULT, "schema": DEFAULT}
     theirs = []

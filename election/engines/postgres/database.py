@@ -18,9 +18,9 @@ from election.engines.sql.database import Dialect
 from election.engines.sql.thread import ThreadedDatabase
 
 from .address import Address
-from .ground import Ground
+from .connection import connect, describe_error, settings, shutdown, way_out
+from .preflight import Preflight
 from .schema import migrate, stored_version
-from .session import connect, describe_error, hang_up, settings, way_out
 
 _T = TypeVar("_T")
 
@@ -93,11 +93,11 @@ class PostgresDatabase(ThreadedDatabase[PostgresConnection]):
         durable: bool = False,
         look_only: bool = False,
         patience: float = PATIENCE,
-        ground: Ground,
+        preflight: Preflight,
     ) -> None:
         super().__init__()
         self._address = address
-        self._ground = ground
+        self._preflight = preflight
         self._look_only = look_only
         self._patience = patience
         self._given_up = False
@@ -150,7 +150,7 @@ class PostgresDatabase(ThreadedDatabase[PostgresConnection]):
     def _opened(self) -> PostgresConnection:
         raw = connect(self._address.url, self._settings)
         try:
-            if not self._look_only and not self._ground.ready:
+            if not self._look_only and not self._preflight.ready:
                 migrate(raw, self._address)
             elif self._look_only and stored_version(raw, self._address) == 0:
                 raise LedgerError(f"{self._address.pool}: there is no pool")
@@ -184,4 +184,4 @@ class PostgresDatabase(ThreadedDatabase[PostgresConnection]):
         """End the transaction that is on its way, from any thread, though the server does not answer."""
         self._given_up = True
         if self._connection is not None:
-            hang_up(self._connection.raw)
+            shutdown(self._connection.raw)

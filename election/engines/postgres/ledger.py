@@ -10,7 +10,7 @@ from election.engines.sql.ledger import SqlLedger
 
 from .address import Address
 from .database import PATIENCE, PostgresDatabase
-from .ground import Ground
+from .preflight import Preflight
 
 TO_LOOK = 600.0
 """Seconds that a question of somebody who only looks may take: ``verify`` reads all of the history."""
@@ -26,17 +26,19 @@ class PostgresLedger(SqlLedger):
     def __init__(
         self,
         address: Address,
-        ground: Ground,
+        preflight: Preflight,
         *,
         durable: bool = False,
         look_only: bool = False,
         clock: Clock | None = None,
     ) -> None:
         patience = TO_LOOK if look_only else PATIENCE
-        database = PostgresDatabase(address, durable=durable, look_only=look_only, patience=patience, ground=ground)
+        database = PostgresDatabase(
+            address, durable=durable, look_only=look_only, patience=patience, preflight=preflight
+        )
         super().__init__(database, clock)
         self.give_up = database.give_up
-        self._ground = ground
+        self._preflight = preflight
 
     async def get_ready(self) -> None:
         """Connect, so that it need not be done when it is used."""
@@ -44,4 +46,4 @@ class PostgresLedger(SqlLedger):
             await self.last_term()
 
     def check(self) -> None:
-        self._ground.check_version()
+        self._preflight.check_version()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from election.core.backend import SeatTiming
 from election.core.clock import Clock
 from election.engines.engine import Engine, LedgerAdvice
 from election.schedule.ledger import Ledger
@@ -24,9 +25,7 @@ __all__ = ["RedisLedger", "RedisSeat", "redis_engine"]
 def redis_engine(
     url: str,
     *,
-    heartbeat: float,
-    safety_poll: float,
-    fence_after: float | None,
+    timing: SeatTiming,
     durable: bool,
     clock: Clock,
     ledger: Callable[[], Ledger] | None = None,
@@ -41,8 +40,8 @@ def redis_engine(
     own = open_ledger()
     seat = RedisSeat(
         address,
-        heartbeat=heartbeat,
-        safety_poll=safety_poll,
+        heartbeat=timing.heartbeat,
+        safety_poll=timing.safety_poll,
         clock=clock,
         memory=own if ledger is not None else None,
         durable=durable,

@@ -79,8 +79,8 @@ class Commands:
         """The seat from whoever leads."""
         record = self._seat.observe().record
         assert record is not None
-        assert self._engine.evict is not None
-        await self._engine.evict(record)
+        assert self._engine.terminate is not None
+        await self._engine.terminate(record)
 
     def release_in_child(self, standing: str) -> Any:
         return _in_child(lambda: _run_anew(self._seat.release(Standing(standing))))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from election.core.backend import SeatTiming
 from election.core.process import ProcessIdentity, current_process, pinned
 from election.core.seat import Worker
 from election.core.term import LeaderRecord, Reason, Standing, Takeover
@@ -198,7 +199,7 @@ async def test_a_worker_that_takes_the_seat_from_an_orphan_gets_its_time(
     monkeypatch.setattr(OrphanDetector, "_end", lambda self, holder, why: ended.append(holder.pid))
     with subprocess.Popen(["sleep", "60"]) as winner:
         workers = [Worker(identity_of(winner.pid), NOW)]
-        refused = OrphanDetector(str(tmp_path), patience=1.0, poll=1.0, fence_after=2.0, clock=clock)
+        refused = OrphanDetector(str(tmp_path), patience=1.0, timing=SeatTiming(0.5, 1.0, 2.0), clock=clock)
 
         async def until_somebody_is_ended() -> float:
             ended.clear()
@@ -235,7 +236,7 @@ def locked(tmp_path: Path) -> Iterator[Path]:
 async def test_an_observer_that_is_late_each_time_names_it_all_the_same(locked: Path) -> None:
     """On a busy machine a campaign takes longer than two polls; the operator has to read the reason there as well."""
     clock = ManualClock(NOW)
-    refusals = OrphanDetector(str(locked), patience=PATIENCE_S, poll=POLL_S, fence_after=0.1, clock=clock)
+    refusals = OrphanDetector(str(locked), patience=PATIENCE_S, timing=SeatTiming(0.5, POLL_S, 0.1), clock=clock)
     for _ in range(5):
         await refusals.refused(None, list)
         assert refusals.problem is None
@@ -247,7 +248,7 @@ async def test_an_observer_that_is_late_each_time_names_it_all_the_same(locked: 
 @pytest.mark.anyio
 async def test_what_was_not_watched_for_a_while_begins_anew(locked: Path) -> None:
     clock = ManualClock(NOW)
-    refusals = OrphanDetector(str(locked), patience=PATIENCE_S, poll=POLL_S, fence_after=None, clock=clock)
+    refusals = OrphanDetector(str(locked), patience=PATIENCE_S, timing=SeatTiming(0.5, POLL_S), clock=clock)
     for _ in range(3):
         await refusals.refused(None, list)
         assert refusals.problem is None  # a leader may have come and gone meanwhile

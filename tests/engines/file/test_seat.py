@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from election.core.backend import SeatTiming
 from election.core.clock import SystemClock
 from election.core.seat import Seat
 from election.core.term import LeaderRecord, Reason, Standing, Takeover
@@ -27,7 +28,7 @@ NOW = datetime(2026, 11, 23, 4, tzinfo=UTC)
 
 def seat_on(path: Path) -> Seat:
     clock = SystemClock()
-    backend = FileBackend(PoolDirectory(str(path)), heartbeat=0.001, safety_poll=1.0, clock=clock)
+    backend = FileBackend(PoolDirectory(str(path)), timing=SeatTiming(0.001, 1.0), clock=clock)
     return Seat(backend, clock=clock, safety_poll=1.0)
 
 

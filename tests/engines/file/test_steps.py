@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from election.core.backend import SeatTiming
 from election.core.clock import SystemClock
 from election.core.errors import SeatError
 from election.core.seat import Seat
@@ -32,7 +33,7 @@ NEVER_FAIL = ("fstat", "unlock")
 
 def seat_on(path: Path) -> Seat:
     clock = SystemClock()
-    backend = FileBackend(PoolDirectory(str(path)), heartbeat=HEARTBEAT, safety_poll=0.01, clock=clock)
+    backend = FileBackend(PoolDirectory(str(path)), timing=SeatTiming(HEARTBEAT, 0.01), clock=clock)
     return Seat(backend, clock=clock, safety_poll=0.01)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from election.core.backend import SeatTiming
 from election.core.clock import SystemClock
 from election.core.process import _start_time
 from election.core.seat import Seat
@@ -51,7 +52,7 @@ def directory(tmp_path: Path) -> PoolDirectory:
 @pytest.fixture
 def seat(directory: PoolDirectory, clock: Settled) -> Iterator[Seat]:
     """A seat that is given up at the end: its descriptors would be somebody else's garbage."""
-    backend = FileBackend(directory, heartbeat=HEARTBEAT, safety_poll=1.0, clock=clock)
+    backend = FileBackend(directory, timing=SeatTiming(HEARTBEAT, 1.0), clock=clock)
     seat = Seat(backend, clock=clock, safety_poll=1.0)
     yield seat
     if seat.held() is not None:

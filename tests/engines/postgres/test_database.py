@@ -19,8 +19,8 @@ from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
 from election.engines.postgres import schema
 from election.engines.postgres.address import parse
 from election.engines.postgres.database import PostgresDatabase
-from election.engines.postgres.ground import Ground
 from election.engines.postgres.ledger import PostgresLedger
+from election.engines.postgres.preflight import Preflight
 from election.schedule.model import Claim, FinishRun, Outcome, RegisterJob, Tick
 from tests.engines.file.test_totals import SECONDS
 from tests.schedule.making import NOW, at, make_term, process
@@ -37,7 +37,7 @@ async def opened(url: str) -> AsyncIterator[Callable[..., PostgresDatabase]]:
 
     def open_(where: str = url, **options: Any) -> PostgresDatabase:
         address = parse(where)
-        made.append(PostgresDatabase(address, ground=Ground(address), **options))
+        made.append(PostgresDatabase(address, preflight=Preflight(address), **options))
         return made[-1]
 
     yield open_
@@ -49,7 +49,7 @@ async def opened(url: str) -> AsyncIterator[Callable[..., PostgresDatabase]]:
 async def ledger(url: str) -> AsyncIterator[PostgresLedger]:
     """One in which term 1 has begun and ``job`` has a tick each second."""
     address = parse(url)
-    ledger = PostgresLedger(address, Ground(address))
+    ledger = PostgresLedger(address, Preflight(address))
     await begun(ledger)
     yield ledger
     await ledger.close()
@@ -202,7 +202,7 @@ async def test_p3_a_newer_schema_is_refused(url: str, ledger: PostgresLedger, lo
     address = parse(url)
     with psycopg.connect(address.url, autocommit=True) as connection:
         connection.execute(f'UPDATE "{address.schema}".meta SET schema_version = 99')
-    newer = PostgresLedger(address, Ground(address), look_only=look_only)
+    newer = PostgresLedger(address, Preflight(address), look_only=look_only)
     with pytest.raises(LedgerVersionError, match="schema 99, and this version of election knows"):
         await newer.last_term()
     with pytest.raises(LedgerVersionError):
@@ -299,7 +299,7 @@ async def test_p3_a_disk_that_is_full(small_disk: Path, new_postgres: Callable[.
     small = {"wal_level": "minimal", "max_wal_senders": 0, "max_wal_size": "32MB"}
     with contextlib.closing(new_postgres(directory=str(home), **small)) as full:
         address = parse(full.url())
-        ledger = PostgresLedger(address, Ground(address))
+        ledger = PostgresLedger(address, Preflight(address))
         await begun(ledger)
         await in_thread(full.execute, "CREATE TABLE filler (text TEXT)")
         ballast = small_disk / "ballast"

@@ -16,8 +16,13 @@ import pytest
 from election.core.process import ProcessIdentity, current_process
 from election.core.term import LeaderRecord, Reason, Standing, Takeover
 from election.engines.postgres.address import parse
-from election.engines.postgres.office import Before, doubt, ended_itself
-from election.engines.postgres.trust import LEAST, MARGIN
+from election.engines.postgres.backend import (
+    MIN_TRUST_S,
+    TRUST_MARGIN,
+    StateBefore,
+    remaining_trust,
+    was_fenced_by_switch,
+)
 from tests.engines.conformance.pool import Pool, RemoteSeat
 from tests.engines.conformance.test_seat import led
 from tests.support.postgres_server import PostgresServer, RunningPostgres
@@ -37,11 +42,11 @@ def test_p1_a_leader_whose_session_was_ended_knows_at_once_and_nobody_leads_befo
     leader, follower = led(pool)
     follower.waits()
     end_session(postgres_server, pool)
-    until(lambda: leader.held() is None, timeout=0.75 * LEAST, what="the hang-up is heard")
+    until(lambda: leader.held() is None, timeout=0.75 * MIN_TRUST_S, what="the hang-up is heard")
     until(follower.woken, what="the lock comes to the follower")
     assert follower.campaign() is None
     assert "may not know that its term 1 is over" in str(follower.observe().problem)
-    time.sleep(LEAST)
+    time.sleep(MIN_TRUST_S)
     assert follower.campaign() is None, "the leader beats on, because its work has not ended"
     follower.waits()
     leader.release(Standing.LOST)
@@ -58,7 +63,7 @@ def test_p1_a_leader_that_cannot_say_anything_is_waited_for_until_it_cannot_beli
     leader.process.stop()
     end_session(postgres_server, pool)
     term = follower.wins()
-    assert time.monotonic() - beaten > LEAST * (1 - MARGIN)
+    assert time.monotonic() - beaten > MIN_TRUST_S * (1 - TRUST_MARGIN)
     assert (term.number, term.takeover.from_pid) == (2, leader.pid)
     leader.process.resume()
     assert leader.held() is None
@@ -121,7 +126,7 @@ def test_p6_a_leader_that_dies_on_another_host(pool: Pool) -> None:
     leader.kill()
     killed = time.monotonic()
     assert follower.wins().takeover.reason is Reason.DIED
-    assert time.monotonic() - killed < LEAST - 0.5, "to wait for its silence would take longer"
+    assert time.monotonic() - killed < MIN_TRUST_S - 0.5, "to wait for its silence would take longer"
 
 
 def test_p2_numbers_grow_though_the_tables_are_lost(pool: Pool, postgres_server: RunningPostgres) -> None:
@@ -156,8 +161,8 @@ def test_a_worker_that_nobody_lets_wait_leaves_the_queue(
     pool: Pool, postgres_server: RunningPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Told to stop, it may serve on for a while; the seat should not come to it then."""
-    monkeypatch.setattr("election.engines.postgres.lock.WAIT", 5.0)  # in this process: the one that leaves
-    monkeypatch.setattr("election.engines.postgres.seat.LINGER", 3.0)  # so that both are seen on a busy machine
+    monkeypatch.setattr("election.engines.postgres.advisory_lock.WAIT_S", 5.0)  # in this process: the one that leaves
+    monkeypatch.setattr("election.engines.postgres.backend.LINGER_S", 3.0)  # so that both are seen on a busy machine
     leader, follower = led(pool)
     postgres_server.execute("SELECT now()")  # the driver reads the time zone from the disk once, and not on the loop
     leaver = pool.engine().seat
@@ -199,7 +204,7 @@ def test_p8_a_server_that_stands_still(own_pool: Pool, own_server: PostgresServe
     leader, follower = led(own_pool)
     with own_server.paused():
         began = time.monotonic()
-        assert leader.held_until() - began < LEAST
+        assert leader.held_until() - began < MIN_TRUST_S
         for worker in (leader, follower):
 
             def says_why(worker: RemoteSeat = worker) -> bool:
@@ -247,7 +252,7 @@ def test_a_connection_that_is_reset(proxied: tuple[Pool, Proxy, str]) -> None:
     pool, proxy, url = proxied
     leader, follower = far_leader(pool, url)
     proxy.reset()
-    until(lambda: leader.held() is None, timeout=0.75 * LEAST, what="the reset is heard")
+    until(lambda: leader.held() is None, timeout=0.75 * MIN_TRUST_S, what="the reset is heard")
     leader.release(Standing.LOST)
     assert follower.wins().takeover.reason in {Reason.LOST, Reason.DIED}
 
@@ -264,7 +269,7 @@ def test_p1_a_cable_that_is_cut(proxied: tuple[Pool, Proxy, str], own_server: Po
     follower.waits()
     ceased = leader.held_until() - cut
     follower.wins()
-    assert ceased < LEAST < time.monotonic() - beaten + 0.2
+    assert ceased < MIN_TRUST_S < time.monotonic() - beaten + 0.2
     proxy.heal()
     assert leader.held() is None
     leader.release(Standing.LOST)
@@ -296,11 +301,11 @@ def test_p1_whether_somebody_may_still_believe(
     record = None
     if holder is not None:
         record = LeaderRecord(7, holder, "", NOW, Takeover(7, None, holder.pid, Reason.STARTED, NOW))
-    before = Before(record, 7, **more)  # type: ignore[arg-type]
-    assert doubt(before, OURS, 5.0) == pytest.approx(seconds)
+    before = StateBefore(record, 7, **more)  # type: ignore[arg-type]
+    assert remaining_trust(before, OURS, 5.0) == pytest.approx(seconds)
     if record is not None:
         over = replace(before, record=replace(record, standing=Standing.LOST))
-        assert doubt(over, OURS, 5.0) == 0, "its term is over, by its own word"
+        assert remaining_trust(over, OURS, 5.0) == 0, "its term is over, by its own word"
 
 
 @pytest.mark.parametrize(
@@ -317,4 +322,4 @@ def test_pitfall_12_whether_a_leader_was_ended_by_its_own_switch(
     holder: ProcessIdentity, silent: float, fence_after: float | None, ended: bool
 ) -> None:
     record = LeaderRecord(7, holder, "", NOW, Takeover(7, None, holder.pid, Reason.STARTED, NOW))
-    assert ended_itself(Before(record, 7, silent=silent), fence_after, heartbeat=0.5) is ended
+    assert was_fenced_by_switch(StateBefore(record, 7, silent=silent), fence_after, heartbeat=0.5) is ended

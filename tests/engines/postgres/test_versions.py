@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from election.core.term import Reason, Standing
-from election.engines.postgres import ground
+from election.engines.postgres import preflight
 from tests.engines.books import keep_books
 from tests.engines.conformance.pool import Pool
 from tests.support.postgres_server import NEWEST, OLDEST, PostgresServer, RunningPostgres, binaries_of, server
@@ -25,7 +25,7 @@ MISSING = {
 
 def test_the_versions_are_those_of_the_docs(postgres_server: RunningPostgres) -> None:
     [(version,)] = postgres_server.execute("SHOW server_version")
-    assert ground.OLDEST // 10000 == OLDEST
+    assert preflight.MIN_VERSION // 10000 == OLDEST
     said = (ROOT / "docs/engines/postgresql.md").read_text()
     assert f"PostgreSQL {OLDEST} or newer" in said
     assert f"tested with {OLDEST}, {version.partition('.')[0]} and {NEWEST}" in said

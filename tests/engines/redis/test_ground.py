@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from election.core.backend import SeatTiming
 from election.core.checks import Severity
 from election.core.clock import SystemClock
 from election.core.errors import ConfigurationError
@@ -25,8 +26,7 @@ GOOD = {"redis_version": "7.4.1", "role": "master", "maxmemory_policy": "noevict
 
 
 def engine(url: str, *, durable: bool = False) -> Engine:
-    options: dict[str, Any] = {"heartbeat": 0.5, "safety_poll": 1.0, "fence_after": None, "clock": SystemClock()}
-    return redis_engine(url, durable=durable, **options)
+    return redis_engine(url, timing=SeatTiming(0.5, 1.0), durable=durable, clock=SystemClock())
 
 
 @pytest.fixture(autouse=True)

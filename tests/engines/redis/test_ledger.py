@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from election.core.backend import SeatTiming
 from election.core.clock import SystemClock
 from election.core.errors import LedgerError
 from election.core.term import Standing
@@ -124,9 +125,7 @@ async def test_p2_with_a_ledger_elsewhere_the_number_is_larger_than_both_know(st
     await before.close()
     engine = redis_engine(
         steady.url,
-        heartbeat=0.05,
-        safety_poll=0.2,
-        fence_after=None,
+        timing=SeatTiming(0.05, 0.2),
         durable=False,
         clock=SystemClock(),
         ledger=lambda: SqliteLedger(path),

@@ -7,6 +7,7 @@ import itertools
 import subprocess
 import sys
 
+from election.core.backend import SeatTiming
 from election.core.clock import SystemClock
 from election.core.errors import SeatError
 from election.core.term import Standing
@@ -29,8 +30,7 @@ def test_the_margin_is_larger_than_a_heartbeat_and_the_drift_of_clocks() -> None
 
 def test_an_election_may_live_on_one_event_loop_after_another(steady: Server) -> None:
     """As an application that is tested does."""
-    options = {"heartbeat": 0.05, "safety_poll": 0.2, "fence_after": None, "durable": False}
-    engine = redis_engine(steady.url, clock=SystemClock(), **options)  # type: ignore[arg-type]
+    engine = redis_engine(steady.url, timing=SeatTiming(0.05, 0.2), durable=False, clock=SystemClock())
 
     async def live(number: int) -> None:
         await engine.seat.open()

@@ -1,8 +1,8 @@
-"""Connections to the server: how they are opened, what they say when they fail, and that a fork leaves them alone.
+"""Connections to the server: options, errors, and protection against forks.
 
 A session that only one process may use is only safe if no child keeps its socket open: a leader's lock would outlive
 it (docs/pitfalls.md#1). In a forked child each socket is therefore replaced by ``/dev/null``: the driver can neither
-use it nor say goodbye on it.
+use it nor terminate the session on it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import os
 import socket
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -23,18 +23,18 @@ from psycopg.types.string import StrDumperUnknown
 
 from election.core.errors import ConfigurationError, LedgerVersionError
 
-CONNECT_TIMEOUT = 5
-"""Seconds in which a server has to answer who knocks, unless the URL has another ``connect_timeout``."""
+CONNECT_TIMEOUT_S = 5
+"""Timeout of a connection, unless the URL has another ``connect_timeout``."""
 
-ITSELF = "SELECT pid, backend_start FROM pg_stat_get_activity(pg_backend_pid())"
-"""The server's process for a session, and since when it is: no other session ever has both."""
+SELECT_SESSION = "SELECT pid, backend_start FROM pg_stat_get_activity(pg_backend_pid())"
+"""The server's process of this session, and its start: no other session ever has both."""
 
-GONE_AFTER = 10
-"""Seconds without any answer of the server's host after which this side of a connection gives up."""
+PEER_TIMEOUT_S = 10
+"""Time without any answer of the server's host after which this side closes a connection."""
 
 
 def driver_options(url: str) -> dict[str, Any]:
-    """What the driver is told beside the URL, which comes first."""
+    """Options of the driver beside those of the URL, which have priority."""
     try:
         given = psycopg.conninfo.conninfo_to_dict(url)
     except psycopg.Error as error:
@@ -42,25 +42,25 @@ def driver_options(url: str) -> dict[str, Any]:
     ours = {
         "application_name": "election",
         "client_encoding": "utf8",
-        "connect_timeout": CONNECT_TIMEOUT,
-        "keepalives_idle": GONE_AFTER // 2,
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "keepalives_idle": PEER_TIMEOUT_S // 2,
         "keepalives_interval": 1,
-        "keepalives_count": GONE_AFTER // 2,
-        "tcp_user_timeout": GONE_AFTER * 1000,
+        "keepalives_count": PEER_TIMEOUT_S // 2,
+        "tcp_user_timeout": PEER_TIMEOUT_S * 1000,
         "target_session_attrs": "read-write",  # of several hosts the one that is no standby
     }
     return {name: value for name, value in ours.items() if name not in given}
 
 
 class _Text(StrDumperUnknown):
-    """PostgreSQL's text has no NUL; what a job has raised may have one."""
+    """Dumps text without NUL, which PostgreSQL does not store and which an error of a job may contain."""
 
     def dump(self, obj: str) -> Any:
         return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}"))
 
 
 class _AsyncConnection(psycopg.AsyncConnection[Any]):
-    """Waits until there is something to read, and does not look up in between (P7)."""
+    """Waits without a timeout until the socket is readable (P7)."""
 
     async def wait(self, gen: Any, interval: float = 3600.0, *more: Any, **options: Any) -> Any:
         return await super().wait(gen, interval, *more, **options)
@@ -84,20 +84,20 @@ def _begun(connection: psycopg.Connection[Any], settings: str) -> psycopg.Connec
 
 
 async def connect_async(url: str, settings: str) -> psycopg.AsyncConnection[Any]:
-    """The same on the event loop."""
+    """``connect`` on the event loop."""
     connection = await _AsyncConnection.connect(url, autocommit=True, **driver_options(url))
     _open.add(connection)
     _adapt(connection.adapters)
     try:
         await connection.execute(settings)
     except BaseException:
-        hang_up(connection)
+        shutdown(connection)
         raise
     return connection
 
 
 def settings(schema: str, **more: str | int) -> str:
-    """The statements that make a session ours: the tables are found in ``schema``, and nothing limits it but us."""
+    """Statements that set up a session: search path ``schema``, no limits but ``more``."""
     wanted: dict[str, str | int] = {
         "search_path": f'"{schema}", pg_temp',
         "statement_timeout": 0,
@@ -107,36 +107,44 @@ def settings(schema: str, **more: str | int) -> str:
     return "; ".join(f"SET {name} TO {value}" for name, value in wanted.items())
 
 
-def hang_up(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
-    """End a session from any thread, whatever it waits for; whoever waits is told that it is closed."""
+def shutdown(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    """Shut the socket down from any thread; a pending statement fails."""
     with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as end:
         end.shutdown(socket.SHUT_RDWR)
 
 
-async def ask(
+async def execute(
     connection: psycopg.AsyncConnection[Any], statement: str, parameters: Sequence[Any] = (), *, within: float
 ) -> list[tuple[Any, ...]]:
-    """The rows of the last of some statements. A session that does not answer within so many seconds is ended.
+    """Rows of the last statement in ``statement``.
 
-    Whoever is cancelled meanwhile leaves the statement to itself: to cancel it would take the server's answer.
-    Raises ``psycopg.Error``.
+    A cancelled caller leaves the statement running: to cancel it would need the server's answer.
+
+    Args:
+        connection: Session to use.
+        statement: One or more statements.
+        parameters: Parameters of the statement.
+        within: Seconds after which a session that does not answer is shut down.
+
+    Raises:
+        psycopg.Error: The session or the statement failed.
     """
 
-    async def execute() -> list[tuple[Any, ...]]:
+    async def run() -> list[tuple[Any, ...]]:
         cursor = await connection.execute(statement, parameters or None)
         while cursor.nextset():
             pass
         return await cursor.fetchall() if cursor.description else []
 
-    answer = asyncio.create_task(execute())
-    timer = asyncio.get_running_loop().call_later(within, hang_up, connection)
+    answer = asyncio.create_task(run())
+    timer = asyncio.get_running_loop().call_later(within, shutdown, connection)
     answer.add_done_callback(lambda _: timer.cancel())
-    answer.add_done_callback(noticed)
+    answer.add_done_callback(consume_exception)
     return await asyncio.shield(answer)
 
 
-def noticed(task: asyncio.Task[Any]) -> None:
-    """For a task whose end may be nobody's concern any more."""
+def consume_exception(task: asyncio.Task[Any]) -> None:
+    """Done-callback of a task whose result may not be awaited any more."""
     if not task.cancelled():
         task.exception()
 
@@ -147,49 +155,63 @@ def _adapt(adapters: AdaptersMap) -> None:
 
 
 _open: weakref.WeakSet[Any] = weakref.WeakSet()
-"""The connections of this process."""
+"""Connections of this process."""
+
+_watched: set[int] = set()
+"""Descriptors of the ``WatchedSocket`` objects of this process."""
 
 
-_ears: set[int] = set()
-"""Further descriptors of their sockets."""
+class WatchedSocket:
+    """Duplicate of a connection's socket for ``add_reader``: the driver registers and removes its own descriptor."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any], callback: Callable[[], object]) -> None:
+        self._callback = callback
+        self._descriptor = os.dup(connection.fileno())
+        _watched.add(self._descriptor)
+        self.resume()
+
+    def resume(self) -> None:
+        """Call the callback whenever the socket is readable."""
+        if self._descriptor >= 0:
+            asyncio.get_running_loop().add_reader(self._descriptor, self._callback)
+
+    def pause(self) -> None:
+        """Stop calling the callback."""
+        asyncio.get_running_loop().remove_reader(self._descriptor)
+
+    def close(self) -> None:
+        """Stop calling the callback, and close the descriptor."""
+        self.pause()
+        _watched.discard(self._descriptor)
+        os.close(self._descriptor)
+        self._descriptor = -1
 
 
-def open_ear(connection: psycopg.AsyncConnection[Any]) -> int:
-    """A descriptor of its own for the connection's socket: the driver watches its one in its own way."""
-    ear = os.dup(connection.fileno())
-    _ears.add(ear)
-    return ear
-
-
-def close_ear(ear: int) -> None:
-    _ears.discard(ear)
-    os.close(ear)
-
-
-def _let_go() -> None:
+def _close_in_child() -> None:
+    """Replace each socket by ``/dev/null`` in a forked child."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for connection in list(_open):
         with contextlib.suppress(OSError, psycopg.Error):
             os.dup2(nowhere, connection.fileno(), inheritable=False)
-    for ear in _ears:
-        os.dup2(nowhere, ear, inheritable=False)
+    for descriptor in _watched:
+        os.dup2(nowhere, descriptor, inheritable=False)
     os.close(nowhere)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_close_in_child)
 
 
 def describe_error(error: Exception) -> str:
-    """What the driver says, in one line."""
+    """Message of the driver in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def way_out(error: Exception) -> str:
-    """What to do about it, if that is known."""
-    for kind, words in _WAYS_OUT.items():
+    """Advice for the error, as the end of a message; empty if there is none."""
+    for kind, advice in _WAYS_OUT.items():
         if isinstance(error, kind):
-            return words
+            return advice
     return ""
 
 
@@ -203,15 +225,15 @@ _WAYS_OUT: dict[type[Exception], str] = {
 }
 
 _WRONG = ("28", "3D", "42501", "3F", "0A")
-"""The codes of what will not mend itself: no such user, password or database; not allowed; not there."""
+"""SQLSTATE prefixes of configuration errors: wrong user, password or database; missing rights; missing objects."""
 
 
 def is_wrong(error: Exception) -> bool:
-    """Whether an error of the driver means a wrong configuration, and no passing fault."""
+    """Whether an error means a wrong configuration, and no transient fault."""
     if isinstance(error, ConfigurationError | LedgerVersionError):
         return True
     code = getattr(error, "sqlstate", None)
-    if code is None:  # while connecting, the driver gives the server's words only
+    if code is None:  # while connecting, the driver has the server's message only
         return any(text in str(error) for text in _WRONG_WORDS)
     return bool(code.startswith(_WRONG))
 

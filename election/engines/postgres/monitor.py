@@ -1,7 +1,7 @@
-"""What one worker knows of its pool, kept fresh by a task of its own: everybody else is answered from memory (P8).
+"""Background view of the pool, so that questions are answered from memory (P8).
 
-It looks every safety poll, and at once when it is notified of an election or its end. On its way it says that this
-worker takes part.
+A task reads the pool's state every safety poll, and at once on a notification of an election or its end. It also writes
+this worker's presence.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ import psycopg
 from psycopg import errors
 from pydantic import TypeAdapter, ValidationError
 
+from election.core.backend import SeatTiming, Worker
 from election.core.clock import Clock
 from election.core.errors import ConfigurationError, LedgerVersionError, SeatError
-from election.core.seat import Worker
 from election.core.term import LeaderRecord
 
 from .address import Address
-from .ground import Ground
-from .session import ITSELF, ask, connect_async, describe_error, hang_up, settings, way_out
+from .connection import SELECT_SESSION, connect_async, describe_error, execute, settings, shutdown, way_out
+from .preflight import Preflight
 
 RECORD = TypeAdapter(LeaderRecord)
 _WORKER = TypeAdapter(Worker)
 
-MISSED = 3.0
-"""Presences that may be missed until a worker is taken for gone."""
+MISSED_PRESENCES = 3.0
+"""Intervals without presence until a worker is taken to be gone."""
 
-ANSWER_WITHIN = 5.0
-"""Seconds in which the server has to answer."""
+ANSWER_TIMEOUT_S = 5.0
+"""Time in which the server has to answer."""
 
-_LOOK = (
+_READ = (
     "SELECT record, beat, problem, extract(epoch FROM clock_timestamp() - beaten_at)::double precision,"
     " EXISTS (SELECT 1 FROM pg_stat_get_activity(backend) AS it WHERE it.backend_start = leader.backend_start),"
     " ARRAY(SELECT worker FROM workers"
@@ -49,14 +49,21 @@ _RENEW = (
 )
 
 
-class Watch:
-    """Looks at one pool. heartbeat, safety_poll: seconds, as in ``Election``."""
+class PoolMonitor:
+    """State of one pool as read by a background task.
 
-    def __init__(self, address: Address, ground: Ground, *, heartbeat: float, safety_poll: float, clock: Clock) -> None:
+    Args:
+        address: Server and schema of the pool.
+        preflight: Checks of the server.
+        timing: Seconds, as in ``Election``.
+        clock: Time of waits.
+    """
+
+    def __init__(self, address: Address, preflight: Preflight, *, timing: SeatTiming, clock: Clock) -> None:
         self._address = address
-        self._ground = ground
-        self._poll = safety_poll
-        self._presence = max(2.0, heartbeat)
+        self._preflight = preflight
+        self._poll = timing.safety_poll
+        self._presence = max(2.0, timing.heartbeat)
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
         self._connection: psycopg.AsyncConnection[Any] | None = None
@@ -66,27 +73,27 @@ class Watch:
         self._parsed: dict[str, Any] = {}
         self._pulse: tuple[tuple[int, int], float] | None = None
         self._changed = asyncio.Event()
-        self.looked_at = float("-inf")
-        """When the server answered last, by the monotonic clock."""
+        self.refreshed_at = float("-inf")
+        """Monotonic time of the server's last answer."""
         self.record: LeaderRecord | None = None
         self.latest = 0
-        """The largest number of a term that was ever seen: remembered though the tables be lost."""
+        """Largest term number that was ever seen, kept though the tables be lost."""
         self.seated = False
-        """Whether the session that the recorded leader leads by is open."""
+        """Whether the session of the recorded leader is open."""
         self.trouble: str | None = None
-        """Why the server cannot be looked at, in words."""
+        """Why the server cannot be reached; None if it can."""
         self.session: tuple[int, datetime] | None = None
-        """The server's process for this watch, and since when; gone when this worker is."""
+        """Server process of the monitor's session, and its start; gone when this worker is."""
 
     def open(self, worker: Worker) -> None:
-        """Begin to look."""
+        """Take part as ``worker``, and begin to read."""
         self._worker, self._listed, self._renew_at = worker, [worker], 0.0
         self._changed = asyncio.Event()
         self._connection = self.session = None
-        self._task = asyncio.create_task(self._live(), name="election watch")
+        self._task = asyncio.create_task(self._run(), name="election monitor")
 
     async def close(self) -> None:
-        """Stop looking, and say that this worker is gone."""
+        """Stop reading, and remove this worker's presence."""
         task, self._task = self._task, None
         if task is None:
             return
@@ -94,20 +101,20 @@ class Watch:
         connection = self._connection
         if connection is not None and not connection.closed and self._worker is not None and self.trouble is None:
             with contextlib.suppress(psycopg.Error):
-                farewell = "DELETE FROM workers WHERE worker = %s"
+                statement = "DELETE FROM workers WHERE worker = %s"
                 await asyncio.gather(task, return_exceptions=True)
-                await ask(connection, farewell, (_text(self._worker),), within=1.0)
+                await execute(connection, statement, (_to_text(self._worker),), within=1.0)
         if connection is not None:
-            hang_up(connection)
+            shutdown(connection)
         await asyncio.gather(task, return_exceptions=True)
         await self._disconnect()
 
-    async def look(self) -> None:
-        """Look once, for who does not take part; where there is no pool yet, there is nothing. Raises ``SeatError``."""
+    async def refresh(self) -> None:
+        """Read once, for a process that does not take part; without tables nothing is read. Raises ``SeatError``."""
         try:
             connection = await connect_async(self._address.url, settings(self._address.schema))
             try:
-                await self._look(connection)
+                await self._read(connection)
             finally:
                 await connection.close()
         except errors.UndefinedTable:
@@ -115,58 +122,60 @@ class Watch:
         except psycopg.Error as error:
             raise SeatError(f"{self._address.pool}: {describe_error(error)}{way_out(error)}") from error
 
-    def saw(self, record: LeaderRecord) -> None:
-        """What this worker has just said as the leader."""
+    def set_record(self, record: LeaderRecord) -> None:
+        """Use the record that this worker has just published as the leader."""
         self.record, self.seated = record, True
         self.latest = max(self.latest, record.term)
 
     def heartbeat_age(self) -> float | None:
-        """Seconds for which the heartbeat was not seen to move; None if none was ever seen."""
+        """Seconds for which the heartbeat was not seen to change; None if none was ever seen."""
         return None if self._pulse is None else self._clock.monotonic() - self._pulse[1]
 
     def workers(self) -> list[Worker]:
-        """The workers that take part, oldest first."""
+        """Workers that take part, oldest first."""
         found = {worker.process: worker for worker in self._listed if not worker.process.is_known_dead()}
         if self._worker is not None and self._task is not None:
             found[self._worker.process] = self._worker
         return sorted(found.values(), key=lambda worker: (worker.started_at, worker.process.pid))
 
     async def changed(self) -> None:
-        """Return when the record has changed from what it is now."""
+        """Return at the next change of the record."""
         await self._changed.wait()
 
-    async def ask(self, statement: str, parameters: tuple[Any, ...], *, within: float) -> list[tuple[Any, ...]]:
-        """A statement on a session of its own, for what cannot be said on the lock's. Raises ``psycopg.Error``."""
+    async def execute(self, statement: str, parameters: tuple[Any, ...], *, within: float) -> list[tuple[Any, ...]]:
+        """Execute a statement on a new session, if the lock's has ended. Raises ``psycopg.Error``."""
         connection = await connect_async(self._address.url, settings(self._address.schema))
         try:
-            return await ask(connection, statement, parameters, within=within)
+            return await execute(connection, statement, parameters, within=within)
         finally:
             await connection.close()
 
-    async def _live(self) -> None:
+    async def _run(self) -> None:
         while True:
             try:
                 connection = self._connection = await self._connected()
                 while True:
-                    await self._look(connection)
+                    await self._read(connection)
                     async for _ in connection.notifies(timeout=self._jittered(), stop_after=1):
                         pass
             except (psycopg.Error, OSError, SeatError, ConfigurationError, LedgerVersionError) as error:
                 self.trouble = f"{self._address.pool} cannot be reached: {describe_error(error)}"
-                self._ground.forget()
+                self._preflight.reset()
             await self._disconnect()
             await self._clock.sleep(self._jittered())
 
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
-        if not self._ground.ready:
-            await asyncio.to_thread(self._ground.prepare)
+        if not self._preflight.ready:
+            await asyncio.to_thread(self._preflight.prepare)
         connection = await connect_async(self._address.url, settings(self._address.schema))
         try:
-            [itself] = await ask(connection, f'LISTEN "{self._address.channel}"; {ITSELF}', within=ANSWER_WITHIN)
+            [session] = await execute(
+                connection, f'LISTEN "{self._address.channel}"; {SELECT_SESSION}', within=ANSWER_TIMEOUT_S
+            )
         except BaseException:
-            hang_up(connection)
+            shutdown(connection)
             raise
-        self.session = itself[0], itself[1]
+        self.session = session[0], session[1]
         self._renew_at = 0.0
         return connection
 
@@ -176,18 +185,18 @@ class Watch:
         if connection is not None:
             await connection.close()
 
-    async def _look(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        gone_after = MISSED * self._presence
+    async def _read(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        gone_after = MISSED_PRESENCES * self._presence
         now = self._clock.monotonic()
         if self._worker is not None and now >= self._renew_at:
-            worker = _text(self._worker)
+            worker = _to_text(self._worker)
             started = round(self._worker.started_at.timestamp() * 1e6)
-            await ask(connection, _RENEW, (10 * gone_after, worker, worker, started), within=ANSWER_WITHIN)
+            await execute(connection, _RENEW, (10 * gone_after, worker, worker, started), within=ANSWER_TIMEOUT_S)
             self._renew_at = now + self._presence
-        [found] = await ask(connection, _LOOK, (gone_after,), within=ANSWER_WITHIN)
-        self._see(*found)
+        [found] = await execute(connection, _READ, (gone_after,), within=ANSWER_TIMEOUT_S)
+        self._update(*found)
 
-    def _see(
+    def _update(
         self,
         record: str | None,
         beat: int | None,
@@ -197,7 +206,7 @@ class Watch:
         workers: list[str],
     ) -> None:
         self.seated = seated
-        found = None if record is None else self._understood(RECORD, record)
+        found = None if record is None else self._parse(RECORD, record)
         if found is not None and beat is not None and silent is not None:
             found, pulse = replace(found, problem=problem), (found.term, beat)
             self.latest = max(self.latest, found.term)
@@ -205,17 +214,17 @@ class Watch:
                 self._pulse = pulse, self._clock.monotonic() - max(0.0, silent)
             elif self._pulse[0] != pulse:
                 self._pulse = pulse, self._clock.monotonic()
-        listed = [self._understood(_WORKER, text) for text in workers]
+        listed = [self._parse(_WORKER, text) for text in workers]
         self._listed = [worker for worker in listed if worker is not None]
         self._parsed = {text: self._parsed[text] for text in (*workers, record) if text is not None}
         if found != self.record:
             self.record = found
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()
-        self.looked_at, self.trouble = self._clock.monotonic(), None
+        self.refreshed_at, self.trouble = self._clock.monotonic(), None
 
-    def _understood(self, form: TypeAdapter[Any], text: str) -> Any:
-        """What a text says; None for one that nobody can understand. Each is read once."""
+    def _parse(self, form: TypeAdapter[Any], text: str) -> Any:
+        """Value of a text; None if it cannot be parsed. Each is parsed once."""
         if text not in self._parsed:
             try:
                 self._parsed[text] = form.validate_json(text)
@@ -227,5 +236,5 @@ class Watch:
         return self._poll * random.uniform(0.8, 1.2)
 
 
-def _text(worker: Worker) -> str:
+def _to_text(worker: Worker) -> str:
     return _WORKER.dump_json(worker).decode()

@@ -1,4 +1,4 @@
-"""What a pool stands on: a server that keeps a session apart, a role that may do what is needed, and the tables."""
+"""Preflight checks of a server: its version, sessions that stay apart, the role's rights; and the tables."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from election.core.errors import ConfigurationError, SeatError
 from election.core.events import named
 
 from .address import Address
+from .connection import connect, describe_error, is_wrong, settings, shutdown, way_out
 from .schema import migrate, stored_version
-from .session import connect, describe_error, hang_up, is_wrong, settings, way_out
 
 log = logging.getLogger("election")
 
-OLDEST = 150000
-"""The oldest server that is tried."""
+MIN_VERSION = 150000
+"""Oldest server that is accepted."""
 
-WITHIN = 10.0
-"""Seconds after which a look at the ground is given up."""
+TIMEOUT_S = 10.0
+"""Time after which the checks are given up."""
 
-TRIES = 5
-"""Transactions in which a pooler that gives each the next of its sessions is found out."""
+POOLING_TRIES = 5
+"""Transactions that detect a pooler which gives each the next of its sessions."""
 
 _POOLED = (
     "something between here and the server gives each transaction another session (PgBouncer with pool_mode ="
@@ -35,24 +35,26 @@ _POOLED = (
 )
 
 
-class Ground:
-    """The ground of one pool, looked at by blocking calls that take seconds at most."""
+class Preflight:
+    """Checks of one pool's server, by blocking calls that take seconds at most."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
         self.ready = False
 
     def check(self) -> None:
-        """Raises ``ConfigurationError`` if no pool can live here; a server that is away is left for the election."""
+        """Raise ``ConfigurationError`` if the server cannot hold a pool; log a server that cannot be reached."""
         try:
             self.prepare()
         except SeatError as error:
             log.warning("the pool is not ready: %s", error, extra=named("pool_not_ready"))
 
     def prepare(self) -> None:
-        """Make sure, once in a process, that all is as it must be, and create the tables that are missing.
+        """Check the server, once in a process, and create missing tables.
 
-        Raises ``ConfigurationError`` for what will not mend itself, ``SeatError`` for what may.
+        Raises:
+            ConfigurationError: A condition that needs an operator.
+            SeatError: A condition that may pass.
         """
         if self.ready:
             return
@@ -66,22 +68,22 @@ class Ground:
         self.ready = True
 
     def check_version(self) -> None:
-        """Raises ``LedgerVersionError`` if the tables are newer than this code; a server that is away says nothing."""
+        """Raise ``LedgerVersionError`` if the tables are newer than this code; ignore an unreachable server."""
         try:
             with self._connected() as connection:
                 stored_version(connection, self._address)
         except SeatError:
             pass
 
-    def forget(self) -> None:
-        """Look again: a server that came back may be another."""
+    def reset(self) -> None:
+        """Check again at the next use: a server that came back may be another."""
         self.ready = False
 
     @contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[Any]]:
         try:
             with connect(self._address.url) as connection:
-                timer = threading.Timer(WITHIN, hang_up, [connection])
+                timer = threading.Timer(TIMEOUT_S, shutdown, [connection])
                 timer.daemon = True
                 timer.start()
                 try:
@@ -89,14 +91,14 @@ class Ground:
                 finally:
                     timer.cancel()
         except psycopg.Error as error:
-            words = f"{self._address.pool}: {describe_error(error)}{way_out(error)}"
-            raise (ConfigurationError if is_wrong(error) else SeatError)(words) from error
+            text = f"{self._address.pool}: {describe_error(error)}{way_out(error)}"
+            raise (ConfigurationError if is_wrong(error) else SeatError)(text) from error
 
     def check_server(self, connection: psycopg.Connection[Any]) -> None:
-        if connection.info.server_version < OLDEST:
+        if connection.info.server_version < MIN_VERSION:
             raise ConfigurationError(
                 f"{self._address.pool}: PostgreSQL {connection.info.server_version // 10000} is too old;"
-                f" use {OLDEST // 10000} or newer"
+                f" use {MIN_VERSION // 10000} or newer"
             )
         found = connection.execute("SHOW server_encoding").fetchone()
         if found is None or found[0] != "UTF8":
@@ -107,7 +109,7 @@ class Ground:
         self._check_pooling(connection)
 
     def _check_pooling(self, connection: psycopg.Connection[Any]) -> None:
-        """Raises ``ConfigurationError`` if what we set or lock in one transaction is not there in the next."""
+        """Raise ``ConfigurationError`` if settings and locks of one transaction are not there in the next."""
         with connect(self._address.url) as other:
             own = _one(connection, "SELECT pg_backend_pid()")
             try:
@@ -120,7 +122,7 @@ class Ground:
             if taken == own:  # it was ours a moment ago
                 raise ConfigurationError(f"{self._address.pool}: {_POOLED}")
             other.execute("ROLLBACK")
-            if {_one(connection, "SELECT pg_backend_pid()") for _ in range(TRIES)} != {own}:
+            if {_one(connection, "SELECT pg_backend_pid()") for _ in range(POOLING_TRIES)} != {own}:
                 raise ConfigurationError(f"{self._address.pool}: {_POOLED}")
 
     def _check_rights(self, connection: psycopg.Connection[Any]) -> None:

@@ -1,4 +1,4 @@
-"""The PostgreSQL engine's part of ``doctor``: the server, the tables, the lock and who holds it. It changes nothing."""
+"""Diagnostics of the PostgreSQL engine for ``doctor``: server, tables, leader record, lock holder. Read only."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from election.core.errors import ConfigurationError, LedgerVersionError
 from election.core.term import Standing
 
 from .address import Address
-from .ground import Ground
+from .connection import connect, describe_error, is_wrong, settings, way_out
+from .monitor import RECORD
+from .preflight import Preflight
 from .schema import VERSION, stored_version
-from .session import connect, describe_error, is_wrong, settings, way_out
-from .watch import RECORD
 
-SILENT_AFTER = 5.0
-"""Seconds without a heartbeat after which a leader is called silent, whatever the pool's own settings are."""
+SILENT_AFTER_S = 5.0
+"""Seconds without a heartbeat after which a leader is reported as silent, independent of the pool's settings."""
 
 _HOLDER = (
     "SELECT pid, host(client_addr), application_name FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)"
@@ -29,10 +29,10 @@ _HOLDER = (
 
 
 def examine(address: Address) -> Iterator[CheckResult]:
-    """Everything there is to say, the ground first."""
+    """All check results, the server first."""
     try:
         with connect(address.url, settings(address.schema)) as connection:
-            yield from _look(connection, address)
+            yield from _check(connection, address)
     except psycopg.Error as error:
         advice = way_out(error).removeprefix("; ") or (
             None if is_wrong(error) else "nobody leads until it can be reached"
@@ -40,11 +40,11 @@ def examine(address: Address) -> Iterator[CheckResult]:
         yield CheckResult(Severity.WRONG, f"{address.pool}: {describe_error(error)}", advice)
 
 
-def _look(connection: psycopg.Connection[Any], address: Address) -> Iterator[CheckResult]:
+def _check(connection: psycopg.Connection[Any], address: Address) -> Iterator[CheckResult]:
     version = connection.info.server_version
     yield CheckResult(Severity.GOOD, f"PostgreSQL {version // 10000}.{version % 10000} answers")
     try:
-        Ground(address).check_server(connection)
+        Preflight(address).check_server(connection)
         found = stored_version(connection, address)
     except (ConfigurationError, LedgerVersionError) as error:
         yield CheckResult(Severity.WRONG, str(error))
@@ -72,7 +72,7 @@ def _leader(connection: psycopg.Connection[Any], address: Address) -> Iterator[C
         yield CheckResult(
             Severity.WARNING if holder is None else Severity.GOOD, f"the last leader was {who}: {record.standing}"
         )
-    elif row[1] > SILENT_AFTER:
+    elif row[1] > SILENT_AFTER_S:
         text = f"the leader ({who}) has given no sign of life for {row[1]:.0f} s"
         yield CheckResult(Severity.WARNING, text, "is its event loop blocked? Its log tells")
     else:

@@ -1,0 +1,399 @@
+"""Seat backend of the PostgreSQL engine: a session's advisory lock, and what makes it enough.
+
+Promises P2, P6, P7, P8, and P1 for as long as a term may be trusted: the leader trusts its seat until the start of its
+last heartbeat plus ``Trust.limit`` less a margin. The next holder of the lock leads at once if that process is known to
+be dead or its term over, and otherwise not before the last heartbeat is ``limit`` old (``remaining_trust``).
+
+The table ``leader`` has one row: record, term number, heartbeat, and the sessions of the leader. It is written by the
+holder of the lock only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, replace
+
+import psycopg
+from pydantic import ValidationError
+
+from election.core.backend import Grant, Refusal, SeatTiming, Snapshot, Worker
+from election.core.clock import Clock, call_later, first
+from election.core.errors import ConfigurationError, LedgerVersionError, SeatError, SeatLostError
+from election.core.events import named
+from election.core.process import ProcessIdentity
+from election.core.term import LeaderRecord, Standing
+
+from .address import Address
+from .advisory_lock import AdvisoryLock
+from .connection import describe_error, way_out
+from .ledger import PostgresLedger
+from .monitor import RECORD, PoolMonitor
+from .preflight import Preflight
+
+log = logging.getLogger("election")
+
+LAST_TRY_S = 1.0
+"""Time in which the server has to answer a leader that does not trust its seat any more."""
+
+DYING_S = 0.05
+"""Time that a process may take to die after its sockets are closed."""
+
+LINGER_S = 1.0
+"""Time for which a worker keeps its place in the queue without waiting for the seat."""
+
+TRUST_HEARTBEATS = 10
+MIN_TRUST_S = 2.0
+
+TRUST_MARGIN = 0.1
+"""Fraction of the limit by which the leader ceases to trust its seat earlier than others may take it."""
+
+_READ_STATE = (
+    "SELECT record, term, greatest(0, extract(epoch FROM clock_timestamp() - beaten_at))::double precision,"
+    " %s < beaten_at,"
+    " EXISTS (SELECT 1 FROM pg_stat_get_activity(watch) AS it WHERE it.backend_start = watch_start),"
+    " EXISTS (SELECT 1 FROM fences WHERE fences.term = leader.term),"
+    " coalesce((SELECT max(term) FROM terms), 0)"
+    " FROM (SELECT 1) AS always LEFT JOIN leader ON TRUE"
+)
+_BEGIN = (  # on the server's disk before any session can see it (P2), whatever the session has set
+    "WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true))"
+    " INSERT INTO leader (term, record, beaten_at, backend, backend_start, watch, watch_start)"
+    " SELECT %s, %s, clock_timestamp(), %s, %s, %s, %s FROM durable"
+    " ON CONFLICT (only_row) DO UPDATE SET (term, record, beat, beaten_at, problem, backend, backend_start, watch,"
+    " watch_start) = (excluded.term, excluded.record, leader.beat + 1, excluded.beaten_at, NULL, excluded.backend,"
+    " excluded.backend_start, excluded.watch, excluded.watch_start) WHERE leader.term < excluded.term"
+    " RETURNING pg_notify(%s, '')"
+)
+_BEAT = (
+    "UPDATE leader SET beat = beat + 1, beaten_at = clock_timestamp(), watch = %s, watch_start = %s"
+    " WHERE term = %s AND backend = pg_backend_pid() RETURNING 1"
+)
+_BEAT_WITHOUT_SEAT = "UPDATE leader SET beat = beat + 1, beaten_at = clock_timestamp() WHERE term = %s"
+_WRITE = "UPDATE leader SET record = %s, problem = %s WHERE term = %s RETURNING pg_notify(%s, '')"
+
+
+class Trust:
+    """Time until which a leader may trust its seat without another answer of the server.
+
+    ``limit``: seconds after a leader's last heartbeat before which no other worker leads, unless the leader is known to
+    be gone. The leader counts from the start of that heartbeat, on its own monotonic clock.
+    """
+
+    def __init__(self, heartbeat: float, clock: Clock) -> None:
+        self._clock = clock
+        self.limit = max(MIN_TRUST_S, TRUST_HEARTBEATS * heartbeat)
+        self._until = float("-inf")
+
+    def renew(self, started: float) -> None:
+        """Count from ``started`` (monotonic), when a statement was sent that the server has answered."""
+        self._until = started + self.limit * (1 - TRUST_MARGIN)
+
+    def left(self) -> float:
+        """Seconds that are left; 0 when there are none."""
+        return max(0.0, self._until - self._clock.monotonic())
+
+
+@dataclass(frozen=True, slots=True)
+class StateBefore:
+    """State of the pool when the lock came to this worker.
+
+    Attributes:
+        record: Leader record; None if there is none that can be parsed.
+        latest: Largest term number.
+        fenced: Whether a fence of the recorded term was requested.
+        silent: Seconds since the last heartbeat, by the server's clock.
+        witnessed: Whether our session is older than that heartbeat, and so saw the end of the leader's session.
+        watched: Whether another session of the leader's process is open.
+    """
+
+    record: LeaderRecord | None
+    latest: int
+    fenced: bool = False
+    silent: float = 0.0
+    witnessed: bool = False
+    watched: bool = False
+
+
+def died(before: StateBefore) -> bool:
+    """Whether the recorded leader is dead. Decides only.
+
+    On this host the system knows. On another host all of its sessions ended while ours was open; it may have been cut
+    off as well, which cannot be told apart.
+    """
+    assert before.record is not None
+    holder = before.record.holder
+    return holder.is_known_dead() or (not holder.is_neighbour() and before.witnessed and not before.watched)
+
+
+def remaining_trust(before: StateBefore, ours: ProcessIdentity, limit: float) -> float:
+    """Seconds for which the recorded leader may still trust its seat though the lock is ours. Decides only.
+
+    Its session has ended. If its process is dead, or its term over by its record, there is no doubt. Otherwise the
+    server may have ended the session, and the leader may not have noticed.
+    """
+    if before.record is None or before.record.standing is not Standing.LEADING:
+        return 0.0
+    if before.record.holder == ours or died(before):
+        return 0.0
+    return max(0.0, limit - before.silent)
+
+
+def was_fenced_by_switch(before: StateBefore, fence_after: float | None, heartbeat: float) -> bool:
+    """Whether the recorded leader's own switch has ended it, judged by the length of its silence. Decides only.
+
+    The switch counts from its last press, which may precede the last heartbeat on the server by the interval between
+    two presses, one heartbeat; half of another is for a loop that was late.
+    """
+    if fence_after is None or before.record is None:
+        return False
+    return before.record.holder.is_neighbour() and before.silent >= fence_after - 1.5 * heartbeat
+
+
+class PostgresBackend:
+    """Implements ``election.core.backend.SeatBackend`` on a server.
+
+    Args:
+        address: Server and schema of the pool.
+        preflight: Checks of the server.
+        ledger: The leader's ledger: connected while a term begins, and given up when the server is out of reach.
+        timing: Seconds, as in ``Election``.
+        clock: Time of waits and trust.
+    """
+
+    def __init__(
+        self, address: Address, preflight: Preflight, ledger: PostgresLedger, *, timing: SeatTiming, clock: Clock
+    ) -> None:
+        self.pool = address.pool
+        self._address, self._preflight, self._ledger = address, preflight, ledger
+        self._timing = timing
+        self._clock = clock
+        self._trust = Trust(timing.heartbeat, clock)
+        self._lock = AdvisoryLock(address, self._trust.limit)
+        self._monitor = PoolMonitor(address, preflight, timing=timing, clock=clock)
+        self._process: ProcessIdentity | None = None
+        self._published: LeaderRecord | None = None
+        self._unpublished_end: LeaderRecord | None = None
+        self._doubt: str | None = None
+        self._doubted_until = 0.0
+        self._leaving: asyncio.Task[None] | None = None
+        self._background: asyncio.Task[object] | None = None
+
+    def open(self, worker: Worker) -> None:
+        self._lock = AdvisoryLock(self._address, self._trust.limit)  # a forked child leaves its parent's alone
+        self._process, self._published, self._unpublished_end = worker.process, None, None
+        self._leaving = self._background = None
+        self._monitor.open(worker)
+
+    async def close(self) -> None:
+        self._stay_in_queue()
+        await asyncio.gather(*filter(None, [self._background]), return_exceptions=True)  # it may open connections
+        if self._published is None:
+            await self._lock.close()
+        await self._monitor.close()
+
+    async def refresh(self) -> None:
+        """See ``Engine.look``."""
+        await self._monitor.refresh()
+
+    async def alarm(self) -> None:
+        """See ``Engine.alarm``."""
+        await self._lock.ended.wait_and_clear()
+
+    async def wait_for_changes(self) -> None:
+        """See ``Engine.wait_for_changes``."""
+        await self._lock.ledger_changed.wait_and_clear()
+
+    # --- the beginning of a term ------------------------------------------------------------------------------------
+
+    async def try_acquire(self) -> Grant | Refusal:
+        self._stay_in_queue()
+        try:
+            if not self._preflight.ready:
+                await asyncio.to_thread(self._preflight.prepare)
+            acquired = await self._lock.try_acquire()
+            await self._publish_end()
+            if not acquired:
+                self._doubt = None
+                return Refusal.TAKEN
+            return await self._judge()
+        except psycopg.Error as error:
+            await self._lock.close()
+            raise self._seat_error(error) from error
+        except (ConfigurationError, LedgerVersionError) as error:  # at the start it would have been one
+            raise SeatError(str(error)) from error
+
+    async def _judge(self) -> Grant | Refusal:
+        """From the lock to the permission to begin a term, if no other process may still trust an earlier one."""
+        assert self._process is not None
+        self._background = asyncio.create_task(self._ledger.get_ready())
+        before = await self._state_before()
+        dead_by = self._clock.monotonic() + DYING_S
+        while (wait := remaining_trust(before, self._process, self._trust.limit)) and self._clock.monotonic() < dead_by:
+            await self._clock.sleep(DYING_S / 25)
+            before = await self._state_before()
+        if wait and before.record is not None:
+            self._doubted_until = self._clock.monotonic() + wait
+            self._doubt = _describe_doubt(before.record, wait)
+            return Refusal.NOT_YET
+        self._doubt = None
+        return Grant(
+            f"{self.pool} {self._lock.session[0]}",
+            before.record,
+            max(before.latest, self._monitor.latest),
+            fenced=before.fenced or was_fenced_by_switch(before, self._timing.fence_after, self._timing.heartbeat),
+            died=before.record is not None and died(before),
+            silent_s=before.silent,
+        )
+
+    async def _state_before(self) -> StateBefore:
+        [(text, number, silent, witnessed, watched, fenced, last)] = await self._lock.execute(
+            _READ_STATE, (self._lock.session[1],)
+        )
+        if text is None:
+            return StateBefore(None, last)
+        try:
+            record = RECORD.validate_json(text)
+        except ValidationError:  # written by something else
+            return StateBefore(None, max(number, last))
+        return StateBefore(record, max(number, last), fenced, silent, witnessed, watched)
+
+    async def reserve(self, number: int) -> None:
+        """``publish`` writes number and record in one transaction."""
+
+    async def publish(self, record: LeaderRecord) -> bool:
+        started = self._clock.monotonic()
+        monitor = self._monitor.session or (None, None)
+        parameters = (record.term, _to_text(record), *self._lock.session, *monitor, self._address.channel)
+        try:
+            begun = await self._lock.execute(_BEGIN, parameters)
+        except psycopg.Error as error:
+            await self._lock.close()
+            raise self._seat_error(error) from error
+        if not begun:
+            raise SeatError(f"{self.pool}: another worker has begun term {record.term} or a later one")
+        self._published = record
+        self._monitor.set_record(record)
+        self._trust.renew(started)
+        return True
+
+    # --- the term ---------------------------------------------------------------------------------------------------
+
+    def holds(self) -> bool:
+        return self._lock.held and self._trust.left() > 0
+
+    async def renew(self, record: LeaderRecord) -> None:
+        started = self._clock.monotonic()
+        if not self._lock.held:
+            await self._beat_without_seat(record)
+        session = self._monitor.session or (None, None)
+        limit = max(self._trust.left(), LAST_TRY_S)
+        try:
+            found = await self._lock.execute(_BEAT, (*session, record.term), within=limit)
+            if found and record != self._published:
+                await self._lock.execute(_WRITE, self._to_row(record))
+                self._published = record
+                self._monitor.set_record(record)
+            await self._lock.listen()
+        except psycopg.Error as error:
+            if not self._lock.held:
+                if not self._trust.left():  # a claim in progress would keep the term from its end
+                    self._ledger.give_up()
+                raise SeatLostError(f"the session that holds the seat has ended: {describe_error(error)}") from error
+            self._trust.renew(started)  # an answer all the same: the session lives, and the lock with it
+            raise self._seat_error(error) from error
+        if not found:
+            raise SeatLostError(f"{self.pool}: another worker has begun a term after {record.term}")
+        self._trust.renew(started)  # though it had run out: the lock is a session's, and this is the same one
+
+    async def _beat_without_seat(self, record: LeaderRecord) -> None:
+        """Show life though the seat is lost, so that the others wait for the end of the work; raises always."""
+        why = "its session has ended"
+        try:
+            await self._monitor.execute(_BEAT_WITHOUT_SEAT, (record.term,), within=1.0)
+        except psycopg.Error as error:
+            why = f"{why}; {describe_error(error)}"
+        raise SeatLostError(f"{self.pool}: the seat is lost: {why}")
+
+    # --- the end of a term ------------------------------------------------------------------------------------------
+
+    async def release(self, record: LeaderRecord | None) -> None:
+        if record is not None:
+            self._published, self._unpublished_end = None, record
+            self._monitor.set_record(record)
+        try:
+            if record is not None and not self._lock.held:
+                await self._lock.close()
+            await self._publish_end()
+            if self._lock.held:
+                await self._lock.release()
+        except psycopg.Error as error:
+            if record is not None:
+                text = "end of term %d not recorded: %s"
+                log.warning(text, record.term, describe_error(error), extra=named("term_end_unrecorded"))
+            await self._lock.close()
+
+    async def _publish_end(self) -> None:
+        """Publish the end of our last term, unless that is done or a later one has begun.
+
+        Raises:
+            psycopg.Error: The next campaign publishes it.
+        """
+        if self._unpublished_end is None:
+            return
+        row = self._to_row(self._unpublished_end)
+        if self._lock.held:
+            await self._lock.execute(_WRITE, row)
+        else:
+            await self._monitor.execute(_WRITE, row, within=1.0)
+        self._unpublished_end = None
+
+    # --- following --------------------------------------------------------------------------------------------------
+
+    async def wait_for_vacancy(self) -> None:
+        self._stay_in_queue()
+        try:
+            if self._doubt is not None:
+                wait = self._doubted_until - self._clock.monotonic()
+                await first(self._monitor.changed(), self._clock.sleep(wait))
+            else:
+                await self._lock.wait_for_grant()
+        finally:
+            self._leaving = call_later(self._clock, LINGER_S, self._leave_queue)
+
+    def _stay_in_queue(self) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+
+    def _leave_queue(self) -> None:
+        """Close the session, so that the next worker in the server's queue does not wait for one that does not wait."""
+        if self._published is None:
+            self._background = asyncio.create_task(self._lock.close())
+
+    def snapshot(self) -> Snapshot:
+        monitor, record = self._monitor, self._monitor.record
+        is_fresh = monitor.seated and self._clock.monotonic() - monitor.refreshed_at < self._trust.limit
+        led = is_fresh and record is not None and record.standing is Standing.LEADING
+        led = led and record is not None and not record.holder.is_known_dead()
+        return Snapshot(record, led, monitor.heartbeat_age(), self._doubt or monitor.trouble)
+
+    def workers(self) -> list[Worker]:
+        return self._monitor.workers()
+
+    def _to_row(self, record: LeaderRecord) -> tuple[str, str | None, int, str]:
+        return _to_text(record), record.problem, record.term, self._address.channel
+
+    def _seat_error(self, error: psycopg.Error) -> SeatError:
+        return SeatError(f"{self.pool}: {describe_error(error)}{way_out(error)}")
+
+
+def _describe_doubt(record: LeaderRecord, wait: float) -> str:
+    """Problem text: why no worker leads for ``wait`` seconds at most."""
+    return (
+        f"the server has ended the session of pid {record.holder.pid} on {record.holder.host}, which may not know that"
+        f" its term {record.term} is over; nobody else leads before it says so, or {wait:.1f} s have passed"
+    )
+
+
+def _to_text(record: LeaderRecord) -> str:
+    return RECORD.dump_json(replace(record, problem=None)).decode()
