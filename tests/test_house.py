@@ -94,7 +94,7 @@ MAY_USE_MACHINE_TIME = {
     "election/engines/sql/patience.py": "measures for how long a thread really blocks the event loop",
     "election/engines/postgres/database.py": "a limit on a real server's answer, which ends the socket",
     "election/engines/postgres/connection.py": "a limit on a real server's answer, which ends the socket",
-    "election/engines/redis/keeper.py": "a thread, when no event loop runs any more",
+    "election/engines/redis/lease.py": "a thread, when no event loop runs any more",
 }
 """Modules and folders that cannot do without, and why."""
 

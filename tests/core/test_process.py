@@ -107,7 +107,7 @@ def test_only_the_file_engine_and_who_looked_first_take_a_process_for_one_of_thi
         for path in (ROOT / "election").rglob("*.py")
         if "_thread.is_alive()" not in (text := path.read_text()) and ".is_alive()" in text
     }
-    first_asked_is_neighbour = {"election/fencing/warden.py", "election/engines/redis/neighbour.py"}
+    first_asked_is_neighbour = {"election/fencing/warden.py", "election/engines/redis/backend.py"}
     assert {path for path in asking if not path.startswith("election/engines/file/")} == first_asked_is_neighbour
 
 

@@ -31,7 +31,7 @@ MAY_BLOCK = {
     # An empty file, opened once a term; what is written to it is written when nothing else runs any more.
     "election/fencing/switch.py": {"_open"},
     # Once in a process, before it takes part: a few questions to the server, which may take seconds to answer.
-    "election/engines/redis/ground.py": {"check"},
+    "election/engines/redis/diagnostics.py": {"check"},
     # Once in a process, at import: the scripts, which are part of this package.
     "election/engines/redis/scripts.py": {"_script"},
     # Where the log goes is the application's business.

@@ -1,4 +1,4 @@
-"""The Redis engine: a seat that is a lease, and a ledger of scripts, in one Redis or Valkey server.
+"""Redis engine: a seat that is a lease, and a ledger of scripts, in one Redis or Valkey server.
 
 Promises P1 for unexpired terms; P2, P3 and P4 as long as the server forgets nothing (docs/engines/redis.md).
 """
@@ -10,16 +10,16 @@ from functools import partial
 
 from election.core.backend import SeatTiming
 from election.core.clock import Clock
+from election.core.seat import Seat
 from election.engines.engine import Engine, LedgerAdvice
 from election.schedule.ledger import Ledger
 
 from .address import Address, address_of
-from .examine import examine
-from .ground import check
+from .backend import RedisBackend
+from .diagnostics import check, examine
 from .ledger import RedisLedger
-from .seat import RedisSeat
 
-__all__ = ["RedisLedger", "RedisSeat", "redis_engine"]
+__all__ = ["RedisBackend", "RedisLedger", "redis_engine"]
 
 
 def redis_engine(
@@ -30,22 +30,24 @@ def redis_engine(
     clock: Clock,
     ledger: Callable[[], Ledger] | None = None,
 ) -> Engine:
-    """The Redis engine on the server and pool that ``url`` names. Does no I/O.
+    """Redis engine on the server and pool that ``url`` names. Does no I/O.
 
-    fence_after: a leader that hangs loses its lease in any case; with this, its process ends as well. ledger: opens
-    another ledger to use in place of the server's own. Raises ``ConfigurationError`` for a URL without meaning.
+    Args:
+        url: Server, database and pool.
+        timing: Seconds, as in ``Election``. A leader that hangs loses its lease in any case; with ``fence_after``, its
+            process ends as well.
+        durable: Whether each claim waits for the disk and the replicas.
+        clock: Time of terms and waits.
+        ledger: Returns another ledger to use in place of the server's own.
+
+    Raises:
+        ConfigurationError: The URL is invalid.
     """
     address = address_of(url)
     open_ledger = ledger or partial(RedisLedger, address, durable=durable, clock=clock)
     own = open_ledger()
-    seat = RedisSeat(
-        address,
-        heartbeat=timing.heartbeat,
-        safety_poll=timing.safety_poll,
-        clock=clock,
-        memory=own if ledger is not None else None,
-        durable=durable,
-    )
+    history = own if ledger is not None else None
+    backend = RedisBackend(address, timing=timing, clock=clock, history=history, durable=durable)
 
     def check_all() -> None:
         check(address, durable=durable)
@@ -54,19 +56,19 @@ def redis_engine(
     return Engine(
         name="redis",
         pool=address.pool,
-        seat=seat,
+        seat=Seat(backend, clock=clock, safety_poll=timing.safety_poll, history=history),
         ledger=own,
         open_ledger=open_ledger,
         open_reader=open_ledger,
         examine=lambda: examine(address, durable=durable),
         hang_trace="-",
         check=check_all,
-        look=seat.look,
-        ledger_advice=_remedies(address),
+        look=backend.refresh,
+        ledger_advice=_ledger_advice(address),
     )
 
 
-def _remedies(address: Address) -> LedgerAdvice:
+def _ledger_advice(address: Address) -> LedgerAdvice:
     return LedgerAdvice(
         unreadable="no tick is run while it cannot be read; mend what the server complains of",
         damaged="nothing sets it aside: stop the pool, keep a copy of the server's data, and put right what is wrong in"

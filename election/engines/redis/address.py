@@ -1,4 +1,4 @@
-"""What a pool's URL says: the server, and the pool's place in it."""
+"""Address of a pool: server, database and key prefix, parsed from its URL."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from redis.asyncio.connection import ConnectionPool
 
 from election.core.errors import ConfigurationError
 
-TIMEOUT = 2.0
-"""Seconds that a connection or an answer may take, unless the URL says ``socket_timeout``."""
+TIMEOUT_S = 2.0
+"""Timeout of a connection or an answer, unless the URL has ``socket_timeout``."""
 
 _FORMS = "redis://HOST:PORT/DB?pool=NAME, rediss:// for TLS, redis+unix:///PATH?db=DB&pool=NAME for a socket"
 
@@ -21,8 +21,10 @@ _FORMS = "redis://HOST:PORT/DB?pool=NAME, rediss:// for TLS, redis+unix:///PATH?
 class Address:
     """A pool in a Redis server.
 
-    url: for the driver, with its secrets. pool: for people, without. prefix: of all keys; its hash tag keeps them in
-    one slot of a Redis Cluster.
+    Attributes:
+        url: URL for the driver, with secrets.
+        pool: URL without secrets, for display.
+        prefix: Prefix of all keys; its hash tag keeps them in one slot of a Redis Cluster.
     """
 
     url: str
@@ -31,7 +33,7 @@ class Address:
 
 
 def address_of(url: str) -> Address:
-    """What ``url`` means. Raises ``ConfigurationError``; does no I/O."""
+    """Address that ``url`` names. Raises ``ConfigurationError``; does no I/O."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -46,7 +48,7 @@ def address_of(url: str) -> Address:
         raise ConfigurationError(f"the pool's URL names no server; write {_FORMS}")
     if not unix and not re.fullmatch(r"/?\d*", parts.path):
         raise ConfigurationError(f"{parts.path!r} in the pool's URL is no number of a database; write {_FORMS}")
-    timeouts = {"socket_timeout": TIMEOUT, "socket_connect_timeout": query.get("socket_timeout", TIMEOUT)}
+    timeouts = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": query.get("socket_timeout", TIMEOUT_S)}
     driver = urlunsplit(
         ("unix" if unix else parts.scheme, parts.netloc, parts.path, urlencode({**timeouts, **query}), "")
     )
@@ -68,7 +70,7 @@ def _options() -> dict[str, Any]:
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
 
-    # Nothing is sent twice by the driver: what was written, and whose answer was lost, would be refused by itself.
+    # The driver must not retry: a repeated write whose answer was lost would be refused by its own first run.
     # Without driver_info, a connection does not look for the driver's version on the disk, nor tell it to the server.
     return {
         "decode_responses": True,

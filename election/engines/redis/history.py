@@ -23,7 +23,7 @@ from election.schedule.history import (
 )
 from election.schedule.model import Outcome, SkipReason, Tick
 
-from .link import Link, pairs
+from .client import RedisClient, to_dict
 from .rows import epochs_of, histogram, job_state, run_row, skip_row, term_row
 from .scripts import AUDIT, WINDOW
 
@@ -42,8 +42,8 @@ BEFORE = 500
 class History:
     """What ``LedgerReader`` asks, of the keys with one prefix."""
 
-    def __init__(self, link: Link, prefix: str) -> None:
-        self._link = link
+    def __init__(self, client: RedisClient, prefix: str) -> None:
+        self._client = client
         self._prefix = prefix
 
     async def jobs(self) -> list[dict[str, str]]:
@@ -54,17 +54,17 @@ class History:
         """The rows of that name that are there."""
         if not names:
             return []
-        async with self._link.together() as pipe:
+        async with self._client.pipeline() as pipe:
             for name in names:
                 pipe.execute_command("HGETALL", f"{self._prefix}{kind}:{name}")
             found = await pipe.execute()
-        return [{**pairs(row), "id": str(name)} for name, row in zip(names, found, strict=True) if row]
+        return [{**to_dict(row), "id": str(name)} for name, row in zip(names, found, strict=True) if row]
 
     async def last_outcomes(self) -> dict[str, RunRow]:
         jobs = await self._read("SMEMBERS", "jobs")
         if not jobs:
             return {}
-        async with self._link.together() as pipe:
+        async with self._client.pipeline() as pipe:
             for job_id in jobs:
                 pipe.execute_command("ZREVRANGE", f"{self._prefix}run_dues:{job_id}", 0, 0)
             latest = await pipe.execute()
@@ -112,7 +112,7 @@ class History:
     async def accounts(self, job_id: str, first: datetime, last: datetime) -> Accounts:
         """Runs and skips of one moment, since a run may become a skip."""
         begin, end = to_us(first), to_us(last)
-        async with self._link.together(in_one_moment=True) as pipe:
+        async with self._client.pipeline(transaction=True) as pipe:
             runs = f"{self._prefix}run_dues:{job_id}"
             pipe.execute_command("ZRANGEBYSCORE", runs, begin, end, "WITHSCORES")
             pipe.execute_command("ZRANGEBYSCORE", f"{self._prefix}skip_dues:{job_id}", begin, end)
@@ -131,7 +131,7 @@ class History:
         found: dict[tuple[Tick, int], OddClaim] = {}
         after, latest = "-inf", 0
         while True:
-            last, latest, rows = await self._link.run(AUDIT, after, AUDITED, latest)
+            last, latest, rows = await self._client.run(AUDIT, after, AUDITED, latest)
             for job_id, due, request, term, times in rows:
                 tick = Tick(job_id, to_time(int(due)), int(request))
                 found[tick, int(times)] = OddClaim(tick, int(term), int(times))
@@ -142,7 +142,7 @@ class History:
     async def totals(self) -> Totals:
         jobs = await self.jobs()
         counted = {row.pop("id"): row for row in await self.rows("totals", [job["id"] for job in jobs])}
-        pool = pairs(await self._read("HGETALL", "totals"))
+        pool = to_dict(await self._read("HGETALL", "totals"))
         each = [(job_id, *_label(name), count) for job_id, row in counted.items() for name, count in row.items()]
         terms = [(*_label(name), count) for name, count in pool.items()]
         states = map(job_state, jobs)
@@ -162,7 +162,7 @@ class History:
         return int(await self._read("GET", key) or 0)
 
     async def _read(self, command: str, key: str, *arguments: Any) -> Any:
-        return await self._link.read(command, self._prefix + key, *arguments)
+        return await self._client.read(command, self._prefix + key, *arguments)
 
     async def _indexes(self, kind: str, job_id: str | None, tag: str | None) -> list[str]:
         """The indexes to look through: that of all rows, or of some jobs."""
@@ -184,7 +184,7 @@ class History:
         found: list[_T] = []
         while indexes and len(found) < limit:
             step = AT_ONCE if fits else min(AT_ONCE, limit - len(found))
-            async with self._link.together() as pipe:
+            async with self._client.pipeline() as pipe:
                 for index in indexes:
                     end = "+inf" if before is None else f"({before}"
                     pipe.execute_command("ZREVRANGEBYSCORE", self._prefix + index, end, "-inf", "LIMIT", 0, step)
@@ -199,10 +199,10 @@ class History:
         self, kind: str, time: str, since: datetime, until: datetime, limit: int, before: int, end: str
     ) -> tuple[list[dict[str, str]], int, str | None]:
         """Rows of a stretch of time, one in how many that is, and the time of the oldest row of all."""
-        found = await self._link.run(
+        found = await self._client.run(
             WINDOW, f"{kind}s", f"{kind}:", time, to_us(since), to_us(until), limit, before, end
         )
-        return [pairs(row) for row in found[2]], int(found[0]), found[1]
+        return [to_dict(row) for row in found[2]], int(found[0]), found[1]
 
 
 def _label(name: str) -> tuple[str, str]:

@@ -1,6 +1,6 @@
 """The ledger in Redis. Implements ``election.schedule.ledger.Ledger``: each write is one script, and so all or nothing.
 
-Promises P3 as long as the server forgets nothing: see ``ground.py`` for the settings on which that rests.
+Promises P3 as long as the server forgets nothing: see ``diagnostics.py`` for the settings that it needs.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from election.schedule.model import Action, Entry, JobState, OpenRun, RegisterJo
 from election.schedule.triggers import build
 
 from .address import Address
+from .client import RedisClient, RefusedError, to_dict
 from .entries import beginning, call, flat
 from .history import History
-from .link import Link, RefusedError, pairs
 from .rows import job_state, open_run, request
 from .scripts import PRUNE, STATE, WRITE
 
@@ -48,8 +48,8 @@ class RedisLedger:
     def __init__(self, address: Address, *, durable: bool = False, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
         self._prefix = address.prefix
-        self._link = Link(address, LedgerError, durable=durable)
-        self._history = History(self._link, address.prefix)
+        self._client = RedisClient(address, LedgerError, durable=durable)
+        self._history = History(self._client, address.prefix)
         self._seen: int | None = None
 
     def check(self) -> None:
@@ -57,7 +57,7 @@ class RedisLedger:
 
     async def close(self) -> None:
         self._seen = None
-        await self._link.close()
+        await self._client.close()
 
     # --- the leader's ----------------------------------------------------------------------------------------------
 
@@ -65,7 +65,7 @@ class RedisLedger:
         return await self._history.number("term")
 
     async def was_fenced(self, term: int) -> bool:
-        return bool(await self._link.read("HEXISTS", f"{self._prefix}fences", term))
+        return bool(await self._client.read("HEXISTS", f"{self._prefix}fences", term))
 
     async def fence(self, term: int, *, pid: int, by_pid: int, silent: float, every: float) -> bool:
         now = to_us(self._clock.now())
@@ -76,7 +76,7 @@ class RedisLedger:
     async def begin_term(self, term: Term, holder: ProcessIdentity, *, began_ns: int | None = None) -> State:
         calls = flat(beginning(term, holder, began_ns or since_boot()))
         try:
-            found = await self._link.write(WRITE, term.number, _BOUNDS, *calls, then=STATE)
+            found = await self._client.write(WRITE, term.number, _BOUNDS, *calls, then=STATE)
         except RefusedError as error:
             raise _stale(term.number, error) from error
         return self._state(found)
@@ -89,7 +89,7 @@ class RedisLedger:
 
     async def record(self, term: int, entries: Sequence[Entry]) -> list[bool]:
         try:
-            answers = await self._link.write(WRITE, term, _BOUNDS, *flat(map(call, entries)))
+            answers = await self._client.write(WRITE, term, _BOUNDS, *flat(map(call, entries)))
         except RefusedError as error:
             raise _stale(term, error) from error
         return [bool(answer) for answer in answers]
@@ -97,10 +97,10 @@ class RedisLedger:
     async def changes(self) -> State | None:
         if self._seen is not None and await self._history.number("version") == self._seen:
             return None
-        return self._state(await self._link.run(STATE))
+        return self._state(await self._client.run(STATE))
 
     async def prune(self, before: datetime, at_most: int) -> int:
-        return int(await self._link.write(PRUNE, to_us(before), at_most, at_most * LOOKED_AT))
+        return int(await self._client.write(PRUNE, to_us(before), at_most, at_most * LOOKED_AT))
 
     # --- any worker's ----------------------------------------------------------------------------------------------
 
@@ -190,7 +190,7 @@ class RedisLedger:
         return await self._history.odd_claims()
 
     async def open_runs(self) -> list[OpenRun]:
-        names = await self._link.read("ZRANGE", f"{self._prefix}open", 0, -1)
+        names = await self._client.read("ZRANGE", f"{self._prefix}open", 0, -1)
         return [open_run(row) for row in await self._history.rows("run", names)]
 
     async def totals(self) -> Totals:
@@ -207,13 +207,13 @@ class RedisLedger:
     def _state(self, found: Any) -> State:
         version, jobs, requests, runs = found
         self._seen = int(version)
-        states = sorted((job_state(pairs(row)) for row in jobs), key=lambda job: job.id)
-        return State(states, [request(pairs(row)) for row in requests], [open_run(pairs(row)) for row in runs])
+        states = sorted((job_state(to_dict(row)) for row in jobs), key=lambda job: job.id)
+        return State(states, [request(to_dict(row)) for row in requests], [open_run(to_dict(row)) for row in runs])
 
     async def _write(self, calls: Sequence[tuple[Any, ...]], job_id: str | None = None) -> list[int]:
         """Write what needs no term."""
         try:
-            answers: list[int] = await self._link.write(WRITE, "", _BOUNDS, *flat(calls))
+            answers: list[int] = await self._client.write(WRITE, "", _BOUNDS, *flat(calls))
         except RefusedError as error:
             if error.name != "UNKNOWN":
                 raise

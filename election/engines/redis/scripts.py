@@ -1,4 +1,4 @@
-"""The scripts that run in the server, each one whole: Redis runs nothing beside a script."""
+"""Lua scripts that run in the server, each one atomic."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script, and the name under which a server that has seen it keeps it."""
+    """Text of a script, and the hash by which the server caches it."""
 
     text: str
     sha: str

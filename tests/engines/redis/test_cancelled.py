@@ -10,7 +10,7 @@ import pytest
 
 from election.core.errors import SeatError
 from election.engines.redis.address import address_of
-from election.engines.redis.link import Link
+from election.engines.redis.client import RedisClient
 
 pytestmark = pytest.mark.anyio
 
@@ -27,9 +27,9 @@ class Deaf:
 
 
 @pytest.fixture
-def link(monkeypatch: pytest.MonkeyPatch) -> Link:
-    monkeypatch.setattr(Link, "client", Deaf())
-    return Link(address_of("redis://127.0.0.1:1/0"), SeatError)
+def client(monkeypatch: pytest.MonkeyPatch) -> RedisClient:
+    monkeypatch.setattr(RedisClient, "driver", Deaf())
+    return RedisClient(address_of("redis://127.0.0.1:1/0"), SeatError)
 
 
 async def cancelled(work: Callable[[], Any]) -> asyncio.Task[Any]:
@@ -40,21 +40,21 @@ async def cancelled(work: Callable[[], Any]) -> asyncio.Task[Any]:
     return task
 
 
-async def test_a_heartbeat_that_is_cancelled_ends(link: Link) -> None:
+async def test_a_heartbeat_that_is_cancelled_ends(client: RedisClient) -> None:
     """P6: or a term's end would wait for it until the drain limit, and the seat stay held as long as the process."""
-    task = await cancelled(lambda: link.read("PING"))
+    task = await cancelled(lambda: client.read("PING"))
     assert task.cancelled()
 
 
-async def test_what_is_done_after_a_cancellation_is_done(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_done_after_a_cancellation_is_done(client: RedisClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """P6: a task that was cancelled may still give the seat up."""
 
     async def give_up() -> str:
         try:
             await asyncio.sleep(60)
         finally:
-            monkeypatch.setattr(Link, "client", Quick())
-            said.append(await link.read("PING"))
+            monkeypatch.setattr(RedisClient, "driver", Quick())
+            said.append(await client.read("PING"))
 
     said: list[str] = []
     task = await cancelled(give_up)
@@ -67,8 +67,8 @@ class Quick:
         return "PONG"
 
 
-async def test_a_time_limit_that_the_driver_keeps_to_itself_is_one(link: Link) -> None:
+async def test_a_time_limit_that_the_driver_keeps_to_itself_is_one(client: RedisClient) -> None:
     """P1: a leader believes in its lease for no longer than the limit, and may not wait beyond it."""
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await link.read("PING")
+            await client.read("PING")

@@ -13,7 +13,7 @@ import uvloop
 from election.core.errors import LedgerError, SeatError, StaleTermError
 from election.core.term import Reason, Standing
 from election.engines.redis.address import address_of
-from election.engines.redis.link import Link
+from election.engines.redis.client import RedisClient
 from election.schedule.model import Claim, RegisterJob, Tick
 from tests.engines.conformance.engines import HEARTBEAT
 from tests.engines.conformance.pool import Pool, RemoteSeat
@@ -295,17 +295,17 @@ def test_p8_a_connection_that_was_reset_is_told_in_words_and_made_again(
     """Each loop has a way of its own to say it; that of uvloop is no ``OSError``."""
 
     async def ask() -> None:
-        link = Link(address_of(f"redis://127.0.0.1:{switch.port}/0"), SeatError)
+        client = RedisClient(address_of(f"redis://127.0.0.1:{switch.port}/0"), SeatError)
         try:
             for _ in range(5):
-                assert await link.read("PING")
-                [connection] = link.client.connection_pool._available_connections
+                assert await client.read("PING")
+                [connection] = client.driver.connection_pool._available_connections
                 switch.turn(steady.port)
                 await until_async(connection._writer.transport.is_closing, what="the loop has heard of it")
                 with contextlib.suppress(SeatError):
-                    await link.read("PING")
+                    await client.read("PING")
         finally:
-            await link.close()
+            await client.close()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else None) as runner:
         runner.run(ask())

@@ -18,7 +18,7 @@ from election.core.errors import ConfigurationError
 from election.engines.engine import Engine
 from election.engines.redis import redis_engine
 from election.engines.redis.address import address_of
-from election.engines.redis.ground import judge
+from election.engines.redis.diagnostics import judge
 from tests.support.ports import free_port
 from tests.support.redis_server import LEAST, Server
 

@@ -10,12 +10,13 @@ import sys
 from election.core.backend import SeatTiming
 from election.core.clock import SystemClock
 from election.core.errors import SeatError
+from election.core.seat import Seat
 from election.core.term import Standing
-from election.engines.redis import RedisSeat, redis_engine
+from election.engines.redis import RedisBackend, redis_engine
 from election.engines.redis.address import address_of
-from election.engines.redis.link import Link
+from election.engines.redis.client import RedisClient
+from election.engines.redis.lease import lease_for, trust_for
 from election.engines.redis.scripts import PEEK
-from election.engines.redis.tenure import lease_for, trust_for
 from tests.engines.conformance.pool import Pool
 from tests.support.redis_server import Server
 from tests.support.waiting import until
@@ -51,16 +52,16 @@ def test_an_election_may_live_on_one_event_loop_after_another(steady: Server) ->
 def test_p5_p6_whoever_is_cancelled_is_so_whenever_it_comes(steady: Server) -> None:
     """Or a heartbeat would go on, and the end of its term wait for it for ever: the driver may forget that, on 3.11."""
 
-    async def look(link: Link) -> None:
+    async def look(client: RedisClient) -> None:
         for _ in range(3):
-            await link.run(PEEK)
+            await client.run(PEEK)
 
     async def live() -> int:
-        link = Link(address_of(steady.url), SeatError)
+        client = RedisClient(address_of(steady.url), SeatError)
         try:
-            await link.run(PEEK)
+            await client.run(PEEK)
             for turns in itertools.count():
-                task = asyncio.create_task(look(link))
+                task = asyncio.create_task(look(client))
                 for _ in range(turns):
                     await asyncio.sleep(0)
                 done = task.done()
@@ -70,7 +71,7 @@ def test_p5_p6_whoever_is_cancelled_is_so_whenever_it_comes(steady: Server) -> N
                     return turns
                 assert task.cancelled(), f"after {turns} turns of the event loop"
         finally:
-            await link.close()
+            await client.close()
         raise AssertionError
 
     assert asyncio.run(live()) > 3
@@ -93,8 +94,9 @@ def test_p7_a_campaign_that_is_lost_leaves_no_connection_to_the_ledger(steady: S
             deeds.append("closed")
 
     async def live() -> None:
-        timing = {"heartbeat": 0.05, "safety_poll": 0.2}
-        seat = RedisSeat(address_of(steady.url), **timing, clock=SystemClock(), memory=Asked())
+        clock, history = SystemClock(), Asked()
+        backend = RedisBackend(address_of(steady.url), timing=SeatTiming(0.05, 0.2), clock=clock, history=history)
+        seat = Seat(backend, clock=clock, safety_poll=0.2, history=history)
         await seat.open()
         try:
             assert await seat.campaign() is None

@@ -14,7 +14,7 @@ import pytest
 
 from election.core.errors import ConfigurationError, LedgerError
 from election.core.term import Reason, Standing
-from election.engines.redis.ground import OLDEST
+from election.engines.redis.diagnostics import MIN_VERSION
 from election.schedule.ledger import Ledger
 from election.schedule.model import Claim, FinishRun, Outcome, RegisterJob, Tick
 from tests.engines.books import JOB, keep_books
@@ -76,7 +76,7 @@ def test_the_versions_are_those_of_the_docs(each: Server, request: pytest.Fixtur
     kind, number = ("Valkey", "valkey_version") if name == "valkey" else ("Redis", "redis_version")
     said = (ROOT / "docs/engines/redis.md").read_text()
     if name == "redis-server":  # whatever the system has
-        assert tuple(map(int, info[number].split(".")[:2])) >= OLDEST
+        assert tuple(map(int, info[number].split(".")[:2])) >= MIN_VERSION
     else:
         assert f"{kind} {info[number]}" in said
 

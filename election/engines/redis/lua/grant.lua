@@ -1,5 +1,5 @@
--- The seat, its term's number and its record, all or nothing (P1, P2).
--- ARGV: prefix, lease (id:term), number, milliseconds, record, lease of a holder that is dead for certain, own id
+-- Grants the lease with its term's number and record, all or nothing (P1, P2).
+-- ARGV: prefix, lease (id:number), number, milliseconds, record, lease of a holder that is dead for certain, own id
 local p = ARGV[1]
 local held = redis.call('GET', p .. 'lease')
 if held and held ~= ARGV[6] and string.sub(held, 1, #ARGV[7] + 1) ~= ARGV[7] .. ':' then

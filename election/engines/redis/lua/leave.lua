@@ -1,4 +1,4 @@
--- A worker is no longer there.
+-- Removes a worker's presence.
 -- ARGV: prefix, its id, itself
 local p = ARGV[1]
 redis.call('ZREM', p .. 'seen', ARGV[2])

@@ -1,4 +1,4 @@
--- What a worker sees of its pool; on the way it says that it is there, and what terms it knows of (P2).
+-- State of the pool; writes the worker's presence, and the largest term that it has seen (P2).
 -- ARGV: prefix, the largest number it knows of, its id or '' (not now), itself, milliseconds that this holds
 local p = ARGV[1]
 if tonumber(ARGV[2]) > tonumber(redis.call('GET', p .. 'term') or '0') then

@@ -1,4 +1,4 @@
--- How the seat stands, for whoever campaigns.
+-- State of the seat, for a campaign.
 -- ARGV: prefix
 local p = ARGV[1]
 local time = redis.call('TIME')

@@ -1,5 +1,5 @@
--- First the record says how the term ended, then the lease goes, then the others are woken.
--- ARGV: prefix, lease (id:term), the record of the end
+-- Writes the end of the term to the record, then deletes the lease, then wakes the others.
+-- ARGV: prefix, lease (id:number), the record of the end
 local p = ARGV[1]
 local told = redis.call('GET', p .. 'record')
 if told and not string.find(told, '"' .. ARGV[2] .. '"', 1, true) then

@@ -1,6 +1,6 @@
--- A heartbeat. A lease that is gone and nobody else's is put back, to keep the others off until the work has ended;
+-- Heartbeat. A lease that is gone and not another worker's is put back, to keep the others off until the work ends;
 -- its term is over all the same.
--- ARGV: prefix, lease (id:term), number, milliseconds, the record as it is to be
+-- ARGV: prefix, lease (id:number), number, milliseconds, the record as it is to be
 local p = ARGV[1]
 local held = redis.call('GET', p .. 'lease')
 local record = redis.call('GET', p .. 'record')

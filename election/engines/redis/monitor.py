@@ -1,7 +1,7 @@
-"""What one worker sees of its pool: kept in memory by a task, so that questions are answered at once (P8).
+"""Background view of the pool, so that questions are answered from memory (P8).
 
-Two connections: one waits for news (P7: a follower does nothing meanwhile), one looks every safety poll, for news that
-did not come through, and says now and then that this worker is there.
+Two connections: one waits for published news (P7: a follower does nothing meanwhile), one reads the state every safety
+poll, for news that were lost, and writes this worker's presence.
 """
 
 from __future__ import annotations
@@ -11,18 +11,17 @@ import contextlib
 import logging
 import random
 import uuid
-from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
 
+from election.core.backend import SeatTiming, Worker
 from election.core.clock import Clock, first
 from election.core.errors import SeatError
 from election.core.events import named
 from election.core.process import ProcessIdentity
-from election.core.seat import Worker
 from election.core.term import LeaderRecord, Standing
 
-from .link import Link
+from .client import RedisClient
 from .scripts import LEAVE, LOOK
 
 log = logging.getLogger("election")
@@ -30,101 +29,111 @@ log = logging.getLogger("election")
 RECORD = TypeAdapter(LeaderRecord)
 _WORKER = TypeAdapter(Worker)
 
-PRESENCE = 2.0
-"""Seconds between two signs that a worker is there, at least; after three missed ones it is no longer listed."""
+MIN_PRESENCE_INTERVAL_S = 2.0
+"""Shortest interval between two writes of a worker's presence; after three missed ones it is no longer listed."""
 
-RETRY_AT_MOST = 1.0
-"""Seconds between two tries to reach the server."""
+RECONNECT_MAX_DELAY_S = 1.0
+"""Longest delay between two attempts to reach the server."""
 
 
-class Sight:
-    """Follows the news of one pool.
+class PoolMonitor:
+    """State of one pool as followed by a background task.
 
-    lease: seconds that a lease lasts from a heartbeat on. heartbeat, safety_poll: seconds.
+    Args:
+        client: Client of the server.
+        prefix: Prefix of the pool's keys.
+        clock: Time of waits.
+        timing: Seconds, as in ``Election``.
+        lease: Seconds that a lease lasts from a heartbeat on.
     """
 
-    def __init__(
-        self, link: Link, prefix: str, clock: Clock, *, lease: float, heartbeat: float, safety_poll: float
-    ) -> None:
-        self._link = link
+    def __init__(self, client: RedisClient, prefix: str, clock: Clock, *, timing: SeatTiming, lease: float) -> None:
+        self._client = client
         self._clock = clock
         self._prefix = prefix
         self._lease = lease
-        self._safety_poll = safety_poll
-        self._presence = max(PRESENCE, heartbeat)
+        self._safety_poll = timing.safety_poll
+        self._presence = max(MIN_PRESENCE_INTERVAL_S, timing.heartbeat)
         self._id = uuid.uuid4().hex
         self._worker: Worker | None = None
         self._workers: dict[ProcessIdentity, Worker] = {}
         self._task: asyncio.Task[None] | None = None
         self.news = asyncio.Event()
-        """Set when something has changed; cleared by whoever waits for it."""
+        """Set when something has changed; cleared by its waiter."""
         self.record: LeaderRecord | None = None
         self.last: LeaderRecord | None = None
-        """The last record that there was: one that is lost is no reason to forget who led."""
+        """Last record that was seen: its loss is no reason to forget the leader."""
         self.lease = ""
-        """The lease as it was seen last: the holder's, or empty."""
-        self.until = float("-inf")
-        """When the lease that was seen ends, by the monotonic clock, unless it is renewed."""
+        """Lease as it was seen last; empty if there was none."""
+        self.lease_until = float("-inf")
+        """Monotonic time at which the lease that was seen ends, unless it is renewed."""
         self.largest = 0
-        """The largest number of a term that this worker knows of (P2)."""
+        """Largest term number that this worker has seen (P2)."""
         self.trouble: str | None = None
+        """Why the server cannot be reached; None if it can."""
         self._unreadable = ""
 
-    # --- its life ---------------------------------------------------------------------------------------------------
+    # --- life cycle -------------------------------------------------------------------------------------------------
 
-    def begin(self, process: ProcessIdentity, now: datetime) -> None:
-        """Take part as ``process`` since ``now``, and follow the news."""
-        self._worker = Worker(process, now)
+    def open(self, worker: Worker) -> None:
+        """Take part as ``worker``, and follow the news."""
+        self._worker = worker
         self.news = asyncio.Event()  # for this event loop, which may be another than last time
-        self._task = asyncio.create_task(self._follow(), name="election sight")
+        self._task = asyncio.create_task(self._follow(), name="election monitor")
 
-    async def end(self) -> None:
-        """Say that this worker leaves, and follow no more news."""
+    async def close(self) -> None:
+        """Remove this worker's presence, and stop following the news."""
         task, self._task = self._task, None
         if task is None or self._worker is None:
             return
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         with contextlib.suppress(SeatError):
-            await self._link.run(LEAVE, self._id, _WORKER.dump_json(self._worker).decode())
+            await self._client.run(LEAVE, self._id, _WORKER.dump_json(self._worker).decode())
         self._worker = None
 
-    async def look(self, *, workers: bool = True) -> None:
-        """Look once. Raises ``SeatError``."""
+    async def refresh(self, *, workers: bool = True) -> None:
+        """Read the state once. Raises ``SeatError``."""
         began = self._clock.monotonic()
         if self._worker is None or not workers:
             arguments = ["", "", 0]
         else:
             arguments = [self._id, _WORKER.dump_json(self._worker).decode(), round(self._presence * 3500)]
-        lease, pttl, record, listed = await self._link.run(LOOK, self.largest, *arguments)
-        self.saw(lease, pttl, began)
-        self.told(record)
+        lease, pttl, record, listed = await self._client.run(LOOK, self.largest, *arguments)
+        self.set_lease(lease, pttl, began)
+        self.set_record(record)
         if self._worker is None:
-            listed = await self._link.read("HVALS", f"{self._prefix}workers")
+            listed = await self._client.read("HVALS", f"{self._prefix}workers")
         if listed:
             found = map(_WORKER.validate_json, listed)
             self._workers = {worker.process: worker for worker in found}
 
-    # --- what is seen -----------------------------------------------------------------------------------------------
+    # --- state ----------------------------------------------------------------------------------------------------
 
-    def saw(self, lease: str, pttl: int, at: float) -> None:
-        """The server said that of the lease when it was asked at ``at``."""
+    def set_lease(self, lease: str, pttl: int, at: float) -> None:
+        """Use the lease that the server returned for a request of ``at`` (monotonic).
+
+        Args:
+            lease: Value of the lease; empty if there is none.
+            pttl: Milliseconds that it lasts; -1 without an end.
+            at: When it was requested.
+        """
         changed = lease != self.lease
         self.lease = lease
-        self.until = at + pttl / 1000 if lease and pttl >= 0 else float("-inf") if not lease else at + self._lease
+        self.lease_until = at + pttl / 1000 if lease and pttl >= 0 else float("-inf") if not lease else at + self._lease
         if changed:
             self.news.set()
 
-    def told(self, text: str) -> None:
-        """The server has this record, or none."""
-        record = self._parsed(text)
+    def set_record(self, text: str) -> None:
+        """Use the record that the server returned; empty if there is none."""
+        record = self._parse(text)
         if record != self.record:
             self.record = record
             if record is not None:
                 self.last, self.largest = record, max(self.largest, record.term)
             self.news.set()
 
-    def _parsed(self, text: str) -> LeaderRecord | None:
+    def _parse(self, text: str) -> LeaderRecord | None:
         try:
             return RECORD.validate_json(text) if text else None
         except ValidationError:
@@ -139,22 +148,22 @@ class Sight:
 
     @property
     def led(self) -> bool:
-        """Whether somebody leads, as far as is known; when in doubt, no."""
+        """Whether a worker leads; False when in doubt."""
         record = self.record
         return (
             record is not None
             and record.standing is Standing.LEADING
             and self.lease == record.seat_id
-            and self._clock.monotonic() < self.until
+            and self._clock.monotonic() < self.lease_until
             and not record.holder.is_known_dead()
         )
 
     def heartbeat_age(self) -> float:
-        """Seconds since the last heartbeat that is known of."""
-        return max(0.0, self._clock.monotonic() - (self.until - self._lease))
+        """Seconds since the last heartbeat that was seen."""
+        return max(0.0, self._clock.monotonic() - (self.lease_until - self._lease))
 
     def workers(self) -> list[Worker]:
-        """The live workers, oldest first."""
+        """Live workers, oldest first."""
         own = [] if self._worker is None else [self._worker]
         listed = [*own, *self._workers.values()]
         found = {worker.process: worker for worker in listed if not worker.process.is_known_dead()}
@@ -166,20 +175,18 @@ class Sight:
         failures = 0
         while True:
             try:
-                with self._link.describe_error():
-                    async with self._link.client.pubsub(ignore_subscribe_messages=True) as pubsub:
+                with self._client.translated_errors():
+                    async with self._client.driver.pubsub(ignore_subscribe_messages=True) as pubsub:
                         names = {name: f"{self._prefix}{name}" for name in ("news", "joined", "left")}
-                        with (
-                            self._link.describe_error()
-                        ):  # by itself: whoever is cancelled in it is not to go on to the rest
+                        with self._client.translated_errors():  # by itself: a cancelled subscription must not go on
                             await pubsub.subscribe(*names.values())
-                        await self.look()  # for what was said before somebody listened
+                        await self.refresh()  # for news before the subscription
                         if self.trouble is not None:
                             log.info("the pool can be heard again", extra=named("monitor_recovered"))
                         failures, self.trouble = 0, None
                         listening = asyncio.create_task(self._listen(pubsub))
                         try:
-                            await self._look_again(listening)
+                            await self._poll(listening)
                         finally:
                             listening.cancel()
                             await asyncio.gather(listening, return_exceptions=True)
@@ -191,14 +198,16 @@ class Sight:
             except Exception:
                 failures += 1
                 log.exception("what the server says of the pool cannot be followed", extra=named("monitor_crashed"))
-            await self._clock.sleep(min(0.05 * 2.0 ** min(failures, 10), RETRY_AT_MOST) * random.uniform(0.5, 1.0))
+            await self._clock.sleep(
+                min(0.05 * 2.0 ** min(failures, 10), RECONNECT_MAX_DELAY_S) * random.uniform(0.5, 1.0)
+            )
 
     async def _listen(self, pubsub: object) -> None:
         async for message in pubsub.listen():  # type: ignore[attr-defined]
-            self._heard(message["channel"].removeprefix(self._prefix), message["data"])
+            self._on_message(message["channel"].removeprefix(self._prefix), message["data"])
 
-    async def _look_again(self, listening: asyncio.Task[None]) -> None:
-        """Look every safety poll for as long as the news are heard."""
+    async def _poll(self, listening: asyncio.Task[None]) -> None:
+        """Read the state every safety poll for as long as the subscription lasts."""
         presence = self._clock.monotonic() + self._presence
         while True:
             await first(asyncio.wait([listening]), self._clock.sleep(self._safety_poll * random.uniform(0.8, 1.2)))
@@ -206,18 +215,18 @@ class Sight:
                 listening.result()
                 raise SeatError("the server has closed the connection")
             due = self._clock.monotonic() >= presence
-            await self.look(workers=due)
+            await self.refresh(workers=due)
             if due:
                 presence = self._clock.monotonic() + self._presence
 
-    def _heard(self, channel: str, text: str) -> None:
+    def _on_message(self, channel: str, text: str) -> None:
         if channel == "news":
-            record = self._parsed(text)
+            record = self._parse(text)
             if record is None or (self.record is not None and _age(record) < _age(self.record)):
-                return  # a look was quicker
-            self.told(text)
+                return  # a read was faster
+            self.set_record(text)
             leads = record.standing is Standing.LEADING
-            self.saw(record.seat_id if leads else "", round(self._lease * 1000), self._clock.monotonic())
+            self.set_lease(record.seat_id if leads else "", round(self._lease * 1000), self._clock.monotonic())
             return
         worker = _WORKER.validate_json(text)
         if channel == "joined":
@@ -227,5 +236,5 @@ class Sight:
 
 
 def _age(record: LeaderRecord) -> tuple[int, bool]:
-    """Orders what is said of a pool's terms."""
+    """Sort key of records by term and end."""
     return record.term, record.standing is not Standing.LEADING

@@ -1,4 +1,4 @@
-"""A client of the server, for one process and one event loop; what goes wrong, in words."""
+"""Client of the server for one process and one event loop, with scripts, durability and translated errors."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from .address import OPTIONS, Address
 from .scripts import Script
 
 _INHERITED: list[object] = []
-"""A parent's clients, in its forked child: they may not be used there, nor closed."""
+"""Clients of the parent in a forked child, kept because they may be neither used nor closed there."""
 
-PATIENCE_MS = 1500
-"""Milliseconds for the disk and the replicas to have a write: less than an answer may take."""
+DURABILITY_TIMEOUT_MS = 1500
+"""Time for the disk and the replicas to store a write: less than the timeout of an answer."""
 
 _KEEPALIVE = {
     getattr(socket, name): value
     for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
     if hasattr(socket, name)
 }
-"""A waiting connection notices within half a minute that its server has vanished; the kernel looks, we sleep."""
+"""TCP keep-alive: an idle connection notices within half a minute that its server has vanished."""
 
 _WAYS_OUT = {
     "ReadOnlyError": "this server is a replica: name its master",
@@ -42,17 +42,16 @@ _WAYS_OUT = {
     "MovedError": "in a Redis Cluster, name the node that has the pool's slot",
     "MISCONF": "free some space on the server's disk; it goes on by itself",
 }
-"""By the driver's class for what the server says, or by its first word where there is no class; its own words say the
-rest."""
+"""Advice by the driver's error class, or by the first word of the server's message where there is no class."""
 
 _CLOSED = "handler is closed"
 """uvloop's message when a connection that was reset is written to."""
 
-_REFUSALS = re.compile(r"\b(STALE|BEGUN|UNKNOWN|CHANGED) (\w+)")
+_REFUSAL = re.compile(r"\b(STALE|BEGUN|UNKNOWN|CHANGED) (\w+)")
 
 
 class RefusedError(ElectionError):
-    """A script has refused all of it, for a reason that has a name: ``STALE``, ``BEGUN``, ``UNKNOWN``, ``CHANGED``."""
+    """A script refused a write; its name is ``STALE``, ``BEGUN``, ``UNKNOWN`` or ``CHANGED``."""
 
     def __init__(self, name: str, what: str) -> None:
         super().__init__(f"{name} {what}")
@@ -60,11 +59,13 @@ class RefusedError(ElectionError):
         self.what = what
 
 
-class Link:
-    """Runs scripts in the server.
+class RedisClient:
+    """Runs commands and scripts in the server.
 
-    error: what is raised when the server cannot be asked, or refuses. durable: whether what is written counts only when
-    the disk has it, and as many replicas as ``min-replicas-to-write`` says.
+    Args:
+        address: Server and keys of the pool.
+        error: Type of the errors that are raised when the server cannot be reached, or refuses.
+        durable: Whether a write counts only when the disk, and ``min-replicas-to-write`` replicas, have stored it.
     """
 
     def __init__(self, address: Address, error: type[ElectionError], *, durable: bool = False) -> None:
@@ -72,26 +73,26 @@ class Link:
         self._error = error
         self._durable = durable
         self._waits: list[tuple[Any, ...]] | None = None
-        self._client: Redis | None = None
+        self._driver: Redis | None = None
         self._owner: tuple[int, asyncio.AbstractEventLoop] | None = None
 
     @property
-    def client(self) -> Redis:
-        """The client of this process and its event loop."""
+    def driver(self) -> Redis:
+        """The driver's client of this process and its event loop."""
         owner = os.getpid(), asyncio.get_running_loop()
-        if self._client is None or self._owner != owner:
-            if self._client is not None:
-                _INHERITED.append(self._client)
+        if self._driver is None or self._owner != owner:
+            if self._driver is not None:
+                _INHERITED.append(self._driver)
             options = {**OPTIONS, "socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
             if self._address.url.startswith("unix:"):
                 options = OPTIONS
-            self._client = Redis(connection_pool=ConnectionPool.from_url(self._address.url, **options))
+            self._driver = Redis(connection_pool=ConnectionPool.from_url(self._address.url, **options))
             self._owner = owner
-        return self._client
+        return self._driver
 
     async def close(self) -> None:
-        """Close the connections, unless they are a parent's or another loop's."""
-        client, self._client = self._client, None
+        """Close the connections, except those of a parent process or another loop."""
+        client, self._driver = self._driver, None
         if client is None:
             return
         if self._owner != (os.getpid(), asyncio.get_running_loop()):
@@ -102,25 +103,31 @@ class Link:
             await client.connection_pool.aclose()
 
     async def run(self, script: Script, *arguments: Any) -> Any:
-        """Run a script; its first argument, the keys' prefix, is given here. Raises ``error``."""
-        with self.describe_error():
+        """Run a script with the keys' prefix as its first argument. Raises ``error``."""
+        with self.translated_errors():
             call = (1, self._address.prefix + "term", self._address.prefix, *arguments)
             try:
-                return await self.client.execute_command("EVALSHA", script.sha, *call)
+                return await self.driver.execute_command("EVALSHA", script.sha, *call)
             except NoScriptError:
-                return await self.client.execute_command("EVAL", script.text, *call)
+                return await self.driver.execute_command("EVAL", script.text, *call)
 
     async def write(self, script: Script, *arguments: Any, then: Script | None = None) -> Any:
-        """The same for what must last: it counts only when whoever has to have it has it.
+        """Run a script that writes; durable, it counts only when disk and replicas have stored it.
 
-        then: another script, run in the same moment; its answer is given in place of the first one's.
+        Args:
+            script: Script to run.
+            arguments: Its arguments after the prefix.
+            then: Another script in the same transaction, whose reply is returned instead.
+
+        Raises:
+            ElectionError: ``error``, if the server cannot be reached or durability was not confirmed in time.
         """
         if not self._durable and then is None:
             return await self.run(script, *arguments)
         waits = await self._durability() if self._durable else []
-        with self.describe_error():
+        with self.translated_errors():
             for scripts in (False, True):
-                async with self.client.pipeline(transaction=then is not None) as pipe:
+                async with self.driver.pipeline(transaction=then is not None) as pipe:
                     self._queue(pipe, script, scripts, arguments)
                     if then is not None:
                         self._queue(pipe, then, scripts, ())
@@ -146,11 +153,11 @@ class Link:
     async def _durability(self) -> list[tuple[Any, ...]]:
         if self._waits is None:
             found = await self.read("CONFIG", "GET", "min-replicas-to-write")
-            replicas = int(pairs(found).get("min-replicas-to-write", 0))
-            fsync = pairs(await self.read("CONFIG", "GET", "appendfsync")).get("appendfsync")
-            self._waits = [("WAIT", replicas, PATIENCE_MS)] if replicas else []
+            replicas = int(to_dict(found).get("min-replicas-to-write", 0))
+            fsync = to_dict(await self.read("CONFIG", "GET", "appendfsync")).get("appendfsync")
+            self._waits = [("WAIT", replicas, DURABILITY_TIMEOUT_MS)] if replicas else []
             if fsync != "always":
-                self._waits.append(("WAITAOF", 1, 0, PATIENCE_MS))
+                self._waits.append(("WAITAOF", 1, 0, DURABILITY_TIMEOUT_MS))
         return self._waits
 
     def _check(self, waits: Iterable[tuple[Any, ...]], answers: Iterable[Any]) -> None:
@@ -161,37 +168,33 @@ class Link:
                 raise self._error(f"{self._address.pool}: it was written, but {who} not said so in time")
 
     async def read(self, *command: Any) -> Any:
-        """One command. Raises ``error``."""
-        with self.describe_error():
-            return await self.client.execute_command(*command)
+        """Run one command. Raises ``error``."""
+        with self.translated_errors():
+            return await self.driver.execute_command(*command)
 
     @asynccontextmanager
-    async def together(self, *, in_one_moment: bool = False) -> AsyncIterator[Pipeline]:
-        """Commands that are sent together. Raises ``error``."""
-        with self.describe_error():
-            async with self.client.pipeline(transaction=in_one_moment) as pipe:
+    async def pipeline(self, *, transaction: bool = False) -> AsyncIterator[Pipeline]:
+        """Pipeline of commands, as one transaction if asked for. Raises ``error``."""
+        with self.translated_errors():
+            async with self.driver.pipeline(transaction=transaction) as pipe:
                 yield pipe
 
-    def told(self, error: Exception) -> str:
-        """The error, with the server that it came from."""
-        return f"{self._address.pool}: {words(error)}"
-
     @contextlib.contextmanager
-    def describe_error(self) -> Iterator[None]:
-        """Turn the driver's errors into ours; a script's refusals are values to whoever calls it."""
+    def translated_errors(self) -> Iterator[None]:
+        """Translate the driver's errors; a script's refusal becomes a ``RefusedError``."""
         try:
-            with _cancelled_in_the_end():
+            with _raise_if_cancelled():
                 yield
         except (RedisError, OSError, TimeoutError, RuntimeError, AttributeError) as error:
             if isinstance(error, RuntimeError | AttributeError) and not _is_closed_transport(error):
                 raise
-            if isinstance(error, ResponseError) and (refusal := _REFUSALS.search(str(error))):
+            if isinstance(error, ResponseError) and (refusal := _REFUSAL.search(str(error))):
                 raise RefusedError(refusal[1], refusal[2]) from error
-            raise self._error(self.told(error)) from error
+            raise self._error(f"{self._address.pool}: {describe(error)}") from error
 
 
 def _is_closed_transport(error: RuntimeError | AttributeError) -> bool:
-    """Whether it is the error of a loop that was asked to write to a connection that it had closed after a reset.
+    """Whether it is the error of a loop that wrote to a connection which it had closed after a reset.
 
     That of uvloop is a ``RuntimeError``; asyncio's from Python 3.12 has forgotten its loop, and raises an
     ``AttributeError`` (cpython's ``selector_events.py``, ``writelines``).
@@ -202,9 +205,12 @@ def _is_closed_transport(error: RuntimeError | AttributeError) -> bool:
 
 
 @contextlib.contextmanager
-def _cancelled_in_the_end() -> Iterator[None]:
-    """Whoever is cancelled within is so at the end at the latest. The driver sends in ``asyncio.wait_for``, and that of
-    Python 3.11 forgets a cancellation that comes as its work is done: a heartbeat would go on for ever."""
+def _raise_if_cancelled() -> Iterator[None]:
+    """Raise a cancellation that came within the scope at its end, if it was swallowed.
+
+    The driver sends in ``asyncio.wait_for``, and that of Python 3.11 swallows a cancellation that comes as its work is
+    done: a heartbeat would go on for ever.
+    """
     task = asyncio.current_task()
     before = task.cancelling() if task is not None else 0
     try:
@@ -214,13 +220,13 @@ def _cancelled_in_the_end() -> Iterator[None]:
             raise asyncio.CancelledError
 
 
-def words(error: Exception) -> str:
-    """The error, with the way out where there is one."""
+def describe(error: Exception) -> str:
+    """Message of the error, with advice where there is any."""
     text = str(error) or f"no answer ({type(error).__name__})"
     way_out = _WAYS_OUT.get(type(error).__name__) or _WAYS_OUT.get(text.partition(" ")[0])
     return f"{text}; {way_out}" if way_out else text
 
 
-def pairs(found: Any) -> dict[str, Any]:
-    """A reply of names and values."""
+def to_dict(found: Any) -> dict[str, Any]:
+    """Reply of alternating names and values as a dictionary."""
     return dict(found) if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))

@@ -1,7 +1,7 @@
-"""What a server must be set to, so that the promises keep: it may forget nothing that it was told.
+"""Diagnostics of the Redis engine for start and ``doctor``: the server's settings, and the leader. Read only.
 
-An evicted claim could be given again (P3), so a policy that evicts is refused. What is lost when a server without
-persistence restarts, or when an asynchronous replica takes over, is said and left to the operator.
+An evicted claim could be given again (P3), so a policy that evicts is refused. Data that is lost when a server without
+persistence restarts, or when an asynchronous replica takes over, is reported and left to the operator.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import ValidationError
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
@@ -19,24 +20,31 @@ from redis.retry import Retry
 from election.core.checks import CheckResult, Severity
 from election.core.errors import ConfigurationError
 from election.core.events import named
+from election.core.term import Standing
 
 from .address import Address
-from .link import pairs, words
+from .client import describe, to_dict
+from .monitor import RECORD
 
 log = logging.getLogger("election")
 
-OLDEST = (6, 2)
-"""The oldest version of Redis that the engine was tested with."""
+MIN_VERSION = (6, 2)
+"""Oldest version of Redis that the engine was tested with."""
 
-EVICTS = "maxmemory-policy is {}: an evicted claim could be given twice (P3); CONFIG SET maxmemory-policy noeviction"
+SILENT_AFTER_S = 5.0
+"""Seconds without a heartbeat after which a leader is reported as silent, independent of the pool's settings."""
+
+EVICTION_POLICY = (
+    "maxmemory-policy is {}: an evicted claim could be given twice (P3); CONFIG SET maxmemory-policy noeviction"
+)
 
 
 def check(address: Address, *, durable: bool) -> None:
-    """Raises ``ConfigurationError`` for settings that no waiting mends; a server that cannot be reached is none.
+    """Raise ``ConfigurationError`` for settings that need an operator; ignore a server that cannot be reached.
 
-    Blocks for as long as the server takes to answer, up to the URL's timeouts.
+    Blocks until the server answers, up to the URL's timeouts.
     """
-    for finding in examine(address, durable=durable):
+    for finding in examine_server(address, durable=durable):
         if finding.grade is Severity.WRONG:
             raise ConfigurationError(f"{finding.text}; {finding.advice}" if finding.advice else finding.text)
         if finding.grade is Severity.WARNING:
@@ -46,8 +54,15 @@ def check(address: Address, *, durable: bool) -> None:
 
 
 def examine(address: Address, *, durable: bool = False) -> Iterator[CheckResult]:
-    """Look at the server, and change nothing."""
-    with contextlib.closing(client_to_look(address)) as client:
+    """All check results, the server first."""
+    yield from examine_server(address, durable=durable)
+    with contextlib.closing(_blocking_client(address)) as client, contextlib.suppress(RedisError, OSError):
+        yield from _leader(client, address.prefix)  # an error was reported above
+
+
+def examine_server(address: Address, *, durable: bool = False) -> Iterator[CheckResult]:
+    """Check results of the server."""
+    with contextlib.closing(_blocking_client(address)) as client:
         try:
             info: dict[str, Any] = client.info()
         except AuthenticationError as error:
@@ -58,23 +73,23 @@ def examine(address: Address, *, durable: bool = False) -> Iterator[CheckResult]
             )
         except (RedisError, OSError) as error:
             yield CheckResult(
-                Severity.WARNING, f"{address.pool}: {words(error)}", "nobody leads until it can be reached"
+                Severity.WARNING, f"{address.pool}: {describe(error)}", "nobody leads until it can be reached"
             )
         else:
             yield from judge(address.pool, info, _settings(client), durable=durable)
 
 
-def client_to_look(address: Address) -> Redis:
-    """A client that blocks, for as long as the URL's timeouts."""
+def _blocking_client(address: Address) -> Redis:
+    """Client that blocks up to the URL's timeouts."""
     return Redis.from_url(address.url, decode_responses=True, retry=Retry(NoBackoff(), 0), driver_info=None)
 
 
 def judge(pool: str, info: dict[str, Any], settings: dict[str, str], *, durable: bool) -> Iterator[CheckResult]:
-    """What is to be said of a server with that ``INFO`` and those settings; those that nobody may read are missing."""
+    """Check results of a server with this ``INFO`` and these settings; unreadable settings are missing."""
     version = str(info.get("redis_version", "0"))
     kind = "Valkey" if info.get("server_name") == "valkey" else "Redis"
     shown = info.get("valkey_version", version)
-    if _version(version) < OLDEST:
+    if _version(version) < MIN_VERSION:
         yield CheckResult(
             Severity.WRONG, f"{pool} is Redis {version}", "the engine needs Redis 6.2 or newer, or Valkey"
         )
@@ -82,7 +97,7 @@ def judge(pool: str, info: dict[str, Any], settings: dict[str, str], *, durable:
         yield CheckResult(Severity.GOOD, f"{pool} is {kind} {shown}")
     policy = str(info.get("maxmemory_policy", "noeviction"))
     if policy != "noeviction":
-        yield CheckResult(Severity.WRONG, f"{pool}: {EVICTS.format(policy)}")
+        yield CheckResult(Severity.WRONG, f"{pool}: {EVICTION_POLICY.format(policy)}")
     if info.get("role") != "master":
         yield CheckResult(Severity.WARNING, f"{pool} is a replica", "nobody can lead here: name its master")
     yield from _persistence(pool, info, settings)
@@ -118,10 +133,45 @@ def _persistence(pool: str, info: dict[str, Any], settings: dict[str, str]) -> I
 def _settings(client: Redis) -> dict[str, str]:
     try:
         wanted = ("appendfsync", "save", "min-replicas-to-write")
-        return {name: pairs(client.execute_command("CONFIG", "GET", name)).get(name, "") for name in wanted}
-    except ResponseError:  # a rented server keeps its settings to itself
+        return {name: to_dict(client.execute_command("CONFIG", "GET", name)).get(name, "") for name in wanted}
+    except ResponseError:  # a managed server does not show its settings
         return {}
 
 
 def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".")[:2])
+
+
+def _leader(client: Redis, prefix: str) -> Iterator[CheckResult]:
+    with client.pipeline(transaction=True) as pipe:
+        for name in ("record", "lease", "beat"):
+            pipe.get(f"{prefix}{name}")
+        pipe.pttl(f"{prefix}lease")
+        pipe.time()
+        text, lease, beat, left, now = pipe.execute()
+    if not text:
+        yield CheckResult(Severity.WARNING, "nobody has led yet", "the first worker to come leads")
+    else:
+        yield _record(text, lease or "", now[0] + now[1] / 1e6 - float(beat or 0) / 1000)
+    if lease and left < 0:
+        text = "the lease has no end: somebody has tampered with it, and nobody else can be elected"
+        yield CheckResult(Severity.WRONG, text, f"DEL {prefix}lease")
+
+
+def _record(text: str, lease: Any, silent: float) -> CheckResult:
+    try:
+        record = RECORD.validate_json(text)
+    except ValidationError:
+        return CheckResult(Severity.WARNING, "the leader record cannot be understood", "the next leader replaces it")
+    who = f"pid {record.holder.pid} on {record.holder.host}, term {record.term}"
+    if record.standing is not Standing.LEADING:
+        return CheckResult(Severity.WARNING, f"nobody leads: the last leader was {who}: {record.standing}", _START)
+    if lease != record.seat_id:
+        return CheckResult(Severity.WARNING, f"nobody leads: the lease of the last leader ({who}) has run out", _START)
+    if silent > SILENT_AFTER_S:
+        text = f"the leader ({who}) has given no sign of life for {silent:.0f} s"
+        return CheckResult(Severity.WARNING, text, "is its event loop blocked? Its log tells")
+    return CheckResult(Severity.GOOD, f"{who}, leads, and holds the lease")
+
+
+_START = "if workers run, one of them leads within seconds, or its log and /leader say why not; else start the pool"
