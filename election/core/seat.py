@@ -244,7 +244,7 @@ class Seat:
                 self._vacant_for_others_until = self._clock.monotonic() + self._safety_poll * RESIGNERS_TURN
 
     def observe(self) -> Observation:
-        """Who leads, as far as it is known at once."""
+        """State of the pool from memory (P8)."""
         seen = self.backend.snapshot()
         problem = seen.problem or (seen.record.problem if seen.led and seen.record is not None else None)
         return Observation(seen.record, seen.led, seen.heartbeat_age_s if seen.led else None, problem)

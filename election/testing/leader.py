@@ -30,7 +30,7 @@ class _ReservedSeat(MemorySeat):
 
 
 class _Election(Protocol):
-    """What is needed of an ``Election``, which lives upstairs and cannot be imported from here."""
+    """Part of ``Election`` that is used here; the class is in a higher room and cannot be imported."""
 
     _clock: Clock
     _engine: Any

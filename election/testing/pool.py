@@ -82,29 +82,30 @@ class MemoryBackend:
         self.release_takes = 0.0
         self.term = 0
         """Number of the term that this worker leads; 0 without one."""
-        self._pool = pool
+        self.shared = pool
+        """Pool of all workers."""
 
     def open(self, worker: Worker) -> None:
-        self._pool.present[self] = worker
+        self.shared.present[self] = worker
 
     async def close(self) -> None:
-        self._pool.present.pop(self, None)
+        self.shared.present.pop(self, None)
 
     async def try_acquire(self) -> Grant | Refusal:
-        if self._pool.holder not in {None, self}:
+        if self.shared.holder not in {None, self}:
             return Refusal.TAKEN
-        before = self._pool.record
-        silent_s = self._pool.clock.monotonic() - self._pool.beaten_at
+        before = self.shared.record
+        silent_s = self.shared.clock.monotonic() - self.shared.beaten_at
         return Grant("memory", before, before.term if before else 0, silent_s=silent_s)
 
     async def reserve(self, number: int) -> None:
         """Nothing outlives this process."""
 
     async def publish(self, record: LeaderRecord) -> bool:
-        if self._pool.holder not in {None, self}:
+        if self.shared.holder not in {None, self}:
             return False
-        self._pool.holder, self._pool.record = self, record
-        self._pool.beaten_at = self._pool.clock.monotonic()
+        self.shared.holder, self.shared.record = self, record
+        self.shared.beaten_at = self.shared.clock.monotonic()
         self.term, self.taken_away = record.term, False
         self.write("won", record.holder.pid)
         return True
@@ -112,45 +113,45 @@ class MemoryBackend:
     async def renew(self, record: LeaderRecord) -> None:
         if self.taken_away:
             raise SeatLostError("the seat was taken away")
-        self._pool.record, self._pool.beaten_at = record, self._pool.clock.monotonic()
+        self.shared.record, self.shared.beaten_at = record, self.shared.clock.monotonic()
 
     def holds(self) -> bool:
-        return self._pool.holder is self and not self.taken_away
+        return self.shared.holder is self and not self.taken_away
 
     async def release(self, record: LeaderRecord | None) -> None:
         if record is None:
             return
-        self._pool.record = record
+        self.shared.record = record
         try:
             if self.release_takes:
-                await self._pool.clock.sleep(self.release_takes)
+                await self.shared.clock.sleep(self.release_takes)
         finally:
             self.write("released", record.holder.pid)
             self.term = 0
-            if self._pool.holder is self:
-                self._pool.free()
+            if self.shared.holder is self:
+                self.shared.free()
 
     async def wait_for_vacancy(self) -> None:
-        while self._pool.holder is not None:
-            await self._pool.freed()
+        while self.shared.holder is not None:
+            await self.shared.freed()
 
     def snapshot(self) -> Snapshot:
-        record = self._pool.record
-        led = self._pool.holder is not None and record is not None and record.standing is Standing.LEADING
-        return Snapshot(record, led, self._pool.clock.monotonic() - self._pool.beaten_at)
+        record = self.shared.record
+        led = self.shared.holder is not None and record is not None and record.standing is Standing.LEADING
+        return Snapshot(record, led, self.shared.clock.monotonic() - self.shared.beaten_at)
 
     def workers(self) -> list[Worker]:
-        return list(self._pool.present.values())
+        return list(self.shared.present.values())
 
     def vanish(self) -> None:
         """Free the seat, as the death of the worker does."""
-        self._pool.present.pop(self, None)
-        if self._pool.holder is self:
-            self._pool.free()
+        self.shared.present.pop(self, None)
+        if self.shared.holder is self:
+            self.shared.free()
 
     def write(self, event: str, pid: int) -> None:
         """Add a line to the history of the pool."""
-        self._pool.history.append(Happening(self._pool.clock.monotonic(), pid, event, self.term))
+        self.shared.history.append(Happening(self.shared.clock.monotonic(), pid, event, self.term))
 
 
 class MemorySeat(Seat):

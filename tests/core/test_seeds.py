@@ -43,7 +43,7 @@ def granted_twice(acquire: TryAcquire) -> TryAcquire:
 
     async def stolen(backend: MemoryBackend) -> Grant | Refusal:
         if await acquire(backend) is Refusal.TAKEN:
-            backend._pool.holder = None
+            backend.shared.holder = None
         return await acquire(backend)
 
     return stolen

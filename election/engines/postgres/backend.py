@@ -1,8 +1,8 @@
 """Seat backend of the PostgreSQL engine: a session's advisory lock, and what makes it enough.
 
 Promises P2, P6, P7, P8, and P1 for as long as a term may be trusted: the leader trusts its seat until the start of its
-last heartbeat plus ``Trust.limit`` less a margin. The next holder of the lock leads at once if that process is known to
-be dead or its term over, and otherwise not before the last heartbeat is ``limit`` old (``remaining_trust``).
+last heartbeat plus a limit less a margin. The next holder of the lock leads at once if that process is known to be dead
+or its term over, and otherwise not before the last heartbeat is that old (``trust.py`` decides).
 
 The table ``leader`` has one row: record, term number, heartbeat, and the sessions of the leader. It is written by the
 holder of the lock only.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import psycopg
 from pydantic import ValidationError
@@ -30,6 +30,7 @@ from .connection import describe_error, way_out
 from .ledger import PostgresLedger
 from .monitor import RECORD, PoolMonitor
 from .preflight import Preflight
+from .trust import StateBefore, Trust, died, remaining_trust, was_fenced_by_switch
 
 log = logging.getLogger("election")
 
@@ -41,12 +42,6 @@ DYING_S = 0.05
 
 LINGER_S = 1.0
 """Time for which a worker keeps its place in the queue without waiting for the seat."""
-
-TRUST_HEARTBEATS = 10
-MIN_TRUST_S = 2.0
-
-TRUST_MARGIN = 0.1
-"""Fraction of the limit by which the leader ceases to trust its seat earlier than others may take it."""
 
 _READ_STATE = (
     "SELECT record, term, greatest(0, extract(epoch FROM clock_timestamp() - beaten_at))::double precision,"
@@ -71,83 +66,6 @@ _BEAT = (
 )
 _BEAT_WITHOUT_SEAT = "UPDATE leader SET beat = beat + 1, beaten_at = clock_timestamp() WHERE term = %s"
 _WRITE = "UPDATE leader SET record = %s, problem = %s WHERE term = %s RETURNING pg_notify(%s, '')"
-
-
-class Trust:
-    """Time until which a leader may trust its seat without another answer of the server.
-
-    ``limit``: seconds after a leader's last heartbeat before which no other worker leads, unless the leader is known to
-    be gone. The leader counts from the start of that heartbeat, on its own monotonic clock.
-    """
-
-    def __init__(self, heartbeat: float, clock: Clock) -> None:
-        self._clock = clock
-        self.limit = max(MIN_TRUST_S, TRUST_HEARTBEATS * heartbeat)
-        self._until = float("-inf")
-
-    def renew(self, started: float) -> None:
-        """Count from ``started`` (monotonic), when a statement was sent that the server has answered."""
-        self._until = started + self.limit * (1 - TRUST_MARGIN)
-
-    def left(self) -> float:
-        """Seconds that are left; 0 when there are none."""
-        return max(0.0, self._until - self._clock.monotonic())
-
-
-@dataclass(frozen=True, slots=True)
-class StateBefore:
-    """State of the pool when the lock came to this worker.
-
-    Attributes:
-        record: Leader record; None if there is none that can be parsed.
-        latest: Largest term number.
-        fenced: Whether a fence of the recorded term was requested.
-        silent: Seconds since the last heartbeat, by the server's clock.
-        witnessed: Whether our session is older than that heartbeat, and so saw the end of the leader's session.
-        watched: Whether another session of the leader's process is open.
-    """
-
-    record: LeaderRecord | None
-    latest: int
-    fenced: bool = False
-    silent: float = 0.0
-    witnessed: bool = False
-    watched: bool = False
-
-
-def died(before: StateBefore) -> bool:
-    """Whether the recorded leader is dead. Decides only.
-
-    On this host the system knows. On another host all of its sessions ended while ours was open; it may have been cut
-    off as well, which cannot be told apart.
-    """
-    assert before.record is not None
-    holder = before.record.holder
-    return holder.is_known_dead() or (not holder.is_neighbour() and before.witnessed and not before.watched)
-
-
-def remaining_trust(before: StateBefore, ours: ProcessIdentity, limit: float) -> float:
-    """Seconds for which the recorded leader may still trust its seat though the lock is ours. Decides only.
-
-    Its session has ended. If its process is dead, or its term over by its record, there is no doubt. Otherwise the
-    server may have ended the session, and the leader may not have noticed.
-    """
-    if before.record is None or before.record.standing is not Standing.LEADING:
-        return 0.0
-    if before.record.holder == ours or died(before):
-        return 0.0
-    return max(0.0, limit - before.silent)
-
-
-def was_fenced_by_switch(before: StateBefore, fence_after: float | None, heartbeat: float) -> bool:
-    """Whether the recorded leader's own switch has ended it, judged by the length of its silence. Decides only.
-
-    The switch counts from its last press, which may precede the last heartbeat on the server by the interval between
-    two presses, one heartbeat; half of another is for a loop that was late.
-    """
-    if fence_after is None or before.record is None:
-        return False
-    return before.record.holder.is_neighbour() and before.silent >= fence_after - 1.5 * heartbeat
 
 
 class PostgresBackend:

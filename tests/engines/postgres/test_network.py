@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from election.core.clock import SystemClock
-from election.engines.postgres.backend import Trust
+from election.engines.postgres.trust import Trust
 from tests.engines.cable import cut_and_mend, judge_cut, through_a_slow_network
 from tests.engines.conformance.pool import Pool
 from tests.support.hosts import Hosts, Program

@@ -16,7 +16,7 @@ import pytest
 from election.core.process import ProcessIdentity, current_process
 from election.core.term import LeaderRecord, Reason, Standing, Takeover
 from election.engines.postgres.address import parse
-from election.engines.postgres.backend import (
+from election.engines.postgres.trust import (
     MIN_TRUST_S,
     TRUST_MARGIN,
     StateBefore,

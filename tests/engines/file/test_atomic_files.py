@@ -148,7 +148,7 @@ def test_what_must_reach_the_disk_does_so_though_its_caller_is_cancelled() -> No
 WRITER = """
 import itertools, select, sys
 from election.engines.file.leader_record import LeaderRecordFile
-from tests.engines.file.test_storage import record
+from tests.engines.file.test_atomic_files import record
 records = LeaderRecordFile(sys.argv[1])
 for term in itertools.count(1):
     records.write(record(term))
