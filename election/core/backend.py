@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -27,6 +28,12 @@ class Worker:
 
     process: ProcessIdentity
     started_at: datetime
+
+
+def live_workers(workers: Iterable[Worker]) -> list[Worker]:
+    """Workers that are not known to be dead, each process once, oldest first."""
+    found = {worker.process: worker for worker in workers if not worker.process.is_known_dead()}
+    return sorted(found.values(), key=lambda worker: (worker.started_at, worker.process.pid))
 
 
 @dataclass(frozen=True, slots=True)

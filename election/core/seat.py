@@ -239,9 +239,8 @@ class Seat:
         try:
             await self.backend.release(replace(self._record, standing=standing, ended_at=self._clock.now()))
         finally:
-            if not self.backend.holds():
-                self._record = self._term = None
-                self._vacant_for_others_until = self._clock.monotonic() + self._safety_poll * RESIGNERS_TURN
+            self._record = self._term = None
+            self._vacant_for_others_until = self._clock.monotonic() + self._safety_poll * RESIGNERS_TURN
 
     def observe(self) -> Observation:
         """State of the pool from memory (P8)."""

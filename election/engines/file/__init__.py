@@ -17,7 +17,7 @@ from .ledger import SqliteLedger
 
 __all__ = ["FileBackend", "PoolDirectory", "file_engine"]
 
-_REMEDIES = LedgerAdvice(
+_LEDGER_ADVICE = LedgerAdvice(
     sound="the ledger is whole",
     unreadable="a leader begins a new ledger where there is none, and sets a corrupt one aside; to save what is in it,"
     " stop the pool and copy the file before that",
@@ -55,5 +55,5 @@ def file_engine(
         check=check,
         missing=directory.missing,
         closed=directory.closed,
-        ledger_advice=_REMEDIES,
+        ledger_advice=_LEDGER_ADVICE,
     )

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import errors
 from pydantic import TypeAdapter, ValidationError
 
-from election.core.backend import SeatTiming, Worker
+from election.core.backend import SeatTiming, Worker, live_workers
 from election.core.clock import Clock
 from election.core.errors import ConfigurationError, LedgerVersionError, SeatError
 from election.core.term import LeaderRecord
@@ -133,10 +133,8 @@ class PoolMonitor:
 
     def workers(self) -> list[Worker]:
         """Workers that take part, oldest first."""
-        found = {worker.process: worker for worker in self._listed if not worker.process.is_known_dead()}
-        if self._worker is not None and self._task is not None:
-            found[self._worker.process] = self._worker
-        return sorted(found.values(), key=lambda worker: (worker.started_at, worker.process.pid))
+        own = [self._worker] if self._worker is not None and self._task is not None else []
+        return live_workers([*self._listed, *own])
 
     async def changed(self) -> None:
         """Return at the next change of the record."""

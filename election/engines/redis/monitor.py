@@ -14,7 +14,7 @@ import uuid
 
 from pydantic import TypeAdapter, ValidationError
 
-from election.core.backend import SeatTiming, Worker
+from election.core.backend import SeatTiming, Worker, live_workers
 from election.core.clock import Clock, first
 from election.core.errors import SeatError
 from election.core.events import named
@@ -165,9 +165,7 @@ class PoolMonitor:
     def workers(self) -> list[Worker]:
         """Live workers, oldest first."""
         own = [] if self._worker is None else [self._worker]
-        listed = [*own, *self._workers.values()]
-        found = {worker.process: worker for worker in listed if not worker.process.is_known_dead()}
-        return sorted(found.values(), key=lambda worker: (worker.started_at, worker.process.pid))
+        return live_workers([*own, *self._workers.values()])
 
     # --- following --------------------------------------------------------------------------------------------------
 
