@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from election.core.errors import ElectionError
 from election.engines import Engine, open_engine
-from election.engines.sql.ledger import SqlLedger
+from election.engines.sql.store import SqlStore
 from election.engines.sql.transfer import transfer
 from election.schedule.verify import verify
 
@@ -25,12 +25,13 @@ async def migrate(options: Namespace) -> int:
         await _refuse_if_in_use(engine)
     target.check()
     reader, writer = source.open_reader(), target.ledger
-    if not isinstance(reader, SqlLedger) or not isinstance(writer, SqlLedger):
+    origin, copy = reader.store, writer.store
+    if not isinstance(origin, SqlStore) or not isinstance(copy, SqlStore):
         raise ElectionError("only pools whose ledger is in a file or in PostgreSQL can be moved with their history")
     async with Busy("looking at both") as busy:
         try:
             counts = await transfer(
-                reader.database, writer.database, lambda table, rows: busy.say(f"{table}: {rows} rows")
+                origin.database, copy.database, lambda table, rows: busy.say(f"{table}: {rows} rows")
             )
             await _refuse_if_behind(source, await reader.last_term())
             busy.say("judging the copy")

@@ -1,37 +1,74 @@
-"""What a ledger must offer: it remembers which ticks are accounted for, so that none is lost or run twice.
+"""Ledger of a pool: the rules of what is written and refused, once, above any store (``store.py``).
 
-Promises P3 and P4 rest on two rules, which every implementation keeps in one transaction each:
-
-- a scheduled tick can be claimed or skipped only if it falls due after the job's last accounted tick, and becomes it;
-- a term that is not the latest writes nothing (``StaleTermError``).
-
-Times are UTC. Solid Queue's ``recurring_execution.rb`` is where the thought comes from to let a constraint do the work.
+Promises P3 and P4 rest on the store's two rules. What needs a read, a decision and a write is written under the
+condition that nothing has changed meanwhile, and tried again if it has. Times are UTC.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
-from datetime import datetime
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, cast
 
+from election.core.clock import Clock, SystemClock, since_boot
+from election.core.errors import JobDefinitionError, LedgerError, UnknownJobError
 from election.core.process import ProcessIdentity
-from election.core.term import Standing, Term
+from election.core.term import Standing, Term, ended_by
 
+from .catchup import given_up, owes_from
 from .history import Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow, Totals, Window
-from .model import Action, Entry, JobState, OpenRun, State, StoredJob
+from .model import (
+    Action,
+    AddRequest,
+    BeginTerm,
+    Command,
+    ConfirmTerm,
+    EndTerm,
+    Entry,
+    ExpectJob,
+    Fence,
+    JobState,
+    OpenRun,
+    PauseJob,
+    RegisterJob,
+    RemoveJob,
+    RequireJob,
+    ResumeJob,
+    SettleFormerTerm,
+    State,
+    StoredJob,
+    StoreJob,
+    Tick,
+)
+from .store import Filter, Kind, LedgerStore, UnmetConditionError
+from .triggers import build
 
 LARGEST = 2**63 - 1
-"""The largest number that a ledger can be asked for."""
+"""Largest number that a ledger can be asked for."""
+
+MAX_TRIES = 20
+"""Attempts to change a job that other processes change at the same time."""
 
 
-class LedgerReader(Protocol):
-    """What any worker, and the command line, may ask of a ledger."""
+class LedgerReader:
+    """Reads of a ledger, for any worker and the command line.
+
+    Every method raises ``LedgerError`` when it cannot do its work at the moment.
+
+    Args:
+        store: Storage of the ledger.
+    """
+
+    def __init__(self, store: LedgerStore) -> None:
+        self.store = store
 
     async def jobs(self) -> list[JobState]:
         """Every job that was ever seen, by id."""
+        return await self.store.jobs()
 
     async def last_outcomes(self) -> dict[str, RunRow]:
         """The latest run of each job, by job id."""
+        return await self.store.latest_runs()
 
     async def runs(
         self,
@@ -46,101 +83,197 @@ class LedgerReader(Protocol):
 
         before: only those with a smaller ``seq``.
         """
+        return await self.store.page(Kind.RUN, Filter(job_id, tag, outcome), before, limit)
 
     async def skips(
         self, *, job_id: str | None = None, tag: str | None = None, before: int | None = None, limit: int = 100
     ) -> list[SkipRow]:
         """Skips, latest first; filtered as runs are."""
+        return await self.store.page(Kind.SKIP, Filter(job_id, tag), before, limit)
 
     async def terms(self, *, before: int | None = None, limit: int = 100) -> list[TermRow]:
         """Terms, latest first. ``before``: only those with a smaller number."""
+        return await self.store.page(Kind.TERM, Filter(), before, limit)
 
     async def window(self, since: datetime, until: datetime, limit: int) -> Window:
-        """What happened from ``since`` to ``until``, in about ``limit`` runs and as many skips and terms at most.
+        """History from ``since`` to ``until``: about ``limit`` runs and as many skips and terms at most.
 
         Runs that were claimed or that ended then, and all that run now. For pictures: where the wall clock was set
         back, some may be left out.
         """
+        return await self.store.window(since, until, limit)
 
     async def epochs(self) -> list[Epoch]:
         """Which schedule each job had, from when to when; oldest first."""
+        return await self.store.epochs()
 
     async def accounts(self, job_id: str, first: datetime, last: datetime) -> Accounts:
         """What became of the job's ticks that fell due from ``first`` to ``last``."""
+        return await self.store.accounts(job_id, first, last)
 
     async def odd_claims(self) -> list[OddClaim]:
         """Every claim that should not have been given."""
+        return await self.store.odd_claims()
 
     async def open_runs(self) -> list[OpenRun]:
-        """Runs that are claimed and not settled."""
+        """Runs that are claimed and not settled, oldest first."""
+        runs = await self.runs(outcome="running", limit=LARGEST)
+        return [OpenRun(Tick(run.job_id, run.due, run.request), run.term, run.attempt) for run in reversed(runs)]
 
     async def totals(self) -> Totals:
-        """What happened since the ledger was begun, counted; takes no longer when there is more history."""
+        """Counters since the ledger was begun; takes no longer when there is more history."""
+        return await self.store.totals()
 
     async def pruned_until(self) -> datetime:
         """History up to here may have been removed."""
-
-    async def integrity(self) -> list[str]:
-        """What is wrong with the ledger's own storage, in words; empty if nothing is."""
-
-    async def close(self) -> None:
-        """Let go of the ledger; using it again opens it again."""
-
-
-class Ledger(LedgerReader, Protocol):
-    """The memory of a pool. Every method raises ``LedgerError`` when it cannot do its work at the moment."""
-
-    def check(self) -> None:
-        """Raises ``LedgerVersionError`` if the ledger is newer than this code. Opens nothing that stays open."""
+        return await self.store.pruned_until()
 
     async def last_term(self) -> int:
         """The largest number of a term that was begun; 0 if none."""
+        return await self.store.last_term()
 
     async def was_fenced(self, term: int) -> bool:
-        """Whether somebody set out to fence the leader of that term."""
+        """Whether there was an intent to fence the leader of that term."""
+        return await self.store.was_fenced(term)
+
+    async def integrity(self) -> list[str]:
+        """Descriptions of damage in the ledger's own storage; empty if there is none."""
+        return await self.store.integrity()
+
+    async def close(self) -> None:
+        """Close the ledger; using it again opens it again."""
+        await self.store.close()
+
+
+class Ledger(LedgerReader):
+    """A ledger that is written, by the leader and, where a method says so, by any worker.
+
+    Args:
+        store: Storage of the ledger.
+        clock: Clock that dates what is written.
+    """
+
+    def __init__(self, store: LedgerStore, clock: Clock | None = None) -> None:
+        super().__init__(store)
+        self._clock = clock or SystemClock()
+
+    def check(self) -> None:
+        """Raise ``LedgerVersionError`` if the ledger is newer than this code. Opens nothing that stays open."""
+        self.store.check()
 
     async def fence(self, term: int, *, pid: int, by_pid: int, silent: float, every: float) -> bool:
-        """Note the intent to fence a term's leader, before it is done.
+        """Write the intent to fence a term's leader, before it is done; any worker's.
 
         silent: seconds without a heartbeat. every: seconds in which there is one intent at most; returns whether this
         is the one.
         """
+        now = self._clock.now()
+        intent = Fence(term, pid, by_pid, round(silent, 3), now, now - timedelta(seconds=every))
+        return bool((await self.store.write([intent], term=None))[0])
 
     async def begin_term(self, term: Term, holder: ProcessIdentity, *, began_ns: int | None = None) -> State:
-        """Open the term and say how things stand. Repeating it for the same term is allowed (a ledger that was lost).
+        """Begin the term and read the state. Repeating it for the same term is allowed (a ledger that was lost).
 
-        The takeover tells how the term before ended, in case its own leader could not write that down. began_ns: when
+        The takeover shows how the term before ended, in case its own leader could not write that down. began_ns: when
         it began, in nanoseconds since boot, by which terms are ordered; now, unless the ledger was out of reach then.
         Raises ``StaleTermError`` if a later term has begun.
         """
+        commands: list[Command] = [BeginTerm(term, holder, began_ns or since_boot())]
+        takeover = term.takeover
+        if (standing := ended_by(takeover)) is not None:
+            commands.append(SettleFormerTerm(term.number, takeover.from_pid, standing, takeover.vacant_since))
+        return await self.store.begin(commands, term=term.number)
 
     async def confirm_term(self, term: int, takeover_ms: float) -> None:
-        """Note how long the takeover took, in milliseconds."""
+        """Write how long the takeover took, in milliseconds."""
+        await self.store.write([ConfirmTerm(term, round(takeover_ms, 2))], term=None)
 
     async def end_term(self, term: int, standing: Standing) -> None:
-        """Note how the term ended."""
+        """Write how the term ended."""
+        await self.store.write([EndTerm(term, self._clock.now(), since_boot(), standing)], term=None)
 
     def record(self, term: int, entries: Sequence[Entry]) -> Awaitable[list[bool]]:
         """Write all entries in one transaction, in order; for each, whether it took effect (a claim: was granted).
 
-        What is returned may be a future that is done already: a ledger at hand is the quicker for it.
-        Raises ``StaleTermError`` if a later term has begun; then nothing was written.
+        The result may be a future that is done already. Raises ``StaleTermError`` if a later term has begun; then
+        nothing was written.
         """
+        return cast("Awaitable[list[bool]]", self.store.write(entries, term=term))
 
     async def changes(self) -> State | None:
-        """How things stand, if anybody else has written since this was asked last; otherwise None."""
+        """Read the state if another process has written since the last call; otherwise None."""
+        return await self.store.changes()
 
     async def prune(self, before: datetime, at_most: int) -> int:
         """Remove up to ``at_most`` rows of history older than ``before``; returns how many were removed."""
+        return await self.store.prune(before, at_most)
 
     async def request(self, action: Action, *, job_id: str | None = None, term: int | None = None) -> int:
-        """Ask the leader for something; returns the request's number."""
+        """Ask the leader for an action, from any worker; returns the request's number. Raises ``UnknownJobError``."""
+        asked = AddRequest(action, job_id, term, self._clock.now())
+        if job_id is None:
+            return (await self.store.write([asked], term=None))[0]
+        return await self._write_known(job_id, asked)
 
     async def pause(self, job_id: str, paused: bool) -> None:
-        """Pause or resume a job from now on. Raises ``UnknownJobError``."""
+        """Pause or resume a job from now on, from any worker. Raises ``UnknownJobError``."""
+        now = self._clock.now()
+        await self._write_known(job_id, PauseJob(job_id, now) if paused else ResumeJob(job_id, now))
 
     async def store_job(self, job_id: str, trigger: Mapping[str, Any], job: StoredJob, *, replace: bool) -> None:
-        """Add a job at run time. Raises ``JobDefinitionError`` if the id is taken."""
+        """Add a job at run time, from any worker. Raises ``JobDefinitionError`` if the id is taken."""
+        now = self._clock.now()
+
+        def plan(found: JobState | None) -> list[Command]:
+            since = now if (built := build(trigger, now)) is None else owes_from(built, now)
+            before: list[Command] = []
+            in_use = found is not None and found.retired_at is None and not found.removed
+            if found is not None and in_use:
+                if found.stored is None:
+                    raise JobDefinitionError(f"there is a job {job_id!r} in the code already; choose another id")
+                if not replace:
+                    raise JobDefinitionError(f"there is a job {job_id!r} already; choose another id, or replace=True")
+                before, until = _give_up(found, now)
+                since = max(since, until)
+            elif found is not None:
+                since = max(since, found.settled_until)
+            register = RegisterJob(job_id, trigger, at=now, since=since)
+            return [*before, register, StoreJob(job_id, job, keep_pause=in_use)]
+
+        await self._change_job(job_id, plan)
 
     async def remove_job(self, job_id: str) -> None:
         """Remove a job that was added at run time; its history stays. Raises ``UnknownJobError``."""
+        now = self._clock.now()
+
+        def plan(found: JobState | None) -> list[Command]:
+            if found is None or found.stored is None or found.removed:
+                raise UnknownJobError(f"no job {job_id!r} was added at run time")
+            before, _ = _give_up(found, now)
+            return [*before, RemoveJob(job_id, now)]
+
+        await self._change_job(job_id, plan)
+
+    async def _write_known(self, job_id: str, command: Command) -> int:
+        """Write a command about a job that the pool has to have."""
+        try:
+            return (await self.store.write([RequireJob(job_id), command], term=None))[1]
+        except UnmetConditionError as error:
+            raise UnknownJobError(f"there is no job {job_id!r} in this pool") from error
+
+    async def _change_job(self, job_id: str, plan: Callable[[JobState | None], list[Command]]) -> None:
+        """Write the commands that ``plan`` derives from the job; again, if the job was changed meanwhile."""
+        for _ in range(MAX_TRIES):
+            found = await self.store.job(job_id)
+            try:
+                await self.store.write([ExpectJob(job_id, found), *plan(found)], term=None)
+            except UnmetConditionError:
+                continue
+            return
+        raise LedgerError(f"the job {job_id!r} is changed all the time")
+
+
+def _give_up(job: JobState, now: datetime) -> tuple[list[Command], datetime]:
+    """The skip of what the job's schedule owed until now, if it owed anything; and until when it is settled then."""
+    over = given_up(job, now)
+    return ([], job.settled_until) if over is None else ([over], over.last_due)

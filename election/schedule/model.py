@@ -8,6 +8,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from election.core.process import ProcessIdentity
+from election.core.term import Standing, Term
+
 
 class Outcome(StrEnum):
     """How a run ended."""
@@ -41,7 +44,10 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Permission to run a tick, given once. seen_at: of the schedule by which it fell due; no other one grants it."""
+    """Permission to run a tick, given once.
+
+    scheduled_since: of the schedule by which it fell due; no other one grants it.
+    """
 
     tick: Tick
     at: datetime
@@ -150,6 +156,7 @@ class CompleteRequest:
 Entry = (
     Claim | FinishRun | Retry | Skip | RegisterJob | RetireJob | EndPause | MarkBroken | DescribeJob | CompleteRequest
 )
+"""Commands of a term, which ``Ledger.record`` takes."""
 
 
 # What a ledger knows.
@@ -169,10 +176,10 @@ class JobState:
     """What the ledger remembers of a job.
 
     trigger: as ``triggers.describe`` gives it.
-    seen_at: when the present schedule of the job began; what has no start date of its own is anchored to it.
-    accounted_until: no tick up to here is owed any more.
+    scheduled_since: when the present schedule of the job began; what has no start date of its own is anchored to it.
+    settled_until: no tick up to here is owed any more.
     resume_at: when somebody asked that a pause end; the leader accounts for its ticks and clears both.
-    about: None before a leader has written it.
+    info: None before a leader has written it.
     """
 
     id: str
@@ -191,6 +198,11 @@ class JobState:
     def paused(self) -> bool:
         """Whether a pause lasts: nobody has asked yet that it end."""
         return self.paused_at is not None and self.resume_at is None
+
+    @property
+    def fingerprint(self) -> tuple[Any, ...]:
+        """Values that change whenever another process stores, removes, pauses, registers or settles the job."""
+        return self.settled_until, self.scheduled_since, self.retired_at, self.removed, self.paused_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,3 +237,134 @@ class State:
     jobs: Sequence[JobState]
     requests: Sequence[Request]
     open_runs: Sequence[OpenRun]
+
+
+# Commands of the ledger itself, see ``ledger.py``.
+
+
+@dataclass(frozen=True, slots=True)
+class BeginTerm:
+    """Begin a term, or repeat that by the same process. began_ns: nanoseconds since boot; they order terms."""
+
+    term: Term
+    holder: ProcessIdentity
+    began_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettleFormerTerm:
+    """Write how the term before ``term`` ended, if its holder was ``pid`` and has not written that itself."""
+
+    term: int
+    pid: int | None
+    standing: Standing
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmTerm:
+    """Write how long the takeover took, in milliseconds."""
+
+    term: int
+    takeover_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class EndTerm:
+    """Write how a term ended. at_ns: nanoseconds since boot."""
+
+    term: int
+    at: datetime
+    at_ns: int
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Write the intent to fence a term's leader, unless there is one later than ``not_since``.
+
+    silent_s: seconds without a heartbeat.
+    """
+
+    term: int
+    pid: int
+    by_pid: int
+    silent_s: float
+    at: datetime
+    not_since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AddRequest:
+    """Ask the leader for an action. term: number of the leader's term, for a resignation."""
+
+    action: Action
+    job_id: str | None
+    term: int | None
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PauseJob:
+    """Pause a job from ``at`` on, unless it is paused."""
+
+    job_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeJob:
+    """Ask that a job's pause end at ``at``; see ``EndPause``."""
+
+    job_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoreJob:
+    """Make a registered job one that was added at run time. keep_pause: whether a pause of the job goes on."""
+
+    job_id: str
+    stored: StoredJob
+    keep_pause: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveJob:
+    """Remove a job that was added at run time: it owes no ticks after ``at``, and keeps its history."""
+
+    job_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RequireJob:
+    """Condition: the pool has the job."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectJob:
+    """Condition: the job is as ``found`` in what ``fingerprint`` compares; None: it was never seen."""
+
+    job_id: str
+    found: JobState | None
+
+
+Command = (
+    Entry
+    | BeginTerm
+    | SettleFormerTerm
+    | ConfirmTerm
+    | EndTerm
+    | Fence
+    | AddRequest
+    | PauseJob
+    | ResumeJob
+    | StoreJob
+    | RemoveJob
+    | RequireJob
+    | ExpectJob
+)
+"""Everything that changes a ledger, and the conditions of a change."""

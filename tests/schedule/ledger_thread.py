@@ -6,14 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from election.engines.sql.ledger import SqlLedger
+from election.schedule.ledger import Ledger
 
 
 class LedgerThread:
     """The thread of ``ledger``, as seen from its event loop."""
 
-    def __init__(self, ledger: SqlLedger) -> None:
-        database: Any = ledger.database
+    def __init__(self, ledger: Ledger) -> None:
+        store: Any = ledger.store
+        database = store.database
         self._under_way = 0
         self._written: Callable[..., asyncio.Future[Any]] = database.written
         database.read, database.close = self._counted(database.read), self._counted(database.close)

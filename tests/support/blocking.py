@@ -24,7 +24,7 @@ MAY_BLOCK = {
     "election/engines/file/split_brain.py": {"is_flocked"},
     "election/engines/file/atomic_files.py": {"read_file"},
     # Some milliseconds at most, for a transaction that is sooner done so; and ever more seldom if it is not.
-    "election/engines/sql/patience.py": {"_stand_still"},
+    "election/engines/sql/bounded_wait.py": {"_wait"},
     # /proc is memory.
     "election/core/process.py": {"_start_time", "_surroundings", "pinned"},
     "election/engines/file/orphans.py": {"_end"},

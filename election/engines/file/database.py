@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from election.core.errors import LedgerError, LedgerVersionError
+from election.engines.sql.connection_thread import ThreadedDatabase
 from election.engines.sql.database import Dialect
-from election.engines.sql.thread import ThreadedDatabase
 
 from .atomic_files import read_file
 from .checkpoint import LIMIT, Checkpoints

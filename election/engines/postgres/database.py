@@ -14,8 +14,8 @@ from typing import Any, ClassVar, TypeVar
 import psycopg
 
 from election.core.errors import LedgerError
+from election.engines.sql.connection_thread import ThreadedDatabase
 from election.engines.sql.database import Dialect
-from election.engines.sql.thread import ThreadedDatabase
 
 from .address import Address
 from .connection import connect, describe_error, settings, shutdown, way_out

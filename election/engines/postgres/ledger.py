@@ -6,7 +6,8 @@ import contextlib
 
 from election.core.clock import Clock
 from election.core.errors import LedgerError, LedgerVersionError
-from election.engines.sql.ledger import SqlLedger
+from election.engines.sql.store import SqlStore
+from election.schedule.ledger import Ledger
 
 from .address import Address
 from .database import PATIENCE, PostgresDatabase
@@ -16,7 +17,18 @@ TO_LOOK = 600.0
 """Seconds that a question of somebody who only looks may take: ``verify`` reads all of the history."""
 
 
-class PostgresLedger(SqlLedger):
+class PostgresStore(SqlStore):
+    """Store in a schema of a database."""
+
+    def __init__(self, database: PostgresDatabase, preflight: Preflight) -> None:
+        super().__init__(database)
+        self._preflight = preflight
+
+    def check(self) -> None:
+        self._preflight.check_version()
+
+
+class PostgresLedger(Ledger):
     """A ledger in a schema of a database.
 
     durable: whether each commit waits for synchronous standbys too. look_only: read, never create or change anything.
@@ -36,14 +48,10 @@ class PostgresLedger(SqlLedger):
         database = PostgresDatabase(
             address, durable=durable, look_only=look_only, patience=patience, preflight=preflight
         )
-        super().__init__(database, clock)
+        super().__init__(PostgresStore(database, preflight), clock)
         self.give_up = database.give_up
-        self._preflight = preflight
 
     async def get_ready(self) -> None:
         """Connect, so that it need not be done when it is used."""
         with contextlib.suppress(LedgerError, LedgerVersionError):  # whoever uses it is told
             await self.last_term()
-
-    def check(self) -> None:
-        self._preflight.check_version()

@@ -17,7 +17,7 @@ from election.schedule.ledger import Ledger
 from .address import Address, address_of
 from .backend import RedisBackend
 from .diagnostics import check, examine
-from .ledger import RedisLedger
+from .store import RedisLedger
 
 __all__ = ["RedisBackend", "RedisLedger", "redis_engine"]
 

@@ -1,4 +1,4 @@
-"""Questions about the past: bounded steps through the rows' own indexes, latest first; reads only."""
+"""Reads of the history in Redis: bounded steps through the indexes of the rows, latest first."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from election.schedule.history import (
     Histogram,
     OddClaim,
     RunRow,
-    SkipRow,
-    TermRow,
     Totals,
     Window,
 )
 from election.schedule.model import Outcome, SkipReason, Tick
+from election.schedule.store import Filter, Kind
 
 from .client import RedisClient, to_dict
 from .rows import epochs_of, histogram, job_state, run_row, skip_row, term_row
@@ -40,7 +39,7 @@ BEFORE = 500
 
 
 class History:
-    """What ``LedgerReader`` asks, of the keys with one prefix."""
+    """Reads of the ledger under one prefix of keys."""
 
     def __init__(self, client: RedisClient, prefix: str) -> None:
         self._client = client
@@ -71,21 +70,18 @@ class History:
         rows = await self.rows("run", [member.partition(":")[2] for member in chain.from_iterable(latest)])
         return {row["job_id"]: run_row(row) for row in rows}
 
-    async def runs(
-        self, job_id: str | None, tag: str | None, outcome: str | None, before: int | None, limit: int
-    ) -> list[RunRow]:
-        indexes = await self._indexes("runs", job_id, tag)
-        if indexes == ["runs"] and outcome in {"running", "failed", "interrupted"}:
-            indexes = ["open" if outcome == "running" else "troubled"]
-        wanted = None if outcome == "running" else outcome
-        fits = None if outcome is None else lambda run: run.outcome == wanted
+    async def page(self, kind: Kind, where: Filter, before: int | None, limit: int) -> list[Any]:
+        """Rows, latest first."""
+        if kind == Kind.TERM:
+            return await self._page("term", ["terms"], before, limit, term_row)
+        indexes = await self._indexes(f"{kind}s", where.job_id, where.tag)
+        if kind == Kind.SKIP:
+            return await self._page("skip", indexes, before, limit, skip_row)
+        if indexes == ["runs"] and where.outcome in {"running", "failed", "interrupted"}:
+            indexes = ["open" if where.outcome == "running" else "troubled"]
+        wanted = None if where.outcome == "running" else where.outcome
+        fits = None if where.outcome is None else lambda run: run.outcome == wanted
         return await self._page("run", indexes, before, limit, run_row, fits)
-
-    async def skips(self, job_id: str | None, tag: str | None, before: int | None, limit: int) -> list[SkipRow]:
-        return await self._page("skip", await self._indexes("skips", job_id, tag), before, limit, skip_row)
-
-    async def terms(self, before: int | None, limit: int) -> list[TermRow]:
-        return await self._page("term", ["terms"], before, limit, term_row)
 
     async def window(self, since: datetime, until: datetime, limit: int) -> Window:
         runs, runs_every, first = await self._stretch("run", "at", since, until, limit, BEFORE, "ended_at")

@@ -23,7 +23,7 @@ from election.engines.file import database as database_module
 from election.engines.file import schema
 from election.engines.file.database import SqliteDatabase, stored_version
 from election.engines.file.ledger import SqliteLedger
-from election.engines.sql.patience import in_passing
+from election.engines.sql.bounded_wait import in_passing
 from election.schedule.model import Action, Claim, DescribeJob, JobInfo, RegisterJob, Tick
 from tests.schedule.making import NOW, at, make_job, make_term, process, until
 

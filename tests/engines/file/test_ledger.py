@@ -11,8 +11,8 @@ import pytest
 
 from election.engines.file.database import SqliteConnection
 from election.engines.file.ledger import SqliteLedger
-from election.engines.sql import history
-from election.engines.sql.upkeep import prune
+from election.engines.sql import queries
+from election.engines.sql.commands import prune
 from election.schedule.model import JobState, RegisterJob
 from tests.schedule.making import NOW, at, make_job, make_term, process
 
@@ -54,7 +54,7 @@ async def test_a_state_is_of_one_moment(
 ) -> None:
     """A job and a request to run it, both added while the state is read: a request for a job that is not there would
     come to nothing."""
-    read_jobs = history.jobs
+    read_jobs = queries.jobs
 
     def jobs_and_then(connection: sqlite3.Connection) -> list[JobState]:
         found = read_jobs(connection)
@@ -68,7 +68,7 @@ async def test_a_state_is_of_one_moment(
 
     done: list[bool] = []
     await other.pause("job", True)
-    monkeypatch.setattr(history, "jobs", jobs_and_then)
+    monkeypatch.setattr(queries, "jobs", jobs_and_then)
     state = await ledger.changes()
     assert done
     assert state is not None

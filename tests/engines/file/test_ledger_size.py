@@ -13,7 +13,7 @@ import pytest
 from election.engines.file.database import SqliteConnection
 from election.engines.file.ledger import SqliteLedger
 from election.engines.file.schema import migrate
-from election.engines.sql import history
+from election.engines.sql import queries
 from election.schedule.model import Claim, FinishRun, Outcome, RegisterJob, Tick
 from tests.schedule.making import NOW, at, make_job, make_term, process
 
@@ -78,10 +78,11 @@ async def test_a_page_of_one_job_reads_only_the_rows_that_it_shows(tmp_path: Pat
 async def test_p3_the_search_for_ticks_that_were_claimed_twice_reads_no_rows(tmp_path: Path) -> None:
     ledger = await _ledger(tmp_path / "ledger.db", FEW)
     asked: list[str] = []
-    await ledger.database.read(lambda connection: connection.set_trace_callback(asked.append))
+    await ledger.store.database.read(lambda connection: connection.set_trace_callback(asked.append))
     assert await ledger.odd_claims() == []
     (twice,) = [statement for statement in asked if "HAVING" in statement]
-    plan = await ledger.database.read(lambda connection: connection.execute(f"EXPLAIN QUERY PLAN {twice}").fetchall())
+    explain = f"EXPLAIN QUERY PLAN {twice}"
+    plan = await ledger.store.database.read(lambda connection: connection.execute(explain).fetchall())
     assert plan[0]["detail"] == "SCAN runs USING COVERING INDEX one_claim_per_tick"
     await ledger.close()
 
@@ -99,14 +100,14 @@ def test_p3_a_tick_that_was_claimed_twice_is_told_with_the_later_term() -> None:
                 "INSERT INTO runs (job_id, due, request, term, claimed_at) VALUES ('job', ?, 0, ?, 0)", (due, term)
             )
         connection.execute("INSERT INTO runs (job_id, due, request, term, claimed_at) VALUES ('job', 7, 0, 2, 0)")
-        assert [(odd.term, odd.times) for odd in history.odd_claims(connection)] == [(2, 2), (2, 2)]
+        assert [(odd.term, odd.times) for odd in queries.odd_claims(connection)] == [(2, 2), (2, 2)]
 
 
 async def _ledger(path: Path, runs: int) -> SqliteLedger:
     ledger = SqliteLedger(str(path))
     await ledger.begin_term(make_term(1), process())
     await ledger.record(1, [RegisterJob(f"job-{number}", JOB.schedule, at=NOW, since=NOW) for number in range(JOBS)])
-    await ledger.database.write(
+    await ledger.store.database.write(
         lambda connection: connection.execute(
             "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < ?)"
             " INSERT INTO runs (job_id, due, request, term, claimed_at, ended_at, outcome)"
@@ -127,7 +128,7 @@ async def _steps(path: Path, runs: int, ask: Callable[[SqliteLedger], Awaitable[
         nonlocal count
         count += 1
 
-    await ledger.database.read(lambda connection: connection.set_progress_handler(step, 1))
+    await ledger.store.database.read(lambda connection: connection.set_progress_handler(step, 1))
     await ask(ledger)
     await ledger.close()
     return count

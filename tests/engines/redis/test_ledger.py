@@ -100,7 +100,7 @@ async def test_a_job_that_changes_while_it_is_replaced_is_looked_at_again(
 ) -> None:
     """A claim in between: what the new schedule owes begins after it (P3)."""
     await ledger.store_job("stored", JOB.schedule, StoredJob("module:function"), replace=False)
-    rows, dues = ledger._history.rows, [at(10**8), at(10**8 + 1)]
+    rows, dues = ledger.store._history.rows, [at(10**8), at(10**8 + 1)]
 
     async def and_then_a_claim(kind: str, names: Any) -> Any:
         found = await rows(kind, names)
@@ -109,7 +109,7 @@ async def test_a_job_that_changes_while_it_is_replaced_is_looked_at_again(
             assert await ledger.record(1, [Claim(Tick("stored", due), due)]) == [True]
         return found
 
-    monkeypatch.setattr(ledger._history, "rows", and_then_a_claim)
+    monkeypatch.setattr(ledger.store._history, "rows", and_then_a_claim)
     await ledger.store_job("stored", JOB.schedule, StoredJob("module:other"), replace=True)
     monkeypatch.undo()
     [state] = [job for job in await ledger.jobs() if job.id == "stored"]

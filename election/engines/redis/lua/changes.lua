@@ -1,4 +1,4 @@
--- What terms and workers say beside entries; between entries.lua and write.lua.
+-- Commands about terms, requests and stored jobs, and conditions; between entries.lua and write.lua.
 
 function does.known(job)
   local row = redis.call('HMGET', p .. 'job:' .. job, 'trigger', 'retired_at', 'removed')
@@ -32,9 +32,17 @@ function does.resume(job, at)
   return 1
 end
 
-function does.close(job, at)
+function does.store(job, func, kwargs, options, keep_pause)
+  if keep_pause == '0' then
+    does.set(job, 'paused_at', '', 'resume_at', '')
+  end
+  does.set(job, 'func', func, 'kwargs', kwargs, 'options', options)
+  return does.set(job, 'removed', '', 'broken', '')
+end
+
+function does.remove(job, at)
   close_epoch(job, at)
-  return 1
+  return does.set(job, 'removed', '1')
 end
 
 function does.request(action, job, of, at)

@@ -9,12 +9,12 @@ from threading import Event
 
 import pytest
 
-from election.engines.sql import patience as patience_module
-from election.engines.sql.patience import AT_A_TIME, PAUSE_AT_MOST, Patience, in_passing
+from election.engines.sql import bounded_wait as bounded_wait_module
+from election.engines.sql.bounded_wait import MAX_PAUSE_S, MAX_WAIT_S, BoundedWait, in_passing
 
 pytestmark = pytest.mark.anyio
 
-HANGS = 60 * AT_A_TIME
+HANGS = 60 * MAX_WAIT_S
 
 
 @pytest.fixture
@@ -34,15 +34,15 @@ class Work(Future[bool]):
 
 
 async def test_what_is_quick_is_there_without_a_turn_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience_module, "AT_A_TIME", 30.0)  # the thread may have to wait for a core
+    monkeypatch.setattr(bounded_wait_module, "MAX_WAIT_S", 30.0)  # the thread may have to wait for a core
     with ThreadPoolExecutor(1) as thread:
-        patience = Patience()
-        assert all(patience.on_the_spot(thread.submit(int, "7")).done() for _ in range(100))
+        patience = BoundedWait()
+        assert all(patience.wait_briefly(thread.submit(int, "7")).done() for _ in range(100))
 
 
 async def test_what_it_raises_is_raised() -> None:
     with ThreadPoolExecutor(1) as thread:
-        for wait in (Patience().on_the_spot, in_passing):
+        for wait in (BoundedWait().wait_briefly, in_passing):
             with pytest.raises(ValueError, match="seven"):
                 await wait(thread.submit(int, "seven"))
             with pytest.raises(TimeoutError, match="its own"):
@@ -51,7 +51,7 @@ async def test_what_it_raises_is_raised() -> None:
 
 async def test_p8_a_thread_that_hangs_takes_moments_from_the_loop() -> None:
     work, before, began = Work(), Work.stood, time.monotonic()
-    found = Patience().on_the_spot(work)
+    found = BoundedWait().wait_briefly(work)
     while time.monotonic() - began < HANGS:
         await asyncio.sleep(0)
     assert not found.done()
@@ -62,16 +62,16 @@ async def test_p8_a_thread_that_hangs_takes_moments_from_the_loop() -> None:
 
 async def test_p8_a_thread_that_is_always_slow_takes_a_twentieth_of_the_loop() -> None:
     """A disk that takes 10 ms for each commit: the loop is stood still for a few of them, not for each."""
-    patience, before, began = Patience(), Work.stood, time.monotonic()
-    while time.monotonic() - began < 10 * PAUSE_AT_MOST:
+    patience, before, began = BoundedWait(), Work.stood, time.monotonic()
+    while time.monotonic() - began < 10 * MAX_PAUSE_S:
         work = Work()
-        asyncio.get_running_loop().call_later(3 * AT_A_TIME, work.set_result, True)
-        await patience.on_the_spot(work)
+        asyncio.get_running_loop().call_later(3 * MAX_WAIT_S, work.set_result, True)
+        await patience.wait_briefly(work)
     assert 0 < Work.stood - before < (time.monotonic() - began) / 5, "and less, the longer it lasts"
 
 
 async def test_p5_who_is_cancelled_goes_on_when_the_thread_has_ended() -> None:
-    for wait in (Patience().on_the_spot, in_passing):
+    for wait in (BoundedWait().wait_briefly, in_passing):
         go_on = Event()
         with ThreadPoolExecutor(1) as thread:
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
-from .patience import Patience, in_passing
+from .bounded_wait import BoundedWait, in_passing
 
 _T = TypeVar("_T")
 _C = TypeVar("_C")
@@ -30,7 +30,7 @@ class ThreadedDatabase(ABC, Generic[_C]):
         self._closed: Future[None] | None = None
         self._connection: _C | None = None
         self._pid = 0
-        self._waiting = Patience()
+        self._waiting = BoundedWait()
 
     at_hand = False
     """Whether a write takes less than a millisecond as a rule, since nobody else's process takes part in it."""
@@ -46,7 +46,7 @@ class ThreadedDatabase(ABC, Generic[_C]):
     def written(self, function: Callable[[Any], _T]) -> asyncio.Future[_T]:
         """The same, as a future that cannot be cancelled, and that may be done already."""
         work = self._submitted(self._write, function)
-        return self._waiting.on_the_spot(work) if self.at_hand else in_passing(work)
+        return self._waiting.wait_briefly(work) if self.at_hand else in_passing(work)
 
     async def close(self) -> None:
         """Close the connection and end the thread. What is asked for meanwhile, by a request say, opens it again."""

@@ -1,0 +1,199 @@
+"""Commands of a ledger as calls of the script ``write``: a name and nine texts each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from functools import singledispatch
+from typing import Any
+
+from election.engines.sql.rows import about_text, to_us
+from election.schedule.model import (
+    AddRequest,
+    BeginTerm,
+    Claim,
+    Command,
+    CompleteRequest,
+    ConfirmTerm,
+    DescribeJob,
+    EndPause,
+    EndTerm,
+    ExpectJob,
+    Fence,
+    FinishRun,
+    MarkBroken,
+    PauseJob,
+    RegisterJob,
+    RemoveJob,
+    RequireJob,
+    ResumeJob,
+    RetireJob,
+    Retry,
+    SettleFormerTerm,
+    Skip,
+    StoreJob,
+    Tick,
+)
+
+ARGUMENTS = 9
+
+ANNOUNCED = (AddRequest, PauseJob, ResumeJob, StoreJob, RemoveJob)
+"""Commands of any worker that the leader has to notice."""
+
+CHANGE = ("change",)
+"""Call that counts the version up, by which the leader notices a write."""
+
+
+def flat(calls: Iterable[tuple[Any, ...]]) -> list[str]:
+    """The script's arguments: each call padded to the same length; None is the empty text."""
+    texts: list[str] = []
+    for call in calls:
+        texts += ["" if value is None else str(value) for value in call]
+        texts += [""] * (ARGUMENTS + 1 - len(call))
+    return texts
+
+
+@singledispatch
+def call(command: Command) -> tuple[Any, ...]:
+    """The call that writes ``command``."""
+    raise TypeError(command)
+
+
+@call.register
+def _(command: Claim) -> tuple[Any, ...]:
+    return "claim", *_key(command.tick), to_us(command.at), _time(command.scheduled_since)
+
+
+@call.register
+def _(command: FinishRun) -> tuple[Any, ...]:
+    return "settle", *_key(command.tick), command.outcome.value, to_us(command.at), _maybe(command.error)
+
+
+@call.register
+def _(command: Retry) -> tuple[Any, ...]:
+    attempt = {"ended_at": command.at.isoformat(), "outcome": command.outcome, "error": command.error}
+    return "retry", *_key(command.tick), json.dumps(attempt)
+
+
+@call.register
+def _(command: Skip) -> tuple[Any, ...]:
+    return (
+        "skip", command.job_id, to_us(command.first_due), to_us(command.last_due), command.count, command.reason.value,
+        to_us(command.at), command.request, int(command.claimed), _time(command.scheduled_since),
+    )  # fmt: skip
+
+
+@call.register
+def _(command: RegisterJob) -> tuple[Any, ...]:
+    return "enrol", command.job_id, json.dumps(command.trigger), to_us(command.at), to_us(command.since)
+
+
+@call.register
+def _(command: RetireJob) -> tuple[Any, ...]:
+    return "retire", command.job_id, to_us(command.at)
+
+
+@call.register
+def _(command: EndPause) -> tuple[Any, ...]:
+    return "resumed", command.job_id, to_us(command.until)
+
+
+@call.register
+def _(command: MarkBroken) -> tuple[Any, ...]:
+    return "set", command.job_id, "broken", _maybe(command.error)
+
+
+@call.register
+def _(command: DescribeJob) -> tuple[Any, ...]:
+    return "set", command.job_id, "about", about_text(command.info)
+
+
+@call.register
+def _(command: CompleteRequest) -> tuple[Any, ...]:
+    return "done", command.request, to_us(command.at)
+
+
+@call.register
+def _(command: BeginTerm) -> tuple[Any, ...]:
+    term, holder = command.term, command.holder
+    return (
+        "begin", holder.pid, holder.boot_id, holder.host, to_us(term.elected_at), command.began_ns,
+        term.takeover.reason.value, term.takeover.from_pid, term.takeover.vacant_s or 0.0,
+    )  # fmt: skip
+
+
+@call.register
+def _(command: SettleFormerTerm) -> tuple[Any, ...]:
+    return "ended", command.pid, command.standing.value, to_us(command.at)
+
+
+@call.register
+def _(command: ConfirmTerm) -> tuple[Any, ...]:
+    return "confirm", command.term, command.takeover_ms
+
+
+@call.register
+def _(command: EndTerm) -> tuple[Any, ...]:
+    return "finish", command.term, to_us(command.at), command.at_ns, command.standing.value
+
+
+@call.register
+def _(command: Fence) -> tuple[Any, ...]:
+    at = to_us(command.at)
+    intent = {"pid": command.pid, "by_pid": command.by_pid, "at": at, "silent_s": command.silent_s}
+    return "fence", command.term, json.dumps(intent), at, to_us(command.not_since)
+
+
+@call.register
+def _(command: AddRequest) -> tuple[Any, ...]:
+    return "request", command.action.value, command.job_id, command.term, to_us(command.at)
+
+
+@call.register
+def _(command: PauseJob) -> tuple[Any, ...]:
+    return "pause", command.job_id, to_us(command.at)
+
+
+@call.register
+def _(command: ResumeJob) -> tuple[Any, ...]:
+    return "resume", command.job_id, to_us(command.at)
+
+
+@call.register
+def _(command: StoreJob) -> tuple[Any, ...]:
+    stored = command.stored
+    texts = stored.func, json.dumps(dict(stored.kwargs)), json.dumps(dict(stored.options))
+    return "store", command.job_id, *texts, int(command.keep_pause)
+
+
+@call.register
+def _(command: RemoveJob) -> tuple[Any, ...]:
+    return "remove", command.job_id, to_us(command.at)
+
+
+@call.register
+def _(command: RequireJob) -> tuple[Any, ...]:
+    return "known", command.job_id
+
+
+@call.register
+def _(command: ExpectJob) -> tuple[Any, ...]:
+    found = command.found
+    if found is None:
+        return "expect", command.job_id
+    times = (_time(moment) for moment in (found.settled_until, found.scheduled_since, found.retired_at))
+    return "expect", command.job_id, *times, "1" if found.removed else "", _time(found.paused_at)
+
+
+def _key(tick: Tick) -> tuple[str, int, int]:
+    return tick.job_id, to_us(tick.due), tick.request
+
+
+def _time(moment: datetime | None) -> int | None:
+    return None if moment is None else to_us(moment)
+
+
+def _maybe(text: str | None) -> str | None:
+    """A text that may be empty, told from none."""
+    return None if text is None else f"={text}"

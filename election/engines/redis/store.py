@@ -1,0 +1,144 @@
+"""Ledger store in Redis: each write is one script, and so atomic. Implements ``LedgerStore``.
+
+Promises P3 as long as the server loses no writes: see ``diagnostics.py`` for the settings that it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from election.core.clock import Clock
+from election.core.errors import LedgerError
+from election.engines.sql.rows import to_time, to_us
+from election.schedule.history import BOUNDS, Accounts, Epoch, OddClaim, RunRow, Totals, Window
+from election.schedule.ledger import Ledger
+from election.schedule.model import AddRequest, Command, JobState, State
+from election.schedule.store import Filter, Kind, UnmetConditionError, term_over, term_taken
+
+from .address import Address
+from .client import RedisClient, RefusedError, to_dict
+from .commands import ANNOUNCED, CHANGE, call, flat
+from .history import History
+from .rows import job_state, open_run, request
+from .scripts import PRUNE, STATE, WRITE, Script
+
+LOOKED_AT = 4
+"""Oldest rows that are looked at per row that may be removed: the server does nothing else meanwhile."""
+
+_BOUNDS = " ".join(map(str, BOUNDS))
+
+
+class RedisStore:
+    """A ledger under the keys of a pool.
+
+    Args:
+        address: Server and pool.
+        durable: Whether a write counts only when the disk, and the replicas that the server asks for, have it.
+    """
+
+    def __init__(self, address: Address, *, durable: bool = False) -> None:
+        self._prefix = address.prefix
+        self._client = RedisClient(address, LedgerError, durable=durable)
+        self._history = History(self._client, address.prefix)
+        self._seen: int | None = None
+
+    def check(self) -> None:
+        """Nothing: a server that cannot be reached at a start may be reached later."""
+
+    async def integrity(self) -> list[str]:
+        return []  # a server checks its own storage
+
+    async def close(self) -> None:
+        self._seen = None
+        await self._client.close()
+
+    async def write(self, commands: Sequence[Command], *, term: int | None) -> list[int]:
+        calls = [call(command) for command in commands]
+        announced = any(isinstance(command, ANNOUNCED) for command in commands)
+        if announced:
+            calls.append(CHANGE)
+        answers = await self._run(calls, term)
+        if announced and (version := answers.pop()) - 1 == self._seen:
+            self._seen = version  # no other process has written
+        return [
+            answer if isinstance(command, AddRequest) else bool(answer)
+            for command, answer in zip(commands, answers, strict=True)
+        ]
+
+    async def begin(self, commands: Sequence[Command], *, term: int) -> State:
+        return self._state(await self._run(map(call, commands), term, then=STATE))
+
+    async def changes(self) -> State | None:
+        if self._seen is not None and await self._history.number("version") == self._seen:
+            return None
+        return self._state(await self._client.run(STATE))
+
+    async def prune(self, before: datetime, at_most: int) -> int:
+        return int(await self._client.write(PRUNE, to_us(before), at_most, at_most * LOOKED_AT))
+
+    async def job(self, job_id: str) -> JobState | None:
+        rows = await self._history.rows("job", [job_id])
+        return job_state(rows[0]) if rows else None
+
+    async def jobs(self) -> list[JobState]:
+        return [job_state(row) for row in await self._history.jobs()]
+
+    async def page(self, kind: Kind, where: Filter, before: int | None, limit: int) -> list[Any]:
+        return await self._history.page(kind, where, before, limit)
+
+    async def latest_runs(self) -> dict[str, RunRow]:
+        return await self._history.last_outcomes()
+
+    async def window(self, since: datetime, until: datetime, limit: int) -> Window:
+        return await self._history.window(since, until, limit)
+
+    async def epochs(self) -> list[Epoch]:
+        return await self._history.epochs()
+
+    async def accounts(self, job_id: str, first: datetime, last: datetime) -> Accounts:
+        return await self._history.accounts(job_id, first, last)
+
+    async def odd_claims(self) -> list[OddClaim]:
+        return await self._history.odd_claims()
+
+    async def last_term(self) -> int:
+        return await self._history.number("term")
+
+    async def was_fenced(self, term: int) -> bool:
+        return bool(await self._client.read("HEXISTS", f"{self._prefix}fences", term))
+
+    async def totals(self) -> Totals:
+        return await self._history.totals()
+
+    async def pruned_until(self) -> datetime:
+        return to_time(await self._history.number("pruned"))
+
+    async def _run(self, calls: Iterable[tuple[Any, ...]], term: int | None, *, then: Script | None = None) -> Any:
+        number = "" if term is None else term
+        try:
+            return await self._client.write(WRITE, number, _BOUNDS, *flat(calls), then=then)
+        except RefusedError as error:
+            raise _refusal(term or 0, error) from error
+
+    def _state(self, found: Any) -> State:
+        version, jobs, requests, runs = found
+        self._seen = int(version)
+        states = sorted((job_state(to_dict(row)) for row in jobs), key=lambda job: job.id)
+        return State(states, [request(to_dict(row)) for row in requests], [open_run(to_dict(row)) for row in runs])
+
+
+class RedisLedger(Ledger):
+    """A ledger on a server; for arguments see ``RedisStore`` and ``Ledger``."""
+
+    def __init__(self, address: Address, *, durable: bool = False, clock: Clock | None = None) -> None:
+        super().__init__(RedisStore(address, durable=durable), clock)
+
+
+def _refusal(term: int, error: RefusedError) -> Exception:
+    if error.name == "STALE":
+        return term_over(term, int(error.what))
+    if error.name == "BEGUN":
+        return term_taken(term, int(error.what))
+    return UnmetConditionError(error.name)

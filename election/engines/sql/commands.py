@@ -1,0 +1,367 @@
+"""Commands of a ledger as SQL, each within the transaction of its write: P3 is enforced here.
+
+A tick of the schedule is accounted for by moving the job's ``settled_until`` forward to it, and only forward; the
+unique index on (job, due, request) stands behind that.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from functools import singledispatch
+
+from election.schedule.model import (
+    AddRequest,
+    BeginTerm,
+    Claim,
+    Command,
+    CompleteRequest,
+    ConfirmTerm,
+    DescribeJob,
+    EndPause,
+    EndTerm,
+    ExpectJob,
+    Fence,
+    FinishRun,
+    MarkBroken,
+    PauseJob,
+    RegisterJob,
+    RemoveJob,
+    RequireJob,
+    ResumeJob,
+    RetireJob,
+    Retry,
+    SettleFormerTerm,
+    Skip,
+    StoreJob,
+    Tick,
+)
+from election.schedule.store import UnmetConditionError, term_over, term_taken
+
+from .database import Connection
+from .queries import job, last_term
+from .rows import about_text, to_us
+from .totals import forget_jobs
+
+LOOKED_AT = 20
+"""Oldest rows that are looked at per row that may be removed: looking at all of them would keep claims waiting."""
+
+_THE_TICK = "job_id = ? AND due = ? AND request = ?"
+_THE_OPEN_RUN = f"{_THE_TICK} AND outcome IS NULL"
+
+
+@singledispatch
+def write(command: Command, connection: Connection, term: int) -> int:
+    """Write one command for ``term``; returns whether it took effect, or the number of a request.
+
+    Raises:
+        StaleTermError: The term of a ``BeginTerm`` was begun by another process.
+        UnmetConditionError: A condition does not hold.
+    """
+    raise TypeError(command)
+
+
+def refuse_stale(connection: Connection, term: int) -> None:
+    """Raise ``StaleTermError`` if a later term than ``term`` has begun."""
+    latest = last_term(connection)
+    if latest > term:
+        raise term_over(term, latest)
+
+
+@write.register
+def _(command: Claim, connection: Connection, term: int) -> bool:
+    tick = command.tick
+    due = to_us(tick.due)
+    if tick.request == 0 and not _account(
+        connection, tick.job_id, due, since=due, scheduled_since=command.scheduled_since
+    ):
+        return False
+    granted = connection.execute(
+        "INSERT INTO runs (job_id, due, request, term, claimed_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (*_key(tick), term, to_us(command.at)),
+    )
+    if tick.request:
+        connection.execute("UPDATE requests SET done_at = ? WHERE id = ?", (to_us(command.at), tick.request))
+    return granted.rowcount == 1
+
+
+@write.register
+def _(command: FinishRun, connection: Connection, term: int) -> bool:
+    settled = connection.execute(
+        f"UPDATE runs SET outcome = ?, ended_at = ?, error = ? WHERE {_THE_OPEN_RUN}",
+        (command.outcome, to_us(command.at), command.error, *_key(command.tick)),
+    )
+    return settled.rowcount == 1
+
+
+@write.register
+def _(command: Retry, connection: Connection, term: int) -> bool:
+    row = connection.execute(
+        f"SELECT seq, attempt, term, attempts FROM runs WHERE {_THE_OPEN_RUN}", _key(command.tick)
+    ).fetchone()
+    if row is None:
+        return False
+    seq, attempt, its_term, earlier = row
+    attempts = [
+        *json.loads(earlier),
+        {
+            "attempt": attempt,
+            "term": its_term,
+            "ended_at": command.at.isoformat(),
+            "outcome": command.outcome,
+            "error": command.error,
+        },
+    ]
+    connection.execute(
+        "UPDATE runs SET attempt = ?, term = ?, attempts = ? WHERE seq = ?",
+        (attempt + 1, term, json.dumps(attempts), seq),
+    )
+    return True
+
+
+@write.register
+def _(command: Skip, connection: Connection, term: int) -> bool:
+    first, last = to_us(command.first_due), to_us(command.last_due)
+    if command.claimed:
+        claim = connection.execute(f"DELETE FROM runs WHERE {_THE_OPEN_RUN}", (command.job_id, first, command.request))
+        if claim.rowcount != 1:
+            return False
+    elif command.request == 0 and not _account(
+        connection, command.job_id, last, since=first, scheduled_since=command.scheduled_since
+    ):
+        return False
+    connection.execute(
+        "INSERT INTO skips (job_id, first_due, last_due, count, reason, request, term, at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (command.job_id, first, last, command.count, command.reason, command.request, term, to_us(command.at)),
+    )
+    if command.request:
+        connection.execute("UPDATE requests SET done_at = ? WHERE id = ?", (to_us(command.at), command.request))
+    return True
+
+
+@write.register
+def _(command: RegisterJob, connection: Connection, term: int) -> bool:
+    since, trigger = to_us(command.since), json.dumps(command.trigger)
+    connection.execute(
+        "INSERT INTO jobs (id, trigger, seen_at, accounted_until) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+        " trigger = excluded.trigger, seen_at = excluded.seen_at, retired_at = NULL,"
+        f" accounted_until = {connection.dialect.greatest}(jobs.accounted_until, excluded.accounted_until)",
+        (command.job_id, trigger, to_us(command.at), since),
+    )
+    _open_epoch(connection, command.job_id, since, to_us(command.at), trigger)
+    return True
+
+
+@write.register
+def _(command: RetireJob, connection: Connection, term: int) -> bool:
+    _close_epoch(connection, command.job_id, to_us(command.at))
+    connection.execute("UPDATE jobs SET retired_at = ? WHERE id = ?", (to_us(command.at), command.job_id))
+    return True
+
+
+@write.register
+def _(command: EndPause, connection: Connection, term: int) -> bool:
+    until = to_us(command.until)
+    resumed = connection.execute(  # unless it was paused again since
+        "UPDATE jobs SET paused_at = NULL, resume_at = NULL,"
+        f" accounted_until = {connection.dialect.greatest}(accounted_until, ?) WHERE id = ? AND resume_at = ?",
+        (until, command.job_id, until),
+    )
+    return resumed.rowcount == 1
+
+
+@write.register
+def _(command: MarkBroken, connection: Connection, term: int) -> bool:
+    connection.execute("UPDATE jobs SET broken = ? WHERE id = ?", (command.error, command.job_id))
+    return True
+
+
+@write.register
+def _(command: DescribeJob, connection: Connection, term: int) -> bool:
+    connection.execute("UPDATE jobs SET about = ? WHERE id = ?", (about_text(command.info), command.job_id))
+    return True
+
+
+@write.register
+def _(command: CompleteRequest, connection: Connection, term: int) -> bool:
+    connection.execute("UPDATE requests SET done_at = ? WHERE id = ?", (to_us(command.at), command.request))
+    return True
+
+
+@write.register
+def _(command: BeginTerm, connection: Connection, term: int) -> bool:
+    begun, holder = command.term, command.holder
+    made = connection.execute(
+        "INSERT INTO terms (term, pid, host, boot_id, began_at, began_ns, reason, from_pid, vacant_s)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (
+            begun.number, holder.pid, holder.host, holder.boot_id, to_us(begun.elected_at), command.began_ns,
+            begun.takeover.reason, begun.takeover.from_pid, begun.takeover.vacant_s,
+        ),
+    )  # fmt: skip
+    if made.rowcount == 1:
+        return True
+    found = connection.execute("SELECT pid, boot_id, host FROM terms WHERE term = ?", (begun.number,)).fetchone()
+    if tuple(found) != (holder.pid, holder.boot_id, holder.host):
+        raise term_taken(begun.number, found["pid"])
+    return False
+
+
+@write.register
+def _(command: SettleFormerTerm, connection: Connection, term: int) -> bool:
+    settled = connection.execute(
+        f"UPDATE terms SET standing = ?, ended_at = {connection.dialect.greatest}(began_at, ?)"
+        " WHERE term = (SELECT max(term) FROM terms WHERE term < ?) AND pid = ? AND standing IS NULL",
+        (command.standing, to_us(command.at), command.term, command.pid),
+    )
+    return settled.rowcount == 1
+
+
+@write.register
+def _(command: ConfirmTerm, connection: Connection, term: int) -> bool:
+    confirm = "UPDATE terms SET takeover_ms = ? WHERE term = ?"
+    return connection.execute(confirm, (command.takeover_ms, command.term)).rowcount == 1
+
+
+@write.register
+def _(command: EndTerm, connection: Connection, term: int) -> bool:
+    ended = connection.execute(
+        "UPDATE terms SET ended_at = ?, ended_ns = ?, standing = ? WHERE term = ?",
+        (to_us(command.at), command.at_ns, command.standing, command.term),
+    )
+    return ended.rowcount == 1
+
+
+@write.register
+def _(command: Fence, connection: Connection, term: int) -> bool:
+    recent = connection.execute("SELECT 1 FROM fences WHERE at > ?", (to_us(command.not_since),))
+    if recent.fetchone() is not None:
+        return False
+    connection.execute(
+        "INSERT INTO fences (term, pid, by_pid, at, silent_s) VALUES (?, ?, ?, ?, ?) ON CONFLICT (term) DO UPDATE"
+        " SET pid = excluded.pid, by_pid = excluded.by_pid, at = excluded.at, silent_s = excluded.silent_s",
+        (command.term, command.pid, command.by_pid, to_us(command.at), command.silent_s),
+    )
+    return True
+
+
+@write.register
+def _(command: AddRequest, connection: Connection, term: int) -> int:
+    made = connection.execute(
+        "INSERT INTO requests (action, job_id, term, at) VALUES (?, ?, ?, ?) RETURNING id",
+        (command.action, command.job_id, command.term, to_us(command.at)),
+    )
+    return int(made.fetchone()[0])
+
+
+@write.register
+def _(command: PauseJob, connection: Connection, term: int) -> bool:
+    pause = "UPDATE jobs SET paused_at = coalesce(paused_at, ?), resume_at = NULL WHERE id = ?"
+    return connection.execute(pause, (to_us(command.at), command.job_id)).rowcount == 1
+
+
+@write.register
+def _(command: ResumeJob, connection: Connection, term: int) -> bool:
+    resumed = connection.execute(
+        "UPDATE jobs SET resume_at = CASE WHEN paused_at IS NULL THEN NULL ELSE coalesce(resume_at, ?) END"
+        " WHERE id = ?",
+        (to_us(command.at), command.job_id),
+    )
+    return resumed.rowcount == 1
+
+
+@write.register
+def _(command: StoreJob, connection: Connection, term: int) -> bool:
+    stored = command.stored
+    pause = "" if command.keep_pause else ", paused_at = NULL, resume_at = NULL"
+    changed = connection.execute(
+        f"UPDATE jobs SET func = ?, kwargs = ?, options = ?, removed = 0, broken = NULL{pause} WHERE id = ?",
+        (stored.func, json.dumps(dict(stored.kwargs)), json.dumps(dict(stored.options)), command.job_id),
+    )
+    return changed.rowcount == 1
+
+
+@write.register
+def _(command: RemoveJob, connection: Connection, term: int) -> bool:
+    _close_epoch(connection, command.job_id, to_us(command.at))
+    return connection.execute("UPDATE jobs SET removed = 1 WHERE id = ?", (command.job_id,)).rowcount == 1
+
+
+@write.register
+def _(command: RequireJob, connection: Connection, term: int) -> bool:
+    known = "SELECT 1 FROM jobs WHERE id = ? AND retired_at IS NULL AND removed = 0"
+    if connection.execute(known, (command.job_id,)).fetchone() is None:
+        raise UnmetConditionError(command)
+    return True
+
+
+@write.register
+def _(command: ExpectJob, connection: Connection, term: int) -> bool:
+    found, expected = job(connection, command.job_id), command.found
+    if (found and found.fingerprint) != (expected and expected.fingerprint):
+        raise UnmetConditionError(command)
+    return True
+
+
+def _open_epoch(connection: Connection, job_id: str, since: int, anchor: int, trigger: str) -> None:
+    """After ``since`` the job owes the ticks of ``trigger``, and no longer those of the one before."""
+    _close_epoch(connection, job_id, since)
+    connection.execute(
+        "INSERT INTO epochs (job_id, since, anchor, trigger) VALUES (?, ?, ?, ?) ON CONFLICT (job_id, since) DO UPDATE"
+        " SET until = NULL, anchor = excluded.anchor, trigger = excluded.trigger",
+        (job_id, since, anchor, trigger),
+    )
+
+
+def _close_epoch(connection: Connection, job_id: str, until: int) -> None:
+    """After ``until`` the job owes nothing."""
+    connection.execute("UPDATE epochs SET until = ? WHERE job_id = ? AND until IS NULL", (until, job_id))
+
+
+def _account(connection: Connection, job_id: str, until: int, *, since: int, scheduled_since: datetime | None) -> bool:
+    """Move the job's ``settled_until`` forward to ``until``, unless it has reached ``since`` already, or the schedule
+    that began at ``scheduled_since`` is over: what it owed is accounted for, and
+    the ticks of the next one are not its own."""
+    move = "UPDATE jobs SET accounted_until = ? WHERE id = ? AND accounted_until < ?"
+    if scheduled_since is None:
+        moved = connection.execute(move, (until, job_id, since))
+    else:
+        moved = connection.execute(f"{move} AND seen_at = ?", (until, job_id, since, to_us(scheduled_since)))
+    return moved.rowcount == 1
+
+
+def _key(tick: Tick) -> tuple[str, int, int]:
+    return tick.job_id, to_us(tick.due), tick.request
+
+
+def prune(connection: Connection, before: int, at_most: int) -> int:
+    """Remove up to ``at_most`` rows of each kind older than ``before`` (microseconds); returns how many were removed.
+
+    ``settled_until`` stays, and with it the certainty that nothing runs twice.
+    """
+    looked_at = at_most * LOOKED_AT
+    oldest_claim = f"SELECT {connection.dialect.first_term} FROM runs ORDER BY seq LIMIT 1"
+    runs = connection.execute(
+        "DELETE FROM runs WHERE seq IN"
+        " (SELECT seq FROM (SELECT seq, claimed_at, outcome FROM runs ORDER BY seq LIMIT ?) AS oldest"
+        " WHERE claimed_at < ? AND outcome IS NOT NULL ORDER BY seq LIMIT ?)",
+        (looked_at, before, at_most),
+    ).rowcount
+    skips = connection.execute(
+        "DELETE FROM skips WHERE seq IN (SELECT seq FROM (SELECT seq, at FROM skips ORDER BY seq LIMIT ?) AS oldest"
+        " WHERE at < ? ORDER BY seq LIMIT ?)",
+        (looked_at, before, at_most),
+    ).rowcount
+    terms = connection.execute(  # those that died have no end; none goes that a run still names
+        "DELETE FROM terms WHERE term IN (SELECT term FROM terms WHERE coalesce(ended_at, began_at) < ?"
+        f" AND term < (SELECT max(term) FROM terms) AND term < coalesce(({oldest_claim}), term + 1)"
+        " ORDER BY term LIMIT ?)",
+        (before, at_most),
+    ).rowcount
+    connection.execute("DELETE FROM requests WHERE done_at < ?", (before,))
+    connection.execute("DELETE FROM epochs WHERE until < ?", (before,))
+    if runs + skips:
+        connection.execute(f"UPDATE pruned SET until = {connection.dialect.greatest}(until, ?)", (before,))
+        forget_jobs(connection, before)
+    return runs + skips + terms

@@ -1,0 +1,262 @@
+"""Reads of a ledger in SQL: its state and its history."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from election.schedule.history import Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow, Window
+from election.schedule.model import JobState, OpenRun, State, Tick
+from election.schedule.store import Filter, Kind
+
+from .database import Connection, Cursor
+from .rows import (
+    JOB_COLUMNS,
+    RUN_COLUMNS,
+    SKIP_COLUMNS,
+    TERM_COLUMNS,
+    job_state,
+    open_run,
+    request,
+    run_row,
+    skip_row,
+    term_row,
+    to_time,
+    to_us,
+)
+
+ROWS_BEFORE = 500
+"""Rows before a window that are looked at for runs that reach into it."""
+
+MAX_ROWS_SEARCHED = 20_000
+"""Rows that are searched for runs that did not succeed, where a window has too many to return all."""
+
+
+def last_term(connection: Connection) -> int:
+    """The largest number of a term that was begun; 0 if none."""
+    return int(connection.execute("SELECT coalesce(max(term), 0) FROM terms").fetchone()[0])
+
+
+def was_fenced(connection: Connection, term: int) -> bool:
+    """Whether there was an intent to fence the leader of ``term``."""
+    return connection.execute("SELECT 1 FROM fences WHERE term = ?", (term,)).fetchone() is not None
+
+
+def state(connection: Connection) -> State:
+    """All that a leader needs at the start of its term."""
+    requests = connection.execute("SELECT * FROM requests WHERE done_at IS NULL ORDER BY id")
+    return State(jobs(connection), [request(row) for row in requests], open_runs(connection))
+
+
+def data_version(connection: Connection) -> int:
+    """Changes when somebody else has written, and only then: the cheapest question there is."""
+    return int(connection.execute(connection.dialect.version).fetchone()[0])
+
+
+def open_runs(connection: Connection) -> list[OpenRun]:
+    rows = connection.execute(  # "+": SQLite would rather read every run than put the few of an index in order
+        "SELECT job_id, due, request, term, attempt FROM runs WHERE outcome IS NULL ORDER BY +seq"
+    )
+    return [open_run(row) for row in rows]
+
+
+def jobs(connection: Connection) -> list[JobState]:
+    return [job_state(row) for row in connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs ORDER BY id")]
+
+
+def job(connection: Connection, job_id: str) -> JobState | None:
+    row = connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs WHERE id = ?", (job_id,)).fetchone()
+    return None if row is None else job_state(row)
+
+
+def last_outcomes(connection: Connection) -> dict[str, RunRow]:
+    latest = "SELECT seq FROM runs WHERE job_id = jobs.id ORDER BY due DESC LIMIT 1"  # one step in the unique index
+    rows = connection.execute(f"SELECT {RUN_COLUMNS} FROM runs WHERE seq IN (SELECT ({latest}) FROM jobs)")
+    return {row["job_id"]: run_row(row) for row in rows}
+
+
+_OUTCOMES = {
+    "running": "outcome IS NULL",
+    "succeeded": "outcome = 'succeeded'",
+    "failed": "outcome = 'failed' AND outcome <> 'succeeded'",  # the latter says what ``unsuccessful_runs`` is of
+    "interrupted": "outcome = 'interrupted' AND outcome <> 'succeeded'",
+}
+
+
+def page(connection: Connection, kind: Kind, where: Filter, before: int | None, limit: int) -> list[Any]:
+    """Read a page of rows, latest first."""
+    if kind == Kind.TERM:
+        return [term_row(row) for row in _page(connection, "terms", TERM_COLUMNS, {"term < ?": before}, "term", limit)]
+    conditions = {"job_id = ?": where.job_id, _tagged(connection): where.tag, "seq < ?": before}
+    if kind == Kind.SKIP:
+        return [skip_row(row) for row in _page(connection, "skips", SKIP_COLUMNS, conditions, "seq", limit)]
+    so = "TRUE" if where.outcome is None else _OUTCOMES[where.outcome]
+    order = "+seq" if where.outcome == "running" else "seq"  # as in ``open_runs``
+    return [run_row(row) for row in _page(connection, "runs", RUN_COLUMNS, conditions, order, limit, so=so)]
+
+
+def epochs(connection: Connection) -> list[Epoch]:
+    rows = connection.execute("SELECT job_id, since, until, anchor, trigger FROM epochs ORDER BY job_id, since")
+    return [
+        Epoch(job_id, to_time(since), None if until is None else to_time(until), to_time(anchor), json.loads(trigger))
+        for job_id, since, until, anchor, trigger in rows
+    ]
+
+
+def accounts(connection: Connection, job_id: str, first: datetime, last: datetime) -> Accounts:
+    stretch = (job_id, to_us(first), to_us(last))
+    runs = connection.execute(
+        "SELECT due FROM runs WHERE job_id = ? AND due BETWEEN ? AND ? AND request = 0 ORDER BY due", stretch
+    )
+    skips = connection.execute(
+        "SELECT first_due, last_due FROM skips"
+        " WHERE job_id = ? AND last_due >= ? AND first_due <= ? AND request = 0 ORDER BY first_due",
+        stretch,
+    )
+    return Accounts([to_time(due) for (due,) in runs], [(to_time(one), to_time(other)) for one, other in skips])
+
+
+def odd_claims(connection: Connection) -> list[OddClaim]:
+    last = "SELECT max(term) FROM runs AS one WHERE (job_id, due, request) = (runs.job_id, runs.due, runs.request)"
+    twice = (  # the term apart, so that the index has all that each run is looked at for
+        f"SELECT job_id, due, request, ({last}), count(*) FROM runs GROUP BY job_id, due, request HAVING count(*) > 1"
+    )
+    late = f"""
+        SELECT job_id, due, request, first_term, 1 FROM (
+          SELECT one.*, max(first_term) OVER (ORDER BY seq) AS latest FROM (
+            SELECT seq, job_id, due, request, {connection.dialect.first_term} AS first_term FROM runs
+          ) AS one
+        ) AS each_run WHERE first_term < latest
+    """
+    homeless = "SELECT job_id, due, request, term, 0 FROM runs WHERE term NOT IN (SELECT term FROM terms)"
+    return [
+        OddClaim(Tick(job_id, to_time(due), number), term, times)
+        for query in (twice, late, homeless)
+        for job_id, due, number, term, times in connection.execute(query)
+    ]
+
+
+def pruned_until(connection: Connection) -> datetime:
+    return to_time(connection.execute("SELECT until FROM pruned").fetchone()[0])
+
+
+def _tagged(connection: Connection) -> str:
+    return f"job_id IN (SELECT id FROM jobs WHERE ? IN {connection.dialect.tags})"
+
+
+def _page(
+    connection: Connection,
+    table: str,
+    columns: str,
+    conditions: Mapping[str, object],
+    key: str,
+    limit: int,
+    *,
+    so: str = "TRUE",
+) -> Cursor:
+    """A page of rows, latest first; a condition without a value does not count.
+
+    The keys first, which an index has at hand, and then the rows of the page and no others. Behind a "+", the key is
+    one that no index is chosen for.
+    """
+    wanted = {condition: value for condition, value in conditions.items() if value is not None}
+    where = " AND ".join([so, *wanted])
+    plain = key.removeprefix("+")
+    keys = f"SELECT {plain} FROM {table} WHERE {where} ORDER BY {key} DESC LIMIT ?"
+    select = f"SELECT {columns} FROM {table} WHERE {plain} IN ({keys}) ORDER BY {plain} DESC"
+    return connection.execute(select, (*wanted.values(), limit))
+
+
+def window(connection: Connection, since: datetime, until: datetime, limit: int) -> Window:
+    """Read a sample of a stretch of time, see ``LedgerReader.window``.
+
+    No index is needed, for which each claim would have to pay: rows are written in the order of time, so the keys at
+    which the stretch begins and ends are found by bisection. The number of rows that are looked at is bounded, since
+    the ledger's thread has other work.
+    """
+    stretch = to_us(since), to_us(until)
+    runs, runs_every = _sampled_runs(connection, *stretch, limit)
+    skips, skips_every = _sampled_skips(connection, *stretch, limit)
+    terms = _window_terms(connection, *stretch, limit)
+    return Window(terms, runs, skips, runs_every, skips_every, _begins(connection))
+
+
+def _sampled_runs(connection: Connection, since: int, until: int, limit: int) -> tuple[list[RunRow], int]:
+    first, beyond = _keys(connection, "runs", "seq", "claimed_at", since, until)
+    every = _every(first, beyond, limit)
+    steps = (first, every, beyond, beyond)
+    select = f"SELECT {RUN_COLUMNS} FROM runs"
+    found = [
+        *connection.execute(f"{select} WHERE {_IN_STEPS}", steps),
+        *connection.execute(
+            f"{select} WHERE seq >= ? AND seq < ? AND ended_at >= ?", (first - ROWS_BEFORE, first, since)
+        ),
+        *connection.execute(f"{select} WHERE outcome IS NULL AND claimed_at <= ? LIMIT ?", (until, limit)),
+    ]
+    if every > 1:
+        found += connection.execute(
+            f"{select} WHERE seq >= ? AND seq < ? AND outcome <> 'succeeded' ORDER BY seq DESC LIMIT ?",
+            (max(first, beyond - MAX_ROWS_SEARCHED), beyond, limit // 2),
+        )
+    by_seq = {row["seq"]: run_row(row) for row in found}
+    return [by_seq[seq] for seq in sorted(by_seq, reverse=True)], every
+
+
+def _sampled_skips(connection: Connection, since: int, until: int, limit: int) -> tuple[list[SkipRow], int]:
+    first, beyond = _keys(connection, "skips", "seq", "at", since, until)
+    every = _every(first, beyond, limit)
+    steps = (first, every, beyond, beyond)
+    found = connection.execute(f"SELECT {SKIP_COLUMNS} FROM skips WHERE {_IN_STEPS} ORDER BY seq DESC", steps)
+    return [skip_row(row) for row in found], every
+
+
+def _window_terms(connection: Connection, since: int, until: int, limit: int) -> list[TermRow]:
+    """Those that began in it, and the one before, which may last into it."""
+    first, beyond = _keys(connection, "terms", "term", "began_at", since, until)
+    before = "SELECT coalesce(max(term), ?) FROM terms WHERE term < ?"
+    found = connection.execute(
+        f"SELECT {TERM_COLUMNS} FROM terms WHERE term >= ({before}) AND term < ? ORDER BY term DESC LIMIT ?",
+        (first, first, beyond, limit),
+    )
+    return [term_row(row) for row in found]
+
+
+def _begins(connection: Connection) -> datetime | None:
+    oldest = connection.execute(
+        "SELECT min(at) FROM (SELECT * FROM (SELECT claimed_at AS at FROM runs ORDER BY seq LIMIT 1) AS run"
+        " UNION ALL SELECT * FROM (SELECT began_at FROM terms ORDER BY term LIMIT 1) AS term) AS oldest"
+    ).fetchone()[0]
+    return None if oldest is None else to_time(oldest)
+
+
+_IN_STEPS = (
+    "seq IN (WITH RECURSIVE step(n) AS (SELECT ? UNION ALL SELECT n + ? FROM step WHERE n < ?)"
+    " SELECT n FROM step WHERE n < ?)"
+)
+
+
+def _every(first: int, beyond: int, limit: int) -> int:
+    return max(1, -(-(beyond - first) // limit))
+
+
+def _keys(connection: Connection, table: str, key: str, time: str, since: int, until: int) -> tuple[int, int]:
+    """The first key of the stretch, and the first beyond it."""
+    return _at(connection, table, key, time, since), _at(connection, table, key, time, until + 1)
+
+
+def _at(connection: Connection, table: str, key: str, time: str, moment: int) -> int:
+    """The smallest key of a row that is not earlier than ``moment``; one more than the largest if there is none."""
+    low, high = connection.execute(
+        f"SELECT coalesce((SELECT min({key}) FROM {table}), 1), coalesce((SELECT max({key}) FROM {table}) + 1, 1)"
+    ).fetchone()
+    probe = f"SELECT {key}, {time} FROM {table} WHERE {key} >= ? ORDER BY {key} LIMIT 1"
+    while low < high:
+        middle = (low + high) // 2
+        found, at = connection.execute(probe, (middle,)).fetchone()
+        if at < moment:
+            low = found + 1
+        else:
+            high = middle
+    return int(low)

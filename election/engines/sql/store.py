@@ -1,0 +1,106 @@
+"""Ledger store in SQL, on any database that keeps its transactions apart. Implements ``LedgerStore``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from datetime import datetime
+from typing import Any
+
+from election.schedule.history import Accounts, Epoch, OddClaim, RunRow, Totals, Window
+from election.schedule.model import Command, JobState, State
+from election.schedule.store import Filter, Kind
+
+from . import queries
+from .commands import prune, refuse_stale, write
+from .database import Connection, Database
+from .rows import to_us
+from .totals import read_totals
+
+
+class SqlStore:
+    """A ledger in a database.
+
+    Args:
+        database: Database with the tables that the dialect's schema makes.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._seen: tuple[Connection, int] | None = None
+
+    def check(self) -> None:
+        """Nothing: a server that cannot be reached at a start may be reached later."""
+
+    async def integrity(self) -> list[str]:
+        return []  # a server checks its own storage
+
+    async def close(self) -> None:
+        await self.database.close()
+
+    def write(self, commands: Sequence[Command], *, term: int | None) -> Awaitable[list[int]]:
+        return self.database.written(lambda connection: _write_all(connection, commands, term))
+
+    async def begin(self, commands: Sequence[Command], *, term: int) -> State:
+        def begin(connection: Connection) -> State:
+            _write_all(connection, commands, term)
+            self._seen = connection, queries.data_version(connection)
+            return queries.state(connection)
+
+        return await self.database.write(begin)
+
+    async def changes(self) -> State | None:
+        def look(connection: Connection) -> State | None:
+            now = connection, queries.data_version(connection)  # versions of two connections cannot be compared
+            if now == self._seen:
+                return None
+            self._seen = now
+            return queries.state(connection)
+
+        return await self.database.read(look)
+
+    async def prune(self, before: datetime, at_most: int) -> int:
+        return await self.database.write(lambda connection: prune(connection, to_us(before), at_most))
+
+    async def job(self, job_id: str) -> JobState | None:
+        return await self.database.read(lambda connection: queries.job(connection, job_id))
+
+    async def jobs(self) -> list[JobState]:
+        return await self.database.read(queries.jobs)
+
+    async def page(self, kind: Kind, where: Filter, before: int | None, limit: int) -> list[Any]:
+        return await self.database.read(lambda connection: queries.page(connection, kind, where, before, limit))
+
+    async def latest_runs(self) -> dict[str, RunRow]:
+        return await self.database.read(queries.last_outcomes)
+
+    async def window(self, since: datetime, until: datetime, limit: int) -> Window:
+        return await self.database.read(lambda connection: queries.window(connection, since, until, limit))
+
+    async def epochs(self) -> list[Epoch]:
+        return await self.database.read(queries.epochs)
+
+    async def accounts(self, job_id: str, first: datetime, last: datetime) -> Accounts:
+        return await self.database.read(lambda connection: queries.accounts(connection, job_id, first, last))
+
+    async def odd_claims(self) -> list[OddClaim]:
+        return await self.database.read(queries.odd_claims)
+
+    async def last_term(self) -> int:
+        return await self.database.read(queries.last_term)
+
+    async def was_fenced(self, term: int) -> bool:
+        return await self.database.read(lambda connection: queries.was_fenced(connection, term))
+
+    async def totals(self) -> Totals:
+        return await self.database.read(read_totals)
+
+    async def pruned_until(self) -> datetime:
+        return await self.database.read(queries.pruned_until)
+
+
+def _write_all(connection: Connection, commands: Sequence[Command], term: int | None) -> list[int]:
+    if term is None:
+        term = queries.last_term(connection)
+    else:
+        refuse_stale(connection, term)
+    return [write(command, connection, term) for command in commands]

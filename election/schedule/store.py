@@ -1,0 +1,137 @@
+"""Port of the ledger: what a database has to offer. The rules are above it, in ``ledger.py``.
+
+A store keeps two rules, each within the transaction of ``write``, on which the promises P3 and P4 rest:
+
+- a tick of the schedule is claimed or skipped only if it falls due after the job's ``settled_until``, and becomes it;
+- a term that is not the latest writes nothing (``StaleTermError``).
+
+Solid Queue's ``recurring_execution.rb`` is the source of the idea that a constraint enforces the first rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+from election.core.errors import ElectionError, StaleTermError
+
+from .history import Accounts, Epoch, OddClaim, RunRow, Totals, Window
+from .model import Command, JobState, State
+
+
+class Kind(StrEnum):
+    """Kinds of rows in the history."""
+
+    RUN = "run"
+    SKIP = "skip"
+    TERM = "term"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Conditions on rows of the history; None is no condition. Terms have none.
+
+    Attributes:
+        job_id: Id of the job.
+        tag: A tag that the job has now.
+        outcome: Outcome of a run, or ``running``.
+    """
+
+    job_id: str | None = None
+    tag: str | None = None
+    outcome: str | None = None
+
+
+class UnmetConditionError(ElectionError):
+    """A ``RequireJob`` or ``ExpectJob`` of a write did not hold, and nothing was written."""
+
+
+def term_over(term: int, latest: int) -> StaleTermError:
+    """Error of a write by a term that is not the latest."""
+    return StaleTermError(f"term {term} is over: term {latest} has begun")
+
+
+def term_taken(term: int, pid: int) -> StaleTermError:
+    """Error of a term that another process has begun under the same number."""
+    return StaleTermError(f"term {term} was begun by pid {pid} already")
+
+
+class LedgerStore(Protocol):
+    """Storage of a ledger. Every method raises ``LedgerError`` when it cannot do its work at the moment."""
+
+    def check(self) -> None:
+        """Raise ``LedgerVersionError`` if the storage is newer than this code. Opens nothing that stays open."""
+
+    def write(self, commands: Sequence[Command], *, term: int | None) -> Awaitable[list[int]]:
+        """Write all commands in one transaction, in order.
+
+        Args:
+            commands: Changes and conditions.
+            term: Number of the term that writes; None for changes that any worker may make.
+
+        Returns:
+            For each command whether it took effect (a claim: was granted); for ``AddRequest`` the request's number. It
+            may be a future that is done already: a store in a local file is faster that way.
+
+        Raises:
+            StaleTermError: A later term than ``term`` has begun; nothing was written.
+            UnmetConditionError: A condition among the commands does not hold; nothing was written.
+        """
+
+    async def begin(self, commands: Sequence[Command], *, term: int) -> State:
+        """Write the commands that begin a term, and read the state in the same round trip. Raises as ``write``."""
+
+    async def changes(self) -> State | None:
+        """Read the state if another process has written since the last call or ``begin``; otherwise None."""
+
+    async def job(self, job_id: str) -> JobState | None:
+        """Read one job; None if it was never seen."""
+
+    async def jobs(self) -> list[JobState]:
+        """Read all jobs, by id."""
+
+    async def page(self, kind: Kind, where: Filter, before: int | None, limit: int) -> list[Any]:
+        """Read up to ``limit`` rows with smaller numbers than ``before``, latest first.
+
+        Returns:
+            ``RunRow``, ``SkipRow`` or ``TermRow``, as ``kind`` says.
+        """
+
+    async def accounts(self, job_id: str, first: datetime, last: datetime) -> Accounts:
+        """Read what became of the job's ticks that fell due from ``first`` to ``last``."""
+
+    async def latest_runs(self) -> dict[str, RunRow]:
+        """Read the latest run of each job, by job id."""
+
+    async def window(self, since: datetime, until: datetime, limit: int) -> Window:
+        """Read a bounded sample of a stretch of time; see ``LedgerReader.window``."""
+
+    async def epochs(self) -> list[Epoch]:
+        """Read the schedules of all jobs, oldest first."""
+
+    async def odd_claims(self) -> list[OddClaim]:
+        """Read the claims that no worker can have been given."""
+
+    async def last_term(self) -> int:
+        """Read the largest number of a term that was begun; 0 if none."""
+
+    async def was_fenced(self, term: int) -> bool:
+        """Read whether there was an intent to fence the leader of ``term``."""
+
+    async def totals(self) -> Totals:
+        """Read the counters; takes no longer when there is more history."""
+
+    async def pruned_until(self) -> datetime:
+        """Read the time up to which history may have been removed."""
+
+    async def prune(self, before: datetime, at_most: int) -> int:
+        """Remove up to ``at_most`` rows of each kind older than ``before``; returns how many were removed."""
+
+    async def integrity(self) -> list[str]:
+        """Check the storage; returns descriptions of damage."""
+
+    async def close(self) -> None:
+        """Close the storage; using it again opens it again."""
