@@ -95,7 +95,7 @@ class _Floor:
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-        self._connection.execute("CREATE TABLE jobs (id TEXT PRIMARY KEY, accounted_until INTEGER) WITHOUT ROWID")
+        self._connection.execute("CREATE TABLE jobs (id TEXT PRIMARY KEY, settled_until INTEGER) WITHOUT ROWID")
         self._connection.execute("CREATE TABLE runs (job_id TEXT, due INTEGER, outcome TEXT, ended_at INTEGER)")
         self._connection.execute("CREATE UNIQUE INDEX one_claim_per_tick ON runs (job_id, due)")
         self._connection.execute("INSERT INTO jobs VALUES ('job', 0)")
@@ -104,7 +104,7 @@ class _Floor:
         return self._timed(self._claim, number), self._timed(self._settle, number)
 
     def _claim(self, number: int) -> None:
-        self._connection.execute("UPDATE jobs SET accounted_until = ? WHERE id = 'job'", (number,))
+        self._connection.execute("UPDATE jobs SET settled_until = ? WHERE id = 'job'", (number,))
         self._connection.execute("INSERT INTO runs (job_id, due) VALUES ('job', ?)", (number,))
 
     def _settle(self, number: int) -> None:

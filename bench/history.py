@@ -84,7 +84,7 @@ def _write_jobs(connection: sqlite3.Connection, first: datetime, last: datetime)
         )
         since, until = (to_us(each + timedelta(seconds=number * EVERY / JOBS)) for each in (first, last))
         connection.execute(
-            "INSERT INTO jobs (id, trigger, seen_at, accounted_until) VALUES (?, ?, ?, ?)",
+            "INSERT INTO jobs (id, trigger, scheduled_since, settled_until) VALUES (?, ?, ?, ?)",
             (job_id(number), trigger, since - 1, until),
         )
         connection.execute(

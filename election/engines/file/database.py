@@ -17,7 +17,7 @@ from election.engines.sql.database import Dialect
 
 from .atomic_files import read_file
 from .checkpoint import LIMIT, Checkpoints
-from .schema import VERSION, look_back, migrate
+from .schema import VERSION, migrate
 
 _T = TypeVar("_T")
 
@@ -31,7 +31,7 @@ class SqliteConnection(sqlite3.Connection):
     dialect = Dialect(
         greatest="max",
         first_term="coalesce(json_extract(attempts, '$[0].term'), term)",
-        tags="(SELECT value FROM json_each(jobs.about, '$.tags'))",
+        tags="(SELECT value FROM json_each(jobs.info, '$.tags'))",
         version="PRAGMA data_version",
     )
 
@@ -120,8 +120,6 @@ class SqliteDatabase(ThreadedDatabase[SqliteConnection]):
                 connection.execute(f"PRAGMA wal_autocheckpoint={LIMIT}")
                 if version < VERSION:
                     migrate(connection)
-            else:
-                look_back(connection, version)
             self._log = _identity(f"{self.path}-wal")
         except BaseException:
             connection.close()

@@ -1,4 +1,4 @@
-"""The ledger's tables, and the way from each version to the next: forward only, in one transaction."""
+"""Tables of the ledger in SQLite, and the steps from each version to the next: forward only, in one transaction."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Iterator
 
 from election.schedule.history import BOUNDS
 
-_1 = """
+_TABLES = """
 CREATE TABLE terms (
   term INTEGER PRIMARY KEY, pid INTEGER NOT NULL, host TEXT NOT NULL, boot_id TEXT NOT NULL,
   began_at INTEGER NOT NULL, began_ns INTEGER NOT NULL, reason TEXT NOT NULL, from_pid INTEGER, takeover_ms REAL,
-  ended_at INTEGER, ended_ns INTEGER, standing TEXT
+  ended_at INTEGER, ended_ns INTEGER, standing TEXT, vacant_s REAL
 );
 CREATE TABLE jobs (
-  id TEXT PRIMARY KEY, trigger TEXT NOT NULL, seen_at INTEGER NOT NULL, accounted_until INTEGER NOT NULL,
+  id TEXT PRIMARY KEY, trigger TEXT NOT NULL, scheduled_since INTEGER NOT NULL, settled_until INTEGER NOT NULL,
   paused_at INTEGER, resume_at INTEGER, retired_at INTEGER,
-  func TEXT, kwargs TEXT, options TEXT, removed INTEGER NOT NULL DEFAULT 0, broken TEXT
+  func TEXT, kwargs TEXT, options TEXT, removed INTEGER NOT NULL DEFAULT 0, broken TEXT,
+  info TEXT  -- what people are told of a job, as JSON: name, description, tags
 ) WITHOUT ROWID;
 CREATE TABLE epochs (  -- which schedule a job had, from when to when: what it owed can be worked out again
   job_id TEXT NOT NULL, since INTEGER NOT NULL, until INTEGER, anchor INTEGER NOT NULL, trigger TEXT NOT NULL,
@@ -29,6 +30,7 @@ CREATE TABLE runs (
 );
 CREATE UNIQUE INDEX one_claim_per_tick ON runs (job_id, due, request);
 CREATE INDEX open_runs ON runs (term) WHERE outcome IS NULL;
+CREATE INDEX unsuccessful_runs ON runs (outcome) WHERE outcome <> 'succeeded';  -- costs nothing where all goes well
 CREATE TABLE skips (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, job_id TEXT NOT NULL, first_due INTEGER NOT NULL, last_due INTEGER NOT NULL,
   count INTEGER, reason TEXT NOT NULL, request INTEGER NOT NULL, term INTEGER NOT NULL, at INTEGER NOT NULL
@@ -41,16 +43,13 @@ CREATE TABLE requests (
 CREATE INDEX open_requests ON requests (id) WHERE done_at IS NULL;
 CREATE TABLE pruned (until INTEGER NOT NULL);  -- history up to here may be gone
 INSERT INTO pruned VALUES (0);
-"""
-
-_2 = """
 CREATE TABLE fences (  -- who set out to end a leader that hung, and why
   term INTEGER PRIMARY KEY, pid INTEGER NOT NULL, by_pid INTEGER NOT NULL, at INTEGER NOT NULL, silent_s REAL NOT NULL
 );
-"""
-
-_3 = """
-ALTER TABLE jobs ADD COLUMN about TEXT;  -- what people are told of a job, as JSON: name, description, tags
+CREATE TABLE totals (
+  what TEXT NOT NULL, job_id TEXT NOT NULL, label TEXT NOT NULL, count INTEGER NOT NULL, total REAL NOT NULL,
+  PRIMARY KEY (what, job_id, label)
+) WITHOUT ROWID;
 """
 
 
@@ -73,10 +72,6 @@ def _add(what: str, job_id: str, label: str, count: str, total: str = "0.0") -> 
     )
 
 
-def _seed(what: str, columns: str, source: str) -> str:
-    return f"INSERT INTO totals SELECT '{what}', {columns} FROM {source} GROUP BY 2, 3;"
-
-
 _LATENESS = _seconds("NEW.claimed_at", "NEW.due")
 _DURATION = _seconds("NEW.ended_at", "NEW.claimed_at")
 _TAKEOVER = "NEW.takeover_ms / 1e3"
@@ -84,12 +79,7 @@ _ENDED = "outcome IN ('succeeded', 'failed')"
 
 # What happened since the ledger was begun, kept by triggers and so in the transaction in which it happens: a scrape
 # reads a few rows however long the history is, and what is pruned stays counted.
-_4 = f"""
-CREATE TABLE totals (
-  what TEXT NOT NULL, job_id TEXT NOT NULL, label TEXT NOT NULL, count INTEGER NOT NULL, total REAL NOT NULL,
-  PRIMARY KEY (what, job_id, label)
-) WITHOUT ROWID;
-ALTER TABLE terms ADD COLUMN vacant_s REAL;
+_COUNTING = f"""
 CREATE TRIGGER count_run AFTER UPDATE OF outcome ON runs WHEN OLD.outcome IS NULL AND NEW.outcome IS NOT NULL BEGIN
   {_add("runs", "NEW.job_id", "NEW.outcome", "1")}
 END;
@@ -112,29 +102,7 @@ WHEN OLD.takeover_ms IS NULL AND NEW.takeover_ms IS NOT NULL BEGIN
 END;
 """
 
-_RUNS = f"(SELECT job_id, request, outcome, {_LATENESS} AS late, {_DURATION} AS took FROM runs)".replace("NEW.", "")
-_TERMS = f"(SELECT {_TAKEOVER} AS took FROM terms)".replace("NEW.", "")
-
-_4 += f"""
-{_seed("runs", "job_id, outcome, count(*), 0", f"{_RUNS} WHERE outcome IS NOT NULL")}
-{
-    _seed(
-        "lateness",
-        f"job_id, {_bucket('late')}, count(*), sum(late)",
-        f"{_RUNS} WHERE outcome IS NOT NULL AND request = 0",
-    )
-}
-{_seed("duration", f"job_id, {_bucket('took')}, count(*), sum(took)", f"{_RUNS} WHERE {_ENDED}")}
-{_seed("skips", "job_id, reason, sum(coalesce(count, 100)), 0", "skips")}
-{_seed("terms", "'', reason, count(*), 0", "terms")}
-{_seed("takeover", f"'', {_bucket('took')}, count(*), sum(took)", f"{_TERMS} WHERE took IS NOT NULL")}
-"""
-
-_5 = """
-CREATE INDEX unsuccessful_runs ON runs (outcome) WHERE outcome <> 'succeeded';  -- costs nothing where all goes well
-"""
-
-_STEPS = [_1, _2, _3, _4, _5]
+_STEPS = [_TABLES + _COUNTING]
 
 VERSION = len(_STEPS)
 """The schema that this code writes."""
@@ -155,17 +123,6 @@ def migrate(connection: sqlite3.Connection) -> None:
             connection.execute("ROLLBACK")
         raise
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that the version stands in the file's own header
-
-
-def look_back(connection: sqlite3.Connection, version: int) -> None:
-    """Let whoever only looks read tables of an earlier ``version`` as those of today: what they lack is empty.
-
-    A view in the connection's own memory stands before the table; once somebody else has migrated the file, it shows
-    what is in it.
-    """
-    if 0 < version < _STEPS.index(_3) + 1:
-        connection.execute("PRAGMA temp_store=MEMORY")
-        connection.execute("CREATE TEMP VIEW jobs AS SELECT *, NULL AS about FROM main.jobs")
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -33,7 +33,7 @@ PATIENCE = 15.0
 DIALECT = Dialect(
     greatest="greatest",
     first_term="coalesce((attempts::json -> 0 ->> 'term')::bigint, term)",
-    tags="(SELECT json_array_elements_text(jobs.about::json -> 'tags'))",
+    tags="(SELECT json_array_elements_text(jobs.info::json -> 'tags'))",
     version=("SELECT version - coalesce(nullif(current_setting('election.written', true), ''), '0')::bigint FROM meta"),
 )
 

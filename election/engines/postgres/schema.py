@@ -34,9 +34,9 @@ CREATE TABLE terms (
   takeover_ms DOUBLE PRECISION, ended_at BIGINT, ended_ns BIGINT, standing TEXT, vacant_s DOUBLE PRECISION
 );
 CREATE TABLE jobs (
-  id TEXT PRIMARY KEY, trigger TEXT NOT NULL, seen_at BIGINT NOT NULL, accounted_until BIGINT NOT NULL,
+  id TEXT PRIMARY KEY, trigger TEXT NOT NULL, scheduled_since BIGINT NOT NULL, settled_until BIGINT NOT NULL,
   paused_at BIGINT, resume_at BIGINT, retired_at BIGINT,
-  func TEXT, kwargs TEXT, options TEXT, removed INTEGER NOT NULL DEFAULT 0, broken TEXT, about TEXT
+  func TEXT, kwargs TEXT, options TEXT, removed INTEGER NOT NULL DEFAULT 0, broken TEXT, info TEXT
 ) WITH (fillfactor = 50);
 CREATE TABLE epochs (  -- which schedule a job had, from when to when: what it owed can be worked out again
   job_id TEXT NOT NULL, since BIGINT NOT NULL, until BIGINT, anchor BIGINT NOT NULL, trigger TEXT NOT NULL,
@@ -172,7 +172,7 @@ CREATE TRIGGER stir AFTER INSERT OR UPDATE OF trigger, paused_at, resume_at, fun
 FOR EACH STATEMENT EXECUTE FUNCTION stir();
 """
 
-_STEPS = [_TABLES + _COUNTING + _CHANGES, _STIRRING]
+_STEPS = [_TABLES + _COUNTING + _CHANGES + _STIRRING]
 
 VERSION = len(_STEPS)
 """The schema that this code writes."""

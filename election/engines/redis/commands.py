@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import singledispatch
 from typing import Any
 
-from election.engines.sql.rows import about_text, to_us
+from election.engines.sql.rows import info_text, to_us
 from election.schedule.model import (
     AddRequest,
     BeginTerm,
@@ -106,7 +106,7 @@ def _(command: MarkBroken) -> tuple[Any, ...]:
 
 @call.register
 def _(command: DescribeJob) -> tuple[Any, ...]:
-    return "set", command.job_id, "about", about_text(command.info)
+    return "set", command.job_id, "info", info_text(command.info)
 
 
 @call.register

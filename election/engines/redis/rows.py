@@ -20,15 +20,15 @@ def job_state(row: Hash) -> JobState:
     return JobState(
         id=row["id"],
         trigger=json.loads(row["trigger"]),
-        scheduled_since=_time(row["seen_at"]),
-        settled_until=_time(row["accounted_until"]),
+        scheduled_since=_time(row["scheduled_since"]),
+        settled_until=_time(row["settled_until"]),
         paused_at=_maybe(_time, row.get("paused_at")),
         resume_at=_maybe(_time, row.get("resume_at")),
         retired_at=_maybe(_time, row.get("retired_at")),
         stored=StoredJob(row["func"], json.loads(row["kwargs"]), json.loads(row["options"])) if "func" in row else None,
         removed=row.get("removed") == "1",
         broken=_text(row.get("broken")),
-        info=_maybe(_about, row.get("about")),
+        info=_maybe(_info, row.get("info")),
     )
 
 
@@ -110,7 +110,7 @@ def _attempt(line: str) -> Mapping[str, Any]:
     return {"attempt": int(attempt), "term": int(term), **json.loads(rest)}
 
 
-def _about(text: str) -> JobInfo:
+def _info(text: str) -> JobInfo:
     found = json.loads(text)
     return JobInfo(found["name"], found["description"], tuple(found["tags"]))
 

@@ -40,7 +40,7 @@ from election.schedule.store import UnmetConditionError, term_over, term_taken
 
 from .database import Connection
 from .queries import job, last_term
-from .rows import about_text, to_us
+from .rows import info_text, to_us
 from .totals import forget_jobs
 
 LOOKED_AT = 20
@@ -144,9 +144,9 @@ def _(command: Skip, connection: Connection, term: int) -> bool:
 def _(command: RegisterJob, connection: Connection, term: int) -> bool:
     since, trigger = to_us(command.since), json.dumps(command.trigger)
     connection.execute(
-        "INSERT INTO jobs (id, trigger, seen_at, accounted_until) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
-        " trigger = excluded.trigger, seen_at = excluded.seen_at, retired_at = NULL,"
-        f" accounted_until = {connection.dialect.greatest}(jobs.accounted_until, excluded.accounted_until)",
+        "INSERT INTO jobs (id, trigger, scheduled_since, settled_until) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
+        " SET trigger = excluded.trigger, scheduled_since = excluded.scheduled_since, retired_at = NULL,"
+        f" settled_until = {connection.dialect.greatest}(jobs.settled_until, excluded.settled_until)",
         (command.job_id, trigger, to_us(command.at), since),
     )
     _open_epoch(connection, command.job_id, since, to_us(command.at), trigger)
@@ -165,7 +165,7 @@ def _(command: EndPause, connection: Connection, term: int) -> bool:
     until = to_us(command.until)
     resumed = connection.execute(  # unless it was paused again since
         "UPDATE jobs SET paused_at = NULL, resume_at = NULL,"
-        f" accounted_until = {connection.dialect.greatest}(accounted_until, ?) WHERE id = ? AND resume_at = ?",
+        f" settled_until = {connection.dialect.greatest}(settled_until, ?) WHERE id = ? AND resume_at = ?",
         (until, command.job_id, until),
     )
     return resumed.rowcount == 1
@@ -179,7 +179,7 @@ def _(command: MarkBroken, connection: Connection, term: int) -> bool:
 
 @write.register
 def _(command: DescribeJob, connection: Connection, term: int) -> bool:
-    connection.execute("UPDATE jobs SET about = ? WHERE id = ?", (about_text(command.info), command.job_id))
+    connection.execute("UPDATE jobs SET info = ? WHERE id = ?", (info_text(command.info), command.job_id))
     return True
 
 
@@ -323,11 +323,11 @@ def _account(connection: Connection, job_id: str, until: int, *, since: int, sch
     """Move the job's ``settled_until`` forward to ``until``, unless it has reached ``since`` already, or the schedule
     that began at ``scheduled_since`` is over: what it owed is accounted for, and
     the ticks of the next one are not its own."""
-    move = "UPDATE jobs SET accounted_until = ? WHERE id = ? AND accounted_until < ?"
+    move = "UPDATE jobs SET settled_until = ? WHERE id = ? AND settled_until < ?"
     if scheduled_since is None:
         moved = connection.execute(move, (until, job_id, since))
     else:
-        moved = connection.execute(f"{move} AND seen_at = ?", (until, job_id, since, to_us(scheduled_since)))
+        moved = connection.execute(f"{move} AND scheduled_since = ?", (until, job_id, since, to_us(scheduled_since)))
     return moved.rowcount == 1
 
 

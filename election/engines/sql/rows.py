@@ -20,8 +20,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 JOB_COLUMNS = (
-    "id, trigger, seen_at, accounted_until, paused_at, resume_at, retired_at, func, kwargs, options, removed, broken,"
-    " about"
+    "id, trigger, scheduled_since, settled_until, paused_at, resume_at, retired_at, func, kwargs, options,"
+    " removed, broken, info"
 )
 RUN_COLUMNS = "seq, job_id, due, request, term, attempt, claimed_at, ended_at, outcome, error, attempts"
 SKIP_COLUMNS = "seq, job_id, first_due, last_due, count, reason, term, at"
@@ -43,8 +43,8 @@ def job_state(row: Row) -> JobState:
     return JobState(
         id=row["id"],
         trigger=json.loads(row["trigger"]),
-        scheduled_since=to_time(row["seen_at"]),
-        settled_until=to_time(row["accounted_until"]),
+        scheduled_since=to_time(row["scheduled_since"]),
+        settled_until=to_time(row["settled_until"]),
         paused_at=_maybe(to_time, row["paused_at"]),
         resume_at=_maybe(to_time, row["resume_at"]),
         retired_at=_maybe(to_time, row["retired_at"]),
@@ -53,16 +53,16 @@ def job_state(row: Row) -> JobState:
         else StoredJob(row["func"], json.loads(row["kwargs"]), json.loads(row["options"])),
         removed=bool(row["removed"]),
         broken=row["broken"],
-        info=_maybe(_about, row["about"]),
+        info=_maybe(_info, row["info"]),
     )
 
 
-def about_text(info: JobInfo) -> str:
-    """As ``jobs.about`` holds it."""
+def info_text(info: JobInfo) -> str:
+    """JSON text for the column ``jobs.info``."""
     return json.dumps({"name": info.name, "description": info.description, "tags": info.tags})
 
 
-def _about(text: str) -> JobInfo:
+def _info(text: str) -> JobInfo:
     found = json.loads(text)
     return JobInfo(found["name"], found["description"], tuple(found["tags"]))
 

@@ -41,8 +41,8 @@ class Table:
 TABLES = (
     Table(
         "jobs", ("id",),
-        ("trigger", "seen_at", "accounted_until", "paused_at", "resume_at", "retired_at", "func", "kwargs", "options",
-         "removed", "broken", "about"),
+        ("trigger", "scheduled_since", "settled_until", "paused_at", "resume_at", "retired_at", "func", "kwargs",
+         "options", "removed", "broken", "info"),
     ),
     Table("epochs", ("job_id", "since"), ("until", "anchor", "trigger")),
     Table(

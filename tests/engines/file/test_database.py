@@ -24,7 +24,7 @@ from election.engines.file import schema
 from election.engines.file.database import SqliteDatabase, stored_version
 from election.engines.file.ledger import SqliteLedger
 from election.engines.sql.bounded_wait import in_passing
-from election.schedule.model import Action, Claim, DescribeJob, JobInfo, RegisterJob, Tick
+from election.schedule.model import Action, Claim, RegisterJob, Tick
 from tests.schedule.making import NOW, at, make_job, make_term, process, until
 
 pytestmark = pytest.mark.anyio
@@ -139,31 +139,6 @@ async def test_a_later_version_goes_on_from_this_one(
     assert await later.read(notes) == [1]
     assert await later.read(lambda connection: connection.execute("SELECT more FROM requests").fetchone()[0]) is None
     assert await later.read(pragma("user_version")) == later_version
-
-
-async def test_who_only_looks_reads_an_older_ledger_as_one_of_today(
-    opened: Callable[..., SqliteDatabase], path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A pool of a former version keeps its history, and a leader of this version that migrates it disturbs nobody."""
-    with monkeypatch.context() as former:
-        former.setattr(schema, "_STEPS", schema._STEPS[:2])
-        former.setattr(schema, "VERSION", 2)
-        former.setattr(database_module, "VERSION", 2)
-        database = opened()
-        insert = "INSERT INTO jobs (id, trigger, seen_at, accounted_until) VALUES ('job', '{}', 1, 1)"
-        await database.write(lambda connection: connection.execute(insert))
-        await database.close()
-    looking, leading = SqliteLedger(path, look_only=True), SqliteLedger(path)
-    [job] = await looking.jobs()
-    assert (job.id, job.info) == ("job", None)
-    assert await looking.runs(tag="any") == []
-    assert stored_version(path) == 2, "and changes nothing"
-    await leading.begin_term(make_term(1), process())
-    await leading.record(1, [DescribeJob("job", JobInfo("a name"))])
-    [job] = await looking.jobs()
-    assert job.info == JobInfo("a name")
-    await looking.close()
-    await leading.close()
 
 
 async def test_many_open_a_new_file_at_once(opened: Callable[..., SqliteDatabase]) -> None:

@@ -22,12 +22,14 @@ from election.engines.postgres.database import PostgresDatabase
 from election.engines.postgres.ledger import PostgresLedger
 from election.engines.postgres.preflight import Preflight
 from election.schedule.model import Claim, FinishRun, Outcome, RegisterJob, Tick
-from tests.engines.file.test_totals import SECONDS
-from tests.schedule.making import NOW, at, make_term, process
+from tests.schedule.making import NOW, at, make_job, make_term, process
 from tests.support.postgres_server import PostgresServer, RunningPostgres
 from tests.support.waiting import until_async
 
 pytestmark = pytest.mark.anyio
+
+
+SECONDS = make_job("interval", seconds=1, start_date=at(-100))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ end
 
 -- A job is as somebody has seen it.
 function does.expect(job, ...)
-  local row = redis.call('HMGET', p .. 'job:' .. job, 'accounted_until', 'seen_at', 'retired_at', 'removed', 'paused_at')
+  local row = redis.call('HMGET', p .. 'job:' .. job, 'settled_until', 'scheduled_since', 'retired_at', 'removed', 'paused_at')
   for place, value in ipairs({...}) do
     if place <= 5 and (row[place] or '') ~= value then
       return redis.error_reply('CHANGED job')

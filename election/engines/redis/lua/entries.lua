@@ -38,11 +38,11 @@ end
 -- seen: when the schedule began by which it fell due, or '': of one that is over nothing is accounted for any more.
 local function account(job, to, since, seen)
   local key = p .. 'job:' .. job
-  local row = redis.call('HMGET', key, 'accounted_until', 'seen_at')
+  local row = redis.call('HMGET', key, 'settled_until', 'scheduled_since')
   if not row[1] or tonumber(row[1]) >= tonumber(since) or (seen ~= '' and seen ~= row[2]) then
     return false
   end
-  redis.call('HSET', key, 'accounted_until', to)
+  redis.call('HSET', key, 'settled_until', to)
   return true
 end
 
@@ -147,12 +147,12 @@ end
 
 function does.enrol(job, trigger, at, since)
   local key = p .. 'job:' .. job
-  local accounted = redis.call('HGET', key, 'accounted_until')
+  local accounted = redis.call('HGET', key, 'settled_until')
   if not accounted or tonumber(accounted) < tonumber(since) then
-    redis.call('HSET', key, 'accounted_until', since)
+    redis.call('HSET', key, 'settled_until', since)
   end
   redis.call('SADD', p .. 'jobs', job)
-  redis.call('HSET', key, 'trigger', trigger, 'seen_at', at)
+  redis.call('HSET', key, 'trigger', trigger, 'scheduled_since', at)
   redis.call('HDEL', key, 'retired_at')
   close_epoch(job, since)
   redis.call('HSET', p .. 'epochs:' .. job, since, at .. ' ' .. trigger)
@@ -173,8 +173,8 @@ function does.resumed(job, to)
     return 0
   end
   redis.call('HDEL', key, 'paused_at', 'resume_at')
-  if tonumber(redis.call('HGET', key, 'accounted_until')) < tonumber(to) then
-    redis.call('HSET', key, 'accounted_until', to)
+  if tonumber(redis.call('HGET', key, 'settled_until')) < tonumber(to) then
+    redis.call('HSET', key, 'settled_until', to)
   end
   return 1
 end

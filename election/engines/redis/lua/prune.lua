@@ -1,4 +1,4 @@
--- Old history goes; accounted_until stays, and with it the certainty that nothing runs twice (P3).
+-- Old history goes; settled_until stays, and with it the certainty that nothing runs twice (P3).
 -- ARGV: prefix, before, rows to remove at most, rows to look at
 local p, before, at_most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local touched = {}
