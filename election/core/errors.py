@@ -15,12 +15,13 @@ ElectionError                   base class
 ├── UnfinishedJobsError         job code still runs at the end of its term
 ├── UnknownJobError             no job has that id; also a LookupError
 ├── RefusedError                internal: a script of Redis refused a write
+├── SearchLimitError            internal: the search for a trigger's next tick reached its limit
 ├── TakenBackError              internal: the term ended before a thread was free for a call
 ├── UnmetConditionError         internal: a conditional write of the ledger found that the job has changed
 └── UnstableTriggerError        internal: a trigger that differs between processes; also a ValueError
 
 The internal ones are caught within the package and reported as one of the others, as an interrupted run
-(``TakenBackError``) or as a ``JobDefinitionError`` (``UnstableTriggerError``).
+(``TakenBackError``) or as a ``JobDefinitionError`` (``UnstableTriggerError``, ``SearchLimitError``).
 """
 
 from __future__ import annotations

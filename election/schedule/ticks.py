@@ -1,15 +1,18 @@
 """The ticks of a trigger, as one function of a moment: the scheduler, a catch-up and ``verify`` see the same ones.
 
-APScheduler's triggers answer differently according to who asks, and with what tick before. Here the answer depends on
-the trigger and the moment alone, and is APScheduler's own wherever that is one.
+The answer depends on the trigger and the moment alone, not on APScheduler's version or on its arithmetic with zones.
+Clock changes follow Debian's cron: a fixed time that the clocks leave out is due at the first moment after the gap, a
+fixed time that comes twice is due once, the first time, and what recurs (``*``, ``*/10``) goes by elapsed time.
 """
 
 from __future__ import annotations
 
+import logging
 import random
+from calendar import monthrange
 from collections.abc import Iterator, Sequence
 from copy import copy
-from datetime import UTC, date, datetime, timedelta
+from datetime import MAXYEAR, UTC, date, datetime, timedelta, tzinfo
 
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.calendarinterval import CalendarIntervalTrigger
@@ -18,10 +21,17 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
-from .model import JobState
+from election.core.errors import ElectionError
+from election.core.events import named
 
-ROUNDS_AT_MOST = 20_000
-"""So often the parts of an ``and`` are asked before it is said that they never agree (APScheduler asks for ever)."""
+from .cron import CronFields, cron_fields
+from .model import JobState
+from .wall_clock import CHANGE_WINDOW, next_change, offset_at, to_utc, wall_time
+
+log = logging.getLogger("election")
+
+MAX_ROUNDS = 20_000
+"""Rounds of a search: for a moment at which all parts of an ``and`` agree, or for a tick of a user's trigger class."""
 
 _MICROSECOND = timedelta(microseconds=1)
 _SECOND = timedelta(seconds=1)
@@ -30,8 +40,28 @@ _SINGLE = (CronTrigger, IntervalTrigger, CalendarIntervalTrigger)
 _COMBINED = (AndTrigger, OrTrigger)
 
 
+class SearchLimitError(ElectionError):
+    """The search for a tick has reached ``MAX_ROUNDS``."""
+
+
 def first_after(trigger: BaseTrigger, moment: datetime) -> datetime | None:
-    """The first tick later than ``moment``, in UTC; None if there is none."""
+    """Return the first tick later than ``moment``, in UTC; None if there is none.
+
+    A search that reaches its limit is logged, and counts as none.
+    """
+    try:
+        return search(trigger, moment)
+    except SearchLimitError as error:
+        log.warning("trigger %s has no further ticks: %s", trigger, error, extra=named("trigger_search_limit"))
+        return None
+
+
+def search(trigger: BaseTrigger, moment: datetime) -> datetime | None:
+    """Do the same as ``first_after``, but report a search that has reached its limit.
+
+    Raises:
+        SearchLimitError: The limit was reached.
+    """
     match trigger:
         case CronTrigger():
             return _cron(trigger, moment)
@@ -40,13 +70,13 @@ def first_after(trigger: BaseTrigger, moment: datetime) -> datetime | None:
         case DateTrigger():
             return trigger.run_date.astimezone(UTC) if trigger.run_date > moment else None
         case CalendarIntervalTrigger():
-            return _jittered(trigger, _walk(without_jitter(trigger), _last_known(trigger, moment), moment))
+            return _calendar_interval(trigger, moment)
         case OrTrigger():  # APScheduler counts each part from whichever was last
             dues = (first_after(part, moment) for part in trigger.triggers)
             return _jittered(trigger, min((due for due in dues if due is not None), default=None))
         case AndTrigger():
             return _jittered(trigger, _agreed([without_jitter(part) for part in trigger.triggers], moment))
-    return _walk(trigger, None, moment)
+    return _walk(trigger, moment)
 
 
 def next_run_time(job: JobState, trigger: BaseTrigger | None, now: datetime) -> datetime | None:
@@ -75,33 +105,87 @@ def without_jitter(trigger: BaseTrigger) -> BaseTrigger:
 
 
 def _cron(trigger: CronTrigger, moment: datetime) -> datetime | None:
-    """What APScheduler answers to whoever asks from before the hour that a clock leaves out in spring.
-
-    Half past two, which does not exist then, it takes for the moment half an hour later, unless it is asked within
-    that half hour: a takeover at this time would lose the tick.
-    """
-    found = _walk(trigger, None, moment)
-    began = _clock_set_forward(trigger, moment)
-    if began is not None and (left_out := _walk(trigger, None, began - _SECOND - _MICROSECOND)) is not None:
-        return left_out if left_out > moment else found
-    return found
-
-
-def _clock_set_forward(trigger: CronTrigger, moment: datetime) -> datetime | None:
-    """When clocks were set forward, if ``moment`` is no later than that by more than they were set forward by."""
-
-    def offset(when: datetime) -> timedelta:
-        return when.astimezone(trigger.timezone).utcoffset() or timedelta(0)
-
-    by = offset(moment) - offset(moment - _DAY)
-    if by <= timedelta(0):
+    if trigger.start_date is not None and trigger.start_date > moment:
+        moment = trigger.start_date.astimezone(UTC) - _MICROSECOND
+    fields = cron_fields(trigger)
+    due = (_by_elapsed_time if fields.recurs else _by_wall_clock)(fields, trigger.timezone, moment)
+    if due is None or (trigger.end_date is not None and due > trigger.end_date):
         return None
-    early, late = moment - _DAY, moment
-    while late - early > _SECOND:
-        middle = early + (late - early) / 2
-        early, late = (early, middle) if offset(middle) == offset(moment) else (middle, late)
-    began = late.replace(microsecond=0)
-    return began if moment - began < by else None
+    due = _jittered(trigger, due)
+    return due if trigger.end_date is None else min(due, trigger.end_date.astimezone(UTC))
+
+
+def _by_wall_clock(fields: CronFields, zone: tzinfo, moment: datetime) -> datetime | None:
+    """Fixed times: the first one that ``to_utc`` puts later than ``moment``."""
+    wall = wall_time(moment, zone)
+    if wall.fold:  # in the second pass of a repeated hour; its times were due in the first one
+        change = next_change(moment - CHANGE_WINDOW / 2, moment, zone)
+        if change is not None:
+            wall = (change + offset_at(change - _SECOND, zone)).replace(tzinfo=None) - _MICROSECOND
+    while (found := _first_from(fields, wall + _MICROSECOND)) is not None:
+        if (due := to_utc(found, zone)) > moment:
+            return due
+        wall = found
+    return None
+
+
+def _by_elapsed_time(fields: CronFields, zone: tzinfo, moment: datetime) -> datetime | None:
+    """Recurring times: the first moment later than ``moment`` at which the clock of the zone shows one of them."""
+    start = moment + _MICROSECOND
+    while True:
+        offset = offset_at(start, zone)
+        found = _first_from(fields, (start + offset).replace(tzinfo=None))
+        if found is None:
+            return None
+        due = found.replace(tzinfo=UTC) - offset
+        until = min(due, start + CHANGE_WINDOW)
+        if offset_at(until, zone) != offset and (change := next_change(start, until, zone)) is not None:
+            start = change
+        elif due <= start + CHANGE_WINDOW:
+            return due
+        else:  # no change of the clocks shows another time of the fields until a day before
+            start = max(start + CHANGE_WINDOW, due - CHANGE_WINDOW)
+
+
+def _first_from(fields: CronFields, wall: datetime) -> datetime | None:
+    found = fields.first_from(wall)
+    return None if found is None or found.year == MAXYEAR else found  # beside the end of time no zone can be reckoned
+
+
+def _calendar_interval(trigger: CalendarIntervalTrigger, moment: datetime) -> datetime | None:
+    """Dates counted from the start, whatever the clocks do, each with its time of day by ``to_utc``."""
+    time_of_day = trigger._time.replace(tzinfo=None)
+    day = wall_time(moment, trigger.timezone).date() - _DAY  # a gap may put a tick of yesterday after midnight
+    for due_date in _calendar_dates(trigger, day):
+        if trigger.end_date is not None and due_date > trigger.end_date:
+            return None
+        if (due := to_utc(datetime.combine(due_date, time_of_day), trigger.timezone)) > moment:
+            return _jittered(trigger, due)
+    return None
+
+
+def _calendar_dates(trigger: CalendarIntervalTrigger, first: date) -> Iterator[date]:
+    """The dates of a calendar interval, from one that is not later than ``first`` if there is one."""
+    days, months = trigger.days + 7 * trigger.weeks, trigger.months + 12 * trigger.years
+    day = trigger.start_date
+    if not months:
+        day += timedelta(days=max(0, (first - day).days // days) * days)
+    elif not days:  # a month without this day has no date, and the day of the month stays
+        step = max(0, ((first.year - day.year) * 12 + first.month - day.month) // months - 1)
+        while (number := day.year * 12 + day.month - 1 + step * months) < 12 * (MAXYEAR + 1):
+            if day.day <= monthrange(number // 12, number % 12 + 1)[1]:
+                yield date(number // 12, number % 12 + 1, day.day)
+            step += 1
+        return
+    while True:
+        yield day
+        try:
+            number = day.year * 12 + day.month - 1 + months
+            while months and day.day > monthrange(number // 12, number % 12 + 1)[1]:
+                number += months
+            day = date(number // 12, number % 12 + 1, day.day) + timedelta(days=days)
+        except (OverflowError, ValueError):
+            return
 
 
 def _interval(trigger: IntervalTrigger, moment: datetime) -> datetime | None:
@@ -111,36 +195,30 @@ def _interval(trigger: IntervalTrigger, moment: datetime) -> datetime | None:
     return None if trigger.end_date is not None and due > trigger.end_date else _jittered(trigger, due)
 
 
-def _walk(trigger: BaseTrigger, last: date | None, moment: datetime) -> datetime | None:
+def _walk(trigger: BaseTrigger, moment: datetime) -> datetime | None:
+    """Search with a trigger class of the user's own, which may round, or go on from its start."""
     zone = getattr(trigger, "timezone", None) or UTC
-    found = trigger.get_next_fire_time(last, (moment + _MICROSECOND).astimezone(zone))
-    while found is not None and found <= moment:  # a trigger that rounds, or that goes on from its start
+    found = trigger.get_next_fire_time(None, (moment + _MICROSECOND).astimezone(zone))
+    for _ in range(MAX_ROUNDS):
+        if found is None or found > moment:
+            return None if found is None else found.astimezone(UTC)
         later = trigger.get_next_fire_time(found, found)
         if later is not None and later <= found:
-            return None  # it stands still, and would for ever
+            raise SearchLimitError(f"it answers {later} after {found}, which is not later")
         found = later
-    return None if found is None else found.astimezone(UTC)
-
-
-def _last_known(trigger: CalendarIntervalTrigger, moment: datetime) -> date | None:
-    """One of the trigger's own dates shortly before ``moment``: by itself it would count from the first one on."""
-    step = trigger.days + 7 * trigger.weeks
-    if trigger.years or trigger.months:
-        return None
-    steps = (moment.astimezone(trigger.timezone).date() - trigger.start_date).days // step - 1
-    return trigger.start_date + timedelta(days=steps * step) if steps > 0 else None
+    raise SearchLimitError(f"none of its {MAX_ROUNDS} next ticks is later than {moment}")
 
 
 def _agreed(parts: Sequence[BaseTrigger], moment: datetime) -> datetime | None:
-    """APScheduler never finds it with a calendarinterval among the parts: that one's first tick is always its start."""
-    for _ in range(ROUNDS_AT_MOST):
-        dues = [due for part in parts if (due := first_after(part, moment)) is not None]
+    """Search for the first moment that all parts share. APScheduler's own search may go on for ever."""
+    for _ in range(MAX_ROUNDS):
+        dues = [due for part in parts if (due := search(part, moment)) is not None]
         if len(dues) < len(parts):
             return None
         if min(dues) == max(dues):
             return dues[0]
         moment = max(dues) - _MICROSECOND
-    return None
+    raise SearchLimitError(f"its parts do not agree in {MAX_ROUNDS} rounds, which lead up to {moment}")
 
 
 def _jittered(trigger: BaseTrigger, due: datetime | None) -> datetime | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -21,8 +22,14 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from election.core.errors import ElectionError
 
+from .cron import cron_fields
+from .ticks import SearchLimitError, search
+from .wall_clock import offset_at
+
 JUST_NOW = timedelta(seconds=60)
 """A start this close to the moment of registration, to the microsecond, was not written down by anybody."""
+
+_NAMES_OF_UTC = frozenset({"UTC", "UCT", "Universal", "Zulu", "Etc/UTC", "Etc/UCT", "Etc/Universal", "Etc/Zulu"})
 
 _CALENDAR_FIELDS = ("years", "months", "weeks", "days")
 
@@ -48,6 +55,8 @@ def describe(trigger: BaseTrigger, now: datetime, given: bool | None = None) -> 
 
     match trigger:
         case CronTrigger():
+            if cron_fields(trigger).is_empty:
+                raise UnstableTriggerError(f"{trigger} has no date in any year: it would never run")
             return {
                 "type": "cron",
                 "fields": {field.name: str(field) for field in trigger.fields},
@@ -62,7 +71,7 @@ def describe(trigger: BaseTrigger, now: datetime, given: bool | None = None) -> 
             return {
                 "type": "interval",
                 "seconds": trigger.interval_length,
-                "timezone": _zone_name(trigger.timezone),
+                "timezone": "UTC",  # elapsed time needs no zone; that of the process may have no name
                 "start_date": start(trigger.start_date, now.astimezone(trigger.timezone) + trigger.interval),
                 "end_date": _text(trigger.end_date),
                 "jitter": trigger.jitter,
@@ -89,6 +98,11 @@ def describe(trigger: BaseTrigger, now: datetime, given: bool | None = None) -> 
                     " or its ticks differ from worker to worker"
                 )
             kind = "and" if isinstance(trigger, AndTrigger) else "or"
+            if kind == "and":
+                try:
+                    search(trigger, now)
+                except SearchLimitError as error:
+                    raise UnstableTriggerError(f"an and trigger would never run: {error}") from error
             return {"type": kind, "triggers": parts, "jitter": trigger.jitter}
     text = re.sub(r" at 0x[0-9a-f]+", "", str(trigger))  # where it lies in this process is no part of it
     return {"type": "other", "text": f"{type(trigger).__module__}.{type(trigger).__qualname__}: {text}"}
@@ -152,9 +166,30 @@ def _zone_name(zone: tzinfo) -> str:
     """A name that ``_zone`` understands, for a zone of the time zone database or a fixed offset from UTC."""
     if isinstance(zone, timezone):
         return str(timezone(zone.utcoffset(None)))  # whatever it calls itself: an offset named CET is not the zone CET
-    if not getattr(zone, "key", None):
-        raise UnstableTriggerError(f"{zone!r} has no name that other processes would know: use zoneinfo.ZoneInfo")
-    return zone.key  # type: ignore[attr-defined, no-any-return]
+    name: str | None = getattr(zone, "key", None) or getattr(zone, "zone", None)  # pytz calls it zone
+    if not name:
+        raise UnstableTriggerError(
+            f"{zone!r} has no name that other processes would know: use zoneinfo.ZoneInfo, timezone=… for this job or"
+            ' scheduler_options={"timezone": …} for all'
+        )
+    name = "UTC" if name in _NAMES_OF_UTC else name
+    if not _has_same_offsets(zone, name):
+        raise UnstableTriggerError(
+            f"{zone!r} has other offsets than the zone {name} of the database: use zoneinfo.ZoneInfo, timezone=… for"
+            ' this job or scheduler_options={"timezone": …} for all'
+        )
+    return name
+
+
+@lru_cache(maxsize=256)
+def _has_same_offsets(zone: tzinfo, name: str) -> bool:
+    """Whether the zone that other processes build from ``name`` agrees, on every fifth day of 2020 to 2037."""
+    try:
+        other = _zone(name)
+    except (LookupError, ValueError, OSError):
+        return False
+    days = (datetime(2020, 1, 1, tzinfo=UTC) + timedelta(days=number) for number in range(0, 18 * 365, 5))
+    return all(offset_at(day, zone) == offset_at(day, other) for day in days)
 
 
 def _zone(name: str) -> tzinfo:

@@ -62,7 +62,13 @@ def test_the_drawn_tree_is_complete() -> None:
 
 def test_exceptions_that_an_application_meets_are_public() -> None:
     internal = set(re.findall(r"(\w+Error) +internal:", inspect.getdoc(errors) or ""))
-    assert internal == {"RefusedError", "TakenBackError", "UnmetConditionError", "UnstableTriggerError"}
+    assert internal == {
+        "RefusedError",
+        "SearchLimitError",
+        "TakenBackError",
+        "UnmetConditionError",
+        "UnstableTriggerError",
+    }
     assert _drawn().keys() - internal - set(election.__all__) == {"UnfinishedJobsError"}, "it never leaves the elector"
 
 

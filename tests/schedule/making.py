@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -64,14 +64,6 @@ class CountingTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has n
         self.calls += 1
         found: datetime | None = self.trigger.get_next_fire_time(previous_fire_time, now)
         return found
-
-
-def own_sequence(trigger: BaseTrigger, start: datetime) -> Iterator[datetime]:
-    """APScheduler's own ticks: each asked for with the one before, as its scheduler does."""
-    due = trigger.get_next_fire_time(None, start)
-    while due is not None:
-        yield due.astimezone(UTC)
-        due = trigger.get_next_fire_time(due, due)
 
 
 async def until(fact: Callable[[], T], what: str = "") -> T:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from itertools import islice, pairwise, takewhile
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -22,9 +23,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from election.core.errors import JobDefinitionError
-from election.schedule.ticks import first_after, ticks, without_jitter
+from election.schedule.ticks import _calendar_dates, first_after, ticks, without_jitter
 from election.schedule.triggers import build, describe, jitter_of
-from tests.schedule.making import NOW, CountingTrigger, at, make_job, own_sequence
+from tests.schedule.making import NOW, CountingTrigger, at, make_job
 
 BERLIN = ZoneInfo("Europe/Berlin")
 LORD_HOWE = ZoneInfo("Australia/Lord_Howe")  # its summer time is half an hour
@@ -325,75 +326,89 @@ def test_an_interval_begins_at_its_start_and_ends_at_its_end() -> None:
     assert some(trigger, NOW, 9) == [at(100), at(110), at(120)]
 
 
-@pytest.mark.parametrize(
-    ("zone", "around"),
-    [
-        pytest.param(BERLIN, datetime(2026, 3, 29, tzinfo=UTC), id="Berlin, forward"),
-        pytest.param(BERLIN, datetime(2026, 10, 25, tzinfo=UTC), id="Berlin, back"),
-        pytest.param(LORD_HOWE, datetime(2026, 4, 4, 12, tzinfo=UTC), id="Lord Howe, back by half an hour"),
-        pytest.param(LORD_HOWE, datetime(2026, 10, 3, 12, tzinfo=UTC), id="Lord Howe, forward by half an hour"),
-        pytest.param(APIA, datetime(2011, 12, 30, tzinfo=UTC), id="Apia, a day left out"),
-    ],
-)
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"hour": "1-3", "second": "*/20"},
-        {"minute": "*/10"},
-        {"hour": "*"},
-        {"hour": "2", "minute": "30"},
-        {"hour": "1-3", "minute": "0,30"},
-        {"day": "*"},
-    ],
-    ids=str,
-)
-def test_the_ticks_across_a_dst_change_are_those_of_apscheduler(
-    zone: ZoneInfo, around: datetime, fields: dict[str, str]
-) -> None:
-    """docs/pitfalls.md#26: none twice, none lost, also when the next is asked for by somebody who only knows the
-    moment."""
-    trigger = CronTrigger(**fields, timezone=zone)
-    start, end = around - timedelta(hours=20), around + timedelta(hours=40)
-    own = list(takewhile(lambda due: due <= end, own_sequence(trigger, start.astimezone(zone))))
-    assert list(ticks(trigger, start - MICROSECOND, end)) == own
-    assert all(one < other for one, other in pairwise(own))
-    for due in own:
-        assert first_after(trigger, due - MICROSECOND) == due
-
-
 @pytest.mark.parametrize("zone", [BERLIN, LORD_HOWE, APIA, ZoneInfo("UTC")], ids=str)
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "step"),
     [
-        {"days": 1, "hour": 2, "minute": 30},
-        {"days": 3, "hour": 12},
-        {"weeks": 2},
-        {"months": 1, "start_date": date(2009, 1, 31)},
-        {"years": 1, "days": 1},
+        ({"days": 3, "hour": 12}, lambda day: day + timedelta(days=3)),
+        ({"weeks": 2}, lambda day: day + timedelta(weeks=2)),
+        ({"months": 2}, lambda day: date(day.year + (day.month + 1) // 12, (day.month + 1) % 12 + 1, day.day)),
+        ({"years": 1, "days": 1}, lambda day: day.replace(year=day.year + 1) + timedelta(days=1)),
     ],
-    ids=str,
+    ids=["days", "weeks", "months", "years"],
 )
-def test_the_dates_of_a_calendar_interval_are_those_of_apscheduler(zone: ZoneInfo, arguments: dict[str, int]) -> None:
-    """It is not asked for its dates one by one from its start on: a job of 2009 would take ever longer."""
-    trigger = CalendarIntervalTrigger(**{"start_date": date(2009, 3, 1), **arguments}, timezone=zone)
-    own = list(takewhile(lambda due: due <= NOW, own_sequence(trigger, NOW)))
-    assert list(ticks(trigger, datetime(2009, 1, 1, tzinfo=UTC), NOW)) == own
-    for due in own[-20:]:
+def test_the_dates_of_a_calendar_interval_are_steps_from_its_start(
+    zone: ZoneInfo, arguments: dict[str, int], step: Callable[[date], date]
+) -> None:
+    trigger = CalendarIntervalTrigger(**arguments, start_date=date(2012, 3, 1), timezone=zone)
+    found = list(ticks(trigger, datetime(2012, 2, 1, tzinfo=UTC), NOW))
+    days = [due.astimezone(zone).date() for due in found]
+    assert days[0] == date(2012, 3, 1)
+    assert all(other == step(one) for one, other in pairwise(days))
+    for due in found[-20:]:
         assert first_after(trigger, due - MICROSECOND) == due
 
 
-def test_pitfall_29_a_calendar_interval_of_long_ago_is_not_walked_day_by_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    own = CalendarIntervalTrigger.get_next_fire_time
+def test_a_calendar_interval_leaves_out_the_months_without_its_day() -> None:
+    trigger = CalendarIntervalTrigger(months=1, start_date=date(2026, 1, 31), timezone=BERLIN)
+    days = [due.astimezone(BERLIN).date() for due in some(trigger, datetime(2026, 1, 1, tzinfo=UTC), 4)]
+    assert days == [date(2026, month, 31) for month in (1, 3, 5, 7)]
 
-    def counted(self: CalendarIntervalTrigger, previous: datetime | None, now: datetime) -> datetime | None:
-        calls.append(now)
-        found: datetime | None = own(self, previous, now)
-        return found
 
-    monkeypatch.setattr(CalendarIntervalTrigger, "get_next_fire_time", counted)
-    first_after(CalendarIntervalTrigger(days=1, start_date=date(1970, 1, 1), timezone="UTC"), NOW)
-    assert len(calls) <= 4
+def test_pitfall_29_a_calendar_interval_of_long_ago_is_not_walked_day_by_day() -> None:
+    for arguments in ({"days": 1}, {"months": 1}):
+        trigger = CalendarIntervalTrigger(**arguments, start_date=date(1970, 1, 1), timezone="UTC")
+        assert len(list(takewhile(lambda day: day < NOW.date(), _calendar_dates(trigger, NOW.date())))) <= 2
+
+
+@pytest.mark.parametrize(
+    "make_trigger",
+    [
+        pytest.param(lambda: CronTrigger(month=2, day=30, timezone="UTC"), id="a date that does not exist"),
+        pytest.param(lambda: CronTrigger(month=4, day="5th mon", week=1, timezone="UTC"), id="fields that contradict"),
+        pytest.param(
+            lambda: AndTrigger(
+                [IntervalTrigger(days=1, start_date="2026-01-01 00:00:00.5", timezone="UTC"), CronTrigger(hour=0)]
+            ),
+            id="parts that never agree",
+        ),
+    ],
+)
+def test_a_trigger_that_never_fires_is_refused(make_trigger: Callable[[], BaseTrigger]) -> None:
+    with pytest.raises(JobDefinitionError, match=r"job 'job': .*never run"):
+        make_job(make_trigger())
+
+
+def test_a_rare_date_is_found_and_a_search_of_400_years_ends() -> None:
+    rare = CronTrigger(month=2, day=29, day_of_week="sun", timezone="UTC")
+    assert first_after(rare, NOW) == datetime(2032, 2, 29, tzinfo=UTC)
+    assert first_after(CronTrigger(year=2900, timezone="UTC"), NOW) == datetime(2900, 1, 1, tzinfo=UTC)
+    assert first_after(CronTrigger(month=2, day=30, timezone=BERLIN), NOW) is None
+
+
+def test_a_search_that_reaches_its_limit_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    class Slow(BaseTrigger):  # type: ignore[misc]
+        def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+            return (previous_fire_time or at(-1_000_000)) + MICROSECOND
+
+    assert first_after(Slow(), NOW) is None
+    assert "has no further ticks: none of its 20000 next ticks" in caplog.text
+
+
+def test_utc_has_one_name_and_an_interval_has_no_zone() -> None:
+    """docs/pitfalls.md#24: where no zone is configured, tzlocal takes UTC or Etc/UTC, by chance."""
+    names = {describe(CronTrigger(hour=3, timezone=zone), NOW)["timezone"] for zone in ("UTC", "Etc/UTC", "Zulu")}
+    assert names == {"UTC"}
+    zones = (BERLIN, UTC, Homemade())
+    starts = [IntervalTrigger(seconds=5, start_date=NOW, timezone=zone) for zone in zones]
+    assert {describe(trigger, NOW, False)["timezone"] for trigger in starts} == {"UTC"}
+
+
+def test_a_zone_that_bears_the_name_of_another_is_refused() -> None:
+    with Path("/usr/share/zoneinfo/Europe/Berlin").open("rb") as file:
+        other = ZoneInfo.from_file(file, key="America/New_York")
+    with pytest.raises(JobDefinitionError, match=r"America/New_York .*scheduler_options"):
+        make_job(CronTrigger(hour=3, timezone=other))
 
 
 @pytest.mark.parametrize("jitter", [None, 20])
