@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
 
 class Settings(BaseSettings):
@@ -25,3 +27,23 @@ class Settings(BaseSettings):
     fence_after: float = Field(
         15.0, ge=0, description="seconds without a sign of life after which a leader is killed; 0 for never"
     )
+
+
+def read_settings() -> Settings:
+    """Settings from flags and environment, exported as ``ELECTION_…`` variables for the worker processes.
+
+    Raises:
+        SystemExit: A value is invalid; the message names its flag and variable.
+    """
+    try:
+        settings = CliApp.run(Settings)
+    except ValidationError as error:
+        wrong = [
+            f"--{(name := str(each['loc'][0])).replace('_', '-')} (or ELECTION_{name.upper()}) {each['input']!r}:"
+            f" {each['msg'][0].lower()}{each['msg'][1:]}"
+            for each in error.errors(include_url=False)
+        ]
+        sys.exit(f"run.py: {'; '.join(wrong)}; see --help")
+    for name, value in settings.model_dump().items():
+        os.environ[f"ELECTION_{name.upper()}"] = str(value)
+    return settings
