@@ -23,7 +23,10 @@ from .markdown import ROOT, blocks, pages, prose, table
 HOOKED = "an event of election.events"
 """For a log line of an event that hooks are told of, too: its name is its type's."""
 
-SOURCES = sorted([*(ROOT / "election").rglob("*.py"), ROOT / "run.py"])
+SOURCES = sorted(
+    [*(ROOT / "election").rglob("*.py"), *{*(ROOT / "app").rglob("*.py")} - {ROOT / "app/jobs.py"}, ROOT / "run.py"]
+)
+"""All but the demonstration's jobs, which log as the jobs of an application do."""
 
 
 def test_the_options_of_election_are_all_told() -> None:

@@ -548,7 +548,7 @@ async def test_p2_a_ledger_of_the_future_is_not_led_with(bench: Bench, monkeypat
     await bench.others.jobs()
     await bench.others.close()
     with monkeypatch.context() as patch:
-        patch.setattr("election.engines.file.database.VERSION", schema.VERSION - 1)
+        patch.setattr("election.engines.file.schema.VERSION", schema.VERSION - 1)
         with pytest.raises(LedgerVersionError):
             async with bench.term(1):
                 raise AssertionError("it began")

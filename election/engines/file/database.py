@@ -17,7 +17,7 @@ from election.engines.sql.database import Dialect
 
 from .atomic_files import read_file
 from .checkpoint import LIMIT, Checkpoints
-from .schema import VERSION, migrate
+from .schema import FIRST_VERSION, VERSION, is_readable, migrate
 
 _T = TypeVar("_T")
 
@@ -112,8 +112,8 @@ class SqliteDatabase(ThreadedDatabase[SqliteConnection]):
         connection.row_factory = sqlite3.Row
         try:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version > VERSION:
-                raise LedgerVersionError(newer(self.path, version))
+            if not is_readable(version):
+                raise LedgerVersionError(describe_unreadable(self.path, version))
             if self._create:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}")
@@ -173,8 +173,13 @@ def stored_version(path: str) -> int | None:
     return int.from_bytes(header[60:64], "big") if header.startswith(b"SQLite format 3\0") else 0
 
 
-def newer(path: str, version: int) -> str:
-    """What to say of a ledger whose schema is newer than this code."""
+def describe_unreadable(path: str, version: int) -> str:
+    """Return what to do about a ledger whose schema this code cannot read."""
+    if version < FIRST_VERSION:
+        return (
+            f"{path} has schema {version}, from before the first release, which this version of election cannot read:"
+            f" stop the pool, move {path} away with its -wal and -shm, and start again; term numbers go on"
+        )
     return (
         f"{path} has schema {version}, and this version of election knows {VERSION} at most:"
         " upgrade election in every worker of the pool"

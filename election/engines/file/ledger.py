@@ -9,8 +9,8 @@ from election.core.errors import LedgerVersionError
 from election.engines.sql.store import SqlStore
 from election.schedule.ledger import Ledger
 
-from .database import SqliteDatabase, newer, stored_version
-from .schema import VERSION
+from .database import SqliteDatabase, describe_unreadable, stored_version
+from .schema import is_readable
 
 
 class SqliteStore(SqlStore):
@@ -22,8 +22,8 @@ class SqliteStore(SqlStore):
 
     def check(self) -> None:
         version = None if self._path == ":memory:" else stored_version(self._path)
-        if version is not None and version > VERSION:
-            raise LedgerVersionError(newer(self._path, version))
+        if version is not None and not is_readable(version):
+            raise LedgerVersionError(describe_unreadable(self._path, version))
 
     async def integrity(self) -> list[str]:
         return await self.database.read(_integrity)

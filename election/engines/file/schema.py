@@ -104,8 +104,16 @@ END;
 
 _STEPS = [_TABLES + _COUNTING]
 
-VERSION = len(_STEPS)
+FIRST_VERSION = 6
+"""The first schema that this code reads: 1 to 5 were written before the first release."""
+
+VERSION = FIRST_VERSION + len(_STEPS) - 1
 """The schema that this code writes."""
+
+
+def is_readable(version: int) -> bool:
+    """Return whether this code can read a ledger of this version; 0 is an empty one."""
+    return version == 0 or FIRST_VERSION <= version <= VERSION
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -113,7 +121,7 @@ def migrate(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        for step in _STEPS[version:]:
+        for step in _STEPS[max(0, version - FIRST_VERSION + 1) :]:
             for statement in _statements(step):
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version={VERSION}")

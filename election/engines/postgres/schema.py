@@ -174,7 +174,10 @@ FOR EACH STATEMENT EXECUTE FUNCTION stir();
 
 _STEPS = [_TABLES + _COUNTING + _CHANGES + _STIRRING]
 
-VERSION = len(_STEPS)
+FIRST_VERSION = 3
+"""The first schema that this code reads: 1 and 2 were written before the first release."""
+
+VERSION = FIRST_VERSION + len(_STEPS) - 1
 """The schema that this code writes."""
 
 
@@ -186,7 +189,7 @@ _THERE = (
 
 
 def stored_version(connection: Any, address: Address) -> int:
-    """The version of the pool's tables; 0 if there are none. Raises ``LedgerVersionError`` if it is newer than ours."""
+    """Return the version of the pool's tables, 0 if there are none. Raises ``LedgerVersionError`` if it is not ours."""
     if connection.execute(_THERE, (address.schema,)).fetchone() is None:
         return 0
     version = int(connection.execute(f'SELECT schema_version FROM "{address.schema}".meta').fetchone()[0])
@@ -194,6 +197,11 @@ def stored_version(connection: Any, address: Address) -> int:
         raise LedgerVersionError(
             f"{address.pool} has schema {version}, and this version of election knows {VERSION} at most:"
             " upgrade election in every worker of the pool"
+        )
+    if 0 < version < FIRST_VERSION:
+        raise LedgerVersionError(
+            f"{address.pool} has schema {version}, from before the first release, which this version of election cannot"
+            f" read: stop the pool, rename or drop the PostgreSQL schema {address.schema}, and start again"
         )
     return version
 
@@ -208,6 +216,6 @@ def migrate(connection: Any, address: Address) -> None:
         version = stored_version(connection, address)
         if connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (address.schema,)).fetchone() is None:
             connection.execute(f"CREATE SCHEMA {schema}")
-        for step in _STEPS[version:]:
+        for step in _STEPS[max(0, version - FIRST_VERSION + 1) :]:
             connection.execute(step.replace("{schema}", schema).replace("{channel}", address.ledger_channel))
         connection.execute("UPDATE meta SET schema_version = %s", (VERSION,))

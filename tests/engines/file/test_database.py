@@ -151,18 +151,25 @@ async def test_many_open_a_new_file_at_once(opened: Callable[..., SqliteDatabase
 # --- from the future -------------------------------------------------------------------------------------------------
 
 
+NEWER = rf"has schema {schema.VERSION + 1}.*knows {schema.VERSION} at most.*upgrade election in every worker"
+OLDER = r"has schema {}, from before the first release.*move .* away.*start again"
+
+
 @pytest.mark.parametrize("look_only", [False, True])
-async def test_p3_a_newer_schema_is_refused(path: str, look_only: bool) -> None:
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [(schema.VERSION + 1, NEWER), (1, OLDER.format(1)), (schema.FIRST_VERSION - 1, OLDER.format(5))],
+)
+async def test_p3_a_schema_of_other_rules_is_refused(path: str, look_only: bool, version: int, told: str) -> None:
     """Written to by code that does not know its rules, it could grant what they forbid."""
     os.makedirs(os.path.dirname(path))
     connection = sqlite3.connect(path)
-    connection.execute("CREATE TABLE of_the_future (x)")
-    connection.execute(f"PRAGMA user_version={schema.VERSION + 1}")
+    connection.execute("CREATE TABLE of_another_time (x)")
+    connection.execute(f"PRAGMA user_version={version}")
     connection.commit()
     connection.close()
     content = Path(path).read_bytes()
     ledger = SqliteLedger(path, look_only=look_only)
-    told = rf"has schema {schema.VERSION + 1}.*knows {schema.VERSION} at most.*upgrade election in every worker"
     with pytest.raises(LedgerVersionError, match=told):
         ledger.check()
     with pytest.raises(LedgerVersionError, match=told):

@@ -200,16 +200,26 @@ async def test_a_later_version_goes_on_from_this_one(
 
 
 @pytest.mark.parametrize("look_only", [False, True])
-async def test_p3_a_newer_schema_is_refused(url: str, ledger: PostgresLedger, look_only: bool) -> None:
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        (99, "schema 99, and this version of election knows"),
+        (1, "schema 1, from before the first release.*rename or drop"),
+        (schema.FIRST_VERSION - 1, "schema 2, from before the first release.*rename or drop"),
+    ],
+)
+async def test_p3_a_schema_of_other_rules_is_refused(
+    url: str, ledger: PostgresLedger, look_only: bool, version: int, told: str
+) -> None:
     address = parse(url)
     with psycopg.connect(address.url, autocommit=True) as connection:
-        connection.execute(f'UPDATE "{address.schema}".meta SET schema_version = 99')
-    newer = PostgresLedger(address, Preflight(address), look_only=look_only)
-    with pytest.raises(LedgerVersionError, match="schema 99, and this version of election knows"):
-        await newer.last_term()
+        connection.execute(f'UPDATE "{address.schema}".meta SET schema_version = {version}')
+    other = PostgresLedger(address, Preflight(address), look_only=look_only)
+    with pytest.raises(LedgerVersionError, match=told):
+        await other.last_term()
     with pytest.raises(LedgerVersionError):
-        await in_thread(newer.check)
-    await newer.close()
+        await in_thread(other.check)
+    await other.close()
 
 
 async def test_to_look_makes_nothing(
