@@ -3,7 +3,7 @@
 ElectionError                   base class
 ├── ConfigurationError          fails the start and cannot pass by itself; also a ValueError
 │   ├── JobDefinitionError      a job or task was registered with wrong arguments
-│   ├── LedgerVersionError      the ledger's schema is newer than this code
+│   ├── LedgerVersionError      this code cannot read the ledger's schema
 │   ├── PoolInUseError          this process already takes part in that pool
 │   ├── PoolPathError           the pool directory cannot hold a pool
 │   └── UnknownEngineError      no engine for that URL
@@ -60,7 +60,7 @@ class SeatLostError(SeatError):
 
 
 class LedgerVersionError(ConfigurationError):
-    """The ledger's schema is newer than this code knows; written to, it could break P3 for the newer one."""
+    """The ledger has a schema that this code cannot read; written to, it could break P3 for code that can."""
 
 
 class LedgerError(ElectionError):

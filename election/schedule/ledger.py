@@ -158,7 +158,7 @@ class Ledger(LedgerReader):
         self._clock = clock or SystemClock()
 
     def check(self) -> None:
-        """Raise ``LedgerVersionError`` if the ledger is newer than this code. Opens nothing that stays open."""
+        """Raise ``LedgerVersionError`` if this code cannot read the ledger. Opens nothing that stays open."""
         self.store.check()
 
     async def fence(self, term: int, *, pid: int, by_pid: int, silent: float, every: float) -> bool:

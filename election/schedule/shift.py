@@ -85,7 +85,7 @@ class Shift:
         """Open the term in the ledger and start the scheduler.
 
         A ledger that cannot be reached now is tried again later, and nothing runs until then. Raises
-        ``StaleTermError`` if a later term has begun, ``LedgerVersionError`` for a ledger from the future.
+        ``StaleTermError`` if a later term has begun, ``LedgerVersionError`` for a ledger of another version.
         """
         self._timetable.open(self.executor, self._books.write)
         try:

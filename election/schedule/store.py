@@ -16,7 +16,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from election.core.errors import ElectionError, StaleTermError
+from election.core.errors import ElectionError, LedgerVersionError, StaleTermError
 
 from .history import Accounts, Epoch, OddClaim, RunRow, Totals, Window
 from .model import Command, JobState, State
@@ -59,11 +59,36 @@ def term_taken(term: int, pid: int) -> StaleTermError:
     return StaleTermError(f"term {term} was begun by pid {pid} already")
 
 
+def check_schema_version(where: str, version: int, *, first: int, latest: int, way_out: str) -> None:
+    """Check that this code can read a ledger.
+
+    Args:
+        where: Path or pool of the ledger.
+        version: Version of its schema; 0 if it has none yet.
+        first: First version that this code reads.
+        latest: Version that this code writes.
+        way_out: What to do about a ledger from before ``first``.
+
+    Raises:
+        LedgerVersionError: The schema is older or newer than that.
+    """
+    if version > latest:
+        raise LedgerVersionError(
+            f"{where} has schema {version}, and this version of election knows {latest} at most:"
+            " upgrade election in every worker of the pool"
+        )
+    if 0 < version < first:
+        raise LedgerVersionError(
+            f"{where} has schema {version}, from before the first release, which this version of election cannot read:"
+            f" {way_out}"
+        )
+
+
 class LedgerStore(Protocol):
     """Storage of a ledger. Every method raises ``LedgerError`` when it cannot do its work at the moment."""
 
     def check(self) -> None:
-        """Raise ``LedgerVersionError`` if the storage is newer than this code. Opens nothing that stays open."""
+        """Raise ``LedgerVersionError`` if this code cannot read the storage. Opens nothing that stays open."""
 
     def write(self, commands: Sequence[Command], *, term: int | None) -> Awaitable[list[int]]:
         """Write all commands in one transaction, in order.

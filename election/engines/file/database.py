@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from election.core.errors import LedgerError, LedgerVersionError
+from election.core.errors import LedgerError
 from election.engines.sql.connection_thread import ThreadedDatabase
 from election.engines.sql.database import Dialect
 
 from .atomic_files import read_file
 from .checkpoint import LIMIT, Checkpoints
-from .schema import FIRST_VERSION, VERSION, is_readable, migrate
+from .schema import VERSION, check_version, migrate
 
 _T = TypeVar("_T")
 
@@ -112,8 +112,7 @@ class SqliteDatabase(ThreadedDatabase[SqliteConnection]):
         connection.row_factory = sqlite3.Row
         try:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if not is_readable(version):
-                raise LedgerVersionError(describe_unreadable(self.path, version))
+            check_version(self.path, version)
             if self._create:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}")
@@ -171,19 +170,6 @@ def stored_version(path: str) -> int | None:
     if header is None:
         return None
     return int.from_bytes(header[60:64], "big") if header.startswith(b"SQLite format 3\0") else 0
-
-
-def describe_unreadable(path: str, version: int) -> str:
-    """Return what to do about a ledger whose schema this code cannot read."""
-    if version < FIRST_VERSION:
-        return (
-            f"{path} has schema {version}, from before the first release, which this version of election cannot read:"
-            f" stop the pool, move {path} away with its -wal and -shm, and start again; term numbers go on"
-        )
-    return (
-        f"{path} has schema {version}, and this version of election knows {VERSION} at most:"
-        " upgrade election in every worker of the pool"
-    )
 
 
 def _is_corrupt(code: int) -> bool:

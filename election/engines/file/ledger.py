@@ -5,12 +5,11 @@ from __future__ import annotations
 import sqlite3
 
 from election.core.clock import Clock
-from election.core.errors import LedgerVersionError
 from election.engines.sql.store import SqlStore
 from election.schedule.ledger import Ledger
 
-from .database import SqliteDatabase, describe_unreadable, stored_version
-from .schema import is_readable
+from .database import SqliteDatabase, stored_version
+from .schema import check_version
 
 
 class SqliteStore(SqlStore):
@@ -22,8 +21,8 @@ class SqliteStore(SqlStore):
 
     def check(self) -> None:
         version = None if self._path == ":memory:" else stored_version(self._path)
-        if version is not None and not is_readable(version):
-            raise LedgerVersionError(describe_unreadable(self._path, version))
+        if version is not None:
+            check_version(self._path, version)
 
     async def integrity(self) -> list[str]:
         return await self.database.read(_integrity)

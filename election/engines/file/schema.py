@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from election.schedule.history import BOUNDS
+from election.schedule.store import check_schema_version
 
 _TABLES = """
 CREATE TABLE terms (
@@ -111,9 +112,10 @@ VERSION = FIRST_VERSION + len(_STEPS) - 1
 """The schema that this code writes."""
 
 
-def is_readable(version: int) -> bool:
-    """Return whether this code can read a ledger of this version; 0 is an empty one."""
-    return version == 0 or FIRST_VERSION <= version <= VERSION
+def check_version(path: str, version: int) -> None:
+    """Raise ``LedgerVersionError`` if this code cannot read a database file with this version of the schema."""
+    way_out = f"stop the pool, move {path} away with its -wal and -shm, and start again; term numbers go on"
+    check_schema_version(path, version, first=FIRST_VERSION, latest=VERSION, way_out=way_out)
 
 
 def migrate(connection: sqlite3.Connection) -> None:

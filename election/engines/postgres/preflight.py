@@ -68,7 +68,7 @@ class Preflight:
         self.ready = True
 
     def check_version(self) -> None:
-        """Raise ``LedgerVersionError`` if the tables are newer than this code; ignore an unreachable server."""
+        """Raise ``LedgerVersionError`` if this code cannot read the tables; ignore an unreachable server."""
         try:
             with self._connected() as connection:
                 stored_version(connection, self._address)

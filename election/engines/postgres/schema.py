@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from election.core.errors import LedgerVersionError
 from election.schedule.history import BOUNDS
+from election.schedule.store import check_schema_version
 
 from .address import Address
 
@@ -193,16 +193,8 @@ def stored_version(connection: Any, address: Address) -> int:
     if connection.execute(_THERE, (address.schema,)).fetchone() is None:
         return 0
     version = int(connection.execute(f'SELECT schema_version FROM "{address.schema}".meta').fetchone()[0])
-    if version > VERSION:
-        raise LedgerVersionError(
-            f"{address.pool} has schema {version}, and this version of election knows {VERSION} at most:"
-            " upgrade election in every worker of the pool"
-        )
-    if 0 < version < FIRST_VERSION:
-        raise LedgerVersionError(
-            f"{address.pool} has schema {version}, from before the first release, which this version of election cannot"
-            f" read: stop the pool, rename or drop the PostgreSQL schema {address.schema}, and start again"
-        )
+    way_out = f"stop the pool, rename or drop the PostgreSQL schema {address.schema}, and start again"
+    check_schema_version(address.pool, version, first=FIRST_VERSION, latest=VERSION, way_out=way_out)
     return version
 
 
