@@ -11,7 +11,7 @@ from typing import Any
 from uvicorn.config import LOGGING_CONFIG
 
 _OWN = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "color_message"}
-"""What a record has without anybody's ``extra``; the last is Uvicorn's, for terminals."""
+"""Attributes of every log record; the last is Uvicorn's, for terminals."""
 
 
 class JsonFormatter(logging.Formatter):

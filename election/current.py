@@ -1,4 +1,4 @@
-"""Whatever it is by now: a stand-in for an object that may be exchanged before it is used."""
+"""Proxy that resolves its target on each access."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an application registers with its Election before it starts: jobs, tasks and hooks."""
+"""Registration with an Election before it starts: jobs, tasks and hooks."""
 
 from __future__ import annotations
 

@@ -284,3 +284,28 @@ def _imports(module: str, code: str, *, is_package: bool) -> Iterator[str]:
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if called in {"import_module", "__import__"}:
                 yield str(node.args[0].value)
+
+
+RIDDLES = ("What", "Who", "Whoever", "Whatever", "Whom", "Whose")
+"""First words after which a docstring paraphrases a thing in place of naming it."""
+
+
+def _docstrings(path: Path) -> Iterator[tuple[int, str]]:
+    """Docstrings of modules, classes and functions, and the strings that stand below attributes; with their lines."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        body = getattr(node, "body", None)
+        for child in body if isinstance(body, list) else []:
+            match child:
+                case ast.Expr(ast.Constant(str() as text)):
+                    yield child.lineno, text
+
+
+def test_docstrings_name_their_subject() -> None:
+    sources = [*(ROOT / "election").rglob("*.py"), *(ROOT / "app").rglob("*.py"), ROOT / "run.py"]
+    riddles = [
+        f"{path.relative_to(ROOT)}:{line}: {text.split(maxsplit=1)[0]}"
+        for path in sorted(sources)
+        for line, text in _docstrings(path)
+        if text.split(maxsplit=1)[:1] and text.split(maxsplit=1)[0] in RIDDLES
+    ]
+    assert riddles == []

@@ -17,7 +17,7 @@ from .show import Busy, show_json, show_table, text
 
 
 async def runs(options: Namespace) -> int:
-    """What was run."""
+    """Print the runs."""
     async with reading(engine_of(options)) as ledger:
         rows = await ledger.runs(
             job_id=options.job,
@@ -40,7 +40,7 @@ async def runs(options: Namespace) -> int:
 
 
 async def skips(options: Namespace) -> int:
-    """What was not run, and why."""
+    """Print the skips, with their reasons."""
     async with reading(engine_of(options)) as ledger:
         rows = await ledger.skips(job_id=options.job, tag=options.tag, before=options.before, limit=options.limit)
     if options.json:
@@ -54,7 +54,7 @@ async def skips(options: Namespace) -> int:
 
 
 async def terms(options: Namespace) -> int:
-    """Who led when."""
+    """Print the terms."""
     async with reading(engine_of(options)) as ledger:
         rows = await ledger.terms(before=options.before, limit=options.limit)
     if options.json:

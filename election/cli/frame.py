@@ -1,4 +1,4 @@
-"""What ``watch`` draws: a pool on one screen, whatever the size of that."""
+"""Frame of ``watch``: a pool on one screen of any size."""
 
 from __future__ import annotations
 

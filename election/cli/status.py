@@ -12,7 +12,7 @@ from .show import Busy, show_json, show_table, text
 
 
 async def status(options: Namespace) -> int:
-    """Who leads; 0 if somebody does, 1 if nobody.
+    """Print who leads; return 0 with a leader, 1 without.
 
     Raises ``SeatError`` if that cannot be read, ``PoolPathError`` without a pool.
     """
@@ -53,7 +53,7 @@ def _show(glance: Glance) -> None:
 
 
 def heartbeat(glance: Glance) -> str:
-    """What can be said of the leader's heart, in words."""
+    """Describe the leader's heartbeat."""
     match glance.responsive:
         case True:
             return f"beats (seen {glance.silent_s:.1f} s ago)"

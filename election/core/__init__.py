@@ -1,1 +1,1 @@
-"""Who leads: the elector, and what an engine must offer it. Imports nothing of ours."""
+"""Election of a leader: the elector, the seat and the port of its engines. Imports no other room."""

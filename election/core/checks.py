@@ -1,4 +1,4 @@
-"""What a look at a pool's ground has found."""
+"""Results of the checks of a pool and its surroundings."""
 
 from __future__ import annotations
 

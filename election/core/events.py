@@ -1,4 +1,4 @@
-"""What happens in a worker, as values: for hooks of the application, and for logs that machines read."""
+"""Events of a worker as values: for hooks of the application, and for structured logs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Event:
 
     @property
     def name(self) -> str:
-        """What happened, in lower case: ``took_over``."""
+        """Name of the event in lower case: ``took_over``."""
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
 
     def fields(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Deposed(Event):
 
 @dataclass(frozen=True, slots=True)
 class _OfARun(Event):
-    """What every event of a run says. key: the tick's name, as in ``Run``. due: in UTC."""
+    """Fields of every event of a run. key: the tick's name, as in ``Run``. due: in UTC."""
 
     job_id: str
     due: datetime

@@ -1,4 +1,4 @@
-"""Who a process is, so that a pid in a file can be believed (docs/pitfalls.md#10, #18).
+"""Identity of a process, by which a pid in a file can be verified (docs/pitfalls.md#10, #18).
 
 A pid alone names nobody: it is reused, it may be a zombie's, and it means another process in another container.
 Boot, pid namespace, pid and start time together name one process for good.

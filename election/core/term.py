@@ -20,7 +20,7 @@ class Reason(StrEnum):
 
 
 class Standing(StrEnum):
-    """What a leader record says of the term it names."""
+    """State of a term in its leader record."""
 
     LEADING = "leading"
     RESIGNED = "resigned"
@@ -64,7 +64,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class LeaderRecord:
-    """Who leads: readable by every worker, written only by the holder of the seat.
+    """Record of the leader: readable by every worker, written only by the holder of the seat.
 
     ``seat_id`` names what the holder holds (for the file engine the lock file's device and inode), so that a second
     seat that somebody slipped into the pool's place can be told from the first. ``problem`` says in words what keeps

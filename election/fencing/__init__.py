@@ -1,4 +1,4 @@
-"""What ends a leader that holds the seat and no longer lives: its own switch, and the eyes of its followers.
+"""Fences for a leader that hangs: its own switch, and the supervision by its followers.
 
 Neither is needed for P1: a hung leader keeps the seat, and so nobody else leads. They are what P6 needs then.
 """

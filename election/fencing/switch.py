@@ -88,7 +88,7 @@ class DeadMansSwitch:
 
 
 class _Others:
-    """Who else uses the one timer that faulthandler has; it cannot be asked, so its callers are noted."""
+    """Other users of faulthandler's only timer. It cannot be queried, so its callers are recorded."""
 
     arm: Callable[..., None] = faulthandler.dump_traceback_later
     cancel: Callable[[], None] = faulthandler.cancel_dump_traceback_later

@@ -1,1 +1,1 @@
-"""What a term does: the registered jobs on an ``AsyncIOScheduler`` of its own, and the tasks beside it."""
+"""Work of a term: the registered jobs on an ``AsyncIOScheduler`` of its own, and the tasks beside it."""

@@ -19,7 +19,7 @@ from .triggers import build
 FIRST_WINDOW = timedelta(seconds=1)
 
 SHORT = timedelta(seconds=10)
-"""What is no older is looked at tick by tick, and so told as misfired or coalesced rather than as down."""
+"""Ticks that are no older are judged one by one, and recorded as misfired or coalesced rather than as down."""
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -90,7 +90,7 @@ def skipped(
 
 
 def given_up(job: JobState, now: datetime) -> Skip | None:
-    """What the present schedule of ``job`` owed until now, and what nobody will run because it has ended."""
+    """Return the skip of the ticks that the ended schedule of ``job`` owed until now; None if it owed none."""
     trigger = build(job.trigger, job.scheduled_since)
     reason = SkipReason.DOWN if job.paused_at is None else SkipReason.PAUSED
     return None if trigger is None else skipped(job.id, trigger, job.settled_until, now, now, reason)

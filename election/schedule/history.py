@@ -63,7 +63,7 @@ class TermRow:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What happened in a stretch of time, latest first, thinned where that is too much for a picture.
+    """History of a time range, latest first, thinned where it is too much for a picture.
 
     runs_every, skips_every: one in so many is here, and beside them the latest runs that did not succeed.
     begins: when the history begins; None if there is none.
@@ -79,7 +79,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What a job owed from when to when: the ticks of ``trigger`` later than ``since`` up to ``until`` (None: now)."""
+    """Schedule of a job in a time range: the ticks of ``trigger`` later than ``since`` up to ``until`` (None: now)."""
 
     job_id: str
     since: datetime
@@ -90,7 +90,7 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """What became of the ticks of one job within a stretch of time."""
+    """Runs and skips of one job within a time range."""
 
     runs: Sequence[datetime]
     skips: Sequence[tuple[datetime, datetime]]
@@ -126,7 +126,7 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What happened since the ledger was begun, with what was pruned since: none of it ever grows less.
+    """Counters since the ledger was begun, pruned history included: none ever decreases.
 
     Jobs that are gone are left out once their history is pruned.
 

@@ -1,4 +1,4 @@
-"""What people are told of a job: a name, a description, tags to find it by.
+"""Name, description and tags of a job.
 
 The code of the workers says it, and the leader writes it into the ledger, where whoever has only the ledger finds it
 (the command line, a worker of another version). It is no part of the schedule: to change it starts nothing afresh.
@@ -42,7 +42,7 @@ def make_job_info(job_id: str, func: Callable[..., Any], name: str, description:
 
 
 def changed_descriptions(said: Mapping[str, JobInfo], state: State) -> list[DescribeJob]:
-    """What the ledger has to be told, so that it says of each job, by id, what the code says."""
+    """Return the commands that bring the descriptions in the ledger, by job id, in line with the code."""
     known = {found.id: found.info for found in state.jobs}
     return [DescribeJob(job_id, told) for job_id, told in said.items() if known.get(job_id) != told]
 

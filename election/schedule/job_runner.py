@@ -44,7 +44,7 @@ class JobRunner:
         return self._in_threads.values()
 
     def futures(self) -> Iterable[asyncio.Future[Any]]:
-        """What to wait for until no thread runs a job."""
+        """Futures of the threads that run a job."""
         return self._in_threads.keys()
 
     def close(self) -> None:

@@ -30,7 +30,7 @@ _REFUSED = {
 }
 
 _UNDERSTOOD = frozenset(inspect.signature(AsyncIOScheduler.add_job).parameters)
-"""What ``add_job`` takes; anything else it hands to the trigger, or drops if there is one already."""
+"""Arguments of ``add_job``; it passes any other to the trigger, or drops it if there is a trigger already."""
 
 _STARTS = {"interval": "start_date", "calendarinterval": "start_date", "date": "run_date"}
 
@@ -70,7 +70,7 @@ class Job:
 
     @property
     def info(self) -> JobInfo:
-        """What people are told of it."""
+        """Name, description and tags."""
         return JobInfo(self.name, self.description, self.tags)
 
     @property

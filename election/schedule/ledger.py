@@ -108,7 +108,7 @@ class LedgerReader:
         return await self.store.epochs()
 
     async def accounts(self, job_id: str, first: datetime, last: datetime) -> Accounts:
-        """What became of the job's ticks that fell due from ``first`` to ``last``."""
+        """Read the runs and skips of the job's ticks that fell due from ``first`` to ``last``."""
         return await self.store.accounts(job_id, first, last)
 
     async def odd_claims(self) -> list[OddClaim]:

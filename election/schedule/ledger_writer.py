@@ -116,7 +116,7 @@ class LedgerWriter:
             return failed
 
     def _write_soon(self) -> None:
-        """What else comes up in this turn of the event loop goes along."""
+        """Include the commands of the same turn of the event loop."""
         if not self._soon and self._writing is None and (self._notes or self._claims):
             self._soon = True
             asyncio.get_running_loop().call_soon(self._write_soonest)

@@ -39,7 +39,7 @@ class Tick:
     request: int = 0
 
 
-# What a term writes, as values; ``Ledger.record`` takes a list of them.
+# Commands of a term; ``Ledger.record`` takes a list of them.
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class MarkBroken:
 
 @dataclass(frozen=True, slots=True)
 class JobInfo:
-    """What people are told of a job. tags: single words, to find jobs by."""
+    """Name, description and tags of a job. tags: single words, to find jobs by."""
 
     name: str
     description: str | None = None
@@ -139,7 +139,7 @@ class JobInfo:
 
 @dataclass(frozen=True, slots=True)
 class DescribeJob:
-    """What people are to be told of a job has changed, or is not known yet."""
+    """The name, description or tags of a job have changed, or are not in the ledger yet."""
 
     job_id: str
     info: JobInfo
@@ -159,7 +159,7 @@ Entry = (
 """Commands of a term, which ``Ledger.record`` takes."""
 
 
-# What a ledger knows.
+# State of a ledger.
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ class StoredJob:
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """What the ledger remembers of a job.
+    """State of a job in the ledger.
 
     trigger: as ``triggers.describe`` gives it.
     scheduled_since: when the present schedule of the job began; what has no start date of its own is anchored to it.

@@ -1,4 +1,4 @@
-"""What a worker's work is told once, for all its terms."""
+"""Options of a worker's terms."""
 
 from __future__ import annotations
 

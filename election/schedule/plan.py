@@ -1,4 +1,4 @@
-"""What a leader has to do, given the jobs and what the ledger remembers: a pure function of both.
+"""Plan of a leader: a pure function of the jobs and the ledger's state.
 
 The same plan serves at a takeover, after the ledger was out of reach, and when somebody has paused or added a job.
 """

@@ -92,7 +92,7 @@ class RunReporter:
                     self.interrupted(entry.tick, attempts.get(entry.tick, 1), entry.error or "")
 
     def _named(self, tick: Tick, attempt: int) -> dict[str, Any]:
-        """What every event of a run says."""
+        """Return the fields of every event of a run."""
         run = Run(tick.job_id, tick.due, self._term, attempt, tick.request)
         named = {"job_id": run.job_id, "due": run.due, "attempt": attempt, "key": run.key}
         return {"at": self._clock.now(), "term": self._term, **named}

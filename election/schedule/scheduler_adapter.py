@@ -120,7 +120,7 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
 
 
 class SchedulerAdapter:
-    """What one term's scheduler will hand over to its executor. ``open`` it, ``follow`` a plan, ``resume``."""
+    """Scheduler of one term, which submits due ticks to the executor. ``open`` it, ``follow`` a plan, ``resume``."""
 
     def __init__(self, clock: Clock, options: WorkOptions) -> None:
         self._clock = clock

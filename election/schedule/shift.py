@@ -38,7 +38,7 @@ RETRY_AT_MOST = 5.0
 
 
 class Shift:
-    """What one term does. ``begin``, ``kept_going``, ``pause``, ``end``, in this order."""
+    """Schedule and runs of one term. ``begin``, ``kept_going``, ``pause``, ``end``, in this order."""
 
     def __init__(
         self,
@@ -172,7 +172,7 @@ class Shift:
         self._carry_out(state)
 
     def _forget_replaced(self, state: State) -> None:
-        """What was handed over by a schedule that somebody has replaced says nothing of the ticks of the new one."""
+        """Drop the progress of replaced schedules: it does not apply to the ticks of the new ones."""
         for found in state.jobs:
             known = self._schedules.get(found.id)
             if known is not None and found.scheduled_since > known:

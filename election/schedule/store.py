@@ -126,7 +126,7 @@ class LedgerStore(Protocol):
         """
 
     async def accounts(self, job_id: str, first: datetime, last: datetime) -> Accounts:
-        """Read what became of the job's ticks that fell due from ``first`` to ``last``."""
+        """Read the runs and skips of the job's ticks that fell due from ``first`` to ``last``."""
 
     async def latest_runs(self) -> dict[str, RunRow]:
         """Read the latest run of each job, by job id."""

@@ -37,7 +37,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What ``verify`` looked at, and what it found."""
+    """Report of ``verify``: its extent, and the violations."""
 
     violations: tuple[Violation, ...]
     ticks: int
@@ -131,7 +131,7 @@ def check_ticks(
 
 
 def owed_ticks(epoch: Epoch, after: datetime, until: datetime) -> Iterable[datetime] | None:
-    """What the job owed later than ``after`` up to ``until``; None if that cannot be worked out."""
+    """Return the ticks owed later than ``after`` up to ``until``; None if they cannot be enumerated."""
     trigger = build(epoch.trigger, epoch.anchor)
     return None if trigger is None else iter(ticks(without_jitter(trigger), after, until))
 

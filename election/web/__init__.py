@@ -1,1 +1,1 @@
-"""What the pool shows over HTTP; any worker answers."""
+"""HTTP interface of a pool; any worker answers."""

@@ -27,7 +27,7 @@ _Kind = TypeVar("_Kind", bound=StrEnum)
 
 
 class PoolFigures(Collector):
-    """What there is to say at one moment.
+    """Snapshot of the metrics.
 
     leader: None if nobody is known to lead. term: the latest that the record tells of, 0 if none. workers: how many.
     totals: None while the ledger cannot be read.

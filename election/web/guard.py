@@ -1,4 +1,4 @@
-"""Who may change something: whoever has the token, not too often, and not from another site.
+"""Authorization of changes: a token, a rate limit, and no requests from other sites.
 
 The token comes in a header, which no form can send; a request that says that it comes from another site is refused all
 the same.

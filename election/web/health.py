@@ -40,7 +40,7 @@ def build_health(seat: Seat, fault: Callable[[], str | None]) -> APIRouter:
 
 
 def _of_the_seat(seat: Seat) -> str | None:
-    """What keeps this worker from the seat. What keeps another one, that leads, from its work is not this one's."""
+    """Return why this worker cannot take the seat. A problem of a leader elsewhere does not count."""
     seen = seat.observe()
     of_the_leader = seen.led and seen.record is not None and seen.problem == seen.record.problem
     return None if of_the_leader else seen.problem

@@ -27,7 +27,7 @@ LATEST = 253_402_300_799_000
 """The last moment of the year 9999, in milliseconds since the epoch."""
 
 MINUTES = 5
-"""What is told unless something else is asked for."""
+"""Default events of the stream."""
 
 Moment = Annotated[int | None, Query(ge=0, le=LATEST, description="in milliseconds since the epoch")]
 
@@ -51,7 +51,7 @@ def live_routes(view: PoolView, ledger: LedgerReader, clock: Clock, *, controls:
 
     @router.get("/leader/live/data", include_in_schema=False)
     async def read_data(since: Moment = None, until: Moment = None) -> Response:
-        """What the page draws. It belongs to the page of the same version, and may change with it."""
+        """Data of the page. Belongs to the page of the same version, and may change with it."""
         document = await view.document()
         now = clock.now().timestamp() * 1000
         if view.absence() is None:

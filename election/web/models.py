@@ -54,7 +54,7 @@ class JobEntry(BaseModel):
 
 
 class LeaderDocument(BaseModel):
-    """Who leads the pool, as the answering worker sees it."""
+    """Leader of the pool, as the answering worker sees it."""
 
     pool: str
     engine: str

@@ -35,7 +35,7 @@ NOTHING: Mapping[str, Any] = {
 
 
 class Past:
-    """What a ledger says of stretches of time, as JSON."""
+    """Time ranges of a ledger's history, as JSON."""
 
     def __init__(self, ledger: LedgerReader, clock: Clock) -> None:
         self._clock = clock
@@ -43,7 +43,7 @@ class Past:
         self._asked: OrderedDict[tuple[int, int | None], tuple[float, asyncio.Task[str]]] = OrderedDict()
 
     async def between(self, since: int, until: int | None) -> str:
-        """What happened between two moments, in milliseconds since the epoch; None: until now."""
+        """Return the history between two moments, in milliseconds since the epoch; None: until now."""
         asking = self._ask(since, until)
         await first(asyncio.wait([asking]), self._clock.sleep(PATIENCE))
         return asking.result() if asking.done() else without("the ledger does not answer")

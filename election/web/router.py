@@ -33,7 +33,7 @@ def build_router(view: PoolView, seat: Seat, ledger: Ledger, clock: Clock) -> AP
         responses={503: {"model": LeaderDocument, "description": "Nobody is known to lead"}},
     )
     async def read_leader() -> Response:
-        """Who leads: 200 with a leader; 503 and ``Retry-After`` without, with the same document."""
+        """Leader of the pool: 200 with a leader; 503 and ``Retry-After`` without, with the same document."""
         found = await view.document()
         headers = {"Cache-Control": "no-store"}
         if found.leader is None:

@@ -71,7 +71,7 @@ class PoolView:
         return None if self._started() else self._problem()
 
     async def document(self) -> models.LeaderDocument:
-        """Who leads, as this worker sees it."""
+        """Return the leader document, as this worker sees it."""
         if self._started():
             await self._ask_for_jobs()  # first, so that nothing below is older than the answer
         seen = self._seat.observe() if self._started() else None

@@ -1,4 +1,4 @@
-"""What is in SQLite's log, put into the database beside the work, and not by a claim that happens to be the thousandth.
+"""WAL checkpoints of SQLite beside the work, so that no claim has to wait for one.
 
 A checkpoint waits for the disk, mostly for a millisecond or two and now and then for a tenth of a second. A log that is
 kept short is also read sooner by the next leader: SQLite takes 0.6 ms for each MB of it.

@@ -78,7 +78,7 @@ _DURATION = _seconds("NEW.ended_at", "NEW.claimed_at")
 _TAKEOVER = "NEW.takeover_ms / 1e3"
 _ENDED = "outcome IN ('succeeded', 'failed')"
 
-# What happened since the ledger was begun, kept by triggers and so in the transaction in which it happens: a scrape
+# Counters since the ledger was begun, kept by triggers and so in the transaction of each change: a scrape
 # reads a few rows however long the history is, and what is pruned stays counted.
 _COUNTING = f"""
 CREATE TRIGGER count_run AFTER UPDATE OF outcome ON runs WHEN OLD.outcome IS NULL AND NEW.outcome IS NOT NULL BEGIN

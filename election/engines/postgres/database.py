@@ -59,7 +59,7 @@ def named_rows(cursor: psycopg.Cursor[Any]) -> Callable[[Sequence[Any]], Row]:
 
 
 class PostgresConnection:
-    """What the ledger's statements are run on, with the ledger's own parameter marks."""
+    """Connection that runs the ledger's statements, with the ledger's own parameter marks."""
 
     dialect = DIALECT
 

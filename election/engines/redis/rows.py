@@ -98,7 +98,7 @@ def epochs_of(job_id: str, fields: Hash) -> list[Epoch]:
 
 
 def histogram(fields: Hash, what: str) -> Histogram | None:
-    """What ``count`` in entries.lua has counted; None if it has counted nothing."""
+    """Histogram that ``count`` in entries.lua keeps; None if it is empty."""
     if f"{what} total" not in fields:
         return None
     labels = [*map(str, BOUNDS), "+Inf"]

@@ -23,7 +23,7 @@ _INHERITED: list[object] = []
 
 
 class ThreadedDatabase(ABC, Generic[_C]):
-    """What is the same for every database; see ``database.Database``. Opened when first used."""
+    """Common part of all databases, see ``database.Database``. Opens the connection at the first use."""
 
     def __init__(self) -> None:
         self._thread: ThreadPoolExecutor | None = None

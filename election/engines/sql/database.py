@@ -1,4 +1,4 @@
-"""What the ledger asks of a database, and what databases say differently."""
+"""Port of a SQL database, and the dialects."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Row(Protocol):
 
 
 class Cursor(Protocol):
-    """What a statement has found, or how many rows it has changed."""
+    """Result of a statement: the rows, or the number of rows that it has changed."""
 
     @property
     def rowcount(self) -> int: ...

@@ -1,4 +1,4 @@
-"""What triggers have counted (``schema.py``), read as values, and forgotten with the jobs that it is about."""
+"""Counters that triggers keep (``schema.py``): read as values, and removed with their jobs."""
 
 from __future__ import annotations
 

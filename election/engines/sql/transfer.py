@@ -64,7 +64,7 @@ TABLES = (
     ),
     Table("totals", ("what", "job_id", "label"), ("count", "total")),
 )  # fmt: skip
-"""What a ledger consists of. Totals last: triggers have counted in the target while the rest was written."""
+"""Tables of a ledger. Totals last: triggers have counted in the target while the rest was written."""
 
 
 async def transfer(source: Database, target: Database, progress: Progress) -> dict[str, int]:
@@ -160,7 +160,7 @@ async def _stretches(
 
 
 async def _digest(table: Table, database: Database) -> str:
-    """What is in the table, whatever the order of text is in that database."""
+    """Read the table, in an order that does not depend on the database's collation."""
     found = hashlib.sha256()
     each: list[bytes] = []
     async for rows in _stretches(table, database):
