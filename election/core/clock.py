@@ -82,3 +82,15 @@ async def first(*waits: Awaitable[Any]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def is_cancelled() -> bool:
+    """Return whether the current task has been cancelled, also if something else was raised in answer."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def reraise_if_cancelled(error: BaseException) -> None:
+    """Raise ``CancelledError`` if the current task was cancelled and ``error`` has masked that."""
+    if is_cancelled():
+        raise asyncio.CancelledError from error

@@ -1,10 +1,10 @@
-"""One worker's part in the election.
+"""Elector: campaigns, leads and follows for one worker.
 
-Promises: P1 and P5 as far as order can keep them. The work of a term is opened inside the heartbeat, the heartbeat
-inside the seat: the work ends first, the seat goes last. Not promised: that nobody else holds the seat; that is the
-seat's own part.
+Promises P1 and P5 as far as order can keep them. The work of a term is opened inside the heartbeat, the heartbeat
+inside the seat: the work ends first, and the seat is released last. That nobody else holds the seat is the seat's own
+promise.
 
-The whole life is one loop: *campaign; if won, lead until resigned or lost, then release; else wait for a vacancy.*
+One loop: *campaign; if won, lead until resigned or lost, then release; else wait for a vacancy.*
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from .clock import Clock, first, yield_to_loop
+from .backoff import backoff_s, is_logged
+from .clock import Clock, first, reraise_if_cancelled, yield_to_loop
 from .errors import SeatLostError, UnfinishedJobsError, describe_error, traceback_if_unexpected
 from .events import Deposed, Elected, Event, Fenced, Resigned, TookOver, described, named
 from .roles import Role, Transition, next_role
@@ -24,27 +25,25 @@ from .term import Reason, Standing, Term
 log = logging.getLogger("election")
 
 Lead = Callable[[Term, asyncio.Event], AbstractAsyncContextManager[None]]
-"""Opens the work of a term. Its exit is the drain: with grace, or at once when the event says that the term is lost.
-It returns only when no job code runs, or raises ``UnfinishedJobsError`` if it was not allowed to wait for that."""
+"""Opens the work of a term. Its exit is the drain: with grace, or at once when the event is set, which means that the
+term is lost. It returns when no job code runs, or raises ``UnfinishedJobsError`` if it could not wait for that."""
 
-RETRY_AT_MOST = 5.0
-"""Seconds between two tries at a seat that cannot be reached."""
-
-SIGNAL_GRACE = 0.2
-"""Seconds a leader that was told to stop goes on, so that its whole pool has been told too before it resigns."""
+SIGNAL_GRACE_S = 0.2
+"""Delay between a stop signal and the resignation, so that the whole pool has got the signal before."""
 
 
 class Elector:
-    """Campaigns, leads and follows for one worker until told to stop.
+    """Campaigns, leads and follows until told to stop.
 
-    seat: what the workers contend for.
-    lead: opens the work of a term.
-    clock: the time to live by.
-    heartbeat: seconds between two signs of life of a leader.
-    problem: what keeps the work of the term from being done, in words, if anything does.
-    oversee: called when somebody else has the seat, to look after that one; returns the seconds until its next look.
-    tell: told of what happens.
-    alarm: returns when the seat may be lost, so that the next heartbeat should not wait; None if that is never known.
+    Args:
+        seat: Exclusive resource that the workers compete for.
+        lead: Opens the work of a term.
+        clock: Time of waits and events.
+        heartbeat: Seconds between two heartbeats of a leader.
+        problem: Returns why the leader cannot do its work; None if it can.
+        supervise: Checks the leader for a follower; returns the seconds until the next check.
+        tell: Receives each event.
+        alarm: Returns when the seat may be lost: the next heartbeat is due at once then. None if that is never known.
     """
 
     def __init__(
@@ -67,99 +66,127 @@ class Elector:
         self._supervise = supervise
         self._tell, self._alarm = tell, alarm
         self._resign = asyncio.Event()
-        self._withdrawn = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._released = asyncio.Event()
+        self._campaign_began = 0.0
         self._failures = 0
         self.role = Role.FOLLOWER
         self.trouble: str | None = None
-        """Why the seat cannot be reached at the moment, in words; None when it can."""
+        """Why the seat cannot be reached now; None if it can."""
 
     async def run(self) -> None:
-        """Take part in elections until withdrawn. Raises nothing but ``CancelledError``."""
-        vacancy_noticed_at = self._clock.monotonic()
-        while not self._withdrawn.is_set():
+        """Take part in elections until stopped. Raises nothing but ``CancelledError``."""
+        while not self._stopping.is_set():
             try:
-                term = await self._seat.campaign()
-                if term is not None and self._withdrawn.is_set():
-                    await self._seat.release(Standing.RESIGNED)  # told to stop while it won: no work begins
-                elif term is not None:
-                    await self._serve(term, vacancy_noticed_at)
-                if term is not None or (self._failures and self._seat.observe().led):
-                    self._succeeded()  # not by a refusal alone: whoever was quicker may fail as we did
-                if term is None and self._supervise is not None:
-                    look_again = await self._supervise()
-                    await first(self._seat.vacancy(), self._clock.sleep(look_again), self._withdrawn.wait())
+                term = await self._campaign()
+                if term is None:
+                    await self._follow()
                 else:
-                    await first(self._seat.vacancy(), self._withdrawn.wait())
+                    async with self._held(term) as lost:
+                        await self._work(term, lost)
+                    self._recover()
+                    await self._wait_for_vacancy()  # the others have their turn
             except UnfinishedJobsError as error:
                 log.error("term ends with its process: %s", error, extra=named("release_deferred"))
-                return  # without a release: the seat goes when the process goes (P5)
+                return  # without a release: the seat is free when the process has ended (P5)
             except Exception as error:
-                self._failed(error)
-                this = asyncio.current_task()
-                if this is not None and this.cancelling():
-                    raise asyncio.CancelledError from error  # which the error, on its way out, had replaced
-                await first(self._clock.sleep(self._backoff()), self._withdrawn.wait())
-            vacancy_noticed_at = self._clock.monotonic()
+                self._fail(error)
+                reraise_if_cancelled(error)
+                await first(self._clock.sleep(backoff_s(self._heartbeat, self._failures - 1)), self._stopping.wait())
         self._transition(Transition.STOP)
 
     def stop(self) -> None:
-        """No more campaigns, and resign if leading; ``run`` returns when the seat is given up."""
-        self._withdrawn.set()
+        """End campaigns, and resign if leading; ``run`` returns when the seat is released."""
+        self._stopping.set()
         self._resign.set()
 
     async def stop_with_the_pool(self) -> None:
-        """Stop as a worker whose whole pool may be stopping: campaign no more from now on, but go on leading until
-        the others have heard of it too, or one of them would begin a term on the way down (docs/pitfalls.md#34)."""
-        self._withdrawn.set()
-        await self._clock.sleep(SIGNAL_GRACE)
+        """Stop as a worker whose whole pool may be stopping: end campaigns now, and resign after a grace.
+
+        By then the other workers have got the signal, too, so that none begins a term on the way down
+        (docs/pitfalls.md#34).
+        """
+        self._stopping.set()
+        await self._clock.sleep(SIGNAL_GRACE_S)
         self._resign.set()
 
     async def resign(self) -> bool:
-        """Give the seat up in good order. Returns, once it is given up, whether there was one to give up."""
+        """Release the seat after the drain. Returns when that is done: False if this worker does not lead."""
         if not self.request_resignation():
             return False
         await self._released.wait()
         return True
 
     def request_resignation(self) -> bool:
-        """Begin to give the seat up; returns whether there is one to give up."""
+        """Begin to resign; returns whether this worker leads."""
         if self.role not in {Role.LEADER, Role.RESIGNING}:
             return False
         self._resign.set()
         return True
 
-    async def _serve(self, term: Term, vacancy_noticed_at: float) -> None:
-        """Lead: from here to the end of this function the seat is ours."""
+    async def _campaign(self) -> Term | None:
+        """Try once to take the seat; None if another worker may lead, or this one has been told to stop meanwhile."""
+        self._campaign_began = self._clock.monotonic()
+        term = await self._seat.campaign()
+        if term is not None and self._stopping.is_set():
+            await self._seat.release(Standing.RESIGNED)  # before any work begins
+            return None
+        return term
+
+    async def _follow(self) -> None:
+        """Supervise the leader until a campaign is worth trying, or it is time to look at the leader again."""
+        if self._stopping.is_set():
+            return
+        if self._failures and self._seat.observe().led:
+            self._recover()  # a lost campaign alone proves nothing: the winner may hit the same error
+        if self._supervise is None:
+            await self._wait_for_vacancy()
+        else:
+            next_look_s = await self._supervise()
+            await first(self._seat.vacancy(), self._clock.sleep(next_look_s), self._stopping.wait())
+
+    async def _wait_for_vacancy(self) -> None:
+        await first(self._seat.vacancy(), self._stopping.wait())
+
+    @asynccontextmanager
+    async def _held(self, term: Term) -> AsyncIterator[asyncio.Event]:
+        """Hold the seat while the scope is open: heartbeats until its end, then the release.
+
+        Yields an event that is set when the seat is seen to be lost. Without a release if job code still runs.
+        """
         lost = asyncio.Event()
-        if not self._withdrawn.is_set():
+        if not self._stopping.is_set():
             self._resign.clear()
         self._released.clear()
         self._transition(Transition.WON)
         try:
-            async with self._beating(lost):  # beats through the drain as well
-                async with self._lead(term, lost):  # its exit is the drain
-                    takeover_ms = (self._clock.monotonic() - vacancy_noticed_at) * 1000
-                    await yield_to_loop()  # what is due goes first, and what is to be told of it after
-                    await self._seat.confirm(takeover_ms)
-                    self._succeeded()
-                    self._announce(term, takeover_ms)
-                    await first(self._resign.wait(), lost.wait())
-                    self._leave(lost)
+            async with self._beating(lost):
+                yield lost
         except UnfinishedJobsError:
             self._leave(lost)
             raise
         except BaseException:
-            self._leave(lost)
             await self._release(term, lost)
             raise
         await self._release(term, lost)
 
+    async def _work(self, term: Term, lost: asyncio.Event) -> None:
+        """Do the work of the term until a resignation or the loss of the seat, and drain it."""
+        async with self._lead(term, lost):  # its exit is the drain
+            takeover_ms = (self._clock.monotonic() - self._campaign_began) * 1000
+            await yield_to_loop()  # let due jobs start before the takeover is announced
+            await self._seat.confirm(takeover_ms)
+            self._recover()
+            self._announce(term, takeover_ms)
+            await first(self._resign.wait(), lost.wait())
+            self._leave(lost)
+
     async def _release(self, term: Term, lost: asyncio.Event) -> None:
+        self._leave(lost)
         standing = Standing.LOST if lost.is_set() else Standing.RESIGNED
         try:
             await self._seat.release(standing)
-        finally:  # even if it fails: the work has ended, and only a follower can campaign again
+        finally:  # even if the release fails: the work has ended, and only a follower can campaign again
             self._transition(Transition.RELEASED)
             self._released.set()
         over = Deposed if standing is Standing.LOST else Resigned
@@ -173,28 +200,25 @@ class Elector:
 
     @asynccontextmanager
     async def _beating(self, lost: asyncio.Event) -> AsyncIterator[None]:
-        """Show life, and set ``lost`` as soon as the seat is seen to be no longer ours."""
+        """Send heartbeats while the scope is open; set ``lost`` as soon as the seat is no longer ours."""
 
         async def beat() -> None:
             missed = 0
             while True:
                 try:
                     await self._seat.beat(self._problem())
-                except SeatLostError as error:  # beat on: it keeps the others off until our work has ended
+                except SeatLostError as error:  # go on: a heartbeat keeps the others off until our work has ended
                     if not lost.is_set():
                         log.error("term lost: %s", error, extra=named("term_lost"))
                         if self.role is Role.RESIGNING:
                             self._transition(Transition.LOSE)
                         lost.set()
-                except Exception as error:  # whatever it is, the next heartbeat may find more
+                except Exception as error:  # the next heartbeat may succeed
                     missed += 1
                     self.trouble = describe_error(error)
-                    if missed == 1:
-                        log.warning("heartbeat failed: %s", self.trouble,
-                                    exc_info=traceback_if_unexpected(error),
-                                    extra=named("heartbeat_failed"))  # fmt: skip
-                    elif missed % 10 == 0:
-                        log.warning("heartbeat failed, %d times: %s", missed, self.trouble,
+                    if is_logged(missed):
+                        log.warning("heartbeat failed%s: %s", _times(missed), self.trouble,
+                                    exc_info=traceback_if_unexpected(error) if missed == 1 else None,
                                     extra=named("heartbeat_failed"))  # fmt: skip
                 else:
                     missed, self.trouble = 0, None
@@ -227,24 +251,24 @@ class Elector:
     def _transition(self, transition: Transition) -> None:
         self.role = next_role(self.role, transition)
 
-    def _failed(self, error: Exception) -> None:
-        """Once in full, then as a count at every tenth failure."""
+    def _fail(self, error: Exception) -> None:
+        """Count a failed try at the seat; log the first in full, then every tenth."""
         self._failures += 1
         self.trouble = describe_error(error)
-        if self._failures == 1:
-            log.error("no leadership here: %s", self.trouble,
-                      exc_info=traceback_if_unexpected(error), extra=named("campaign_failed"))  # fmt: skip
-        elif self._failures % 10 == 0:
-            log.error("no leadership here, %d tries: %s", self._failures, self.trouble, extra=named("campaign_failed"))
+        if is_logged(self._failures):
+            log.error("no leadership here%s: %s", _times(self._failures), self.trouble,
+                      exc_info=traceback_if_unexpected(error) if self._failures == 1 else None,
+                      extra=named("campaign_failed"))  # fmt: skip
 
-    def _succeeded(self) -> None:
+    def _recover(self) -> None:
         if self._failures:
             log.info("the seat can be reached again, after %d failed tries", self._failures,
                      extra=named("campaign_recovered"))  # fmt: skip
         self._failures, self.trouble = 0, None
 
-    def _backoff(self) -> float:
-        return min(self._heartbeat * 2.0 ** min(self._failures - 1, 10), RETRY_AT_MOST)
+
+def _times(failures: int) -> str:
+    return "" if failures == 1 else f", {failures} times"
 
 
 _PAST = {Reason.DIED: "died", Reason.RESIGNED: "resigned", Reason.FENCED: "was fenced", Reason.LOST: "lost its seat"}

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from election.core.clock import Clock, first
+from election.core.clock import Clock, first, is_cancelled
 
 from .job_runner import JobRunner, TakenBackError, what_went_wrong
 from .jobs import Job
@@ -94,7 +94,7 @@ class Attempts:
                 else:
                     await self._calls.in_thread(job, run)  # with a copy of the context variables as they are here
         except asyncio.CancelledError as error:
-            if _is_being_cancelled():
+            if is_cancelled():
                 raise
             return error  # it cancelled itself, and nobody else will settle it
         except TakenBackError:
@@ -102,8 +102,3 @@ class Attempts:
         except (Exception, SystemExit) as error:  # a job that exits has failed; the worker has not
             return error
         return None
-
-
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

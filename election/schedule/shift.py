@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from datetime import datetime
 
+from election.core.backoff import backoff_s, is_logged
 from election.core.clock import Clock, first, since_boot
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
 from election.core.events import Event, named
@@ -32,9 +33,6 @@ from .scheduler_adapter import SchedulerAdapter
 from .stored import load_jobs
 
 log = logging.getLogger("election")
-
-RETRY_AT_MOST = 5.0
-"""Seconds between two tries at a ledger that cannot be written."""
 
 
 class Shift:
@@ -204,7 +202,7 @@ class Shift:
                 )
                 await first(self._clock.sleep(self._options.poll_interval), self._in_trouble.wait(), *wait_for_changes)
             else:
-                await self._clock.sleep(min(self._options.poll_interval * 2 ** min(failures, 10), RETRY_AT_MOST))
+                await self._clock.sleep(backoff_s(self._options.poll_interval, failures))
             try:
                 if self.trouble is not None:
                     await self._take_stock()
@@ -220,7 +218,7 @@ class Shift:
             except Exception as error:  # whatever it is, it must not end the looking: nobody else would come back
                 failures += 1
                 unknown = not isinstance(error, LedgerError | LedgerVersionError)
-                if unknown and (failures == 1 or failures % 10 == 0):
+                if unknown and is_logged(failures):
                     log.exception("the term's plan could not be followed", extra=named("plan_failed"))
                 self._on_trouble(error)
 

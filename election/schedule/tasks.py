@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from election.core.clock import Clock
+from election.core.clock import Clock, is_cancelled
 from election.core.errors import JobDefinitionError
 from election.core.events import named
 
@@ -71,8 +71,7 @@ async def _keep_running(task: Task, clock: Clock) -> None:
             await task()
             return
         except Exception:
-            this = asyncio.current_task()
-            if this is not None and this.cancelling():
+            if is_cancelled():
                 raise  # it answered its cancellation with an error: no reason to start it again
             if clock.monotonic() - began > RESTART_AT_MOST:
                 delay = RESTART_AFTER

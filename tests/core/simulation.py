@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from election.core.elector import RETRY_AT_MOST
+from election.core.backoff import RETRY_MAX_DELAY_S
 from election.core.roles import Role
 from tests.support.simulated import HEARTBEAT, SimulatedPool, SimulatedWorker, simulated_pool
 
@@ -80,7 +80,7 @@ def chosen(pool: SimulatedPool, happening: Event) -> list[SimulatedWorker]:
 LONGEST = 5.0
 """Seconds that any fault here takes at most."""
 
-RECOVERY = RETRY_AT_MOST + HEARTBEAT + 5 * LONGEST
+RECOVERY = RETRY_MAX_DELAY_S + HEARTBEAT + 5 * LONGEST
 """Seconds within which somebody leads when there are no more faults: a back-off, a heartbeat that notices a loss, a
 campaign, drain and release that had been slow when they began, and a campaign of somebody else."""
 
@@ -135,7 +135,7 @@ async def _ends(pool: SimulatedPool) -> None:
     """Told to stop, all of them do, the seat is free, and no elector has broken."""
     for worker in pool.workers:
         worker.elector.stop()
-    await pool.clock.advance(RETRY_AT_MOST)
+    await pool.clock.advance(RETRY_MAX_DELAY_S)
     assert pool.memory.holder is None
     for worker in pool.workers:
         assert worker.task.done()

@@ -11,7 +11,8 @@ from unittest.mock import patch
 
 import pytest
 
-from election.core.elector import RETRY_AT_MOST, SIGNAL_GRACE
+from election.core.backoff import RETRY_MAX_DELAY_S
+from election.core.elector import SIGNAL_GRACE_S
 from election.core.errors import SeatError, UnfinishedJobsError
 from election.core.roles import Role
 from election.core.term import Reason, Standing
@@ -298,9 +299,9 @@ async def test_a_pool_that_is_stopped_elects_nobody_on_the_way_down(pool: Simula
     stopping = []
     for worker in [leader, *followers]:
         stopping.append(asyncio.create_task(worker.elector.stop_with_the_pool()))
-        await pool.clock.advance(SIGNAL_GRACE / 5)
+        await pool.clock.advance(SIGNAL_GRACE_S / 5)
     assert leader.leads, "it leads on until the others have been told"
-    await pool.clock.advance(SIGNAL_GRACE)
+    await pool.clock.advance(SIGNAL_GRACE_S)
     assert [worker.elector.role for worker in pool.workers] == [Role.STOPPED] * 4
     assert pool.events() == [("won", 1), ("begin", 1), ("end", 1), ("released", 1)]
     await asyncio.gather(*stopping)
@@ -310,7 +311,7 @@ async def test_a_worker_that_stops_alone_hands_over(pool: SimulatedPool) -> None
     """P6: the others, who have not been told to stop, take over after the grace."""
     leader, follower = await pool.join(), await pool.join()
     stopping = asyncio.create_task(leader.elector.stop_with_the_pool())
-    await pool.clock.advance(SIGNAL_GRACE)
+    await pool.clock.advance(SIGNAL_GRACE_S)
     assert follower.leads
     assert leader.elector.role is Role.STOPPED
     await stopping
@@ -391,7 +392,7 @@ async def test_a_campaign_that_fails_is_told_and_tried_again(pool: SimulatedPool
     assert worker.elector.trouble == str(error)
     assert worker.elector.role is Role.FOLLOWER
     worker.seat.campaign_raises = None
-    await pool.clock.advance(RETRY_AT_MOST)
+    await pool.clock.advance(RETRY_MAX_DELAY_S)
     assert worker.leads
     assert worker.elector.trouble is None
 
@@ -418,7 +419,7 @@ async def test_failing_campaigns_become_rare(pool: SimulatedPool) -> None:
     await other.start()
     await pool.clock.advance(40)
     waits = [after - before for before, after in pairwise(tries.at)]
-    assert waits[:6] == pytest.approx([0.5, 1, 2, 4, RETRY_AT_MOST, RETRY_AT_MOST])
+    assert waits[:6] == pytest.approx([0.5, 1, 2, 4, RETRY_MAX_DELAY_S, RETRY_MAX_DELAY_S])
 
 
 async def test_the_log_tells_a_lasting_failure_once_and_then_counts(
@@ -435,7 +436,7 @@ async def test_the_log_tells_a_lasting_failure_once_and_then_counts(
     assert "disk full" in tenth.getMessage()
     caplog.clear()
     worker.seat.campaign_raises = None
-    await pool.clock.advance(RETRY_AT_MOST)
+    await pool.clock.advance(RETRY_MAX_DELAY_S)
     (line,) = logged(caplog, "campaign_recovered")
     assert "11" in line.getMessage(), "it is logged now, not only when the term ends"
 
@@ -445,7 +446,7 @@ async def test_trouble_after_a_good_term_is_new_trouble(pool: SimulatedPool, cap
     worker = await pool.join(campaign_raises=SeatError("disk full"))
     await pool.clock.advance(30)
     worker.seat.campaign_raises = None
-    await pool.clock.advance(RETRY_AT_MOST)
+    await pool.clock.advance(RETRY_MAX_DELAY_S)
     assert worker.leads
     caplog.clear()
     worker.exit_raises = RuntimeError("the drain broke")
@@ -478,10 +479,10 @@ async def test_work_that_cannot_begin_leaves_the_seat_to_others(pool: SimulatedP
     await pool.clock.advance(60)
     assert pool.leaders() == [healthy]
     healthy.crash()
-    await pool.clock.advance(RETRY_AT_MOST)
+    await pool.clock.advance(RETRY_MAX_DELAY_S)
     assert broken.elector.role is Role.FOLLOWER
     broken.entry_raises = None
-    await pool.clock.advance(RETRY_AT_MOST)
+    await pool.clock.advance(RETRY_MAX_DELAY_S)
     assert broken.leads
 
 
@@ -545,7 +546,7 @@ async def test_a_release_that_fails_does_not_silence_the_worker(pool: SimulatedP
     await pool.clock.settle()
     assert leader.elector.trouble == "cannot be unlocked"
     leader.seat.release_raises = None
-    await pool.clock.advance(RETRY_AT_MOST)
+    await pool.clock.advance(RETRY_MAX_DELAY_S)
     assert len(pool.leaders()) == 1
     assert await leader.elector.resign() is True
     await pool.clock.settle()
@@ -561,7 +562,7 @@ async def test_a_watch_that_breaks_does_not_end_the_follower(pool: SimulatedPool
         await pool.clock.advance(60)
     assert follower.elector.trouble == "no watch"
     leader.crash()
-    await pool.clock.advance(RETRY_AT_MOST)
+    await pool.clock.advance(RETRY_MAX_DELAY_S)
     assert follower.leads
     assert follower.elector.trouble is None
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from election.core import elector
 from election.core.backend import Grant, Refusal
 from election.core.elector import Elector
 from election.testing.pool import MemoryBackend
@@ -64,8 +65,8 @@ def the_same_number(acquire: TryAcquire) -> TryAcquire:
 PLANTED = {
     "a seat is granted twice": (MemoryBackend, "try_acquire", granted_twice(MemoryBackend.try_acquire), "P1"),
     "a number is used twice": (MemoryBackend, "try_acquire", the_same_number(MemoryBackend.try_acquire), "P2"),
-    "who failed once does not try again": (Elector, "_backoff", lambda elector: 1e9, "P6"),
-    "a lost leader works on": (Elector, "_leave", lambda elector, lost: lost.clear(), "ValueError"),
+    "who failed once does not try again": (elector, "backoff_s", lambda first_delay_s, retries: 1e9, "P6"),
+    "a lost leader works on": (Elector, "_leave", lambda self, lost: lost.clear(), "ValueError"),
 }
 
 

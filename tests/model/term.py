@@ -49,7 +49,7 @@ def retell(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]
 
 @step
 def lead(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``Elector._serve``: it beats, resigns, or its work ends."""
+    """A term of ``Elector.run``: it beats, resigns, or its work ends."""
     process = world.processes[slot]
     if process.work != LOST or "warn off until the end" in rules.on:
         if "heartbeat lock" not in rules.on or is_current(world, process):

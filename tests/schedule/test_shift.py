@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from election.core.backoff import RETRY_MAX_DELAY_S
 from election.core.clock import since_boot
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
 from election.core.term import Standing
@@ -491,7 +492,7 @@ async def test_a_leader_comes_back_after_however_many_failures(bench: Bench) -> 
     bench.job(seconds=1000)
     bench.ledger.fault = LedgerError(FULL)
     async with bench.term(1) as work:
-        await bench.until(lambda: bench.ledger.tried > 1500, limit=1500 * shift.RETRY_AT_MOST)
+        await bench.until(lambda: bench.ledger.tried > 1500, limit=1500 * RETRY_MAX_DELAY_S)
         bench.ledger.fault = None
         await bench.until(lambda: work.trouble is None)
 

@@ -1,0 +1,23 @@
+"""Retries of what fails again and again: how long to wait, and which failures to log."""
+
+from __future__ import annotations
+
+RETRY_MAX_DELAY_S = 5.0
+"""Longest delay between two tries at a seat or a ledger that cannot be reached."""
+
+LOG_EVERY = 10
+
+
+def backoff_s(first_delay_s: float, retries: int) -> float:
+    """Return the delay before the next try in seconds: twice as long each time, up to a limit.
+
+    Args:
+        first_delay_s: Delay before the first retry in seconds.
+        retries: Retries that have failed so far.
+    """
+    return min(first_delay_s * 2.0 ** min(retries, 10), RETRY_MAX_DELAY_S)
+
+
+def is_logged(failures: int) -> bool:
+    """Return whether to log the latest of so many failures in a row: the first, then every tenth."""
+    return failures == 1 or failures % LOG_EVERY == 0
