@@ -90,7 +90,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(TO_RUN): $(VENV)/bin/python pyproject.toml constraints.txt
-	$(INSTALL) -e '.[app,cli]'
+	$(INSTALL) --no-compile -e '.[app,cli]'
 	@touch $@
 
 $(TO_TEST): $(VENV)/bin/python pyproject.toml constraints.txt

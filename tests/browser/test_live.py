@@ -230,11 +230,8 @@ def test_looking_back(pool: Pool, new_page: NewPage) -> None:
 def test_an_open_page_delays_no_shutdown_and_finds_its_way_back(pool: Pool, new_page: NewPage) -> None:
     """The pool stops while the page looks on, says so, and shows the next term when the pool is back."""
     page = new_page(pool)
-    began = time.monotonic()
     assert pool.stop() == 0
-    took = time.monotonic() - began
-    print(f"\nstopped within {took:.1f} s with a page open")
-    assert took < 5, "Uvicorn gave up on a connection"
+    assert "timeout graceful shutdown exceeded" not in pool.log.read_text(), "Uvicorn gave up on a connection"
     comes(page, "document.getElementById('link').textContent.includes('trying again')")
     pool.launch()
     comes(page, "document.getElementById('who').textContent.includes('in term 2')")

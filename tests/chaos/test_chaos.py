@@ -91,10 +91,11 @@ def test_a_short_run_is_green(tmp_path: Path, engine: str, seconds: int, seed: i
 
 
 @pytest.mark.extended
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     with chaos(tmp_path, 60, 7) as process:
-        until((tmp_path / "faults").exists, what="the first fault")
+        until((tmp_path / "faults").exists, timeout=150, what="the first fault")
         assert of_the_pool(tmp_path)
         process.send_signal(number)
         said, _ = process.communicate(timeout=60)

@@ -30,7 +30,7 @@ def _postgresql(request: pytest.FixtureRequest) -> str:
 
 def _redis(request: pytest.FixtureRequest) -> str:
     server: RunningRedis = request.getfixturevalue("redis_server")
-    return f"redis://default:{PASSWORD}@127.0.0.1:{server.port}/0?pool={new_name()}"
+    return f"redis://default:{PASSWORD}@127.0.0.1:{server.port}/0?socket_timeout=20&pool={new_name()}"
 
 
 URLS: dict[str, Callable[[pytest.FixtureRequest], str]] = {"postgresql": _postgresql, "redis": _redis}

@@ -52,7 +52,7 @@ def test_a_crash_loop_of_jobs(new_pool: Callable[..., Pool]) -> None:
     try:
         until(lambda: len(pool.facts().of("misbehaviour")) == len(ENDS), timeout=90)
         last = len(ENDS) + 1
-        until(lambda: [fact for fact in pool.facts().of("begin") if fact["term"] >= last], timeout=30)
+        until(lambda: [fact for fact in pool.facts().of("begin") if fact["term"] >= last])
     finally:
         end_children(pool)
     found = pool.settled()

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 _T = TypeVar("_T")
 
 POLL = 0.005
-LIMIT = 30.0
+LIMIT = 60.0
 """Seconds within which whatever should happen has happened, on a machine as slow as it may be."""
 
 
