@@ -66,7 +66,7 @@ async def _ours(path: Path, durable: bool) -> AsyncIterator[LedgerWriter]:
     now = datetime.now(UTC)
     await ledger.begin_term(first_term(1, now), current_process())
     await ledger.record(1, [RegisterJob("job", {"type": "other"}, now, now - timedelta(days=1))])
-    yield LedgerWriter(ledger, 1, holds=lambda: True, on_trouble=_fails, on_stale=_fails)
+    yield LedgerWriter(ledger, 1, is_held=lambda: True, on_failure=_fails, on_stale=_fails)
     await ledger.close()
 
 

@@ -125,7 +125,7 @@ async def _write(found: Sizes, ledger: SqliteLedger, runs: int, rounds: int) -> 
         await _timed(found, "begin_term", runs, begin)
     term += rounds
     await ledger.record(term, [RegisterJob("another", {"type": "other"}, now, now)])
-    books = LedgerWriter(ledger, term, holds=lambda: True, on_trouble=_fails, on_stale=_fails)
+    books = LedgerWriter(ledger, term, is_held=lambda: True, on_failure=_fails, on_stale=_fails)
     for turn in range(rounds * 5):
         tick = Tick("another", now + timedelta(seconds=turn + 1))
         await _timed(found, "claim and settle", runs, functools.partial(_claim_and_settle, books, tick))

@@ -16,16 +16,17 @@ from fastapi import APIRouter
 from .core.clock import SystemClock
 from .core.errors import PoolInUseError
 from .core.events import named
+from .core.term_context import TermContext
 from .current import current
 from .engines import Engine, open_engine
 from .lifespan import Lifespan
 from .membership import Membership
 from .options import Timing, check_scheduling
 from .registration import Registration
-from .schedule.options import WorkOptions
+from .schedule.options import ScheduleOptions
 from .schedule.run import in_a_run
 from .schedule.stored import to_store
-from .schedule.work import Work
+from .schedule.term_scheduler import TermScheduler
 from .web.health import build_health
 from .web.metrics import build_metrics
 from .web.router import build_router
@@ -79,8 +80,11 @@ class Election(Registration):
         self._timing = Timing(heartbeat, safety_poll, stalled_after, fence_after, drain_timeout)
         check_scheduling(catch_up_limit, options)
         super().__init__(options, SystemClock())
-        self._work_options = WorkOptions(drain_timeout, heartbeat, catch_up_limit, retention, options, self._around)
+        self._schedule_options = ScheduleOptions(
+            drain_timeout, heartbeat, catch_up_limit, retention, options, self._around
+        )
         self._member: Membership | None = None
+        self._scheduler: TermScheduler | None = None
         self._warned = False
         self._use(
             open_engine(
@@ -132,7 +136,7 @@ class Election(Registration):
         if self._member is not None:
             raise PoolInUseError("this Election has been started already; a process takes part in a pool once")
         self._member = await Membership(
-            self._engine, self._work, self._ledger, self._hooks, clock=self._clock, timing=self._timing
+            self._engine, self._open_term, self._ledger, self._hooks, clock=self._clock, timing=self._timing
         ).__aenter__()
         return self
 
@@ -195,7 +199,7 @@ class Election(Registration):
 
         Such a worker keeps the seat until its process is gone (P5), so end the process.
         """
-        return self._work.unfinished()
+        return self._scheduler.unfinished() if self._scheduler is not None else []
 
     @property
     def _started(self) -> bool:
@@ -205,17 +209,6 @@ class Election(Registration):
         """Take part in the pool of ``engine`` from the next start on."""
         self._engine = engine
         self._ledger = engine.open_ledger()
-        self._work = Work(
-            self._jobs,
-            self._tasks,
-            engine.ledger,
-            clock=self._clock,
-            options=replace(self._work_options, wait_for_changes=engine.wait_for_changes),
-            resign=lambda: self._member is not None and self._member.elector.request_resignation(),
-            tell=self._hooks.tell,
-            holds=lambda term: self.term == term,
-            takeover_ms=self._takeover_ms,
-        )
         self._view = PoolView(
             engine.pool,
             engine.name,
@@ -228,9 +221,14 @@ class Election(Registration):
             problem=self._problem,
         )
 
+    def _open_term(self, context: TermContext) -> TermScheduler:
+        options = replace(self._schedule_options, wait_for_changes=self._engine.wait_for_changes)
+        self._scheduler = TermScheduler(context, self._jobs, self._tasks, self._engine.ledger, self._clock, options)
+        return self._scheduler
+
     def _problem(self) -> str | None:
         if self._member is not None:
-            return self._member.elector.trouble or self._work.trouble
+            return self._member.problem
         if not self._warned:
             self._warned = True
             log.warning("/leader was asked, but %s", _NOT_STARTED, extra=named("not_started"))
@@ -239,7 +237,3 @@ class Election(Registration):
     def _fault(self) -> str | None:
         ended = self._member is not None and not self._member.running
         return "the election does not run any more in this worker: restart it" if ended else self._problem()
-
-    def _takeover_ms(self, term: int) -> float | None:
-        record = self._engine.seat.observe().record
-        return record.takeover.takeover_ms if record is not None and record.term == term else None

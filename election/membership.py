@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Self
 
@@ -13,31 +13,45 @@ from .core.clock import Clock, first
 from .core.elector import Elector
 from .core.events import named
 from .core.hooks import Hooks
-from .core.term import Term
+from .core.term_context import TermContext
 from .engines import Engine
 from .fencing.switch import DeadMansSwitch
 from .fencing.warden import Intents, Warden
 from .options import Timing
-from .schedule.work import Work
+from .schedule.term_scheduler import TermScheduler
 from .signals import stopping_with_the_pool
 
 log = logging.getLogger("election")
 
-AFTER_THE_DRAIN = 1.0
-"""Seconds beyond the drain limit that a shutdown waits for the seat to be given up."""
+RELEASE_GRACE_S = 1.0
+"""Time beyond the drain limit that a shutdown waits for the release of the seat."""
 
 
 class Membership:
     """Entering it opens the seat and lets an elector run; leaving it stops the elector, which resigns.
 
-    intents: where a fence is written down, in a ledger of its own. timing: as in ``Election``. hooks: told of all.
+    Args:
+        engine: Engine of the pool.
+        open_term: Returns the scheduler of a new term.
+        intents: Where a fence is recorded before it is carried out.
+        hooks: Receive every event.
+        clock: Time of waits and events.
+        timing: Times of the Election.
     """
 
     def __init__(
-        self, engine: Engine, work: Work, intents: Intents, hooks: Hooks, *, clock: Clock, timing: Timing
+        self,
+        engine: Engine,
+        open_term: Callable[[TermContext], TermScheduler],
+        intents: Intents,
+        hooks: Hooks,
+        *,
+        clock: Clock,
+        timing: Timing,
     ) -> None:
         self._engine = engine
-        self._work = work
+        self._open_term = open_term
+        self._scheduler: TermScheduler | None = None
         self._clock = clock
         self._hooks = hooks
         self._drain_timeout = timing.drain_timeout
@@ -60,10 +74,8 @@ class Membership:
             self._lead,
             clock=clock,
             heartbeat=timing.heartbeat,
-            problem=lambda: work.trouble,
             supervise=warden.look,
-            tell=hooks.tell,
-            alarm=engine.alarm,
+            emit=hooks.tell,
         )
 
     async def __aenter__(self) -> Self:
@@ -88,22 +100,28 @@ class Membership:
         """Whether its elector runs: it campaigns, leads or follows."""
         return self._running is not None and not self._running.done()
 
+    @property
+    def problem(self) -> str | None:
+        """Why this worker cannot reach the seat, or cannot do its work; None if it can."""
+        return self.elector.trouble or (self._scheduler.problem if self._scheduler else None)
+
     @asynccontextmanager
-    async def _lead(self, term: Term, lost: asyncio.Event) -> AsyncIterator[None]:
-        """The work of a term, with the switch armed from its start to the end of its drain."""
+    async def _lead(self, context: TermContext) -> AsyncIterator[None]:
+        """Do the work of a term, with the switch armed from its start to the end of its drain."""
         async with AsyncExitStack() as scope:
             if self._switch is not None:
                 await scope.enter_async_context(self._switch.armed())
-            await scope.enter_async_context(self._work.lead(term, lost))
+            self._scheduler = self._open_term(context)
+            await scope.enter_async_context(self._scheduler)
             yield
 
     async def _stop(self, running: asyncio.Task[None]) -> None:
         self.elector.stop()
-        await first(asyncio.wait([running]), self._clock.sleep(self._drain_timeout + AFTER_THE_DRAIN))
+        await first(asyncio.wait([running]), self._clock.sleep(self._drain_timeout + RELEASE_GRACE_S))
         if not running.done():
             log.error(
                 "%s would not end; the seat stays held until this process (pid %d) is gone",
-                ", ".join(self._work.unfinished()) or "the seat's release",
+                ", ".join(self._scheduler.unfinished() if self._scheduler else []) or "the seat's release",
                 os.getpid(),
                 extra=named("shutdown_timed_out"),
             )

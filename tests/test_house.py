@@ -163,14 +163,30 @@ def test_every_module_says_what_it_is() -> None:
 @pytest.mark.parametrize(
     ("module", "code", "reached"),
     [
-        ("election.core.elector", "from election.schedule.work import Work", "election.schedule.work.Work"),
-        ("election.core.elector", "from ..schedule import work", "election.schedule.work"),
-        ("election.core.elector", "def f():\n    import election.schedule.work", "election.schedule.work"),
+        (
+            "election.core.elector",
+            "from election.schedule.executor import TermExecutor",
+            "election.schedule.executor.TermExecutor",
+        ),
+        ("election.core.elector", "from ..schedule import executor", "election.schedule.executor"),
+        (
+            "election.core.elector",
+            "def f():\n    import election.schedule.executor",
+            "election.schedule.executor",
+        ),
         ("election.core.term", "async def f():\n    from ..engines import open_engine", "election.engines.open_engine"),
-        ("election.schedule.work", "from election.core.elector import Elector", "election.core.elector.Elector"),
-        ("election.schedule.work", "from election.core import elector", "election.core.elector"),
-        ("election.schedule.work", "from election.engines import Engine", "election.engines.Engine"),
-        ("election.engines.file.backend", "from election.schedule.work import Work", "election.schedule.work.Work"),
+        (
+            "election.schedule.executor",
+            "from election.core.elector import Elector",
+            "election.core.elector.Elector",
+        ),
+        ("election.schedule.executor", "from election.core import elector", "election.core.elector"),
+        ("election.schedule.executor", "from election.engines import Engine", "election.engines.Engine"),
+        (
+            "election.engines.file.backend",
+            "from election.schedule.executor import TermExecutor",
+            "election.schedule.executor.TermExecutor",
+        ),
         ("election.web.router", "from ..election import Election", "election.election.Election"),
         ("election.web.router", "from election import Election", "election.Election"),
         ("election.election", "import app.main", "app.main"),
@@ -195,7 +211,7 @@ def test_a_breach_is_noticed(module: str, code: str, reached: str) -> None:
     ("module", "code"),
     [
         ("election.core.elector", "import asyncio\nfrom . import clock\nfrom .term import Term"),
-        ("election.schedule.work", "from election.core.term import Term\nfrom .run import Run"),
+        ("election.schedule.executor", "from election.core.term import Term\nfrom .run import Run"),
         ("election.engines.file.ledger", "from election.schedule.ledger import Ledger"),
         ("app.main", "from election import Election\nfrom . import jobs\nfrom .settings import Settings"),
         ("run", "from app.main import app\nfrom election import ConfigurationError"),

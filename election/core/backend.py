@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -105,6 +105,10 @@ class SeatBackend(Protocol):
     @property
     def pool(self) -> str:
         """Name of the pool without secrets; one process takes part in it once."""
+
+    @property
+    def doubt(self) -> Callable[[], Awaitable[None]] | None:
+        """Returns when the held seat may be lost, so that the next heartbeat should not wait; None if unknown."""
 
     def open(self, worker: Worker) -> None:
         """Take part as ``worker``. A forked child starts afresh and leaves its parent's resources alone.

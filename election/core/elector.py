@@ -21,12 +21,14 @@ from .events import Deposed, Elected, Event, Fenced, Resigned, TookOver, describ
 from .roles import Role, Transition, next_role
 from .seat import Seat
 from .term import Reason, Standing, Term
+from .term_context import TermContext
 
 log = logging.getLogger("election")
 
-Lead = Callable[[Term, asyncio.Event], AbstractAsyncContextManager[None]]
-"""Opens the work of a term. Its exit is the drain: with grace, or at once when the event is set, which means that the
-term is lost. It returns when no job code runs, or raises ``UnfinishedJobsError`` if it could not wait for that."""
+
+Lead = Callable[[TermContext], AbstractAsyncContextManager[object]]
+"""Opens the work of a term. Its exit is the drain: with grace, or at once when the term is lost. It returns when no job
+code runs, or raises ``UnfinishedJobsError`` if it could not wait for that."""
 
 SIGNAL_GRACE_S = 0.2
 """Delay between a stop signal and the resignation, so that the whole pool has got the signal before."""
@@ -40,10 +42,8 @@ class Elector:
         lead: Opens the work of a term.
         clock: Time of waits and events.
         heartbeat: Seconds between two heartbeats of a leader.
-        problem: Returns why the leader cannot do its work; None if it can.
         supervise: Checks the leader for a follower; returns the seconds until the next check.
-        tell: Receives each event.
-        alarm: Returns when the seat may be lost: the next heartbeat is due at once then. None if that is never known.
+        emit: Passes an event to the hooks.
     """
 
     def __init__(
@@ -53,18 +53,15 @@ class Elector:
         *,
         clock: Clock,
         heartbeat: float,
-        problem: Callable[[], str | None] = lambda: None,
         supervise: Callable[[], Awaitable[float]] | None = None,
-        tell: Callable[[Event], None] = lambda _: None,
-        alarm: Callable[[], Awaitable[None]] | None = None,
+        emit: Callable[[Event], None] = lambda _: None,
     ) -> None:
         self._seat = seat
         self._lead = lead
         self._clock = clock
         self._heartbeat = heartbeat
-        self._problem = problem
         self._supervise = supervise
-        self._tell, self._alarm = tell, alarm
+        self._emit = emit
         self._resign = asyncio.Event()
         self._stopping = asyncio.Event()
         self._released = asyncio.Event()
@@ -82,8 +79,8 @@ class Elector:
                 if term is None:
                     await self._follow()
                 else:
-                    async with self._held(term) as lost:
-                        await self._work(term, lost)
+                    async with self._held(term) as context:
+                        await self._work(context)
                     self._recover()
                     await self._wait_for_vacancy()  # the others have their turn
             except UnfinishedJobsError as error:
@@ -149,37 +146,41 @@ class Elector:
         await first(self._seat.vacancy(), self._stopping.wait())
 
     @asynccontextmanager
-    async def _held(self, term: Term) -> AsyncIterator[asyncio.Event]:
+    async def _held(self, term: Term) -> AsyncIterator[TermContext]:
         """Hold the seat while the scope is open: heartbeats until its end, then the release.
 
-        Yields an event that is set when the seat is seen to be lost. Without a release if job code still runs.
+        Without a release if job code still runs.
         """
-        lost = asyncio.Event()
+        context = TermContext(term, asyncio.Event(), lambda: self._holds(term), self.request_resignation, self._emit)
         if not self._stopping.is_set():
             self._resign.clear()
         self._released.clear()
         self._transition(Transition.WON)
         try:
-            async with self._beating(lost):
-                yield lost
+            async with self._beating(context):
+                yield context
         except UnfinishedJobsError:
-            self._leave(lost)
+            self._leave(context.lost)
             raise
         except BaseException:
-            await self._release(term, lost)
+            await self._release(term, context.lost)
             raise
-        await self._release(term, lost)
+        await self._release(term, context.lost)
 
-    async def _work(self, term: Term, lost: asyncio.Event) -> None:
+    def _holds(self, term: Term) -> bool:
+        held = self._seat.held()
+        return held is not None and held.number == term.number
+
+    async def _work(self, context: TermContext) -> None:
         """Do the work of the term until a resignation or the loss of the seat, and drain it."""
-        async with self._lead(term, lost):  # its exit is the drain
-            takeover_ms = (self._clock.monotonic() - self._campaign_began) * 1000
+        async with self._lead(context):  # its exit is the drain
+            context.takeover_ms = (self._clock.monotonic() - self._campaign_began) * 1000
             await yield_to_loop()  # let due jobs start before the takeover is announced
-            await self._seat.confirm(takeover_ms)
+            await self._seat.confirm(context.takeover_ms)
             self._recover()
-            self._announce(term, takeover_ms)
-            await first(self._resign.wait(), lost.wait())
-            self._leave(lost)
+            self._announce(context.term, context.takeover_ms)
+            await first(self._resign.wait(), context.lost.wait())
+            self._leave(context.lost)
 
     async def _release(self, term: Term, lost: asyncio.Event) -> None:
         self._leave(lost)
@@ -192,21 +193,22 @@ class Elector:
         over = Deposed if standing is Standing.LOST else Resigned
         event = over(self._clock.now(), term.number, term.takeover.to_pid)
         log.info("term %d ended: %s", term.number, standing, extra=described(event))
-        self._tell(event)
+        self._emit(event)
 
     def _leave(self, lost: asyncio.Event) -> None:
         if self.role is Role.LEADER:
             self._transition(Transition.LOSE if lost.is_set() else Transition.RESIGN)
 
     @asynccontextmanager
-    async def _beating(self, lost: asyncio.Event) -> AsyncIterator[None]:
-        """Send heartbeats while the scope is open; set ``lost`` as soon as the seat is no longer ours."""
+    async def _beating(self, context: TermContext) -> AsyncIterator[None]:
+        """Send heartbeats while the scope is open; set ``context.lost`` as soon as the seat is no longer ours."""
+        lost = context.lost
 
         async def beat() -> None:
             missed = 0
             while True:
                 try:
-                    await self._seat.beat(self._problem())
+                    await self._seat.beat(context.problem)
                 except SeatLostError as error:  # go on: a heartbeat keeps the others off until our work has ended
                     if not lost.is_set():
                         log.error("term lost: %s", error, extra=named("term_lost"))
@@ -222,8 +224,8 @@ class Elector:
                                     extra=named("heartbeat_failed"))  # fmt: skip
                 else:
                     missed, self.trouble = 0, None
-                pause = self._clock.sleep(self._heartbeat)
-                await (pause if self._alarm is None else first(pause, self._alarm()))
+                pause, doubt = self._clock.sleep(self._heartbeat), self._seat.doubt
+                await (pause if doubt is None else first(pause, doubt()))
 
         task = asyncio.create_task(beat(), name="election heartbeat")
         try:
@@ -235,18 +237,18 @@ class Elector:
     def _announce(self, term: Term, takeover_ms: float) -> None:
         now, pid, takeover = self._clock.now(), term.takeover.to_pid, term.takeover
         elected = Elected(now, term.number, pid)
-        self._tell(elected)
+        self._emit(elected)
         if takeover.reason is Reason.STARTED:
             log.info("elected: this worker (pid %d) leads term %d", pid, term.number, extra=described(elected))
             return
         if takeover.reason is Reason.FENCED:
-            self._tell(Fenced(now, term.number - 1, takeover.from_pid))
+            self._emit(Fenced(now, term.number - 1, takeover.from_pid))
         event = TookOver(now, term.number, pid, takeover.from_pid, takeover.reason, round(takeover_ms, 2))
         log.info(
             "elected: this worker (pid %d) leads term %d; took over from pid %s, which %s, in %.1f ms",
             pid, term.number, takeover.from_pid, _PAST[takeover.reason], takeover_ms, extra=described(event),
         )  # fmt: skip
-        self._tell(event)
+        self._emit(event)
 
     def _transition(self, transition: Transition) -> None:
         self.role = next_role(self.role, transition)

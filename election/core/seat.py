@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from .backend import Grant, Refusal, SeatBackend, TermHistory, Worker, last_known_term
@@ -85,6 +85,11 @@ class Seat:
     def takeover(self) -> Takeover | None:
         """Takeover of the term that this process holds, with its duration once it is known; None without a term."""
         return self._record.takeover if self._record is not None else None
+
+    @property
+    def doubt(self) -> Callable[[], Awaitable[None]] | None:
+        """See ``SeatBackend.doubt``."""
+        return self.backend.doubt
 
     async def open(self) -> None:
         """Take part in the pool.

@@ -52,7 +52,6 @@ class Engine:
         check: Raises ``ConfigurationError`` if no worker could use the pool.
         look: Refreshes what ``observe`` and ``workers`` return, for a process that does not take part; raises
             ``SeatError`` if the server cannot be reached.
-        alarm: Returns when the held seat may be lost, so that the next heartbeat should not wait; None if unknown.
         wait_for_changes: Returns when other processes have written to the leader's ledger; None if only polling helps.
         terminate: Takes the seat from a hung leader in another container or on another host; raises ``SeatError`` if
             it cannot. None where there is no such leader.
@@ -71,7 +70,6 @@ class Engine:
     hang_trace: str | None
     check: Callable[[], None]
     look: Callable[[], Awaitable[None]] = _no_refresh
-    alarm: Callable[[], Awaitable[None]] | None = None
     wait_for_changes: Callable[[], Awaitable[None]] | None = None
     terminate: Callable[[LeaderRecord], Awaitable[None]] | None = None
     missing: Callable[[], str | None] = _no_problem

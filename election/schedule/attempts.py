@@ -20,23 +20,23 @@ from .run import Run
 class Attempts:
     """The attempts of one term's runs.
 
-    term: its number. around: as in ``WorkOptions``.
+    term: its number. around: as in ``ScheduleOptions``.
     """
 
     def __init__(
         self,
         term: int,
-        books: LedgerWriter,
+        writer: LedgerWriter,
         clock: Clock,
-        calls: JobRunner,
-        teller: RunReporter,
+        runner: JobRunner,
+        reporter: RunReporter,
         around: Sequence[Around] = (),
     ) -> None:
         self._term = term
-        self._books = books
+        self._writer = writer
         self._clock = clock
-        self._calls = calls
-        self._teller = teller
+        self._runner = runner
+        self._reporter = reporter
         self._around = around
         self._closing = asyncio.Event()
 
@@ -49,7 +49,7 @@ class Attempts:
         try:
             while True:
                 began = self._clock.monotonic()
-                self._teller.started(tick, attempt)
+                self._reporter.started(tick, attempt)
                 raised = await self._attempt(job, tick, attempt)
                 took = round(self._clock.monotonic() - began, 6)
                 if raised is None:
@@ -57,11 +57,11 @@ class Attempts:
                 error = what_went_wrong(raised)
                 final = attempt > job.retries or self._closing.is_set()
                 delay = job.retry_backoff * 2 ** (attempt - 1)
-                self._teller.failed(tick, attempt, took, raised, error, None if final else delay)
+                self._reporter.failed(tick, attempt, took, raised, error, None if final else delay)
                 if final:
-                    self._books.note(FinishRun(tick, Outcome.FAILED, self._clock.now(), error))
+                    self._writer.append(FinishRun(tick, Outcome.FAILED, self._clock.now(), error))
                     return
-                self._books.note(Retry(tick, Outcome.FAILED, self._clock.now(), error))
+                self._writer.append(Retry(tick, Outcome.FAILED, self._clock.now(), error))
                 await first(self._clock.sleep(delay), self._closing.wait())
                 attempt += 1
                 if self._closing.is_set():
@@ -73,14 +73,14 @@ class Attempts:
         except asyncio.CancelledError:
             self.interrupted(job, tick, "cancelled: the drain limit had passed, or the term was lost", attempt)
             raise
-        self._books.note(FinishRun(tick, Outcome.SUCCEEDED, self._clock.now()))
-        self._teller.succeeded(tick, attempt, took)
+        self._writer.append(FinishRun(tick, Outcome.SUCCEEDED, self._clock.now()))
+        self._reporter.succeeded(tick, attempt, took)
 
     def interrupted(self, job: Job, tick: Tick, why: str, attempt: int = 1) -> None:
         """Leave the run open for the next leader if the job is to be run again; settle it otherwise."""
-        self._teller.interrupted(tick, attempt, why)
+        self._reporter.interrupted(tick, attempt, why)
         if not job.rerun_interrupted:
-            self._books.note(FinishRun(tick, Outcome.INTERRUPTED, self._clock.now(), why))
+            self._writer.append(FinishRun(tick, Outcome.INTERRUPTED, self._clock.now(), why))
 
     async def _attempt(self, job: Job, tick: Tick, attempt: int) -> BaseException | None:
         """Call the function once; returns what it raised, None if all went well."""
@@ -90,9 +90,9 @@ class Attempts:
                 for around in self._around:
                     scope.enter_context(around(run))
                 if job.is_coroutine:
-                    await self._calls.on_loop(job, run)
+                    await self._runner.on_loop(job, run)
                 else:
-                    await self._calls.in_thread(job, run)  # with a copy of the context variables as they are here
+                    await self._runner.in_thread(job, run)  # with a copy of the context variables as they are here
         except asyncio.CancelledError as error:
             if is_cancelled():
                 raise

@@ -60,10 +60,10 @@ def catch_up(
     return CatchUp(next_due, skipped(job_id, trigger, settled_until, oldest, now, SkipReason.DOWN))
 
 
-def leap(
+def jump(
     trigger: BaseTrigger, last: datetime, now: datetime, *, misfire_grace_time: float | None, limit: int
 ) -> datetime:
-    """Where a scheduler that looks at ``now`` goes on after the tick ``last``; what lies between is given up.
+    """Where a scheduler that wakes at ``now`` goes on after the tick ``last``; what lies between is given up.
 
     It is asked after each tick, and so answers at once when it is not late.
     """

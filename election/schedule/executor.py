@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,7 +19,6 @@ from apscheduler.executors.base import BaseExecutor
 
 from election.core.clock import Clock, yield_to_loop
 from election.core.events import named
-from election.core.term import Term
 
 from .attempts import Attempts
 from .job_runner import JobRunner
@@ -29,96 +27,90 @@ from .ledger_writer import LedgerWriter
 from .model import Claim, Entry, OpenRun, Skip, SkipReason, Tick
 from .options import Around
 from .policy import decide, is_misfire
+from .progress import JobProgress
 from .reporting import RunReporter
 
 log = logging.getLogger("election")
-
-GapFinder = Callable[[str, datetime], Skip | None]
-"""The ticks of a job between what was last handed over and this due time that were leapt over, if any."""
 
 
 class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no types
     """Runs what APScheduler finds due.
 
-    jobs: by id; they may change while the term lasts.
-    accounted: the last tick of each job that was handed over; kept up to date here.
-    schedules: when the schedule of each job began by which it is handed over.
-    gap: see ``GapFinder``.
-    around: as in ``WorkOptions``.
+    Args:
+        term: Number of the term.
+        writer: Ledger of the term.
+        clock: Time of ticks and timeouts.
+        progress: Progress of each job by id; entries may come and go while the term lasts.
+        reporter: Reports what becomes of each tick.
+        around: As in ``ScheduleOptions``.
     """
 
     def __init__(
         self,
-        jobs: Mapping[str, Job],
-        term: Term,
-        books: LedgerWriter,
+        term: int,
+        writer: LedgerWriter,
         clock: Clock,
-        accounted: dict[str, datetime],
-        schedules: Mapping[str, datetime],
-        gap: GapFinder,
-        teller: RunReporter,
+        progress: Mapping[str, JobProgress],
+        reporter: RunReporter,
         around: Sequence[Around] = (),
     ) -> None:
         super().__init__()
-        self._jobs = jobs
-        self._books = books
+        self._writer = writer
         self._clock = clock
-        self._accounted = accounted
-        self._schedules = schedules
-        self._gap = gap
-        self._teller = teller
-        self._calls = JobRunner(ThreadPoolExecutor(thread_name_prefix="election-job"), clock)
-        self._attempts = Attempts(term.number, books, clock, self._calls, teller, around)
+        self._progress = progress
+        self._reporter = reporter
+        self._runner = JobRunner(ThreadPoolExecutor(thread_name_prefix="election-job"), clock)
+        self._attempts = Attempts(term, writer, clock, self._runner, reporter, around)
         self._tasks: dict[asyncio.Task[None], Job] = {}
-        self._count: Counter[str] = Counter()
         self._ticks: set[Tick] = set()
-        self._asked: set[asyncio.Future[list[bool]]] = set()
+        self._claims: set[asyncio.Future[list[bool]]] = set()
         self._cancelled = False
 
     # --- what APScheduler calls -----------------------------------------------------------------------------------
 
     def submit_job(self, job: Any, run_times: list[datetime]) -> None:
         """Decide what becomes of the ticks that are due, and start what is to be run."""
-        found, now = self._jobs[job.id], self._clock.now()
+        progress, now = self._progress[job.id], self._clock.now()
         dues = [due.astimezone(UTC) for due in run_times]
-        gaps = {due: gap for due in dues if (gap := self._gap(found.id, due)) is not None}
-        decision = decide(found, dues, now=now, running=self._count[found.id], gaps=list(gaps))
-        scheduled_since = self._schedules.get(found.id)
-        skips = [replace(skip, scheduled_since=scheduled_since) for skip in (*decision.skips, *gaps.values())]
-        entries: list[Entry] = [Claim(Tick(found.id, due), now, scheduled_since) for due in decision.run]
+        gaps = {due: gap for due in dues if (gap := progress.skipped_range(due, now)) is not None}
+        decision = decide(progress.job, dues, now=now, running=progress.running, gaps=list(gaps))
+        since = progress.scheduled_since
+        skips = [replace(skip, scheduled_since=since) for skip in (*decision.skips, *gaps.values())]
+        entries: list[Entry] = [Claim(Tick(job.id, due), now, since) for due in decision.run]
         if skips:
             entries = sorted([*skips, *entries], key=_due)
             for skip in skips:
-                self._teller.skipped(skip)
-        self._start(found, entries)
-        self._accounted[found.id] = dues[-1]
+                self._reporter.skipped(skip)
+        self._start(progress, entries)
+        progress.settled_until = dues[-1]
 
     def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
         raise AssertionError("submit_job is replaced as a whole")
 
     def shutdown(self, wait: bool = True) -> None:
         """Called by APScheduler when all is done."""
-        self._calls.close()
+        self._runner.close()
 
     # --- what the term calls --------------------------------------------------------------------------------------
 
-    def run_now(self, job: Job, request: int, at: datetime) -> None:
-        """Run a job because somebody asked for it; the request is the tick's identity."""
+    def run_now(self, progress: JobProgress, request: int, at: datetime) -> None:
+        """Run a job on request; the number of the request is the tick's identity."""
+        job = progress.job
         tick = Tick(job.id, at, request)
         if tick in self._ticks:
             return
-        if self._count[job.id] >= job.max_instances:
+        if progress.running >= job.max_instances:
             skip = Skip(job.id, at, at, 1, SkipReason.OVERLAP, self._clock.now(), request=request)
-            self._teller.skipped(skip)
-            self._start(job, [skip])
+            self._reporter.skipped(skip)
+            self._start(progress, [skip])
         else:
-            self._start(job, [Claim(tick, self._clock.now())])
+            self._start(progress, [Claim(tick, self._clock.now())])
 
-    def rerun(self, job: Job, run: OpenRun) -> None:
+    def rerun(self, progress: JobProgress, run: OpenRun) -> None:
         """Try a run again that a former leader left open; it is claimed already."""
-        self._count[job.id] += 1
+        progress.running += 1
         self._ticks.add(run.tick)
-        self._spawn(job, self._attempts.run(job, run.tick, run.attempt), [run.tick])
+        self._spawn(progress, self._attempts.run(progress.job, run.tick, run.attempt), [run.tick])
 
     def running(self) -> set[Tick]:
         """The ticks that are claimed, or about to be, and not settled."""
@@ -126,7 +118,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
 
     def unfinished(self) -> list[str]:
         """The ids of the jobs whose code still runs."""
-        return sorted({job.id for job in self._tasks.values()} | set(self._calls.in_threads()))
+        return sorted({job.id for job in self._tasks.values()} | set(self._runner.in_threads()))
 
     def close(self) -> None:
         """No new attempts from now on."""
@@ -135,7 +127,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
     def cancel(self) -> None:
         """Cancel what can be cancelled: coroutines. A thread cannot be stopped, and goes on counting as running."""
         self._cancelled = True
-        self._calls.cancel_waiting()
+        self._runner.cancel_waiting()
         for task, job in self._tasks.items():
             if job.is_coroutine:
                 task.cancel()
@@ -149,66 +141,63 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
     # --- inside ---------------------------------------------------------------------------------------------------
 
     def _awaited(self) -> list[asyncio.Future[Any]]:
-        return [*self._asked, *self._tasks, *self._calls.futures()]
+        return [*self._claims, *self._tasks, *self._runner.futures()]
 
-    def _start(self, job: Job, entries: Sequence[Entry]) -> None:
-        """Ask for permission, and run what is granted; until then the ticks count as running."""
+    def _start(self, progress: JobProgress, entries: Sequence[Entry]) -> None:
+        """Claim the ticks of ``entries``, and run those that are granted; until then they count as running."""
         ticks = [entry.tick for entry in entries if isinstance(entry, Claim)]
         if ticks:
-            self._count[job.id] += 1
+            progress.running += 1
             self._ticks.update(ticks)
-        before = self._accounted.get(job.id)
-        self._asked.add(self._books.claim(entries, functools.partial(self._answered, job, entries, ticks, before)))
+        on_done = functools.partial(self._claimed, progress, entries, ticks, progress.settled_until)
+        self._claims.add(self._writer.claim(entries, on_done))
 
-    def _answered(
+    def _claimed(
         self,
-        job: Job,
+        progress: JobProgress,
         entries: Sequence[Entry],
         ticks: Sequence[Tick],
-        before: datetime | None,
-        asked: asyncio.Future[list[bool]],
+        settled_before: datetime | None,
+        claim: asyncio.Future[list[bool]],
     ) -> None:
-        self._asked.discard(asked)
+        self._claims.discard(claim)
         granted: list[Tick] = []
-        answers: list[bool] = []  # none, if nothing could be written; who keeps the books has been told
-        if asked.exception() is None:
-            answers = asked.result()
+        answers: list[bool] = []  # none if nothing could be written; the scheduler has been informed
+        if claim.exception() is None:
+            answers = claim.result()
             granted = [
                 entry.tick for entry, yes in zip(entries, answers, strict=True) if yes and isinstance(entry, Claim)
             ]
         if not any(answers):
-            self._take_back(job.id, before)  # owed still, for all that we know: the ledger knows better
+            progress.take_back(settled_before)  # they may still be owed; the next plan asks the ledger
         if not granted:
-            self._ended(job, ticks)
+            self._ended(progress, ticks)
         elif self._cancelled:
-            self._ended(job, ticks)
+            self._ended(progress, ticks)
             for tick in granted:
-                self._attempts.interrupted(job, tick, "the term was over before it began")
+                self._attempts.interrupted(progress.job, tick, "the term was over before it began")
         else:
-            self._spawn(job, self._run_all(job, granted), ticks)
+            self._spawn(progress, self._run_all(progress.job, granted), ticks)
 
-    def _take_back(self, job_id: str, before: datetime | None) -> None:
-        if before is None:
-            self._accounted.pop(job_id, None)
-        elif job_id in self._accounted:
-            self._accounted[job_id] = min(before, self._accounted[job_id])
-
-    def _ended(self, job: Job, ticks: Sequence[Tick]) -> None:
+    def _ended(self, progress: JobProgress, ticks: Sequence[Tick]) -> None:
         if ticks:
-            self._count[job.id] -= 1
+            progress.running -= 1
             self._ticks.difference_update(ticks)
 
-    def _spawn(self, job: Job, run: Coroutine[Any, Any, None], ticks: Sequence[Tick]) -> None:
-        task = asyncio.get_running_loop().create_task(run, name=job.id)
-        self._tasks[task] = job
-        task.add_done_callback(functools.partial(self._task_ended, job, ticks))
+    def _spawn(self, progress: JobProgress, run: Coroutine[Any, Any, None], ticks: Sequence[Tick]) -> None:
+        task = asyncio.get_running_loop().create_task(run, name=progress.job.id)
+        self._tasks[task] = progress.job
+        task.add_done_callback(functools.partial(self._task_ended, progress, ticks))
 
-    def _task_ended(self, job: Job, ticks: Sequence[Tick], task: asyncio.Task[None]) -> None:
+    def _task_ended(self, progress: JobProgress, ticks: Sequence[Tick], task: asyncio.Task[None]) -> None:
         del self._tasks[task]
-        self._ended(job, ticks)
+        self._ended(progress, ticks)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error(
-                "job %s: the run could not be carried through", job.id, exc_info=error, extra=named("run_crashed")
+                "job %s: the run could not be carried through",
+                progress.job.id,
+                exc_info=error,
+                extra=named("run_crashed"),
             )
 
     async def _run_all(self, job: Job, ticks: Sequence[Tick]) -> None:
@@ -218,8 +207,8 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
                 self._attempts.interrupted(job, tick, "the term was over before it began")
             elif not tick.request and is_misfire(job, tick.due, now):  # it had to wait for the one before it
                 skip = Skip(job.id, tick.due, tick.due, 1, SkipReason.MISFIRED, now, claimed=True)
-                self._teller.skipped(skip)
-                self._books.note(skip)
+                self._reporter.skipped(skip)
+                self._writer.append(skip)
             else:
                 try:
                     await self._attempts.run(job, tick)

@@ -1,4 +1,4 @@
-"""Writes to the ledger in groups: what comes up while one transaction is under way goes into the next.
+"""Batches the ledger writes of a term: commands that come while a transaction is under way go into the next.
 
 So ticks that fall due together are claimed together, and a burst of a thousand jobs takes a handful of commits.
 """
@@ -22,11 +22,14 @@ log = logging.getLogger("election")
 
 
 class LedgerWriter:
-    """The ledger as one term writes it.
+    """Writes the claims and results of one term.
 
-    holds: whether the seat is still held, worked out anew.
-    on_trouble: told when the ledger cannot be written; claims have failed then, notes wait for ``resume``.
-    on_stale: told when a later term has begun.
+    Args:
+        ledger: Ledger of the leader.
+        term: Number of the term.
+        is_held: Returns whether the seat is still held, determined anew.
+        on_failure: Called when the ledger cannot be written: claims have failed, results wait for ``resume``.
+        on_stale: Called when a later term has begun.
     """
 
     def __init__(
@@ -34,45 +37,45 @@ class LedgerWriter:
         ledger: Ledger,
         term: int,
         *,
-        holds: Callable[[], bool],
-        on_trouble: Callable[[Exception], None],
+        is_held: Callable[[], bool],
+        on_failure: Callable[[Exception], None],
         on_stale: Callable[[StaleTermError], None],
     ) -> None:
         self._ledger = ledger
         self._term = term
-        self._holds = holds
-        self._on_trouble = on_trouble
+        self._is_held = is_held
+        self._on_failure = on_failure
         self._on_stale = on_stale
-        self._notes: list[Entry] = []
+        self._results: list[Entry] = []
         self._under_way: list[Entry] = []
         self._claims: list[_Claims] = []
         self._writing: asyncio.Future[list[bool]] | None = None
-        self._soon = False
+        self._is_scheduled = False
 
     def claim(
-        self, entries: Sequence[Entry], answered: Callable[[asyncio.Future[list[bool]]], object] = lambda _: None
+        self, entries: Sequence[Entry], on_done: Callable[[asyncio.Future[list[bool]]], object] = lambda _: None
     ) -> asyncio.Future[list[bool]]:
         """Claim and skip ticks; for each entry, whether it was granted.
 
         The future raises ``StaleTermError``, ``LedgerError`` or whatever keeps the ledger from being written; then
         none of the entries was.
 
-        answered: called with the future at the very moment that it is done, a turn of the event loop before those who
-        await it go on. It raises nothing.
+        on_done: Called with the future as soon as it is done, one turn of the event loop before a task that awaits it
+            goes on. It raises nothing.
         """
         granted: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
-        self._claims.append(_Claims(entries, granted, answered))
+        self._claims.append(_Claims(entries, granted, on_done))
         self._write_soon()
         return granted
 
-    def note(self, *entries: Entry) -> None:
-        """Write what has happened; it is kept until it can be written."""
-        self._notes += entries
+    def append(self, *entries: Entry) -> None:
+        """Write results; they are kept until they can be written."""
+        self._results += entries
         self._write_soon()
 
     def unwritten(self) -> set[Tick]:
         """The ticks whose run has ended, without the ledger's knowing yet."""
-        ended = (_run_that_ended(entry) for entry in [*self._under_way, *self._notes])
+        ended = (_run_that_ended(entry) for entry in [*self._under_way, *self._results])
         return {tick for tick in ended if tick is not None}
 
     def resume(self) -> None:
@@ -80,32 +83,32 @@ class LedgerWriter:
         self._write_soon()
 
     async def close(self) -> int:
-        """Wait until all is written or nothing can be; returns how many notes were not."""
+        """Wait until all is written or nothing can be; returns how many results were not."""
         self.write()
         while self._writing is not None:
             await asyncio.wait([self._writing])
             await yield_to_loop()
-        return len(self._notes)
+        return len(self._results)
 
     def write(self) -> None:
         """Write now what there is, unless something is being written; then it is the next."""
-        if self._writing is not None or not (self._notes or self._claims):
+        if self._writing is not None or not (self._results or self._claims):
             return
-        notes, self._notes = self._notes, []
+        results, self._results = self._results, []
         claims, self._claims = self._claims, []
-        if claims and not self._holds():  # a loop that was blocked may come to this before its next heartbeat
+        if claims and not self._is_held():  # a loop that was blocked may come to this before its next heartbeat
             lost = StaleTermError(f"the seat of term {self._term} is no longer held")
             self._refuse(claims, lost)
             self._on_stale(lost)
             claims = []
-        self._under_way = notes
-        entries = [*notes, *(entry for claim in claims for entry in claim.entries)]
+        self._under_way = results
+        entries = [*results, *(entry for claim in claims for entry in claim.entries)]
         writing = asyncio.ensure_future(self._recorded(entries))
         if writing.done():
-            self._written(notes, claims, writing)
+            self._written(results, claims, writing)
         else:
             self._writing = writing
-            writing.add_done_callback(functools.partial(self._written, notes, claims))
+            writing.add_done_callback(functools.partial(self._written, results, claims))
 
     def _recorded(self, entries: Sequence[Entry]) -> Awaitable[list[bool]]:
         try:
@@ -117,15 +120,17 @@ class LedgerWriter:
 
     def _write_soon(self) -> None:
         """Include the commands of the same turn of the event loop."""
-        if not self._soon and self._writing is None and (self._notes or self._claims):
-            self._soon = True
+        if not self._is_scheduled and self._writing is None and (self._results or self._claims):
+            self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._write_soonest)
 
     def _write_soonest(self) -> None:
-        self._soon = False
+        self._is_scheduled = False
         self.write()
 
-    def _written(self, notes: Sequence[Entry], claims: Sequence[_Claims], writing: asyncio.Future[list[bool]]) -> None:
+    def _written(
+        self, results: Sequence[Entry], claims: Sequence[_Claims], writing: asyncio.Future[list[bool]]
+    ) -> None:
         self._writing = None
         self._under_way = []
         if writing.cancelled():  # the event loop itself goes down
@@ -133,7 +138,7 @@ class LedgerWriter:
         else:
             error = writing.exception()
         if error is None:
-            answers = iter(writing.result()[len(notes) :])
+            answers = iter(writing.result()[len(results) :])
             for claim in claims:
                 claim.grant([next(answers) for _ in claim.entries])
             self._write_soon()
@@ -143,9 +148,9 @@ class LedgerWriter:
         elif isinstance(error, Exception):
             if not isinstance(error, LedgerError | LedgerVersionError):
                 log.error("the ledger could not be written", exc_info=error, extra=named("ledger_write_crashed"))
-            self._notes[:0] = notes
+            self._results[:0] = results
             self._refuse(claims, error)
-            self._on_trouble(error)
+            self._on_failure(error)
         else:
             raise error
 
@@ -157,22 +162,22 @@ class LedgerWriter:
 
 @dataclass(frozen=True, slots=True)
 class _Claims:
-    """Entries that somebody waits for, and how to tell them."""
+    """Entries of one claim, and the future of their answers."""
 
     entries: Sequence[Entry]
     granted: asyncio.Future[list[bool]]
-    answered: Callable[[asyncio.Future[list[bool]]], object]
+    on_done: Callable[[asyncio.Future[list[bool]]], object]
 
     def grant(self, answers: list[bool]) -> None:
         if not self.granted.done():
             self.granted.set_result(answers)
-            self.answered(self.granted)
+            self.on_done(self.granted)
 
     def refuse(self, error: Exception) -> None:
         if not self.granted.done():
             self.granted.set_exception(error)
-            self.granted.exception()  # who only skipped does not wait for it
-            self.answered(self.granted)
+            self.granted.exception()  # a skip is not awaited
+            self.on_done(self.granted)
 
 
 def _run_that_ended(entry: Entry) -> Tick | None:

@@ -15,7 +15,7 @@ Around = Callable[[Run], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class WorkOptions:
+class ScheduleOptions:
     """The options of an Election that concern its jobs.
 
     drain_timeout: seconds that runs may take to end by themselves after a resignation.

@@ -52,18 +52,18 @@ def make_plan(
     *,
     now: datetime,
     catch_up_limit: int,
-    accounted: Mapping[str, datetime],
+    settled_until: Mapping[str, datetime | None],
     running: Collection[Tick],
 ) -> Plan:
     """Plan for ``jobs``, by id, those of the code and those that were added at run time.
 
-    accounted: what this leader knows to be accounted for, in case the ledger has lost it.
+    settled_until: the last tick of each job that this leader handed over, in case the ledger has lost it.
     running: the ticks that run in this process now, and so are open for a reason.
     """
     plan = Plan()
     known = {found.id: found for found in state.jobs}
     for job in jobs.values():
-        _plan_job(plan, job, known.get(job.id), now, catch_up_limit, accounted.get(job.id, _NEVER))
+        _plan_job(plan, job, known.get(job.id), now, catch_up_limit, settled_until.get(job.id) or _NEVER)
     for found in state.jobs:
         if found.id not in jobs and found.stored is None and found.retired_at is None:
             _give_up(plan, found, now)
@@ -74,16 +74,16 @@ def make_plan(
     return plan
 
 
-def _plan_job(plan: Plan, job: Job, found: JobState | None, now: datetime, limit: int, accounted: datetime) -> None:
+def _plan_job(plan: Plan, job: Job, found: JobState | None, now: datetime, limit: int, handed_over: datetime) -> None:
     if found is None or found.retired_at is not None or found.trigger != job.schedule:
         trigger = _trigger(job, now)
-        before = accounted if found is None else max(accounted, _give_up(plan, found, now))
+        before = handed_over if found is None else max(handed_over, _give_up(plan, found, now))
         until = max(owes_from(trigger, now), before)
         plan.entries.append(RegisterJob(job.id, job.schedule, at=now, since=until))
         scheduled_since = now
     else:
         scheduled_since = found.scheduled_since
-        trigger, until = _trigger(job, scheduled_since), max(accounted, found.settled_until)
+        trigger, until = _trigger(job, scheduled_since), max(handed_over, found.settled_until)
     plan.schedules[job.id] = scheduled_since
     if found is not None and found.paused:
         return
@@ -112,7 +112,7 @@ def _trigger(job: Job, anchor: datetime) -> BaseTrigger:
 
 
 def _give_up(plan: Plan, found: JobState, now: datetime) -> datetime:
-    """The schedule of ``found`` is over: what it still owes will have no run. Until when is it accounted for then?"""
+    """The schedule of ``found`` is over: what it still owes will have no run. Until when is it settled then?"""
     over = given_up(found, now) if found.retired_at is None else None
     if over is None:
         return found.settled_until

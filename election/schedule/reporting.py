@@ -1,4 +1,4 @@
-"""Tells the application's hooks, and the log, what becomes of a term's ticks."""
+"""Reports what becomes of a term's ticks, to the application's hooks and to the log."""
 
 from __future__ import annotations
 
@@ -24,18 +24,24 @@ log = logging.getLogger("election")
 
 
 class RunReporter:
-    """Tells of one term, whose number is ``term``. ``tell`` hands an event to the hooks."""
+    """Reports the runs and skips of one term.
 
-    def __init__(self, term: int, clock: Clock, tell: Callable[[Event], None]) -> None:
+    Args:
+        term: Number of the term.
+        clock: Time of the events.
+        emit: Passes an event to the hooks.
+    """
+
+    def __init__(self, term: int, clock: Clock, emit: Callable[[Event], None]) -> None:
         self._term = term
         self._clock = clock
-        self._tell = tell
+        self._emit = emit
 
     def started(self, tick: Tick, attempt: int) -> None:
-        self._tell(RunStarted(**self._named(tick, attempt)))
+        self._emit(RunStarted(**self._named(tick, attempt)))
 
     def succeeded(self, tick: Tick, attempt: int, duration_s: float) -> None:
-        self._tell(RunSucceeded(**self._named(tick, attempt), duration_s=duration_s))
+        self._emit(RunSucceeded(**self._named(tick, attempt), duration_s=duration_s))
 
     def failed(
         self,
@@ -57,7 +63,7 @@ class RunReporter:
                 "job %s failed (due %s, attempt %d); again in %.1f s",
                 *info, again_in_s, exc_info=raised, extra=described(event),
             )  # fmt: skip
-        self._tell(event)
+        self._emit(event)
 
     def interrupted(self, tick: Tick, attempt: int, error: str) -> None:
         event = RunInterrupted(**self._named(tick, attempt), error=error)
@@ -65,7 +71,7 @@ class RunReporter:
             "job %s was interrupted (due %s, attempt %d): %s",
             tick.job_id, tick.due.isoformat(), attempt, error, extra=described(event),
         )  # fmt: skip
-        self._tell(event)
+        self._emit(event)
 
     def skipped(self, skip: Skip) -> None:
         event = TickSkipped(
@@ -80,10 +86,10 @@ class RunReporter:
             "" if skip.first_due == skip.last_due else f" to {skip.last_due.isoformat()}",
             extra=described(event),
         )
-        self._tell(event)
+        self._emit(event)
 
     def planned(self, entries: Sequence[Entry], attempts: Mapping[Tick, int]) -> None:
-        """Tell of what a plan settled and skipped; ``attempts``: how often each open run had been tried."""
+        """Report what a plan settled and skipped; ``attempts``: how often each open run had been tried."""
         for entry in entries:
             match entry:
                 case Skip():

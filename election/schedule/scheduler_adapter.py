@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,9 +23,8 @@ from election.core.clock import Clock, call_later
 from election.core.events import named
 
 from . import catchup
-from .jobs import Job
-from .model import Skip, SkipReason
-from .options import WorkOptions
+from .options import ScheduleOptions
+from .progress import JobProgress, Jump
 from .ticks import first_after
 
 log = logging.getLogger("election")
@@ -35,17 +34,17 @@ class PureTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no ty
     """A trigger as a term's scheduler sees it: its next tick depends on the last one only, not on when it is asked.
 
     So the scheduler, a catch-up and ``verify`` see the same ticks, and a clock that steps back makes none twice. A
-    scheduler that wakes long after a tick (its machine was asleep) is given the way around what ``leap`` gives up,
+    scheduler that wakes long after a tick (its machine was asleep) is given the way around what ``jump`` gives up,
     so that it need not look at a month of ticks one by one.
 
-    leap: from the last tick and now, in UTC, the moment to go on from.
+    jump: from the last tick and now, in UTC, the moment to go on from.
     """
 
-    __slots__ = ("_answered", "_leap", "_looked_at", "trigger")
+    __slots__ = ("_answered", "_jump", "_looked_at", "trigger")
 
-    def __init__(self, trigger: BaseTrigger, leap: Callable[[datetime, datetime], datetime]) -> None:
+    def __init__(self, trigger: BaseTrigger, jump: Callable[[datetime, datetime], datetime]) -> None:
         self.trigger = trigger
-        self._leap = leap
+        self._jump = jump
         self._answered: tuple[datetime, datetime | None] | None = None
         self._looked_at: datetime | None = None
 
@@ -54,8 +53,8 @@ class PureTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no ty
             return first_after(self.trigger, now)
         if self._answered is None or self._answered[0] != previous_fire_time:  # APScheduler asks twice
             last = previous_fire_time
-            if now != self._looked_at:  # one leap a look: what comes after it is to be handed over
-                self._looked_at, last = now, self._leap(last, now.astimezone(UTC))
+            if now != self._looked_at:  # one jump a look: what comes after it is to be handed over
+                self._looked_at, last = now, self._jump(last, now.astimezone(UTC))
             self._answered = previous_fire_time, first_after(self.trigger, last)
         return self._answered[1]
 
@@ -120,12 +119,16 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
 
 
 class SchedulerAdapter:
-    """Scheduler of one term, which submits due ticks to the executor. ``open`` it, ``follow`` a plan, ``resume``."""
+    """Scheduler of one term, which submits due ticks to the executor: ``open``, ``follow`` a plan, ``resume``.
 
-    def __init__(self, clock: Clock, options: WorkOptions) -> None:
+    Args:
+        clock: Time of the ticks.
+        options: Options of the Election.
+    """
+
+    def __init__(self, clock: Clock, options: ScheduleOptions) -> None:
         self._clock = clock
         self._limit = options.catch_up_limit
-        self._leaps: dict[str, tuple[datetime, datetime]] = {}
         self._scheduler = _Scheduler(clock, **options.scheduler_options, jobstores={"default": MemoryJobStore()})
 
     def open(self, executor: BaseExecutor, handed_over: Callable[[], object]) -> None:
@@ -148,57 +151,45 @@ class SchedulerAdapter:
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
 
-    def drop(self, job_ids: Iterable[str]) -> None:
-        """Hand nothing over any more of these jobs."""
-        for job_id in job_ids:
-            if self._scheduler.get_job(job_id) is not None:
-                self._scheduler.remove_job(job_id)
-            self._leaps.pop(job_id, None)
+    def drop(self, progress: JobProgress) -> None:
+        """Hand over no more ticks of this job."""
+        if self._scheduler.get_job(progress.job.id) is not None:
+            self._scheduler.remove_job(progress.job.id)
+        progress.jump = None
 
-    def follow(
-        self,
-        starts: Mapping[str, tuple[datetime, BaseTrigger]],
-        jobs: Mapping[str, Job],
-        handed_over: Mapping[str, datetime],
-    ) -> None:
-        """Go on as ``starts`` says, and hand nothing over of any other job.
+    def follow(self, starts: Mapping[str, tuple[datetime, BaseTrigger]], progress: Mapping[str, JobProgress]) -> None:
+        """Hand over ticks from ``starts`` on, and none of any other job.
 
-        handed_over: the last tick of each job that was, meanwhile perhaps.
+        Args:
+            starts: First tick and trigger of each job.
+            progress: Progress of each job; ticks may have been handed over since the plan was made.
         """
         present = {job.id: job for job in self._scheduler.get_jobs()}
-        self.drop(present.keys() - starts.keys())
+        for job_id in present.keys() - starts.keys():
+            self.drop(progress[job_id])
         for job_id, (due, trigger) in starts.items():
-            last = handed_over.get(job_id)
+            last = progress[job_id].settled_until
             start = due if last is None or last < due else first_after(trigger, last)
             if start is None:
-                self.drop([job_id])
+                self.drop(progress[job_id])
             else:
-                self._enter(jobs[job_id], start, trigger, present.get(job_id))
+                self._enter(progress[job_id], start, trigger, present.get(job_id))
 
-    def gap(self, job_id: str, due: datetime) -> Skip | None:
-        """The ticks of a job that were leapt over before the one that is handed over now."""
-        leapt = self._leaps.get(job_id)
-        if leapt is None or leapt[1] >= due:
-            return None
-        del self._leaps[job_id]
-        found = self._scheduler.get_job(job_id)
-        if found is None:
-            return None
-        return catchup.skipped(job_id, found.trigger.trigger, *leapt, self._clock.now(), SkipReason.DOWN)
+    def _enter(self, progress: JobProgress, due: datetime, trigger: BaseTrigger, present: SchedulerJob | None) -> None:
+        job, limit = progress.job, self._limit
 
-    def _enter(self, job: Job, due: datetime, trigger: BaseTrigger, present: SchedulerJob | None) -> None:
-        def leap(last: datetime, now: datetime) -> datetime:
+        def jump(last: datetime, now: datetime) -> datetime:
             grace = job.misfire_grace_time
-            moved = catchup.leap(trigger, last, now, misfire_grace_time=grace, limit=self._limit)
+            moved = catchup.jump(trigger, last, now, misfire_grace_time=grace, limit=limit)
             if moved != last:
-                self._leaps[job.id] = (last, moved)
+                progress.jump = Jump(trigger, last, moved)
             return moved
 
         if present is not None:
             if present.next_run_time == due and repr(present.trigger.trigger) == repr(trigger):
                 return
-            self.drop([job.id])
+            self.drop(progress)
         self._scheduler.add_job(
-            job.func, PureTrigger(trigger, leap), args=job.args, kwargs=job.kwargs, id=job.id, name=job.name,
+            job.func, PureTrigger(trigger, jump), args=job.args, kwargs=job.kwargs, id=job.id, name=job.name,
             next_run_time=due, coalesce=False, misfire_grace_time=None,
         )  # fmt: skip

@@ -74,6 +74,7 @@ class MemoryPool:
 class MemoryBackend:
     """Implements ``SeatBackend`` on a ``MemoryPool``, for one worker."""
 
+    doubt = None  # only a heartbeat finds a loss
     _numbers = itertools.count(1)
 
     def __init__(self, pool: MemoryPool) -> None:

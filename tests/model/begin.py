@@ -98,7 +98,7 @@ def confirm_seat(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, W
 
 @step
 def enter(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``Shift.begin``: the ledger takes the term, or refuses it (``StaleTermError``)."""
+    """``TermScheduler.__aenter__``: the ledger takes the term, or refuses it (``StaleTermError``)."""
     number = world.processes[slot].number
     if world.ledger > number:
         yield "is refused by the ledger", ends_work(world, slot, RESIGNED, rules)

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from election.schedule import catchup
-from election.schedule.catchup import CatchUp, catch_up, leap, owes_from, skipped
+from election.schedule.catchup import CatchUp, catch_up, jump, owes_from, skipped
 from election.schedule.model import Skip, SkipReason
 from election.schedule.scheduler_adapter import PureTrigger
 from election.schedule.ticks import ticks, without_jitter
@@ -221,7 +221,7 @@ def steady(
     leaps: list[tuple[Any, ...]] = []
 
     def around(last: datetime, now: datetime) -> datetime:
-        moved = leap(trigger, last, now, misfire_grace_time=grace, limit=limit)
+        moved = jump(trigger, last, now, misfire_grace_time=grace, limit=limit)
         leaps.append((last, moved, now))
         return moved
 

@@ -31,7 +31,7 @@ def settle(second: float) -> FinishRun:
     return FinishRun(Tick("job", at(second)), Outcome.SUCCEEDED, NOW)
 
 
-class Paper:
+class FakeLedger:
     """A ledger that keeps what is recorded, and fails as often as it is told."""
 
     def __init__(self) -> None:
@@ -56,173 +56,175 @@ class Paper:
         return [repr(entry) not in known for entry in entries]
 
 
-class Desk:
-    """Books over a ledger of paper, and what they told."""
+class WriterBench:
+    """A writer over a fake ledger, and the errors that it reported."""
 
     def __init__(self) -> None:
-        self.ledger = Paper()
-        self.trouble: list[Exception] = []
+        self.ledger = FakeLedger()
+        self.failures: list[Exception] = []
         self.stale: list[StaleTermError] = []
         ledger: Any = self.ledger
-        self.holds = True
-        self.books = LedgerWriter(
-            ledger, TERM, holds=lambda: self.holds, on_trouble=self.trouble.append, on_stale=self.stale.append
+        self.is_held = True
+        self.writer = LedgerWriter(
+            ledger, TERM, is_held=lambda: self.is_held, on_failure=self.failures.append, on_stale=self.stale.append
         )
 
 
 @pytest.fixture
-async def desk() -> Desk:
-    return Desk()
+async def bench() -> WriterBench:
+    return WriterBench()
 
 
-async def test_ticks_that_fall_due_together_are_claimed_together(desk: Desk) -> None:
+async def test_ticks_that_fall_due_together_are_claimed_together(bench: WriterBench) -> None:
     """A burst of a thousand jobs takes a handful of transactions."""
-    answers = [desk.books.claim([claim(number)]) for number in range(1000)]
+    answers = [bench.writer.claim([claim(number)]) for number in range(1000)]
     assert await asyncio.gather(*answers) == [[True]] * 1000
-    assert len(desk.ledger.records) == 1
+    assert len(bench.ledger.records) == 1
 
 
-async def test_what_comes_up_during_a_transaction_goes_into_the_next(desk: Desk) -> None:
-    desk.ledger.gate.clear()
-    first = desk.books.claim([claim(0)])
-    await until(lambda: desk.ledger.tried)
-    later = [desk.books.claim([claim(number)]) for number in range(1, 500)]
-    desk.books.note(settle(-1))
-    desk.ledger.gate.set()
+async def test_what_comes_up_during_a_transaction_goes_into_the_next(bench: WriterBench) -> None:
+    bench.ledger.gate.clear()
+    first = bench.writer.claim([claim(0)])
+    await until(lambda: bench.ledger.tried)
+    later = [bench.writer.claim([claim(number)]) for number in range(1, 500)]
+    bench.writer.append(settle(-1))
+    bench.ledger.gate.set()
     await asyncio.gather(first, *later)
-    assert [len(entries) for entries in desk.ledger.records] == [1, 500]
-    assert desk.ledger.records[1][0] == settle(-1), "what has happened stands before what is asked for"
+    assert [len(entries) for entries in bench.ledger.records] == [1, 500]
+    assert bench.ledger.records[1][0] == settle(-1), "what has happened stands before what is asked for"
 
 
-async def test_each_group_gets_its_own_answers(desk: Desk) -> None:
-    await desk.books.claim([claim(1)])
+async def test_each_group_gets_its_own_answers(bench: WriterBench) -> None:
+    await bench.writer.claim([claim(1)])
     skip = Skip("job", at(2), at(2), 1, SkipReason.OVERLAP, NOW)
-    one, other = desk.books.claim([claim(1), skip]), desk.books.claim([claim(3)])
+    one, other = bench.writer.claim([claim(1), skip]), bench.writer.claim([claim(3)])
     assert await one == [False, True]
     assert await other == [True]
 
 
 @pytest.mark.parametrize("fault", [LedgerError("disk full"), LedgerVersionError("too new"), RuntimeError("a bug")])
-async def test_p3_a_claim_that_could_not_be_written_is_not_granted(desk: Desk, fault: Exception) -> None:
+async def test_p3_a_claim_that_could_not_be_written_is_not_granted(bench: WriterBench, fault: Exception) -> None:
     """Whatever it was; and who waits for an answer gets one."""
-    desk.ledger.faults = [fault]
-    one, other = desk.books.claim([claim(1)]), desk.books.claim([claim(2)])
+    bench.ledger.faults = [fault]
+    one, other = bench.writer.claim([claim(1)]), bench.writer.claim([claim(2)])
     for answer in (one, other):
         with pytest.raises(type(fault)):
             await answer
-    assert desk.ledger.written == []
-    assert desk.trouble == [fault]
-    assert await desk.books.close() == 0
+    assert bench.ledger.written == []
+    assert bench.failures == [fault]
+    assert await bench.writer.close() == 0
 
 
-async def test_claims_that_come_up_during_a_failing_transaction_fail_with_it(desk: Desk) -> None:
-    desk.ledger.gate.clear()
-    desk.ledger.faults = [LedgerError("disk full")]
-    first = desk.books.claim([claim(1)])
-    await until(lambda: desk.ledger.tried)
-    later = desk.books.claim([claim(2)])
-    desk.ledger.gate.set()
+async def test_claims_that_come_up_during_a_failing_transaction_fail_with_it(bench: WriterBench) -> None:
+    bench.ledger.gate.clear()
+    bench.ledger.faults = [LedgerError("disk full")]
+    first = bench.writer.claim([claim(1)])
+    await until(lambda: bench.ledger.tried)
+    later = bench.writer.claim([claim(2)])
+    bench.ledger.gate.set()
     for answer in (first, later):
         with pytest.raises(LedgerError):
             await answer
-    assert desk.ledger.tried == 1
-    assert len(desk.trouble) == 1
+    assert bench.ledger.tried == 1
+    assert len(bench.failures) == 1
 
 
 @pytest.mark.parametrize("fault", [LedgerError("disk full"), LedgerVersionError("too new"), RuntimeError("a bug")])
-async def test_p4_notes_are_kept_until_they_can_be_written_and_then_stand_first(desk: Desk, fault: Exception) -> None:
-    desk.ledger.faults = [fault]
-    desk.books.note(settle(1), settle(2))
-    await until(lambda: desk.trouble)
-    desk.ledger.faults = [fault]
-    desk.books.note(settle(3))
-    await until(lambda: len(desk.trouble) == 2)
-    answer = desk.books.claim([claim(4)])
+async def test_p4_results_are_kept_until_they_can_be_written_and_stand_first(
+    bench: WriterBench, fault: Exception
+) -> None:
+    bench.ledger.faults = [fault]
+    bench.writer.append(settle(1), settle(2))
+    await until(lambda: bench.failures)
+    bench.ledger.faults = [fault]
+    bench.writer.append(settle(3))
+    await until(lambda: len(bench.failures) == 2)
+    answer = bench.writer.claim([claim(4)])
     assert await answer == [True]
-    assert desk.ledger.written == [settle(1), settle(2), settle(3), claim(4)]
+    assert bench.ledger.written == [settle(1), settle(2), settle(3), claim(4)]
 
 
-async def test_resume_writes_what_was_kept(desk: Desk) -> None:
-    desk.ledger.faults = [LedgerError("disk full")]
-    desk.books.note(settle(1))
-    await until(lambda: desk.trouble)
-    assert desk.ledger.written == []
-    desk.books.resume()
-    await until(lambda: desk.ledger.written == [settle(1)])
-    assert await desk.books.close() == 0
+async def test_resume_writes_what_was_kept(bench: WriterBench) -> None:
+    bench.ledger.faults = [LedgerError("disk full")]
+    bench.writer.append(settle(1))
+    await until(lambda: bench.failures)
+    assert bench.ledger.written == []
+    bench.writer.resume()
+    await until(lambda: bench.ledger.written == [settle(1)])
+    assert await bench.writer.close() == 0
 
 
-async def test_p3_a_stale_term_writes_nothing_and_keeps_nothing(desk: Desk) -> None:
+async def test_p3_a_stale_term_writes_nothing_and_keeps_nothing(bench: WriterBench) -> None:
     fault = StaleTermError("term 7 is over: term 8 has begun")
-    desk.ledger.faults = [fault]
-    desk.books.note(settle(1))
-    answer = desk.books.claim([claim(2)])
+    bench.ledger.faults = [fault]
+    bench.writer.append(settle(1))
+    answer = bench.writer.claim([claim(2)])
     with pytest.raises(StaleTermError):
         await answer
-    assert desk.stale == [fault]
-    assert desk.trouble == []
-    assert await desk.books.close() == 0, "the next leader settles them; there is nothing left to write"
-    assert desk.ledger.tried == 1
+    assert bench.stale == [fault]
+    assert bench.failures == []
+    assert await bench.writer.close() == 0, "the next leader settles them; there is nothing left to write"
+    assert bench.ledger.tried == 1
 
 
-async def test_close_waits_for_what_is_under_way(desk: Desk) -> None:
-    desk.ledger.gate.clear()
-    desk.books.note(settle(1))
-    closing = asyncio.ensure_future(desk.books.close())
-    await until(lambda: desk.ledger.tried)
-    desk.books.note(settle(2))
+async def test_close_waits_for_what_is_under_way(bench: WriterBench) -> None:
+    bench.ledger.gate.clear()
+    bench.writer.append(settle(1))
+    closing = asyncio.ensure_future(bench.writer.close())
+    await until(lambda: bench.ledger.tried)
+    bench.writer.append(settle(2))
     assert not closing.done()
-    desk.ledger.gate.set()
+    bench.ledger.gate.set()
     assert await closing == 0
-    assert desk.ledger.written == [settle(1), settle(2)]
+    assert bench.ledger.written == [settle(1), settle(2)]
 
 
-async def test_close_tries_once_more_and_tells_what_is_left(desk: Desk) -> None:
-    desk.ledger.faults = [LedgerError("disk full"), LedgerError("disk full")]
-    desk.books.note(settle(1), settle(2))
-    await until(lambda: desk.trouble)
-    assert await desk.books.close() == 2
-    assert await desk.books.close() == 0
-    assert desk.ledger.written == [settle(1), settle(2)]
+async def test_close_tries_once_more_and_tells_what_is_left(bench: WriterBench) -> None:
+    bench.ledger.faults = [LedgerError("disk full"), LedgerError("disk full")]
+    bench.writer.append(settle(1), settle(2))
+    await until(lambda: bench.failures)
+    assert await bench.writer.close() == 2
+    assert await bench.writer.close() == 0
+    assert bench.ledger.written == [settle(1), settle(2)]
 
 
-async def test_unwritten_names_the_runs_that_have_ended_without_the_ledgers_knowing(desk: Desk) -> None:
+async def test_unwritten_names_the_runs_that_have_ended_without_the_ledgers_knowing(bench: WriterBench) -> None:
     """Else a leader that finds its ledger again would take them for runs that a dead one left open."""
     retry = Retry(Tick("job", at(2)), Outcome.FAILED, NOW)
     late = Skip("job", at(3), at(3), 1, SkipReason.MISFIRED, NOW, claimed=True)
-    desk.ledger.gate.clear()
-    desk.books.note(settle(1), retry, late)
-    desk.books.claim([claim(4)])
+    bench.ledger.gate.clear()
+    bench.writer.append(settle(1), retry, late)
+    bench.writer.claim([claim(4)])
     ended = {Tick("job", at(1)), Tick("job", at(3))}
-    assert desk.books.unwritten() == ended
-    await until(lambda: desk.ledger.tried)
-    assert desk.books.unwritten() == ended, "not before it is written"
-    desk.ledger.faults = [LedgerError("disk full")]
-    desk.ledger.gate.set()
-    await until(lambda: desk.trouble)
-    assert desk.books.unwritten() == ended
-    assert await desk.books.close() == 0
-    assert desk.books.unwritten() == set()
+    assert bench.writer.unwritten() == ended
+    await until(lambda: bench.ledger.tried)
+    assert bench.writer.unwritten() == ended, "not before it is written"
+    bench.ledger.faults = [LedgerError("disk full")]
+    bench.ledger.gate.set()
+    await until(lambda: bench.failures)
+    assert bench.writer.unwritten() == ended
+    assert await bench.writer.close() == 0
+    assert bench.writer.unwritten() == set()
 
 
-async def test_an_answer_that_nobody_waits_for_any_more_harms_nobody(desk: Desk) -> None:
-    gone, here = desk.books.claim([claim(1)]), desk.books.claim([claim(2)])
+async def test_an_answer_that_nobody_waits_for_any_more_harms_nobody(bench: WriterBench) -> None:
+    gone, here = bench.writer.claim([claim(1)]), bench.writer.claim([claim(2)])
     gone.cancel()
     assert await here == [True]
-    desk.ledger.faults = [LedgerError("disk full")]
-    gone, here = desk.books.claim([claim(3)]), desk.books.claim([claim(4)])
+    bench.ledger.faults = [LedgerError("disk full")]
+    gone, here = bench.writer.claim([claim(3)]), bench.writer.claim([claim(4)])
     gone.cancel()
     with pytest.raises(LedgerError):
         await here
 
 
-async def test_p1_nothing_is_claimed_once_the_seat_is_no_longer_held(desk: Desk) -> None:
+async def test_p1_nothing_is_claimed_once_the_seat_is_no_longer_held(bench: WriterBench) -> None:
     """A loop that was blocked comes back to ticks that are due before it comes to its heartbeat."""
-    desk.holds = False
-    granted = desk.books.claim([claim(1)])
-    desk.books.note(settle(0))
-    await desk.books.close()
+    bench.is_held = False
+    granted = bench.writer.claim([claim(1)])
+    bench.writer.append(settle(0))
+    await bench.writer.close()
     with pytest.raises(StaleTermError, match="no longer held"):
         granted.result()
-    assert desk.ledger.written == [settle(0)], "what has happened is written all the same"
-    assert len(desk.stale) == 1
+    assert bench.ledger.written == [settle(0)], "what has happened is written all the same"
+    assert len(bench.stale) == 1

@@ -38,7 +38,7 @@ def plan(
     jobs: Sequence[Job],
     *known: JobState,
     open_runs: Sequence[OpenRun] = (),
-    accounted: Mapping[str, datetime] | None = None,
+    settled_until: Mapping[str, datetime] | None = None,
     running: Collection[Tick] = (),
     now: datetime = NOW,
 ) -> Plan:
@@ -47,7 +47,7 @@ def plan(
         State(known, [], open_runs),
         now=now,
         catch_up_limit=1000,
-        accounted=accounted or {},
+        settled_until=settled_until or {},
         running=running,
     )
 
@@ -127,7 +127,7 @@ DOWN, PAUSED = SkipReason.DOWN, SkipReason.PAUSED
         pytest.param(
             DATE_SOON, state_of(EVERY, until=at(-2)), [skip(-1, 0, DOWN), enrol(DATE_SOON)], at(50), id="now a date"
         ),
-        # The moment at which a later schedule begins is never before what is accounted for.
+        # The moment at which a later schedule begins is never before what is settled_until for.
         pytest.param(
             DATE_LONG_AGO,
             state_of(EVERY, until=at(-2)),
@@ -227,7 +227,7 @@ def test_a_job_that_vanished_from_the_code_owes_nothing_more(known: JobState, en
 
 
 @pytest.mark.parametrize(
-    ("job", "known", "accounted", "entries", "start"),
+    ("job", "known", "settled_until", "entries", "start"),
     [
         pytest.param(EVERY, state_of(EVERY, until=at(-60)), at(-3), [], at(-2), id="an older ledger was put back"),
         pytest.param(EVERY, state_of(EVERY, until=at(-3)), at(-60), [], at(-2), id="the ledger knows more"),
@@ -238,9 +238,9 @@ def test_a_job_that_vanished_from_the_code_owes_nothing_more(known: JobState, en
     ],
 )
 def test_p3_what_this_leader_remembers_beats_a_ledger_that_lost_its_past(
-    job: Job, known: JobState | None, accounted: datetime, entries: list[Entry], start: datetime | None
+    job: Job, known: JobState | None, settled_until: datetime, entries: list[Entry], start: datetime | None
 ) -> None:
-    made = plan([job], *([known] if known else []), accounted={"job": accounted})
+    made = plan([job], *([known] if known else []), settled_until={"job": settled_until})
     assert made.entries == entries
     assert starts(made) == ({"job": start} if start else {})
 

@@ -181,7 +181,7 @@ def test_p4_a_stored_job_is_the_same_whenever_it_is_loaded(
     state = stored_state(registry, trigger=trigger if isinstance(trigger, str) else trigger(), **arguments)
     jobs, _ = load_jobs(registry, State([state], [], []))
     assert jobs["stored"].schedule == state.trigger
-    plan = make_plan(jobs, State([state], [], []), now=at(later), catch_up_limit=10, accounted={}, running=())
+    plan = make_plan(jobs, State([state], [], []), now=at(later), catch_up_limit=10, settled_until={}, running=())
     assert [entry for entry in plan.entries if type(entry).__name__ == "Enrol"] == []
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from election.core.clock import first
 from election.core.elector import Elector
 from election.core.roles import Role
-from election.core.term import Term
+from election.core.term_context import TermContext
 from election.testing import ManualClock, MemoryPool, MemorySeat
 from tests.support.judge import Fact, violations
 
@@ -73,18 +73,18 @@ class SimulatedWorker:
         return self.elector.role is Role.LEADER and self.seat.held() is not None
 
     @asynccontextmanager
-    async def _lead(self, term: Term, lost: asyncio.Event) -> AsyncIterator[None]:
+    async def _lead(self, context: TermContext) -> AsyncIterator[None]:
         if self.entry_raises is not None:
             raise self.entry_raises.with_traceback(None)
         await self._gate.passed()
-        self.terms.append(term.number)
+        self.terms.append(context.term.number)
         self.seat.tell("begin")
         try:
             yield
         finally:
             try:
                 if self.drain_takes:
-                    await first(self._clock.sleep(self.drain_takes), lost.wait())
+                    await first(self._clock.sleep(self.drain_takes), context.lost.wait())
                 if self.clings:
                     await self._clock.sleep(self.clings)
                 await self._gate.passed()

@@ -47,6 +47,8 @@ class FileBackend:
         clock: Time of terms and waits.
     """
 
+    doubt = None  # only a heartbeat finds a loss
+
     def __init__(self, directory: PoolDirectory, *, timing: SeatTiming, clock: Clock) -> None:
         self.pool = directory.path
         self.directory = directory

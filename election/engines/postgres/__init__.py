@@ -57,7 +57,6 @@ def postgres_engine(
         hang_trace="-",
         check=preflight.check,
         look=backend.refresh,
-        alarm=backend.alarm,
         wait_for_changes=backend.wait_for_changes,
         terminate=partial(terminate_leader, address),
         ledger_advice=LedgerAdvice(

@@ -114,8 +114,8 @@ class PostgresBackend:
         """See ``Engine.look``."""
         await self._monitor.refresh()
 
-    async def alarm(self) -> None:
-        """See ``Engine.alarm``."""
+    async def doubt(self) -> None:
+        """Return when the session may be lost."""
         await self._lock.ended.wait_and_clear()
 
     async def wait_for_changes(self) -> None:

@@ -63,6 +63,8 @@ class RedisBackend:
         durable: Whether a grant counts only when the disk, and the replicas that the server asks for, have it.
     """
 
+    doubt = None  # only a heartbeat finds a loss
+
     def __init__(
         self,
         address: Address,

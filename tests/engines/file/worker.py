@@ -16,6 +16,7 @@ from election.core.clock import SystemClock
 from election.core.elector import Elector
 from election.core.errors import ConfigurationError
 from election.core.term import Term
+from election.core.term_context import TermContext
 from election.engines import Engine, open_engine
 from tests.engines.file import commands
 from tests.support.facts import FactFile
@@ -62,17 +63,17 @@ class Worker:
         following.cancel()
 
     @contextlib.asynccontextmanager
-    async def _work(self, term: Term, lost: asyncio.Event) -> AsyncIterator[None]:
-        self.term = term
-        self.facts.write("begin", term=term.number)
-        ticking = asyncio.create_task(self._tick(term.number))
+    async def _work(self, context: TermContext) -> AsyncIterator[None]:
+        self.term = context.term
+        self.facts.write("begin", term=context.term.number)
+        ticking = asyncio.create_task(self._tick(context.term.number))
         try:
             yield
         finally:
             await self.may_end.wait()  # as a job in a thread would keep the drain waiting
             ticking.cancel()
             await asyncio.gather(ticking, return_exceptions=True)
-            self.facts.write("end", term=term.number, text="lost" if lost.is_set() else "resigned")
+            self.facts.write("end", term=context.term.number, text="lost" if context.lost.is_set() else "resigned")
 
     async def _tick(self, term: int) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""A term's shift on a real ledger: in step with what others write, and nothing unclaimed when it cannot be written."""
+"""Scheduler of a term on a real ledger: in step with other writers, and nothing unclaimed when it fails."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from election.core.backoff import RETRY_MAX_DELAY_S
 from election.core.clock import since_boot
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
 from election.core.term import Standing
+from election.core.term_context import TermContext
 from election.engines.file import schema
 from election.engines.file.ledger import SqliteLedger
-from election.schedule import scheduler_adapter, shift
+from election.schedule import scheduler_adapter, term_scheduler
 from election.schedule import ticks as ticks_module
 from election.schedule.history import RunRow
 from election.schedule.jobs import JobRegistry
@@ -44,12 +45,12 @@ from election.schedule.model import (
     StoredJob,
     Tick,
 )
-from election.schedule.options import WorkOptions
+from election.schedule.options import ScheduleOptions
 from election.schedule.run import Run, current_run
 from election.schedule.stored import to_store
 from election.schedule.tasks import TaskRegistry
+from election.schedule.term_scheduler import TermScheduler
 from election.schedule.verify import verify
-from election.schedule.work import Work
 from election.testing import ManualClock
 from tests.schedule import stored_functions
 from tests.schedule.ledger_thread import LedgerThread
@@ -106,7 +107,7 @@ class FaultyLedger(SqliteLedger):
 
 
 class Bench:
-    """A worker's work without an election: terms begin when a test says so."""
+    """A worker without an election: terms begin when a test says so."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path / "ledger.db")
@@ -119,7 +120,7 @@ class Bench:
         self.resigned: list[bool] = []
         self.lost = asyncio.Event()
         self.ran: list[Run] = []
-        self.leading: Work | None = None
+        self.leading: TermScheduler | None = None
         self.thread_waits = False
         """Whether a job's thread waits for the test, and so is nothing to wait for."""
 
@@ -128,8 +129,7 @@ class Bench:
 
     def busy(self) -> bool:
         """Whether anybody waits for the thread of a ledger, or the term for a job in a thread."""
-        shift = self.leading._shift if self.leading is not None else None
-        in_thread = shift is not None and bool(list(shift.executor._calls.in_threads()))
+        in_thread = self.leading is not None and bool(list(self.leading._executor._runner.in_threads()))
         in_ledger = self.ledger.thread.busy or self.others_thread.busy
         return in_ledger or (in_thread and not self.thread_waits)
 
@@ -148,8 +148,9 @@ class Bench:
     def handed_over(self, job_id: str) -> datetime:
         """The last tick of a job that the scheduler of the term under way has handed over."""
         assert self.leading is not None
-        assert self.leading._shift is not None
-        return self.leading._shift.executor._accounted[job_id]
+        settled_until = self.leading._progress[job_id].settled_until
+        assert settled_until is not None
+        return settled_until
 
     def job(self, func: Any = None, **arguments: Any) -> None:
         """A job that writes down its runs, or ``func``; called ``job`` and due every 50 ms if nothing else is said.
@@ -170,27 +171,31 @@ class Bench:
         """What ran; those that were late may have overtaken each other."""
         return sorted(self.ran, key=lambda run: run.due)
 
-    def work(self) -> Work:
+    def scheduler(self, number: int) -> TermScheduler:
         options = {"drain_timeout": 10.0, "poll_interval": LOOK, "catch_up_limit": 1000, "retention": None}
-        return Work(
+        self.lost = asyncio.Event()
+        context = TermContext(
+            make_term(number, pid=os.getpid(), elected_at=self.clock.now()),
+            self.lost,
+            is_held=lambda: True,
+            resign=lambda: self.resigned.append(True),
+            emit=lambda _: None,
+            takeover_ms=1.5,
+        )
+        return TermScheduler(
+            context,
             self.registry,
             TaskRegistry(),
             self.ledger,
-            clock=self.clock,
-            options=WorkOptions(**{**options, **self.options}, scheduler_options={"timezone": "UTC"}),
-            resign=lambda: self.resigned.append(True),
-            tell=lambda _: None,
-            holds=lambda _: True,
-            takeover_ms=lambda number: 1.5,
+            self.clock,
+            ScheduleOptions(**{**options, **self.options}, scheduler_options={"timezone": "UTC"}),
         )
 
     @asynccontextmanager
-    async def term(self, number: int = 1) -> AsyncIterator[Work]:
+    async def term(self, number: int = 1) -> AsyncIterator[TermScheduler]:
         """Lead that term, and afterwards be able to lead another."""
-        work, self.lost = self.work(), asyncio.Event()
-        async with work.lead(make_term(number, pid=os.getpid(), elected_at=self.clock.now()), self.lost):
-            self.leading = work
-            yield work
+        async with self.scheduler(number) as self.leading:
+            yield self.leading
 
     async def runs(self, **filters: Any) -> list[RunRow]:
         """Oldest first."""
@@ -333,14 +338,14 @@ async def test_p3_a_ledger_that_cannot_be_written_at_first(bench: Bench, caplog:
     bench.ledger.fault = LedgerError(FULL)
     with caplog.at_level(logging.INFO, "election"):
         async with bench.term(2) as work:
-            assert work.trouble == FULL
+            assert work.problem == FULL
             tried = bench.ledger.tried
             await bench.until(lambda: bench.ledger.tried >= tried + 3)
             assert len(bench.ran) == ran
-            assert work.trouble == FULL
+            assert work.problem == FULL
             bench.ledger.fault = None
             await bench.until(lambda: len(bench.ran) > ran)
-            assert work.trouble is None
+            assert work.problem is None
             await bench.until(lambda: {run.job_id for run in bench.ran if run.term == 2} == {"job", "known"})
     assert caplog.text.count(f"no tick is run while the ledger cannot be used: {FULL}") == 1
     assert "the ledger can be used again" in caplog.text
@@ -359,14 +364,14 @@ async def test_p3_a_ledger_that_cannot_be_written_any_more(bench: Bench, fault: 
     async with bench.term(1) as work:
         await bench.until(lambda: len(bench.ran) >= 2)
         bench.ledger.fault = fault
-        await bench.until(lambda: work.trouble and not work.unfinished())
-        assert work.trouble == str(fault)
+        await bench.until(lambda: work.problem and not work.unfinished())
+        assert work.problem == str(fault)
         tried, ran = bench.ledger.tried, len(bench.ran)
         await bench.until(lambda: bench.ledger.tried >= tried + 4)
         assert len(bench.ran) == ran
         bench.ledger.fault = None
         await bench.until(lambda: len(bench.ran) >= ran + 5)
-        assert work.trouble is None
+        assert work.problem is None
     dues = [run.due for run in bench.by_due()]
     assert dues == [dues[0] + timedelta(seconds=0.05) * step for step in range(len(dues))], "none lost, none twice"
     await bench.agrees()
@@ -397,12 +402,12 @@ async def test_p3_a_run_that_ended_while_the_ledger_was_away_is_no_orphan(
     async with bench.term(1) as work:
         await bench.until(lambda: [run for run in bench.ran if run.job_id == "job"])
         bench.ledger.fault = LedgerError(FULL)
-        await bench.until(lambda: work.trouble)
+        await bench.until(lambda: work.problem)
         go_on.set()
         bench.thread_waits = False
         await bench.until(lambda: ended and not work.unfinished())
         bench.ledger.fault = None
-        await bench.until(lambda: work.trouble is None)
+        await bench.until(lambda: work.problem is None)
         await looked(bench)
     [run] = await bench.runs(job_id="job")
     assert (run.outcome, run.attempt, list(run.attempts)) == (Outcome.SUCCEEDED, 1, [])
@@ -451,7 +456,7 @@ async def test_p3_a_corrupt_ledger_in_mid_term(bench: Bench, caplog: pytest.LogC
         assert "is corrupt" in caplog.text
         ran = len(bench.ran)
         await bench.until(lambda: len(bench.ran) >= ran + 3)
-        assert work.trouble is None
+        assert work.problem is None
     assert "kept as" in caplog.text
     assert [name for name in os.listdir(os.path.dirname(bench.path)) if "corrupt" in name] != []
     dues = [run.due for run in bench.ran]
@@ -494,7 +499,7 @@ async def test_a_leader_comes_back_after_however_many_failures(bench: Bench) -> 
     async with bench.term(1) as work:
         await bench.until(lambda: bench.ledger.tried > 1500, limit=1500 * RETRY_MAX_DELAY_S)
         bench.ledger.fault = None
-        await bench.until(lambda: work.trouble is None)
+        await bench.until(lambda: work.problem is None)
 
 
 async def test_a_plan_that_fails_is_made_again(
@@ -504,12 +509,12 @@ async def test_a_plan_that_fails_is_made_again(
     bench.job()
     async with bench.term(1) as work:
         await bench.until(lambda: bench.ran)
-        monkeypatch.setattr(shift, "make_plan", lambda *_, **__: 1 / 0)
+        monkeypatch.setattr(term_scheduler, "make_plan", lambda *_, **__: 1 / 0)
         await bench.others.pause("job", True)
-        await bench.until(lambda: work.trouble)
-        assert "division by zero" in str(work.trouble)
+        await bench.until(lambda: work.problem)
+        assert "division by zero" in str(work.problem)
         monkeypatch.undo()
-        await bench.until(lambda: work.trouble is None)
+        await bench.until(lambda: work.problem is None)
         await bench.others.pause("job", False)
         ran = len(bench.ran)
         await bench.until(lambda: len(bench.ran) > ran)
@@ -527,7 +532,7 @@ async def test_the_end_of_a_term_that_cannot_be_told_is_no_error(
     async with bench.term(1):
         await bench.until(lambda: bench.ran)
         monkeypatch.setattr(bench.ledger, "end_term", refuse)
-    assert f"could not be told that term 1 ended: {FULL}" in caplog.text
+    assert f"the end of term 1 could not be written to the ledger: {FULL}" in caplog.text
     assert [run for run in await bench.runs() if run.outcome is None] == []
 
 
@@ -1047,8 +1052,7 @@ async def test_pitfall_29_a_machine_that_slept_for_a_month(
         await bench.until(lambda: bench.ran)
         ran, before = len(bench.ran), len(calls)
         bench.clock.step_wall_clock(timedelta(days=30))
-        assert work._shift is not None
-        work._shift._timetable._scheduler.wakeup()
+        work._adapter._scheduler.wakeup()
         await bench.until(lambda: len(bench.ran) >= ran + 1)
         await bench.until(lambda: not work.unfinished())
         assert len(calls) - before < 1500

@@ -1,4 +1,4 @@
-"""The work of a term, through ``Work.lead``: what starts with a term, and the drain at its end."""
+"""Scope of a term: jobs and tasks that start with it, and the drain at its end."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import pytest
 
 from election import NotStartedError, Run, current_run
 from election.core.errors import JobDefinitionError, UnfinishedJobsError
-from election.core.term import Reason, Takeover, Term
+from election.core.term_context import TermContext
 from election.engines.file.ledger import SqliteLedger
 from election.schedule.jobs import JobRegistry
-from election.schedule.options import WorkOptions
+from election.schedule.options import ScheduleOptions
 from election.schedule.tasks import RESTART_AT_MOST, TaskRegistry
-from election.schedule.work import Work
+from election.schedule.term_scheduler import TermScheduler
 from election.testing import ManualClock
 from tests.schedule.ledger_thread import LedgerThread
-from tests.schedule.making import NOW
+from tests.schedule.making import NOW, make_term
 from tests.support.waiting import until_async
 
 pytestmark = pytest.mark.anyio
@@ -36,39 +36,36 @@ OFTEN = {"trigger": "interval", "seconds": 0.01}
 
 
 class Bench:
-    """The work of one worker.
+    """Jobs and tasks of one worker, whose terms a test begins.
 
     drain_timeout: seconds.
     """
 
     def __init__(self, *, drain_timeout: float = NEVER, clock: ManualClock | None = None) -> None:
         self.clock = clock or ManualClock(NOW, busy=self.busy)
-        ledger = SqliteLedger(":memory:", clock=self.clock)
-        self.ledger_thread = LedgerThread(ledger)
+        self.ledger = SqliteLedger(":memory:", clock=self.clock)
+        self.ledger_thread = LedgerThread(self.ledger)
         self.jobs = JobRegistry({}, self.clock)
         self.tasks = TaskRegistry()
-        self.work = Work(
-            self.jobs,
-            self.tasks,
-            ledger,
-            clock=self.clock,
-            options=WorkOptions(
-                drain_timeout=drain_timeout,
-                poll_interval=0.05,
-                catch_up_limit=1000,
-                retention=None,
-                scheduler_options={},
-            ),
-            resign=lambda: None,
-            tell=lambda _: None,
-            holds=lambda _: True,
-            takeover_ms=lambda _: None,
+        self.options = ScheduleOptions(
+            drain_timeout=drain_timeout,
+            poll_interval=0.05,
+            catch_up_limit=1000,
+            retention=None,
+            scheduler_options={},
         )
+        self.scheduler: TermScheduler | None = None
+
+    def begin(self, context: TermContext) -> TermScheduler:
+        self.scheduler = TermScheduler(context, self.jobs, self.tasks, self.ledger, self.clock, self.options)
+        return self.scheduler
+
+    def unfinished(self) -> list[str]:
+        return self.scheduler.unfinished() if self.scheduler is not None else []
 
     def busy(self) -> bool:
         """Whether the term waits for its ledger, or for a job in a thread that does not wait for the test."""
-        shift = self.work._shift
-        in_threads = set(shift.executor._calls.in_threads()) if shift is not None else set()
+        in_threads = set(self.scheduler._executor._runner.in_threads()) if self.scheduler is not None else set()
         return self.ledger_thread.busy or bool(in_threads - {"thread"})
 
     async def until(self, fact: Callable[[], Any]) -> None:
@@ -86,7 +83,7 @@ class Bench:
     @contextlib.asynccontextmanager
     async def term(self, number: int = 1) -> AsyncIterator[Tenure]:
         """A term; leaving the scope ends it, if the test has not."""
-        tenure = Tenure(self.work, number)
+        tenure = Tenure(self, number)
         await tenure.began.wait()
         try:
             yield tenure
@@ -100,17 +97,18 @@ class Bench:
 class Tenure:
     """One term, whose end a test can begin, and then watch."""
 
-    def __init__(self, work: Work, number: int) -> None:
-        at = NOW
-        self.term = Term(number, at, Takeover(number, None, 1, Reason.STARTED, at))
+    def __init__(self, bench: Bench, number: int) -> None:
         self.lost = asyncio.Event()
+        self.context = TermContext(
+            make_term(number, pid=1), self.lost, is_held=lambda: True, resign=lambda: None, emit=lambda _: None
+        )
         self.began = asyncio.Event()
         self._ending = asyncio.Event()
-        self._work = work
+        self._bench = bench
         self.task = asyncio.create_task(self._hold())
 
     async def _hold(self) -> None:
-        async with self._work.lead(self.term, self.lost):
+        async with self._bench.begin(self.context):
             self.began.set()
             await self._ending.wait()
 
@@ -192,11 +190,11 @@ async def test_nothing_runs_outside_of_a_term() -> None:
     bench.tasks.add(task)
     threads = threading.active_count()
     await turns()
-    assert bench.work.unfinished() == []
+    assert bench.unfinished() == []
     assert not began.is_set()
     async with bench.term():
         await bench.until(lambda: ran and began.is_set())
-    assert bench.work.unfinished() == []
+    assert bench.unfinished() == []
     await until_async(lambda: threading.active_count() == threads)
     count = len(ran)
     await bench.clock.advance(0.05)  # five ticks' time
@@ -267,11 +265,11 @@ async def test_a_running_job_ends_before_the_scope_is_left(job: Job, kind: str) 
         tenure.end()
         await turns()
         assert not tenure.over
-        assert bench.work.unfinished() == [kind]
+        assert bench.unfinished() == [kind]
         job.may_end.set()
         await tenure.is_over()
         assert job.told == ["begin", "end"]
-        assert bench.work.unfinished() == []
+        assert bench.unfinished() == []
 
 
 async def test_no_tick_begins_during_the_drain(job: Job) -> None:
@@ -288,9 +286,9 @@ async def test_no_tick_begins_during_the_drain(job: Job) -> None:
         await bench.until(lambda: began)
         tenure.end()
         await turns()
-        shift = bench.work._shift
-        assert shift is not None
-        await until_async(lambda: not shift.executor._asked, what="what was asked for before is granted")
+        scheduler = bench.scheduler
+        assert scheduler is not None
+        await until_async(lambda: not scheduler._executor._claims, what="what was asked for before is granted")
         await turns()
         draining_since = bench.clock.monotonic()
         await bench.clock.advance(0.05)  # five ticks' time
@@ -323,7 +321,7 @@ async def test_at_the_limit_threads_are_waited_for_all_the_same(job: Job, caplog
         await bench.until(lambda: limit_has_passed(caplog))
         await turns()
         assert not tenure.over
-        assert bench.work.unfinished() == ["thread"]
+        assert bench.unfinished() == ["thread"]
         job.may_end.set()
         await tenure.is_over()
         assert job.told == ["begin", "end"]
@@ -349,7 +347,7 @@ async def test_a_coroutine_that_takes_its_time_to_be_cancelled_gets_it(caplog: p
         await bench.until(lambda: "cleaning" in told)
         await turns()
         assert not tenure.over
-        assert bench.work.unfinished() == ["tidy"]
+        assert bench.unfinished() == ["tidy"]
         may_end.set()
     assert told == ["begin", "cleaning", "end"]
 
@@ -433,12 +431,12 @@ async def test_a_job_that_waits_for_a_thread_does_not_begin_in_a_lost_term() -> 
     for number in range(100):
         bench.jobs.add(block, "date", run_date=bench.clock.now(), id=f"block-{number}")
     async with bench.term() as tenure:
-        await until_async(lambda: len(bench.work.unfinished()) == 100 and begun, what="all jobs are due")
+        await until_async(lambda: len(bench.unfinished()) == 100 and begun, what="all jobs are due")
         await turns()
-        shift = bench.work._shift
-        assert shift is not None
+        scheduler = bench.scheduler
+        assert scheduler is not None
         tenure.lose()
-        await until_async(lambda: shift.executor._cancelled, what="what waits is taken back")
+        await until_async(lambda: scheduler._executor._cancelled, what="what waits is taken back")
         before = len(begun)
         assert before < 100
         may_end.set()
@@ -453,7 +451,7 @@ async def test_a_cancelled_scope_is_drained_like_any_other(job: Job) -> None:
     """P5: whoever cancels an elector gets an end in good order, and then the cancellation."""
     bench = Bench()
     bench.once(job.coroutine)
-    tenure = Tenure(bench.work, 1)
+    tenure = Tenure(bench, 1)
     await job.runs_now()
     tenure.task.cancel()
     await turns()
@@ -468,7 +466,7 @@ async def test_a_drain_that_is_cancelled_takes_its_coroutines_along(job: Job) ->
     """P5: the loop is going down; what can be stopped is stopped now, and nothing is left."""
     bench = Bench()
     bench.once(job.coroutine)
-    tenure = Tenure(bench.work, 1)
+    tenure = Tenure(bench, 1)
     await job.runs_now()
     tenure.end()
     await turns()
@@ -482,7 +480,7 @@ async def test_a_drain_that_is_cancelled_with_a_thread_in_it_says_so(job: Job) -
     """P5: nothing makes a thread end, so its caller must keep the seat; the error names the job."""
     bench = Bench()
     bench.once(job.thread)
-    tenure = Tenure(bench.work, 1)
+    tenure = Tenure(bench, 1)
     await job.runs_now()
     tenure.end()
     await turns()
@@ -490,10 +488,10 @@ async def test_a_drain_that_is_cancelled_with_a_thread_in_it_says_so(job: Job) -
     await bench.until(lambda: tenure.over)
     with pytest.raises(UnfinishedJobsError, match="still running: thread"):
         await tenure.task
-    assert bench.work.unfinished() == ["thread"]
+    assert bench.unfinished() == ["thread"]
     job.may_end.set()
-    await until_async(lambda: bench.work.unfinished() == [])
-    await bench.work._ledger.close()  # the run that has ended was written down, which opened it again
+    await until_async(lambda: bench.unfinished() == [])
+    await bench.ledger.close()  # the run that has ended was written down, which opened it again
 
 
 # --- runs ---------------------------------------------------------------------------------------------------------
@@ -542,7 +540,7 @@ async def test_a_thread_job_may_raise_stop_iteration() -> None:
     loop_told: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: loop_told.append(context))
     bench.once(exhausted)
-    tenure = Tenure(bench.work, 1)
+    tenure = Tenure(bench, 1)
     try:
         await until_async(ran.is_set)
         tenure.end()
@@ -636,7 +634,7 @@ async def test_a_task_lives_as_long_as_the_term() -> None:
     for number in (1, 2):
         async with bench.term(number):
             await until_async(lambda number=number: told.count("begin") == number)
-            (name,) = bench.work.unfinished()
+            (name,) = bench.unfinished()
             assert name.endswith("consume")
         assert told == ["begin", "end"] * number
 
@@ -703,7 +701,7 @@ async def test_a_task_that_waits_to_be_started_again_ends_with_the_term(clock: M
         await clock.advance(0.5)
     await clock.advance(60)
     assert began == [1]
-    assert bench.work.unfinished() == []
+    assert bench.unfinished() == []
 
 
 async def test_a_task_that_will_not_end_holds_the_scope() -> None:
@@ -722,7 +720,7 @@ async def test_a_task_that_will_not_end_holds_the_scope() -> None:
         tenure.lose()
         await turns()
         assert not tenure.over
-        assert [name.rpartition(".")[2] for name in bench.work.unfinished()] == ["stubborn"]
+        assert [name.rpartition(".")[2] for name in bench.unfinished()] == ["stubborn"]
         may_end.set()
 
 

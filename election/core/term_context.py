@@ -1,0 +1,33 @@
+"""Context of one term: what the elector and the work of the term share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .events import Event
+from .term import Term
+
+
+@dataclass(eq=False, slots=True)
+class TermContext:
+    """One term, as the elector and its work share it.
+
+    Attributes:
+        term: The term.
+        lost: Set when the seat is seen to be lost.
+        is_held: Returns whether this process holds the seat of the term now, determined anew (P8).
+        resign: Requests the resignation; returns at once.
+        emit: Passes an event to the hooks.
+        takeover_ms: Duration of the takeover in milliseconds; None until the work has begun.
+        problem: Why the work cannot be done now; None if it can. Every heartbeat publishes it.
+    """
+
+    term: Term
+    lost: asyncio.Event
+    is_held: Callable[[], bool]
+    resign: Callable[[], object]
+    emit: Callable[[Event], None]
+    takeover_ms: float | None = None
+    problem: str | None = None

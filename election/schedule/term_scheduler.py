@@ -1,0 +1,309 @@
+"""Scheduler of one term: a scope that runs jobs and tasks, in step with the ledger, and drains them at its end.
+
+Promises P5: no job code runs before the scope is entered, and the scope is not left while job code runs. The plan is
+made at the start, when another process has written to the ledger, and after the ledger could not be reached; while it
+cannot, nothing runs unclaimed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Collection
+from typing import Self
+
+from election.core.backoff import backoff_s, is_logged
+from election.core.clock import Clock, first, since_boot
+from election.core.errors import LedgerError, LedgerVersionError, StaleTermError, UnfinishedJobsError
+from election.core.events import named
+from election.core.process import current_process
+from election.core.term import Standing
+from election.core.term_context import TermContext
+
+from .executor import TermExecutor
+from .job_info import changed_descriptions
+from .jobs import Job, JobRegistry
+from .ledger import Ledger
+from .ledger_writer import LedgerWriter
+from .model import Action, CompleteRequest, State, Tick
+from .options import ScheduleOptions
+from .plan import make_plan
+from .progress import JobProgress
+from .pruning import keep_pruned
+from .reporting import RunReporter
+from .scheduler_adapter import SchedulerAdapter
+from .stored import load_jobs
+from .tasks import RunningTasks, TaskRegistry
+
+log = logging.getLogger("election")
+
+CANCEL_GRACE_S = 0.5
+"""Time that cancelled coroutines get to end when the event loop itself is going down."""
+
+
+class TermScheduler:
+    """Runs jobs and tasks for one term: ``async with TermScheduler(...)``.
+
+    Entering raises ``StaleTermError`` if a later term has begun, and ``LedgerVersionError`` for a ledger of another
+    version; a ledger that cannot be reached is tried again later, and nothing runs until then. Leaving raises
+    ``UnfinishedJobsError`` if the event loop goes down while job code runs.
+
+    Args:
+        context: The term.
+        registry: Jobs of the code.
+        tasks: Tasks that run while this worker leads.
+        ledger: Ledger of the leader; closed at the end.
+        clock: Time of ticks and waits.
+        options: Options of the Election.
+    """
+
+    def __init__(
+        self,
+        context: TermContext,
+        registry: JobRegistry,
+        tasks: TaskRegistry,
+        ledger: Ledger,
+        clock: Clock,
+        options: ScheduleOptions,
+    ) -> None:
+        self._context = context
+        self._registry = registry
+        self._tasks = tasks
+        self._ledger = ledger
+        self._clock = clock
+        self._options = options
+        self._number = context.term.number
+        self._began_ns = since_boot()
+        self._confirmed = False
+        self._ledger_failed = asyncio.Event()
+        self._progress: dict[str, JobProgress] = {}
+        self._running_tasks = RunningTasks({})
+        self._background: list[asyncio.Task[None]] = []
+        self._writer = LedgerWriter(
+            ledger, self._number, is_held=context.is_held, on_failure=self._on_failure, on_stale=self._on_stale
+        )
+        self._adapter = SchedulerAdapter(clock, options)
+        self._reporter = RunReporter(self._number, clock, context.emit)
+        self._executor = TermExecutor(self._number, self._writer, clock, self._progress, self._reporter, options.around)
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be claimed now; None if it can."""
+        return self._context.problem
+
+    def unfinished(self) -> list[str]:
+        """Ids of the jobs, and names of the tasks, whose code runs now."""
+        return self._executor.unfinished() + self._running_tasks.unfinished()
+
+    async def __aenter__(self) -> Self:
+        self._adapter.open(self._executor, self._writer.write)
+        try:
+            await self._begin()
+        except BaseException:
+            await self._close()
+            raise
+        self._running_tasks = self._tasks.start(self._clock)
+        steps = [self._follow_ledger(), keep_pruned(self._ledger, self._clock, self._options.retention)]
+        self._background = [asyncio.create_task(step, name="election scheduler") for step in steps]
+        return self
+
+    async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        try:
+            try:
+                await self._stop_background()
+            finally:
+                self._adapter.pause()
+                await self._drain()
+            if error_type is None:
+                await self._end(Standing.LOST if self._context.lost.is_set() else Standing.RESIGNED)
+                self._context.problem = None
+        finally:
+            await self._close()
+
+    async def _begin(self) -> None:
+        try:
+            await self._open_term()
+        except LedgerError as error:
+            self._on_failure(error)
+        else:
+            self._adapter.resume()
+
+    async def _stop_background(self) -> None:
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    async def _drain(self) -> None:
+        """Wait for what runs, within the limit unless the term is lost; then cancel it, and wait for its end."""
+        executor, tasks, lost = self._executor, self._running_tasks, self._context.lost
+        tasks.cancel()
+        executor.close()
+        try:
+            if not lost.is_set():
+                limit = self._options.drain_timeout
+                await first(executor.wait(), self._clock.sleep(limit), lost.wait())
+                if executor.unfinished() and not lost.is_set():
+                    log.warning(
+                        "the drain limit of %g s has passed and these jobs still run: %s;"
+                        " coroutines are cancelled now, threads cannot be, and the seat stays held until they end",
+                        limit, ", ".join(executor.unfinished()), extra=named("drain_timed_out"),
+                    )  # fmt: skip
+            executor.cancel()
+            await executor.wait()
+            await tasks.wait()
+        except asyncio.CancelledError:  # the event loop is going down
+            executor.cancel()
+            with contextlib.suppress(asyncio.CancelledError):  # a second one changes nothing: the code still runs
+                await first(executor.wait(), self._clock.sleep(CANCEL_GRACE_S))
+            if left := executor.unfinished() + tasks.unfinished():
+                raise UnfinishedJobsError(f"still running: {', '.join(left)}") from None
+            raise
+
+    async def _end(self, standing: Standing) -> None:
+        """Record how the term ended. The next leader settles what cannot be written now."""
+        if left := await self._writer.close():
+            log.warning(
+                "%d results could not be written to the ledger; the next leader settles these runs",
+                left,
+                extra=named("runs_left_open"),
+            )
+        try:
+            await self._ledger.end_term(self._number, standing)
+        except (LedgerError, LedgerVersionError) as error:
+            log.warning(
+                "the end of term %d could not be written to the ledger: %s",
+                self._number,
+                error,
+                extra=named("term_left_open"),
+            )
+
+    async def _close(self) -> None:
+        self._adapter.close()
+        await self._ledger.close()
+
+    # --- in step with the ledger --------------------------------------------------------------------------------------
+
+    async def _open_term(self) -> None:
+        # Before the state is read: a run that ends meanwhile is open in it.
+        ours = self._executor.running() | self._writer.unwritten()
+        state = await self._ledger.begin_term(self._context.term, current_process(), began_ns=self._began_ns)
+        await self._apply(state, ours)
+
+    async def _apply(self, state: State, ours: Collection[Tick]) -> None:
+        """Plan for ``state``, write the plan down, then let the scheduler follow it.
+
+        Args:
+            state: State of the ledger.
+            ours: Ticks of open runs that this process runs.
+        """
+        jobs, broken = load_jobs(self._registry, state)
+        self._update_progress(jobs, state)
+        plan = make_plan(
+            jobs,
+            state,
+            now=self._clock.now(),
+            catch_up_limit=self._options.catch_up_limit,
+            settled_until={job_id: self._progress[job_id].settled_until for job_id in jobs},
+            running=ours,
+        )
+        described = changed_descriptions({job.id: job.info for job in jobs.values()}, state)
+        entries = [*plan.entries, *broken, *described, *self._completed(jobs, state)]
+        if entries:
+            await self._ledger.record(self._number, entries)
+        self._reporter.planned(plan.entries, {run.tick: run.attempt for run in state.open_runs})
+        self._forget_replaced(state)  # ticks of theirs that were handed over while the plan was written
+        for job_id, since in plan.schedules.items():
+            self._progress[job_id].scheduled_since = since
+        self._adapter.follow(plan.starts, self._progress)
+        for run in plan.reruns:
+            self._executor.rerun(self._progress[run.tick.job_id], run)
+        self._carry_out(jobs, state)
+
+    def _update_progress(self, jobs: dict[str, Job], state: State) -> None:
+        for job_id in self._progress.keys() - jobs.keys():
+            self._adapter.drop(self._progress[job_id])
+            if not self._progress[job_id].running:
+                del self._progress[job_id]
+        for job in jobs.values():
+            self._progress.setdefault(job.id, JobProgress(job)).job = job
+        self._forget_replaced(state)
+
+    def _forget_replaced(self, state: State) -> None:
+        for found in state.jobs:
+            if (progress := self._progress.get(found.id)) is not None:
+                progress.replaced(found.scheduled_since)
+
+    def _completed(self, jobs: dict[str, Job], state: State) -> list[CompleteRequest]:
+        """Requests that are complete as soon as they are read, or that concern no job."""
+        return [
+            CompleteRequest(request.id, self._clock.now())
+            for request in state.requests
+            if request.action is Action.RESIGN or request.job_id not in jobs
+        ]
+
+    def _carry_out(self, jobs: dict[str, Job], state: State) -> None:
+        for request in state.requests:
+            if request.action is Action.RESIGN and request.term == self._number:
+                log.info("asked to resign term %d", self._number, extra=named("resignation_requested"))
+                self._context.resign()
+            elif request.action is Action.RUN and request.job_id in jobs:
+                self._executor.run_now(self._progress[request.job_id], request.id, request.at)
+
+    async def _follow_ledger(self) -> None:
+        """Apply changes by other processes as they come; go on when a ledger that failed can be used again."""
+        failures = 0
+        while True:
+            await self._wait_for_changes(failures)
+            try:
+                if self.problem is not None:
+                    await self._open_term()
+                    self._recover(failures)
+                elif (state := await self._ledger.changes()) is not None:
+                    # Only this leader claims, and what a former one left open was settled when the term was opened.
+                    await self._apply(state, [run.tick for run in state.open_runs])
+                await self._confirm()
+                failures = 0
+            except StaleTermError as error:
+                self._on_stale(error)
+                return
+            except Exception as error:  # no error may end this loop: nothing else would notice a recovery
+                failures += 1
+                unknown = not isinstance(error, LedgerError | LedgerVersionError)
+                if unknown and is_logged(failures):
+                    log.exception("the term's plan could not be followed", extra=named("plan_failed"))
+                self._on_failure(error)
+
+    async def _wait_for_changes(self, failures: int) -> None:
+        if self.problem is not None:
+            await self._clock.sleep(backoff_s(self._options.poll_interval, failures))
+            return
+        wait_for_changes = self._options.wait_for_changes
+        notified = [] if wait_for_changes is None else [wait_for_changes()]
+        await first(self._clock.sleep(self._options.poll_interval), self._ledger_failed.wait(), *notified)
+
+    async def _confirm(self) -> None:
+        """Record the duration of the takeover, once it is known."""
+        if not self._confirmed and self._context.takeover_ms is not None:
+            await self._ledger.confirm_term(self._number, self._context.takeover_ms)
+            self._confirmed = True
+
+    # --- failures -----------------------------------------------------------------------------------------------------
+
+    def _on_failure(self, error: Exception) -> None:
+        if self.problem is None:
+            log.error("no tick is run while the ledger cannot be used: %s", error, extra=named("ledger_failed"))
+        self._context.problem = str(error) or repr(error)
+        self._ledger_failed.set()
+        self._adapter.pause()
+
+    def _recover(self, failures: int) -> None:
+        log.info("the ledger can be used again, after %d failed tries", failures, extra=named("ledger_recovered"))
+        self._context.problem = None
+        self._ledger_failed.clear()
+        self._writer.resume()
+        self._adapter.resume()
+
+    def _on_stale(self, error: StaleTermError) -> None:
+        log.error("term lost: %s", error, extra=named("term_lost"))
+        self._context.lost.set()
