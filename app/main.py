@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from election import Election
-
-from . import jobs
-from .settings import Settings
-
-settings = Settings()
-election = Election(settings.pool, drain_timeout=settings.drain_timeout, fence_after=settings.fence_after or None)
-jobs.register(election)
+from .jobs import election
 
 app = FastAPI(title="election demonstration", lifespan=election.lifespan)
 app.include_router(election.router)

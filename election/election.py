@@ -1,4 +1,4 @@
-"""``Election``: what an application holds."""
+"""``Election``: the object that an application registers its jobs with, and starts."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from apscheduler.triggers.base import BaseTrigger
 from fastapi import APIRouter
 
-from .core.clock import SystemClock
-from .core.errors import PoolInUseError
+from .core.clock import Clock, SystemClock
+from .core.errors import JobDefinitionError, PoolInUseError
 from .core.events import named
+from .core.hooks import Hook, Hooks
 from .core.term_context import TermContext
-from .current import current
 from .engines import Engine, open_engine
 from .lifespan import Lifespan
 from .membership import Membership
 from .options import Timing, check_scheduling
-from .registration import Registration
-from .schedule.options import ScheduleOptions
+from .schedule.jobs import JobRegistry
+from .schedule.options import Around, ScheduleOptions
 from .schedule.run import in_a_run
 from .schedule.stored import to_store
+from .schedule.tasks import Task, TaskRegistry
 from .schedule.term_scheduler import TermScheduler
 from .web.health import build_health
 from .web.metrics import build_metrics
@@ -34,13 +35,18 @@ from .web.view import PoolView
 
 log = logging.getLogger("election")
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Task = TypeVar("_Task", bound=Task)
+_Hook = TypeVar("_Hook", bound=Hook)
+_Around = TypeVar("_Around", bound=Around)
+
 _NOT_STARTED = (
     "this Election has not been started in this worker: its lifespan did not run"
     " (the lifespans of mounted sub-applications do not)"
 )
 
 
-class Election(Registration):
+class Election:
     """A worker's part in a pool: the jobs, and the election that decides where they run.
 
     pool: the pool's directory, or the URL of a server: ``postgresql://…``, ``redis://…``. Workers with the same one
@@ -79,13 +85,24 @@ class Election(Registration):
         options = dict(scheduler_options or {})
         self._timing = Timing(heartbeat, safety_poll, stalled_after, fence_after, drain_timeout)
         check_scheduling(catch_up_limit, options)
-        super().__init__(options, SystemClock())
+        self._clock: Clock = SystemClock()
+        self._jobs = JobRegistry(options, self._clock)
+        self._tasks = TaskRegistry()
+        self._hooks = Hooks(self._clock)
+        self._around: list[Around] = []
         self._schedule_options = ScheduleOptions(
             drain_timeout, heartbeat, catch_up_limit, retention, options, self._around
         )
         self._member: Membership | None = None
         self._scheduler: TermScheduler | None = None
         self._warned = False
+        self._view = PoolView(
+            self._jobs,
+            clock=self._clock,
+            stalled_after=stalled_after,
+            started=lambda: self._member is not None,
+            problem=self._problem,
+        )
         self._use(
             open_engine(
                 pool,
@@ -98,6 +115,50 @@ class Election(Registration):
                 clock=self._clock,
             )
         )
+
+    def scheduled_job(self, trigger: str | BaseTrigger, **arguments: Any) -> Callable[[_Function], _Function]:
+        """Register the decorated function as a job; the arguments are those of APScheduler's ``scheduled_job``.
+
+        ``misfire_grace_time`` is 30 s unless given. ``name``, ``description`` (by default the first line of the
+        function's docstring) and ``tags`` (single words) tell people of the job, wherever it is shown. Raises
+        ``JobDefinitionError`` for arguments that cannot work.
+        """
+        self._check_registration()
+
+        def register(func: _Function) -> _Function:
+            self._jobs.add(func, trigger, **arguments)
+            return func
+
+        return register
+
+    def while_leading(self, task: _Task) -> _Task:
+        """Register the decorated coroutine function to run from the start of each term to its end.
+
+        It is cancelled when the term ends, and started again with back-off when it raises. Raises
+        ``JobDefinitionError`` for a plain function.
+        """
+        self._check_registration()
+        self._tasks.add(task)
+        return task
+
+    def on_event(self, hook: _Hook) -> _Hook:
+        """Tell the decorated function of every event in this worker, as a frozen value (``election.events``).
+
+        A plain function is called in a thread of its own, a coroutine function in a task of its own: one that raises
+        or hangs hurts nothing.
+        """
+        self._hooks.add(hook)
+        return hook
+
+    def around_runs(self, around: _Around) -> _Around:
+        """Enter the context manager ``around(run)`` around each attempt at a run, in the process that makes it.
+
+        It is entered on the event loop, so it may not block. The job's code sees the context variables that it sets,
+        and it sees what the code raises. What it raises itself fails the run.
+        """
+        self._check_registration()
+        self._around.append(around)
+        return around
 
     async def add_job(
         self,
@@ -156,20 +217,17 @@ class Election(Registration):
     @cached_property
     def router(self) -> APIRouter:
         """``GET /leader`` and what is beside it, for ``app.include_router(election.router)``."""
-        return build_router(
-            current(lambda: self._view), current(lambda: self._engine.seat), current(lambda: self._ledger), self._clock
-        )
+        return build_router(self._view)
 
     @cached_property
     def metrics(self) -> APIRouter:
         """``GET /metrics`` for Prometheus. Raises ``ConfigurationError`` without the extra ``metrics``."""
-        seat, ledger = current(lambda: self._engine.seat), current(lambda: self._ledger)
-        return build_metrics(current(lambda: self._view), seat, ledger, stalled_after=self._timing.stalled_after)
+        return build_metrics(self._view)
 
     @cached_property
     def health(self) -> APIRouter:
         """``GET /healthz`` and ``GET /readyz``, of the worker that answers."""
-        return build_health(current(lambda: self._engine.seat), self._fault)
+        return build_health(self._view, self._fault)
 
     @property
     def is_leader(self) -> bool:
@@ -201,25 +259,18 @@ class Election(Registration):
         """
         return self._scheduler.unfinished() if self._scheduler is not None else []
 
-    @property
-    def _started(self) -> bool:
-        return self._member is not None
+    def _check_registration(self) -> None:
+        if self._member is not None:
+            raise JobDefinitionError(
+                "jobs and tasks are registered before the Election starts, in every worker alike:"
+                " put them at module level"
+            )
 
     def _use(self, engine: Engine) -> None:
         """Take part in the pool of ``engine`` from the next start on."""
         self._engine = engine
         self._ledger = engine.open_ledger()
-        self._view = PoolView(
-            engine.pool,
-            engine.name,
-            engine.seat,
-            self._ledger,
-            self._jobs,
-            clock=self._clock,
-            stalled_after=self._timing.stalled_after,
-            started=lambda: self._member is not None,
-            problem=self._problem,
-        )
+        self._view.use(engine.pool, engine.name, engine.seat, self._ledger)
 
     def _open_term(self, context: TermContext) -> TermScheduler:
         options = replace(self._schedule_options, wait_for_changes=self._engine.wait_for_changes)

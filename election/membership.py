@@ -58,7 +58,7 @@ class Membership:
         fence_after, self._switch = None, None
         if timing.fence_after is not None and engine.hang_trace is not None:
             fence_after = timing.fence_after
-            self._switch = DeadMansSwitch(fence_after, every=timing.heartbeat, last_words=engine.hang_trace)
+            self._switch = DeadMansSwitch(fence_after, every=timing.heartbeat, hang_trace=engine.hang_trace)
         self._scope = AsyncExitStack()
         self._running: asyncio.Task[None] | None = None
         warden = Warden(
@@ -67,7 +67,7 @@ class Membership:
             clock=clock,
             stalled_after=timing.stalled_after,
             fence_after=fence_after,
-            evict=engine.terminate,
+            terminate=engine.terminate,
         )
         self.elector = Elector(
             engine.seat,
@@ -75,7 +75,7 @@ class Membership:
             clock=clock,
             heartbeat=timing.heartbeat,
             supervise=warden.look,
-            emit=hooks.tell,
+            emit=hooks.emit,
         )
 
     async def __aenter__(self) -> Self:

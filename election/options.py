@@ -8,7 +8,7 @@ from typing import Any
 
 from .core.errors import ConfigurationError
 
-BEATS = 4
+MIN_HEARTBEATS_PER_FENCE = 4
 """So many heartbeats a leader may miss at least before it is fenced."""
 
 
@@ -33,10 +33,11 @@ class Timing:
                 f"stalled_after={self.stalled_after:g} would call a healthy leader stalled: give at least two"
                 f" heartbeats ({2 * self.heartbeat:g} s)"
             )
-        if self.fence_after is not None and self.fence_after < BEATS * self.heartbeat:
+        if self.fence_after is not None and self.fence_after < MIN_HEARTBEATS_PER_FENCE * self.heartbeat:
             raise ConfigurationError(
-                f"fence_after={self.fence_after:g} would end a healthy leader: give at least {BEATS} heartbeats"
-                f" ({BEATS * self.heartbeat:g} s), or None to end none"
+                f"fence_after={self.fence_after:g} would end a healthy leader: give at least"
+                f" {MIN_HEARTBEATS_PER_FENCE} heartbeats ({MIN_HEARTBEATS_PER_FENCE * self.heartbeat:g} s), or None to"
+                " end none"
             )
         if self.drain_timeout < 0:
             raise ConfigurationError("drain_timeout is seconds, and not less than 0")

@@ -17,7 +17,7 @@ try:
 except ImportError as error:
     raise ImportError(f"election.tracing needs opentelemetry-api ({error}): {install_command('otel')}") from error
 
-from .registration import Registration
+from .election import Election
 from .schedule.job_runner import TakenBackError
 from .schedule.run import Run
 
@@ -27,7 +27,7 @@ _before: ContextVar[tuple[str, SpanContext] | None] = ContextVar("election_attem
 """The tick that was tried last in this task, and the span of that attempt."""
 
 
-def instrument(election: Registration, tracer_provider: TracerProvider | None = None) -> None:
+def instrument(election: Election, tracer_provider: TracerProvider | None = None) -> None:
     """Make a span of each attempt at a run, current while the job's code runs, in a coroutine or in a thread.
 
     It is named after the job and begins a trace; another attempt at the same tick is linked to the one before. Its

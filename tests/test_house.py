@@ -17,11 +17,9 @@ PUBLIC = {"election", "election.events", "election.testing", "election.tracing"}
 """What an application imports."""
 
 _PARTS = {
-    "election.current",
     "election.lifespan",
     "election.membership",
     "election.options",
-    "election.registration",
     "election.signals",
 }
 """What ``election.election`` is put together from, beside the rooms below."""
@@ -41,17 +39,15 @@ WALLS: dict[str, set[str]] = {
     },
     "election.fencing": {"election.core"},
     "election.options": {"election.core"},
-    "election.registration": {"election.schedule", "election.core"},
     "election.events": {"election.core"},
     "election.tracing": {
-        "election.registration",
+        "election.election",
         "election.schedule.job_runner",
         "election.schedule.run",
         "election.core",
     },
     "election.signals": {"election.core"},
     "election.lifespan": set(),
-    "election.current": set(),
     "election.web": {"election.schedule", "election.core"},
     "election.cli": {"election.schedule", "election.core", "election.engines"},
     "election.__main__": {"election.cli"},

@@ -170,7 +170,7 @@ async def test_time_stands_still_while_a_thread_is_busy() -> None:
 
 
 def test_the_clock_works_on_uvloop_as_well() -> None:
-    """Issue 2: both loops. uvloop does not show what is ready, so the clock gives it a number of turns."""
+    """Both loops. uvloop does not show what is ready, so the clock gives it a number of turns."""
     uvloop = pytest.importorskip("uvloop")
 
     async def woken() -> list[float]:

@@ -190,7 +190,7 @@ def test_without_the_extra_there_is_a_way_out(monkeypatch: pytest.MonkeyPatch) -
 def test_extras_are_imported_by_those_who_use_them() -> None:
     code = (  # FastAPI may import opentelemetry by itself
         "import sys, election; election.Election('pool').health;"
-        "optional = {'prometheus_client', 'election.web.figures', 'election.tracing'};"
+        "optional = {'prometheus_client', 'election.web.collector', 'election.tracing'};"
         "sys.exit(' '.join(optional & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)

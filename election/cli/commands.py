@@ -11,9 +11,9 @@ from election.schedule.history import SkipRow
 from election.schedule.model import Action
 from election.schedule.verify import verify as judge
 
-from .glance import late_ms
-from .looking import engine_of, reading, without_history
-from .show import Busy, show_json, show_table, text
+from .open_pool import engine_of, reading, without_history
+from .pool_status import late_ms
+from .show import Progress, show_json, show_table, text
 
 
 async def runs(options: Namespace) -> int:
@@ -72,8 +72,10 @@ async def terms(options: Namespace) -> int:
 
 async def verify(options: Namespace) -> int:
     """Whether the history keeps the promises; 1 if one is broken."""
-    async with reading(engine_of(options)) as ledger, Busy("reading terms and claims") as busy:
-        report = await judge(ledger, now=datetime.now(UTC), progress=lambda job, seen: busy.say(f"{job}: {seen} ticks"))
+    async with reading(engine_of(options)) as ledger, Progress("reading terms and claims") as progress:
+        report = await judge(
+            ledger, now=datetime.now(UTC), progress=lambda job, seen: progress.update(f"{job}: {seen} ticks")
+        )
     if options.json:
         show_json(asdict(report))
         return 1 if report.violations else 0

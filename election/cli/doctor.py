@@ -9,8 +9,8 @@ from election.core.checks import CheckResult, Severity
 from election.core.errors import LedgerError, LedgerVersionError
 from election.engines import Engine
 
-from .looking import engine_of, never_led, without_history
-from .show import Busy, show_json
+from .open_pool import engine_of, never_led, without_history
+from .show import Progress, show_json
 
 _SIGN = {Severity.GOOD: "ok     ", Severity.WARNING: "warning", Severity.WRONG: "WRONG  "}
 
@@ -18,9 +18,9 @@ _SIGN = {Severity.GOOD: "ok     ", Severity.WARNING: "warning", Severity.WRONG: 
 async def doctor(options: Namespace) -> int:
     """Look at everything, and change nothing; 1 if something is wrong."""
     engine = engine_of(options, readable=False)
-    async with Busy("looking at the ground, and at who may hold the seat") as busy:
+    async with Progress("looking at the ground, and at who may hold the seat") as progress:
         findings = await asyncio.to_thread(lambda: list(engine.examine()))
-        busy.say("checking the ledger")
+        progress.update("checking the ledger")
         findings += await _examine_ledger(engine)
     if options.json:
         show_json(findings)

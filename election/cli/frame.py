@@ -13,14 +13,14 @@ from rich.text import Text
 from election.core.term import Standing
 from election.schedule.history import RunRow, SkipRow, TermRow
 
-from .glance import Glance, JobStatus, Past, late_ms
+from .pool_status import JobStatus, PoolStatus, RecentHistory, late_ms
 from .show import text
 from .status import heartbeat
 
-WIDE = 110
+WIDE_COLUMNS = 110
 """Columns from which on there is room for descriptions."""
 
-SHORTEST = 4
+MIN_COLUMN_WIDTH = 4
 """Columns that remain of a text that is cut short."""
 
 GAP = "  "
@@ -28,18 +28,22 @@ GAP = "  "
 _STYLES = {"succeeded": "green", "failed": "red", "interrupted": "yellow", "running": "cyan"}
 
 
-def frame(glance: Glance, past: Past, width: int, height: int | None, *, tag: str | None = None) -> RenderableType:
+def frame(
+    snapshot: PoolStatus, recent: RecentHistory, width: int, height: int | None, *, tag: str | None = None
+) -> RenderableType:
     """The picture for a terminal of ``width`` columns and ``height`` lines; None for as many as it takes."""
     now = datetime.now(UTC)
-    header = [_headline(glance, now), _heart(glance), _workers(glance)]
-    troubles = [words for words in (glance.trouble, glance.unread) if words]
+    header = [_headline(snapshot, now), _heart(snapshot), _workers(snapshot)]
+    troubles = [words for words in (snapshot.trouble, snapshot.unread) if words]
     header += [_line(f"problem: {words}", "bold red") for words in dict.fromkeys(troubles)]
-    jobs, runs, terms = _shares(height, len(header), len(glance.jobs), len(past.runs) + len(past.skips), past.terms)
+    jobs, runs, terms = _shares(
+        height, len(header), len(snapshot.jobs), len(recent.runs) + len(recent.skips), recent.terms
+    )
     parts: list[RenderableType] = [
         *header,
-        *_section(_jobs_table(glance.jobs[:jobs], width, now), len(glance.jobs) - jobs, "jobs"),
-        *_section(_history_table(islice(_history(past), runs), width, now), 0, "runs"),
-        *_section(_terms_table(past.terms[:terms], width, now), 0, "terms"),
+        *_section(_jobs_table(snapshot.jobs[:jobs], width, now), len(snapshot.jobs) - jobs, "jobs"),
+        *_section(_history_table(islice(_history(recent), runs), width, now), 0, "runs"),
+        *_section(_terms_table(recent.terms[:terms], width, now), 0, "terms"),
     ]
     if height is not None:
         only = f"; only jobs tagged {tag}" if tag else ""
@@ -61,31 +65,31 @@ def _shares(height: int | None, header: int, jobs: int, runs: int, terms: Sequen
 # --- the header ------------------------------------------------------------------------------------------------------
 
 
-def _headline(glance: Glance, now: datetime) -> Text:
-    record = glance.record
+def _headline(snapshot: PoolStatus, now: datetime) -> Text:
+    record = snapshot.record
     if record is None:
-        known = "nobody is known to lead {}" if glance.trouble else "nobody leads {}, and nobody has"
-        return _line(known.format(glance.pool), "bold red")
+        known = "nobody is known to lead {}" if snapshot.trouble else "nobody leads {}, and nobody has"
+        return _line(known.format(snapshot.pool), "bold red")
     holder = record.holder
-    if glance.led:
+    if snapshot.led:
         since = _clock(record.elected_at, now)
         words = f"pid {holder.pid} leads term {record.term} since {since}, for {duration(now - record.elected_at)}"
-        return _line(words, "bold green").append(f"  {glance.pool}", "dim")
+        return _line(words, "bold green").append(f"  {snapshot.pool}", "dim")
     ended = {Standing.RESIGNED: "resigned", Standing.LOST: "lost its seat"}.get(record.standing, "died")
     return _line(f"nobody leads; pid {holder.pid}, the leader of term {record.term}, {ended}", "bold red").append(
-        f"  {glance.pool}", "dim"
+        f"  {snapshot.pool}", "dim"
     )
 
 
-def _heart(glance: Glance) -> Text:
-    if not glance.led:
+def _heart(snapshot: PoolStatus) -> Text:
+    if not snapshot.led:
         return _line("heartbeat: none", "dim")
-    return _line(f"heartbeat: {heartbeat(glance)}", "bold red" if glance.responsive is False else "")
+    return _line(f"heartbeat: {heartbeat(snapshot)}", "bold red" if snapshot.responsive is False else "")
 
 
-def _workers(glance: Glance) -> Text:
-    leading = glance.record.holder if glance.record and glance.led else None
-    names = [f"{one.process.pid}{' (leader)' if one.process == leading else ''}" for one in glance.workers]
+def _workers(snapshot: PoolStatus) -> Text:
+    leading = snapshot.record.holder if snapshot.record and snapshot.led else None
+    names = [f"{one.process.pid}{' (leader)' if one.process == leading else ''}" for one in snapshot.workers]
     return _line(f"workers: {len(names)}{': ' if names else ''}{', '.join(names)}", "")
 
 
@@ -107,7 +111,7 @@ def _table(width: int, heads: Sequence[str], rows: Sequence[Sequence[Text]]) -> 
     elastic = [at for at, head in enumerate(heads) if head.startswith("*")]
     while sum(widths) + len(GAP) * (len(heads) - 1) > width:
         longest = max(elastic, key=widths.__getitem__)
-        if widths[longest] <= SHORTEST:
+        if widths[longest] <= MIN_COLUMN_WIDTH:
             break
         widths[longest] -= 1
     table = Table(box=None, padding=(0, len(GAP), 0, 0), pad_edge=False, header_style="bold")
@@ -133,7 +137,9 @@ def _jobs_table(jobs: Sequence[JobStatus], width: int, now: datetime) -> Table:
         ]
         for job in jobs
     ]
-    return _table(width, heads, rows) if width >= WIDE else _table(width, heads[:-1], [row[:-1] for row in rows])
+    return (
+        _table(width, heads, rows) if width >= WIDE_COLUMNS else _table(width, heads[:-1], [row[:-1] for row in rows])
+    )
 
 
 def _next(job: JobStatus, now: datetime) -> Text:
@@ -146,13 +152,13 @@ def _next(job: JobStatus, now: datetime) -> Text:
     return _cell(job.next_run_time and f"in {duration(job.next_run_time - now)}")
 
 
-def _history(past: Past) -> Iterable[RunRow | SkipRow]:
+def _history(recent: RecentHistory) -> Iterable[RunRow | SkipRow]:
     """Runs and skips, in the order in which they were written down, latest first."""
 
     def written(row: RunRow | SkipRow) -> datetime:
         return row.claimed_at if isinstance(row, RunRow) else row.at
 
-    return sorted([*past.runs, *past.skips], key=written, reverse=True)
+    return sorted([*recent.runs, *recent.skips], key=written, reverse=True)
 
 
 def _history_table(entries: Iterable[RunRow | SkipRow], width: int, now: datetime) -> Table:

@@ -11,7 +11,7 @@ from election.engines.sql.store import SqlStore
 from election.engines.sql.transfer import transfer
 from election.schedule.verify import verify
 
-from .show import Busy, show_json
+from .show import Progress, show_json
 
 
 async def migrate(options: Namespace) -> int:
@@ -28,13 +28,13 @@ async def migrate(options: Namespace) -> int:
     origin, copy = reader.store, writer.store
     if not isinstance(origin, SqlStore) or not isinstance(copy, SqlStore):
         raise ElectionError("only pools whose ledger is in a file or in PostgreSQL can be moved with their history")
-    async with Busy("looking at both") as busy:
+    async with Progress("looking at both") as progress:
         try:
             counts = await transfer(
-                origin.database, copy.database, lambda table, rows: busy.say(f"{table}: {rows} rows")
+                origin.database, copy.database, lambda table, rows: progress.update(f"{table}: {rows} rows")
             )
             await _refuse_if_behind(source, await reader.last_term())
-            busy.say("judging the copy")
+            progress.update("judging the copy")
             report = await verify(writer, now=datetime.now(UTC))
         finally:
             await reader.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Awaitable, Callable
 
-from election.schedule.ledger import LARGEST
+from election.schedule.ledger import MAX_INTEGER
 
 from . import commands
 from .completion import SHELLS, completion
@@ -116,6 +116,6 @@ def _add_tag(added: argparse.ArgumentParser) -> None:
 
 
 def _number(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= LARGEST:
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_INTEGER:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
     return int(text)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Self
 
-PATIENCE = 0.3
+QUIET_S = 0.3
 """Seconds after which work counts as long, and between two looks at how long it has taken."""
 
 
@@ -38,7 +38,7 @@ def text(value: Any) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in str(value))
 
 
-class Busy:
+class Progress:
     """Shows, on a terminal only, what long work is at and how long it has taken; the line is gone at its end.
 
     ``say`` what it is at now. What is over at once shows nothing.
@@ -60,18 +60,18 @@ class Busy:
             await asyncio.wait([self._ticking])
             _write_over("")
 
-    def say(self, line: str) -> None:
+    def update(self, line: str) -> None:
         self._line = line
         self._show()
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(PATIENCE)
+            await asyncio.sleep(QUIET_S)
             self._show()
 
     def _show(self) -> None:
         taken = time.monotonic() - self._began
-        if self._ticking is not None and taken >= PATIENCE:
+        if self._ticking is not None and taken >= QUIET_S:
             _write_over(f"{self._line} ({taken:.0f} s) …"[: shutil.get_terminal_size().columns - 1])
 
 

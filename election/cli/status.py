@@ -6,9 +6,9 @@ from argparse import Namespace
 
 from election.core.errors import SeatError
 
-from .glance import Glance, JobStatus, Looker
-from .looking import engine_of
-from .show import Busy, show_json, show_table, text
+from .open_pool import engine_of
+from .pool_status import JobStatus, PoolStatus, StatusReader
+from .show import Progress, show_json, show_table, text
 
 
 async def status(options: Namespace) -> int:
@@ -16,49 +16,51 @@ async def status(options: Namespace) -> int:
 
     Raises ``SeatError`` if that cannot be read, ``PoolPathError`` without a pool.
     """
-    looker = Looker(engine_of(options))
+    reader = StatusReader(engine_of(options))
     try:
-        async with Busy("waiting for a heartbeat of the leader"):
-            await looker.wait_for_a_beat()
-        glance = await looker.look(options.tag)
+        async with Progress("waiting for a heartbeat of the leader"):
+            await reader.wait_for_heartbeat()
+        snapshot = await reader.look(options.tag)
     finally:
-        await looker.close()
-    if glance.record is None and glance.trouble is not None:
-        raise SeatError(glance.trouble if glance.pool in glance.trouble else f"{glance.pool}: {glance.trouble}")
+        await reader.close()
+    if snapshot.record is None and snapshot.trouble is not None:
+        raise SeatError(
+            snapshot.trouble if snapshot.pool in snapshot.trouble else f"{snapshot.pool}: {snapshot.trouble}"
+        )
     if options.json:
-        show_json(glance.document())
+        show_json(snapshot.document())
     else:
-        _show(glance)
-    return 0 if glance.led else 1
+        _show(snapshot)
+    return 0 if snapshot.led else 1
 
 
-def _show(glance: Glance) -> None:
-    record, holder = glance.record, None
-    if record is not None and glance.led:
+def _show(snapshot: PoolStatus) -> None:
+    record, holder = snapshot.record, None
+    if record is not None and snapshot.led:
         holder = record.holder
-        print(f"{glance.pool}: pid {holder.pid} leads term {record.term} since {text(record.elected_at)}")
-        print(f"heartbeat: {heartbeat(glance)}")
+        print(f"{snapshot.pool}: pid {holder.pid} leads term {record.term} since {text(record.elected_at)}")
+        print(f"heartbeat: {heartbeat(snapshot)}")
     else:
-        print(f"{glance.pool}: nobody leads")
-    followers = [str(worker.process.pid) for worker in glance.workers if worker.process != holder]
+        print(f"{snapshot.pool}: nobody leads")
+    followers = [str(worker.process.pid) for worker in snapshot.workers if worker.process != holder]
     print(f"followers: {', '.join(followers) or 'none'}")
-    if glance.trouble:
-        print(f"problem: {glance.trouble}")
-    if glance.unread:
-        print(f"the ledger cannot be read: {glance.unread}")
-    if glance.jobs:
+    if snapshot.trouble:
+        print(f"problem: {snapshot.trouble}")
+    if snapshot.unread:
+        print(f"the ledger cannot be read: {snapshot.unread}")
+    if snapshot.jobs:
         print()
         heads = ("JOB", "STATE", "NEXT", "LAST DUE", "OUTCOME", "LATE ms", "TAGS", "NAME", "DESCRIPTION")
-        show_table(heads, (_row(job) for job in glance.jobs))
+        show_table(heads, (_row(job) for job in snapshot.jobs))
 
 
-def heartbeat(glance: Glance) -> str:
+def heartbeat(snapshot: PoolStatus) -> str:
     """Describe the leader's heartbeat."""
-    match glance.responsive:
+    match snapshot.responsive:
         case True:
-            return f"beats (seen {glance.silent_s:.1f} s ago)"
+            return f"beats (seen {snapshot.silent_s:.1f} s ago)"
         case False:
-            return f"has not moved for {glance.silent_s:.1f} s: the leader is stopped, blocked or overloaded"
+            return f"has not moved for {snapshot.silent_s:.1f} s: the leader is stopped, blocked or overloaded"
     return "not seen to beat yet"
 
 

@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING
 from election.core.distribution import install_command
 from election.core.errors import ElectionError
 
-from .glance import Glance, Looker, Past
-from .looking import engine_of
+from .open_pool import engine_of
+from .pool_status import PoolStatus, RecentHistory, StatusReader
 from .show import show_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-EVERY = 0.25
+REFRESH_INTERVAL_S = 0.25
 """Seconds between two looks."""
 
-ROWS = 20
+MAX_ROWS = 20
 """Entries of history that the largest terminal shows of each kind."""
 
 
@@ -38,65 +38,67 @@ async def watch(options: Namespace) -> int:
     On a terminal the picture is drawn anew; elsewhere one follows the other at each change.
     Raises ``ElectionError`` without rich, ``PoolPathError`` without a pool.
     """
-    looker = Looker(engine_of(options))
+    reader = StatusReader(engine_of(options))
     console = None if options.json else _console()
     try:
         with _stopped() as stop:
             if console is None:
-                await _each_change(looker, options, stop, lambda glance, _: _print_line(glance))
+                await _each_change(reader, options, stop, lambda snapshot, _: _print_line(snapshot))
             elif console.is_terminal and not console.is_dumb_terminal and not options.once:
-                await _draw(console, looker, options, stop)
+                await _draw(console, reader, options, stop)
             else:
-                await _each_change(looker, options, stop, lambda glance, past: _print_frame(console, glance, past))
+                await _each_change(
+                    reader, options, stop, lambda snapshot, recent: _print_frame(console, snapshot, recent)
+                )
     finally:
-        await looker.close()
+        await reader.close()
     return 0
 
 
 async def _each_change(
-    looker: Looker, options: Namespace, stop: asyncio.Event, show: Callable[[Glance, Past], None]
+    reader: StatusReader, options: Namespace, stop: asyncio.Event, show: Callable[[PoolStatus, RecentHistory], None]
 ) -> None:
-    """Show the first glance, and each that says something else than the one before."""
+    """Show the first snapshot, and each that says something else than the one before."""
     before: object = None
     if options.once:
-        await looker.wait_for_a_beat()
+        await reader.wait_for_heartbeat()
     while not stop.is_set():
-        glance, past = await looker.look(options.tag), await looker.past(options.tag, ROWS)
-        now = {**glance.document(), "leader": glance.led and glance.record, "responsive": glance.responsive}
-        if (now, past.terms[:1]) != before:
-            before = now, past.terms[:1]
-            show(glance, past)
+        snapshot, recent = await reader.look(options.tag), await reader.recent(options.tag, MAX_ROWS)
+        now = {**snapshot.document(), "leader": snapshot.led and snapshot.record, "responsive": snapshot.responsive}
+        if (now, recent.terms[:1]) != before:
+            before = now, recent.terms[:1]
+            show(snapshot, recent)
             sys.stdout.flush()
         if options.once:
             return
         await _pause(stop)
 
 
-async def _draw(console: Console, looker: Looker, options: Namespace, stop: asyncio.Event) -> None:
+async def _draw(console: Console, reader: StatusReader, options: Namespace, stop: asyncio.Event) -> None:
     from rich.live import Live
 
     from .frame import frame
 
     with _keys(stop), Live(console=console, screen=True, auto_refresh=False) as live:
         while not stop.is_set():
-            glance, past = await looker.look(options.tag), await looker.past(options.tag, ROWS)
-            live.update(frame(glance, past, *console.size, tag=options.tag), refresh=True)
+            snapshot, recent = await reader.look(options.tag), await reader.recent(options.tag, MAX_ROWS)
+            live.update(frame(snapshot, recent, *console.size, tag=options.tag), refresh=True)
             await _pause(stop)
 
 
 async def _pause(stop: asyncio.Event) -> None:
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), EVERY)
+        await asyncio.wait_for(stop.wait(), REFRESH_INTERVAL_S)
 
 
-def _print_line(glance: Glance) -> None:
-    show_json(glance.document(), indent=None)
+def _print_line(snapshot: PoolStatus) -> None:
+    show_json(snapshot.document(), indent=None)
 
 
-def _print_frame(console: Console, glance: Glance, past: Past) -> None:
+def _print_frame(console: Console, snapshot: PoolStatus, recent: RecentHistory) -> None:
     from .frame import frame
 
-    console.print(frame(glance, past, console.width, None))
+    console.print(frame(snapshot, recent, console.width, None))
 
 
 def _console() -> Console:

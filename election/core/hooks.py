@@ -1,4 +1,4 @@
-"""Functions of the application that are told of events; one that raises or hangs hurts nothing but itself.
+"""Hooks: functions of the application that receive events; one that raises or hangs affects nothing else.
 
 Each hook has a queue of its own, and a thread (or for a coroutine function a task) that begins with its first event: a
 follower that nothing happens to has neither.
@@ -21,11 +21,11 @@ from .events import Event, named
 
 log = logging.getLogger("election")
 
-AT_MOST = 1000
-"""Events that wait for one hook; what comes when it has so many before it is dropped."""
+MAX_QUEUED_EVENTS = 1000
+"""Queue limit per hook; further events are dropped."""
 
-LAST_MOMENT = 1.0
-"""Seconds that the hooks get at a shutdown for what still waits for them."""
+CLOSE_GRACE_S = 1.0
+"""Time at a shutdown in which the hooks may finish their queues."""
 
 Hook = Callable[[Event], Any]
 
@@ -35,34 +35,34 @@ class Hooks:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._lines: list[_Line] = []
+        self._queues: list[_HookQueue] = []
 
     def add(self, hook: Hook) -> None:
-        """Tell ``hook`` of every event from now on."""
-        self._lines.append(_OnLoop(hook) if inspect.iscoroutinefunction(hook) else _InThread(hook))
+        """Call ``hook`` with every event from now on."""
+        self._queues.append(_OnLoop(hook) if inspect.iscoroutinefunction(hook) else _InThread(hook))
 
-    def tell(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         """Hand an event over to all hooks; returns at once, and never raises."""
-        for line in self._lines:
-            line.tell(event)
+        for each in self._queues:
+            each.put(event)
 
     async def close(self) -> None:
-        """Let the hooks finish what waits for them, for a moment."""
-        if lines := [line.finish() for line in self._lines]:
-            finished = asyncio.wait([asyncio.ensure_future(line) for line in lines])
-            await first(finished, self._clock.sleep(LAST_MOMENT))
+        """Let the hooks finish their queues, for ``CLOSE_GRACE_S`` at most."""
+        if self._queues:
+            finished = asyncio.wait([asyncio.ensure_future(each.finish()) for each in self._queues])
+            await first(finished, self._clock.sleep(CLOSE_GRACE_S))
 
 
-class _Line(ABC):
-    """One hook, and the events that wait for it."""
+class _HookQueue(ABC):
+    """Queue of one hook."""
 
     def __init__(self, hook: Hook) -> None:
         self._hook = hook
         self._dropped = 0
 
     @abstractmethod
-    def tell(self, event: Event) -> None:
-        """Let an event wait for the hook."""
+    def put(self, event: Event) -> None:
+        """Queue an event."""
 
     @abstractmethod
     async def finish(self) -> None:
@@ -70,7 +70,7 @@ class _Line(ABC):
 
     def _drop(self) -> None:
         self._dropped += 1
-        if self._dropped == 1 or self._dropped % AT_MOST == 0:
+        if self._dropped == 1 or self._dropped % MAX_QUEUED_EVENTS == 0:
             log.error(
                 "the hook %s is too slow: %d events were dropped",
                 _name(self._hook),
@@ -82,14 +82,14 @@ class _Line(ABC):
         log.exception("the hook %s failed", _name(self._hook), extra=named("hook_failed"))
 
 
-class _InThread(_Line):
+class _InThread(_HookQueue):
     def __init__(self, hook: Hook) -> None:
         super().__init__(hook)
-        self._waiting: queue.Queue[Event | Callable[[], object]] = queue.Queue(AT_MOST)
+        self._waiting: queue.Queue[Event | Callable[[], object]] = queue.Queue(MAX_QUEUED_EVENTS)
         self._thread: threading.Thread | None = None
         self._former: threading.Thread | None = None
 
-    def tell(self, event: Event) -> None:
+    def put(self, event: Event) -> None:
         if self._thread is None or not self._thread.is_alive():  # the first event, also of a restart or a forked child
             self._thread = threading.Thread(target=self._work, args=[self._former], name="election-hook", daemon=True)
             self._thread.start()
@@ -100,7 +100,7 @@ class _InThread(_Line):
 
     def _work(self, former: threading.Thread | None) -> None:
         if former is not None:
-            former.join()  # the hook is told of one event at a time
+            former.join()  # a hook gets one event at a time
         while isinstance(event := self._waiting.get(), Event):
             try:
                 self._hook(event)
@@ -113,27 +113,27 @@ class _InThread(_Line):
             return
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 
-        def tell() -> None:
+        def report() -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: the last moment was over long ago
                 loop.call_soon_threadsafe(done.set)
 
         try:
-            self._waiting.put_nowait(tell)
+            self._waiting.put_nowait(report)
         except queue.Full:
             return
         self._thread, self._former = None, self._thread  # it may live a moment longer, and takes nothing up any more
         await done.wait()
 
 
-class _OnLoop(_Line):
+class _OnLoop(_HookQueue):
     def __init__(self, hook: Hook) -> None:
         super().__init__(hook)
         self._waiting: asyncio.Queue[Event | None] | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def tell(self, event: Event) -> None:
+    def put(self, event: Event) -> None:
         if self._task is None or self._task.done():
-            self._waiting = asyncio.Queue(AT_MOST)
+            self._waiting = asyncio.Queue(MAX_QUEUED_EVENTS)
             self._task = asyncio.get_running_loop().create_task(self._work(self._waiting), name="election hook")
         assert self._waiting is not None
         try:

@@ -19,11 +19,11 @@ from .events import named
 from .process import ProcessIdentity, current_process
 from .term import LeaderRecord, Standing, Takeover, Term, reason_after
 
-__all__ = ["RESIGNERS_TURN", "Observation", "Seat", "Worker"]
+__all__ = ["RESIGNER_PAUSE", "Observation", "Seat", "Worker"]
 
 log = logging.getLogger("election")
 
-RESIGNERS_TURN = 0.25
+RESIGNER_PAUSE = 0.25
 """Fraction of a safety poll for which a worker that released the seat leaves it to the others."""
 
 _in_use: dict[str, Seat] = {}
@@ -245,7 +245,7 @@ class Seat:
             await self.backend.release(replace(self._record, standing=standing, ended_at=self._clock.now()))
         finally:
             self._record = self._term = None
-            self._vacant_for_others_until = self._clock.monotonic() + self._safety_poll * RESIGNERS_TURN
+            self._vacant_for_others_until = self._clock.monotonic() + self._safety_poll * RESIGNER_PAUSE
 
     def observe(self) -> Observation:
         """State of the pool from memory (P8)."""

@@ -28,15 +28,15 @@ class DeadMansSwitch:
 
     after: seconds without a sign of life of the event loop until the process ends.
     every: seconds between two signs.
-    last_words: the file for the tracebacks; standard error takes them if it cannot be opened, or if this is ``-``.
+    hang_trace: the file for the tracebacks; standard error takes them if it cannot be opened, or if this is ``-``.
 
     These are seconds of real time, whatever clock the rest lives by.
     """
 
-    def __init__(self, after: float, *, every: float, last_words: str) -> None:
+    def __init__(self, after: float, *, every: float, hang_trace: str) -> None:
         self._after = after
         self._every = every
-        self._last_words = last_words
+        self._last_words = hang_trace
         _Others.watch()
 
     @asynccontextmanager
@@ -79,7 +79,7 @@ class DeadMansSwitch:
             return os.open(self._last_words, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             log.warning(
-                "%s cannot be opened for last words: %s",
+                "%s cannot be opened for the traceback of a hang: %s",
                 self._last_words,
                 error.strerror,
                 extra=named("hang_trace_unavailable"),

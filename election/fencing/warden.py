@@ -21,16 +21,16 @@ from election.core.term import LeaderRecord
 
 log = logging.getLogger("election")
 
-EVERY = 1.0
+MAX_POLL_INTERVAL_S = 1.0
 """Seconds between two looks at most."""
 
-LOOKS = 4
+POLLS_PER_FENCE = 4
 """So many looks at least there are within ``fence_after``; a quarter of it is how late an observer may be."""
 
-GRACE = 0.1
+SWITCH_LEAD = 0.1
 """Of ``fence_after``: by how much the leader's own switch comes first."""
 
-TURN = 0.25
+STAGGER_S = 0.25
 """Seconds by which each follower waits longer than the one before it, so that one of them acts."""
 
 
@@ -46,7 +46,7 @@ class Warden:
 
     stalled_after: seconds of silence after which the log warns.
     fence_after: seconds of silence after which the leader is ended; None to warn only.
-    evict: takes the seat from a leader whose process is out of reach; None where that cannot be done.
+    terminate: takes the seat from a leader whose process is out of reach; None where that cannot be done.
     """
 
     def __init__(
@@ -57,16 +57,16 @@ class Warden:
         clock: Clock,
         stalled_after: float,
         fence_after: float | None,
-        evict: Callable[[LeaderRecord], Awaitable[None]] | None = None,
+        terminate: Callable[[LeaderRecord], Awaitable[None]] | None = None,
     ) -> None:
-        self._evict = evict
+        self._terminate = terminate
         self._seat = seat
         self._intents = intents
         self._clock = clock
         self._stalled_after = stalled_after
         self._fence_after = fence_after
-        self._every = min(EVERY, fence_after / LOOKS) if fence_after else EVERY
-        self._slack = fence_after / LOOKS if fence_after else stalled_after / LOOKS
+        self._every = min(MAX_POLL_INTERVAL_S, fence_after / POLLS_PER_FENCE) if fence_after else MAX_POLL_INTERVAL_S
+        self._slack = fence_after / POLLS_PER_FENCE if fence_after else stalled_after / POLLS_PER_FENCE
         self._suspicious = min(stalled_after, fence_after or stalled_after) / 2
         self._watched: int | None = None
         self._since = 0.0
@@ -86,11 +86,11 @@ class Warden:
         silent = self._silent(seen, now)
         if silent < self._suspicious and self._told is None:
             return self._plan(now, self._every)
-        turn = self._transition(record)
+        turn = self._position(record)
         self._tell(record, silent, turn)
         if self._fence_after is None:
             return self._plan(now, self._every)
-        due = self._fence_after * (1 + GRACE) + turn * TURN
+        due = self._fence_after * (1 + SWITCH_LEAD) + turn * STAGGER_S
         if silent >= due:
             await self._fence(record, silent)
             return self._plan(now, self._every)
@@ -101,7 +101,7 @@ class Warden:
         age = seen.heartbeat_age_s
         return min(now - self._since, float("inf") if age is None else age)
 
-    def _transition(self, record: LeaderRecord) -> int:
+    def _position(self, record: LeaderRecord) -> int:
         """How many other followers come before this one."""
         pids = [worker.process.pid for worker in self._seat.workers() if worker.process != record.holder]
         return pids.index(os.getpid()) if os.getpid() in pids else 0
@@ -143,7 +143,7 @@ class Warden:
 
         near = holder.is_neighbour()
         try:
-            if not near and self._evict is None:
+            if not near and self._terminate is None:
                 raise PermissionError("it is in another container or on another host")
             with pinned(holder.pid) if near else nullcontext() as kill:
                 noted = still() and await self._intents.fence(
@@ -156,8 +156,8 @@ class Warden:
                     )
                     if kill is not None:
                         kill()
-                    elif self._evict is not None:
-                        await self._evict(record)
+                    elif self._terminate is not None:
+                        await self._terminate(record)
                 if noted:
                     self._since, self._told = self._clock.monotonic(), None  # of no use? Then not again at once
         except (OSError, SeatError, LedgerError, LedgerVersionError) as error:

@@ -18,12 +18,12 @@ from .triggers import build
 
 FIRST_WINDOW = timedelta(seconds=1)
 
-SHORT = timedelta(seconds=10)
+RECENT = timedelta(seconds=10)
 """Ticks that are no older are judged one by one, and recorded as misfired or coalesced rather than as down."""
 
 _MICROSECOND = timedelta(microseconds=1)
 
-COUNT_AT_MOST = 100
+MAX_COUNTED_TICKS = 100
 """Ticks of a skip that are counted; to count a month of seconds would take longer than the takeover."""
 
 
@@ -67,7 +67,7 @@ def jump(
 
     It is asked after each tick, and so answers at once when it is not late.
     """
-    return last if now - last <= SHORT else _oldest(without_jitter(trigger), last, now, misfire_grace_time, limit)
+    return last if now - last <= RECENT else _oldest(without_jitter(trigger), last, now, misfire_grace_time, limit)
 
 
 def skipped(
@@ -83,8 +83,8 @@ def skipped(
     first = first_after(trigger, after)
     if first is None or first > until:
         return None
-    counted = list(islice(ticks(trigger, after, until), COUNT_AT_MOST + 1))
-    if len(counted) > COUNT_AT_MOST:
+    counted = list(islice(ticks(trigger, after, until), MAX_COUNTED_TICKS + 1))
+    if len(counted) > MAX_COUNTED_TICKS:
         return Skip(job_id, first, until, None, reason, now)
     return Skip(job_id, first, counted[-1], len(counted), reason, now)
 
@@ -109,7 +109,7 @@ def _oldest(
     Looks back over windows that double, so that a month of seconds costs no more than an hour of them.
     """
     late = now - last
-    if misfire_grace_time is not None and late > SHORT and late.total_seconds() > misfire_grace_time:
+    if misfire_grace_time is not None and late > RECENT and late.total_seconds() > misfire_grace_time:
         last = now - timedelta(seconds=misfire_grace_time)
     window, start = FIRST_WINDOW, now
     if not _more(trigger, last, now, limit):

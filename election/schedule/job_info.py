@@ -15,7 +15,7 @@ from election.core.errors import JobDefinitionError
 
 from .model import DescribeJob, JobInfo, State
 
-LONGEST_TAG = 50
+MAX_TAG_LENGTH = 50
 """Characters: a tag is a word to search for, and stands beside others in a narrow column."""
 
 
@@ -33,7 +33,7 @@ def make_job_info(job_id: str, func: Callable[..., Any], name: str, description:
     for tag in tags:
         if not _is_tag(tag):
             raise JobDefinitionError(
-                f"job {job_id!r}: {tag!r} is no tag: a tag is one word of up to {LONGEST_TAG} characters, without"
+                f"job {job_id!r}: {tag!r} is no tag: a tag is one word of up to {MAX_TAG_LENGTH} characters, without"
                 " spaces or commas; give several as a list: tags=['billing', 'nightly']"
             )
     for text in (name, description or "", *tags):
@@ -57,7 +57,7 @@ def _first_line(func: Callable[..., Any]) -> str | None:
 def _is_tag(tag: object) -> bool:
     return (
         isinstance(tag, str)
-        and 0 < len(tag) <= LONGEST_TAG
+        and 0 < len(tag) <= MAX_TAG_LENGTH
         and tag.isprintable()
         and not any(letter == "," or letter.isspace() for letter in tag)
     )

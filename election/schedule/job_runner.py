@@ -19,7 +19,7 @@ from .run import Run, set_current_run
 
 log = logging.getLogger("election")
 
-TEXT_AT_MOST = 2000
+MAX_ERROR_LENGTH = 2000
 """Characters of an error that are kept."""
 
 
@@ -118,4 +118,4 @@ def what_went_wrong(error: BaseException) -> str:
     except Exception:
         text = "it cannot say what it is"
     told = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return told[:TEXT_AT_MOST].encode("utf-8", "backslashreplace").decode()
+    return told[:MAX_ERROR_LENGTH].encode("utf-8", "backslashreplace").decode()

@@ -19,7 +19,7 @@ from .job_info import make_job_info
 from .model import JobInfo
 from .triggers import UnstableTriggerError, build, describe, is_open
 
-MISFIRE_GRACE_TIME = 30
+MISFIRE_GRACE_S = 30
 """Seconds. APScheduler's own default of 1 is its most frequent silent loss (apscheduler#146, #292, #296)."""
 
 _REFUSED = {
@@ -61,7 +61,7 @@ class Job:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     coalesce: bool = True
     max_instances: int = 1
-    misfire_grace_time: int | None = MISFIRE_GRACE_TIME
+    misfire_grace_time: int | None = MISFIRE_GRACE_S
     rerun_interrupted: bool = False
     retries: int = 0
     retry_backoff: float = 1.0
@@ -132,7 +132,7 @@ class JobRegistry:
             raise JobDefinitionError(
                 f"job {job_id!r}: retries and retry_backoff are not less than 0, and timeout is more (seconds)"
             )
-        defaults = {"misfire_grace_time": MISFIRE_GRACE_TIME, "coalesce": True, "max_instances": 1}
+        defaults = {"misfire_grace_time": MISFIRE_GRACE_S, "coalesce": True, "max_instances": 1}
         defaults |= self._options.get("job_defaults", {})
         given = _STARTS[trigger] in arguments if isinstance(trigger, str) and trigger in _STARTS else None
         try:

@@ -43,7 +43,7 @@ from .model import (
 from .store import Filter, Kind, LedgerStore, UnmetConditionError
 from .triggers import build
 
-LARGEST = 2**63 - 1
+MAX_INTEGER = 2**63 - 1
 """Largest number that a ledger can be asked for."""
 
 MAX_TRIES = 20
@@ -117,7 +117,7 @@ class LedgerReader:
 
     async def open_runs(self) -> list[OpenRun]:
         """Runs that are claimed and not settled, oldest first."""
-        runs = await self.runs(outcome="running", limit=LARGEST)
+        runs = await self.runs(outcome="running", limit=MAX_INTEGER)
         return [OpenRun(Tick(run.job_id, run.due, run.request), run.term, run.attempt) for run in reversed(runs)]
 
     async def totals(self) -> Totals:

@@ -114,7 +114,7 @@ class RetireJob:
 
 @dataclass(frozen=True, slots=True)
 class EndPause:
-    """A pause is over, and its ticks are accounted for until ``until``."""
+    """A pause is over, and its ticks are settled until ``until``."""
 
     job_id: str
     until: datetime

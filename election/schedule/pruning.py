@@ -12,20 +12,20 @@ from .ledger import Ledger
 
 log = logging.getLogger("election")
 
-EVERY = 60.0
+INTERVAL_S = 60.0
 """Seconds between two looks for old history."""
 
-AT_MOST = 500
-PAUSE = 0.1
+ROWS_PER_STEP = 500
+PAUSE_S = 0.1
 """Rows a step, and seconds between two steps: small ones, so that no claim waits long."""
 
 
 async def keep_pruned(ledger: Ledger, clock: Clock, retention: timedelta | None) -> None:
     """Remove history older than ``retention`` from time to time, for ever; return at once if it is None."""
     while retention is not None:
-        await clock.sleep(EVERY)
+        await clock.sleep(INTERVAL_S)
         try:
-            while await ledger.prune(clock.now() - retention, AT_MOST) >= AT_MOST:
-                await clock.sleep(PAUSE)
+            while await ledger.prune(clock.now() - retention, ROWS_PER_STEP) >= ROWS_PER_STEP:
+                await clock.sleep(PAUSE_S)
         except (LedgerError, LedgerVersionError) as error:
             log.debug("old history was not removed: %s", error)  # whoever claims meets the same, and tells

@@ -16,8 +16,8 @@ log = logging.getLogger("election")
 
 Task = Callable[[], Awaitable[None]]
 
-RESTART_AFTER = 1.0
-RESTART_AT_MOST = 60.0
+MIN_RESTART_DELAY_S = 1.0
+MAX_RESTART_DELAY_S = 60.0
 """Seconds before a task that raised is started again; doubled each time in a row."""
 
 
@@ -64,7 +64,7 @@ class RunningTasks:
 
 
 async def _keep_running(task: Task, clock: Clock) -> None:
-    delay = RESTART_AFTER
+    delay = MIN_RESTART_DELAY_S
     while True:
         began = clock.monotonic()
         try:
@@ -73,8 +73,8 @@ async def _keep_running(task: Task, clock: Clock) -> None:
         except Exception:
             if is_cancelled():
                 raise  # it answered its cancellation with an error: no reason to start it again
-            if clock.monotonic() - began > RESTART_AT_MOST:
-                delay = RESTART_AFTER
+            if clock.monotonic() - began > MAX_RESTART_DELAY_S:
+                delay = MIN_RESTART_DELAY_S
             log.exception(
                 "while_leading task %s failed; it starts again in %.0f s",
                 _name(task),
@@ -82,7 +82,7 @@ async def _keep_running(task: Task, clock: Clock) -> None:
                 extra=named("task_failed"),
             )
         await clock.sleep(delay)
-        delay = min(delay * 2, RESTART_AT_MOST)
+        delay = min(delay * 2, MAX_RESTART_DELAY_S)
 
 
 def _name(task: Task) -> str:

@@ -19,7 +19,7 @@ from .model import OpenRun
 from .ticks import ticks, without_jitter
 from .triggers import build, jitter_of
 
-TICKS_AT_ONCE = 5000
+TICKS_PER_PAGE = 5000
 
 SETTLING = timedelta(seconds=10)
 """How long a new leader may take to settle the runs that the former one left open."""
@@ -54,18 +54,18 @@ async def verify(ledger: LedgerReader, *, now: datetime, progress: Callable[[str
     open_runs, odd_claims = await ledger.open_runs(), await ledger.odd_claims()
     terms = await _all_terms(ledger)  # after the runs: on a live pool, each of these has a term by now
     found = [*check_terms(terms), *check_claims(odd_claims), *check_open_runs(open_runs, terms, now)]
-    accounted = {job.id: job.settled_until for job in await ledger.jobs()}
+    settled = {job.id: job.settled_until for job in await ledger.jobs()}
     pruned = await ledger.pruned_until()
     count, unchecked = 0, []
     for epoch in await ledger.epochs():
-        until = min(epoch.until or now, accounted.get(epoch.job_id, epoch.since))
+        until = min(epoch.until or now, settled.get(epoch.job_id, epoch.since))
         owed = owed_ticks(epoch, max(epoch.since, pruned), until)
         if owed is None:
             unchecked.append(epoch.job_id)
             continue
         jitter = jitter_of(epoch.trigger)
         seen = 0
-        while some := list(islice(owed, TICKS_AT_ONCE)):
+        while some := list(islice(owed, TICKS_PER_PAGE)):
             accounts = await ledger.accounts(epoch.job_id, some[0], some[-1] + jitter)
             if check_ticks(epoch.job_id, some, accounts, jitter):
                 pruned = await ledger.pruned_until()  # a live pool may have removed them since

@@ -10,47 +10,47 @@ from typing import TypeVar
 
 from fastapi import APIRouter, Depends, HTTPException
 
-from election.core.clock import Clock
 from election.core.errors import UnknownJobError
-from election.core.seat import Seat
-from election.schedule.ledger import Ledger
 from election.schedule.model import Action
 
 from . import models
 from .guard import guarded_by
 from .history import asked
+from .view import PoolView
 
 _T = TypeVar("_T")
 
 
-def control_routes(seat: Seat, ledger: Ledger, token: str, clock: Clock) -> APIRouter:
+def control_routes(view: PoolView, token: str) -> APIRouter:
     """The routes that change something, behind ``token``."""
 
-    router = APIRouter(dependencies=[Depends(guarded_by(token, clock))], responses=models.REFUSED | models.UNAVAILABLE)
+    router = APIRouter(
+        dependencies=[Depends(guarded_by(token, view.clock))], responses=models.REFUSED | models.UNAVAILABLE
+    )
 
     @router.post("/leader/resign", status_code=202)
     async def resign() -> models.Accepted:
         """Ask the leader to give the seat up in good order."""
-        seen = seat.observe()
+        seen = view.seat.observe()
         if not seen.led or seen.record is None:
             raise HTTPException(503, "nobody leads, so nobody can resign", {"Retry-After": "1"})
-        return models.Accepted(request=await _told(ledger.request(Action.RESIGN, term=seen.record.term)))
+        return models.Accepted(request=await _told(view.ledger.request(Action.RESIGN, term=seen.record.term)))
 
     @router.post("/leader/jobs/{job_id:path}/run", status_code=202)
     async def run_job(job_id: str) -> models.Accepted:
         """Run a job now, besides its schedule."""
-        return models.Accepted(request=await _told(ledger.request(Action.RUN, job_id=job_id)))
+        return models.Accepted(request=await _told(view.ledger.request(Action.RUN, job_id=job_id)))
 
     @router.post("/leader/jobs/{job_id:path}/pause", status_code=202)
     async def pause_job(job_id: str) -> models.Accepted:
         """Let a job's ticks pass, until it is resumed; a restart does not change that."""
-        await _told(ledger.pause(job_id, True))
+        await _told(view.ledger.pause(job_id, True))
         return models.Accepted(request=None)
 
     @router.post("/leader/jobs/{job_id:path}/resume", status_code=202)
     async def resume_job(job_id: str) -> models.Accepted:
         """End a pause; what fell due meanwhile is skipped as ``paused``."""
-        await _told(ledger.pause(job_id, False))
+        await _told(view.ledger.pause(job_id, False))
         return models.Accepted(request=None)
 
     return router

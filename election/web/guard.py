@@ -19,15 +19,15 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from election.core.clock import Clock
 from election.core.errors import ConfigurationError
 
-from .limits import Limit
+from .rate_limit import RateLimit
 
-SHORTEST = 16
+MIN_TOKEN_LENGTH = 16
 """Characters of a token; a shorter one could be guessed."""
 
-FAILURES = 10
+MAX_FAILURES_PER_MINUTE = 10
 """Wrong tokens a minute from one address, until it has to wait; a right one is never refused for that."""
 
-CHANGES = 120
+MAX_CHANGES_PER_MINUTE = 120
 """Changes a minute that one worker accepts."""
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="admin token", description="what $ELECTION_ADMIN_TOKEN holds")
@@ -35,16 +35,18 @@ _bearer = HTTPBearer(auto_error=False, scheme_name="admin token", description="w
 
 def check_token(token: str) -> None:
     """Raises ``ConfigurationError`` for a token that could be guessed."""
-    if len(token) < SHORTEST:
+    if len(token) < MIN_TOKEN_LENGTH:
         raise ConfigurationError(
-            f"$ELECTION_ADMIN_TOKEN has {len(token)} characters, and could be guessed: give it at least {SHORTEST}"
-            " (python -c 'import secrets; print(secrets.token_urlsafe())'), or unset it"
+            f"$ELECTION_ADMIN_TOKEN has {len(token)} characters, and could be guessed: give it at least"
+            f" {MIN_TOKEN_LENGTH} (python -c 'import secrets; print(secrets.token_urlsafe())'), or unset it"
         )
 
 
 def guarded_by(token: str, clock: Clock) -> Callable[..., Awaitable[None]]:
     """A dependency that lets pass who may change something. Raises 401, 403 and 429 otherwise."""
-    failures, changes = (Limit(times, per=60, clock=clock.monotonic) for times in (FAILURES, CHANGES))
+    failures, changes = (
+        RateLimit(times, per=60, clock=clock.monotonic) for times in (MAX_FAILURES_PER_MINUTE, MAX_CHANGES_PER_MINUTE)
+    )
 
     async def authorized(
         request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]

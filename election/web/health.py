@@ -14,13 +14,14 @@ from pydantic import BaseModel
 from election.core.seat import Seat
 
 from . import models
+from .view import PoolView
 
 
 class Health(BaseModel):
     status: str
 
 
-def build_health(seat: Seat, fault: Callable[[], str | None]) -> APIRouter:
+def build_health(view: PoolView, fault: Callable[[], str | None]) -> APIRouter:
     """The routes. ``fault``: what is wrong in this worker, in words; None if nothing is."""
     router = APIRouter(tags=["election"])
 
@@ -32,7 +33,7 @@ def build_health(seat: Seat, fault: Callable[[], str | None]) -> APIRouter:
     @router.get("/readyz", responses={503: {"model": models.Problem, "description": "This worker is not ready"}})
     async def ready() -> Health:
         """This worker takes part, its elector runs, the seat can be read, and no error stands."""
-        if (found := fault() or _of_the_seat(seat)) is not None:
+        if (found := fault() or _of_the_seat(view.seat)) is not None:
             raise HTTPException(503, found, {"Retry-After": "1"})
         return Health(status="ready")
 

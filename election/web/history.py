@@ -8,19 +8,20 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, HTTPException, Query
 
 from election.core.errors import LedgerError, LedgerVersionError
-from election.schedule.ledger import LARGEST, LedgerReader
+from election.schedule.ledger import MAX_INTEGER
 
 from . import models
+from .view import PoolView
 
 _T = TypeVar("_T")
 
-Before = Annotated[int | None, Query(ge=0, le=LARGEST, description="the `next` of the page before this one")]
+Before = Annotated[int | None, Query(ge=0, le=MAX_INTEGER, description="the `next` of the page before this one")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="entries a page")]
 Tag = Annotated[str | None, Query(max_length=50, description="only those of jobs with this tag")]
 JobId = Annotated[str | None, Query(alias="job", max_length=500, description="only this job's")]
 
 
-def history_routes(ledger: LedgerReader) -> APIRouter:
+def history_routes(view: PoolView) -> APIRouter:
     """The routes that read the history."""
     router = APIRouter(responses=models.UNAVAILABLE)
 
@@ -33,7 +34,7 @@ def history_routes(ledger: LedgerReader) -> APIRouter:
         limit: Limit = 100,
     ) -> models.Runs:
         """Runs, latest first."""
-        rows = await asked(ledger.runs(job_id=job_id, tag=tag, outcome=outcome, before=before, limit=limit))
+        rows = await asked(view.ledger.runs(job_id=job_id, tag=tag, outcome=outcome, before=before, limit=limit))
         entries = [models.RunEntry.model_validate(row, from_attributes=True) for row in rows]
         return models.Runs(runs=entries, next=rows[-1].seq if len(rows) == limit else None)
 
@@ -42,14 +43,14 @@ def history_routes(ledger: LedgerReader) -> APIRouter:
         job_id: JobId = None, tag: Tag = None, before: Before = None, limit: Limit = 100
     ) -> models.Skips:
         """Ticks that had no run, and why, latest first."""
-        rows = await asked(ledger.skips(job_id=job_id, tag=tag, before=before, limit=limit))
+        rows = await asked(view.ledger.skips(job_id=job_id, tag=tag, before=before, limit=limit))
         entries = [models.SkipEntry.model_validate(row, from_attributes=True) for row in rows]
         return models.Skips(skips=entries, next=rows[-1].seq if len(rows) == limit else None)
 
     @router.get("/leader/terms")
     async def read_terms(before: Before = None, limit: Limit = 100) -> models.Terms:
         """Terms, latest first."""
-        rows = await asked(ledger.terms(before=before, limit=limit))
+        rows = await asked(view.ledger.terms(before=before, limit=limit))
         entries = [models.TermEntry.model_validate(row, from_attributes=True) for row in rows]
         return models.Terms(terms=entries, next=rows[-1].term if len(rows) == limit else None)
 

@@ -14,28 +14,25 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from election.core.clock import Clock
-from election.schedule.ledger import LedgerReader
-
-from .past import Past, without
+from .history_cache import HistoryCache, without
 from .view import PoolView
 
 SCRIPTS = ("words.js", "state.js", "marks.js", "picture.js", "pointing.js", "tables.js", "control.js", "main.js")
 """The parts of the page's script, in their order: each uses those before it."""
 
-LATEST = 253_402_300_799_000
+MAX_MOMENT_MS = 253_402_300_799_000
 """The last moment of the year 9999, in milliseconds since the epoch."""
 
-MINUTES = 5
-"""Default events of the stream."""
+DEFAULT_PERIOD_MIN = 5
+"""Default period of the picture, in minutes."""
 
-Moment = Annotated[int | None, Query(ge=0, le=LATEST, description="in milliseconds since the epoch")]
+Moment = Annotated[int | None, Query(ge=0, le=MAX_MOMENT_MS, description="in milliseconds since the epoch")]
 
 
-def live_routes(view: PoolView, ledger: LedgerReader, clock: Clock, *, controls: bool) -> APIRouter:
+def live_routes(view: PoolView, *, controls: bool) -> APIRouter:
     """The page and its document. controls: whether the routes that change something exist."""
     router = APIRouter()
-    past = Past(ledger, clock)
+    cache = HistoryCache(view)
     page, policy = _page()
     headers = {
         "Cache-Control": "no-store",  # a page of another version would not understand the document
@@ -53,9 +50,9 @@ def live_routes(view: PoolView, ledger: LedgerReader, clock: Clock, *, controls:
     async def read_data(since: Moment = None, until: Moment = None) -> Response:
         """Data of the page. Belongs to the page of the same version, and may change with it."""
         document = await view.document()
-        now = clock.now().timestamp() * 1000
+        now = view.clock.now().timestamp() * 1000
         if view.absence() is None:
-            history = await past.between(round(now) - MINUTES * 60_000 if since is None else since, until)
+            history = await cache.between(round(now) - DEFAULT_PERIOD_MIN * 60_000 if since is None else since, until)
         else:
             history = without(None)  # the document says why
         head = f'{{"now": {now:.1f}, "controls": {"true" if controls else "false"}'

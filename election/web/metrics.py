@@ -8,7 +8,6 @@ from fastapi import APIRouter, HTTPException, Request, Response
 
 from election.core.distribution import install_command
 from election.core.errors import ConfigurationError, LedgerError, LedgerVersionError
-from election.core.seat import Seat
 from election.schedule.history import Totals
 from election.schedule.ledger import LedgerReader
 
@@ -16,10 +15,10 @@ from . import models
 from .view import PoolView
 
 
-def build_metrics(view: PoolView, seat: Seat, ledger: LedgerReader, *, stalled_after: float) -> APIRouter:
+def build_metrics(view: PoolView) -> APIRouter:
     """The route. Raises ``ConfigurationError`` without prometheus-client."""
     try:
-        from .figures import PoolFigures, exposition
+        from .collector import PoolCollector, exposition
     except ImportError as error:
         raise ConfigurationError(
             f"election.metrics needs prometheus-client ({error}): {install_command('metrics')}"
@@ -31,12 +30,12 @@ def build_metrics(view: PoolView, seat: Seat, ledger: LedgerReader, *, stalled_a
         """The pool's figures, the same whichever worker answers."""
         if (absence := view.absence()) is not None:
             raise HTTPException(503, absence)
-        totals = await _totals(ledger)
-        seen = seat.observe()
-        figures = PoolFigures(
-            models.leader(seen, stalled_after=stalled_after),
+        totals = await _totals(view.ledger)
+        seen = view.seat.observe()
+        figures = PoolCollector(
+            models.leader(seen, stalled_after=view.stalled_after),
             seen.record.term if seen.record is not None else 0,
-            len(seat.workers()),
+            len(view.seat.workers()),
             totals,
         )
         # In a thread: with many jobs it is long enough to make a leader's ticks late.

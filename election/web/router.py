@@ -6,10 +6,6 @@ import os
 
 from fastapi import APIRouter, Depends, HTTPException, Response
 
-from election.core.clock import Clock
-from election.core.seat import Seat
-from election.schedule.ledger import Ledger
-
 from .control import control_routes
 from .guard import check_token
 from .history import history_routes
@@ -20,7 +16,7 @@ from .view import PoolView
 TOKEN = "ELECTION_ADMIN_TOKEN"  # noqa: S105  the name of the variable, not a token
 
 
-def build_router(view: PoolView, seat: Seat, ledger: Ledger, clock: Clock) -> APIRouter:
+def build_router(view: PoolView) -> APIRouter:
     """All routes; those that change something only if ``$ELECTION_ADMIN_TOKEN`` is set.
 
     Raises ``ConfigurationError`` for a token that could be guessed.
@@ -50,10 +46,10 @@ def build_router(view: PoolView, seat: Seat, ledger: Ledger, clock: Clock) -> AP
             raise HTTPException(503, absence)  # and nothing would close the ledger that was opened for it
 
     token = os.environ.get(TOKEN, "").strip()
-    router.include_router(live_routes(view, ledger, clock, controls=bool(token)))
+    router.include_router(live_routes(view, controls=bool(token)))
     part = [Depends(taking_part)]
-    router.include_router(history_routes(ledger), dependencies=part)
+    router.include_router(history_routes(view), dependencies=part)
     if token:
         check_token(token)
-        router.include_router(control_routes(seat, ledger, token, clock), dependencies=part)
+        router.include_router(control_routes(view, token), dependencies=part)
     return router

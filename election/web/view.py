@@ -23,26 +23,35 @@ from . import models
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-FRESH = 0.5
+MAX_AGE_S = 0.5
 """Seconds for which what the ledger says of the jobs is given again without asking it."""
 
-PATIENCE = 0.5
+TIMEOUT_S = 0.5
 """Seconds that an answer waits for the ledger at most; then it says of the jobs what was known before."""
 
 
 class PoolView:
-    """One worker's view of its pool.
+    """One worker's view of its pool, which all routes share.
 
-    pool, engine: their names. stalled_after: seconds without a heartbeat that make a leader unresponsive.
-    problem: what is wrong in this worker, in words. started: whether it takes part.
+    ``use`` names the pool, also after the routes were built: a test puts a pool in memory in the place of the real one.
+
+    Args:
+        registry: Jobs of the code.
+        clock: Time of the documents.
+        stalled_after: Seconds without a heartbeat that make a leader unresponsive.
+        started: Returns whether this worker takes part.
+        problem: Returns what is wrong in this worker; None if nothing is.
+
+    Attributes:
+        seat: Seat of the pool.
+        ledger: Ledger of the pool.
     """
+
+    seat: Seat
+    ledger: Ledger
 
     def __init__(
         self,
-        pool: str,
-        engine: str,
-        seat: Seat,
-        ledger: Ledger,
         registry: JobRegistry,
         *,
         clock: Clock,
@@ -50,21 +59,23 @@ class PoolView:
         started: Callable[[], bool],
         problem: Callable[[], str | None],
     ) -> None:
-        self._pool = pool
-        self._engine = engine
-        self._seat = seat
-        self._ledger = ledger
+        self.clock = clock
+        self.stalled_after = stalled_after
         self._registry = registry
-        self._clock = clock
-        self._stalled_after = stalled_after
         self._started = started
         self._problem = problem
+        self._pool = self._engine = ""
         self._jobs: list[models.JobEntry] = []
-        self._asking: asyncio.Task[None] | None = None
         self._asked_at = float("-inf")
+        self._asking: asyncio.Task[None] | None = None
         self._silence: str | None = None
         self._last_takeover = Unchanged(models.last_takeover)
         self._workers = Unchanged(models.workers)
+
+    def use(self, pool: str, engine: str, seat: Seat, ledger: Ledger) -> None:
+        """Show this pool from now on; ``pool`` and ``engine`` are names."""
+        self._pool, self._engine, self.seat, self.ledger = pool, engine, seat, ledger
+        self._jobs, self._asked_at, self._silence = [], float("-inf"), None
 
     def absence(self) -> str | None:
         """Why this worker can say nothing of the pool, in words; None if it takes part."""
@@ -74,16 +85,16 @@ class PoolView:
         """Return the leader document, as this worker sees it."""
         if self._started():
             await self._ask_for_jobs()  # first, so that nothing below is older than the answer
-        seen = self._seat.observe() if self._started() else None
-        leading = models.leader(seen, stalled_after=self._stalled_after) if seen else None
-        held = self._seat.held() if seen else None
+        seen = self.seat.observe() if self._started() else None
+        leading = models.leader(seen, stalled_after=self.stalled_after) if seen else None
+        held = self.seat.held() if seen else None
         return models.LeaderDocument(
             pool=self._pool,
             engine=self._engine,
             state="led" if leading else "electing",
             leader=leading,
             answered_by=models.AnsweredBy(pid=os.getpid(), role="leader" if held else "follower"),
-            workers=self._workers(self._seat.workers(), seen.record if leading else None) if seen else [],
+            workers=self._workers(self.seat.workers(), seen.record if leading else None) if seen else [],
             last_takeover=self._last_takeover(seen.record if seen else None),
             jobs=self._jobs if seen else [],
             problem=(seen.problem if seen else None) or self._problem() or (self._silence if seen else None),
@@ -92,19 +103,19 @@ class PoolView:
     async def _ask_for_jobs(self) -> None:
         """Ask the ledger, for all requests at once, unless it has just been asked; do not wait for long."""
         if self._asking is None or self._asking.done():
-            if self._clock.monotonic() - self._asked_at < FRESH:
+            if self.clock.monotonic() - self._asked_at < MAX_AGE_S:
                 return
-            self._asked_at = self._clock.monotonic()
+            self._asked_at = self.clock.monotonic()
             self._asking = asyncio.create_task(self._read_jobs(), name="election view")
         asking = self._asking
-        await first(asyncio.wait([asking]), self._clock.sleep(PATIENCE))
+        await first(asyncio.wait([asking]), self.clock.sleep(TIMEOUT_S))
         if asking.done():
             asking.result()  # what nobody expected is not hidden
 
     async def _read_jobs(self) -> None:
         self._jobs = self._jobs or self._entries({})  # the code's own jobs are known all the same
         try:
-            known = {state.id: state for state in await self._ledger.jobs()}
+            known = {state.id: state for state in await self.ledger.jobs()}
         except (LedgerError, LedgerVersionError) as error:
             self._silence = str(error)
             self._jobs = [entry.model_copy(update={"next_run_time": None}) for entry in self._jobs]
@@ -113,7 +124,7 @@ class PoolView:
             self._jobs = self._entries(known)
 
     def _entries(self, known: dict[str, JobState]) -> list[models.JobEntry]:
-        now = self._clock.now()
+        now = self.clock.now()
         ours = {job.id: job for job in self._registry}
         stored = {state.id for state in known.values() if state.stored and not state.removed}
         return [

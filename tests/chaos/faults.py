@@ -24,7 +24,7 @@ from .kinds import Hits
 from .orders import NotObeyedError, give
 from .plan import Fault
 
-PATIENCE = {Hits.LEADER: 20.0, Hits.POOL: 20.0, Hits.FOLLOWER: 5.0}
+TIMEOUT_S = {Hits.LEADER: 20.0, Hits.POOL: 20.0, Hits.FOLLOWER: 5.0}
 """Seconds to wait for somebody whom a fault can hit, or for a leader; without one it is missed."""
 
 FOR_GOOD = 3600.0
@@ -64,7 +64,7 @@ class Injector:
             return self._candidates(hits)
 
         try:
-            seen, followers = until(candidates, timeout=PATIENCE[hits])
+            seen, followers = until(candidates, timeout=TIMEOUT_S[hits])
         except AssertionError:
             return replace(nothing, missed=f"nobody to hit: no {hits}")
         pid = {Hits.LEADER: seen.leader, Hits.FOLLOWER: _pick(followers, fault.index), Hits.POOL: None}[hits]

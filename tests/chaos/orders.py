@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.support.waiting import until
 
-PATIENCE = 5.0
+TIMEOUT_S = 5.0
 """Seconds for a worker to obey: it may be hung for a while."""
 
 
@@ -45,7 +45,7 @@ def give(directory: Path, pid: int, what: str, *, hopeless: Callable[[], bool]) 
     new.write_text(what)
     new.rename(order)
     with contextlib.suppress(AssertionError):
-        until(lambda: hopeless() or not (order.exists() or accepted.exists()), timeout=PATIENCE)
+        until(lambda: hopeless() or not (order.exists() or accepted.exists()), timeout=TIMEOUT_S)
     with contextlib.suppress(FileNotFoundError):
         order.unlink()
         raise NotObeyedError(f"pid {pid} did not get to it")

@@ -12,7 +12,7 @@ import httpx2
 from .facts import append, now_ns, read_lines
 
 EVERY = 0.04
-PATIENCE = 1.0
+TIMEOUT_S = 1.0
 """Seconds: a worker that is stopped answers nobody, and the next connection reaches another."""
 
 
@@ -55,7 +55,7 @@ class Poller:
         self._thread.join()
 
     def _poll(self) -> None:
-        with httpx2.Client(timeout=PATIENCE, headers={"Connection": "close"}) as client:
+        with httpx2.Client(timeout=TIMEOUT_S, headers={"Connection": "close"}) as client:
             while not self._stop.wait(EVERY):
                 append(self._path, self._ask(client))
 

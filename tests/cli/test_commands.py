@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from election.cli import glance, main, show
+from election.cli import main, pool_status, show
 from tests.cli.conftest import Call, as_program
 from tests.support.pool import ROOT, WorkerPool
 from tests.support.waiting import until
@@ -181,7 +181,7 @@ def test_a_leader_that_hangs_leads_and_is_said_not_to_live(
     living: WorkerPool, call: Call, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit code 0, as somebody has the seat; that it does not live is said beside."""
-    monkeypatch.setattr(glance, "STALLED_AFTER", 0.5)
+    monkeypatch.setattr(pool_status, "STALLED_AFTER_S", 0.5)
     leader = living.leader()
     leader.signal(signal.SIGSTOP)
     try:
@@ -336,7 +336,7 @@ def test_long_work_says_how_far_it_has_come(
     """On a terminal, in a line that is gone at the end; elsewhere nothing."""
     assert call(command, ended)[2] == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    monkeypatch.setattr(show, "PATIENCE", 0)
+    monkeypatch.setattr(show, "QUIET_S", 0)
     _, _, err = call(command, ended)
     assert re.search(rf"{words} \(\d+ s\) …", err), err
     assert err.endswith("\r\x1b[K")

@@ -261,7 +261,7 @@ def cut(ledger: Path) -> None:
 def test_a_damaged_ledger_is_told_and_left_as_it_is(
     damage: Callable[[Path], None], spoiled: Path, findings: Findings
 ) -> None:
-    """Issue 3: what to do about it is said; to set it aside is the leader's right, not the doctor's."""
+    """What to do about it is said; to set it aside is the leader's right, not the doctor's."""
     ledger = spoiled / "ledger.db"
     damage(ledger)
     content = ledger.read_bytes()

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from election.cli.frame import duration, frame
-from election.cli.glance import Glance, JobStatus, Past
+from election.cli.pool_status import JobStatus, PoolStatus, RecentHistory
 from election.core.term import LeaderRecord, Reason, Standing, Takeover
 from election.schedule.history import RunRow, SkipRow, TermRow
 from election.schedule.model import Outcome, SkipReason
@@ -28,13 +28,13 @@ def job(number: int, **known: object) -> JobStatus:
     return JobStatus(**{**values, **known})  # type: ignore[arg-type]
 
 
-def glance(jobs: int, trouble: str | None = None) -> Glance:
+def glance(jobs: int, trouble: str | None = None) -> PoolStatus:
     found = tuple(job(number) for number in range(jobs))
-    return Glance("file", "/srv/app/var/pool", RECORD, True, 0.1, True, (), found, trouble, None)
+    return PoolStatus("file", "/srv/app/var/pool", RECORD, True, 0.1, True, (), found, trouble, None)
 
 
-def past(entries: int) -> Past:
-    return Past(
+def past(entries: int) -> RecentHistory:
+    return RecentHistory(
         tuple(
             RunRow(n, "job", at(n), 0, 7, 1, at(n), None, Outcome.FAILED, "ValueError: " + "x" * 200, [])
             for n in range(entries, 0, -1)
@@ -47,7 +47,7 @@ def past(entries: int) -> Past:
     )
 
 
-def drawn(glance: Glance, past: Past, width: int, height: int | None) -> list[str]:
+def drawn(glance: PoolStatus, past: RecentHistory, width: int, height: int | None) -> list[str]:
     console = Console(file=io.StringIO(), width=width, color_system=None)
     console.print(frame(glance, past, width, height))
     assert isinstance(console.file, io.StringIO)
@@ -88,8 +88,8 @@ def test_the_width_is_shared_so_that_times_are_whole(width: int) -> None:
     ],
 )
 def test_a_job_that_does_not_run_next_says_why(known: dict[str, object], words: str) -> None:
-    seen = Glance("file", "/p", None, False, None, False, (), (job(1, **known),), None, None)
-    [line] = [line for line in drawn(seen, Past(), 80, None) if "app.j" in line]
+    seen = PoolStatus("file", "/p", None, False, None, False, (), (job(1, **known),), None, None)
+    [line] = [line for line in drawn(seen, RecentHistory(), 80, None) if "app.j" in line]
     assert words in line.split()
 
 

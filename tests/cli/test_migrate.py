@@ -70,7 +70,7 @@ def test_the_copy_is_the_same_and_goes_on(ended: Path, tmp_path: Path, migrate: 
 def test_cut_off_and_done_again(ended: Path, tmp_path: Path, migrate: Migrate, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each time one stretch further; what is there is not copied again."""
     target = tmp_path / "moved"
-    monkeypatch.setattr(transfer, "AT_ONCE", 3)
+    monkeypatch.setattr(transfer, "ROWS_PER_TRANSACTION", 3)
     real, copied = transfer._each, list[str]()
 
     def each(statement: str, rows: list[tuple[object, ...]]) -> object:

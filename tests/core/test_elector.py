@@ -462,7 +462,7 @@ async def test_trouble_after_a_good_term_is_new_trouble(pool: SimulatedPool, cap
 async def test_only_a_surprise_is_told_with_its_traceback(
     pool: SimulatedPool, caplog: pytest.LogCaptureFixture, error: Exception, traceback: bool
 ) -> None:
-    """Issue 2: no traceback anywhere for what can be expected."""
+    """No traceback anywhere for what can be expected."""
     await pool.join(campaign_raises=error)
     (told,) = logged(caplog, "campaign_failed")
     assert bool(told.exc_info) is traceback

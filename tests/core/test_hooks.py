@@ -29,7 +29,7 @@ def elected(term: int) -> Event:
 
 @pytest.fixture
 def hooks(monkeypatch: pytest.MonkeyPatch) -> Hooks:
-    monkeypatch.setattr(hooks_module, "LAST_MOMENT", 30.0)  # on a busy machine a thread may get no turn in one
+    monkeypatch.setattr(hooks_module, "CLOSE_GRACE_S", 30.0)  # on a busy machine a thread may get no turn in one
     return Hooks(SystemClock())
 
 
@@ -50,11 +50,11 @@ async def test_each_kind_of_hook_is_told_in_order(hooks: Hooks) -> None:
     hooks.add(coroutine)
     events = [elected(term) for term in range(50)]
     for event in events:
-        hooks.tell(event)
+        hooks.emit(event)
     await hooks.close()
     assert in_thread == on_loop == events
     assert threads == {"election-hook"}
-    hooks.tell(elected(50))
+    hooks.emit(elected(50))
     await hooks.close()
     assert len(in_thread) == len(on_loop) == 51, "after a restart they are told again"
 
@@ -71,8 +71,8 @@ async def test_one_that_raises_is_logged_and_told_again(hooks: Hooks, caplog: py
 
     hooks.add(plain)
     hooks.add(coroutine)
-    hooks.tell(elected(1))
-    hooks.tell(elected(2))
+    hooks.emit(elected(1))
+    hooks.emit(elected(2))
     await hooks.close()
     assert told == [1, 2]
     assert caplog.text.count("RuntimeError: plain") == caplog.text.count("RuntimeError: coroutine") == 2
@@ -82,7 +82,7 @@ async def test_one_that_raises_is_logged_and_told_again(hooks: Hooks, caplog: py
 async def test_one_that_hangs_delays_nobody(
     hooks: Hooks, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(hooks_module, "LAST_MOMENT", 0.1)
+    monkeypatch.setattr(hooks_module, "CLOSE_GRACE_S", 0.1)
     may_end, told = threading.Event(), []
 
     def plain(event: Event) -> None:
@@ -93,8 +93,8 @@ async def test_one_that_hangs_delays_nobody(
 
     hooks.add(plain if kind == "plain" else coroutine)
     hooks.add(lambda event: told.append(event.term))
-    for term in range(hooks_module.AT_MOST + 10):
-        hooks.tell(elected(term))
+    for term in range(hooks_module.MAX_QUEUED_EVENTS + 10):
+        hooks.emit(elected(term))
         if term % 100 == 0:
             await until_async(lambda term=term: len(told) > term)
     assert logged(caplog, "hook_events_dropped")
@@ -108,7 +108,7 @@ def test_one_that_outlasts_the_end_of_an_election_is_told_of_the_next(
     hooks: Hooks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its thread may still be there at a restart, and takes nothing up any more; its loop is closed by then."""
-    monkeypatch.setattr(hooks_module, "LAST_MOMENT", 0.01)
+    monkeypatch.setattr(hooks_module, "CLOSE_GRACE_S", 0.01)
     may_end, told, before = threading.Event(), [], set(threading.enumerate())
 
     def plain(event: Event) -> None:
@@ -117,7 +117,7 @@ def test_one_that_outlasts_the_end_of_an_election_is_told_of_the_next(
         told.append(("end", event.term))
 
     async def main(term: int) -> None:
-        hooks.tell(elected(term))
+        hooks.emit(elected(term))
         await until_async(lambda: told)
         await hooks.close()
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from election.core.errors import PoolInUseError
-from election.core.seat import RESIGNERS_TURN, Seat
+from election.core.seat import RESIGNER_PAUSE, Seat
 from election.core.term import Reason, Standing
 from election.testing import ManualClock, MemoryPool
 from election.testing.pool import MemoryBackend
@@ -57,9 +57,9 @@ async def test_a_worker_that_gave_the_seat_up_leaves_it_to_the_others(seat: Seat
     assert await seat.campaign()
     await seat.release(Standing.RESIGNED)
     waiting = asyncio.create_task(seat.vacancy())
-    await clock.advance(SAFETY_POLL_S * RESIGNERS_TURN * 0.9)
+    await clock.advance(SAFETY_POLL_S * RESIGNER_PAUSE * 0.9)
     assert not waiting.done()
-    await clock.advance(SAFETY_POLL_S * RESIGNERS_TURN * 0.2)
+    await clock.advance(SAFETY_POLL_S * RESIGNER_PAUSE * 0.2)
     assert waiting.done()
 
 

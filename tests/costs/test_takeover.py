@@ -34,7 +34,7 @@ async def test_from_the_death_to_the_work(
     pool: Path, leader: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the beginning of the campaign that wins; the follower would sleep for a minute if nothing woke it."""
-    monkeypatch.setattr("election.fencing.warden.EVERY", 60.0)
+    monkeypatch.setattr("election.fencing.warden.MAX_POLL_INTERVAL_S", 60.0)
     election = build(pool, heartbeat=30.0, safety_poll=60.0, stalled_after=90.0)
     seat, loop, began = election._engine.seat, asyncio.get_running_loop(), asyncio.Event()
 

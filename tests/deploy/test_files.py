@@ -15,14 +15,14 @@ import yaml
 import run
 from app.main import app
 from app.settings import Settings
-from election.membership import AFTER_THE_DRAIN
+from election.membership import RELEASE_GRACE_S
 from tests.deploy.dockerfile import instructions
 from tests.docs.markdown import ROOT
 from tests.support.tools import needs
 
 UNIT = ROOT / "deploy/election.service"
 
-STOP = run.GRACEFUL_SHUTDOWN + Settings.model_fields["drain_timeout"].default + AFTER_THE_DRAIN
+STOP = run.GRACEFUL_SHUTDOWN + Settings.model_fields["drain_timeout"].default + RELEASE_GRACE_S
 """Seconds that a stop may take."""
 
 

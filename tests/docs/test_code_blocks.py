@@ -60,6 +60,7 @@ def test_no_block_hides_its_language() -> None:
     assert {str(block): block.language for block in blocks() if block.language not in known} == {}
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "code",
     [

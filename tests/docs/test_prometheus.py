@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from election.core.term import Reason
 from election.schedule.history import BOUNDS, Histogram, Totals
 from election.schedule.model import Outcome, SkipReason
-from election.web.figures import PoolFigures, exposition
+from election.web.collector import PoolCollector, exposition
 from election.web.models import Leader
 from tests.docs.markdown import ROOT, table
 from tests.schedule.making import NOW
@@ -26,7 +26,7 @@ HERE = ROOT / "docs/prometheus"
 
 SOME = Histogram([1] * (len(BOUNDS) + 1), 1.0)
 EXPOSITION = exposition(
-    PoolFigures(
+    PoolCollector(
         Leader(pid=7, host="h", term=3, elected_at=NOW, heartbeat_age_s=0.1, responsive=True),
         3,
         4,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 pytest.register_assert_rewrite(
-    "tests.engines.books",
+    "tests.engines.history",
     "tests.engines.cable",
     "tests.engines.conformance.leading",
     "tests.engines.conformance.pool",

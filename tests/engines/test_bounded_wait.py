@@ -36,8 +36,8 @@ class Work(Future[bool]):
 async def test_what_is_quick_is_there_without_a_turn_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounded_wait_module, "MAX_WAIT_S", 30.0)  # the thread may have to wait for a core
     with ThreadPoolExecutor(1) as thread:
-        patience = BoundedWait()
-        assert all(patience.wait_briefly(thread.submit(int, "7")).done() for _ in range(100))
+        wait = BoundedWait()
+        assert all(wait.wait_briefly(thread.submit(int, "7")).done() for _ in range(100))
 
 
 async def test_what_it_raises_is_raised() -> None:
@@ -62,11 +62,11 @@ async def test_p8_a_thread_that_hangs_takes_moments_from_the_loop() -> None:
 
 async def test_p8_a_thread_that_is_always_slow_takes_a_twentieth_of_the_loop() -> None:
     """A disk that takes 10 ms for each commit: the loop is stood still for a few of them, not for each."""
-    patience, before, began = BoundedWait(), Work.stood, time.monotonic()
+    wait, before, began = BoundedWait(), Work.stood, time.monotonic()
     while time.monotonic() - began < 10 * MAX_PAUSE_S:
         work = Work()
         asyncio.get_running_loop().call_later(3 * MAX_WAIT_S, work.set_result, True)
-        await patience.wait_briefly(work)
+        await wait.wait_briefly(work)
     assert 0 < Work.stood - before < (time.monotonic() - began) / 5, "and less, the longer it lasts"
 
 

@@ -45,6 +45,7 @@ def end_children(pool: Pool) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.extended
 @pytest.mark.timeout(180)
 def test_a_crash_loop_of_jobs(new_pool: Callable[..., Pool]) -> None:
     """P2–P4, P6: every term ends by its own job; terms grow by one, no second is untold, nor what was cut off."""

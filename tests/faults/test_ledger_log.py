@@ -89,7 +89,7 @@ def test_its_keeper_dies_before_it_could(tmp_path: Path) -> None:
 
 def test_a_reader_that_is_busy_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not saved yet is told, nothing is written meanwhile, and the next try saves it."""
-    monkeypatch.setattr("election.engines.file.database.BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr("election.engines.file.database.BUSY_TIMEOUT_S", 0.05)
     path = tmp_path / "ledger.db"
 
     async def use() -> None:

@@ -7,6 +7,8 @@ import signal
 import time
 from collections.abc import Callable
 
+import pytest
+
 from tests.pool.test_failover import check_that_no_second_was_lost
 from tests.support.pool import POLL, Pool
 from tests.support.waiting import until
@@ -57,6 +59,7 @@ def test_all_workers_at_once(pool: Pool) -> None:
     assert code == 0, said
 
 
+@pytest.mark.extended
 def test_rolling_restarts_in_a_row(new_pool: Callable[..., Pool]) -> None:
     """SIGHUP to the parent, twice: every worker is replaced, each leader resigns in order; no second is lost, none is
     run twice."""

@@ -101,6 +101,7 @@ def check_ends(pool: Pool, deeds: dict[int, tuple[str, float]]) -> None:
     print(f"\nnoticed within {max(ends[term][1] / 1e6 - at for term, (_, at) in deeds.items()):.2f} s")
 
 
+@pytest.mark.extended
 @pytest.mark.timeout(180)
 def test_the_log_of_the_ledger(new_pool: Callable[..., Pool]) -> None:
     """P3, P4: the leader saves it at its next look, so that the next one knows what was claimed."""
@@ -120,6 +121,7 @@ def test_the_log_of_the_ledger(new_pool: Callable[..., Pool]) -> None:
     assert code == 0, said
 
 
+@pytest.mark.extended
 @pytest.mark.timeout(180)
 def test_what_is_only_a_help(new_pool: Callable[..., Pool]) -> None:
     """FIFO, term number, the entries of the workers: nobody loses a term over them, and they are made again."""
@@ -144,6 +146,7 @@ def test_what_is_only_a_help(new_pool: Callable[..., Pool]) -> None:
     assert pool.facts().overlaps() == []
 
 
+@pytest.mark.extended
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("how", ["removed", "moved away"])
 def test_the_whole_directory(new_pool: Callable[..., Pool], how: str) -> None:
@@ -167,7 +170,7 @@ def test_the_whole_directory(new_pool: Callable[..., Pool], how: str) -> None:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("how", ["removed", "replaced by garbage"])
+@pytest.mark.parametrize("how", ["removed", pytest.param("replaced by garbage", marks=pytest.mark.extended)])
 def test_the_ledger(new_pool: Callable[..., Pool], how: str) -> None:
     """Its history is gone; the term goes on, and no tick runs twice that this leader knows of."""
     pool = new_pool(workers=3).start()

@@ -22,7 +22,7 @@ async def well(seconds):
 async def hang():
     time.sleep(60)
 
-switch = DeadMansSwitch({AFTER}, every={AFTER} / 4, last_words=sys.argv[1])
+switch = DeadMansSwitch({AFTER}, every={AFTER} / 4, hang_trace=sys.argv[1])
 
 async def main():
     async with switch.armed():
@@ -77,7 +77,7 @@ def test_last_words_that_cannot_be_written_go_to_standard_error(tmp_path: Path) 
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "in hang" in done.stderr
-    assert "cannot be opened for last words" in done.stdout
+    assert "cannot be opened for the traceback of a hang" in done.stdout
 
 
 @pytest.mark.parametrize("when", ["before the term", "within the term"])

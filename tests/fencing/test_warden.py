@@ -17,7 +17,7 @@ from election.core.errors import LedgerError
 from election.core.process import ProcessIdentity, current_process
 from election.core.seat import Observation, Worker
 from election.core.term import LeaderRecord, Reason, Takeover
-from election.fencing.warden import EVERY, Warden
+from election.fencing.warden import MAX_POLL_INTERVAL_S, Warden
 from election.testing import ManualClock
 from tests.support.logs import fields, logged
 from tests.support.processes import identity_of
@@ -185,14 +185,14 @@ async def test_whose_process_is_out_of_reach_loses_its_seat_where_the_engine_can
     pool.record = replace(pool.record, holder=replace(pool.record.holder, boot_id="another"))
     evicted: list[LeaderRecord] = []
 
-    async def evict(record: LeaderRecord) -> None:
+    async def terminate(record: LeaderRecord) -> None:
         assert pool.intents == [record.term], "written down before it is done"
         evicted.append(record)
         pool.led = False
 
     seat: Any = pool
     timing: dict[str, Any] = {"clock": pool.clock, "stalled_after": STALLED_AFTER, "fence_after": FENCE_AFTER}
-    await watch(Warden(seat, pool, **timing, evict=evict), pool, 60)
+    await watch(Warden(seat, pool, **timing, terminate=terminate), pool, 60)
     assert evicted == [pool.record]
     assert not is_dead(victim)
 
@@ -256,4 +256,4 @@ async def test_looks_are_rare_while_all_is_well(pool: Pool) -> None:
         pool.beat()
         looks += 1
         await pool.clock.advance(await watcher.look())
-    assert pool.clock.monotonic() >= looks * EVERY * 0.99
+    assert pool.clock.monotonic() >= looks * MAX_POLL_INTERVAL_S * 0.99

@@ -78,6 +78,7 @@ def test_kills_in_a_row(new_pool: Callable[..., Pool], kills: int, start_method:
     assert logged == pytest.approx(took, abs=0.06), "/leader says what the leader logged"
 
 
+@pytest.mark.extended
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("workers", [8, pytest.param(16, marks=pytest.mark.extended)])
 def test_many_workers(new_pool: Callable[..., Pool], workers: int) -> None:
@@ -89,6 +90,7 @@ def test_many_workers(new_pool: Callable[..., Pool], workers: int) -> None:
     assert statistics.median(took) < 500
 
 
+@pytest.mark.extended
 def test_asking_disturbs_nothing(new_pool: Callable[..., Pool]) -> None:
     """docs/pitfalls.md#16: /leader is hammered during failovers; every answer is the document, and terms never go
     back."""

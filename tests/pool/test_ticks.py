@@ -128,6 +128,7 @@ def test_a_blocked_loop_is_explained(new_pool: Callable[..., Pool]) -> None:
     assert sum(count for job, reason, count in skipped if (job, reason) == ("coalescing", "coalesced")) >= 2
 
 
+@pytest.mark.extended
 def test_down_for_a_while(new_pool: Callable[..., Pool]) -> None:
     """P4: what fell due while the service was down is caught up with, or skipped with a reason."""
     pool = new_pool(jobs="coalescing", workers=2).start()

@@ -169,7 +169,7 @@ def test_p4_what_is_skipped_and_what_is_next_cover_all_that_is_owed(
     if result.skip is not None:
         assert result.skip.first_due == given_up[0]
         assert result.skip.count in {len(given_up), None}
-        assert result.skip.count is not None or len(given_up) > catchup.COUNT_AT_MOST
+        assert result.skip.count is not None or len(given_up) > catchup.MAX_COUNTED_TICKS
         assert result.skip.last_due < next_planned
     if seconds_down <= 10:
         assert len(left) == min(len(owed), limit) or len(owed) > limit

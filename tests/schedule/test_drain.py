@@ -20,7 +20,7 @@ from election.core.term_context import TermContext
 from election.engines.file.ledger import SqliteLedger
 from election.schedule.jobs import JobRegistry
 from election.schedule.options import ScheduleOptions
-from election.schedule.tasks import RESTART_AT_MOST, TaskRegistry
+from election.schedule.tasks import MAX_RESTART_DELAY_S, TaskRegistry
 from election.schedule.term_scheduler import TermScheduler
 from election.testing import ManualClock
 from tests.schedule.ledger_thread import LedgerThread
@@ -642,7 +642,7 @@ async def test_a_task_lives_as_long_as_the_term() -> None:
 async def test_a_task_that_fails_is_started_again_less_and_less_often(
     clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Issue 2: restart with back-off, told each time, in virtual time."""
+    """Restart with back-off, told each time, in virtual time."""
     bench, began = Bench(clock=clock), []
 
     async def fails() -> None:
@@ -653,7 +653,7 @@ async def test_a_task_that_fails_is_started_again_less_and_less_often(
     async with bench.term():
         await clock.advance(300)
         waits = [after - before for before, after in pairwise(began)]
-        assert waits[:8] == [1, 2, 4, 8, 16, 32, RESTART_AT_MOST, RESTART_AT_MOST]
+        assert waits[:8] == [1, 2, 4, 8, 16, 32, MAX_RESTART_DELAY_S, MAX_RESTART_DELAY_S]
     told = [record for record in caplog.records if "while_leading task" in record.getMessage()]
     assert len(told) == len(began)
     assert told[0].exc_info is not None
@@ -667,13 +667,13 @@ async def test_a_task_that_ran_for_long_is_started_again_soon(clock: ManualClock
 
     async def breaks() -> None:
         began.append(clock.monotonic())
-        await clock.sleep(RESTART_AT_MOST * 2 if len(began) == 5 else 0)
+        await clock.sleep(MAX_RESTART_DELAY_S * 2 if len(began) == 5 else 0)
         raise RuntimeError("connection lost")
 
     bench.tasks.add(breaks)
     async with bench.term():
         await clock.advance(150)
-    assert began[:7] == [0, 1, 3, 7, 15, 15 + 2 * RESTART_AT_MOST + 1, 15 + 2 * RESTART_AT_MOST + 3]
+    assert began[:7] == [0, 1, 3, 7, 15, 15 + 2 * MAX_RESTART_DELAY_S + 1, 15 + 2 * MAX_RESTART_DELAY_S + 3]
 
 
 async def test_a_task_that_returns_is_done_for_this_term(clock: ManualClock) -> None:

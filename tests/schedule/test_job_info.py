@@ -81,7 +81,7 @@ def test_what_is_not_said_is_as_apscheduler_has_it() -> None:
     ],
 )
 def test_what_cannot_be_shown_is_refused_with_the_way_out(arguments: dict[str, Any], words: str) -> None:
-    """Issue 2, "bad input": at registration, in every worker."""
+    """At registration, in every worker."""
     with pytest.raises(JobDefinitionError, match=rf"job 'job'.*{words}"):
         make_job(seconds=1, **arguments)
 

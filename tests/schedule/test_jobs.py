@@ -12,7 +12,7 @@ import pytest
 from apscheduler.triggers.interval import IntervalTrigger
 
 from election import ConfigurationError, Election, JobDefinitionError
-from election.schedule.jobs import MISFIRE_GRACE_TIME, JobRegistry, is_coroutine_function
+from election.schedule.jobs import MISFIRE_GRACE_S, JobRegistry, is_coroutine_function
 from election.testing import always_leader
 
 HERE = __name__
@@ -57,7 +57,7 @@ def test_a_job_has_the_arguments_it_was_given(registry: JobRegistry) -> None:
 def test_what_is_not_given_has_defaults_and_one_of_them_is_ours(registry: JobRegistry) -> None:
     """docs/pitfalls.md#25: APScheduler's own grace of one second loses ticks silently."""
     job = registry.add(report, "interval", seconds=5)
-    assert (job.coalesce, job.max_instances, job.misfire_grace_time) == (True, 1, MISFIRE_GRACE_TIME) == (True, 1, 30)
+    assert (job.coalesce, job.max_instances, job.misfire_grace_time) == (True, 1, MISFIRE_GRACE_S) == (True, 1, 30)
 
 
 def test_the_schedulers_options_are_the_jobs_defaults() -> None:
@@ -124,7 +124,7 @@ def test_two_lambdas_cannot_be_told_apart(registry: JobRegistry) -> None:
 
 
 def test_an_id_is_taken_once(registry: JobRegistry) -> None:
-    """Issue 2, "bad input": a duplicate id is an error that names the way out, and the first job stays."""
+    """A duplicate id is an error that names the way out, and the first job stays."""
     first = registry.add(report, "interval", seconds=1)
     with pytest.raises(JobDefinitionError, match=f"a job '{HERE}:report' already; .* id="):
         registry.add(report, "cron", hour=3)
@@ -157,7 +157,7 @@ def test_an_id_is_taken_once(registry: JobRegistry) -> None:
 def test_what_apscheduler_refuses_is_refused_at_once(
     registry: JobRegistry, func: Any, trigger: Any, arguments: dict[str, Any], words: str
 ) -> None:
-    """Issue 2, "bad input": at registration in every worker, not in the leader's first second."""
+    """At registration in every worker, not in the leader's first second."""
     with pytest.raises(JobDefinitionError, match=words) as refused:
         registry.add(func, trigger, **arguments)
     assert isinstance(refused.value, ConfigurationError)

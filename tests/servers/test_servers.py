@@ -49,9 +49,6 @@ SERVERS = [
 Granian end their workers one after the other, without a signal that Python sees: another worker may begin a term
 before it is ended itself, as after any resignation; docs/operations.md says so."""
 
-EVERY_DAY = "uvicorn"
-"""The server under which the ordinary tier runs the guide."""
-
 
 @pytest.fixture
 def new_pool(tmp_path: Path) -> Iterator[Callable[..., Pool]]:
@@ -64,13 +61,8 @@ def test_the_guide_names_all_servers() -> None:
     assert {server.name.split()[0] for server in SERVERS} == COMMANDS.keys()
 
 
-@pytest.mark.parametrize(
-    "server",
-    [
-        pytest.param(server, id=server.name, marks=[] if server.name == EVERY_DAY else pytest.mark.extended)
-        for server in SERVERS
-    ],
-)
+@pytest.mark.extended
+@pytest.mark.parametrize("server", [pytest.param(server, id=server.name) for server in SERVERS])
 def test_the_guide_works(server: ServerCommand, new_pool: Callable[..., Pool], tmp_path: Path) -> None:
     """P1, P2, P6: one worker runs the job; a kill and a resignation have one successor each; a stop has none.
 

@@ -11,6 +11,7 @@ import run
 
 LIBRARIES = [
     "apscheduler.schedulers.asyncio",
+    "election",
     "fastapi",
     "httptools",
     "prometheus_client",
@@ -21,7 +22,7 @@ LIBRARIES = [
     "uvicorn.supervisors",
     "uvloop",
 ]
-"""Imported once in a pool whose workers are forked from a server process; nothing of this project is among them."""
+"""Imported once in a pool whose workers are forked from a server process; ``spawn`` imports them in each."""
 
 
 def use_fork_server() -> None:

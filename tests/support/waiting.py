@@ -10,6 +10,10 @@ from typing import Any, TypeVar
 _T = TypeVar("_T")
 
 POLL = 0.005
+"""Seconds between the first two looks at a fact; each pause is longer than the one before, up to ``MAX_POLL``."""
+
+MAX_POLL = 0.05
+"""Seconds: many tests wait at a time, and each look costs the processor that the pools need."""
 LIMIT = 60.0
 """Seconds within which whatever should happen has happened, on a machine as slow as it may be."""
 
@@ -22,7 +26,7 @@ def until(
     what: for the message, if it does not come about: the fact in words, or what to ask for them at that moment.
     poll: seconds between two looks, for a fact that costs something to look at.
     """
-    end = time.monotonic() + timeout
+    end, pause = time.monotonic() + timeout, poll
     while True:
         try:
             found: Any = fact()
@@ -34,7 +38,8 @@ def until(
             return found  # type: ignore[no-any-return]
         if time.monotonic() > end:
             raise AssertionError(_not_within(timeout, fact, what, seen))
-        time.sleep(poll)
+        time.sleep(pause)
+        pause = max(poll, min(pause * 1.2, MAX_POLL))
 
 
 async def until_async(

@@ -15,7 +15,7 @@ from tests.support.pool import WorkerPool
 def jobs_are_fresh() -> Iterator[None]:
     """Here the document's jobs are hardly older than the request, so that no test waits for that."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(view, "FRESH", 0.02)
+        patch.setattr(view, "MAX_AGE_S", 0.02)
         yield
 
 

@@ -104,7 +104,7 @@ def test_a_missing_or_wrong_token_is_refused(filled: TestClient, given: bytes | 
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ELECTION_ADMIN_TOKEN", TOKEN)
-        patch.setattr("election.web.guard.FAILURES", 10_000)  # the limit has tests of its own
+        patch.setattr("election.web.guard.MAX_FAILURES_PER_MINUTE", 10_000)  # the limit has tests of its own
         with served(tmp_path_factory.mktemp("refused") / "pool") as client:
             yield client
 

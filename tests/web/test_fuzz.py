@@ -26,8 +26,8 @@ EXAMPLES = 12
 def api() -> Iterator[tuple[FastAPI, TestClient]]:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as directory:
         patch.setenv("ELECTION_ADMIN_TOKEN", TOKEN)
-        patch.setattr("election.web.guard.FAILURES", 10_000)
-        patch.setattr("election.web.guard.CHANGES", 10_000)
+        patch.setattr("election.web.guard.MAX_FAILURES_PER_MINUTE", 10_000)
+        patch.setattr("election.web.guard.MAX_CHANGES_PER_MINUTE", 10_000)
         election = Election(os.path.join(directory, "pool"))
 
         @election.scheduled_job("interval", hours=1, id="job")

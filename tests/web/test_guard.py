@@ -14,8 +14,8 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from starlette.testclient import TestClient
 
 from election import ConfigurationError, Election
-from election.web.guard import FAILURES, is_cross_site
-from election.web.limits import KEYS, Limit
+from election.web.guard import MAX_FAILURES_PER_MINUTE, is_cross_site
+from election.web.rate_limit import MAX_KEYS, RateLimit
 from tests.schedule.stored_functions import keep_quiet
 from tests.support.waiting import until
 
@@ -34,7 +34,7 @@ class Clock:
 
 def test_a_limit_gives_back_what_time_has_earned() -> None:
     clock = Clock()
-    limit = Limit(10, per=60, clock=clock)
+    limit = RateLimit(10, per=60, clock=clock)
     assert [limit.take("a") for _ in range(10)] == [None] * 10
     assert limit.take("a") == pytest.approx(6)
     assert limit.take("b") is None, "each key has its own"
@@ -47,10 +47,10 @@ def test_a_limit_gives_back_what_time_has_earned() -> None:
 
 
 def test_a_limit_remembers_so_many_keys_and_no_more() -> None:
-    limit = Limit(1, per=60, clock=Clock())
-    for key in range(KEYS + 1):
+    limit = RateLimit(1, per=60, clock=Clock())
+    for key in range(MAX_KEYS + 1):
         assert limit.take(str(key)) is None
-    assert len(limit._buckets) == KEYS
+    assert len(limit._buckets) == MAX_KEYS
     assert limit.take("1") is not None
     assert limit.take("0") is None, "the one that was used least recently is forgotten"
 
@@ -98,8 +98,8 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClie
 
 def test_who_guesses_has_to_wait_and_who_knows_has_not(served: TestClient) -> None:
     wrong = {"Authorization": "Bearer a guess"}
-    answers = [served.post("/leader/jobs/job/pause", headers=wrong) for _ in range(FAILURES + 1)]
-    assert [answer.status_code for answer in answers] == [401] * FAILURES + [429]
+    answers = [served.post("/leader/jobs/job/pause", headers=wrong) for _ in range(MAX_FAILURES_PER_MINUTE + 1)]
+    assert [answer.status_code for answer in answers] == [401] * MAX_FAILURES_PER_MINUTE + [429]
     assert int(answers[-1].headers["Retry-After"]) >= 1
     assert served.post("/leader/jobs/job/pause", headers=AUTHORIZED).status_code == 202
 

@@ -251,7 +251,7 @@ def test_the_document_does_not_wait_for_a_ledger_that_does_not_answer(
             await never[-1].wait()
 
         monkeypatch.setattr(SqliteLedger, "jobs", silent)
-        monkeypatch.setattr(view, "PATIENCE", 0.05)
+        monkeypatch.setattr(view, "TIMEOUT_S", 0.05)
         until(lambda: client.get("/leader").json() and never, what="the ledger is asked")
         found = client.get("/leader").json()
         assert found["leader"]["pid"] == os.getpid()

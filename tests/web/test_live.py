@@ -25,7 +25,7 @@ from election.core.process import current_process
 from election.core.term import Reason, Standing, Takeover, Term
 from election.engines.file.ledger import SqliteLedger
 from election.schedule.model import Claim, FinishRun, Outcome, RegisterJob, Skip, SkipReason, Tick
-from election.web import past
+from election.web import history_cache
 from tests.support.jobs import HOSTILE
 from tests.support.waiting import until
 
@@ -172,7 +172,7 @@ def test_a_stretch_holds_what_happened_in_it(filled: TestClient) -> None:
     assert found["begins"] == ms(BEGAN)
     failed = [run for run in found["runs"] if run["outcome"] == "failed"]
     assert len(failed) == 6
-    assert failed[0]["error"] == (HOSTILE * 20)[: past.LONGEST_ERROR]
+    assert failed[0]["error"] == (HOSTILE * 20)[: history_cache.MAX_ERROR_LENGTH]
 
 
 def test_a_run_that_goes_on_is_in_every_stretch_after_its_beginning(filled: TestClient) -> None:
@@ -186,7 +186,7 @@ def test_what_is_too_much_for_a_picture_is_thinned_and_said_so(filled: TestClien
     """However long the stretch, about as many marks; what failed is kept beside them."""
     found = history(filled, since=0)
     assert found["runs_every"] == 4
-    assert RUNS / 4 <= len(found["runs"]) <= past.MARKS * 1.5
+    assert RUNS / 4 <= len(found["runs"]) <= history_cache.MAX_ROWS * 1.5
     assert sum(run["outcome"] == "failed" for run in found["runs"]) == 36
     assert found["skips_every"] == 2
     assert len(found["skips"]) == SKIPS / 2
@@ -254,7 +254,7 @@ def test_many_who_look_cost_one_question(filled: TestClient, monkeypatch: pytest
         return await window(self, *arguments)
 
     monkeypatch.setattr(SqliteLedger, "window", counted)
-    monkeypatch.setattr(past, "FRESH", 60.0)
+    monkeypatch.setattr(history_cache, "MAX_AGE_S", 60.0)
     since = ms(BEGAN) + 12_345
     threads = [threading.Thread(target=history, args=(filled,), kwargs={"since": since}) for _ in range(50)]
     for thread in threads:
@@ -262,10 +262,10 @@ def test_many_who_look_cost_one_question(filled: TestClient, monkeypatch: pytest
     for thread in threads:
         thread.join()
     assert len(asked) == 1
-    for other in range(3 * past.KEPT):
+    for other in range(3 * history_cache.MAX_CACHED):
         history(filled, since=since, until=since + other)
     history(filled, since=since)
-    assert len(asked) == 1 + 3 * past.KEPT + 1, "old answers are not kept for ever"
+    assert len(asked) == 1 + 3 * history_cache.MAX_CACHED + 1, "old answers are not kept for ever"
 
 
 def test_a_ledger_that_does_not_answer_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +277,7 @@ def test_a_ledger_that_does_not_answer_is_not_waited_for(tmp_path: Path, monkeyp
             await asyncio.Event().wait()
 
         monkeypatch.setattr(SqliteLedger, "window", silent)
-        monkeypatch.setattr(past, "PATIENCE", 0.05)
+        monkeypatch.setattr(history_cache, "TIMEOUT_S", 0.05)
         found = data(client)
         assert found["pool"]["leader"]["pid"] == os.getpid()
         assert found["history"]["problem"] == "the ledger does not answer"

@@ -18,7 +18,7 @@ from election.core.term import Reason
 from election.schedule.history import BOUNDS, Histogram, Totals
 from election.schedule.model import Outcome, SkipReason
 from election.testing import always_leader
-from election.web.figures import PoolFigures, exposition
+from election.web.collector import PoolCollector, exposition
 from election.web.models import Leader
 from tests.schedule.making import NOW
 from tests.support.pool import Worker, WorkerPool
@@ -170,7 +170,7 @@ def test_an_election_that_was_not_started_has_none(tmp_path: Path) -> None:
 
 
 def test_without_the_extra_there_is_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "election.web.figures")
+    monkeypatch.delitem(sys.modules, "election.web.collector")
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'fastapi-election\[metrics\]'"):
         _ = Election(tmp_path / "pool").metrics
@@ -192,7 +192,7 @@ TOTALS = Totals(
 
 
 def test_the_figures_in_the_format_of_prometheus() -> None:
-    body, content_type = exposition(PoolFigures(LEADER, 3, 4, TOTALS), "")
+    body, content_type = exposition(PoolCollector(LEADER, 3, 4, TOTALS), "")
     assert content_type.startswith("text/plain")
     found = samples(body.decode())
     assert value(found, "led") == 1
@@ -209,7 +209,7 @@ def test_the_figures_in_the_format_of_prometheus() -> None:
 
 
 def test_and_in_that_of_openmetrics_for_who_asks_for_it() -> None:
-    body, content_type = exposition(PoolFigures(LEADER, 3, 4, TOTALS), "application/openmetrics-text;version=1.0.0")
+    body, content_type = exposition(PoolCollector(LEADER, 3, 4, TOTALS), "application/openmetrics-text;version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
     text = body.decode()
     assert text.endswith("# EOF\n")
@@ -217,7 +217,7 @@ def test_and_in_that_of_openmetrics_for_who_asks_for_it() -> None:
 
 
 def test_without_a_leader_nothing_is_said_of_one() -> None:
-    found = samples(exposition(PoolFigures(None, 3, 4, None), "")[0].decode())
+    found = samples(exposition(PoolCollector(None, 3, 4, None), "")[0].decode())
     assert found == {
         ("election_led", ()): 0,
         ("election_term", ()): 3,

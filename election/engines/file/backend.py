@@ -25,7 +25,7 @@ from .atomic_files import DurableNumber, read_file, run_to_completion
 from .directory import PoolDirectory
 from .leader_record import LeaderRecordFile, RecordObserver, is_led
 from .lock import Identity, LockFile
-from .orphans import PATIENCE_S, OrphanDetector
+from .orphans import MIN_REFUSAL_S, OrphanDetector
 from .presence import Presence
 from .split_brain import describe_split_brain, is_flocked, is_rival, seat_id
 from .vacancy import AliveFifo, VacancyWatcher
@@ -61,8 +61,8 @@ class FileBackend:
         self._clock = clock
         self._number = DurableNumber(directory.term)
         self._presence = Presence(directory.workers, clock)
-        patience = PATIENCE_S + SETTLE_HEARTBEATS * timing.heartbeat
-        self._orphans = OrphanDetector(directory.lock, patience=patience, timing=timing, clock=clock)
+        min_refusal_s = MIN_REFUSAL_S + SETTLE_HEARTBEATS * timing.heartbeat
+        self._orphans = OrphanDetector(directory.lock, min_refusal_s=min_refusal_s, timing=timing, clock=clock)
         self._process: ProcessIdentity | None = None
         self._published: LeaderRecord | None = None
         self._split_brain: str | None = None

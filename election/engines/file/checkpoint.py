@@ -14,13 +14,13 @@ import time
 
 log = logging.getLogger("election")
 
-WRITES = 64
+WRITES_PER_CHECKPOINT = 64
 """Transactions after which it is time for a checkpoint: some 8 pages of 4 KiB each."""
 
-EVERY = 1.0
+MIN_INTERVAL_S = 1.0
 """Seconds between two checkpoints at least."""
 
-LIMIT = 8000
+MAX_WAL_PAGES = 8000
 """Pages in the log with which a transaction has to do it after all, because this has not kept up with it."""
 
 
@@ -39,7 +39,7 @@ class Checkpoints:
     def written(self) -> None:
         """Count a transaction, and begin a checkpoint if it is time for one. Never waits."""
         self._writes += 1
-        if self._writes < WRITES or time.monotonic() - self._last < EVERY:
+        if self._writes < WRITES_PER_CHECKPOINT or time.monotonic() - self._last < MIN_INTERVAL_S:
             return
         if self._thread is not None and self._thread.is_alive():
             return

@@ -16,12 +16,12 @@ from election.engines.sql.connection_thread import ThreadedDatabase
 from election.engines.sql.database import Dialect
 
 from .atomic_files import read_file
-from .checkpoint import LIMIT, Checkpoints
+from .checkpoint import MAX_WAL_PAGES, Checkpoints
 from .schema import VERSION, check_version, migrate
 
 _T = TypeVar("_T")
 
-BUSY_TIMEOUT = 5.0
+BUSY_TIMEOUT_S = 5.0
 """Seconds that one writer waits for another."""
 
 
@@ -104,7 +104,7 @@ class SqliteDatabase(ThreadedDatabase[SqliteConnection]):
             connection = sqlite3.connect(
                 uri,
                 uri=True,
-                timeout=BUSY_TIMEOUT,
+                timeout=BUSY_TIMEOUT_S,
                 isolation_level=None,
                 check_same_thread=False,
                 factory=SqliteConnection,
@@ -116,7 +116,7 @@ class SqliteDatabase(ThreadedDatabase[SqliteConnection]):
             if self._create:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}")
-                connection.execute(f"PRAGMA wal_autocheckpoint={LIMIT}")
+                connection.execute(f"PRAGMA wal_autocheckpoint={MAX_WAL_PAGES}")
                 if version < VERSION:
                     migrate(connection)
             self._log = _identity(f"{self.path}-wal")

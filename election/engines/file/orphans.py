@@ -25,7 +25,7 @@ from .split_brain import seat_id
 
 log = logging.getLogger("election")
 
-PATIENCE_S = 1.0
+MIN_REFUSAL_S = 1.0
 """Seconds for which a flock may be taken while nobody leads: a winner needs some of that to begin its term."""
 
 LOOK_AGAIN_S = 5.0
@@ -37,18 +37,18 @@ class OrphanDetector:
 
     Args:
         path: Lock file.
-        patience: Seconds of refusals before the holder is looked for.
+        min_refusal_s: Seconds of refusals before the holder is looked for.
         timing: Seconds, as in ``Election``; with ``fence_after``, an orphan or a stalled worker is ended.
         clock: Time of refusals.
     """
 
-    def __init__(self, path: str, *, patience: float, timing: SeatTiming, clock: Clock) -> None:
+    def __init__(self, path: str, *, min_refusal_s: float, timing: SeatTiming, clock: Clock) -> None:
         self._path = path
         self._clock = clock
-        self._patience = patience
+        self._min_refusal_s = min_refusal_s
         self._fence_after = timing.fence_after
         self._punctual_gap = 2 * timing.safety_poll + (timing.fence_after or 0.0) / 4
-        self._seen_gap = max(self._punctual_gap, patience)
+        self._seen_gap = max(self._punctual_gap, min_refusal_s)
         self._last_try = float("-inf")
         self._since: float | None = None
         self._punctual_since = 0.0
@@ -79,12 +79,12 @@ class OrphanDetector:
         if gap > self._punctual_gap:  # naming a process needs less certainty than ending it
             self._punctual_since, self._found = now, {}
         if self._since is None:
-            self._since, self._look_at = now, now + self._patience
+            self._since, self._look_at = now, now + self._min_refusal_s
         if now < self._look_at:
             return
         self._look_at = now + LOOK_AGAIN_S
         if self._fence_after is not None:
-            self._look_at = min(self._look_at, max(self._punctual_since + self._fence_after, now + self._patience))
+            self._look_at = min(self._look_at, max(self._punctual_since + self._fence_after, now + self._min_refusal_s))
         locked, holders = await asyncio.to_thread(_look, self._path)
         self._found = {holder: self._found.get(holder, now) for holder in holders}
         self._log(record, locked, holders)

@@ -145,7 +145,7 @@ class VacancyWatcher:
         if record is not None and (record.term, record.standing) != self.armed_for:
             self._arm(record)
             return  # one more attempt at once: a term that ended before the watcher was armed does not wake it
-        source = await self._first_event(self._patience(record))
+        source = await self._first_event(self._min_refusal_s(record))
         if source == "fifo" and "pidfd" in self._descriptors and _is_same(record, look()):
             self._drop(source)  # it did not resign, so it is dying, and the pidfd reports when its flock is free
             source = await self._first_event(DYING_S) or source
@@ -176,7 +176,7 @@ class VacancyWatcher:
         if "pidfd" not in self._descriptors and self._previous != previous:
             self._retry = FIRST_RETRY_S  # it may have hung up before we listened, and have its flock still
 
-    def _patience(self, record: LeaderRecord | None) -> float:
+    def _min_refusal_s(self, record: LeaderRecord | None) -> float:
         """Seconds to wait: a safety poll while a worker leads, short and growing while none seems to."""
         poll = self._safety_poll * random.uniform(0.8, 1.2)
         if record is None:

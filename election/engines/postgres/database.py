@@ -24,10 +24,10 @@ from .schema import migrate, stored_version
 
 _T = TypeVar("_T")
 
-BUSY_TIMEOUT = 5
+BUSY_TIMEOUT_S = 5
 """Seconds that one writer waits for another, and after which the server ends one that stands still."""
 
-PATIENCE = 15.0
+TRANSACTION_TIMEOUT_S = 15.0
 """Seconds after which a transaction of a worker is given up: the server is not there, though it does not say so."""
 
 DIALECT = Dialect(
@@ -83,7 +83,7 @@ class PostgresDatabase(ThreadedDatabase[PostgresConnection]):
 
     durable: whether a commit waits for synchronous standbys as well; for the server's own disk it always waits, since
         servers are restarted more often than hosts lose their power.
-    look_only: never create or change anything. patience: seconds that a transaction may take.
+    look_only: never create or change anything. timeout_s: seconds that a transaction may take.
     """
 
     def __init__(
@@ -92,20 +92,20 @@ class PostgresDatabase(ThreadedDatabase[PostgresConnection]):
         *,
         durable: bool = False,
         look_only: bool = False,
-        patience: float = PATIENCE,
+        timeout_s: float = TRANSACTION_TIMEOUT_S,
         preflight: Preflight,
     ) -> None:
         super().__init__()
         self._address = address
         self._preflight = preflight
         self._look_only = look_only
-        self._patience = patience
+        self._timeout_s = timeout_s
         self._given_up = False
         self._settings = settings(
             address.schema,
             synchronous_commit="on" if durable else "local",
-            lock_timeout=BUSY_TIMEOUT * 1000,
-            idle_in_transaction_session_timeout=BUSY_TIMEOUT * 1000,
+            lock_timeout=BUSY_TIMEOUT_S * 1000,
+            idle_in_transaction_session_timeout=BUSY_TIMEOUT_S * 1000,
             default_transaction_read_only="on" if look_only else "off",
         )
 
@@ -178,7 +178,7 @@ class PostgresDatabase(ThreadedDatabase[PostgresConnection]):
         return found
 
     def _timer(self) -> asyncio.TimerHandle:
-        return asyncio.get_running_loop().call_later(self._patience, self.give_up)
+        return asyncio.get_running_loop().call_later(self._timeout_s, self.give_up)
 
     def give_up(self) -> None:
         """End the transaction that is on its way, from any thread, though the server does not answer."""

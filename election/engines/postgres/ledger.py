@@ -10,10 +10,10 @@ from election.engines.sql.store import SqlStore
 from election.schedule.ledger import Ledger
 
 from .address import Address
-from .database import PATIENCE, PostgresDatabase
+from .database import TRANSACTION_TIMEOUT_S, PostgresDatabase
 from .preflight import Preflight
 
-TO_LOOK = 600.0
+READER_TIMEOUT_S = 600.0
 """Seconds that a question of somebody who only looks may take: ``verify`` reads all of the history."""
 
 
@@ -44,9 +44,9 @@ class PostgresLedger(Ledger):
         look_only: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        patience = TO_LOOK if look_only else PATIENCE
+        timeout_s = READER_TIMEOUT_S if look_only else TRANSACTION_TIMEOUT_S
         database = PostgresDatabase(
-            address, durable=durable, look_only=look_only, patience=patience, preflight=preflight
+            address, durable=durable, look_only=look_only, timeout_s=timeout_s, preflight=preflight
         )
         super().__init__(PostgresStore(database, preflight), clock)
         self.give_up = database.give_up

@@ -153,8 +153,8 @@ FOR EACH STATEMENT EXECUTE FUNCTION changed();
     # Waits for the seat's advisory lock, so many milliseconds at most: the snapshot of a statement that waited for
     # days would keep the server from cleaning up after everybody. An error that is caught here is in no log.
     """
-CREATE FUNCTION wait_for_seat(key bigint, patience bigint) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
-  PERFORM set_config('lock_timeout', patience::text, true);
+CREATE FUNCTION wait_for_seat(key bigint, timeout_ms bigint) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+  PERFORM set_config('lock_timeout', timeout_ms::text, true);
   PERFORM pg_advisory_lock(key);
   RETURN true;
 EXCEPTION WHEN lock_not_available THEN RETURN false;

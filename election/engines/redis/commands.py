@@ -36,7 +36,7 @@ from election.schedule.model import (
     Tick,
 )
 
-ARGUMENTS = 9
+MAX_ARGUMENTS = 9
 
 ANNOUNCED = (AddRequest, PauseJob, ResumeJob, StoreJob, RemoveJob)
 """Commands of any worker that the leader has to notice."""
@@ -50,7 +50,7 @@ def flat(calls: Iterable[tuple[Any, ...]]) -> list[str]:
     texts: list[str] = []
     for call in calls:
         texts += ["" if value is None else str(value) for value in call]
-        texts += [""] * (ARGUMENTS + 1 - len(call))
+        texts += [""] * (MAX_ARGUMENTS + 1 - len(call))
     return texts
 
 

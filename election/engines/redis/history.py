@@ -28,13 +28,13 @@ from .scripts import AUDIT, WINDOW
 
 _T = TypeVar("_T")
 
-AT_ONCE = 500
+ROWS_PER_REQUEST = 500
 """Rows that are read in one step."""
 
-AUDITED = 1000
+ROWS_PER_AUDIT = 1000
 """Runs that are audited in one step, for which the server does nothing else."""
 
-BEFORE = 500
+MAX_EARLIER_ROWS = 500
 """Rows before a stretch that are looked at for runs that reach into it."""
 
 
@@ -84,7 +84,7 @@ class History:
         return await self._page("run", indexes, before, limit, run_row, fits)
 
     async def window(self, since: datetime, until: datetime, limit: int) -> Window:
-        runs, runs_every, first = await self._stretch("run", "at", since, until, limit, BEFORE, "ended_at")
+        runs, runs_every, first = await self._stretch("run", "at", since, until, limit, MAX_EARLIER_ROWS, "ended_at")
         skips, skips_every, _ = await self._stretch("skip", "at", since, until, limit, 0, "")
         terms, _, begun = await self._stretch("term", "began_at", since, until, limit, 1, "")
         open_rows = await self.rows("run", await self._read("ZREVRANGE", "open", 0, limit - 1))
@@ -116,8 +116,8 @@ class History:
             dues, within, beyond = await pipe.execute()
         names = [name.partition(":")[2] for name in [*within, *beyond]]
         found = []
-        for start in range(0, len(names), AT_ONCE):
-            found += [skip_row(row) for row in await self.rows("skip", names[start : start + AT_ONCE])]
+        for start in range(0, len(names), ROWS_PER_REQUEST):
+            found += [skip_row(row) for row in await self.rows("skip", names[start : start + ROWS_PER_REQUEST])]
         return Accounts(
             [to_time(int(due)) for name, due in _scored(dues) if name.startswith("0:")],
             [(skip.first_due, skip.last_due) for skip in found if skip.first_due <= last],
@@ -127,7 +127,7 @@ class History:
         found: dict[tuple[Tick, int], OddClaim] = {}
         after, latest = "-inf", 0
         while True:
-            last, latest, rows = await self._client.run(AUDIT, after, AUDITED, latest)
+            last, latest, rows = await self._client.run(AUDIT, after, ROWS_PER_AUDIT, latest)
             for job_id, due, request, term, times in rows:
                 tick = Tick(job_id, to_time(int(due)), int(request))
                 found[tick, int(times)] = OddClaim(tick, int(term), int(times))
@@ -179,7 +179,7 @@ class History:
         """Rows from the indexes, latest first, in steps until there are enough that fit."""
         found: list[_T] = []
         while indexes and len(found) < limit:
-            step = AT_ONCE if fits else min(AT_ONCE, limit - len(found))
+            step = ROWS_PER_REQUEST if fits else min(ROWS_PER_REQUEST, limit - len(found))
             async with self._client.pipeline() as pipe:
                 for index in indexes:
                     end = "+inf" if before is None else f"({before}"

@@ -24,7 +24,7 @@ from .history import History
 from .rows import job_state, open_run, request
 from .scripts import PRUNE, STATE, WRITE, Script
 
-LOOKED_AT = 4
+PRUNE_SCAN_FACTOR = 4
 """Oldest rows that are looked at per row that may be removed: the server does nothing else meanwhile."""
 
 _BOUNDS = " ".join(map(str, BOUNDS))
@@ -76,7 +76,7 @@ class RedisStore:
         return self._state(await self._client.run(STATE))
 
     async def prune(self, before: datetime, at_most: int) -> int:
-        return int(await self._client.write(PRUNE, to_us(before), at_most, at_most * LOOKED_AT))
+        return int(await self._client.write(PRUNE, to_us(before), at_most, at_most * PRUNE_SCAN_FACTOR))
 
     async def job(self, job_id: str) -> JobState | None:
         rows = await self._history.rows("job", [job_id])

@@ -1,6 +1,6 @@
 """Commands of a ledger as SQL, each within the transaction of its write: P3 is enforced here.
 
-A tick of the schedule is accounted for by moving the job's ``settled_until`` forward to it, and only forward; the
+A tick of the schedule is settled by moving the job's ``settled_until`` forward to it, and only forward; the
 unique index on (job, due, request) stands behind that.
 """
 
@@ -43,7 +43,7 @@ from .queries import job, last_term
 from .rows import info_text, to_us
 from .totals import forget_jobs
 
-LOOKED_AT = 20
+PRUNE_SCAN_FACTOR = 20
 """Oldest rows that are looked at per row that may be removed: looking at all of them would keep claims waiting."""
 
 _THE_TICK = "job_id = ? AND due = ? AND request = ?"
@@ -321,7 +321,7 @@ def _close_epoch(connection: Connection, job_id: str, until: int) -> None:
 
 def _account(connection: Connection, job_id: str, until: int, *, since: int, scheduled_since: datetime | None) -> bool:
     """Move the job's ``settled_until`` forward to ``until``, unless it has reached ``since`` already, or the schedule
-    that began at ``scheduled_since`` is over: what it owed is accounted for, and
+    that began at ``scheduled_since`` is over: what it owed is settled, and
     the ticks of the next one are not its own."""
     move = "UPDATE jobs SET settled_until = ? WHERE id = ? AND settled_until < ?"
     if scheduled_since is None:
@@ -340,7 +340,7 @@ def prune(connection: Connection, before: int, at_most: int) -> int:
 
     ``settled_until`` stays, and with it the certainty that nothing runs twice.
     """
-    looked_at = at_most * LOOKED_AT
+    looked_at = at_most * PRUNE_SCAN_FACTOR
     oldest_claim = f"SELECT {connection.dialect.first_term} FROM runs ORDER BY seq LIMIT 1"
     runs = connection.execute(
         "DELETE FROM runs WHERE seq IN"

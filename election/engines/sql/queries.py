@@ -27,7 +27,7 @@ from .rows import (
     to_us,
 )
 
-ROWS_BEFORE = 500
+MAX_EARLIER_ROWS = 500
 """Rows before a window that are looked at for runs that reach into it."""
 
 MAX_ROWS_SEARCHED = 20_000
@@ -191,7 +191,7 @@ def _sampled_runs(connection: Connection, since: int, until: int, limit: int) ->
     found = [
         *connection.execute(f"{select} WHERE {_IN_STEPS}", steps),
         *connection.execute(
-            f"{select} WHERE seq >= ? AND seq < ? AND ended_at >= ?", (first - ROWS_BEFORE, first, since)
+            f"{select} WHERE seq >= ? AND seq < ? AND ended_at >= ?", (first - MAX_EARLIER_ROWS, first, since)
         ),
         *connection.execute(f"{select} WHERE outcome IS NULL AND claimed_at <= ? LIMIT ?", (until, limit)),
     ]

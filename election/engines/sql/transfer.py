@@ -14,7 +14,7 @@ from election.core.errors import LedgerError
 
 from .database import Connection, Database
 
-AT_ONCE = 5000
+ROWS_PER_TRANSACTION = 5000
 """Rows in one transaction."""
 
 Progress = Callable[[str, int], None]
@@ -149,12 +149,12 @@ async def _stretches(
         def read(connection: Connection, after: tuple[Any, ...] | None = after) -> list[tuple[Any, ...]]:
             where = "" if after is None else f" WHERE {beyond}"
             select = f"SELECT {', '.join(table.columns)} FROM {table.name}{where} ORDER BY {key} LIMIT ?"
-            return [tuple(row) for row in connection.execute(select, (*(after or ()), AT_ONCE))]
+            return [tuple(row) for row in connection.execute(select, (*(after or ()), ROWS_PER_TRANSACTION))]
 
         rows = await database.read(read)
         if rows:
             yield rows
-        if len(rows) < AT_ONCE:
+        if len(rows) < ROWS_PER_TRANSACTION:
             return
         after = rows[-1][: len(table.key)]
 

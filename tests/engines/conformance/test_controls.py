@@ -119,7 +119,7 @@ async def test_p2_a_leader_that_is_asked_to_resign_does_and_the_next_term_begins
 async def test_p6_a_follower_takes_over_from_a_leader_that_is_asked_to_resign(
     leader: Election, other: Other, outside: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("election.core.seat.RESIGNERS_TURN", 60.0)  # no race on a busy machine
+    monkeypatch.setattr("election.core.seat.RESIGNER_PAUSE", 60.0)  # no race on a busy machine
     assert await other.begin() == "follows"
     await outside.request(Action.RESIGN, term=1)
     await until_async(lambda: not leader.is_leader, what="it resigns")

@@ -75,7 +75,7 @@ class Commands:
             os._exit(0)
         return child
 
-    async def evict(self) -> None:
+    async def terminate(self) -> None:
         """The seat from whoever leads."""
         record = self._seat.observe().record
         assert record is not None

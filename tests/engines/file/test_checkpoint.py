@@ -10,7 +10,7 @@ from threading import Event
 import pytest
 
 from election.engines.file import checkpoint
-from election.engines.file.checkpoint import WRITES, Checkpoints
+from election.engines.file.checkpoint import WRITES_PER_CHECKPOINT, Checkpoints
 from election.engines.file.database import SqliteDatabase as Database
 from tests.schedule.making import until
 
@@ -32,16 +32,16 @@ def _busy() -> bool:
 
 
 async def test_the_log_does_not_grow_with_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
+    monkeypatch.setattr(checkpoint, "MIN_INTERVAL_S", 0.0)
     path = tmp_path / "ledger.db"
     database = Database(str(path))
     for _ in range(10):
-        for _ in range(WRITES):
+        for _ in range(WRITES_PER_CHECKPOINT):
             await database.write(_note)
         await until(lambda: not _busy())
     size = path.with_name("ledger.db-wal").stat().st_size
     await database.close()
-    assert size < 4 * WRITES * 20_000, "it is written from its beginning again after each checkpoint"
+    assert size < 4 * WRITES_PER_CHECKPOINT * 20_000, "it is written from its beginning again after each checkpoint"
 
 
 async def test_closing_waits_for_the_checkpoint_that_is_under_way(
@@ -56,7 +56,7 @@ async def test_closing_waits_for_the_checkpoint_that_is_under_way(
 
     monkeypatch.setattr(Checkpoints, "_checkpoint", slow)
     database = Database(str(tmp_path / "ledger.db"))
-    for _ in range(WRITES):
+    for _ in range(WRITES_PER_CHECKPOINT):
         await database.write(_note)
     assert begun.wait(30)
     await database.write(_note)  # which waits for nothing

@@ -383,7 +383,7 @@ async def test_a_disk_that_cannot_be_written_at_all(opened: Callable[..., Sqlite
 async def test_another_writer_that_does_not_end_is_told(
     opened: Callable[..., SqliteDatabase], path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "BUSY_TIMEOUT", 0.01)
+    monkeypatch.setattr(database_module, "BUSY_TIMEOUT_S", 0.01)
     database = opened()
     await database.write(note)
     blocker = sqlite3.connect(path, isolation_level=None)

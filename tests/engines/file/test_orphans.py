@@ -29,7 +29,7 @@ from tests.support.waiting import until
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 POLL_S = 0.05
-PATIENCE_S = 1.0
+MIN_REFUSAL_S = 1.0
 LOCKED = "8:42"
 DEAD = replace(current_process(), pid=4242, start_time=1)
 RECORD = LeaderRecord(7, DEAD, LOCKED, NOW, Takeover(7, None, 4242, Reason.STARTED, NOW))
@@ -199,14 +199,14 @@ async def test_a_worker_that_takes_the_seat_from_an_orphan_gets_its_time(
     monkeypatch.setattr(OrphanDetector, "_end", lambda self, holder, why: ended.append(holder.pid))
     with subprocess.Popen(["sleep", "60"]) as winner:
         workers = [Worker(identity_of(winner.pid), NOW)]
-        refused = OrphanDetector(str(tmp_path), patience=1.0, timing=SeatTiming(0.5, 1.0, 2.0), clock=clock)
+        detector = OrphanDetector(str(tmp_path), min_refusal_s=1.0, timing=SeatTiming(0.5, 1.0, 2.0), clock=clock)
 
         async def until_somebody_is_ended() -> float:
             ended.clear()
             began = clock.monotonic()
             while not ended:
                 await clock.advance(0.1)
-                await refused.refused(RECORD, lambda: workers)
+                await detector.refused(RECORD, lambda: workers)
             return clock.monotonic() - began
 
         assert 2.0 < await until_somebody_is_ended() < 3.2
@@ -236,20 +236,22 @@ def locked(tmp_path: Path) -> Iterator[Path]:
 async def test_an_observer_that_is_late_each_time_names_it_all_the_same(locked: Path) -> None:
     """On a busy machine a campaign takes longer than two polls; the operator has to read the reason there as well."""
     clock = ManualClock(NOW)
-    refusals = OrphanDetector(str(locked), patience=PATIENCE_S, timing=SeatTiming(0.5, POLL_S, 0.1), clock=clock)
+    detector = OrphanDetector(
+        str(locked), min_refusal_s=MIN_REFUSAL_S, timing=SeatTiming(0.5, POLL_S, 0.1), clock=clock
+    )
     for _ in range(5):
-        await refusals.refused(None, list)
-        assert refusals.problem is None
+        await detector.refused(None, list)
+        assert detector.problem is None
         await clock.advance(0.2)
-    await refusals.refused(None, list)
-    assert refusals.problem is not None and "nobody leads, but" in refusals.problem
+    await detector.refused(None, list)
+    assert detector.problem is not None and "nobody leads, but" in detector.problem
 
 
 @pytest.mark.anyio
 async def test_what_was_not_watched_for_a_while_begins_anew(locked: Path) -> None:
     clock = ManualClock(NOW)
-    refusals = OrphanDetector(str(locked), patience=PATIENCE_S, timing=SeatTiming(0.5, POLL_S), clock=clock)
+    detector = OrphanDetector(str(locked), min_refusal_s=MIN_REFUSAL_S, timing=SeatTiming(0.5, POLL_S), clock=clock)
     for _ in range(3):
-        await refusals.refused(None, list)
-        assert refusals.problem is None  # a leader may have come and gone meanwhile
-        await clock.advance(PATIENCE_S + 0.1)
+        await detector.refused(None, list)
+        assert detector.problem is None  # a leader may have come and gone meanwhile
+        await clock.advance(MIN_REFUSAL_S + 0.1)

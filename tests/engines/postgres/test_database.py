@@ -131,7 +131,7 @@ async def test_a_writer_that_stands_still_is_ended_by_the_server(
     opened: Callable[..., PostgresDatabase], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped in the middle of a transaction, a worker would keep every other from writing."""
-    monkeypatch.setattr("election.engines.postgres.database.BUSY_TIMEOUT", 1)
+    monkeypatch.setattr("election.engines.postgres.database.BUSY_TIMEOUT_S", 1)
     still, other = opened(), opened()
     await still.write(lambda connection: None)
 
@@ -149,7 +149,7 @@ async def test_a_server_that_does_not_answer_is_given_up(
     own_server: PostgresServer, opened: Callable[..., PostgresDatabase]
 ) -> None:
     await opened(own_server.url()).write(lambda connection: None)
-    database = opened(own_server.url(), patience=0.5)
+    database = opened(own_server.url(), timeout_s=0.5)
     await until_async(lambda: _answers(database), what="it is open, which may take longer on a busy machine")
     with own_server.paused():
         with pytest.raises(LedgerError):

@@ -30,7 +30,8 @@ def test_kills_in_a_row(new_pool: Callable[..., Pool], postgres_server: RunningP
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("how", [pytest.param("killed", marks=pytest.mark.extended), "restarted"])
+@pytest.mark.extended
+@pytest.mark.parametrize("how", ["killed", "restarted"])
 def test_the_server_is_away(new_pool: Callable[..., Pool], own_server: PostgresServer, how: str) -> None:
     """P2, P3, P4: nobody leads without it, ``/leader`` says why, and what fell due is caught up with."""
     pool = new_pool(pool=own_server.url(), workers=3, jobs="tick,while_leading").start()
@@ -54,6 +55,7 @@ def test_the_server_is_away(new_pool: Callable[..., Pool], own_server: PostgresS
     assert code == 0, said
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_both_event_loops(new_pool: Callable[..., Pool], postgres_server: RunningPostgres, loop: str) -> None:
     """uvloop and the plain loop: both elect, both take over at once, both stop in good order."""
@@ -72,7 +74,7 @@ def test_both_event_loops(new_pool: Callable[..., Pool], postgres_server: Runnin
 FENCE_AFTER = 2.0
 
 
-@pytest.mark.parametrize("how", ["stopped", "hangs_in_a_call"])
+@pytest.mark.parametrize("how", ["stopped", pytest.param("hangs_in_a_call", marks=pytest.mark.extended)])
 def test_rows_11_12_a_leader_that_hangs(
     new_pool: Callable[..., Pool], postgres_server: RunningPostgres, how: str
 ) -> None:

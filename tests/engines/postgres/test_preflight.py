@@ -133,7 +133,7 @@ def test_the_least_privileges(roles: RunningPostgres, tmp_path: Path, workers: F
         leader.wins()
         follower.sees(1)
         until(lambda: len(follower.workers()) == 2)
-        follower.process.ask("evict")
+        follower.process.ask("terminate")
         follower.wins()
     finally:
         pool.close()

@@ -108,7 +108,7 @@ def test_pitfall_1_a_child_that_outlives_the_leader_does_not_keep_its_seat(pool:
 def test_a_leader_that_hangs_out_of_reach_loses_its_seat(pool: Pool) -> None:
     leader, follower = led(pool)
     leader.process.stop()
-    follower.process.ask("evict")
+    follower.process.ask("terminate")
     assert follower.wins().number == 2
     leader.process.resume()
     assert leader.held() is None
@@ -196,7 +196,7 @@ def test_only_the_session_that_leads_is_ended(pool: Pool) -> None:
     leader.release(Standing.RESIGNED)
     leader.close()
     with pytest.raises(AssertionError, match="there is no session of term 1"):
-        follower.process.ask("evict")
+        follower.process.ask("terminate")
 
 
 def test_p8_a_server_that_stands_still(own_pool: Pool, own_server: PostgresServer) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from election.core.term import Reason, Standing
 from election.engines.postgres import preflight
-from tests.engines.books import keep_books
 from tests.engines.conformance.pool import Pool
+from tests.engines.history import write_history
 from tests.support.postgres_server import NEWEST, OLDEST, PostgresServer, RunningPostgres, binaries_of, server
 from tests.support.processes import ForkServer
 from tests.support.waiting import until
@@ -61,7 +61,7 @@ def _lead_and_follow(pool: Pool) -> None:
     until(follower.woken, what="the follower is woken")
     assert follower.wins().takeover.reason is Reason.DIED
     third.sees(2)
-    third.process.ask("evict")
+    third.process.ask("terminate")
     assert third.wins().number == 3
     third.release(Standing.RESIGNED)
-    asyncio.run(keep_books(pool.ledger()))
+    asyncio.run(write_history(pool.ledger()))

@@ -39,7 +39,8 @@ def test_kills_in_a_row(served: Callable[..., Pool], steady: Server, kills: int)
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("how", ["killed", pytest.param("shut down", marks=pytest.mark.extended)])
+@pytest.mark.extended
+@pytest.mark.parametrize("how", ["killed", "shut down"])
 def test_the_server_is_away_and_comes_back(served: Callable[..., Pool], server: Server, how: str) -> None:
     """P2, P3, P4: for less than a lease, the term goes on; for more, nobody leads, and ``/leader`` says why."""
     pool = served(pool=server.url, workers=3, jobs="tick,while_leading").start()
@@ -89,6 +90,7 @@ def test_p1_p3_p4_the_leaders_connections_are_ended(served: Callable[..., Pool],
     check(pool)
 
 
+@pytest.mark.extended
 @pytest.mark.timeout(180)
 def test_p2_p3_p4_the_server_forgets_all_but_the_ledger_is_elsewhere(
     served: Callable[..., Pool], steady: Server, postgres_server: RunningPostgres

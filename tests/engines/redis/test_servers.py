@@ -17,8 +17,8 @@ from election.core.term import Reason, Standing
 from election.engines.redis.diagnostics import MIN_VERSION
 from election.schedule.ledger import Ledger
 from election.schedule.model import Claim, FinishRun, Outcome, RegisterJob, Tick
-from tests.engines.books import JOB, keep_books
 from tests.engines.conformance.pool import Pool
+from tests.engines.history import JOB, write_history
 from tests.schedule.making import at, make_term, process
 from tests.support.ports import free_port
 from tests.support.redis_server import LEAST, Server, redis_6_2, system_redis, valkey
@@ -95,7 +95,7 @@ def test_seat_and_ledger_with_the_least_privileges(
     leader.kill()
     assert follower.wins().takeover.reason is Reason.DIED
     follower.release(Standing.RESIGNED)
-    asyncio.run(keep_books(pool.ledger()))
+    asyncio.run(write_history(pool.ledger()))
 
 
 def test_a_window_is_thinned_and_keeps_what_failed(each: Server, new_pool: Callable[[str], Pool]) -> None:

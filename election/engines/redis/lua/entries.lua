@@ -35,7 +35,7 @@ local function run_of(job, due, request)
   end
 end
 
--- seen: when the schedule began by which it fell due, or '': of one that is over nothing is accounted for any more.
+-- seen: when the schedule began by which it fell due, or '': of one that is over nothing is settled for any more.
 local function account(job, to, since, seen)
   local key = p .. 'job:' .. job
   local row = redis.call('HMGET', key, 'settled_until', 'scheduled_since')
@@ -147,8 +147,8 @@ end
 
 function does.enrol(job, trigger, at, since)
   local key = p .. 'job:' .. job
-  local accounted = redis.call('HGET', key, 'settled_until')
-  if not accounted or tonumber(accounted) < tonumber(since) then
+  local settled = redis.call('HGET', key, 'settled_until')
+  if not settled or tonumber(settled) < tonumber(since) then
     redis.call('HSET', key, 'settled_until', since)
   end
   redis.call('SADD', p .. 'jobs', job)

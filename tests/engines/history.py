@@ -11,7 +11,7 @@ from tests.schedule.making import at, make_job, make_term, process
 JOB = make_job("interval", seconds=1, start_date=at(-100))
 
 
-async def keep_books(ledger: Ledger) -> None:
+async def write_history(ledger: Ledger) -> None:
     """Forty seconds of a job in term 3: claims, retries, a pause, totals, a check, and pruning."""
     try:
         await ledger.begin_term(make_term(3), process())

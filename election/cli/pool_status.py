@@ -1,4 +1,4 @@
-"""A pool at a glance, from outside: who leads, whether its heart beats, the workers, the jobs, the last history.
+"""A pool at a snapshot, from outside: who leads, whether its heart beats, the workers, the jobs, the last history.
 
 ``status`` takes one, ``watch`` one after the other, on the same connection. It reads, and changes nothing.
 """
@@ -19,13 +19,13 @@ from election.schedule.model import JobInfo, JobState
 from election.schedule.ticks import next_run_time
 from election.schedule.triggers import build
 
-from .looking import explained, without_history
+from .open_pool import explained, without_history
 
-STALLED_AFTER = 3.0
+STALLED_AFTER_S = 3.0
 """Seconds without a heartbeat after which a leader is called unresponsive, as ``Election`` has it unless told."""
 
 
-LOOK_AGAIN = 0.02
+POLL_INTERVAL_S = 0.02
 """Seconds between two looks of who waits for a heartbeat."""
 
 
@@ -51,7 +51,7 @@ class JobStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class PoolStatus:
     """How a pool stands. ``record``: the latest leader record, whether that leader ``led`` on or not.
 
     silent_s: seconds since its heartbeat was last seen to move, or since it was first looked at; None without a leader.
@@ -75,7 +75,7 @@ class Glance:
         """Whether the leader lives, as ``/leader`` says it; None while that cannot be said, and without a leader."""
         if self.silent_s is None:
             return None
-        if self.silent_s >= STALLED_AFTER:
+        if self.silent_s >= STALLED_AFTER_S:
             return False
         return True if self.beats else None
 
@@ -110,7 +110,7 @@ class Glance:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class RecentHistory:
     """The latest runs, skips and terms, latest first."""
 
     runs: tuple[RunRow, ...] = ()
@@ -118,7 +118,7 @@ class Past:
     terms: tuple[TermRow, ...] = ()
 
 
-class Looker:
+class StatusReader:
     """Looks at one pool again and again. ``close`` it."""
 
     def __init__(self, engine: Engine) -> None:
@@ -131,7 +131,7 @@ class Looker:
         """Let go of the ledger."""
         await self._ledger.close()
 
-    async def pulse(self) -> Observation:
+    async def read_leader(self) -> Observation:
         """Look at the leader alone; the next ``look`` knows whether its heart was seen to beat."""
         try:
             await self._engine.look()
@@ -143,28 +143,28 @@ class Looker:
         self._silent = silent
         return seen
 
-    async def wait_for_a_beat(self) -> None:
+    async def wait_for_heartbeat(self) -> None:
         """Look at the leader until its heart is seen to beat, or is called unresponsive.
 
         A single look cannot tell a live leader from one that hangs. Returns at once if nobody leads.
         """
-        end = time.monotonic() + STALLED_AFTER
-        await self.pulse()
+        end = time.monotonic() + STALLED_AFTER_S
+        await self.read_leader()
         while self.beats is False and time.monotonic() <= end:
-            await asyncio.sleep(LOOK_AGAIN)
-            await self.pulse()
+            await asyncio.sleep(POLL_INTERVAL_S)
+            await self.read_leader()
 
     @property
     def beats(self) -> bool | None:
         """Whether the leader's heart was seen to beat; None if nobody leads."""
         return None if self._silent is None else self._beats
 
-    async def look(self, tag: str | None = None) -> Glance:
-        """How the pool stands, with the jobs that have ``tag``; what cannot be read is told in the glance."""
+    async def look(self, tag: str | None = None) -> PoolStatus:
+        """How the pool stands, with the jobs that have ``tag``; what cannot be read is told in the snapshot."""
         jobs, unread = await self._jobs(tag)
-        seen = await self.pulse()
+        seen = await self.read_leader()
         led = seen.led and seen.record is not None and self._silent is not None
-        return Glance(
+        return PoolStatus(
             engine=self._engine.name,
             pool=self._engine.pool,
             record=seen.record,
@@ -177,15 +177,15 @@ class Looker:
             unread=unread,
         )
 
-    async def past(self, tag: str | None, limit: int) -> Past:
+    async def recent(self, tag: str | None, limit: int) -> RecentHistory:
         """The latest history, ``limit`` entries of each kind at most; empty if it cannot be read."""
         try:
             runs = await self._ledger.runs(tag=tag, limit=limit)
             skips = await self._ledger.skips(tag=tag, limit=limit)
             terms = await self._ledger.terms(limit=limit)
-        except (LedgerError, LedgerVersionError):  # the glance says why
-            return Past()
-        return Past(tuple(runs), tuple(skips), tuple(terms))
+        except (LedgerError, LedgerVersionError):  # the snapshot says why
+            return RecentHistory()
+        return RecentHistory(tuple(runs), tuple(skips), tuple(terms))
 
     async def _jobs(self, tag: str | None) -> tuple[tuple[JobStatus, ...], str | None]:
         try:

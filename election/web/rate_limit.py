@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
-KEYS = 1024
+MAX_KEYS = 1024
 """Buckets that are remembered; the one that was used least recently is forgotten for a new one."""
 
 
-class Limit:
+class RateLimit:
     """So many ``times`` at once for each key, and again so many within each ``per`` seconds.
 
     clock: gives monotonic seconds.
@@ -28,6 +28,6 @@ class Limit:
         left = min(float(self._times), left + (now - since) * self._rate)
         allowed = left >= 1
         self._buckets[key] = (left - allowed, now)
-        if len(self._buckets) > KEYS:
+        if len(self._buckets) > MAX_KEYS:
             self._buckets.popitem(last=False)
         return None if allowed else (1 - left) / self._rate

@@ -26,7 +26,7 @@ from .models import Leader
 _Kind = TypeVar("_Kind", bound=StrEnum)
 
 
-class PoolFigures(Collector):
+class PoolCollector(Collector):
     """Snapshot of the metrics.
 
     leader: None if nobody is known to lead. term: the latest that the record tells of, 0 if none. workers: how many.
@@ -88,7 +88,7 @@ def _of_the_ledger(totals: Totals) -> Iterator[Metric]:
     )
 
 
-def exposition(figures: PoolFigures, accept: str) -> tuple[bytes, str]:
+def exposition(figures: PoolCollector, accept: str) -> tuple[bytes, str]:
     """The figures in the format that ``accept``, a request's header, asks for; and the content type."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(figures)

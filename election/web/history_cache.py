@@ -9,62 +9,62 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from election.core.clock import Clock, first
+from election.core.clock import first
 from election.core.errors import LedgerError, LedgerVersionError
 from election.schedule.history import RunRow, SkipRow, TermRow, Window
-from election.schedule.ledger import LedgerReader
 
-FRESH = 0.1
+from .view import PoolView
+
+MAX_AGE_S = 0.1
 """Seconds for which an answer is given again."""
 
-PATIENCE = 0.5
+TIMEOUT_S = 0.5
 """Seconds that a request waits for the ledger at most; then it says that the ledger does not answer."""
 
-MARKS = 1000
+MAX_ROWS = 1000
 """Runs in one answer, about, and skips, and terms: more cannot be told apart in a picture."""
 
-KEPT = 16
+MAX_CACHED = 16
 """Answers that are kept for others who ask the same."""
 
-LONGEST_ERROR = 400
+MAX_ERROR_LENGTH = 400
 """Characters of an error that are told; ``/leader/runs`` tells all."""
 
-NOTHING: Mapping[str, Any] = {
+EMPTY: Mapping[str, Any] = {
     "terms": [], "runs": [], "skips": [], "last": {}, "runs_every": 1, "skips_every": 1, "begins": None,
 }  # fmt: skip
 
 
-class Past:
+class HistoryCache:
     """Time ranges of a ledger's history, as JSON."""
 
-    def __init__(self, ledger: LedgerReader, clock: Clock) -> None:
-        self._clock = clock
-        self._ledger = ledger
-        self._asked: OrderedDict[tuple[int, int | None], tuple[float, asyncio.Task[str]]] = OrderedDict()
+    def __init__(self, view: PoolView) -> None:
+        self._view = view
+        self._cached: OrderedDict[tuple[int, int | None], tuple[float, asyncio.Task[str]]] = OrderedDict()
 
     async def between(self, since: int, until: int | None) -> str:
         """Return the history between two moments, in milliseconds since the epoch; None: until now."""
         asking = self._ask(since, until)
-        await first(asyncio.wait([asking]), self._clock.sleep(PATIENCE))
+        await first(asyncio.wait([asking]), self._view.clock.sleep(TIMEOUT_S))
         return asking.result() if asking.done() else without("the ledger does not answer")
 
     def _ask(self, since: int, until: int | None) -> asyncio.Task[str]:
         """The question, unless it is being asked, or has just been answered."""
-        now = self._clock.monotonic()
-        asked_at, asking = self._asked.get((since, until), (float("-inf"), None))
-        if asking is None or (asking.done() and now - asked_at > FRESH):
+        now = self._view.clock.monotonic()
+        asked_at, asking = self._cached.get((since, until), (float("-inf"), None))
+        if asking is None or (asking.done() and now - asked_at > MAX_AGE_S):
             asking = asyncio.create_task(self._read(since, until), name="election live")
-            self._asked[since, until] = now, asking
-            self._asked.move_to_end((since, until))
-            while len(self._asked) > KEPT:
-                self._asked.popitem(last=False)
+            self._cached[since, until] = now, asking
+            self._cached.move_to_end((since, until))
+            while len(self._cached) > MAX_CACHED:
+                self._cached.popitem(last=False)
         return asking
 
     async def _read(self, since: int, until: int | None) -> str:
-        end = self._clock.now() if until is None else _moment(until)
+        end = self._view.clock.now() if until is None else _moment(until)
         try:
-            found = await self._ledger.window(_moment(since), end, MARKS)
-            last = await self._ledger.last_outcomes()
+            found = await self._view.ledger.window(_moment(since), end, MAX_ROWS)
+            last = await self._view.ledger.last_outcomes()
         except (LedgerError, LedgerVersionError) as error:
             return without(str(error))
         return json.dumps(_told(found, last))
@@ -72,7 +72,7 @@ class Past:
 
 def without(problem: str | None) -> str:
     """An answer that has nothing to tell, and why."""
-    return json.dumps({**NOTHING, "problem": problem})
+    return json.dumps({**EMPTY, "problem": problem})
 
 
 def _told(found: Window, last: Mapping[str, RunRow]) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _run(row: RunRow) -> dict[str, Any]:
         "at": _ms(row.claimed_at),
         "end": _ms(row.ended_at),
         "outcome": row.outcome,
-        "error": row.error and row.error[:LONGEST_ERROR],
+        "error": row.error and row.error[:MAX_ERROR_LENGTH],
     }
 
 
