@@ -81,7 +81,7 @@ async def _tick(books: LedgerWriter, number: int) -> tuple[float, float]:
     began = time.perf_counter()
     granted = await books.claim([Claim(tick, now)])
     claimed = time.perf_counter()
-    books.note(FinishRun(tick, Outcome.SUCCEEDED, now))
+    books.append(FinishRun(tick, Outcome.SUCCEEDED, now))
     await books.close()
     ended = time.perf_counter()
     assert granted == [True], number

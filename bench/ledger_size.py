@@ -136,7 +136,7 @@ async def _write(found: Sizes, ledger: SqliteLedger, runs: int, rounds: int) -> 
 
 async def _claim_and_settle(books: LedgerWriter, tick: Tick) -> None:
     assert await books.claim([Claim(tick, tick.due)]) == [True]
-    books.note(FinishRun(tick, Outcome.SUCCEEDED, tick.due))
+    books.append(FinishRun(tick, Outcome.SUCCEEDED, tick.due))
     await books.close()
 
 

@@ -23,7 +23,7 @@ from .lifespan import Lifespan
 from .membership import Membership
 from .options import Timing, check_scheduling
 from .schedule.jobs import JobRegistry
-from .schedule.options import Around, ScheduleOptions
+from .schedule.options import MAX_THREADS, Around, ScheduleOptions
 from .schedule.run import in_a_run
 from .schedule.stored import to_store
 from .schedule.tasks import Task, TaskRegistry
@@ -58,6 +58,7 @@ class Election:
     fence_after: seconds without a heartbeat after which a leader that hangs is killed; None to report it only.
     drain_timeout: seconds that running jobs get to end when the leader resigns.
     catch_up_limit: ticks of one job that a new leader catches up with at most; what is cut off is skipped as ``down``.
+    max_threads: plain functions that run at the same time; others wait until one of them has ended.
     retention: how long history is kept; None for ever.
     durable: whether each claim waits for the disk; without, a power cut (no crash) can forget the last ones.
     scheduler_options: passed to each term's ``AsyncIOScheduler``: ``timezone``, ``job_defaults``.
@@ -77,6 +78,7 @@ class Election:
         fence_after: float | None = None,
         drain_timeout: float = 10.0,
         catch_up_limit: int = 1000,
+        max_threads: int = MAX_THREADS,
         retention: timedelta | None = timedelta(days=30),
         durable: bool = False,
         scheduler_options: Mapping[str, Any] | None = None,
@@ -84,14 +86,14 @@ class Election:
     ) -> None:
         options = dict(scheduler_options or {})
         self._timing = Timing(heartbeat, safety_poll, stalled_after, fence_after, drain_timeout)
-        check_scheduling(catch_up_limit, options)
+        check_scheduling(catch_up_limit, max_threads, options)
         self._clock: Clock = SystemClock()
         self._jobs = JobRegistry(options, self._clock)
         self._tasks = TaskRegistry()
         self._hooks = Hooks(self._clock)
         self._around: list[Around] = []
         self._schedule_options = ScheduleOptions(
-            drain_timeout, heartbeat, catch_up_limit, retention, options, self._around
+            drain_timeout, heartbeat, catch_up_limit, retention, options, max_threads, self._around
         )
         self._member: Membership | None = None
         self._scheduler: TermScheduler | None = None

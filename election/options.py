@@ -43,10 +43,12 @@ class Timing:
             raise ConfigurationError("drain_timeout is seconds, and not less than 0")
 
 
-def check_scheduling(catch_up_limit: int, options: Mapping[str, Any]) -> None:
+def check_scheduling(catch_up_limit: int, max_threads: int, options: Mapping[str, Any]) -> None:
     """Raises ``ConfigurationError`` with the way out for what cannot work."""
     if catch_up_limit < 1:
         raise ConfigurationError("catch_up_limit is a number of ticks, and at least 1")
+    if max_threads < 1:
+        raise ConfigurationError("max_threads is a number of threads, and at least 1")
     for name in options.keys() - {"timezone", "job_defaults", "jobstore_retry_interval"}:
         raise ConfigurationError(
             f"scheduler_options[{name!r}] cannot be given: an Election brings its own executor and job store;"

@@ -5,9 +5,10 @@ Only this module imports ``opentelemetry``, and nothing of election imports this
 
 from __future__ import annotations
 
+import asyncio
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 from .core.distribution import install_command
 
@@ -18,13 +19,12 @@ except ImportError as error:
     raise ImportError(f"election.tracing needs opentelemetry-api ({error}): {install_command('otel')}") from error
 
 from .election import Election
-from .schedule.job_runner import TakenBackError
 from .schedule.run import Run
 
 __all__ = ["instrument"]
 
-_before: ContextVar[tuple[str, SpanContext] | None] = ContextVar("election_attempt_before", default=None)
-"""The tick that was tried last in this task, and the span of that attempt."""
+MAX_LINKED = 1000
+"""Ticks whose last attempt is kept for the link from the next one."""
 
 
 def instrument(election: Election, tracer_provider: TracerProvider | None = None) -> None:
@@ -39,10 +39,11 @@ def instrument(election: Election, tracer_provider: TracerProvider | None = None
     later.
     """
     tracer = get_tracer("election", tracer_provider=tracer_provider)
+    spans: OrderedDict[str, SpanContext] = OrderedDict()
 
     @contextmanager
     def span_of(run: Run) -> Iterator[None]:
-        last = _before.get()
+        last = spans.get(run.key)
         attributes: dict[str, str | int | float] = {
             "election.job": run.job_id,
             "election.due": run.due.isoformat(),
@@ -55,18 +56,20 @@ def instrument(election: Election, tracer_provider: TracerProvider | None = None
             run.job_id,
             context=Context(),  # a trace of its own, whatever the scheduler was started in
             attributes=attributes,
-            links=[Link(last[1])] if last is not None and last[0] == run.key else [],
+            links=[Link(last)] if last is not None else [],
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
-            _before.set((run.key, span.get_span_context()))
+            spans[run.key] = span.get_span_context()
+            if len(spans) > MAX_LINKED:
+                spans.popitem(last=False)
             outcome = "interrupted"
             try:
                 yield
                 outcome = "succeeded"
-            except TakenBackError:
-                raise  # no thread was free before the term was over
-            except (Exception, SystemExit) as error:
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
                 outcome = "failed"
                 span.record_exception(error)
                 span.set_status(Status(StatusCode.ERROR, type(error).__name__))

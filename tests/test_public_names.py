@@ -42,6 +42,7 @@ NAMES = {
         "Fenced",
         "Resigned",
         "RunFailed",
+        "RunGivenUp",
         "RunInterrupted",
         "RunStarted",
         "RunSucceeded",

@@ -24,8 +24,8 @@ class Event:
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
 
     def fields(self) -> dict[str, Any]:
-        """The event as plain values, ``event`` being its name."""
-        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        """The event as plain values, ``event`` being its name; without the objects that only this process has."""
+        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.repr}
         return {"event": self.name} | {
             name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()
         }
@@ -86,18 +86,23 @@ class RunStarted(_OfARun):
 
 @dataclass(frozen=True, slots=True)
 class RunSucceeded(_OfARun):
-    """duration_s: seconds from the attempt's start to its end."""
+    """duration_s: seconds from the attempt's start to its end. value: what the job returned."""
 
     duration_s: float
+    value: Any = dataclasses.field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class RunFailed(_OfARun):
-    """An attempt failed. again_in_s: seconds until the next one; None if there is none, and the run has failed."""
+    """An attempt failed. again_in_s: seconds until the next one; None if there is none, and the run has failed.
+
+    error: the exception in words. exception: what the job raised.
+    """
 
     duration_s: float
     error: str
     again_in_s: float | None
+    exception: BaseException | None = dataclasses.field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,13 @@ class RunInterrupted(_OfARun):
     """A run was cut off, or did not begin, because the term ended. error: why, in words."""
 
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunGivenUp(_OfARun):
+    """A run was interrupted so often that it is not tried again. interruptions: how often."""
+
+    interruptions: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from .clock import Clock, first
+from .clock import Clock, first, is_cancelled
 from .events import Event, named
 
 log = logging.getLogger("election")
@@ -104,7 +104,7 @@ class _InThread(_HookQueue):
         while isinstance(event := self._waiting.get(), Event):
             try:
                 self._hook(event)
-            except Exception:
+            except BaseException:  # in a thread of its own, nothing else would report it
                 self._failed()
         event()
 
@@ -145,7 +145,9 @@ class _OnLoop(_HookQueue):
         while (event := await waiting.get()) is not None:
             try:
                 await self._hook(event)
-            except Exception:
+            except BaseException:
+                if is_cancelled():
+                    raise
                 self._failed()
 
     async def finish(self) -> None:

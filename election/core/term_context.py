@@ -22,6 +22,7 @@ class TermContext:
         emit: Passes an event to the hooks.
         takeover_ms: Duration of the takeover in milliseconds; None until the work has begun.
         problem: Why the work cannot be done now; None if it can. Every heartbeat publishes it.
+        warning: What an operator should look at though the work goes on; published where there is no problem.
     """
 
     term: Term
@@ -31,3 +32,4 @@ class TermContext:
     emit: Callable[[Event], None]
     takeover_ms: float | None = None
     problem: str | None = None
+    warning: str | None = None

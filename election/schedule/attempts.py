@@ -1,104 +1,155 @@
-"""Carries a claimed tick through: calls the function, tries again what failed, and settles the run."""
+"""Carries a claimed tick through: waits for a thread, calls the function, tries again what failed, settles the run."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import ExitStack
 
-from election.core.clock import Clock, first, is_cancelled
+from election.core.clock import Clock, first
 
-from .job_runner import JobRunner, TakenBackError, what_went_wrong
+from .job_runner import Attempt, JobRunner, what_went_wrong
 from .jobs import Job
 from .ledger_writer import LedgerWriter
-from .model import FinishRun, Outcome, Retry, Tick
-from .options import Around
+from .model import FinishRun, Outcome, Retry, Skip, SkipReason, Tick
+from .policy import is_misfire
 from .reporting import RunReporter
 from .run import Run
 
+MAX_RETRY_DELAY_S = 86400.0
+"""Longest back-off between two attempts; the delay doubles up to here."""
+
+TERM_OVER = "the term was over before it began"
+
 
 class Attempts:
-    """The attempts of one term's runs.
+    """Attempts of one term's runs.
 
-    term: its number. around: as in ``ScheduleOptions``.
+    Args:
+        term: Number of the term.
+        writer: Ledger of the term.
+        clock: Time of attempts and back-off.
+        runner: Calls the functions.
+        reporter: Reports how each attempt ends.
     """
 
-    def __init__(
-        self,
-        term: int,
-        writer: LedgerWriter,
-        clock: Clock,
-        runner: JobRunner,
-        reporter: RunReporter,
-        around: Sequence[Around] = (),
-    ) -> None:
+    def __init__(self, term: int, writer: LedgerWriter, clock: Clock, runner: JobRunner, reporter: RunReporter) -> None:
         self._term = term
         self._writer = writer
         self._clock = clock
         self._runner = runner
         self._reporter = reporter
-        self._around = around
         self._closing = asyncio.Event()
+        self._cancelled = asyncio.Event()
+        self.queued: list[str] = []
+        """Ids of the jobs that wait for a thread, one for each run."""
 
     def close(self) -> None:
-        """No new attempts from now on; what is under way goes on."""
+        """Begin no more retries; what is under way goes on, and what waits for a thread still gets one."""
         self._closing.set()
 
-    async def run(self, job: Job, tick: Tick, attempt: int = 1) -> None:
-        """Run a claimed tick, with as many attempts as the job allows, and settle it."""
+    def cancel(self) -> None:
+        """Cancel what can be cancelled; a thread runs to its end. Nothing begins any more."""
+        self._closing.set()
+        self._cancelled.set()
+        self._runner.cancel()
+
+    async def run(self, job: Job, tick: Tick, attempt: int = 1, *, delay: float = 0.0) -> None:
+        """Run a claimed tick, with as many attempts as the job allows, and settle it.
+
+        Args:
+            job: The job.
+            tick: The tick.
+            attempt: Number of the next attempt.
+            delay: Seconds before that attempt.
+
+        Raises:
+            CancelledError: The event loop goes down.
+        """
         try:
             while True:
-                began = self._clock.monotonic()
-                self._reporter.started(tick, attempt)
-                raised = await self._attempt(job, tick, attempt)
-                took = round(self._clock.monotonic() - began, 6)
-                if raised is None:
-                    break
-                error = what_went_wrong(raised)
-                final = attempt > job.retries or self._closing.is_set()
-                delay = job.retry_backoff * 2 ** (attempt - 1)
-                self._reporter.failed(tick, attempt, took, raised, error, None if final else delay)
-                if final:
-                    self._writer.append(FinishRun(tick, Outcome.FAILED, self._clock.now(), error))
+                if delay:
+                    await first(self._clock.sleep(delay), self._closing.wait())
+                    if self._closing.is_set():
+                        self.interrupted(job, tick, "the leader resigned before this attempt", attempt)
+                        return
+                if not await self._may_begin(job, tick, attempt):
                     return
-                self._writer.append(Retry(tick, Outcome.FAILED, self._clock.now(), error))
-                await first(self._clock.sleep(delay), self._closing.wait())
-                attempt += 1
-                if self._closing.is_set():
-                    self.interrupted(job, tick, "the leader resigned before this attempt", attempt)
+                ended = await self._attempt(job, tick, attempt)
+                if ended is None:
                     return
-        except TakenBackError:
-            self.interrupted(job, tick, "the term was over before it began", attempt)
-            return
+                attempt, delay = attempt + 1, ended
         except asyncio.CancelledError:
-            self.interrupted(job, tick, "cancelled: the drain limit had passed, or the term was lost", attempt)
+            self.interrupted(job, tick, "the event loop was closed", attempt)
             raise
-        self._writer.append(FinishRun(tick, Outcome.SUCCEEDED, self._clock.now()))
-        self._reporter.succeeded(tick, attempt, took)
+
+    async def _may_begin(self, job: Job, tick: Tick, attempt: int) -> bool:
+        """Wait for a thread if the job needs one; False if the run has ended meanwhile, which is settled then."""
+        reserved = False
+        if not job.is_coroutine:
+            reserved = await self._reserve_thread(job)
+            if not reserved:
+                self.interrupted(job, tick, TERM_OVER, attempt)
+                return False
+        now = self._clock.now()
+        if self._cancelled.is_set():
+            self.interrupted(job, tick, TERM_OVER, attempt)
+        elif attempt == 1 and not tick.request and is_misfire(job, tick.due, now):
+            skip = Skip(job.id, tick.due, tick.due, 1, SkipReason.MISFIRED, now, claimed=True)
+            self._reporter.skipped(skip)
+            self._writer.append(skip)
+        else:
+            return True
+        if reserved:
+            self._runner.return_thread()
+        return False
+
+    async def _reserve_thread(self, job: Job) -> bool:
+        """Reserve a thread as soon as one is free; False if the term is over first."""
+        if self._runner.has_free_thread():
+            await self._runner.reserve_thread()
+            return True
+        self.queued.append(job.id)
+        try:
+            reserving = asyncio.ensure_future(self._runner.reserve_thread())
+            await first(asyncio.wait([reserving]), self._cancelled.wait())
+            if reserving.done():
+                return True
+            reserving.cancel()
+            await asyncio.wait([reserving])
+            return not reserving.cancelled()
+        finally:
+            self.queued.remove(job.id)
+
+    async def _attempt(self, job: Job, tick: Tick, number: int) -> float | None:
+        """Make one attempt and settle it; returns the seconds until the next one, None if there is none."""
+        began = self._clock.monotonic()
+        self._reporter.started(tick, number)
+        ended = await self._runner.call(job, Run(tick.job_id, tick.due, self._term, number, tick.request))
+        took = round(self._clock.monotonic() - began, 6)
+        if ended.is_interrupted:
+            self.interrupted(job, tick, f"cancelled: {ended.cancelled_by}", number)
+            return None
+        if ended.raised is None:
+            self._writer.append(FinishRun(tick, Outcome.SUCCEEDED, self._clock.now()))
+            self._reporter.succeeded(tick, number, took, ended.value)
+            return None
+        return self._failed(ended, tick, number, took)
+
+    def _failed(self, ended: Attempt, tick: Tick, number: int, took: float) -> float | None:
+        job, raised = ended.job, ended.raised
+        assert raised is not None
+        error = what_went_wrong(raised)
+        delay = None
+        if number <= job.retries and not self._closing.is_set():
+            delay = min(job.retry_backoff * 2.0 ** min(number - 1, 60), MAX_RETRY_DELAY_S)
+        self._reporter.failed(tick, number, took, raised, error, delay)
+        if delay is None:
+            self._writer.append(FinishRun(tick, Outcome.FAILED, self._clock.now(), error))
+        else:
+            self._writer.append(Retry(tick, Outcome.FAILED, self._clock.now(), error))
+        return delay
 
     def interrupted(self, job: Job, tick: Tick, why: str, attempt: int = 1) -> None:
         """Leave the run open for the next leader if the job is to be run again; settle it otherwise."""
         self._reporter.interrupted(tick, attempt, why)
         if not job.rerun_interrupted:
             self._writer.append(FinishRun(tick, Outcome.INTERRUPTED, self._clock.now(), why))
-
-    async def _attempt(self, job: Job, tick: Tick, attempt: int) -> BaseException | None:
-        """Call the function once; returns what it raised, None if all went well."""
-        run = Run(tick.job_id, tick.due, self._term, attempt, tick.request)
-        try:
-            with ExitStack() as scope:
-                for around in self._around:
-                    scope.enter_context(around(run))
-                if job.is_coroutine:
-                    await self._runner.on_loop(job, run)
-                else:
-                    await self._runner.in_thread(job, run)  # with a copy of the context variables as they are here
-        except asyncio.CancelledError as error:
-            if is_cancelled():
-                raise
-            return error  # it cancelled itself, and nobody else will settle it
-        except TakenBackError:
-            raise
-        except (Exception, SystemExit) as error:  # a job that exits has failed; the worker has not
-            return error
-        return None

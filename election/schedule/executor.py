@@ -7,10 +7,10 @@ waits for coroutines nor for threads.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -20,13 +20,12 @@ from apscheduler.executors.base import BaseExecutor
 from election.core.clock import Clock, yield_to_loop
 from election.core.events import named
 
-from .attempts import Attempts
+from .attempts import TERM_OVER, Attempts
 from .job_runner import JobRunner
 from .jobs import Job
 from .ledger_writer import LedgerWriter
 from .model import Claim, Entry, OpenRun, Skip, SkipReason, Tick
-from .options import Around
-from .policy import decide, is_misfire
+from .policy import decide
 from .progress import JobProgress
 from .reporting import RunReporter
 
@@ -42,7 +41,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         clock: Time of ticks and timeouts.
         progress: Progress of each job by id; entries may come and go while the term lasts.
         reporter: Reports what becomes of each tick.
-        around: As in ``ScheduleOptions``.
+        runner: Calls the functions.
     """
 
     def __init__(
@@ -52,19 +51,19 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         clock: Clock,
         progress: Mapping[str, JobProgress],
         reporter: RunReporter,
-        around: Sequence[Around] = (),
+        runner: JobRunner,
     ) -> None:
         super().__init__()
         self._writer = writer
         self._clock = clock
         self._progress = progress
         self._reporter = reporter
-        self._runner = JobRunner(ThreadPoolExecutor(thread_name_prefix="election-job"), clock)
-        self._attempts = Attempts(term, writer, clock, self._runner, reporter, around)
+        self._runner = runner
+        self._attempts = Attempts(term, writer, clock, runner, reporter)
+        self._context = contextvars.copy_context()  # of the term: no run sees the variables of another
         self._tasks: dict[asyncio.Task[None], Job] = {}
         self._ticks: set[Tick] = set()
         self._claims: set[asyncio.Future[list[bool]]] = set()
-        self._cancelled = False
 
     # --- what APScheduler calls -----------------------------------------------------------------------------------
 
@@ -73,7 +72,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         progress, now = self._progress[job.id], self._clock.now()
         dues = [due.astimezone(UTC) for due in run_times]
         gaps = {due: gap for due in dues if (gap := progress.skipped_range(due, now)) is not None}
-        decision = decide(progress.job, dues, now=now, running=progress.running, gaps=list(gaps))
+        decision = decide(progress.job, dues, now=now, running=progress.active, gaps=list(gaps))
         since = progress.scheduled_since
         skips = [replace(skip, scheduled_since=since) for skip in (*decision.skips, *gaps.values())]
         entries: list[Entry] = [Claim(Tick(job.id, due), now, since) for due in decision.run]
@@ -99,18 +98,29 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         tick = Tick(job.id, at, request)
         if tick in self._ticks:
             return
-        if progress.running >= job.max_instances:
+        if progress.active >= job.max_instances:
             skip = Skip(job.id, at, at, 1, SkipReason.OVERLAP, self._clock.now(), request=request)
             self._reporter.skipped(skip)
             self._start(progress, [skip])
         else:
             self._start(progress, [Claim(tick, self._clock.now())])
 
-    def rerun(self, progress: JobProgress, run: OpenRun) -> None:
-        """Try a run again that a former leader left open; it is claimed already."""
-        progress.running += 1
+    def rerun(self, progress: JobProgress, run: OpenRun, delay: float) -> None:
+        """Try a run again that a former leader left open, as soon as ``max_instances`` allows; it is claimed already.
+
+        delay: seconds before the attempt.
+        """
         self._ticks.add(run.tick)
-        self._spawn(progress, self._attempts.run(progress.job, run.tick, run.attempt), [run.tick])
+        begin = functools.partial(self._begin_rerun, progress, run, delay)
+        if progress.running < progress.job.max_instances:
+            begin()
+        else:
+            progress.waiting.append(begin)
+
+    def _begin_rerun(self, progress: JobProgress, run: OpenRun, delay: float) -> None:
+        progress.running += 1
+        attempts = self._attempts.run(progress.job, run.tick, run.attempt, delay=delay)
+        self._spawn(progress, attempts, [run.tick])
 
     def running(self) -> set[Tick]:
         """The ticks that are claimed, or about to be, and not settled."""
@@ -120,17 +130,17 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         """The ids of the jobs whose code still runs."""
         return sorted({job.id for job in self._tasks.values()} | set(self._runner.in_threads()))
 
+    def queued(self) -> list[str]:
+        """Ids of the jobs that wait for a thread, one for each run."""
+        return self._attempts.queued
+
     def close(self) -> None:
         """No new attempts from now on."""
         self._attempts.close()
 
     def cancel(self) -> None:
         """Cancel what can be cancelled: coroutines. A thread cannot be stopped, and goes on counting as running."""
-        self._cancelled = True
-        self._runner.cancel_waiting()
-        for task, job in self._tasks.items():
-            if job.is_coroutine:
-                task.cancel()
+        self._attempts.cancel()
 
     async def wait(self) -> None:
         """Return when no job code runs."""
@@ -172,10 +182,6 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
             progress.take_back(settled_before)  # they may still be owed; the next plan asks the ledger
         if not granted:
             self._ended(progress, ticks)
-        elif self._cancelled:
-            self._ended(progress, ticks)
-            for tick in granted:
-                self._attempts.interrupted(progress.job, tick, "the term was over before it began")
         else:
             self._spawn(progress, self._run_all(progress.job, granted), ticks)
 
@@ -183,9 +189,11 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         if ticks:
             progress.running -= 1
             self._ticks.difference_update(ticks)
+            if progress.waiting and progress.running < progress.job.max_instances:
+                progress.waiting.popleft()()
 
     def _spawn(self, progress: JobProgress, run: Coroutine[Any, Any, None], ticks: Sequence[Tick]) -> None:
-        task = asyncio.get_running_loop().create_task(run, name=progress.job.id)
+        task = asyncio.get_running_loop().create_task(run, name=progress.job.id, context=self._context.copy())
         self._tasks[task] = progress.job
         task.add_done_callback(functools.partial(self._task_ended, progress, ticks))
 
@@ -202,20 +210,12 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
 
     async def _run_all(self, job: Job, ticks: Sequence[Tick]) -> None:
         for place, tick in enumerate(ticks):
-            now = self._clock.now()
-            if self._cancelled:
-                self._attempts.interrupted(job, tick, "the term was over before it began")
-            elif not tick.request and is_misfire(job, tick.due, now):  # it had to wait for the one before it
-                skip = Skip(job.id, tick.due, tick.due, 1, SkipReason.MISFIRED, now, claimed=True)
-                self._reporter.skipped(skip)
-                self._writer.append(skip)
-            else:
-                try:
-                    await self._attempts.run(job, tick)
-                except asyncio.CancelledError:
-                    for left in ticks[place + 1 :]:
-                        self._attempts.interrupted(job, left, "the term was over before it began")
-                    raise
+            try:
+                await self._attempts.run(job, tick)
+            except asyncio.CancelledError:
+                for left in ticks[place + 1 :]:
+                    self._attempts.interrupted(job, left, TERM_OVER)
+                raise
 
 
 def _due(entry: Entry) -> datetime:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,6 +10,11 @@ from typing import Any
 from election.core.term import Reason, Standing
 
 from .model import Outcome, SkipReason, Tick
+
+
+def count_interruptions(attempts: Iterable[Mapping[str, Any]]) -> int:
+    """Number of attempts of a run that were cut short."""
+    return sum(each["outcome"] == Outcome.INTERRUPTED for each in attempts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,11 @@ class RunRow:
     outcome: Outcome | None
     error: str | None
     attempts: Sequence[Mapping[str, Any]]
+
+    @property
+    def interruptions(self) -> int:
+        """Earlier attempts that were cut short."""
+        return count_interruptions(self.attempts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,29 @@
-"""Calling a job's function, on the loop or in a thread, with ``current_run()`` set in both."""
+"""Calls job functions, on the loop or in a thread, each attempt in a task and a context of its own.
+
+Promises: an attempt has ended only when nothing that it started in the loop's executors runs any more (P5), and it has
+succeeded only if its code ran to its end. Who cancelled an attempt decides how it ended, not what the job made of it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
+import inspect
 import logging
-from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
-from election.core.clock import Clock, first, time_limit
-from election.core.errors import ElectionError
+from election.core.clock import Clock, first
 from election.core.events import named
 
 from .jobs import Job
+from .options import Around
 from .run import Run, set_current_run
+from .run_threads import RunThreads, count_threads_in
 
 log = logging.getLogger("election")
 
@@ -23,99 +31,246 @@ MAX_ERROR_LENGTH = 2000
 """Characters of an error that are kept."""
 
 
-class TakenBackError(ElectionError):
-    """The term was over before a thread was free for the call; nothing of the job has run."""
+class CancelledBy(StrEnum):
+    """Why an attempt was cancelled by the scheduler."""
+
+    TERM = "the drain limit had passed, or the term was lost"
+    TIMEOUT = "timeout"
+
+
+@dataclass(eq=False, slots=True)
+class Attempt:
+    """One call of a job's function.
+
+    Attributes:
+        job: The job.
+        run: What ``current_run()`` returns to its code.
+        raised: What it raised; None if it ran to its end.
+        value: What it returned.
+        cancelled_by: Who cancelled it; None if nobody did.
+        threads: Threads of the loop's executors that its code started.
+        is_in_thread: Whether its own code runs in a thread now, which cannot be stopped.
+        is_last_step: Whether nothing may follow that thread.
+        has_thread: Whether a thread is reserved that it has not used yet.
+        task: Task of the attempt.
+    """
+
+    job: Job
+    run: Run
+    raised: BaseException | None = None
+    value: Any = None
+    cancelled_by: CancelledBy | None = None
+    threads: RunThreads = field(default_factory=RunThreads)
+    is_in_thread: bool = False
+    is_last_step: bool = False
+    has_thread: bool = False
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether the end of the term cut it off."""
+        return self.cancelled_by is CancelledBy.TERM and self.raised is not None
+
+    def cancel(self, reason: CancelledBy) -> None:
+        """Cancel its coroutine; a thread runs on, and only what would follow it is not begun."""
+        if self.task is None or self.task.done():
+            return
+        if self.is_in_thread:
+            self.is_last_step = True
+        else:
+            self.cancelled_by = self.cancelled_by or reason
+            self.task.cancel()
 
 
 class JobRunner:
-    """The calls of one term.
+    """Calls of one term.
 
-    threads: where plain functions run. clock: by which a job's timeout is measured.
+    Args:
+        max_threads: Plain functions that run at the same time; others wait.
+        clock: Time of timeouts.
+        around: As in ``ScheduleOptions``.
     """
 
-    def __init__(self, threads: ThreadPoolExecutor, clock: Clock) -> None:
-        self._threads = threads
+    def __init__(self, max_threads: int, clock: Clock, around: Sequence[Around] = ()) -> None:
+        self._threads = ThreadPoolExecutor(max_threads, thread_name_prefix="election-job")
+        self._free_threads = asyncio.Semaphore(max_threads)
         self._clock = clock
+        self._around = around
+        self._context = contextvars.copy_context()  # of the term: no attempt sees the variables of another
+        self._attempts: set[Attempt] = set()
         self._in_threads: dict[asyncio.Future[Any], str] = {}
-        self._handed_over: dict[asyncio.Future[Any], Future[Any]] = {}
 
     def in_threads(self) -> Iterable[str]:
-        """The ids of the jobs that run in threads now."""
-        return self._in_threads.values()
+        """Ids of the jobs whose code runs in threads now."""
+        return [*self._in_threads.values(), *(each.job.id for each in self._attempts if each.threads.running())]
 
     def futures(self) -> Iterable[asyncio.Future[Any]]:
         """Futures of the threads that run a job."""
         return self._in_threads.keys()
 
     def close(self) -> None:
-        """Take no more calls."""
+        """Accept no more calls."""
         self._threads.shutdown(wait=False)
 
-    async def on_loop(self, job: Job, run: Run) -> None:
-        """Await a coroutine function. Raises what it raises, and ``TimeoutError`` after the job's timeout."""
-        set_current_run(run)
-        if job.timeout is None:
-            await job.func(*job.args, **job.kwargs)
-            return
-        try:
-            async with time_limit(self._clock, job.timeout) as limit:
-                await job.func(*job.args, **job.kwargs)
-        except TimeoutError as error:
-            if limit.expired():
-                raise TimeoutError(f"it ran for longer than its timeout of {job.timeout:g} s") from error
-            raise
+    def cancel(self) -> None:
+        """Cancel every attempt whose code runs on the loop."""
+        for attempt in list(self._attempts):
+            attempt.cancel(CancelledBy.TERM)
 
-    async def in_thread(self, job: Job, run: Run) -> None:
-        """Call a plain function in a thread. Raises what it raises; that its timeout has passed is only told.
+    def has_free_thread(self) -> bool:
+        return not self._free_threads.locked()
 
-        Raises ``TakenBackError`` if the call was taken back before it began.
+    async def reserve_thread(self) -> None:
+        """Reserve a thread for one call, as soon as one is free."""
+        await self._free_threads.acquire()
+
+    def return_thread(self) -> None:
+        """Give back a thread that was reserved and is not needed."""
+        self._free_threads.release()
+
+    async def call(self, job: Job, run: Run) -> Attempt:
+        """Call the function, for a plain one in the thread that was reserved, and return when the attempt has ended.
+
+        Raises nothing that the job raises; ``CancelledError`` only if the event loop goes down.
         """
-        context = contextvars.copy_context()
-        context.run(set_current_run, run)
-        call = functools.partial(context.run, _call, job)
-        handed_over = self._threads.submit(call)
-        thread = asyncio.wrap_future(handed_over)
-        self._in_threads[thread], self._handed_over[thread] = job.id, handed_over
-        thread.add_done_callback(self._ended)
-        if job.timeout is not None:
-            await first(asyncio.wait([thread]), self._clock.sleep(job.timeout))
-            if not thread.done():
-                log.error(
-                    "job %s runs for longer than its timeout of %g s; a thread cannot be stopped",
-                    job.id,
-                    job.timeout,
-                    extra=named("thread_timed_out"),
-                )
+        attempt = Attempt(job, run, has_thread=not job.is_coroutine)
+        attempt.task = asyncio.get_running_loop().create_task(
+            self._guarded(attempt), name=f"job {job.id}", context=self._context.copy()
+        )
+        self._attempts.add(attempt)
         try:
-            await asyncio.shield(thread)
-        except asyncio.CancelledError:
-            if handed_over.cancelled():
-                raise TakenBackError from None
+            await self._ended(attempt)
+        finally:
+            if attempt.has_thread:
+                self._free_threads.release()
+            if not attempt.threads.running():  # unless the event loop goes down
+                self._attempts.discard(attempt)
+        return attempt
+
+    async def _ended(self, attempt: Attempt) -> None:
+        assert attempt.task is not None
+        ended = asyncio.wait([attempt.task])
+        timeout = attempt.job.timeout
+        if timeout is None:
+            await ended
+        else:
+            await first(ended, self._clock.sleep(timeout))
+            if not attempt.task.done():
+                self._time_out(attempt, timeout)
+                await asyncio.wait([attempt.task])
+        if attempt.task.cancelled():  # before it began
+            attempt.raised = asyncio.CancelledError()
+        await attempt.threads.ended()
+
+    def _time_out(self, attempt: Attempt, timeout: float) -> None:
+        if attempt.is_in_thread:
+            log.error(
+                "job %s runs for longer than its timeout of %g s; a thread cannot be stopped",
+                attempt.job.id, timeout, extra=named("thread_timed_out"),
+            )  # fmt: skip
+        else:
+            attempt.cancel(CancelledBy.TIMEOUT)
+
+    async def _guarded(self, attempt: Attempt) -> None:
+        """Run the attempt, and keep whatever it raises: in a task, some exceptions would end the event loop."""
+        set_current_run(attempt.run)
+        count_threads_in(attempt.threads)
+        try:
+            with ExitStack() as scope:
+                for around in self._around:
+                    scope.enter_context(around(attempt.run))
+                await self._judged(attempt)
+        except BaseException as error:
+            attempt.raised = error
+
+    async def _judged(self, attempt: Attempt) -> None:
+        """Call the function; raise what the one who cancelled it decides, else what it raises itself."""
+        try:
+            attempt.value = await self._called(attempt)
+        except BaseException:
+            _raise_verdict(attempt)
             raise
+        _raise_verdict(attempt)
 
-    def cancel_waiting(self) -> None:
-        """Take back the calls for which no thread was free yet; one that has begun cannot be stopped."""
-        for handed_over in self._handed_over.values():
-            handed_over.cancel()
+    async def _called(self, attempt: Attempt) -> Any:
+        job = attempt.job
+        if job.is_coroutine:
+            value = await job.func(*job.args, **job.kwargs)
+        else:
+            value = await self._in_thread(attempt)
+            if attempt.is_last_step and inspect.isawaitable(value):
+                attempt.cancelled_by = CancelledBy.TERM
+                _discard(value)
+                return None
+        while inspect.isawaitable(value):  # a lambda or a decorator hands a coroutine on
+            value = await value
+        _refuse_generator(value)
+        return value
 
-    def _ended(self, thread: asyncio.Future[Any]) -> None:
-        del self._in_threads[thread], self._handed_over[thread]
+    async def _in_thread(self, attempt: Attempt) -> Any:
+        context = contextvars.copy_context()
+        thread = asyncio.wrap_future(self._threads.submit(context.run, _call, attempt.job))
+        attempt.has_thread = False
+        self._in_threads[thread] = attempt.job.id
+        thread.add_done_callback(self._thread_ended)
+        attempt.is_in_thread = True
+        try:
+            outcome: tuple[Any, BaseException | None] = await asyncio.shield(thread)
+        finally:
+            attempt.is_in_thread = False
+        value, error = outcome
+        if isinstance(error, StopIteration):  # which would end this coroutine
+            raise RuntimeError("the job raised StopIteration") from error
+        if error is not None:
+            raise error
+        return value
+
+    def _thread_ended(self, thread: asyncio.Future[Any]) -> None:
+        del self._in_threads[thread]
+        self._free_threads.release()
         if not thread.cancelled():
-            thread.exception()  # told by the run, if that still waits for it
+            thread.exception()
 
 
-def _call(job: Job) -> None:
+def _call(job: Job) -> tuple[Any, BaseException | None]:
+    """Call a plain function; an exception as a value, because a future cannot hold every one of them."""
     try:
-        job.func(*job.args, **job.kwargs)
-    except StopIteration as error:  # which no future can hold
-        raise RuntimeError("the job raised StopIteration") from error
+        return job.func(*job.args, **job.kwargs), None
+    except BaseException as error:
+        return None, error
+
+
+def _raise_verdict(attempt: Attempt) -> None:
+    match attempt.cancelled_by:
+        case CancelledBy.TERM:
+            raise asyncio.CancelledError(str(CancelledBy.TERM))
+        case CancelledBy.TIMEOUT:
+            raise TimeoutError(f"timed out: it ran for longer than its timeout of {attempt.job.timeout:g} s")
+
+
+def _discard(value: Any) -> None:
+    """Drop an awaitable that is not going to be awaited."""
+    for name in ("close", "cancel"):
+        if callable(drop := getattr(value, name, None)):
+            drop()
+            return
+
+
+def _refuse_generator(value: Any) -> None:
+    """Raise ``TypeError`` for the result of a function none of whose code has run yet."""
+    inner = getattr(value, "gen", value)  # contextlib's context managers hold their generator there
+    if inspect.isgenerator(inner) or inspect.isasyncgen(inner):
+        raise TypeError(
+            f"the job returned {value!r}, whose code nobody runs: a job is a function that does its work when it is"
+            " called, or a coroutine function"
+        )
 
 
 def what_went_wrong(error: BaseException) -> str:
     """The error in words that any ledger can hold, whatever the job's own classes make of themselves."""
     try:
         text = str(error)
-    except Exception:
+    except BaseException:
         text = "it cannot say what it is"
     told = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return told[:MAX_ERROR_LENGTH].encode("utf-8", "backslashreplace").decode()

@@ -22,6 +22,9 @@ from .triggers import UnstableTriggerError, build, describe, is_open
 MISFIRE_GRACE_S = 30
 """Seconds. APScheduler's own default of 1 is its most frequent silent loss (apscheduler#146, #292, #296)."""
 
+MAX_RERUNS = 3
+"""Reruns of one tick whose run was interrupted, unless a job has another ``max_reruns``."""
+
 _REFUSED = {
     "next_run_time": "every worker would work out its own; give the trigger a start_date",
     "jobstore": "the pool's ledger keeps the jobs and their history",
@@ -45,7 +48,8 @@ class Job:
     schedule: the trigger as the ledger remembers it; see ``triggers.describe``.
     built: the trigger as every process builds it from ``schedule``, if that takes nothing else.
     name, description, tags: for people, and to find the job by.
-    rerun_interrupted: whether a run that was cut short by its leader's death is tried again by the next leader.
+    rerun_interrupted: whether a run that was cut short by the end of its term is tried again by the next leader.
+    max_reruns: how often that is done for one tick, so that a run that kills its process does not kill all of them.
     retries: further attempts of a tick that failed. retry_backoff: seconds before the first, doubled for each.
     timeout: seconds after which an attempt fails: a coroutine is cancelled, of a thread it is only told.
     """
@@ -63,6 +67,7 @@ class Job:
     max_instances: int = 1
     misfire_grace_time: int | None = MISFIRE_GRACE_S
     rerun_interrupted: bool = False
+    max_reruns: int = MAX_RERUNS
     retries: int = 0
     retry_backoff: float = 1.0
     timeout: float | None = None
@@ -114,6 +119,7 @@ class JobRegistry:
         description: str | None = None,
         tags: Sequence[str] = (),
         rerun_interrupted: bool = False,
+        max_reruns: int = MAX_RERUNS,
         retries: int = 0,
         retry_backoff: float = 1.0,
         timeout: float | None = None,
@@ -128,9 +134,11 @@ class JobRegistry:
             raise JobDefinitionError(f"job {job_id!r}: {name} cannot be given: {_REFUSED[name]}")
         if isinstance(trigger, BaseTrigger) and (unknown := arguments.keys() - _UNDERSTOOD):
             raise JobDefinitionError(f"job {job_id!r}: a trigger that is made already takes no {', '.join(unknown)}")
-        if retries < 0 or retry_backoff < 0 or (timeout is not None and timeout <= 0):
+        _refuse_what_cannot_run(job_id, func)
+        if retries < 0 or max_reruns < 0 or retry_backoff < 0 or (timeout is not None and timeout <= 0):
             raise JobDefinitionError(
-                f"job {job_id!r}: retries and retry_backoff are not less than 0, and timeout is more (seconds)"
+                f"job {job_id!r}: retries, max_reruns and retry_backoff are not less than 0, and timeout"
+                " is more (seconds)"
             )
         defaults = {"misfire_grace_time": MISFIRE_GRACE_S, "coalesce": True, "max_instances": 1}
         defaults |= self._options.get("job_defaults", {})
@@ -161,11 +169,25 @@ class JobRegistry:
             max_instances=checked.max_instances,
             misfire_grace_time=checked.misfire_grace_time,
             rerun_interrupted=rerun_interrupted,
+            max_reruns=max_reruns,
             retries=retries,
             retry_backoff=retry_backoff,
             timeout=timeout,
             built=None if is_open(schedule) else built,
         )
+
+
+def _refuse_what_cannot_run(job_id: str, func: Callable[..., Any]) -> None:
+    """Raise ``JobDefinitionError`` for a function that does nothing when it is called, or awaited."""
+    plain = func
+    while isinstance(plain, functools.partial):
+        plain = plain.func
+    for each in (plain, type(plain).__call__):
+        if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
+            raise JobDefinitionError(
+                f"job {job_id!r}: {plain!r} is a generator function, none of whose code would run; give a function"
+                " that iterates over it: for _ in generator(): pass"
+            )
 
 
 def is_coroutine_function(func: Callable[..., Any]) -> bool:

@@ -118,7 +118,10 @@ class LedgerReader:
     async def open_runs(self) -> list[OpenRun]:
         """Runs that are claimed and not settled, oldest first."""
         runs = await self.runs(outcome="running", limit=MAX_INTEGER)
-        return [OpenRun(Tick(run.job_id, run.due, run.request), run.term, run.attempt) for run in reversed(runs)]
+        return [
+            OpenRun(Tick(run.job_id, run.due, run.request), run.term, run.attempt, run.interruptions)
+            for run in reversed(runs)
+        ]
 
     async def totals(self) -> Totals:
         """Counters since the ledger was begun; takes no longer when there is more history."""

@@ -207,11 +207,12 @@ class JobState:
 
 @dataclass(frozen=True, slots=True)
 class OpenRun:
-    """A run that was claimed and not settled."""
+    """A run that was claimed and not settled. ``interruptions``: earlier attempts that were cut short."""
 
     tick: Tick
     term: int
     attempt: int
+    interruptions: int = 0
 
 
 class Action(StrEnum):

@@ -14,6 +14,10 @@ Around = Callable[[Run], AbstractContextManager[Any]]
 """Gives what is entered around each attempt."""
 
 
+MAX_THREADS = 32
+"""Default number of plain functions that run at the same time."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScheduleOptions:
     """The options of an Election that concern its jobs.
@@ -24,7 +28,8 @@ class ScheduleOptions:
     catch_up_limit: ticks of a job that a leader catches up with at most.
     retention: how long history is kept; None for ever.
     scheduler_options: what each term's ``AsyncIOScheduler`` is made with.
-    around: see ``Registration.around_runs``; the first is the outermost.
+    max_threads: plain functions that run at the same time.
+    around: see ``Election.around_runs``; the first is the outermost.
     """
 
     drain_timeout: float
@@ -32,5 +37,6 @@ class ScheduleOptions:
     catch_up_limit: int
     retention: timedelta | None
     scheduler_options: Mapping[str, Any]
+    max_threads: int = MAX_THREADS
     around: Sequence[Around] = ()
     wait_for_changes: Callable[[], Awaitable[None]] | None = None

@@ -29,6 +29,9 @@ from .model import (
 )
 from .triggers import build
 
+RERUN_DELAY_S = 5.0
+"""Delay before the second rerun of a tick; doubled for each further one."""
+
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -38,12 +41,14 @@ class Plan:
     starts: when each job that is not paused goes on, and the trigger with which.
     schedules: when the schedule of each job began: its ``scheduled_since`` once this is written.
     reruns: runs that a former leader left open, to be tried again; their attempt is the new one.
+    given_up: those that have been interrupted too often to be tried again.
     """
 
     entries: list[Entry] = field(default_factory=list)
     starts: dict[str, tuple[datetime, BaseTrigger]] = field(default_factory=dict)
     schedules: dict[str, datetime] = field(default_factory=dict)
     reruns: list[OpenRun] = field(default_factory=list)
+    given_up: list[OpenRun] = field(default_factory=list)
 
 
 def make_plan(
@@ -70,7 +75,9 @@ def make_plan(
             plan.entries.append(RetireJob(found.id, now))
     for run in state.open_runs:
         if run.tick not in running:
-            _plan_open_run(plan, jobs.get(run.tick.job_id), run, now)
+            found_job = known.get(run.tick.job_id)
+            paused = found_job is not None and found_job.paused
+            _plan_open_run(plan, jobs.get(run.tick.job_id), paused, run, now)
     return plan
 
 
@@ -120,10 +127,22 @@ def _give_up(plan: Plan, found: JobState, now: datetime) -> datetime:
     return over.last_due
 
 
-def _plan_open_run(plan: Plan, job: Job | None, run: OpenRun, now: datetime) -> None:
+def _plan_open_run(plan: Plan, job: Job | None, paused: bool, run: OpenRun, now: datetime) -> None:
     error = f"the leader of term {run.term} was gone before it ended"
-    if job is not None and job.rerun_interrupted:
-        plan.entries.append(Retry(run.tick, Outcome.INTERRUPTED, now, error))
-        plan.reruns.append(OpenRun(run.tick, run.term, run.attempt + 1))
-    else:
+    interruptions = run.interruptions + 1
+    if job is None or not job.rerun_interrupted:
         plan.entries.append(FinishRun(run.tick, Outcome.INTERRUPTED, now, error))
+    elif paused:
+        plan.entries.append(FinishRun(run.tick, Outcome.INTERRUPTED, now, f"{error}; it is not run again: paused"))
+    elif interruptions > job.max_reruns:
+        plan.given_up.append(run)
+        error += f"; it is not run again: interrupted {interruptions} times"
+        plan.entries.append(FinishRun(run.tick, Outcome.INTERRUPTED, now, error))
+    else:
+        plan.entries.append(Retry(run.tick, Outcome.INTERRUPTED, now, error))
+        plan.reruns.append(OpenRun(run.tick, run.term, run.attempt + 1, interruptions))
+
+
+def rerun_delay_s(interruptions: int) -> float:
+    """Back-off before a rerun: none before the first, because most leaders do not die of the run itself."""
+    return 0.0 if interruptions <= 1 else RERUN_DELAY_S * 2.0 ** min(interruptions - 2, 10)

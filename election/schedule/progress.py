@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from apscheduler.triggers.base import BaseTrigger
@@ -30,6 +32,7 @@ class JobProgress:
         scheduled_since: When the schedule began by which ticks are handed over; None before the first plan.
         settled_until: Last tick that was handed over to the executor; None if none was.
         running: Instances that run now, or whose claim is being written.
+        waiting: Reruns that begin as soon as fewer than ``max_instances`` run.
         jump: Ticks that were left out and not recorded yet; None if there are none.
     """
 
@@ -37,7 +40,13 @@ class JobProgress:
     scheduled_since: datetime | None = None
     settled_until: datetime | None = None
     running: int = 0
+    waiting: deque[Callable[[], None]] = field(default_factory=deque)
     jump: Jump | None = None
+
+    @property
+    def active(self) -> int:
+        """Instances that run, and reruns that wait for one of them to end."""
+        return self.running + len(self.waiting)
 
     def skipped_range(self, due: datetime, now: datetime) -> Skip | None:
         """Skip for the ticks that were left out before ``due``, reported once; None if there were none."""

@@ -10,6 +10,7 @@ from election.core.clock import Clock
 from election.core.events import (
     Event,
     RunFailed,
+    RunGivenUp,
     RunInterrupted,
     RunStarted,
     RunSucceeded,
@@ -40,8 +41,8 @@ class RunReporter:
     def started(self, tick: Tick, attempt: int) -> None:
         self._emit(RunStarted(**self._named(tick, attempt)))
 
-    def succeeded(self, tick: Tick, attempt: int, duration_s: float) -> None:
-        self._emit(RunSucceeded(**self._named(tick, attempt), duration_s=duration_s))
+    def succeeded(self, tick: Tick, attempt: int, duration_s: float, value: object = None) -> None:
+        self._emit(RunSucceeded(**self._named(tick, attempt), duration_s=duration_s, value=value))
 
     def failed(
         self,
@@ -54,7 +55,7 @@ class RunReporter:
     ) -> None:
         """error: ``raised`` in words."""
         named = self._named(tick, attempt)
-        event = RunFailed(**named, duration_s=duration_s, error=error, again_in_s=again_in_s)
+        event = RunFailed(**named, duration_s=duration_s, error=error, again_in_s=again_in_s, exception=raised)
         info = (tick.job_id, tick.due.isoformat(), attempt)
         if again_in_s is None:
             log.error("job %s failed (due %s, attempt %d)", *info, exc_info=raised, extra=described(event))
@@ -70,6 +71,14 @@ class RunReporter:
         log.warning(
             "job %s was interrupted (due %s, attempt %d): %s",
             tick.job_id, tick.due.isoformat(), attempt, error, extra=described(event),
+        )  # fmt: skip
+        self._emit(event)
+
+    def given_up(self, tick: Tick, attempt: int, interruptions: int) -> None:
+        event = RunGivenUp(**self._named(tick, attempt), interruptions=interruptions)
+        log.error(
+            "job %s: the run due %s was interrupted %d times, and is not tried again: see whether it ends its process",
+            tick.job_id, tick.due.isoformat(), interruptions, extra=described(event),
         )  # fmt: skip
         self._emit(event)
 

@@ -32,6 +32,7 @@ OPTIONS = (
     "max_instances",
     "misfire_grace_time",
     "rerun_interrupted",
+    "max_reruns",
     "retries",
     "retry_backoff",
     "timeout",

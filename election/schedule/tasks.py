@@ -70,7 +70,7 @@ async def _keep_running(task: Task, clock: Clock) -> None:
         try:
             await task()
             return
-        except Exception:
+        except BaseException:
             if is_cancelled():
                 raise  # it answered its cancellation with an error: no reason to start it again
             if clock.monotonic() - began > MAX_RESTART_DELAY_S:

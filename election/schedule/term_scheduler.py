@@ -16,22 +16,24 @@ from typing import Self
 from election.core.backoff import backoff_s, is_logged
 from election.core.clock import Clock, first, since_boot
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError, UnfinishedJobsError
-from election.core.events import named
+from election.core.events import Event, RunGivenUp, RunSucceeded, named
 from election.core.process import current_process
 from election.core.term import Standing
 from election.core.term_context import TermContext
 
 from .executor import TermExecutor
 from .job_info import changed_descriptions
+from .job_runner import JobRunner
 from .jobs import Job, JobRegistry
 from .ledger import Ledger
 from .ledger_writer import LedgerWriter
 from .model import Action, CompleteRequest, State, Tick
 from .options import ScheduleOptions
-from .plan import make_plan
+from .plan import make_plan, rerun_delay_s
 from .progress import JobProgress
 from .pruning import keep_pruned
 from .reporting import RunReporter
+from .run_threads import counting_threads
 from .scheduler_adapter import SchedulerAdapter
 from .stored import load_jobs
 from .tasks import RunningTasks, TaskRegistry
@@ -78,14 +80,17 @@ class TermScheduler:
         self._confirmed = False
         self._ledger_failed = asyncio.Event()
         self._progress: dict[str, JobProgress] = {}
+        self._given_up: dict[str, str] = {}
         self._running_tasks = RunningTasks({})
         self._background: list[asyncio.Task[None]] = []
+        self._counting_threads = contextlib.ExitStack()
         self._writer = LedgerWriter(
             ledger, self._number, is_held=context.is_held, on_failure=self._on_failure, on_stale=self._on_stale
         )
         self._adapter = SchedulerAdapter(clock, options)
-        self._reporter = RunReporter(self._number, clock, context.emit)
-        self._executor = TermExecutor(self._number, self._writer, clock, self._progress, self._reporter, options.around)
+        self._reporter = RunReporter(self._number, clock, self._emit)
+        runner = JobRunner(options.max_threads, clock, options.around)
+        self._executor = TermExecutor(self._number, self._writer, clock, self._progress, self._reporter, runner)
 
     @property
     def problem(self) -> str | None:
@@ -96,6 +101,10 @@ class TermScheduler:
         """Ids of the jobs, and names of the tasks, whose code runs now."""
         return self._executor.unfinished() + self._running_tasks.unfinished()
 
+    def queued(self) -> list[str]:
+        """Ids of the jobs that wait for a thread, one for each run."""
+        return self._executor.queued()
+
     async def __aenter__(self) -> Self:
         self._adapter.open(self._executor, self._writer.write)
         try:
@@ -103,6 +112,7 @@ class TermScheduler:
         except BaseException:
             await self._close()
             raise
+        self._counting_threads.enter_context(counting_threads(asyncio.get_running_loop()))
         self._running_tasks = self._tasks.start(self._clock)
         steps = [self._follow_ledger(), keep_pruned(self._ledger, self._clock, self._options.retention)]
         self._background = [asyncio.create_task(step, name="election scheduler") for step in steps]
@@ -179,6 +189,7 @@ class TermScheduler:
             )
 
     async def _close(self) -> None:
+        self._counting_threads.close()
         self._adapter.close()
         await self._ledger.close()
 
@@ -212,12 +223,14 @@ class TermScheduler:
         if entries:
             await self._ledger.record(self._number, entries)
         self._reporter.planned(plan.entries, {run.tick: run.attempt for run in state.open_runs})
+        for run in plan.given_up:
+            self._reporter.given_up(run.tick, run.attempt, run.interruptions + 1)
         self._forget_replaced(state)  # ticks of theirs that were handed over while the plan was written
         for job_id, since in plan.schedules.items():
             self._progress[job_id].scheduled_since = since
         self._adapter.follow(plan.starts, self._progress)
         for run in plan.reruns:
-            self._executor.rerun(self._progress[run.tick.job_id], run)
+            self._executor.rerun(self._progress[run.tick.job_id], run, rerun_delay_s(run.interruptions))
         self._carry_out(jobs, state)
 
     def _update_progress(self, jobs: dict[str, Job], state: State) -> None:
@@ -287,6 +300,18 @@ class TermScheduler:
         if not self._confirmed and self._context.takeover_ms is not None:
             await self._ledger.confirm_term(self._number, self._context.takeover_ms)
             self._confirmed = True
+
+    def _emit(self, event: Event) -> None:
+        """Pass an event to the hooks, and warn of runs that were given up until their job succeeds again."""
+        if isinstance(event, RunGivenUp):
+            self._given_up[event.job_id] = (
+                f"job {event.job_id!r}: its run due {event.due.isoformat()} was interrupted {event.interruptions}"
+                " times, and is not tried again"
+            )
+        elif isinstance(event, RunSucceeded):
+            self._given_up.pop(event.job_id, None)
+        self._context.warning = next(iter(self._given_up.values()), None)
+        self._context.emit(event)
 
     # --- failures -----------------------------------------------------------------------------------------------------
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Generic, ParamSpec, TypeVar
 
 from election.core.clock import Clock, first
 from election.core.errors import LedgerError, LedgerVersionError
 from election.core.seat import Seat
+from election.schedule.history import RunRow
 from election.schedule.jobs import Job, JobRegistry
 from election.schedule.ledger import Ledger
 from election.schedule.model import JobInfo, JobState
@@ -25,6 +26,9 @@ _R = TypeVar("_R")
 
 MAX_AGE_S = 0.5
 """Seconds for which what the ledger says of the jobs is given again without asking it."""
+
+MAX_RUNNING = 1000
+"""Runs that are looked at for how many of each job run now."""
 
 TIMEOUT_S = 0.5
 """Seconds that an answer waits for the ledger at most; then it says of the jobs what was known before."""
@@ -113,22 +117,23 @@ class PoolView:
             asking.result()  # what nobody expected is not hidden
 
     async def _read_jobs(self) -> None:
-        self._jobs = self._jobs or self._entries({})  # the code's own jobs are known all the same
+        self._jobs = self._jobs or self._entries({}, {})  # the code's own jobs are known all the same
         try:
             known = {state.id: state for state in await self.ledger.jobs()}
+            running = _by_job(await self.ledger.runs(outcome="running", limit=MAX_RUNNING))
         except (LedgerError, LedgerVersionError) as error:
             self._silence = str(error)
             self._jobs = [entry.model_copy(update={"next_run_time": None}) for entry in self._jobs]
         else:
             self._silence = None
-            self._jobs = self._entries(known)
+            self._jobs = self._entries(known, running)
 
-    def _entries(self, known: dict[str, JobState]) -> list[models.JobEntry]:
+    def _entries(self, known: dict[str, JobState], running: Mapping[str, Sequence[RunRow]]) -> list[models.JobEntry]:
         now = self.clock.now()
         ours = {job.id: job for job in self._registry}
         stored = {state.id for state in known.values() if state.stored and not state.removed}
         return [
-            _entry(job_id, ours.get(job_id), known.get(job_id), now)
+            _entry(job_id, ours.get(job_id), known.get(job_id), running.get(job_id, ()), now)
             for job_id in [*ours, *sorted(stored - ours.keys())]
         ]
 
@@ -149,7 +154,16 @@ class Unchanged(Generic[_P, _R]):
         return self._last[1]
 
 
-def _entry(job_id: str, job: Job | None, state: JobState | None, now: datetime) -> models.JobEntry:
+def _by_job(runs: Sequence[RunRow]) -> dict[str, list[RunRow]]:
+    found: dict[str, list[RunRow]] = {}
+    for run in runs:
+        found.setdefault(run.job_id, []).append(run)
+    return found
+
+
+def _entry(
+    job_id: str, job: Job | None, state: JobState | None, running: Sequence[RunRow], now: datetime
+) -> models.JobEntry:
     """job: None for one that was added at run time. state: None for one that the ledger does not know yet."""
     trigger = (build(state.trigger, state.scheduled_since) if state else None) or (job.trigger if job else None)
     info = (job.info if job else state.info if state else None) or JobInfo(job_id)
@@ -162,4 +176,6 @@ def _entry(job_id: str, job: Job | None, state: JobState | None, now: datetime) 
         next_run_time=next_run_time(state, trigger, now) if state else None,
         paused=state is not None and state.paused,
         broken=state.broken if state else None,
+        running=len(running),
+        running_since=min((run.claimed_at for run in running), default=None),
     )

@@ -436,7 +436,7 @@ async def test_a_job_that_waits_for_a_thread_does_not_begin_in_a_lost_term() -> 
         scheduler = bench.scheduler
         assert scheduler is not None
         tenure.lose()
-        await until_async(lambda: scheduler._executor._cancelled, what="what waits is taken back")
+        await until_async(lambda: not scheduler._executor.queued(), what="what waits is taken back")
         before = len(begun)
         assert before < 100
         may_end.set()

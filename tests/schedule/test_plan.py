@@ -258,7 +258,7 @@ TICK = Tick("job", at(-1))
         pytest.param(
             [every(1, rerun_interrupted=True)],
             [Retry(TICK, Outcome.INTERRUPTED, NOW, INTERRUPTED)],
-            [OpenRun(TICK, 6, 3)],
+            [OpenRun(TICK, 6, 3, interruptions=1)],
             id="tried again, as the next attempt of the same tick",
         ),
         pytest.param([], [FinishRun(TICK, Outcome.INTERRUPTED, NOW, INTERRUPTED)], [], id="its job is gone"),

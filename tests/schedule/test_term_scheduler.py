@@ -9,11 +9,9 @@ import os
 import sqlite3
 import sys
 import threading
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,13 +22,10 @@ from election.core.backoff import RETRY_MAX_DELAY_S
 from election.core.clock import since_boot
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
 from election.core.term import Standing
-from election.core.term_context import TermContext
 from election.engines.file import schema
-from election.engines.file.ledger import SqliteLedger
 from election.schedule import scheduler_adapter, term_scheduler
 from election.schedule import ticks as ticks_module
 from election.schedule.history import RunRow
-from election.schedule.jobs import JobRegistry
 from election.schedule.model import (
     Action,
     Claim,
@@ -45,26 +40,15 @@ from election.schedule.model import (
     StoredJob,
     Tick,
 )
-from election.schedule.options import ScheduleOptions
 from election.schedule.run import Run, current_run
 from election.schedule.stored import to_store
-from election.schedule.tasks import TaskRegistry
-from election.schedule.term_scheduler import TermScheduler
 from election.schedule.verify import verify
-from election.testing import ManualClock
 from tests.schedule import stored_functions
-from tests.schedule.ledger_thread import LedgerThread
-from tests.schedule.making import NOW, make_job, make_term, process
+from tests.schedule.making import make_job, make_term, process
 from tests.schedule.stored_functions import remember_soon
+from tests.schedule.term_bench import A_RUN_EACH, FULL, FaultyLedger, TermBench, looked
 
 pytestmark = pytest.mark.anyio
-
-LOOK = 0.02
-
-A_RUN_EACH = {"coalesce": False, "misfire_grace_time": None, "max_instances": 1000}
-"""For a job whose every tick is to have a run: none is too late, or meets the one before it still running."""
-
-FULL = "the disk is full; free some space on its disk"
 
 
 @pytest.fixture
@@ -72,173 +56,17 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class FaultyLedger(SqliteLedger):
-    """A real one that raises ``fault``, while there is one, instead of being read or written."""
-
-    def __init__(self, path: str, **options: Any) -> None:
-        super().__init__(path, **options)
-        self.thread = LedgerThread(self)
-        self.fault: Exception | None = None
-        self.tried = 0
-        self.before_record: Callable[[Sequence[Entry]], Any] | None = None
-        self.after_changes: Callable[[State], Any] | None = None
-
-    def _fail(self) -> None:
-        self.tried += 1
-        if self.fault is not None:
-            raise self.fault
-
-    async def begin_term(self, *arguments: Any, **more: Any) -> State:
-        self._fail()
-        return await super().begin_term(*arguments, **more)
-
-    async def record(self, term: int, entries: Sequence[Entry]) -> list[bool]:
-        self._fail()
-        if self.before_record is not None:
-            await self.before_record(entries)
-        return await super().record(term, entries)
-
-    async def changes(self) -> State | None:
-        self._fail()
-        state = await super().changes()
-        if state is not None and self.after_changes is not None:
-            await self.after_changes(state)
-        return state
-
-
-class Bench:
-    """A worker without an election: terms begin when a test says so."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = str(path / "ledger.db")
-        self.clock = ManualClock(NOW, busy=self.busy)
-        self.ledger = FaultyLedger(self.path, clock=self.clock)
-        self.others = SqliteLedger(self.path, clock=self.clock)
-        self.others_thread = LedgerThread(self.others)
-        self.registry = self.new_registry()
-        self.options: dict[str, Any] = {}
-        self.resigned: list[bool] = []
-        self.lost = asyncio.Event()
-        self.ran: list[Run] = []
-        self.leading: TermScheduler | None = None
-        self.thread_waits = False
-        """Whether a job's thread waits for the test, and so is nothing to wait for."""
-
-    def new_registry(self) -> JobRegistry:
-        return JobRegistry({"timezone": "UTC"}, self.clock)
-
-    def busy(self) -> bool:
-        """Whether anybody waits for the thread of a ledger, or the term for a job in a thread."""
-        in_thread = self.leading is not None and bool(list(self.leading._executor._runner.in_threads()))
-        in_ledger = self.ledger.thread.busy or self.others_thread.busy
-        return in_ledger or (in_thread and not self.thread_waits)
-
-    async def until(self, fact: Callable[[], Any], *, limit: float = 60.0) -> Any:
-        """Let time pass until ``fact`` is true, for at most ``limit`` seconds of the clock."""
-        return await self.clock.advance_until(fact, limit=limit)
-
-    async def wait(self, fact: Callable[[], Any]) -> None:
-        """Return when ``fact`` is true; for what the term waits for, while the test lets time pass."""
-        while True:
-            found = fact()
-            if await found if isinstance(found, Awaitable) else found:
-                return
-            await self.clock.sleep(0.005)
-
-    def handed_over(self, job_id: str) -> datetime:
-        """The last tick of a job that the scheduler of the term under way has handed over."""
-        assert self.leading is not None
-        settled_until = self.leading._progress[job_id].settled_until
-        assert settled_until is not None
-        return settled_until
-
-    def job(self, func: Any = None, **arguments: Any) -> None:
-        """A job that writes down its runs, or ``func``; called ``job`` and due every 50 ms if nothing else is said.
-
-        Without ``coalesce`` each tick has a run, however slow the machine is.
-        """
-
-        async def note_run() -> None:
-            self.ran.append(current_run())
-
-        trigger = arguments.pop("trigger", "interval")
-        if trigger == "interval" and "seconds" not in arguments:
-            arguments["seconds"] = 0.05
-        each = {} if arguments.get("coalesce", True) else A_RUN_EACH
-        self.registry.add(func or note_run, trigger, **{"id": "job", **each, **arguments})
-
-    def by_due(self) -> list[Run]:
-        """What ran; those that were late may have overtaken each other."""
-        return sorted(self.ran, key=lambda run: run.due)
-
-    def scheduler(self, number: int) -> TermScheduler:
-        options = {"drain_timeout": 10.0, "poll_interval": LOOK, "catch_up_limit": 1000, "retention": None}
-        self.lost = asyncio.Event()
-        context = TermContext(
-            make_term(number, pid=os.getpid(), elected_at=self.clock.now()),
-            self.lost,
-            is_held=lambda: True,
-            resign=lambda: self.resigned.append(True),
-            emit=lambda _: None,
-            takeover_ms=1.5,
-        )
-        return TermScheduler(
-            context,
-            self.registry,
-            TaskRegistry(),
-            self.ledger,
-            self.clock,
-            ScheduleOptions(**{**options, **self.options}, scheduler_options={"timezone": "UTC"}),
-        )
-
-    @asynccontextmanager
-    async def term(self, number: int = 1) -> AsyncIterator[TermScheduler]:
-        """Lead that term, and afterwards be able to lead another."""
-        async with self.scheduler(number) as self.leading:
-            yield self.leading
-
-    async def runs(self, **filters: Any) -> list[RunRow]:
-        """Oldest first."""
-        return (await self.others.runs(limit=10_000, **filters))[::-1]
-
-    async def skips(self) -> dict[SkipReason, int]:
-        counted: Counter[SkipReason] = Counter()
-        for row in await self.others.skips(limit=10_000):
-            counted[row.reason] += row.count or 101
-        return counted
-
-    async def agrees(self) -> None:
-        """What ran is what was claimed, once each, and the whole history keeps the promises (P1 to P4)."""
-        keys = [run.key for run in self.ran if run.attempt == 1]
-        assert len(keys) == len(set(keys)), "a tick ran twice"
-        recorded = {(run.job_id, run.due, run.request) for run in await self.runs()}
-        assert {(run.job_id, run.due, run.request) for run in self.ran} <= recorded, "something ran unclaimed"
-        report = await verify(self.others, now=self.clock.now() + timedelta(minutes=1))
-        assert report.violations == ()
-        assert report.ticks > 0
-
-    async def close(self) -> None:
-        await self.ledger.close()
-        await self.others.close()
-
-
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    bench = Bench(tmp_path)
+async def bench(tmp_path: Path) -> AsyncIterator[TermBench]:
+    bench = TermBench(tmp_path)
     yield bench
     await bench.close()
-
-
-async def looked(bench: Bench) -> None:
-    """Return when the shift has looked at the ledger twice from now on."""
-    tried = bench.ledger.tried
-    await bench.until(lambda: bench.ledger.tried >= tried + 2)
 
 
 # --- in good times ---------------------------------------------------------------------------------------------------
 
 
-async def test_p3_p4_each_tick_is_claimed_run_and_settled(bench: Bench) -> None:
+async def test_p3_p4_each_tick_is_claimed_run_and_settled(bench: TermBench) -> None:
     bench.job(coalesce=False)
     async with bench.term(4):
         await bench.until(lambda: len(bench.ran) >= 5)
@@ -250,7 +78,7 @@ async def test_p3_p4_each_tick_is_claimed_run_and_settled(bench: Bench) -> None:
     await bench.agrees()
 
 
-async def test_pitfall_28_terms_of_one_worker_follow_each_other(bench: Bench) -> None:
+async def test_pitfall_28_terms_of_one_worker_follow_each_other(bench: TermBench) -> None:
     """The second goes on where the first has stopped, in the same phase; what lay between is caught up with."""
     bench.job(coalesce=False)
     for number in (1, 2, 5):
@@ -263,7 +91,7 @@ async def test_pitfall_28_terms_of_one_worker_follow_each_other(bench: Bench) ->
     await bench.agrees()
 
 
-async def test_a_date_runs_once_ever(bench: Bench) -> None:
+async def test_a_date_runs_once_ever(bench: TermBench) -> None:
     """Also if its moment falls into a vacancy."""
     moment = bench.clock.now() + timedelta(hours=1)
     bench.job(trigger="date", run_date=moment, misfire_grace_time=None)
@@ -279,7 +107,7 @@ async def test_a_date_runs_once_ever(bench: Bench) -> None:
     await bench.agrees()
 
 
-async def test_changed_and_vanished_jobs_explain_what_they_owed(bench: Bench) -> None:
+async def test_changed_and_vanished_jobs_explain_what_they_owed(bench: TermBench) -> None:
     bench.job(seconds=0.05, id="changed")
     bench.job(seconds=0.05, id="vanished")
     async with bench.term(1):
@@ -299,7 +127,7 @@ async def test_changed_and_vanished_jobs_explain_what_they_owed(bench: Bench) ->
 # --- the ledger cannot be written ------------------------------------------------------------------------------------
 
 
-async def test_p4_a_changed_description_is_told_and_starts_nothing_afresh(bench: Bench) -> None:
+async def test_p4_a_changed_description_is_told_and_starts_nothing_afresh(bench: TermBench) -> None:
     """The ledger says of each job what the leader's code says, from the first term on; the schedule stays the same."""
     bench.job(seconds=3600, name="old", description="Old words.", tags=["old"])
     async with bench.term(1):
@@ -316,7 +144,7 @@ async def test_p4_a_changed_description_is_told_and_starts_nothing_afresh(bench:
     assert len(await bench.others.epochs()) == 1
 
 
-async def test_a_stored_job_is_described_within_a_heartbeat(bench: Bench) -> None:
+async def test_a_stored_job_is_described_within_a_heartbeat(bench: TermBench) -> None:
     stored = StoredJob("tests.schedule.stored_functions:remember", {}, {"description": "Words.", "tags": ["added"]})
     async with bench.term(1):
         await bench.others.store_job("added", make_job("interval", hours=1).schedule, stored, replace=False)
@@ -324,11 +152,11 @@ async def test_a_stored_job_is_described_within_a_heartbeat(bench: Bench) -> Non
     assert found == JobInfo("remember", "Words.", ("added",))
 
 
-async def _about(bench: Bench, job_id: str) -> JobInfo | None:
+async def _about(bench: TermBench, job_id: str) -> JobInfo | None:
     return next(job.info for job in await bench.others.jobs() if job.id == job_id)
 
 
-async def test_p3_a_ledger_that_cannot_be_written_at_first(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_p3_a_ledger_that_cannot_be_written_at_first(bench: TermBench, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing runs unclaimed; the leader says why, tries again, and catches up when it can."""
     bench.job(coalesce=False)
     bench.job(id="known", coalesce=False)
@@ -359,7 +187,7 @@ async def test_p3_a_ledger_that_cannot_be_written_at_first(bench: Bench, caplog:
     [LedgerError(FULL), LedgerVersionError("too new"), RuntimeError("a bug of ours")],
     ids=lambda e: type(e).__name__,
 )
-async def test_p3_a_ledger_that_cannot_be_written_any_more(bench: Bench, fault: Exception) -> None:
+async def test_p3_a_ledger_that_cannot_be_written_any_more(bench: TermBench, fault: Exception) -> None:
     bench.job(coalesce=False)
     async with bench.term(1) as work:
         await bench.until(lambda: len(bench.ran) >= 2)
@@ -380,7 +208,7 @@ async def test_p3_a_ledger_that_cannot_be_written_any_more(bench: Bench, fault: 
 @pytest.mark.parametrize("rerun_interrupted", [False, True])
 @pytest.mark.parametrize("is_coroutine", [False, True])
 async def test_p3_a_run_that_ended_while_the_ledger_was_away_is_no_orphan(
-    bench: Bench, rerun_interrupted: bool, is_coroutine: bool
+    bench: TermBench, rerun_interrupted: bool, is_coroutine: bool
 ) -> None:
     """Read back as open, it was settled as interrupted, or run a second time on the leader that had run it."""
     go_on, ended = threading.Event(), []
@@ -415,7 +243,7 @@ async def test_p3_a_run_that_ended_while_the_ledger_was_away_is_no_orphan(
     await bench.agrees()
 
 
-async def test_p3_a_run_that_ends_while_the_ledger_is_looked_at_is_not_run_again(bench: Bench) -> None:
+async def test_p3_a_run_that_ends_while_the_ledger_is_looked_at_is_not_run_again(bench: TermBench) -> None:
     """Somebody pauses another job; the state that is read still has the run as open when it has just ended."""
     go_on = asyncio.Event()
 
@@ -443,7 +271,7 @@ async def test_p3_a_run_that_ends_while_the_ledger_is_looked_at_is_not_run_again
     await bench.agrees()
 
 
-async def test_p3_a_corrupt_ledger_in_mid_term(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_p3_a_corrupt_ledger_in_mid_term(bench: TermBench, caplog: pytest.LogCaptureFixture) -> None:
     """It is kept aside; what this leader remembers sees to it that nothing runs twice in the new one."""
     bench.ledger = FaultyLedger(bench.path, keeper=True, clock=bench.clock)
     bench.job(coalesce=False)
@@ -466,7 +294,7 @@ async def test_p3_a_corrupt_ledger_in_mid_term(bench: Bench, caplog: pytest.LogC
 
 
 async def test_an_older_copy_of_the_ledger_makes_nothing_run_twice(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+    bench: TermBench, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.job(coalesce=False)
     async with bench.term(1):
@@ -492,7 +320,7 @@ def _copy_of(path: str) -> str:
     return path + ".old"
 
 
-async def test_a_leader_comes_back_after_however_many_failures(bench: Bench) -> None:
+async def test_a_leader_comes_back_after_however_many_failures(bench: TermBench) -> None:
     """The wait between two tries stays a number: doubled a thousand times it was none."""
     bench.job(seconds=1000)
     bench.ledger.fault = LedgerError(FULL)
@@ -503,7 +331,7 @@ async def test_a_leader_comes_back_after_however_many_failures(bench: Bench) -> 
 
 
 async def test_a_plan_that_fails_is_made_again(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    bench: TermBench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever it was, the leader goes on looking; else nobody could pause, resign or come back any more."""
     bench.job()
@@ -523,7 +351,7 @@ async def test_a_plan_that_fails_is_made_again(
 
 
 async def test_the_end_of_a_term_that_cannot_be_told_is_no_error(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    bench: TermBench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def refuse(*_: object) -> None:
         raise LedgerError(FULL)
@@ -539,7 +367,7 @@ async def test_the_end_of_a_term_that_cannot_be_told_is_no_error(
 # --- another term ----------------------------------------------------------------------------------------------------
 
 
-async def test_p2_p3_a_term_that_is_over_does_not_begin(bench: Bench) -> None:
+async def test_p2_p3_a_term_that_is_over_does_not_begin(bench: TermBench) -> None:
     bench.job()
     await bench.others.begin_term(make_term(9), process())
     with pytest.raises(StaleTermError):
@@ -548,7 +376,7 @@ async def test_p2_p3_a_term_that_is_over_does_not_begin(bench: Bench) -> None:
     assert bench.ran == []
 
 
-async def test_p2_a_ledger_of_the_future_is_not_led_with(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_p2_a_ledger_of_the_future_is_not_led_with(bench: TermBench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The seat is given up then, so that a worker who knows it can lead."""
     bench.job()
     await bench.others.jobs()
@@ -561,7 +389,7 @@ async def test_p2_a_ledger_of_the_future_is_not_led_with(bench: Bench, monkeypat
 
 
 @pytest.mark.parametrize("busy", [True, False], ids=["with ticks to claim", "with nothing to do"])
-async def test_p3_a_later_term_ends_this_one(bench: Bench, busy: bool) -> None:
+async def test_p3_a_later_term_ends_this_one(bench: TermBench, busy: bool) -> None:
     """docs/pitfalls.md#41: the claim decides, not the belief; and a leader without claims learns of it too."""
     bench.job(**({} if busy else {"seconds": 1000}))
     async with bench.term(1):
@@ -580,7 +408,7 @@ async def test_p3_a_later_term_ends_this_one(bench: Bench, busy: bool) -> None:
 # --- runs that a dead leader left open -------------------------------------------------------------------------------
 
 
-async def leave_open(bench: Bench, number: int = 1, seconds_ago: float = 0.3) -> Tick:
+async def leave_open(bench: TermBench, number: int = 1, seconds_ago: float = 0.3) -> Tick:
     """What a leader leaves that was killed in the middle of a run."""
     moment = bench.clock.now() - timedelta(seconds=seconds_ago)
     tick = Tick("job", moment + timedelta(seconds=0.05))
@@ -592,7 +420,7 @@ async def leave_open(bench: Bench, number: int = 1, seconds_ago: float = 0.3) ->
     return tick
 
 
-async def test_pitfall_39_an_open_run_is_settled_at_once_and_the_next_tick_runs(bench: Bench) -> None:
+async def test_pitfall_39_an_open_run_is_settled_at_once_and_the_next_tick_runs(bench: TermBench) -> None:
     bench.job(coalesce=False)
     tick = await leave_open(bench)
     async with bench.term(2):
@@ -604,7 +432,7 @@ async def test_pitfall_39_an_open_run_is_settled_at_once_and_the_next_tick_runs(
     await bench.agrees()
 
 
-async def test_p4_an_open_run_is_tried_again_with_its_own_due_time(bench: Bench) -> None:
+async def test_p4_an_open_run_is_tried_again_with_its_own_due_time(bench: TermBench) -> None:
     bench.job(coalesce=False, rerun_interrupted=True)
     tick = await leave_open(bench)
     async with bench.term(2):
@@ -619,7 +447,7 @@ async def test_p4_an_open_run_is_tried_again_with_its_own_due_time(bench: Bench)
     await bench.agrees()
 
 
-async def test_retries_go_on_under_the_next_leader(bench: Bench) -> None:
+async def test_retries_go_on_under_the_next_leader(bench: TermBench) -> None:
     """A tick that failed once, and whose leader resigned before the second attempt."""
     failing = [True]
 
@@ -642,7 +470,7 @@ async def test_retries_go_on_under_the_next_leader(bench: Bench) -> None:
     assert (run.attempt, run.term) == (3, 2)
 
 
-async def _with_attempt(bench: Bench, attempt: int) -> list[RunRow]:
+async def _with_attempt(bench: TermBench, attempt: int) -> list[RunRow]:
     return [run for run in await bench.runs() if run.attempt == attempt]
 
 
@@ -650,7 +478,7 @@ async def _with_attempt(bench: Bench, attempt: int) -> list[RunRow]:
 
 
 @pytest.mark.parametrize("is_coroutine", [True, False])
-async def test_retries_with_back_off_are_attempts_of_one_tick(bench: Bench, is_coroutine: bool) -> None:
+async def test_retries_with_back_off_are_attempts_of_one_tick(bench: TermBench, is_coroutine: bool) -> None:
     bench.options["poll_interval"] = 1.0
     began: list[float] = []
 
@@ -676,7 +504,7 @@ async def test_retries_with_back_off_are_attempts_of_one_tick(bench: Bench, is_c
     assert [after - before for before, after in pairwise(began)] == [7.0, 14.0, 28.0]
 
 
-async def test_retries_come_to_an_end(bench: Bench) -> None:
+async def test_retries_come_to_an_end(bench: TermBench) -> None:
     async def work() -> None:
         bench.ran.append(current_run())
         raise ValueError("never")
@@ -689,7 +517,7 @@ async def test_retries_come_to_an_end(bench: Bench) -> None:
     assert len(bench.ran) == 3
 
 
-async def test_a_coroutine_that_takes_too_long_fails(bench: Bench) -> None:
+async def test_a_coroutine_that_takes_too_long_fails(bench: TermBench) -> None:
     async def work() -> None:
         await asyncio.sleep(60)
 
@@ -697,11 +525,11 @@ async def test_a_coroutine_that_takes_too_long_fails(bench: Bench) -> None:
     async with bench.term(1):
         await bench.until(lambda: bench.runs(outcome="failed"))
     [run] = await bench.runs()
-    assert run.error == "TimeoutError: it ran for longer than its timeout of 0.02 s"
+    assert run.error == "TimeoutError: timed out: it ran for longer than its timeout of 0.02 s"
 
 
 async def test_a_thread_that_takes_too_long_is_told_and_waited_for(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+    bench: TermBench, caplog: pytest.LogCaptureFixture
 ) -> None:
     go_on = threading.Event()
     bench.thread_waits = True
@@ -732,7 +560,7 @@ class _SaysNothingError(Exception):
     ],
     ids=lambda value: type(value).__name__,
 )
-async def test_p4_whatever_a_job_raises_its_run_is_settled(bench: Bench, error: BaseException, told: str) -> None:
+async def test_p4_whatever_a_job_raises_its_run_is_settled(bench: TermBench, error: BaseException, told: str) -> None:
     """A text that no database can hold kept the books from being written ever after."""
 
     async def work() -> None:
@@ -752,7 +580,7 @@ async def test_p4_whatever_a_job_raises_its_run_is_settled(bench: Bench, error: 
 # --- what others ask for ---------------------------------------------------------------------------------------------
 
 
-async def test_run_now_is_claimed_and_counted_like_any_tick(bench: Bench) -> None:
+async def test_run_now_is_claimed_and_counted_like_any_tick(bench: TermBench) -> None:
     bench.job(seconds=1000)
     async with bench.term(1):
         numbers = [await bench.others.request(Action.RUN, job_id="job")]
@@ -766,7 +594,7 @@ async def test_run_now_is_claimed_and_counted_like_any_tick(bench: Bench) -> Non
     assert (await bench.others.begin_term(make_term(2), process())).requests == []
 
 
-async def test_run_now_respects_max_instances(bench: Bench) -> None:
+async def test_run_now_respects_max_instances(bench: TermBench) -> None:
     go_on = asyncio.Event()
 
     async def work() -> None:
@@ -785,7 +613,7 @@ async def test_run_now_respects_max_instances(bench: Bench) -> None:
     assert len(bench.ran) == 1
 
 
-async def test_what_was_asked_for_while_nobody_led_is_done_by_the_next(bench: Bench) -> None:
+async def test_what_was_asked_for_while_nobody_led_is_done_by_the_next(bench: TermBench) -> None:
     bench.job(seconds=1000)
     async with bench.term(1):
         pass
@@ -795,7 +623,7 @@ async def test_what_was_asked_for_while_nobody_led_is_done_by_the_next(bench: Be
     assert bench.ran[0].term == 2
 
 
-async def test_a_request_that_could_not_be_claimed_is_carried_out_later(bench: Bench) -> None:
+async def test_a_request_that_could_not_be_claimed_is_carried_out_later(bench: TermBench) -> None:
     bench.job(seconds=1000)
     refused: list[Entry] = []
 
@@ -813,7 +641,7 @@ async def test_a_request_that_could_not_be_claimed_is_carried_out_later(bench: B
     assert len(bench.ran) == 1
 
 
-async def test_requests_that_come_to_nothing_are_done_with(bench: Bench) -> None:
+async def test_requests_that_come_to_nothing_are_done_with(bench: TermBench) -> None:
     bench.job(seconds=1000)
     async with bench.term(2):
         await bench.others.store_job(
@@ -828,7 +656,7 @@ async def test_requests_that_come_to_nothing_are_done_with(bench: Bench) -> None
     assert (await bench.others.begin_term(make_term(3), process())).requests == []
 
 
-async def test_resign_is_carried_out_within_a_heartbeat(bench: Bench) -> None:
+async def test_resign_is_carried_out_within_a_heartbeat(bench: TermBench) -> None:
     bench.job(seconds=1000)
     async with bench.term(3):
         await bench.others.request(Action.RESIGN, term=3)
@@ -837,7 +665,7 @@ async def test_resign_is_carried_out_within_a_heartbeat(bench: Bench) -> None:
     assert bench.resigned == [True]
 
 
-async def test_pause_and_resume_are_carried_out_within_a_heartbeat(bench: Bench) -> None:
+async def test_pause_and_resume_are_carried_out_within_a_heartbeat(bench: TermBench) -> None:
     bench.job(coalesce=False)
     async with bench.term(1):
         await bench.until(lambda: bench.ran)
@@ -858,7 +686,7 @@ async def test_pause_and_resume_are_carried_out_within_a_heartbeat(bench: Bench)
     await bench.agrees()
 
 
-async def test_jobs_come_and_go_at_run_time(bench: Bench) -> None:
+async def test_jobs_come_and_go_at_run_time(bench: TermBench) -> None:
     stored_functions.CALLS.clear()
     bench.job(seconds=1000)
 
@@ -889,7 +717,7 @@ async def test_jobs_come_and_go_at_run_time(bench: Bench) -> None:
     await bench.agrees()
 
 
-async def test_p4_a_job_that_is_replaced_owes_its_ticks_before_its_leader_has_looked(bench: Bench) -> None:
+async def test_p4_a_job_that_is_replaced_owes_its_ticks_before_its_leader_has_looked(bench: TermBench) -> None:
     """Until then the leader hands over what the former schedule has due, and that counts for nothing any more."""
     stored_functions.CALLS.clear()
     bench.options["poll_interval"] = 1.0
@@ -914,7 +742,7 @@ async def test_p4_a_job_that_is_replaced_owes_its_ticks_before_its_leader_has_lo
     await bench.agrees()
 
 
-async def test_p4_a_stored_interval_goes_on_in_its_phase_under_the_next_leader(bench: Bench) -> None:
+async def test_p4_a_stored_interval_goes_on_in_its_phase_under_the_next_leader(bench: TermBench) -> None:
     """It was taken for a changed trigger at each takeover, and what it owed was let go."""
     description, job = to_store(bench.registry, remember_soon, "interval", id="stored", seconds=0.05, **A_RUN_EACH)
     await bench.others.store_job("stored", description, job, replace=False)
@@ -927,11 +755,11 @@ async def test_p4_a_stored_interval_goes_on_in_its_phase_under_the_next_leader(b
     await bench.agrees()
 
 
-async def _of_term(bench: Bench, number: int) -> list[RunRow]:
+async def _of_term(bench: TermBench, number: int) -> list[RunRow]:
     return [run for run in await bench.runs() if run.term == number]
 
 
-async def test_a_stored_job_that_breaks_harms_no_other_and_heals(bench: Bench, tmp_path: Path) -> None:
+async def test_a_stored_job_that_breaks_harms_no_other_and_heals(bench: TermBench, tmp_path: Path) -> None:
     module = tmp_path / "breaking_module.py"
     sys.path.insert(0, str(tmp_path))
     try:
@@ -960,7 +788,7 @@ async def test_a_stored_job_that_breaks_harms_no_other_and_heals(bench: Bench, t
 
 
 async def test_ticks_that_fire_while_a_plan_is_written_are_not_handed_over_again(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+    bench: TermBench, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The scheduler goes on meanwhile, and the plan's first tick may be behind it by then."""
     bench.job(coalesce=False)
@@ -989,7 +817,7 @@ async def test_ticks_that_fire_while_a_plan_is_written_are_not_handed_over_again
 
 
 async def test_a_job_that_is_removed_while_a_plan_is_written_is_no_error(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+    bench: TermBench, caplog: pytest.LogCaptureFixture
 ) -> None:
     description, job = to_store(bench.registry, remember_soon, "interval", id="stored", seconds=0.01)
     await bench.others.store_job("stored", description, job, replace=False)
@@ -1014,7 +842,7 @@ async def test_a_job_that_is_removed_while_a_plan_is_written_is_no_error(
 # --- when time is not what it was ------------------------------------------------------------------------------------
 
 
-async def test_pitfall_25_a_loop_that_was_blocked_for_four_seconds(bench: Bench) -> None:
+async def test_pitfall_25_a_loop_that_was_blocked_for_four_seconds(bench: TermBench) -> None:
     """A one-second cron: APScheduler by itself runs two and says nothing; here each of the four is explained."""
     bench.job(trigger="cron", second="*")
     async with bench.term(1):
@@ -1040,7 +868,7 @@ async def test_pitfall_25_a_loop_that_was_blocked_for_four_seconds(bench: Bench)
     ],
 )
 async def test_pitfall_29_a_machine_that_slept_for_a_month(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], ran_late: int
+    bench: TermBench, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], ran_late: int
 ) -> None:
     """The leader wakes, still in its seat: the month is one skip, and what is looked at one by one is bounded."""
     calls: list[object] = []
@@ -1066,7 +894,7 @@ async def test_pitfall_29_a_machine_that_slept_for_a_month(
         assert timedelta(0) < first - last <= timedelta(seconds=1), "each tick in one of them"
 
 
-async def test_pitfall_29_a_pool_that_slept_for_a_month(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pitfall_29_a_pool_that_slept_for_a_month(bench: TermBench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next leader takes over as if it had been an hour."""
     bench.job(seconds=1, misfire_grace_time=None)
     counted = []
@@ -1082,7 +910,7 @@ async def test_pitfall_29_a_pool_that_slept_for_a_month(bench: Bench, monkeypatc
     assert [row.count for row in await bench.others.skips() if row.reason is SkipReason.DOWN] == [None, None]
 
 
-async def test_pitfall_26_a_clock_that_steps_back_claims_nothing_twice(bench: Bench) -> None:
+async def test_pitfall_26_a_clock_that_steps_back_claims_nothing_twice(bench: TermBench) -> None:
     bench.job(coalesce=False)
     async with bench.term(1):
         await bench.until(lambda: len(bench.ran) >= 2)
@@ -1108,7 +936,7 @@ def _counted(function: Callable[..., Any], calls: list[object]) -> Callable[...,
     return counted
 
 
-async def test_p1_a_term_began_when_it_did_though_the_ledger_hears_of_it_later(bench: Bench) -> None:
+async def test_p1_a_term_began_when_it_did_though_the_ledger_hears_of_it_later(bench: TermBench) -> None:
     """By that moment ``verify`` tells whether two terms overlap."""
     bench.job()
     bench.ledger.fault = LedgerError(FULL)

@@ -86,6 +86,8 @@ def test_the_document_is_the_agreed_one(tmp_path: Path) -> None:
                     "next_run_time": next_run_time,
                     "paused": False,
                     "broken": None,
+                    "running": 0,
+                    "running_since": None,
                 }
             ],
             "problem": None,

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from election.core.term import Reason, Standing
 from election.engines.sql.rows import to_time
-from election.schedule.history import BOUNDS, Epoch, Histogram, RunRow, SkipRow, TermRow
+from election.schedule.history import BOUNDS, Epoch, Histogram, RunRow, SkipRow, TermRow, count_interruptions
 from election.schedule.model import Action, JobInfo, JobState, OpenRun, Outcome, Request, SkipReason, StoredJob, Tick
 
 _T = TypeVar("_T")
@@ -44,12 +44,17 @@ def run_row(row: Hash) -> RunRow:
         ended_at=_maybe(_time, row.get("ended_at")),
         outcome=_maybe(Outcome, row.get("outcome")),
         error=_text(row.get("error")),
-        attempts=[_attempt(line) for line in row.get("attempts", "").split("\n") if line],
+        attempts=_attempts(row),
     )
 
 
+def _attempts(row: Hash) -> list[Mapping[str, Any]]:
+    return [_attempt(line) for line in row.get("attempts", "").split("\n") if line]
+
+
 def open_run(row: Hash) -> OpenRun:
-    return OpenRun(Tick(row["job_id"], _time(row["due"]), int(row["request"])), int(row["term"]), int(row["attempt"]))
+    tick = Tick(row["job_id"], _time(row["due"]), int(row["request"]))
+    return OpenRun(tick, int(row["term"]), int(row["attempt"]), count_interruptions(_attempts(row)))
 
 
 def skip_row(row: Hash) -> SkipRow:

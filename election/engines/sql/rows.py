@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from election.core.term import Reason, Standing
-from election.schedule.history import RunRow, SkipRow, TermRow
+from election.schedule.history import RunRow, SkipRow, TermRow, count_interruptions
 from election.schedule.model import Action, JobInfo, JobState, OpenRun, Outcome, Request, SkipReason, StoredJob, Tick
 
 from .database import Row
@@ -115,7 +115,7 @@ def term_row(row: Row) -> TermRow:
 
 def open_run(row: Row) -> OpenRun:
     tick = Tick(row["job_id"], to_time(row["due"]), row["request"])
-    return OpenRun(tick, row["term"], row["attempt"])
+    return OpenRun(tick, row["term"], row["attempt"], count_interruptions(json.loads(row["attempts"])))
 
 
 def request(row: Row) -> Request:
