@@ -14,7 +14,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from starlette.testclient import TestClient
 
 from election import ConfigurationError, Election
-from election.web.guard import MAX_FAILURES_PER_MINUTE, is_cross_site
+from election.web.guard import MAX_CHANGES_PER_MINUTE, MAX_FAILURES_PER_MINUTE, is_cross_site
 from election.web.rate_limit import MAX_KEYS, RateLimit
 from tests.schedule.stored_functions import keep_quiet
 from tests.support.waiting import until
@@ -98,15 +98,22 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClie
 
 def test_who_guesses_has_to_wait_and_who_knows_has_not(served: TestClient) -> None:
     wrong = {"Authorization": "Bearer a guess"}
-    answers = [served.post("/leader/jobs/job/pause", headers=wrong) for _ in range(MAX_FAILURES_PER_MINUTE + 1)]
-    assert [answer.status_code for answer in answers] == [401] * MAX_FAILURES_PER_MINUTE + [429]
+    answers = [served.post("/leader/jobs/job/pause", headers=wrong)]
+    while answers[-1].status_code == 401 and len(answers) < 10 * MAX_FAILURES_PER_MINUTE:  # some come back meanwhile
+        answers.append(served.post("/leader/jobs/job/pause", headers=wrong))
+    assert [answer.status_code for answer in answers[:-1]] == [401] * (len(answers) - 1)
+    assert len(answers) > MAX_FAILURES_PER_MINUTE
+    assert answers[-1].status_code == 429
     assert int(answers[-1].headers["Retry-After"]) >= 1
     assert served.post("/leader/jobs/job/pause", headers=AUTHORIZED).status_code == 202
 
 
-def test_changes_are_limited_too(served: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    codes = {served.post("/leader/jobs/job/resume", headers=AUTHORIZED).status_code for _ in range(130)}
-    assert codes == {202, 429}
+def test_changes_are_limited_too(served: TestClient) -> None:
+    codes = [202]
+    while codes[-1] == 202 and len(codes) < 10 * MAX_CHANGES_PER_MINUTE:
+        codes.append(served.post("/leader/jobs/job/resume", headers=AUTHORIZED).status_code)
+    assert codes[-1] == 429
+    assert len(codes) > MAX_CHANGES_PER_MINUTE
 
 
 def test_another_site_is_refused_and_this_one_is_not(served: TestClient) -> None:
