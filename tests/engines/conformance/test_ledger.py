@@ -286,11 +286,20 @@ async def test_p4_a_run_is_settled_once(ledger: Ledger) -> None:
     assert (run.due, run.error, run.ended_at, run.claimed_at) == (at(1), "no", at(1.5), at(1))
 
 
+async def test_the_next_leader_learns_how_often_a_run_was_interrupted(ledger: Ledger) -> None:
+    await ledger.record(1, [claim(1), Retry(TICK, Outcome.FAILED, at(2), "first")])
+    for number in (2, 3):
+        await ledger.begin_term(make_term(number), process())
+        await ledger.record(number, [Retry(TICK, Outcome.INTERRUPTED, at(number + 1), "cut short")])
+    state = await ledger.begin_term(make_term(4), process())
+    assert state.open_runs == [OpenRun(TICK, 3, 4, interruptions=2)]
+
+
 async def test_attempts_are_kept_in_the_rows_own_history(ledger: Ledger) -> None:
     await ledger.record(1, [claim(1), Retry(TICK, Outcome.FAILED, at(2), "first")])
     await ledger.begin_term(make_term(2), process())
     await ledger.record(2, [Retry(TICK, Outcome.INTERRUPTED, at(3), "second")])
-    assert await ledger.open_runs() == [OpenRun(TICK, 2, 3)]
+    assert await ledger.open_runs() == [OpenRun(TICK, 2, 3, interruptions=1)]
     await ledger.record(2, [settle(1)])
     assert await ledger.record(2, [Retry(TICK, Outcome.FAILED, at(4))]) == [False]
     [run] = await ledger.runs()
