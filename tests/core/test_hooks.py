@@ -59,15 +59,22 @@ async def test_each_kind_of_hook_is_told_in_order(hooks: Hooks) -> None:
     assert len(in_thread) == len(on_loop) == 51, "after a restart they are told again"
 
 
-async def test_one_that_raises_is_logged_and_told_again(hooks: Hooks, caplog: pytest.LogCaptureFixture) -> None:
+class Abort(BaseException):
+    """As the exceptions of some libraries are."""
+
+
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit, KeyboardInterrupt, Abort, asyncio.CancelledError])
+async def test_one_that_raises_is_logged_and_told_again(
+    hooks: Hooks, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
     told: list[int] = []
 
     def plain(event: Event) -> None:
         told.append(event.term)
-        raise RuntimeError("plain")
+        raise error("plain")
 
     async def coroutine(event: Event) -> None:
-        raise RuntimeError("coroutine")
+        raise error("coroutine")
 
     hooks.add(plain)
     hooks.add(coroutine)
@@ -75,7 +82,7 @@ async def test_one_that_raises_is_logged_and_told_again(hooks: Hooks, caplog: py
     hooks.emit(elected(2))
     await hooks.close()
     assert told == [1, 2]
-    assert caplog.text.count("RuntimeError: plain") == caplog.text.count("RuntimeError: coroutine") == 2
+    assert caplog.text.count(f"{error.__name__}: plain") == caplog.text.count(f"{error.__name__}: coroutine") == 2
 
 
 @pytest.mark.parametrize("kind", ["plain", "coroutine"])

@@ -639,15 +639,20 @@ async def test_a_task_lives_as_long_as_the_term() -> None:
         assert told == ["begin", "end"] * number
 
 
+class Abort(BaseException):
+    """As the exceptions of some libraries are."""
+
+
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit, KeyboardInterrupt, Abort, asyncio.CancelledError])
 async def test_a_task_that_fails_is_started_again_less_and_less_often(
-    clock: ManualClock, caplog: pytest.LogCaptureFixture
+    clock: ManualClock, caplog: pytest.LogCaptureFixture, error: type[BaseException]
 ) -> None:
     """Restart with back-off, told each time, in virtual time."""
     bench, began = Bench(clock=clock), []
 
     async def fails() -> None:
         began.append(clock.monotonic())
-        raise RuntimeError("no broker")
+        raise error("no broker")
 
     bench.tasks.add(fails)
     async with bench.term():
