@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from election.core.clock import Clock, first
+from election.core.clock import Clock, first, is_cancelled
 from election.core.events import named
 
 from .jobs import Job
@@ -149,18 +149,19 @@ class JobRunner:
 
     async def _ended(self, attempt: Attempt) -> None:
         assert attempt.task is not None
-        ended = asyncio.wait([attempt.task])
         timeout = attempt.job.timeout
-        if timeout is None:
-            await ended
-        else:
-            await first(ended, self._clock.sleep(timeout))
+        if timeout is not None:
+            await first(asyncio.wait([attempt.task]), self._clock.sleep(timeout))
             if not attempt.task.done():
                 self._time_out(attempt, timeout)
-                await asyncio.wait([attempt.task])
-        if attempt.task.cancelled():  # before it began
-            attempt.raised = asyncio.CancelledError()
-        await attempt.threads.ended()
+        try:
+            await attempt.task
+        except asyncio.CancelledError as error:
+            if is_cancelled():  # the event loop goes down
+                raise
+            attempt.raised = error  # cancelled before it began
+        if attempt.threads.running():
+            await attempt.threads.ended()
 
     def _time_out(self, attempt: Attempt, timeout: float) -> None:
         if attempt.is_in_thread:

@@ -308,9 +308,10 @@ class TermScheduler:
                 f"job {event.job_id!r}: its run due {event.due.isoformat()} was interrupted {event.interruptions}"
                 " times, and is not tried again"
             )
-        elif isinstance(event, RunSucceeded):
+            self._context.warning = self._given_up[event.job_id]
+        elif self._given_up and isinstance(event, RunSucceeded):
             self._given_up.pop(event.job_id, None)
-        self._context.warning = next(iter(self._given_up.values()), None)
+            self._context.warning = next(iter(self._given_up.values()), None)
         self._context.emit(event)
 
     # --- failures -----------------------------------------------------------------------------------------------------
