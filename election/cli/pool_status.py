@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,7 +15,7 @@ from election.core.errors import LedgerError, LedgerVersionError, SeatError
 from election.core.seat import Observation, Worker
 from election.core.term import LeaderRecord
 from election.engines import Engine
-from election.schedule.history import RunRow, SkipRow, TermRow
+from election.schedule.history import MAX_RUNNING, RunRow, SkipRow, TermRow, by_job
 from election.schedule.model import JobInfo, JobState
 from election.schedule.ticks import next_run_time
 from election.schedule.triggers import build
@@ -33,7 +34,8 @@ POLL_INTERVAL_S = 0.02
 class JobStatus:
     """A job as the ledger knows it. ``retired``: it is no longer in the code. ``last_…``: of its latest run.
 
-    last_late_ms: milliseconds from the due time to the claim.
+    last_late_ms: milliseconds from the due time to the claim. running: runs that have not ended;
+    running_since: when the oldest of them was claimed.
     """
 
     id: str
@@ -48,6 +50,8 @@ class JobStatus:
     last_due: datetime | None
     last_outcome: str | None
     last_late_ms: float | None
+    running: int
+    running_since: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,16 +194,17 @@ class StatusReader:
     async def _jobs(self, tag: str | None) -> tuple[tuple[JobStatus, ...], str | None]:
         try:
             known, last, now = await self._ledger.jobs(), await self._ledger.last_outcomes(), datetime.now(UTC)
+            running = by_job(await self._ledger.runs(outcome="running", limit=MAX_RUNNING))
             unread = None if known else await without_history(self._engine, self._ledger)
         except LedgerError as error:
             return (), await explained(self._engine, error)
         except LedgerVersionError as error:
             return (), str(error)
-        found = [_job_status(job, last.get(job.id), now) for job in known if not job.removed]
+        found = [_job_status(job, last.get(job.id), running.get(job.id, ()), now) for job in known if not job.removed]
         return tuple(job for job in found if tag is None or tag in job.tags), unread
 
 
-def _job_status(job: JobState, last: RunRow | None, now: datetime) -> JobStatus:
+def _job_status(job: JobState, last: RunRow | None, running: Sequence[RunRow], now: datetime) -> JobStatus:
     trigger = build(job.trigger, job.scheduled_since)
     info = job.info or JobInfo(job.id)
     return JobStatus(
@@ -215,6 +220,8 @@ def _job_status(job: JobState, last: RunRow | None, now: datetime) -> JobStatus:
         last_due=last.due if last else None,
         last_outcome=(last.outcome or "running") if last else None,
         last_late_ms=late_ms(last) if last else None,
+        running=len(running),
+        running_since=min((run.claimed_at for run in running), default=None),
     )
 
 

@@ -16,12 +16,11 @@ ElectionError                   base class
 ├── UnknownJobError             no job has that id; also a LookupError
 ├── RefusedError                internal: a script of Redis refused a write
 ├── SearchLimitError            internal: the search for a trigger's next tick reached its limit
-├── TakenBackError              internal: the term ended before a thread was free for a call
 ├── UnmetConditionError         internal: a conditional write of the ledger found that the job has changed
 └── UnstableTriggerError        internal: a trigger that differs between processes; also a ValueError
 
-The internal ones are caught within the package and reported as one of the others, as an interrupted run
-(``TakenBackError``) or as a ``JobDefinitionError`` (``UnstableTriggerError``, ``SearchLimitError``).
+The internal ones are caught within the package and reported as one of the others, or as a
+``JobDefinitionError`` (``UnstableTriggerError``, ``SearchLimitError``).
 """
 
 from __future__ import annotations

@@ -11,6 +11,9 @@ from election.core.term import Reason, Standing
 
 from .model import Outcome, SkipReason, Tick
 
+MAX_RUNNING = 1000
+"""Open runs that are read to show how many of each job run now."""
+
 
 def count_interruptions(attempts: Iterable[Mapping[str, Any]]) -> int:
     """Number of attempts of a run that were cut short."""
@@ -37,6 +40,14 @@ class RunRow:
     def interruptions(self) -> int:
         """Earlier attempts that were cut short."""
         return count_interruptions(self.attempts)
+
+
+def by_job(runs: Iterable[RunRow]) -> dict[str, list[RunRow]]:
+    """The runs of each job, by its id."""
+    found: dict[str, list[RunRow]] = {}
+    for run in runs:
+        found.setdefault(run.job_id, []).append(run)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

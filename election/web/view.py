@@ -12,7 +12,7 @@ from typing import Generic, ParamSpec, TypeVar
 from election.core.clock import Clock, first
 from election.core.errors import LedgerError, LedgerVersionError
 from election.core.seat import Seat
-from election.schedule.history import RunRow
+from election.schedule.history import MAX_RUNNING, RunRow, by_job
 from election.schedule.jobs import Job, JobRegistry
 from election.schedule.ledger import Ledger
 from election.schedule.model import JobInfo, JobState
@@ -26,9 +26,6 @@ _R = TypeVar("_R")
 
 MAX_AGE_S = 0.5
 """Seconds for which what the ledger says of the jobs is given again without asking it."""
-
-MAX_RUNNING = 1000
-"""Runs that are looked at for how many of each job run now."""
 
 TIMEOUT_S = 0.5
 """Seconds that an answer waits for the ledger at most; then it says of the jobs what was known before."""
@@ -120,7 +117,7 @@ class PoolView:
         self._jobs = self._jobs or self._entries({}, {})  # the code's own jobs are known all the same
         try:
             known = {state.id: state for state in await self.ledger.jobs()}
-            running = _by_job(await self.ledger.runs(outcome="running", limit=MAX_RUNNING))
+            running = by_job(await self.ledger.runs(outcome="running", limit=MAX_RUNNING))
         except (LedgerError, LedgerVersionError) as error:
             self._silence = str(error)
             self._jobs = [entry.model_copy(update={"next_run_time": None}) for entry in self._jobs]
@@ -152,13 +149,6 @@ class Unchanged(Generic[_P, _R]):
         if self._last is None or not all(map(operator.is_, args, self._last[0])):
             self._last = args, self._function(*args, **kwargs)
         return self._last[1]
-
-
-def _by_job(runs: Sequence[RunRow]) -> dict[str, list[RunRow]]:
-    found: dict[str, list[RunRow]] = {}
-    for run in runs:
-        found.setdefault(run.job_id, []).append(run)
-    return found
 
 
 def _entry(

@@ -157,7 +157,7 @@ def test_status_for_machines(living: WorkerPool, ask: Ask) -> None:
     until(lambda: (job := living.follower().job("now and/then")) and job == {name: rarely[name] for name in job})
     assert list(jobs["often"]) == [
         "id", "name", "description", "tags", "trigger", "next_run_time", "paused", "retired", "broken", "last_due",
-        "last_outcome", "last_late_ms",
+        "last_outcome", "last_late_ms", "running", "running_since",
     ]  # fmt: skip
 
 

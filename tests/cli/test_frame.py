@@ -24,6 +24,7 @@ def job(number: int, **known: object) -> JobStatus:
         "description": "What it is for.\nMore.",
         "tags": ("billing", "nightly"), "trigger": "cron", "next_run_time": at(60), "paused": False, "retired": False,
         "broken": None, "last_due": NOW, "last_outcome": "succeeded", "last_late_ms": 1.5,
+        "running": 0, "running_since": None,
     }  # fmt: skip
     return JobStatus(**{**values, **known})  # type: ignore[arg-type]
 

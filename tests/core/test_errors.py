@@ -65,7 +65,6 @@ def test_exceptions_that_an_application_meets_are_public() -> None:
     assert internal == {
         "RefusedError",
         "SearchLimitError",
-        "TakenBackError",
         "UnmetConditionError",
         "UnstableTriggerError",
     }

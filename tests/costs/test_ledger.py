@@ -47,8 +47,14 @@ async def leading(pool: Path, jobs: int, due: datetime, **options: Any) -> Async
     for number in range(jobs):
         election.scheduled_job("date", run_date=due, id=f"job {number}")(tick)
     async with election:
-        await until_async(lambda: election.term is not None and election._takeover_ms(election.term) is not None)
+        await until_async(lambda: _leads(election))
         yield election
+
+
+def _leads(election: Election) -> bool:
+    """Whether the work of its term runs, and the record says so."""
+    record = election._engine.seat.observe().record
+    return election.is_leader and record is not None and record.takeover.takeover_ms is not None
 
 
 async def settled(pool: Path, runs: int) -> None:

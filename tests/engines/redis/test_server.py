@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import time
@@ -46,8 +47,17 @@ def fill(disk: Path) -> Path:
     """Leave no room on it; returns the file to remove, to make room again."""
     ballast = disk / "ballast"
     with ballast.open("wb") as file:
-        free = os.statvfs(disk)
-        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+
+        def fill_up() -> bool:
+            free = os.statvfs(disk)
+            try:
+                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size + free.f_bavail * free.f_frsize)
+            except OSError as error:  # the server was faster
+                assert error.errno == errno.ENOSPC
+                return False
+            return True
+
+        until(fill_up, what="the disk is full")
     return ballast
 
 
