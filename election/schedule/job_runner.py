@@ -159,7 +159,7 @@ class JobRunner:
         except asyncio.CancelledError as error:
             if is_cancelled():  # the event loop goes down
                 raise
-            attempt.raised = error  # cancelled before it began
+            attempt.raised = _verdict(attempt) or error  # cancelled before it began
         if attempt.threads.running():
             await attempt.threads.ended()
 
@@ -183,15 +183,18 @@ class JobRunner:
                 await self._judged(attempt)
         except BaseException as error:
             attempt.raised = error
+        attempt.raised = _verdict(attempt) or attempt.raised  # also if a context manager has swallowed it
 
     async def _judged(self, attempt: Attempt) -> None:
         """Call the function; raise what the one who cancelled it decides, else what it raises itself."""
         try:
             attempt.value = await self._called(attempt)
-        except BaseException:
-            _raise_verdict(attempt)
+        except BaseException as error:
+            if (verdict := _verdict(attempt)) is not None:
+                raise verdict from error
             raise
-        _raise_verdict(attempt)
+        if (verdict := _verdict(attempt)) is not None:
+            raise verdict
 
     async def _called(self, attempt: Attempt) -> Any:
         job = attempt.job
@@ -241,12 +244,14 @@ def _call(job: Job) -> tuple[Any, BaseException | None]:
         return None, error
 
 
-def _raise_verdict(attempt: Attempt) -> None:
+def _verdict(attempt: Attempt) -> BaseException | None:
+    """How an attempt ends that the scheduler cancelled; None for one that it did not cancel."""
     match attempt.cancelled_by:
         case CancelledBy.TERM:
-            raise asyncio.CancelledError(str(CancelledBy.TERM))
+            return asyncio.CancelledError(str(CancelledBy.TERM))
         case CancelledBy.TIMEOUT:
-            raise TimeoutError(f"timed out: it ran for longer than its timeout of {attempt.job.timeout:g} s")
+            return TimeoutError(f"timed out: it ran for longer than its timeout of {attempt.job.timeout:g} s")
+    return None
 
 
 def _discard(value: Any) -> None:

@@ -277,6 +277,16 @@ async def test_at_its_timeout_it_has_failed(bench: TermBench, func: Callable[...
     assert (run.attempt, run.error, [each["error"] for each in run.attempts]) == (2, error, [error])
 
 
+@pytest.mark.parametrize("func", CANCELLED)
+async def test_a_context_manager_that_swallows_changes_nothing(bench: TermBench, func: Callable[..., Any]) -> None:
+    bench.options["around"] = [lambda _: contextlib.suppress(BaseException)]
+    bench.registry.add(func, "date", id="job", timeout=5)
+    async with bench.term():
+        await bench.until(lambda: bench.runs(outcome="failed"))
+    [run] = await bench.runs()
+    assert run.error is not None and run.error.startswith("TimeoutError: timed out")
+
+
 async def test_a_task_that_something_else_cancels_has_failed(bench: TermBench) -> None:
     async def job() -> None:
         task = asyncio.current_task()
