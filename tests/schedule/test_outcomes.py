@@ -12,7 +12,6 @@ from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from unittest.mock import AsyncMock
 
 import pytest
 
@@ -96,7 +95,6 @@ KINDS: dict[str, Callable[[Work], Callable[..., Any]]] = {
     "decorated coroutine function": _decorated,
     "coroutine that returns a coroutine": _twice,
     "function that returns an awaitable": lambda work: lambda: _Awaitable(work),
-    "AsyncMock": lambda work: AsyncMock(side_effect=_coroutine(work)),
     "plain function": lambda work: work,
 }
 
