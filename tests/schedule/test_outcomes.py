@@ -193,10 +193,10 @@ def manager() -> Iterator[None]:
     yield
 
 
-@pytest.mark.parametrize("func", [generator, async_generator, functools.partial(generator)])
-def test_a_generator_function_is_refused(func: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("function", [generator, async_generator, functools.partial(generator)])
+def test_a_generator_function_is_refused(function: Callable[..., Any]) -> None:
     with pytest.raises(JobDefinitionError, match="generator function, none of whose code would run; give a function"):
-        JobRegistry({"timezone": "UTC"}).add(func, "interval", seconds=1, id="job")
+        JobRegistry({"timezone": "UTC"}).add(function, "interval", seconds=1, id="job")
 
 
 def returns_generator() -> Iterator[None]:
@@ -207,9 +207,9 @@ def returns_async_generator() -> AsyncIterator[None]:
     return async_generator()
 
 
-@pytest.mark.parametrize("func", [returns_generator, returns_async_generator, manager])
-async def test_a_generator_that_is_returned_has_not_run(bench: TermBench, func: Callable[..., Any]) -> None:
-    bench.registry.add(func, "date", id="job")
+@pytest.mark.parametrize("function", [returns_generator, returns_async_generator, manager])
+async def test_a_generator_that_is_returned_has_not_run(bench: TermBench, function: Callable[..., Any]) -> None:
+    bench.registry.add(function, "date", id="job")
     async with bench.term():
         await bench.until(lambda: bench.runs(outcome="failed"))
     [run] = await bench.runs()
@@ -239,15 +239,17 @@ CANCELLED = [lets_it_through, swallows, raises_another]
 
 
 @pytest.mark.parametrize("rerun", [False, True])
-@pytest.mark.parametrize("func", CANCELLED)
-async def test_at_the_drain_limit_it_is_interrupted(bench: TermBench, func: Callable[..., Any], rerun: bool) -> None:
+@pytest.mark.parametrize("function", CANCELLED)
+async def test_at_the_drain_limit_it_is_interrupted(
+    bench: TermBench, function: Callable[..., Any], rerun: bool
+) -> None:
     bench.options["drain_timeout"] = 1.0
     begun: list[tuple[int, int]] = []
 
     async def job() -> None:
         begun.append((current_run().term, current_run().attempt))
         if current_run().term == 1:
-            await func()
+            await function()
 
     bench.registry.add(job, "date", id="job", rerun_interrupted=rerun, retries=3)
 
@@ -265,9 +267,9 @@ async def test_at_the_drain_limit_it_is_interrupted(bench: TermBench, func: Call
     await bench.agrees()
 
 
-@pytest.mark.parametrize("func", CANCELLED)
-async def test_at_its_timeout_it_has_failed(bench: TermBench, func: Callable[..., Any]) -> None:
-    bench.registry.add(func, "date", id="job", timeout=5, retries=1, retry_backoff=1.0)
+@pytest.mark.parametrize("function", CANCELLED)
+async def test_at_its_timeout_it_has_failed(bench: TermBench, function: Callable[..., Any]) -> None:
+    bench.registry.add(function, "date", id="job", timeout=5, retries=1, retry_backoff=1.0)
     async with bench.term():
         await bench.until(lambda: bench.runs(outcome="failed"))
     [run] = await bench.runs()
@@ -275,10 +277,10 @@ async def test_at_its_timeout_it_has_failed(bench: TermBench, func: Callable[...
     assert (run.attempt, run.error, [each["error"] for each in run.attempts]) == (2, error, [error])
 
 
-@pytest.mark.parametrize("func", CANCELLED)
-async def test_a_context_manager_that_swallows_changes_nothing(bench: TermBench, func: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("function", CANCELLED)
+async def test_a_context_manager_that_swallows_changes_nothing(bench: TermBench, function: Callable[..., Any]) -> None:
     bench.options["around"] = [lambda _: contextlib.suppress(BaseException)]
-    bench.registry.add(func, "date", id="job", timeout=5)
+    bench.registry.add(function, "date", id="job", timeout=5)
     async with bench.term():
         await bench.until(lambda: bench.runs(outcome="failed"))
     [run] = await bench.runs()
