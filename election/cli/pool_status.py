@@ -1,4 +1,4 @@
-"""A pool at a snapshot, from outside: who leads, whether its heart beats, the workers, the jobs, the last history.
+"""Status of a pool, read from outside: leader, heartbeat, workers, jobs and latest history.
 
 ``status`` takes one, ``watch`` one after the other, on the same connection. It reads, and changes nothing.
 """
@@ -164,7 +164,7 @@ class StatusReader:
         return None if self._silent is None else self._beats
 
     async def look(self, tag: str | None = None) -> PoolStatus:
-        """How the pool stands, with the jobs that have ``tag``; what cannot be read is told in the snapshot."""
+        """How the pool stands, with the jobs that have ``tag``; the snapshot says what could not be read."""
         jobs, unread = await self._jobs(tag)
         seen = await self.read_leader()
         led = seen.led and seen.record is not None and self._silent is not None

@@ -8,14 +8,15 @@ RETRY_MAX_DELAY_S = 5.0
 LOG_EVERY = 10
 
 
-def backoff_s(first_delay_s: float, retries: int) -> float:
+def backoff_s(first_delay_s: float, retries: int, max_delay_s: float = RETRY_MAX_DELAY_S) -> float:
     """Return the delay before the next try in seconds: twice as long each time, up to a limit.
 
     Args:
         first_delay_s: Delay before the first retry in seconds.
         retries: Retries that have failed so far.
+        max_delay_s: The limit in seconds.
     """
-    return min(first_delay_s * 2.0 ** min(retries, 10), RETRY_MAX_DELAY_S)
+    return min(first_delay_s * 2.0 ** min(retries, 60), max_delay_s)  # more doublings than any limit allows
 
 
 def is_logged(failures: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from election.core.backoff import backoff_s
 from election.core.clock import Clock, first
 
 from .job_runner import Attempt, JobRunner, what_went_wrong
@@ -140,7 +141,7 @@ class Attempts:
         error = what_went_wrong(raised)
         delay = None
         if number <= job.retries and not self._closing.is_set():
-            delay = min(job.retry_backoff * 2.0 ** min(number - 1, 60), MAX_RETRY_DELAY_S)
+            delay = backoff_s(job.retry_backoff, number - 1, MAX_RETRY_DELAY_S)
         self._reporter.failed(tick, number, took, raised, error, delay)
         if delay is None:
             self._writer.append(FinishRun(tick, Outcome.FAILED, self._clock.now(), error))

@@ -69,7 +69,7 @@ class Attempt:
     @property
     def is_interrupted(self) -> bool:
         """Whether the end of the term cut it off."""
-        return self.cancelled_by is CancelledBy.TERM and self.raised is not None
+        return self.cancelled_by is CancelledBy.TERM
 
     def cancel(self, reason: CancelledBy) -> None:
         """Cancel its coroutine; a thread runs on, and only what would follow it is not begun."""

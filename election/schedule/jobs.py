@@ -179,9 +179,7 @@ class JobRegistry:
 
 def _refuse_what_cannot_run(job_id: str, func: Callable[..., Any]) -> None:
     """Raise ``JobDefinitionError`` for a function that does nothing when it is called, or awaited."""
-    plain = func
-    while isinstance(plain, functools.partial):
-        plain = plain.func
+    plain = _without_partial(func)
     for each in (plain, type(plain).__call__):
         if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
             raise JobDefinitionError(
@@ -190,18 +188,22 @@ def _refuse_what_cannot_run(job_id: str, func: Callable[..., Any]) -> None:
             )
 
 
-def is_coroutine_function(func: Callable[..., Any]) -> bool:
-    """Whether calling ``func`` gives a coroutine; sees through ``functools.partial`` and callable objects."""
+def _without_partial(func: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that ``functools.partial`` calls in the end."""
     while isinstance(func, functools.partial):
         func = func.func
+    return func
+
+
+def is_coroutine_function(func: Callable[..., Any]) -> bool:
+    """Whether calling ``func`` gives a coroutine; sees through ``functools.partial`` and callable objects."""
+    func = _without_partial(func)
     return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(type(func).__call__)
 
 
 def reference_to(func: Callable[..., Any]) -> str:
     """``module:qualname`` of a function. Raises ``JobDefinitionError`` for what has no name."""
-    named = func
-    while isinstance(named, functools.partial):
-        named = named.func
+    named: Any = _without_partial(func)
     try:
         return f"{named.__module__}:{named.__qualname__}"
     except AttributeError:

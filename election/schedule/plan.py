@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 
 from apscheduler.triggers.base import BaseTrigger
 
+from election.core.backoff import backoff_s
+
 from .catchup import catch_up, given_up, owes_from, skipped
 from .jobs import Job
 from .model import (
@@ -31,6 +33,8 @@ from .triggers import build
 
 RERUN_DELAY_S = 5.0
 """Delay before the second rerun of a tick; doubled for each further one."""
+
+MAX_RERUN_DELAY_S = 5120.0
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -145,4 +149,4 @@ def _plan_open_run(plan: Plan, job: Job | None, paused: bool, run: OpenRun, now:
 
 def rerun_delay_s(interruptions: int) -> float:
     """Back-off before a rerun: none before the first, because most leaders do not die of the run itself."""
-    return 0.0 if interruptions <= 1 else RERUN_DELAY_S * 2.0 ** min(interruptions - 2, 10)
+    return 0.0 if interruptions <= 1 else backoff_s(RERUN_DELAY_S, interruptions - 2, MAX_RERUN_DELAY_S)
