@@ -67,7 +67,7 @@ class Attempts:
         """
         try:
             while True:
-                if delay:
+                if attempt > 1:
                     await first(self._clock.sleep(delay), self._closing.wait())
                     if self._closing.is_set():
                         self.interrupted(job, tick, "the leader resigned before this attempt", attempt)

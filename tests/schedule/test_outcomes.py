@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextvars import ContextVar
 from datetime import timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,13 +32,6 @@ Work = Callable[[], Any]
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[TermBench]:
-    bench = TermBench(tmp_path)
-    yield bench
-    await bench.close()
 
 
 # --- kinds of functions -----------------------------------------------------------------------------------------------
@@ -467,6 +459,31 @@ async def test_max_instances_holds_for_reruns(bench: TermBench) -> None:
 
 async def _succeeded(bench: TermBench, count: int) -> bool:
     return len(await bench.runs(outcome="succeeded")) >= count
+
+
+async def test_no_rerun_begins_in_the_drain(bench: TermBench) -> None:
+    """Of two runs that were cut short the second waits for the first; it is left to the next leader."""
+    begun: list[tuple[int, int]] = []
+
+    async def job() -> None:
+        begun.append((current_run().term, current_run().due.second))
+        await bench.clock.sleep(60 if current_run().term == 1 else 1)
+
+    arguments: dict[str, Any] = {"id": "job", "rerun_interrupted": True, "misfire_grace_time": None}
+    bench.registry.add(job, "interval", seconds=1, start_date=at(1), max_instances=2, **arguments)
+    bench.options["drain_timeout"] = 0.5
+
+    async def ends(term: int, runs: int) -> None:
+        async with bench.term(term):
+            await bench.wait(lambda: len(begun) == runs)
+
+    await bench.until(asyncio.ensure_future(ends(1, 2)).done)
+    bench.registry = bench.new_registry()
+    bench.registry.add(job, "interval", seconds=1, start_date=at(1), max_instances=1, **arguments)
+    bench.options["drain_timeout"] = 10.0
+    await bench.until(asyncio.ensure_future(ends(2, 3)).done)
+    assert len(begun) == 3, "what waited began while the leader resigned"
+    assert len(await bench.runs(outcome="running")) == 1
 
 
 INTERRUPTED = "the leader of term 6 was gone before it ended"
