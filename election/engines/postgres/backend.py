@@ -261,9 +261,11 @@ class PostgresBackend:
             return
         row = self._to_row(self._unpublished_end)
         if self._lock.held:
-            await self._lock.execute(_WRITE, row)
+            written = await self._lock.execute(_WRITE, row)
         else:
-            await self._monitor.execute(_WRITE, row, within=1.0)
+            written = await self._monitor.execute(_WRITE, row, within=1.0)
+        if written:
+            self._monitor.set_record(self._unpublished_end)
         self._unpublished_end = None
 
     # --- following --------------------------------------------------------------------------------------------------

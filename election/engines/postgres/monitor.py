@@ -73,6 +73,7 @@ class PoolMonitor:
         self._parsed: dict[str, Any] = {}
         self._pulse: tuple[tuple[int, int], float] | None = None
         self._changed = asyncio.Event()
+        self._own_updates = 0
         self.refreshed_at = float("-inf")
         """Monotonic time of the server's last answer."""
         self.record: LeaderRecord | None = None
@@ -123,7 +124,8 @@ class PoolMonitor:
             raise SeatError(f"{self._address.pool}: {describe_error(error)}{way_out(error)}") from error
 
     def set_record(self, record: LeaderRecord) -> None:
-        """Use the record that this worker has just published as the leader."""
+        """Use the record that this worker publishes as the leader; the answer of a read in progress is older."""
+        self._own_updates += 1
         self.record, self.seated = record, True
         self.latest = max(self.latest, record.term)
 
@@ -191,8 +193,9 @@ class PoolMonitor:
             started = round(self._worker.started_at.timestamp() * 1e6)
             await execute(connection, _RENEW, (10 * gone_after, worker, worker, started), within=ANSWER_TIMEOUT_S)
             self._renew_at = now + self._presence
+        own_updates = self._own_updates
         [found] = await execute(connection, _READ, (gone_after,), within=ANSWER_TIMEOUT_S)
-        self._update(*found)
+        self._update(*found, is_current=own_updates == self._own_updates)
 
     def _update(
         self,
@@ -202,8 +205,9 @@ class PoolMonitor:
         silent: float | None,
         seated: bool,
         workers: list[str],
+        *,
+        is_current: bool,
     ) -> None:
-        self.seated = seated
         found = None if record is None else self._parse(RECORD, record)
         if found is not None and beat is not None and silent is not None:
             found, pulse = replace(found, problem=problem), (found.term, beat)
@@ -215,7 +219,9 @@ class PoolMonitor:
         listed = [self._parse(_WORKER, text) for text in workers]
         self._listed = [worker for worker in listed if worker is not None]
         self._parsed = {text: self._parsed[text] for text in (*workers, record) if text is not None}
-        if found != self.record:
+        if is_current:
+            self.seated = seated
+        if is_current and found != self.record:
             self.record = found
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()

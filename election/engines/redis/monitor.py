@@ -72,6 +72,7 @@ class PoolMonitor:
         self.trouble: str | None = None
         """Why the server cannot be reached; None if it can."""
         self._unreadable = ""
+        self._updates = 0
 
     # --- life cycle -------------------------------------------------------------------------------------------------
 
@@ -94,14 +95,15 @@ class PoolMonitor:
 
     async def refresh(self, *, workers: bool = True) -> None:
         """Read the state once. Raises ``SeatError``."""
-        began = self._clock.monotonic()
+        began, updates = self._clock.monotonic(), self._updates
         if self._worker is None or not workers:
             arguments = ["", "", 0]
         else:
             arguments = [self._id, _WORKER.dump_json(self._worker).decode(), round(self._presence * 3500)]
         lease, pttl, record, listed = await self._client.run(LOOK, self.largest, *arguments)
-        self.set_lease(lease, pttl, began)
-        self.set_record(record)
+        if self._updates == updates:  # else this answer is older than what was learned while it was on its way
+            self.set_lease(lease, pttl, began)
+            self.set_record(record)
         if self._worker is None:
             listed = await self._client.read("HVALS", f"{self._prefix}workers")
         if listed:
@@ -126,6 +128,7 @@ class PoolMonitor:
 
     def set_record(self, text: str) -> None:
         """Use the record that the server returned; empty if there is none."""
+        self._updates += 1
         record = self._parse(text)
         if record != self.record:
             self.record = record
