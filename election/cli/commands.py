@@ -14,10 +14,13 @@ from election.schedule.verify import verify as judge
 from .open_pool import engine_of, reading, without_history
 from .pool_status import late_ms
 from .show import Progress, show_json, show_table, text
+from .show_run import show_run
 
 
 async def runs(options: Namespace) -> int:
-    """Print the runs."""
+    """Print the runs, or one with its logs."""
+    if options.id is not None:
+        return await _run(options)
     async with reading(engine_of(options)) as ledger:
         rows = await ledger.runs(
             job_id=options.job,
@@ -36,6 +39,20 @@ async def runs(options: Namespace) -> int:
                 for row in rows
             ),
         )
+    return 0
+
+
+async def _run(options: Namespace) -> int:
+    """Print one run with the logs of its attempts; 2 if there is none."""
+    async with reading(engine_of(options)) as ledger:
+        run = await ledger.run(options.id)
+        if run is None:
+            raise ElectionError(f"there is no run {options.id}, or it has been pruned")
+        logs = await ledger.logs(run.seq)
+    if options.json:
+        show_json({**{name: getattr(run, name) for name in run.__slots__}, "logs": logs})
+    else:
+        show_run(run, logs)
     return 0
 
 

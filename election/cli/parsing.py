@@ -84,7 +84,8 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
     )  # fmt: skip
     _add_tag(watching)
     watching.add_argument("--once", action="store_true", help="show it once, and end")
-    runs = add_pages("runs", commands.runs, "what was run, latest first", " --outcome failed", " --tag billing --json")
+    runs = add_pages("runs", commands.runs, "what was run, latest first", " --outcome failed", " --id 17")
+    runs.add_argument("--id", type=_number, metavar="SEQ", help="this run, with its tracebacks and log lines")
     runs.add_argument("--outcome", choices=("running", "succeeded", "failed", "interrupted"))
     add_filters(runs)
     skips = "which ticks had no run, and why, latest first"

@@ -34,7 +34,7 @@ POLL_INTERVAL_S = 0.02
 class JobStatus:
     """A job as the ledger knows it. ``retired``: it is no longer in the code. ``last_…``: of its latest run.
 
-    last_late_ms: milliseconds from the due time to the claim. running: runs that have not ended;
+    last_late_ms: milliseconds from the due time to the start of its code. running: runs that have not ended;
     running_since: when the oldest of them was claimed.
     """
 
@@ -110,6 +110,7 @@ class PoolStatus:
             "elected_at": self.record.elected_at,
             "heartbeat_age_s": round(self.silent_s, 2),
             "responsive": self.responsive,
+            "queued": self.record.queued,
         }
 
 
@@ -226,5 +227,5 @@ def _job_status(job: JobState, last: RunRow | None, running: Sequence[RunRow], n
 
 
 def late_ms(run: RunRow) -> float:
-    """Milliseconds from a run's due time to its claim."""
-    return round((run.claimed_at - run.due).total_seconds() * 1000, 1)
+    """Milliseconds from a run's due time to the start of its code; to its claim where that is not known."""
+    return round(((run.started_at or run.claimed_at) - run.due).total_seconds() * 1000, 1)

@@ -35,7 +35,12 @@ def text(value: Any) -> str:
         return "-"
     if isinstance(value, datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S.") + f"{value.microsecond // 1000:03d}"
-    return "".join(letter if letter.isprintable() else " " for letter in str(value))
+    return printable(str(value)).replace("\n", " ")
+
+
+def printable(value: str) -> str:
+    """The text without what a terminal would obey; line ends stay."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in value)
 
 
 class Progress:

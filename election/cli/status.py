@@ -40,6 +40,8 @@ def _show(snapshot: PoolStatus) -> None:
         holder = record.holder
         print(f"{snapshot.pool}: pid {holder.pid} leads term {record.term} since {text(record.elected_at)}")
         print(f"heartbeat: {heartbeat(snapshot)}")
+        if record.queued:
+            print(f"queued: {record.queued} runs wait for a thread (max_threads)")
     else:
         print(f"{snapshot.pool}: nobody leads")
     followers = [str(worker.process.pid) for worker in snapshot.workers if worker.process != holder]

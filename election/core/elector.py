@@ -208,7 +208,7 @@ class Elector:
             missed = 0
             while True:
                 try:
-                    await self._seat.beat(context.problem or context.warning)
+                    await self._seat.beat(context.problem or context.warning, len(context.queued))
                 except SeatLostError as error:  # go on: a heartbeat keeps the others off until our work has ended
                     if not lost.is_set():
                         log.error("term lost: %s", error, extra=named("term_lost"))

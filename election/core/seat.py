@@ -220,17 +220,18 @@ class Seat:
                 "the pool was not told what the takeover took: %s", error, extra=named("takeover_time_unrecorded")
             )
 
-    async def beat(self, problem: str | None = None) -> None:
+    async def beat(self, problem: str | None = None, queued: int = 0) -> None:
         """Give a sign of life.
 
         Args:
             problem: Why the leader cannot work; None if it can.
+            queued: Runs that wait for a thread in this process.
 
         Raises:
             SeatLostError: The seat or the record is no longer ours.
         """
         assert self._record is not None
-        self._record = replace(self._record, problem=problem)
+        self._record = replace(self._record, problem=problem, queued=queued)
         await self.backend.renew(self._record)
 
     async def release(self, standing: Standing) -> None:

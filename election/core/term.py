@@ -68,7 +68,7 @@ class LeaderRecord:
 
     ``seat_id`` names what the holder holds (for the file engine the lock file's device and inode), so that a second
     seat that somebody slipped into the pool's place can be told from the first. ``problem`` says in words what keeps
-    the leader from its work, so that every worker can tell.
+    the leader from its work, so that every worker can tell. ``queued``: runs that wait for a thread in its process.
     """
 
     term: int
@@ -79,6 +79,7 @@ class LeaderRecord:
     standing: Standing = Standing.LEADING
     ended_at: datetime | None = None
     problem: str | None = None
+    queued: int = 0
 
 
 def reason_after(before: LeaderRecord | None, *, followed: bool, fenced: bool = False, died: bool = True) -> Reason:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .events import Event
@@ -23,6 +23,7 @@ class TermContext:
         takeover_ms: Duration of the takeover in milliseconds; None until the work has begun.
         problem: Why the work cannot be done now; None if it can. Every heartbeat publishes it.
         warning: What an operator should look at though the work goes on; published where there is no problem.
+        queued: Ids of the jobs that wait for a thread, one for each run. Every heartbeat publishes their number.
     """
 
     term: Term
@@ -33,3 +34,4 @@ class TermContext:
     takeover_ms: float | None = None
     problem: str | None = None
     warning: str | None = None
+    queued: Sequence[str] = ()

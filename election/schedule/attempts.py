@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 
 from election.core.backoff import backoff_s
 from election.core.clock import Clock, first
@@ -10,7 +11,7 @@ from election.core.clock import Clock, first
 from .job_runner import Attempt, JobRunner, what_went_wrong
 from .jobs import Job
 from .ledger_writer import LedgerWriter
-from .model import FinishRun, Outcome, Retry, Skip, SkipReason, Tick
+from .model import FinishRun, Outcome, RecordLog, Retry, Skip, SkipReason, Tick
 from .policy import is_misfire
 from .reporting import RunReporter
 from .run import Run
@@ -122,20 +123,22 @@ class Attempts:
 
     async def _attempt(self, job: Job, tick: Tick, number: int) -> float | None:
         """Make one attempt and settle it; returns the seconds until the next one, None if there is none."""
-        began = self._clock.monotonic()
+        began, started_at = self._clock.monotonic(), self._clock.now()
         self._reporter.started(tick, number)
         ended = await self._runner.call(job, Run(tick.job_id, tick.due, self._term, number, tick.request))
         took = round(self._clock.monotonic() - began, 6)
+        if (kept := ended.log()) is not None:
+            self._writer.append(RecordLog(tick, kept))
         if ended.is_interrupted:
-            self.interrupted(job, tick, f"cancelled: {ended.cancelled_by}", number)
+            self.interrupted(job, tick, f"cancelled: {ended.cancelled_by}", number, started_at)
             return None
         if ended.raised is None:
-            self._writer.append(FinishRun(tick, Outcome.SUCCEEDED, self._clock.now()))
+            self._writer.append(FinishRun(tick, Outcome.SUCCEEDED, self._clock.now(), started_at=started_at))
             self._reporter.succeeded(tick, number, took, ended.value)
             return None
-        return self._failed(ended, tick, number, took)
+        return self._failed(ended, tick, number, took, started_at)
 
-    def _failed(self, ended: Attempt, tick: Tick, number: int, took: float) -> float | None:
+    def _failed(self, ended: Attempt, tick: Tick, number: int, took: float, started_at: datetime) -> float | None:
         job, raised = ended.job, ended.raised
         assert raised is not None
         error = what_went_wrong(raised)
@@ -144,13 +147,13 @@ class Attempts:
             delay = backoff_s(job.retry_backoff, number - 1, MAX_RETRY_DELAY_S)
         self._reporter.failed(tick, number, took, raised, error, delay)
         if delay is None:
-            self._writer.append(FinishRun(tick, Outcome.FAILED, self._clock.now(), error))
+            self._writer.append(FinishRun(tick, Outcome.FAILED, self._clock.now(), error, started_at))
         else:
-            self._writer.append(Retry(tick, Outcome.FAILED, self._clock.now(), error))
+            self._writer.append(Retry(tick, Outcome.FAILED, self._clock.now(), error, started_at))
         return delay
 
-    def interrupted(self, job: Job, tick: Tick, why: str, attempt: int = 1) -> None:
+    def interrupted(self, job: Job, tick: Tick, why: str, attempt: int = 1, started_at: datetime | None = None) -> None:
         """Leave the run open for the next leader if the job is to be run again; settle it otherwise."""
         self._reporter.interrupted(tick, attempt, why)
         if not job.rerun_interrupted:
-            self._writer.append(FinishRun(tick, Outcome.INTERRUPTED, self._clock.now(), why))
+            self._writer.append(FinishRun(tick, Outcome.INTERRUPTED, self._clock.now(), why, started_at))

@@ -9,7 +9,13 @@ from typing import Any
 
 from election.core.term import Reason, Standing
 
-from .model import Outcome, SkipReason, Tick
+from .model import Action, Outcome, RequestOutcome, SkipReason, Tick
+
+MAX_LOGS_PER_JOB = 100
+"""Logs of attempts that are kept for each job: so many of those that have a traceback, and of those that have none."""
+
+MAX_LOGS = 10_000
+"""Logs of attempts that are kept in all."""
 
 MAX_RUNNING = 1000
 """Open runs that are read to show how many of each job run now."""
@@ -22,7 +28,11 @@ def count_interruptions(attempts: Iterable[Mapping[str, Any]]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run in the history. ``attempts``: the earlier ones, as ``{attempt, term, ended_at, outcome, error}``."""
+    """A run in the history.
+
+    ``attempts``: the earlier ones, as ``{attempt, term, ended_at, outcome, error}``. ``started_at``: when the code of
+    the first attempt began; None while that lasts, and for one whose leader died.
+    """
 
     seq: int
     job_id: str
@@ -35,6 +45,7 @@ class RunRow:
     outcome: Outcome | None
     error: str | None
     attempts: Sequence[Mapping[str, Any]]
+    started_at: datetime | None = None
 
     @property
     def interruptions(self) -> int:
@@ -62,6 +73,25 @@ class SkipRow:
     reason: SkipReason
     term: int
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRow:
+    """A request and what became of it.
+
+    term: whose leader was asked to resign. outcome: None while it waits. reason: why it was not carried out, in words.
+    run: ``seq`` of the run that it led to.
+    """
+
+    id: int
+    action: Action
+    job_id: str | None
+    term: int | None
+    at: datetime
+    done_at: datetime | None
+    outcome: RequestOutcome | None
+    reason: str | None
+    run: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +182,11 @@ class Totals:
     Jobs that are gone are left out once their history is pruned.
 
     jobs: the ids of those that the pool has now. runs: settled ones, by job id and outcome. skips: ticks, by job id and
-    reason; a range that was too long to be counted counts as 100. lateness: from due to claimed, of the schedule's
-    ticks, by job id. durations: from claimed to ended, with all attempts, of the runs that ended by themselves, by job
-    id. terms: how they began. takeover: from learning of the vacancy to the scheduler running. vacant_s: seconds from
-    the last sign of life of a leader to the next election, by how that term began.
+    reason; a range that was too long to be counted counts as 100. lateness: from due to the start of the code, or to
+    the claim where that is not known, of the schedule's ticks, by job id. durations: from claimed to ended, with all
+    attempts, of the runs that ended by themselves, by job id. terms: how they began. takeover: from learning of the
+    vacancy to the scheduler running. vacant_s: seconds from the last sign of life of a leader to the next election, by
+    how that term began.
     """
 
     jobs: Sequence[str]

@@ -21,8 +21,10 @@ from election.core.clock import Clock, first, is_cancelled
 from election.core.events import named
 
 from .jobs import Job
+from .model import RunLog
 from .options import Around
 from .run import Run, set_current_run
+from .run_log import LineCollector, collect_lines
 from .run_threads import RunThreads, count_threads_in
 
 log = logging.getLogger("election")
@@ -49,6 +51,7 @@ class Attempt:
         value: What it returned.
         cancelled_by: Who cancelled it; None if nobody did.
         threads: Threads of the loop's executors that its code started.
+        lines: Collects the lines that its code logs.
         is_in_thread: Whether its own code runs in a thread now, which cannot be stopped.
         is_last_step: Whether nothing may follow that thread.
         has_thread: Whether a thread is reserved that it has not used yet.
@@ -61,10 +64,15 @@ class Attempt:
     value: Any = None
     cancelled_by: CancelledBy | None = None
     threads: RunThreads = field(default_factory=RunThreads)
+    lines: LineCollector = field(default_factory=LineCollector)
     is_in_thread: bool = False
     is_last_step: bool = False
     has_thread: bool = False
     task: asyncio.Task[None] | None = None
+
+    def log(self) -> RunLog | None:
+        """Log for the ledger; None if the code logged nothing and did not fail."""
+        return self.lines.close(self.run.attempt, self.raised)
 
     @property
     def is_interrupted(self) -> bool:
@@ -176,6 +184,8 @@ class JobRunner:
         """Run the attempt, and keep whatever it raises: in a task, some exceptions would end the event loop."""
         set_current_run(attempt.run)
         count_threads_in(attempt.threads)
+        if attempt.job.keep_log:
+            collect_lines(attempt.lines)
         try:
             with ExitStack() as scope:
                 for around in self._around:
@@ -183,7 +193,9 @@ class JobRunner:
                 await self._judged(attempt)
         except BaseException as error:
             attempt.raised = error
-        attempt.raised = _verdict(attempt) or attempt.raised  # also if a context manager has swallowed it
+        verdict = _verdict(attempt)  # also if a context manager has swallowed or replaced it
+        if verdict is not None and (attempt.raised is None or attempt.raised.args != verdict.args):
+            attempt.raised = verdict
 
     async def _judged(self, attempt: Attempt) -> None:
         """Call the function; raise what the one who cancelled it decides, else what it raises itself."""

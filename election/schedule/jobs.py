@@ -52,6 +52,7 @@ class Job:
     max_reruns: how often that is done for one tick, so that a run that kills its process does not kill all of them.
     retries: further attempts of a tick that failed. retry_backoff: seconds before the first, doubled for each.
     timeout: seconds after which an attempt fails: a coroutine is cancelled, of a thread it is only told.
+    keep_log: whether the lines that the job logs are kept with each run.
     """
 
     id: str
@@ -71,6 +72,7 @@ class Job:
     retries: int = 0
     retry_backoff: float = 1.0
     timeout: float | None = None
+    keep_log: bool = True
     built: BaseTrigger | None = None
 
     @property
@@ -123,6 +125,7 @@ class JobRegistry:
         retries: int = 0,
         retry_backoff: float = 1.0,
         timeout: float | None = None,
+        keep_log: bool = True,
         **arguments: Any,
     ) -> Job:
         """A job, not registered yet; the arguments are those of APScheduler's ``add_job``, and those of ``Job``.
@@ -173,6 +176,7 @@ class JobRegistry:
             retries=retries,
             retry_backoff=retry_backoff,
             timeout=timeout,
+            keep_log=keep_log,
             built=None if is_open(schedule) else built,
         )
 

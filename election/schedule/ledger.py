@@ -16,30 +16,23 @@ from election.core.process import ProcessIdentity
 from election.core.term import Standing, Term, ended_by
 
 from .catchup import given_up, owes_from
-from .history import Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow, Totals, Window
-from .model import (
-    Action,
+from .commands import (
     AddRequest,
     BeginTerm,
     Command,
     ConfirmTerm,
     EndTerm,
-    Entry,
     ExpectJob,
     Fence,
-    JobState,
-    OpenRun,
     PauseJob,
-    RegisterJob,
     RemoveJob,
     RequireJob,
     ResumeJob,
     SettleFormerTerm,
-    State,
-    StoredJob,
     StoreJob,
-    Tick,
 )
+from .history import MAX_LOGS, Accounts, Epoch, OddClaim, RequestRow, RunRow, SkipRow, TermRow, Totals, Window
+from .model import Action, Entry, JobState, OpenRun, RegisterJob, RunLog, State, StoredJob, Tick
 from .store import Filter, Kind, LedgerStore, UnmetConditionError
 from .triggers import build
 
@@ -84,6 +77,24 @@ class LedgerReader:
         before: only those with a smaller ``seq``.
         """
         return await self.store.page(Kind.RUN, Filter(job_id, tag, outcome), before, limit)
+
+    async def run(self, seq: int) -> RunRow | None:
+        """The run of that number; None if there is none any more."""
+        rows: list[RunRow] = await self._before(Kind.RUN, seq + 1)
+        return next((row for row in rows if row.seq == seq), None)
+
+    async def logs(self, run: int) -> list[RunLog]:
+        """Logs of a run's attempts that were kept, first attempt first."""
+        return (await self.store.page(Kind.LOG, Filter(run=run), None, MAX_LOGS))[::-1]
+
+    async def request_row(self, number: int) -> RequestRow | None:
+        """The request of that number, and what became of it; None if there is none any more."""
+        rows: list[RequestRow] = await self._before(Kind.REQUEST, number + 1)
+        return next((row for row in rows if row.id == number), None)
+
+    async def _before(self, kind: Kind, number: int) -> list[Any]:
+        """The row with the largest number before ``number``, if there is one."""
+        return await self.store.page(kind, Filter(), min(number, MAX_INTEGER), 1)
 
     async def skips(
         self, *, job_id: str | None = None, tag: str | None = None, before: int | None = None, limit: int = 100

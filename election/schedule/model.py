@@ -8,9 +8,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from election.core.process import ProcessIdentity
-from election.core.term import Standing, Term
-
 
 class Outcome(StrEnum):
     """How a run ended."""
@@ -56,22 +53,59 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class FinishRun:
-    """The end of a run, after its last attempt. error: the exception of a failed run, as text."""
+    """The end of a run, after its last attempt.
+
+    error: the exception of a failed run, as text. started_at: when the code of this attempt began; None if it did not.
+    """
 
     tick: Tick
     outcome: Outcome
     at: datetime
     error: str | None = None
+    started_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Another attempt of a claimed tick, after the last one ended with ``outcome``."""
+    """Another attempt of a claimed tick, after the last one ended with ``outcome``. started_at: as in ``FinishRun``."""
 
     tick: Tick
     outcome: Outcome
     at: datetime
     error: str | None = None
+    started_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line that a job logged. level: name of the level. text: the message, and the traceback if there is one."""
+
+    at: datetime
+    level: str
+    logger: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunLog:
+    """Log of one attempt, bounded.
+
+    attempt: number of the attempt. traceback: of the exception that ended it; None if there was none.
+    lines: the latest lines that its code logged. dropped: earlier lines that were too many.
+    """
+
+    attempt: int
+    traceback: str | None = None
+    lines: tuple[LogLine, ...] = ()
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RecordLog:
+    """Keep the log of an attempt of a claimed tick; a ledger keeps the latest ones of each job."""
+
+    tick: Tick
+    log: RunLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,16 +179,38 @@ class DescribeJob:
     info: JobInfo
 
 
+class RequestOutcome(StrEnum):
+    """End of a request."""
+
+    RAN = "ran"  # its run was claimed; how that ended is the run's outcome
+    SKIPPED = "skipped"
+    RESIGNED = "resigned"
+    REFUSED = "refused"
+    EXPIRED = "expired"  # it waited too long for a leader
+
+
 @dataclass(frozen=True, slots=True)
 class CompleteRequest:
-    """A request was carried out, or came to nothing."""
+    """End of a request without a run. reason: why, in words; None for one that was carried out."""
 
     request: int
     at: datetime
+    outcome: RequestOutcome
+    reason: str | None = None
 
 
 Entry = (
-    Claim | FinishRun | Retry | Skip | RegisterJob | RetireJob | EndPause | MarkBroken | DescribeJob | CompleteRequest
+    Claim
+    | FinishRun
+    | Retry
+    | RecordLog
+    | Skip
+    | RegisterJob
+    | RetireJob
+    | EndPause
+    | MarkBroken
+    | DescribeJob
+    | CompleteRequest
 )
 """Commands of a term, which ``Ledger.record`` takes."""
 
@@ -238,134 +294,3 @@ class State:
     jobs: Sequence[JobState]
     requests: Sequence[Request]
     open_runs: Sequence[OpenRun]
-
-
-# Commands of the ledger itself, see ``ledger.py``.
-
-
-@dataclass(frozen=True, slots=True)
-class BeginTerm:
-    """Begin a term, or repeat that by the same process. began_ns: nanoseconds since boot; they order terms."""
-
-    term: Term
-    holder: ProcessIdentity
-    began_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class SettleFormerTerm:
-    """Write how the term before ``term`` ended, if its holder was ``pid`` and has not written that itself."""
-
-    term: int
-    pid: int | None
-    standing: Standing
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class ConfirmTerm:
-    """Write how long the takeover took, in milliseconds."""
-
-    term: int
-    takeover_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class EndTerm:
-    """Write how a term ended. at_ns: nanoseconds since boot."""
-
-    term: int
-    at: datetime
-    at_ns: int
-    standing: Standing
-
-
-@dataclass(frozen=True, slots=True)
-class Fence:
-    """Write the intent to fence a term's leader, unless there is one later than ``not_since``.
-
-    silent_s: seconds without a heartbeat.
-    """
-
-    term: int
-    pid: int
-    by_pid: int
-    silent_s: float
-    at: datetime
-    not_since: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class AddRequest:
-    """Ask the leader for an action. term: number of the leader's term, for a resignation."""
-
-    action: Action
-    job_id: str | None
-    term: int | None
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class PauseJob:
-    """Pause a job from ``at`` on, unless it is paused."""
-
-    job_id: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class ResumeJob:
-    """Ask that a job's pause end at ``at``; see ``EndPause``."""
-
-    job_id: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class StoreJob:
-    """Make a registered job one that was added at run time. keep_pause: whether a pause of the job goes on."""
-
-    job_id: str
-    stored: StoredJob
-    keep_pause: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RemoveJob:
-    """Remove a job that was added at run time: it owes no ticks after ``at``, and keeps its history."""
-
-    job_id: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class RequireJob:
-    """Condition: the pool has the job."""
-
-    job_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class ExpectJob:
-    """Condition: the job is as ``found`` in what ``fingerprint`` compares; None: it was never seen."""
-
-    job_id: str
-    found: JobState | None
-
-
-Command = (
-    Entry
-    | BeginTerm
-    | SettleFormerTerm
-    | ConfirmTerm
-    | EndTerm
-    | Fence
-    | AddRequest
-    | PauseJob
-    | ResumeJob
-    | StoreJob
-    | RemoveJob
-    | RequireJob
-    | ExpectJob
-)
-"""Everything that changes a ledger, and the conditions of a change."""

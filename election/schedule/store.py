@@ -18,8 +18,9 @@ from typing import Any, Protocol
 
 from election.core.errors import ElectionError, LedgerVersionError, StaleTermError
 
+from .commands import Command
 from .history import Accounts, Epoch, OddClaim, RunRow, Totals, Window
-from .model import Command, JobState, State
+from .model import JobState, State
 
 
 class Kind(StrEnum):
@@ -28,21 +29,25 @@ class Kind(StrEnum):
     RUN = "run"
     SKIP = "skip"
     TERM = "term"
+    REQUEST = "request"
+    LOG = "log"
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Conditions on rows of the history; None is no condition. Terms have none.
+    """Conditions on rows of the history; None is no condition. Terms and requests have none, logs only ``run``.
 
     Attributes:
         job_id: Id of the job.
         tag: A tag that the job has now.
         outcome: Outcome of a run, or ``running``.
+        run: Number of the run whose logs are read.
     """
 
     job_id: str | None = None
     tag: str | None = None
     outcome: str | None = None
+    run: int = 0
 
 
 class UnmetConditionError(ElectionError):
@@ -122,7 +127,8 @@ class LedgerStore(Protocol):
         """Read up to ``limit`` rows with smaller numbers than ``before``, latest first.
 
         Returns:
-            ``RunRow``, ``SkipRow`` or ``TermRow``, as ``kind`` says.
+            ``RunRow``, ``SkipRow``, ``TermRow``, ``RequestRow`` or ``RunLog``, as ``kind`` says; the number of a log is
+            that of its attempt.
         """
 
     async def accounts(self, job_id: str, first: datetime, last: datetime) -> Accounts:

@@ -36,6 +36,7 @@ OPTIONS = (
     "retries",
     "retry_backoff",
     "timeout",
+    "keep_log",
 )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Self
 
 from election.core.backoff import backoff_s, is_logged
@@ -27,12 +27,13 @@ from .job_runner import JobRunner
 from .jobs import Job, JobRegistry
 from .ledger import Ledger
 from .ledger_writer import LedgerWriter
-from .model import Action, CompleteRequest, State, Tick
+from .model import Action, Request, State, Tick
 from .options import ScheduleOptions
 from .plan import make_plan, rerun_delay_s
 from .progress import JobProgress
 from .pruning import keep_pruned
 from .reporting import RunReporter
+from .requests import sort_requests
 from .run_threads import counting_threads
 from .scheduler_adapter import SchedulerAdapter
 from .stored import load_jobs
@@ -91,6 +92,7 @@ class TermScheduler:
         self._reporter = RunReporter(self._number, clock, self._emit)
         runner = JobRunner(options.max_threads, clock, options.around)
         self._executor = TermExecutor(self._number, self._writer, clock, self._progress, self._reporter, runner)
+        context.queued = self._executor.queued()
 
     @property
     def problem(self) -> str | None:
@@ -100,10 +102,6 @@ class TermScheduler:
     def unfinished(self) -> list[str]:
         """Ids of the jobs, and names of the tasks, whose code runs now."""
         return self._executor.unfinished() + self._running_tasks.unfinished()
-
-    def queued(self) -> list[str]:
-        """Ids of the jobs that wait for a thread, one for each run."""
-        return self._executor.queued()
 
     async def __aenter__(self) -> Self:
         self._adapter.open(self._executor, self._writer.write)
@@ -219,7 +217,8 @@ class TermScheduler:
             running=ours,
         )
         described = changed_descriptions({job.id: job.info for job in jobs.values()}, state)
-        entries = [*plan.entries, *broken, *described, *self._completed(jobs, state)]
+        completed, wanted = sort_requests(state, jobs, term=self._number, now=self._clock.now())
+        entries = [*plan.entries, *broken, *described, *completed]
         if entries:
             await self._ledger.record(self._number, entries)
         self._reporter.planned(plan.entries, {run.tick: run.attempt for run in state.open_runs})
@@ -231,7 +230,7 @@ class TermScheduler:
         self._adapter.follow(plan.starts, self._progress)
         for run in plan.reruns:
             self._executor.rerun(self._progress[run.tick.job_id], run, rerun_delay_s(run.interruptions))
-        self._carry_out(jobs, state)
+        self._carry_out(wanted)
 
     def _update_progress(self, jobs: dict[str, Job], state: State) -> None:
         for job_id in self._progress.keys() - jobs.keys():
@@ -247,20 +246,12 @@ class TermScheduler:
             if (progress := self._progress.get(found.id)) is not None:
                 progress.replaced(found.scheduled_since)
 
-    def _completed(self, jobs: dict[str, Job], state: State) -> list[CompleteRequest]:
-        """Requests that are complete as soon as they are read, or that concern no job."""
-        return [
-            CompleteRequest(request.id, self._clock.now())
-            for request in state.requests
-            if request.action is Action.RESIGN or request.job_id not in jobs
-        ]
-
-    def _carry_out(self, jobs: dict[str, Job], state: State) -> None:
-        for request in state.requests:
-            if request.action is Action.RESIGN and request.term == self._number:
+    def _carry_out(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            if request.action is Action.RESIGN:
                 log.info("asked to resign term %d", self._number, extra=named("resignation_requested"))
                 self._context.resign()
-            elif request.action is Action.RUN and request.job_id in jobs:
+            elif request.job_id is not None:
                 self._executor.run_now(self._progress[request.job_id], request.id, request.at)
 
     async def _follow_ledger(self) -> None:

@@ -220,11 +220,11 @@ class MemorySeat(Seat):
         await self._alive()
         await super().confirm(takeover_ms)
 
-    async def beat(self, problem: str | None = None) -> None:
+    async def beat(self, problem: str | None = None, queued: int = 0) -> None:
         await self._alive()
         if self.beat_raises is not None:
             raise self.beat_raises.with_traceback(None)
-        await super().beat(problem)
+        await super().beat(problem, queued)
 
     async def release(self, standing: Standing) -> None:
         if self._crashed:

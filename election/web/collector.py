@@ -62,6 +62,9 @@ class PoolCollector(Collector):
                 "Time since the answering worker last saw the leader's heartbeat move",
                 leader.heartbeat_age_s,
             )
+            yield GaugeMetricFamily(
+                "election_leader_queued_runs", "Runs that wait for a thread in the leader", leader.queued
+            )
 
 
 def _of_the_ledger(totals: Totals) -> Iterator[Metric]:
@@ -80,7 +83,7 @@ def _of_the_ledger(totals: Totals) -> Iterator[Metric]:
         ["job_id", "reason"],
         _by_job(totals.jobs, SkipReason, totals.skips),
     )
-    yield _histogram("run_lateness_seconds", "Time from a tick's due time to its claim", totals.lateness)
+    yield _histogram("run_lateness_seconds", "Time from a tick's due time to the start of its code", totals.lateness)
     yield _histogram(
         "run_duration_seconds",
         "Time from a tick's claim to the end of its last attempt, of runs that ended by themselves",

@@ -1,11 +1,11 @@
-"""``GET /leader/runs``, ``/leader/skips`` and ``/leader/terms``: the history, page by page, from any worker."""
+"""``GET /leader/runs``, ``/leader/skips``, ``/leader/terms`` and ``/leader/requests``: the history, from any worker."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable
 from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import APIRouter, HTTPException, Path, Query
 
 from election.core.errors import LedgerError, LedgerVersionError
 from election.schedule.ledger import MAX_INTEGER
@@ -16,6 +16,7 @@ from .view import PoolView
 _T = TypeVar("_T")
 
 Before = Annotated[int | None, Query(ge=0, le=MAX_INTEGER, description="the `next` of the page before this one")]
+Number = Annotated[int, Path(ge=1, le=MAX_INTEGER)]
 Limit = Annotated[int, Query(ge=1, le=1000, description="entries a page")]
 Tag = Annotated[str | None, Query(max_length=50, description="only those of jobs with this tag")]
 JobId = Annotated[str | None, Query(alias="job", max_length=500, description="only this job's")]
@@ -37,6 +38,25 @@ def history_routes(view: PoolView) -> APIRouter:
         rows = await asked(view.ledger.runs(job_id=job_id, tag=tag, outcome=outcome, before=before, limit=limit))
         entries = [models.RunEntry.model_validate(row, from_attributes=True) for row in rows]
         return models.Runs(runs=entries, next=rows[-1].seq if len(rows) == limit else None)
+
+    @router.get("/leader/runs/{seq}", responses=models.MISSING)
+    async def read_run(seq: Number) -> models.RunDocument:
+        """One run, with the traceback and the log lines of its attempts."""
+        row = await asked(view.ledger.run(seq))
+        if row is None:
+            raise HTTPException(404, f"there is no run {seq}, or it has been pruned")
+        entry = models.RunEntry.model_validate(row, from_attributes=True)
+        logs = await asked(view.ledger.logs(seq))
+        entries = [models.LogEntry.model_validate(log, from_attributes=True) for log in logs]
+        return models.RunDocument(**entry.model_dump(), logs=entries)
+
+    @router.get("/leader/requests/{number}", responses=models.MISSING)
+    async def read_request(number: Number) -> models.RequestEntry:
+        """Outcome of a request: of ``POST /leader/jobs/{id}/run``, say."""
+        row = await asked(view.ledger.request_row(number))
+        if row is None:
+            raise HTTPException(404, f"there is no request {number}, or it has been pruned")
+        return models.RequestEntry.model_validate(row, from_attributes=True)
 
     @router.get("/leader/skips")
     async def read_skips(

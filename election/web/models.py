@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from election.core.seat import Observation, Worker
 from election.core.term import LeaderRecord, Reason, Standing
-from election.schedule.model import Outcome, SkipReason
+from election.schedule.model import Action, Outcome, RequestOutcome, SkipReason
 
 
 class Leader(BaseModel):
@@ -19,6 +19,7 @@ class Leader(BaseModel):
     elected_at: datetime
     heartbeat_age_s: float = Field(description="seconds since this worker last saw the leader's heartbeat move")
     responsive: bool = Field(description="whether that is less than the pool's stalled_after")
+    queued: int = Field(description="runs that wait for a thread, since max_threads of the leader are busy")
 
 
 class AnsweredBy(BaseModel):
@@ -80,6 +81,7 @@ def leader(seen: Observation, *, stalled_after: float) -> Leader | None:
         elected_at=seen.record.elected_at,
         heartbeat_age_s=round(seen.heartbeat_age_s, 2),
         responsive=seen.heartbeat_age_s < stalled_after,
+        queued=seen.record.queued,
     )
 
 
@@ -116,6 +118,7 @@ class RunEntry(BaseModel):
     term: int
     attempt: int
     claimed_at: datetime
+    started_at: datetime | None = Field(None, description="when its code began; null until the first attempt has ended")
     ended_at: datetime | None
     outcome: Outcome | None = Field(description="null while it runs")
     error: str | None
@@ -125,6 +128,28 @@ class RunEntry(BaseModel):
 class Runs(BaseModel):
     runs: list[RunEntry]
     next: int | None = Field(description="`before` of the next page; null on the last")
+
+
+class LineEntry(BaseModel):
+    at: datetime
+    level: str
+    logger: str
+    text: str
+
+
+class LogEntry(BaseModel):
+    """Log of one attempt."""
+
+    attempt: int
+    traceback: str | None = Field(description="of the exception that ended it; null if it ended without one")
+    lines: list[LineEntry] = Field(description="the latest lines that the job logged")
+    dropped: int = Field(description="earlier lines that were too many to keep")
+
+
+class RunDocument(RunEntry):
+    """A run with the logs of its attempts, as far as they are kept."""
+
+    logs: list[LogEntry]
 
 
 class SkipEntry(BaseModel):
@@ -163,7 +188,21 @@ class Terms(BaseModel):
 class Accepted(BaseModel):
     """Written down; the leader carries it out within a heartbeat."""
 
-    request: int | None = Field(description="the number of the request, where it has one")
+    request: int | None = Field(description="its number, for GET /leader/requests/{number}; null where it has none")
+
+
+class RequestEntry(BaseModel):
+    """A request and what became of it."""
+
+    id: int
+    action: Action
+    job_id: str | None
+    term: int | None = Field(description="whose leader was asked to resign")
+    at: datetime
+    done_at: datetime | None
+    outcome: RequestOutcome | None = Field(description="null while it waits for the leader")
+    reason: str | None = Field(description="why it was not carried out")
+    run: int | None = Field(description="`seq` of the run that it led to")
 
 
 class Problem(BaseModel):
@@ -171,6 +210,7 @@ class Problem(BaseModel):
 
 
 UNAVAILABLE: dict[int | str, dict[str, Any]] = {503: {"model": Problem, "description": "The ledger cannot be used now"}}
+MISSING: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "No such row, or pruned"}}
 REFUSED: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "The admin token is missing or wrong"},
     403: {"model": Problem, "description": "The request comes from another site"},

@@ -149,7 +149,7 @@ def test_status_for_machines(living: WorkerPool, ask: Ask) -> None:
     for name in ("pool", "engine", "state", "workers", "problem"):
         assert said[name] == asked[name]
     assert list(said["leader"]) == list(asked["leader"])
-    for name in ("pid", "host", "term", "elected_at", "responsive"):
+    for name in ("pid", "host", "term", "elected_at", "responsive", "queued"):
         assert said["leader"][name] == asked["leader"][name]
     jobs = {job["id"]: job for job in said["jobs"]}
     rarely = jobs["now and/then"]
@@ -239,10 +239,27 @@ def test_runs_for_machines(ended: Path, ask: Ask) -> None:
     rows = ask("runs", ended, "--limit", "1000")
     assert list(rows[0]) == [
         "seq", "job_id", "due", "request", "term", "attempt", "claimed_at", "ended_at", "outcome", "error", "attempts",
+        "started_at",
     ]  # fmt: skip
     assert [row["seq"] for row in rows] == list(range(len(rows), 0, -1))
     assert {(row["job_id"], row["outcome"]) for row in rows} == {("good", "succeeded"), ("bad", "failed")}
     assert datetime.fromisoformat(rows[0]["due"]).utcoffset() is not None
+
+
+def test_a_run_with_its_log(ended: Path, ask: Ask, call: Call) -> None:
+    [bad] = ask("runs", ended, "--outcome", "failed", "--limit", "1")
+    found = ask("runs", ended, "--id", str(bad["seq"]))
+    assert found == {**bad, "logs": found["logs"]}
+    [log] = found["logs"]
+    assert log["traceback"].startswith("Traceback (most recent call last):")
+    assert log["traceback"].endswith(bad["error"])
+    printed = call("runs", ended, "--id", str(bad["seq"]))[1]
+    assert f"job      {bad['job_id']}\n" in printed
+    assert "attempt 1\n  Traceback (most recent call last):\n" in printed
+    [good] = ask("runs", ended, "--outcome", "succeeded", "--limit", "1")
+    assert "no log is kept" in call("runs", ended, "--id", str(good["seq"]))[1]
+    code, _, error = call("runs", ended, "--id", "999999")
+    assert (code, "there is no run 999999" in error) == (2, True)
 
 
 def test_filters_and_pages(ended: Path, ask: Ask) -> None:

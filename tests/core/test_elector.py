@@ -220,10 +220,10 @@ async def test_a_lost_leader_beats_until_its_work_has_ended(pool: SimulatedPool)
     leader, beats = await pool.join(clings=10 * HEARTBEAT), 0
     beat = leader.seat.beat
 
-    async def counted(problem: str | None = None) -> None:
+    async def counted(problem: str | None = None, queued: int = 0) -> None:
         nonlocal beats
         beats += 1
-        await beat(problem)
+        await beat(problem, queued)
 
     leader.seat.beat = counted  # type: ignore[method-assign]
     leader.seat.take_away()

@@ -27,7 +27,7 @@ HERE = ROOT / "docs/prometheus"
 SOME = Histogram([1] * (len(BOUNDS) + 1), 1.0)
 EXPOSITION = exposition(
     PoolCollector(
-        Leader(pid=7, host="h", term=3, elected_at=NOW, heartbeat_age_s=0.1, responsive=True),
+        Leader(pid=7, host="h", term=3, elected_at=NOW, heartbeat_age_s=0.1, responsive=True, queued=0),
         3,
         4,
         Totals(

@@ -141,7 +141,7 @@ class TermBench:
     def scheduler(self, number: int) -> TermScheduler:
         options = {"drain_timeout": 10.0, "poll_interval": LOOK, "catch_up_limit": 1000, "retention": None}
         self.lost = asyncio.Event()
-        context = TermContext(
+        self.context = TermContext(
             make_term(number, pid=os.getpid(), elected_at=self.clock.now()),
             self.lost,
             is_held=lambda: True,
@@ -150,7 +150,7 @@ class TermBench:
             takeover_ms=1.5,
         )
         return TermScheduler(
-            context,
+            self.context,
             self.registry,
             TaskRegistry(),
             self.ledger,

@@ -312,14 +312,14 @@ async def test_waiting_for_a_thread_counts(bench: TermBench) -> None:
         bench.registry.add(slow, "date", run_date=NOW, id=f"slow {number}")
     bench.registry.add(strict, "date", run_date=at(1), id="strict", misfire_grace_time=1, timeout=2)
     bench.registry.add(strict, "date", run_date=at(1), id="patient", misfire_grace_time=60, timeout=2)
-    async with bench.term() as term:
-        await bench.until(lambda: sorted(term.queued()) == ["patient", "strict"])
+    async with bench.term():
+        await bench.until(lambda: sorted(bench.context.queued) == ["patient", "strict"])
         await bench.clock.advance(5)
         assert not any(isinstance(event, RunStarted) and event.job_id == "patient" for event in bench.events)
         bench.thread_waits = False
         may_end.set()
         await bench.until(lambda: bench.runs(job_id="patient", outcome="succeeded"))
-        assert term.queued() == []
+        assert bench.context.queued == []
     assert began == ["patient"]
     [skip] = [event for event in bench.events if isinstance(event, TickSkipped)]
     assert (skip.job_id, skip.reason) == ("strict", SkipReason.MISFIRED)

@@ -35,6 +35,7 @@ from election.schedule.model import (
     JobInfo,
     Outcome,
     RegisterJob,
+    RequestOutcome,
     SkipReason,
     State,
     StoredJob,
@@ -640,12 +641,17 @@ async def test_requests_that_come_to_nothing_are_done_with(bench: TermBench) -> 
         await bench.others.store_job(
             "stored", *to_store(bench.registry, remember_soon, "interval", id="stored", seconds=1000), replace=False
         )
-        await bench.others.request(Action.RUN, job_id="stored")
+        numbers = [await bench.others.request(Action.RUN, job_id="stored")]
         await bench.others.remove_job("stored")
-        await bench.others.request(Action.RESIGN, term=1)
+        numbers.append(await bench.others.request(Action.RESIGN, term=1))
         await looked(bench)
         await looked(bench)
         assert bench.resigned == [], "that was another's term"
+    rows = [await bench.others.request_row(number) for number in numbers]
+    assert [(row.outcome, row.reason) for row in rows if row is not None] == [
+        (RequestOutcome.REFUSED, "there is no job 'stored' any more"),
+        (RequestOutcome.REFUSED, "term 1 was over"),
+    ]
     assert (await bench.others.begin_term(make_term(3), process())).requests == []
 
 

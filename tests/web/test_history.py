@@ -18,7 +18,21 @@ from election import Election
 from election.core.process import current_process
 from election.core.term import Reason, Standing, Takeover, Term
 from election.engines.file.ledger import SqliteLedger
-from election.schedule.model import Claim, DescribeJob, FinishRun, JobInfo, Outcome, RegisterJob, Skip, SkipReason, Tick
+from election.schedule.model import (
+    Action,
+    Claim,
+    DescribeJob,
+    FinishRun,
+    JobInfo,
+    LogLine,
+    Outcome,
+    RecordLog,
+    RegisterJob,
+    RunLog,
+    Skip,
+    SkipReason,
+    Tick,
+)
 from election.web import view
 from tests.support.pool import WorkerPool
 from tests.support.waiting import until
@@ -63,10 +77,13 @@ async def fill(path: str) -> None:
         outcome = OUTCOMES[each % len(OUTCOMES)]
         error = "ValueError: no" if outcome is Outcome.FAILED else None
         settled = [] if each == RUNS else [FinishRun(tick, outcome, due, error)]
-        await ledger.record(TERMS, [Claim(tick, due), *settled])
+        line = LogLine(due, "WARNING", "app", f"line of {each}")
+        logs = [RecordLog(tick, RunLog(1, "Traceback …", (line,), 3))] if outcome is Outcome.FAILED else []
+        await ledger.record(TERMS, [Claim(tick, due), *settled, *logs])
     for each in range(SKIPS):
         due = BEGAN + timedelta(seconds=RUNS + 1 + each)
         await ledger.record(TERMS, [Skip("even", due, due, 1, SkipReason.OVERLAP, due)])
+    await ledger.request(Action.RUN, job_id="odd")
     await ledger.close()
 
 
@@ -151,7 +168,8 @@ def test_entries_say_all_there_is(filled: TestClient) -> None:
     text = due.isoformat().replace("+00:00", "Z")
     assert run == {
         "seq": run["seq"], "job_id": "odd", "due": text, "request": 0, "term": TERMS, "attempt": 1,
-        "claimed_at": text, "ended_at": text, "outcome": "failed", "error": "ValueError: no", "attempts": [],
+        "claimed_at": text, "started_at": None, "ended_at": text, "outcome": "failed", "error": "ValueError: no",
+        "attempts": [],
     }  # fmt: skip
     skip = filled.get("/leader/skips", params={"job": "even", "limit": 1}).json()["skips"][0]
     assert (skip["job_id"], skip["reason"], skip["count"], skip["term"]) == ("even", "overlap", 1, TERMS)
@@ -161,9 +179,35 @@ def test_entries_say_all_there_is(filled: TestClient) -> None:
     assert (before["term"], before["reason"]) == (TERMS, "died")
 
 
+def test_a_run_shows_the_log_of_each_attempt(filled: TestClient) -> None:
+    """The traceback and the lines, as the job wrote them."""
+    (seq,) = [run["seq"] for run in filled.get("/leader/runs", params={"outcome": "failed", "limit": 1}).json()["runs"]]
+    found = filled.get(f"/leader/runs/{seq}").json()
+    assert (found["seq"], found["error"]) == (seq, "ValueError: no")
+    at = found["due"]
+    line = {"at": at, "level": "WARNING", "logger": "app", "text": f"line of {seq}"}
+    assert found["logs"] == [{"attempt": 1, "traceback": "Traceback …", "lines": [line], "dropped": 3}]
+    assert filled.get("/leader/runs/1").json()["logs"] == []
+
+
+def test_a_request_says_what_became_of_it(filled: TestClient) -> None:
+    found = filled.get("/leader/requests/1").json()
+    assert (found["id"], found["action"], found["job_id"]) == (1, "run", "odd")
+    assert (found["outcome"], found["reason"], found["run"]) == ("refused", "there is no job 'odd' any more", None)
+    assert found["done_at"] is not None
+
+
+@pytest.mark.parametrize("path", ["runs/9999", "requests/9999", "runs/9223372036854775807"])
+def test_what_is_not_there_is_404(filled: TestClient, path: str) -> None:
+    answer = filled.get(f"/leader/{path}")
+    assert answer.status_code == 404
+    assert "or it has been pruned" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     "query",
     [
+        "runs/0", "runs/x", "runs/9223372036854775808", "requests/-1",
         "runs?limit=0", "runs?limit=1001", "runs?limit=many", "runs?before=-1", "runs?before=9223372036854775808",
         "runs?outcome=lost", f"runs?job={'x' * 501}", f"skips?tag={'x' * 51}", "skips?limit=0", "skips?before=x",
         "terms?limit=-1", "terms?before=99999999999999999999",
@@ -186,7 +230,9 @@ def test_odd_questions_have_plain_answers(filled: TestClient, query: str) -> Non
 def test_history_is_part_of_the_documented_interface(filled: TestClient) -> None:
     """Each route names its document, and its 503."""
     paths = filled.get("/openapi.json").json()["paths"]
-    for kind, model in (("runs", "Runs"), ("skips", "Skips"), ("terms", "Terms")):
+    documents = {"runs": "Runs", "skips": "Skips", "terms": "Terms", "runs/{seq}": "RunDocument"}
+    documents["requests/{number}"] = "RequestEntry"
+    for kind, model in documents.items():
         responses = paths[f"/leader/{kind}"]["get"]["responses"]
         assert responses["200"]["content"]["application/json"]["schema"] == {"$ref": f"#/components/schemas/{model}"}
         assert {"200", "422", "503"} <= responses.keys()

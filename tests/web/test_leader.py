@@ -65,6 +65,7 @@ def test_the_document_is_the_agreed_one(tmp_path: Path) -> None:
                 "elected_at": elected_at,
                 "heartbeat_age_s": found["leader"]["heartbeat_age_s"],
                 "responsive": True,
+                "queued": 0,
             },
             "answered_by": {"pid": os.getpid(), "role": "leader"},
             "workers": [{"pid": os.getpid(), "host": socket.gethostname(), "role": "leader", "started_at": started_at}],

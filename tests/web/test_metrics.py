@@ -178,7 +178,7 @@ def test_without_the_extra_there_is_a_way_out(tmp_path: Path, monkeypatch: pytes
 
 # --- the format ------------------------------------------------------------------------------------------------------
 
-LEADER = Leader(pid=7, host="h", term=3, elected_at=NOW, heartbeat_age_s=4.2, responsive=False)
+LEADER = Leader(pid=7, host="h", term=3, elected_at=NOW, heartbeat_age_s=4.2, responsive=False, queued=3)
 TOTALS = Totals(
     jobs=["a job", "new"],
     runs={("a job", Outcome.FAILED): 2, ('"b"\n', Outcome.SUCCEEDED): 1},
@@ -197,6 +197,7 @@ def test_the_figures_in_the_format_of_prometheus() -> None:
     found = samples(body.decode())
     assert value(found, "led") == 1
     assert value(found, "leader_responsive") == 0
+    assert value(found, "leader_queued_runs") == 3
     assert value(found, "leader_heartbeat_age_seconds") == 4.2
     assert value(found, "runs_total", job_id='"b"\n', outcome="succeeded") == 1
     buckets = [value(found, "run_lateness_seconds_bucket", job_id="a job", le=str(bound)) for bound in BOUNDS]

@@ -73,7 +73,7 @@ def _add(what: str, job_id: str, label: str, count: str, total: str = "0.0") -> 
     )
 
 
-_LATENESS = _seconds("NEW.claimed_at", "NEW.due")
+_LATENESS = _seconds("coalesce(NEW.started_at, NEW.claimed_at)", "NEW.due")
 _DURATION = _seconds("NEW.ended_at", "NEW.claimed_at")
 _TAKEOVER = "NEW.takeover_ms / 1e3"
 _ENDED = "outcome IN ('succeeded', 'failed')"
@@ -83,10 +83,6 @@ _ENDED = "outcome IN ('succeeded', 'failed')"
 _COUNTING = f"""
 CREATE TRIGGER count_run AFTER UPDATE OF outcome ON runs WHEN OLD.outcome IS NULL AND NEW.outcome IS NOT NULL BEGIN
   {_add("runs", "NEW.job_id", "NEW.outcome", "1")}
-END;
-CREATE TRIGGER count_lateness AFTER UPDATE OF outcome ON runs
-WHEN OLD.outcome IS NULL AND NEW.outcome IS NOT NULL AND NEW.request = 0 BEGIN
-  {_add("lateness", "NEW.job_id", _bucket(_LATENESS), "1", _LATENESS)}
 END;
 CREATE TRIGGER count_duration AFTER UPDATE OF outcome ON runs WHEN OLD.outcome IS NULL AND NEW.{_ENDED} BEGIN
   {_add("duration", "NEW.job_id", _bucket(_DURATION), "1", _DURATION)}
@@ -103,7 +99,26 @@ WHEN OLD.takeover_ms IS NULL AND NEW.takeover_ms IS NOT NULL BEGIN
 END;
 """
 
-_STEPS = [_TABLES + _COUNTING]
+_LOGS = f"""
+ALTER TABLE requests ADD COLUMN outcome TEXT;
+ALTER TABLE requests ADD COLUMN reason TEXT;
+ALTER TABLE requests ADD COLUMN run INTEGER;
+ALTER TABLE runs ADD COLUMN started_at INTEGER;
+CREATE TABLE run_logs (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER NOT NULL, attempt INTEGER NOT NULL, job_id TEXT NOT NULL,
+  failed INTEGER NOT NULL, log TEXT NOT NULL
+);
+CREATE UNIQUE INDEX log_of_attempt ON run_logs (run, attempt);
+CREATE INDEX logs_of_job ON run_logs (job_id, failed);
+CREATE TRIGGER prune_logs AFTER DELETE ON runs BEGIN DELETE FROM run_logs WHERE run = OLD.seq; END;
+DROP TRIGGER IF EXISTS count_lateness;
+CREATE TRIGGER count_lateness AFTER UPDATE OF outcome ON runs
+WHEN OLD.outcome IS NULL AND NEW.outcome IS NOT NULL AND NEW.request = 0 BEGIN
+  {_add("lateness", "NEW.job_id", _bucket(_LATENESS), "1", _LATENESS)}
+END;
+"""
+
+_STEPS = [_TABLES + _COUNTING, _LOGS]
 
 FIRST_VERSION = 6
 """The first schema that this code reads: 1 to 5 were written before the first release."""

@@ -8,31 +8,35 @@ from datetime import datetime
 from functools import singledispatch
 from typing import Any
 
-from election.engines.sql.rows import info_text, to_us
-from election.schedule.model import (
+from election.engines.sql.rows import info_text, log_text, to_us
+from election.schedule.commands import (
     AddRequest,
     BeginTerm,
-    Claim,
     Command,
-    CompleteRequest,
     ConfirmTerm,
-    DescribeJob,
-    EndPause,
     EndTerm,
     ExpectJob,
     Fence,
-    FinishRun,
-    MarkBroken,
     PauseJob,
-    RegisterJob,
     RemoveJob,
     RequireJob,
     ResumeJob,
+    SettleFormerTerm,
+    StoreJob,
+)
+from election.schedule.history import MAX_LOGS, MAX_LOGS_PER_JOB
+from election.schedule.model import (
+    Claim,
+    CompleteRequest,
+    DescribeJob,
+    EndPause,
+    FinishRun,
+    MarkBroken,
+    RecordLog,
+    RegisterJob,
     RetireJob,
     Retry,
-    SettleFormerTerm,
     Skip,
-    StoreJob,
     Tick,
 )
 
@@ -67,13 +71,23 @@ def _(command: Claim) -> tuple[Any, ...]:
 
 @call.register
 def _(command: FinishRun) -> tuple[Any, ...]:
-    return "settle", *_key(command.tick), command.outcome.value, to_us(command.at), _maybe(command.error)
+    return (
+        "settle", *_key(command.tick), command.outcome.value, to_us(command.at), _maybe(command.error),
+        _time(command.started_at),
+    )  # fmt: skip
+
+
+@call.register
+def _(command: RecordLog) -> tuple[Any, ...]:
+    kind = "failed" if command.log.traceback is not None else "other"
+    limits = MAX_LOGS_PER_JOB, MAX_LOGS
+    return "log", *_key(command.tick), command.log.attempt, kind, log_text(command.log), *limits
 
 
 @call.register
 def _(command: Retry) -> tuple[Any, ...]:
     attempt = {"ended_at": command.at.isoformat(), "outcome": command.outcome, "error": command.error}
-    return "retry", *_key(command.tick), json.dumps(attempt)
+    return "retry", *_key(command.tick), json.dumps(attempt), _time(command.started_at)
 
 
 @call.register
@@ -111,7 +125,7 @@ def _(command: DescribeJob) -> tuple[Any, ...]:
 
 @call.register
 def _(command: CompleteRequest) -> tuple[Any, ...]:
-    return "done", command.request, to_us(command.at)
+    return "done", command.request, to_us(command.at), command.outcome.value, command.reason
 
 
 @call.register

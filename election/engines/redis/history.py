@@ -8,22 +8,23 @@ from itertools import chain
 from typing import Any, TypeVar
 
 from election.core.term import Reason
-from election.engines.sql.rows import to_time, to_us
+from election.engines.sql.rows import parse_log, to_time, to_us
 from election.schedule.history import (
     BOUNDS,
     Accounts,
     Epoch,
     Histogram,
     OddClaim,
+    RequestRow,
     RunRow,
     Totals,
     Window,
 )
-from election.schedule.model import Outcome, SkipReason, Tick
+from election.schedule.model import Outcome, RunLog, SkipReason, Tick
 from election.schedule.store import Filter, Kind
 
 from .client import RedisClient, to_dict
-from .rows import epochs_of, histogram, job_state, run_row, skip_row, term_row
+from .rows import epochs_of, histogram, job_state, request_row, run_row, skip_row, term_row
 from .scripts import AUDIT, WINDOW
 
 _T = TypeVar("_T")
@@ -74,6 +75,10 @@ class History:
         """Rows, latest first."""
         if kind == Kind.TERM:
             return await self._page("term", ["terms"], before, limit, term_row)
+        if kind == Kind.REQUEST:
+            return await self._requests(before, limit)
+        if kind == Kind.LOG:
+            return await self._logs(where.run, before, limit)
         indexes = await self._indexes(f"{kind}s", where.job_id, where.tag)
         if kind == Kind.SKIP:
             return await self._page("skip", indexes, before, limit, skip_row)
@@ -152,6 +157,18 @@ class History:
             takeover=histogram(pool, "takeover") or Histogram([0] * (len(BOUNDS) + 1), 0.0),
             vacant_s={Reason(label): float(total) for what, label, total in terms if what == "vacant"},
         )
+
+    async def _requests(self, before: int | None, limit: int) -> list[RequestRow]:
+        """Requests are numbered without gaps; the oldest have been pruned."""
+        last = await self.number("request_seq") if before is None else before - 1
+        names = range(last, max(0, last - limit), -1)
+        return [request_row(row) for row in await self.rows("request", names)]
+
+    async def _logs(self, run: int, before: int | None, limit: int) -> list[RunLog]:
+        texts = to_dict(await self._read("HGETALL", f"log:{run}"))
+        logs = [parse_log(int(attempt), text) for attempt, text in texts.items()]
+        earlier = [log for log in logs if before is None or log.attempt < before]
+        return sorted(earlier, key=lambda log: -log.attempt)[:limit]
 
     async def number(self, key: str) -> int:
         """A number that is kept under ``key``; 0 if there is none."""

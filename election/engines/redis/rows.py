@@ -8,8 +8,28 @@ from typing import Any, TypeVar
 
 from election.core.term import Reason, Standing
 from election.engines.sql.rows import to_time
-from election.schedule.history import BOUNDS, Epoch, Histogram, RunRow, SkipRow, TermRow, count_interruptions
-from election.schedule.model import Action, JobInfo, JobState, OpenRun, Outcome, Request, SkipReason, StoredJob, Tick
+from election.schedule.history import (
+    BOUNDS,
+    Epoch,
+    Histogram,
+    RequestRow,
+    RunRow,
+    SkipRow,
+    TermRow,
+    count_interruptions,
+)
+from election.schedule.model import (
+    Action,
+    JobInfo,
+    JobState,
+    OpenRun,
+    Outcome,
+    Request,
+    RequestOutcome,
+    SkipReason,
+    StoredJob,
+    Tick,
+)
 
 _T = TypeVar("_T")
 
@@ -45,6 +65,7 @@ def run_row(row: Hash) -> RunRow:
         outcome=_maybe(Outcome, row.get("outcome")),
         error=_text(row.get("error")),
         attempts=_attempts(row),
+        started_at=_maybe(_time, row.get("started_at")),
     )
 
 
@@ -90,6 +111,21 @@ def term_row(row: Hash) -> TermRow:
 def request(row: Hash) -> Request:
     term = _maybe(int, row["term"] or None)
     return Request(int(row["id"]), Action(row["action"]), row["job_id"] or None, term, _time(row["at"]))
+
+
+def request_row(row: Hash) -> RequestRow:
+    asked = request(row)
+    return RequestRow(
+        id=asked.id,
+        action=asked.action,
+        job_id=asked.job_id,
+        term=asked.term,
+        at=asked.at,
+        done_at=_maybe(_time, row.get("done_at")),
+        outcome=_maybe(RequestOutcome, row.get("outcome")),
+        reason=row.get("reason") or None,
+        run=_maybe(int, row.get("run") or None),
+    )
 
 
 def epochs_of(job_id: str, fields: Hash) -> list[Epoch]:

@@ -12,9 +12,10 @@ from typing import Any
 from election.core.clock import Clock
 from election.core.errors import LedgerError
 from election.engines.sql.rows import to_time, to_us
+from election.schedule.commands import AddRequest, Command
 from election.schedule.history import BOUNDS, Accounts, Epoch, OddClaim, RunRow, Totals, Window
 from election.schedule.ledger import Ledger
-from election.schedule.model import AddRequest, Command, JobState, State
+from election.schedule.model import JobState, State
 from election.schedule.store import Filter, Kind, UnmetConditionError, term_over, term_taken
 
 from .address import Address

@@ -10,41 +10,42 @@ import json
 from datetime import datetime
 from functools import singledispatch
 
-from election.schedule.model import (
+from election.schedule.commands import (
     AddRequest,
     BeginTerm,
-    Claim,
     Command,
-    CompleteRequest,
     ConfirmTerm,
-    DescribeJob,
-    EndPause,
     EndTerm,
     ExpectJob,
     Fence,
-    FinishRun,
-    MarkBroken,
     PauseJob,
-    RegisterJob,
     RemoveJob,
     RequireJob,
     ResumeJob,
+    SettleFormerTerm,
+    StoreJob,
+)
+from election.schedule.history import MAX_LOGS, MAX_LOGS_PER_JOB
+from election.schedule.model import (
+    Claim,
+    CompleteRequest,
+    DescribeJob,
+    EndPause,
+    FinishRun,
+    MarkBroken,
+    RecordLog,
+    RegisterJob,
+    RequestOutcome,
     RetireJob,
     Retry,
-    SettleFormerTerm,
     Skip,
-    StoreJob,
     Tick,
 )
 from election.schedule.store import UnmetConditionError, term_over, term_taken
 
 from .database import Connection
 from .queries import job, last_term
-from .rows import info_text, to_us
-from .totals import forget_jobs
-
-PRUNE_SCAN_FACTOR = 20
-"""Oldest rows that are looked at per row that may be removed: looking at all of them would keep claims waiting."""
+from .rows import info_text, log_text, to_us
 
 _THE_TICK = "job_id = ? AND due = ? AND request = ?"
 _THE_OPEN_RUN = f"{_THE_TICK} AND outcome IS NULL"
@@ -81,17 +82,39 @@ def _(command: Claim, connection: Connection, term: int) -> bool:
         (*_key(tick), term, to_us(command.at)),
     )
     if tick.request:
-        connection.execute("UPDATE requests SET done_at = ? WHERE id = ?", (to_us(command.at), tick.request))
+        connection.execute(
+            f"UPDATE requests SET done_at = ?, outcome = ?, run = (SELECT seq FROM runs WHERE {_THE_TICK})"
+            " WHERE id = ?",
+            (to_us(command.at), RequestOutcome.RAN, *_key(tick), tick.request),
+        )
     return granted.rowcount == 1
 
 
 @write.register
 def _(command: FinishRun, connection: Connection, term: int) -> bool:
     settled = connection.execute(
-        f"UPDATE runs SET outcome = ?, ended_at = ?, error = ? WHERE {_THE_OPEN_RUN}",
-        (command.outcome, to_us(command.at), command.error, *_key(command.tick)),
+        "UPDATE runs SET outcome = ?, ended_at = ?, error = ?, started_at = coalesce(started_at, ?)"
+        f" WHERE {_THE_OPEN_RUN}",
+        (command.outcome, to_us(command.at), command.error, _time(command.started_at), *_key(command.tick)),
     )
     return settled.rowcount == 1
+
+
+@write.register
+def _(command: RecordLog, connection: Connection, term: int) -> bool:
+    job_id, failed = command.tick.job_id, int(command.log.traceback is not None)
+    kept = connection.execute(
+        "INSERT INTO run_logs (run, attempt, job_id, failed, log) SELECT seq, ?, job_id, ?, ? FROM runs"
+        f" WHERE {_THE_TICK} ON CONFLICT DO NOTHING",
+        (command.log.attempt, failed, log_text(command.log), *_key(command.tick)),
+    )
+    connection.execute(
+        "DELETE FROM run_logs WHERE job_id = ? AND failed = ? AND id <= (SELECT id FROM run_logs"
+        " WHERE job_id = ? AND failed = ? ORDER BY id DESC LIMIT 1 OFFSET ?)",
+        (job_id, failed, job_id, failed, MAX_LOGS_PER_JOB),
+    )
+    connection.execute("DELETE FROM run_logs WHERE id <= (SELECT max(id) FROM run_logs) - ?", (MAX_LOGS,))
+    return kept.rowcount == 1
 
 
 @write.register
@@ -113,8 +136,8 @@ def _(command: Retry, connection: Connection, term: int) -> bool:
         },
     ]
     connection.execute(
-        "UPDATE runs SET attempt = ?, term = ?, attempts = ? WHERE seq = ?",
-        (attempt + 1, term, json.dumps(attempts), seq),
+        "UPDATE runs SET attempt = ?, term = ?, attempts = ?, started_at = coalesce(started_at, ?) WHERE seq = ?",
+        (attempt + 1, term, json.dumps(attempts), _time(command.started_at), seq),
     )
     return True
 
@@ -136,7 +159,7 @@ def _(command: Skip, connection: Connection, term: int) -> bool:
         (command.job_id, first, last, command.count, command.reason, command.request, term, to_us(command.at)),
     )
     if command.request:
-        connection.execute("UPDATE requests SET done_at = ? WHERE id = ?", (to_us(command.at), command.request))
+        _complete(connection, command.request, command.at, RequestOutcome.SKIPPED, command.reason)
     return True
 
 
@@ -185,7 +208,7 @@ def _(command: DescribeJob, connection: Connection, term: int) -> bool:
 
 @write.register
 def _(command: CompleteRequest, connection: Connection, term: int) -> bool:
-    connection.execute("UPDATE requests SET done_at = ? WHERE id = ?", (to_us(command.at), command.request))
+    _complete(connection, command.request, command.at, command.outcome, command.reason)
     return True
 
 
@@ -304,6 +327,12 @@ def _(command: ExpectJob, connection: Connection, term: int) -> bool:
     return True
 
 
+def _complete(connection: Connection, request: int, at: datetime, outcome: RequestOutcome, reason: str | None) -> None:
+    connection.execute(
+        "UPDATE requests SET done_at = ?, outcome = ?, reason = ? WHERE id = ?", (to_us(at), outcome, reason, request)
+    )
+
+
 def _open_epoch(connection: Connection, job_id: str, since: int, anchor: int, trigger: str) -> None:
     """After ``since`` the job owes the ticks of ``trigger``, and no longer those of the one before."""
     _close_epoch(connection, job_id, since)
@@ -331,37 +360,9 @@ def _account(connection: Connection, job_id: str, until: int, *, since: int, sch
     return moved.rowcount == 1
 
 
+def _time(moment: datetime | None) -> int | None:
+    return None if moment is None else to_us(moment)
+
+
 def _key(tick: Tick) -> tuple[str, int, int]:
     return tick.job_id, to_us(tick.due), tick.request
-
-
-def prune(connection: Connection, before: int, at_most: int) -> int:
-    """Remove up to ``at_most`` rows of each kind older than ``before`` (microseconds); returns how many were removed.
-
-    ``settled_until`` stays, and with it the certainty that nothing runs twice.
-    """
-    looked_at = at_most * PRUNE_SCAN_FACTOR
-    oldest_claim = f"SELECT {connection.dialect.first_term} FROM runs ORDER BY seq LIMIT 1"
-    runs = connection.execute(
-        "DELETE FROM runs WHERE seq IN"
-        " (SELECT seq FROM (SELECT seq, claimed_at, outcome FROM runs ORDER BY seq LIMIT ?) AS oldest"
-        " WHERE claimed_at < ? AND outcome IS NOT NULL ORDER BY seq LIMIT ?)",
-        (looked_at, before, at_most),
-    ).rowcount
-    skips = connection.execute(
-        "DELETE FROM skips WHERE seq IN (SELECT seq FROM (SELECT seq, at FROM skips ORDER BY seq LIMIT ?) AS oldest"
-        " WHERE at < ? ORDER BY seq LIMIT ?)",
-        (looked_at, before, at_most),
-    ).rowcount
-    terms = connection.execute(  # those that died have no end; none goes that a run still names
-        "DELETE FROM terms WHERE term IN (SELECT term FROM terms WHERE coalesce(ended_at, began_at) < ?"
-        f" AND term < (SELECT max(term) FROM terms) AND term < coalesce(({oldest_claim}), term + 1)"
-        " ORDER BY term LIMIT ?)",
-        (before, at_most),
-    ).rowcount
-    connection.execute("DELETE FROM requests WHERE done_at < ?", (before,))
-    connection.execute("DELETE FROM epochs WHERE until < ?", (before,))
-    if runs + skips:
-        connection.execute(f"UPDATE pruned SET until = {connection.dialect.greatest}(until, ?)", (before,))
-        forget_jobs(connection, before)
-    return runs + skips + terms

@@ -14,12 +14,16 @@ from election.schedule.store import Filter, Kind
 from .database import Connection, Cursor
 from .rows import (
     JOB_COLUMNS,
+    LOG_COLUMNS,
+    REQUEST_COLUMNS,
     RUN_COLUMNS,
     SKIP_COLUMNS,
     TERM_COLUMNS,
     job_state,
     open_run,
+    parse_log,
     request,
+    request_row,
     run_row,
     skip_row,
     term_row,
@@ -29,6 +33,9 @@ from .rows import (
 
 MAX_EARLIER_ROWS = 500
 """Rows before a window that are looked at for runs that reach into it."""
+
+MAX_ATTEMPT = 2**31
+"""Beyond the number of any attempt."""
 
 MAX_ROWS_SEARCHED = 20_000
 """Rows that are searched for runs that did not succeed, where a window has too many to return all."""
@@ -89,6 +96,15 @@ def page(connection: Connection, kind: Kind, where: Filter, before: int | None, 
     """Read a page of rows, latest first."""
     if kind == Kind.TERM:
         return [term_row(row) for row in _page(connection, "terms", TERM_COLUMNS, {"term < ?": before}, "term", limit)]
+    if kind == Kind.REQUEST:
+        found = _page(connection, "requests", REQUEST_COLUMNS, {"id < ?": before}, "id", limit)
+        return [request_row(row) for row in found]
+    if kind == Kind.LOG:
+        logs = connection.execute(
+            f"SELECT {LOG_COLUMNS} FROM run_logs WHERE run = ? AND attempt < ? ORDER BY attempt DESC LIMIT ?",
+            (where.run, MAX_ATTEMPT if before is None else before, limit),
+        )
+        return [parse_log(row["attempt"], row["log"]) for row in logs]
     conditions = {"job_id = ?": where.job_id, _tagged(connection): where.tag, "seq < ?": before}
     if kind == Kind.SKIP:
         return [skip_row(row) for row in _page(connection, "skips", SKIP_COLUMNS, conditions, "seq", limit)]

@@ -8,8 +8,21 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from election.core.term import Reason, Standing
-from election.schedule.history import RunRow, SkipRow, TermRow, count_interruptions
-from election.schedule.model import Action, JobInfo, JobState, OpenRun, Outcome, Request, SkipReason, StoredJob, Tick
+from election.schedule.history import RequestRow, RunRow, SkipRow, TermRow, count_interruptions
+from election.schedule.model import (
+    Action,
+    JobInfo,
+    JobState,
+    LogLine,
+    OpenRun,
+    Outcome,
+    Request,
+    RequestOutcome,
+    RunLog,
+    SkipReason,
+    StoredJob,
+    Tick,
+)
 
 from .database import Row
 
@@ -23,11 +36,15 @@ JOB_COLUMNS = (
     "id, trigger, scheduled_since, settled_until, paused_at, resume_at, retired_at, func, kwargs, options,"
     " removed, broken, info"
 )
-RUN_COLUMNS = "seq, job_id, due, request, term, attempt, claimed_at, ended_at, outcome, error, attempts"
+RUN_COLUMNS = "seq, job_id, due, request, term, attempt, claimed_at, ended_at, outcome, error, attempts, started_at"
 SKIP_COLUMNS = "seq, job_id, first_due, last_due, count, reason, term, at"
 TERM_COLUMNS = (
     "term, pid, host, boot_id, began_at, began_ns, reason, from_pid, takeover_ms, ended_at, ended_ns, standing"
 )
+
+
+REQUEST_COLUMNS = "id, action, job_id, term, at, done_at, outcome, reason, run"
+LOG_COLUMNS = "attempt, log"
 
 
 def to_us(moment: datetime) -> int:
@@ -80,6 +97,33 @@ def run_row(row: Row) -> RunRow:
         outcome=_maybe(Outcome, row["outcome"]),
         error=row["error"],
         attempts=json.loads(row["attempts"]),
+        started_at=_maybe(to_time, row["started_at"]),
+    )
+
+
+def log_text(log: RunLog) -> str:
+    """JSON text of a log, in characters that every database can hold."""
+    lines = [[to_us(line.at), line.level, line.logger, line.text] for line in log.lines]
+    return json.dumps([log.traceback, lines, log.dropped])
+
+
+def parse_log(attempt: int, text: str) -> RunLog:
+    """The log of an attempt from its ``log_text``."""
+    traceback, lines, dropped = json.loads(text)
+    return RunLog(attempt, traceback, tuple(LogLine(to_time(at), *rest) for at, *rest in lines), dropped)
+
+
+def request_row(row: Row) -> RequestRow:
+    return RequestRow(
+        id=row["id"],
+        action=Action(row["action"]),
+        job_id=row["job_id"],
+        term=row["term"],
+        at=to_time(row["at"]),
+        done_at=_maybe(to_time, row["done_at"]),
+        outcome=_maybe(RequestOutcome, row["outcome"]),
+        reason=row["reason"],
+        run=row["run"],
     )
 
 

@@ -6,13 +6,15 @@ from collections.abc import Awaitable, Sequence
 from datetime import datetime
 from typing import Any
 
+from election.schedule.commands import Command
 from election.schedule.history import Accounts, Epoch, OddClaim, RunRow, Totals, Window
-from election.schedule.model import Command, JobState, State
+from election.schedule.model import JobState, State
 from election.schedule.store import Filter, Kind
 
 from . import queries
-from .commands import prune, refuse_stale, write
+from .commands import refuse_stale, write
 from .database import Connection, Database
+from .pruning import prune
 from .rows import to_us
 from .totals import read_totals
 

@@ -47,14 +47,16 @@ TABLES = (
     Table("epochs", ("job_id", "since"), ("until", "anchor", "trigger")),
     Table(
         "runs", ("seq",),
-        ("job_id", "due", "request", "term", "attempt", "claimed_at", "ended_at", "outcome", "error", "attempts"),
+        ("job_id", "due", "request", "term", "attempt", "claimed_at", "ended_at", "outcome", "error", "attempts",
+         "started_at"),
         appended=True,
     ),
     Table(
         "skips", ("seq",), ("job_id", "first_due", "last_due", "count", "reason", "request", "term", "at"),
         appended=True,
     ),
-    Table("requests", ("id",), ("action", "job_id", "term", "at", "done_at")),
+    Table("run_logs", ("id",), ("run", "attempt", "job_id", "failed", "log")),
+    Table("requests", ("id",), ("action", "job_id", "term", "at", "done_at", "outcome", "reason", "run")),
     Table("fences", ("term",), ("pid", "by_pid", "at", "silent_s")),
     Table("pruned", ("until",), ()),
     Table(

@@ -16,7 +16,7 @@ import pytest
 from election.core.errors import JobDefinitionError, StaleTermError, UnknownJobError
 from election.core.term import Reason, Standing, Takeover, Term
 from election.schedule.history import Accounts, Epoch, SkipRow
-from election.schedule.ledger import Ledger
+from election.schedule.ledger import MAX_INTEGER, Ledger
 from election.schedule.model import (
     Action,
     Claim,
@@ -27,12 +27,16 @@ from election.schedule.model import (
     FinishRun,
     JobInfo,
     JobState,
+    LogLine,
     MarkBroken,
     OpenRun,
     Outcome,
+    RecordLog,
     RegisterJob,
+    RequestOutcome,
     RetireJob,
     Retry,
+    RunLog,
     Skip,
     SkipReason,
     StoredJob,
@@ -192,7 +196,8 @@ OF_EACH_KIND: list[Entry] = [
     RetireJob("job", NOW),
     EndPause("job", NOW),
     MarkBroken("job", "broken"),
-    CompleteRequest(1, NOW),
+    RecordLog(TICK, RunLog(1, "traceback")),
+    CompleteRequest(1, NOW, RequestOutcome.REFUSED, "no such job"),
 ]
 
 
@@ -433,13 +438,95 @@ async def test_requests(ledger: Ledger, other: Ledger) -> None:
         (resign, Action.RESIGN, None, 1),
     ]
     asked = state.requests[0].at
-    await ledger.record(1, [Claim(Tick("job", asked, run), NOW), CompleteRequest(resign, NOW)])
+    resigned = CompleteRequest(resign, NOW, RequestOutcome.RESIGNED)
+    await ledger.record(1, [Claim(Tick("job", asked, run), NOW), resigned])
     assert (await ledger.begin_term(make_term(1), process())).requests == []
     again = await other.request(Action.RUN, job_id="job")
     assert again > resign, "a number is used once"
     await ledger.record(1, [skip(1, 1, SkipReason.OVERLAP, request=again)])
     assert (await ledger.begin_term(make_term(1), process())).requests == []
     assert (await job_state(ledger)).settled_until == NOW
+
+
+async def test_what_becomes_of_a_request_can_be_read(ledger: Ledger, other: Ledger) -> None:
+    numbers = [await other.request(Action.RUN, job_id="job") for _ in range(4)]
+    waiting = [await other.request_row(number) for number in numbers]
+    assert [(row and row.outcome, row and row.done_at) for row in waiting] == [(None, None)] * 4
+    ran, skipped, refused, _ = numbers
+    row = waiting[0]
+    assert row is not None
+    refusal = CompleteRequest(refused, at(3), RequestOutcome.REFUSED, "there is no job 'job' any more")
+    tick = Tick("job", row.at, ran)
+    await ledger.record(1, [Claim(tick, at(2)), skip(1, 1, SkipReason.OVERLAP, request=skipped), refusal])
+    await ledger.record(1, [Claim(tick, at(4))])  # refused: it is the same tick
+    [run] = await ledger.runs()
+    found = [await other.request_row(number) for number in numbers]
+    assert [(row.outcome, row.reason, row.run) for row in found if row is not None] == [
+        (RequestOutcome.RAN, None, run.seq),
+        (RequestOutcome.SKIPPED, "overlap", None),
+        (RequestOutcome.REFUSED, "there is no job 'job' any more", None),
+        (None, None, None),
+    ]
+    assert [row.action for row in found if row is not None] == [Action.RUN] * 4
+    assert await other.request_row(numbers[-1] + 1) is None
+    assert await other.request_row(MAX_INTEGER) is None
+
+
+# --- what a run logged -----------------------------------------------------------------------------------------------
+
+LINE = LogLine(at(2.25), "WARNING", "app", "three\nlines\0 \u2028 and \ud83d of anything")
+
+
+async def test_the_log_of_each_attempt_is_kept(ledger: Ledger, other: Ledger) -> None:
+    first, second = RunLog(1, "Traceback …\nKeyError: 'a'", (LINE,), 7), RunLog(2, None, (LINE, LINE))
+    await ledger.record(1, [claim(1), RecordLog(TICK, first), Retry(TICK, Outcome.FAILED, at(2), "KeyError")])
+    await ledger.record(1, [RecordLog(TICK, second), settle(1), RecordLog(Tick("job", at(99)), second)])
+    [run] = await other.runs()
+    assert await other.logs(run.seq) == [first, second]
+    assert await other.run(run.seq) == run
+    assert await other.logs(run.seq + 1) == []
+    assert await other.run(run.seq + 1) is None
+
+
+async def test_a_job_keeps_its_latest_logs(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of failures apart, so that a job that logs every second does not lose why it failed."""
+    for module in ("election.engines.sql.commands", "election.engines.redis.commands"):
+        monkeypatch.setattr(f"{module}.MAX_LOGS_PER_JOB", 2)
+    await ledger.record(1, [RegisterJob("rare", SECONDS.schedule, at=NOW, since=NOW)])
+    await ledger.record(1, [Claim(Tick("rare", at(1)), NOW), RecordLog(Tick("rare", at(1)), RunLog(1, None, (LINE,)))])
+    for second in range(1, 9):
+        tick = Tick("job", at(second))
+        log = RunLog(1, "KeyError" if second in {1, 2, 3} else None, (LINE,))
+        await ledger.record(1, [claim(second), RecordLog(tick, log), settle(second)])
+    kept = {(run.job_id, run.due) for run in await ledger.runs() if await ledger.logs(run.seq)}
+    assert kept == {("job", at(second)) for second in (2, 3, 7, 8)} | {("rare", at(1))}
+
+
+async def test_there_is_a_limit_to_the_logs_of_all_jobs(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("election.engines.sql.commands", "election.engines.redis.commands"):
+        monkeypatch.setattr(f"{module}.MAX_LOGS", 3)
+    for second in range(1, 6):
+        await ledger.record(1, [claim(second), RecordLog(Tick("job", at(second)), RunLog(1, None, (LINE,)))])
+    kept = [run.due for run in await ledger.runs() if await ledger.logs(run.seq)]
+    assert kept == [at(5), at(4), at(3)]
+
+
+async def test_logs_are_pruned_with_their_run(ledger: Ledger) -> None:
+    await ledger.record(1, [claim(1), RecordLog(TICK, RunLog(1, "KeyError")), settle(1), claim(50)])
+    late = Tick("job", at(50))
+    await ledger.record(1, [RecordLog(late, RunLog(1, "ValueError"))])
+    new, old = await ledger.runs()
+    assert await ledger.prune(at(20), 100) == 1
+    assert await ledger.logs(old.seq) == []
+    assert await ledger.run(old.seq) is None
+    assert [log.traceback for log in await ledger.logs(new.seq)] == ["ValueError"]
+
+
+async def test_the_code_of_the_first_attempt_began(ledger: Ledger) -> None:
+    started = [Retry(TICK, Outcome.FAILED, at(5), "no", at(4)), FinishRun(TICK, Outcome.SUCCEEDED, at(9), None, at(8))]
+    await ledger.record(1, [claim(1), *started, claim(2), settle(2)])
+    unknown, known = await ledger.runs()
+    assert (known.started_at, unknown.started_at) == (at(4), None)
 
 
 @pytest.mark.parametrize("job_id", ["nobody", "removed", "retired"])

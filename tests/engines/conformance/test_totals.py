@@ -76,6 +76,14 @@ async def test_times_fall_into_their_buckets(ledger: Ledger, seconds: float) -> 
     assert found.durations == {"job": histogram(seconds)}
 
 
+async def test_a_run_that_waited_for_a_thread_is_as_late_as_its_code(ledger: Ledger) -> None:
+    tick = Tick("job", at(1))
+    await ledger.record(1, [Claim(tick, at(1)), FinishRun(tick, Outcome.SUCCEEDED, at(9), None, at(8))])
+    found = await ledger.totals()
+    assert found.lateness == {"job": histogram(7)}
+    assert found.durations == {"job": histogram(8)}, "from the claim, with the wait"
+
+
 async def test_a_clock_that_stepped_back_takes_nothing_away(ledger: Ledger) -> None:
     await ledger.record(1, run(100, late=-50, took=-20))
     found = await ledger.totals()

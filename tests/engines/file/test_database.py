@@ -141,6 +141,27 @@ async def test_a_later_version_goes_on_from_this_one(
     assert await later.read(pragma("user_version")) == later_version
 
 
+async def test_a_ledger_of_the_first_version_keeps_its_history(
+    opened: Callable[..., SqliteDatabase], path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = "INSERT INTO runs (job_id, due, request, term, claimed_at) VALUES ('job', 1000000, 0, 1, 1000000)"
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "_STEPS", schema._STEPS[:1])
+        patch.setattr(schema, "VERSION", schema.FIRST_VERSION)
+        patch.setattr(database_module, "VERSION", schema.FIRST_VERSION)
+        first = opened()
+        await first.write(lambda connection: (note(connection), connection.execute(run)))
+        await first.close()
+    assert stored_version(path) == schema.FIRST_VERSION
+    settle = "UPDATE runs SET outcome = 'succeeded', ended_at = 9000000, started_at = 8000000"
+    lateness = "SELECT total FROM totals WHERE what = 'lateness'"
+    later = opened()
+    assert await later.read(notes) == [1]
+    await later.write(lambda connection: connection.execute(settle))
+    assert await later.read(lambda connection: connection.execute(lateness).fetchone()[0]) == 7.0
+    assert await later.read(pragma("user_version")) == schema.VERSION
+
+
 async def test_many_open_a_new_file_at_once(opened: Callable[..., SqliteDatabase]) -> None:
     """The whole pool starts at once, and each of its workers is asked for something."""
     databases = [opened() for _ in range(8)]

@@ -12,7 +12,7 @@ import pytest
 from election.engines.file.database import SqliteConnection
 from election.engines.file.ledger import SqliteLedger
 from election.engines.sql import queries
-from election.engines.sql.commands import prune
+from election.engines.sql.pruning import prune
 from election.schedule.model import JobState, RegisterJob
 from tests.schedule.making import NOW, at, make_job, make_term, process
 

@@ -199,6 +199,23 @@ async def test_a_later_version_goes_on_from_this_one(
     assert [tuple(row) for row in rows] == [(0, None), (7, None)]
 
 
+async def test_a_ledger_of_the_first_version_keeps_its_history(
+    opened: Callable[..., PostgresDatabase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = "INSERT INTO runs (job_id, due, request, term, claimed_at) VALUES ('job', 1000000, 0, 1, 1000000)"
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "_STEPS", [schema._STEPS[0].replace("NEW.started_at", "NULL")])
+        patch.setattr(schema, "VERSION", schema.FIRST_VERSION)
+        first = opened()
+        await first.write(lambda connection: connection.execute(run))
+        await first.close()
+    settle = "UPDATE runs SET outcome = 'succeeded', ended_at = 9000000, started_at = 8000000"
+    lateness = "SELECT total FROM totals WHERE what = 'lateness'"
+    later = opened()
+    await later.write(lambda connection: connection.execute(settle))
+    assert await later.read(lambda connection: connection.execute(lateness).fetchone()[0]) == 7.0
+
+
 @pytest.mark.parametrize("look_only", [False, True])
 @pytest.mark.parametrize(
     ("version", "told"),

@@ -46,8 +46,9 @@ local function account(job, to, since, seen)
   return true
 end
 
-local function done(request, at)
+local function done(request, at, outcome, reason, run)
   if request ~= '0' and redis.call('EXISTS', p .. 'request:' .. request) == 1 then
+    redis.call('HSET', p .. 'request:' .. request, 'done_at', at, 'outcome', outcome, 'reason', reason, 'run', run)
     redis.call('ZREM', p .. 'requests', request)
     redis.call('ZADD', p .. 'done', at, request)
   end
@@ -66,13 +67,15 @@ function does.claim(job, due, request, at, seen)
   if request == '0' and not account(job, due, due, seen) then
     return 0
   end
-  done(request, at)
-  if run_of(job, due, request) then
+  local before = run_of(job, due, request)
+  if before then
+    done(request, at, 'ran', '', before)
     return 0
   end
   local seq = redis.call('INCR', p .. 'run_seq')
   redis.call('HSET', p .. 'run:' .. seq, 'job_id', job, 'due', due, 'request', request, 'term', term,
     'first_term', term, 'attempt', '1', 'at', at)
+  done(request, at, 'ran', '', seq)
   redis.call('ZADD', p .. 'runs', seq, seq)
   redis.call('ZADD', p .. 'runs:' .. job, seq, seq)
   redis.call('ZADD', p .. 'run_dues:' .. job, due, request .. ':' .. seq)
@@ -80,7 +83,7 @@ function does.claim(job, due, request, at, seen)
   return 1
 end
 
-function does.settle(job, due, request, outcome, at, error)
+function does.settle(job, due, request, outcome, at, error, started)
   local seq, open = run_of(job, due, request)
   if not open then
     return 0
@@ -90,6 +93,9 @@ function does.settle(job, due, request, outcome, at, error)
   if error ~= '' then
     redis.call('HSET', p .. 'run:' .. seq, 'error', error)
   end
+  if started ~= '' then
+    redis.call('HSETNX', p .. 'run:' .. seq, 'started_at', started)
+  end
   redis.call('ZREM', p .. 'open', seq)
   if outcome ~= 'succeeded' then
     redis.call('ZADD', p .. 'troubled', seq, seq)
@@ -97,7 +103,7 @@ function does.settle(job, due, request, outcome, at, error)
   local totals = p .. 'totals:' .. job
   redis.call('HINCRBY', totals, 'runs ' .. outcome, 1)
   if request == '0' then
-    count(totals, 'lateness', between(due, claimed))
+    count(totals, 'lateness', between(due, redis.call('HGET', p .. 'run:' .. seq, 'started_at') or claimed))
   end
   if outcome ~= 'interrupted' then
     count(totals, 'duration', between(claimed, at))
@@ -105,7 +111,7 @@ function does.settle(job, due, request, outcome, at, error)
   return 1
 end
 
-function does.retry(job, due, request, attempt)
+function does.retry(job, due, request, attempt, started)
   local seq, open = run_of(job, due, request)
   if not open then
     return 0
@@ -115,6 +121,29 @@ function does.retry(job, due, request, attempt)
   local line = row[2] .. ' ' .. row[3] .. ' ' .. attempt
   redis.call('HSET', key, 'attempts', row[1] and (row[1] .. '\n' .. line) or line, 'term', term)
   redis.call('HINCRBY', key, 'attempt', 1)
+  if started ~= '' then
+    redis.call('HSETNX', key, 'started_at', started)
+  end
+  return 1
+end
+
+-- Keep no more than so many of the logs whose names are in a list.
+local function keep_latest(list, most)
+  while redis.call('LLEN', list) > tonumber(most) do
+    local seq, attempt = string.match(redis.call('RPOP', list), '^(%d+) (%d+)$')
+    redis.call('HDEL', p .. 'log:' .. seq, attempt)
+  end
+end
+
+function does.log(job, due, request, attempt, kind, text, most, most_in_all)
+  local seq = run_of(job, due, request)
+  if not seq or redis.call('HSETNX', p .. 'log:' .. seq, attempt, text) == 0 then
+    return 0
+  end
+  for list, limit in pairs({[kind .. '_logs:' .. job] = most, logs = most_in_all}) do
+    redis.call('LPUSH', p .. list, seq .. ' ' .. attempt)
+    keep_latest(p .. list, limit)
+  end
   return 1
 end
 
@@ -141,7 +170,7 @@ function does.skip(job, first, to, number, reason, at, request, claimed, seen)
     redis.call('ZADD', p .. 'skip_dues:' .. job, to, request .. ':' .. seq)
   end
   redis.call('HINCRBY', p .. 'totals:' .. job, 'skips ' .. reason, number == '' and 100 or number)
-  done(request, at)
+  done(request, at, 'skipped', reason, '')
   return 1
 end
 
@@ -194,7 +223,7 @@ function does.set(job, ...)
   return 1
 end
 
-function does.done(request, at)
-  done(request, at)
+function does.done(request, at, outcome, reason)
+  done(request, at, outcome, reason, '')
   return 1
 end

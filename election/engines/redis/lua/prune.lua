@@ -10,6 +10,9 @@ local function drop(kind, keep)
     if tonumber(row[2]) < before and row[3] then
       local job = row[1]
       redis.call('DEL', p .. kind .. ':' .. seq)
+      if kind == 'run' then
+        redis.call('DEL', p .. 'log:' .. seq)
+      end
       redis.call('ZREM', p .. kind .. 's', seq)
       redis.call('ZREM', p .. 'troubled', seq)
       redis.call('ZREM', p .. kind .. 's:' .. job, seq)
@@ -63,7 +66,7 @@ if rows > 0 then
     local row = redis.call('HMGET', p .. 'job:' .. job, 'removed', 'retired_at')
     local past = row[1] == '1' or (row[2] and tonumber(row[2]) < before)
     if past and redis.call('EXISTS', p .. 'runs:' .. job, p .. 'skips:' .. job) == 0 then
-      redis.call('DEL', p .. 'totals:' .. job)
+      redis.call('DEL', p .. 'totals:' .. job, p .. 'failed_logs:' .. job, p .. 'other_logs:' .. job)
     end
   end
 end

@@ -1,0 +1,49 @@
+"""Requests that workers make of the leader: which are carried out, and how the others end."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+
+from .model import Action, CompleteRequest, Request, RequestOutcome, State
+
+MAX_AGE = timedelta(minutes=10)
+"""Age at which a request is not carried out any more: who made it has given up waiting."""
+
+
+def sort_requests(
+    state: State, jobs: Collection[str], *, term: int, now: datetime
+) -> tuple[list[CompleteRequest], list[Request]]:
+    """Sort the open requests.
+
+    Args:
+        state: State of the ledger.
+        jobs: Ids of the jobs that can be run.
+        term: Number of the term that reads them.
+        now: Time in UTC.
+
+    Returns:
+        The ends of those that need no run, and the requests to carry out. A resignation is both.
+    """
+    broken = {job.id: job.broken for job in state.jobs if job.broken}
+    completed: list[CompleteRequest] = []
+    wanted: list[Request] = []
+    for request in state.requests:
+        outcome, reason = RequestOutcome.REFUSED, None
+        if now - request.at > MAX_AGE:
+            outcome, reason = (
+                RequestOutcome.EXPIRED,
+                f"no leader read it within {MAX_AGE.total_seconds() / 60:g} minutes",
+            )
+        elif request.action is Action.RESIGN and request.term != term:
+            reason = f"term {request.term} was over"
+        elif request.action is Action.RESIGN:
+            outcome = RequestOutcome.RESIGNED
+            wanted.append(request)
+        elif request.job_id not in jobs:
+            reason = broken.get(request.job_id or "") or f"there is no job {request.job_id!r} any more"
+        else:
+            wanted.append(request)
+            continue
+        completed.append(CompleteRequest(request.id, now, outcome, reason))
+    return completed, wanted
