@@ -118,8 +118,12 @@ class Election:
             )
         )
 
-    def scheduled_job(self, trigger: str | BaseTrigger, **arguments: Any) -> Callable[[_Function], _Function]:
+    def scheduled_job(
+        self, trigger: str | BaseTrigger, expression: str | None = None, **arguments: Any
+    ) -> Callable[[_Function], _Function]:
         """Register the decorated function as a job; the arguments are those of APScheduler's ``scheduled_job``.
+
+        The trigger ``"crontab"`` takes an ``expression`` as cron reads it: ``scheduled_job("crontab", "0 9 * * mon")``.
 
         ``misfire_grace_time`` is 30 s unless given. ``name``, ``description`` (by default the first line of the
         function's docstring) and ``tags`` (single words) tell people of the job, wherever it is shown. Raises
@@ -128,7 +132,7 @@ class Election:
         self._check_registration()
 
         def register(func: _Function) -> _Function:
-            self._jobs.add(func, trigger, **arguments)
+            self._jobs.add(func, trigger, expression=expression, **arguments)
             return func
 
         return register
@@ -175,7 +179,8 @@ class Election:
         """Add a job at run time, from any worker; whoever leads runs it, and it survives restarts.
 
         func: a function at module level, or a reference to one, ``"package.module:function"``.
-        id: the job's name in the pool. replace: put it in the place of a job added before under that id.
+        id: the job's name in the pool. replace: put it in the place of a job added before under that id; one that has
+        the same trigger keeps its schedule, so that an application may do this at each start.
         kwargs: what to call it with; JSON. The other arguments are those of ``scheduled_job``.
 
         Raises ``JobDefinitionError`` for what another process could not run, ``LedgerError`` if it cannot be stored.

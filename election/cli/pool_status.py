@@ -18,7 +18,7 @@ from election.engines import Engine
 from election.schedule.history import MAX_RUNNING, RunRow, SkipRow, TermRow, by_job
 from election.schedule.model import JobInfo, JobState
 from election.schedule.ticks import next_run_time
-from election.schedule.triggers import build
+from election.schedule.triggers import build, trigger_text
 
 from .open_pool import explained, without_history
 
@@ -213,7 +213,7 @@ def _job_status(job: JobState, last: RunRow | None, running: Sequence[RunRow], n
         name=info.name,
         description=info.description,
         tags=info.tags,
-        trigger=str(trigger) if trigger else job.trigger["text"],
+        trigger=trigger_text(trigger) if trigger else job.trigger["text"],
         next_run_time=next_run_time(job, trigger, now),
         paused=job.paused,
         retired=job.retired_at is not None,

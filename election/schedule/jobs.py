@@ -7,6 +7,7 @@ import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -15,6 +16,7 @@ from apscheduler.triggers.base import BaseTrigger
 from election.core.clock import Clock, SystemClock
 from election.core.errors import JobDefinitionError
 
+from .crontab import parse_crontab
 from .job_info import make_job_info
 from .model import JobInfo
 from .triggers import UnstableTriggerError, build, describe, is_open
@@ -36,6 +38,8 @@ _UNDERSTOOD = frozenset(inspect.signature(AsyncIOScheduler.add_job).parameters)
 """Arguments of ``add_job``; it passes any other to the trigger, or drops it if there is a trigger already."""
 
 _STARTS = {"interval": "start_date", "calendarinterval": "start_date", "date": "run_date"}
+
+_CRONTAB_OPTIONS = frozenset({"timezone", "start_date", "end_date", "jitter"})
 
 _SILENT = logging.getLogger("election.argument-check")
 _SILENT.disabled = True
@@ -126,17 +130,22 @@ class JobRegistry:
         retry_backoff: float = 1.0,
         timeout: float | None = None,
         keep_log: bool = True,
+        expression: str | None = None,
         **arguments: Any,
     ) -> Job:
         """A job, not registered yet; the arguments are those of APScheduler's ``add_job``, and those of ``Job``.
+
+        expression: of a trigger ``"crontab"``, see ``parse_crontab``.
 
         Raises ``JobDefinitionError`` if APScheduler refuses them, or for an argument that cannot work in a pool.
         """
         job_id = id or reference_to(func)
         for name in _REFUSED.keys() & arguments.keys():
             raise JobDefinitionError(f"job {job_id!r}: {name} cannot be given: {_REFUSED[name]}")
-        if isinstance(trigger, BaseTrigger) and (unknown := arguments.keys() - _UNDERSTOOD):
-            raise JobDefinitionError(f"job {job_id!r}: a trigger that is made already takes no {', '.join(unknown)}")
+        unknown = arguments.keys() - _UNDERSTOOD - (_CRONTAB_OPTIONS if trigger == "crontab" else set())
+        if unknown and (trigger == "crontab" or isinstance(trigger, BaseTrigger)):
+            made = "a crontab" if trigger == "crontab" else "a trigger that is made already"
+            raise JobDefinitionError(f"job {job_id!r}: {made} takes no {', '.join(sorted(unknown))}")
         _refuse_what_cannot_run(job_id, func)
         if retries < 0 or max_reruns < 0 or retry_backoff < 0 or (timeout is not None and timeout <= 0):
             raise JobDefinitionError(
@@ -148,9 +157,12 @@ class JobRegistry:
         given = _STARTS[trigger] in arguments if isinstance(trigger, str) and trigger in _STARTS else None
         try:
             # A scheduler that is never started: it lends its check of the arguments, and holds nothing.
-            checked = AsyncIOScheduler(**{**self._options, "logger": _SILENT}).add_job(
-                func, trigger, args=args, kwargs=kwargs, id=job_id, **{**defaults, **arguments}
-            )
+            scheduler = AsyncIOScheduler(**{**self._options, "logger": _SILENT})
+            if trigger == "crontab" or expression is not None:
+                trigger = _crontab(trigger, expression, arguments, scheduler.timezone)
+            checked = scheduler.add_job(func, trigger, args=args, kwargs=kwargs, id=job_id, **{**defaults, **arguments})
+            if (getattr(checked.trigger, "jitter", None) or 0) < 0:
+                raise ValueError("jitter is not less than 0 (seconds)")
             schedule = describe(checked.trigger, now := self._clock.now(), given)
             built = build(schedule, now)
             if schedule["type"] != "other" and built is None:
@@ -179,6 +191,16 @@ class JobRegistry:
             keep_log=keep_log,
             built=None if is_open(schedule) else built,
         )
+
+
+def _crontab(trigger: object, expression: str | None, arguments: dict[str, Any], timezone: tzinfo) -> BaseTrigger:
+    """Return the trigger of a cron expression; takes its options out of ``arguments``. Raises ``ValueError``."""
+    if trigger != "crontab":
+        raise ValueError('only the trigger "crontab" takes an expression: scheduled_job("crontab", "0 9 * * mon")')
+    if expression is None:
+        raise ValueError('the trigger "crontab" needs an expression: scheduled_job("crontab", "0 9 * * mon")')
+    options = {name: arguments.pop(name) for name in _CRONTAB_OPTIONS & arguments.keys()}
+    return parse_crontab(expression, **{"timezone": timezone, **options})
 
 
 def _refuse_what_cannot_run(job_id: str, func: Callable[..., Any]) -> None:

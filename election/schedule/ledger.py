@@ -235,7 +235,11 @@ class Ledger(LedgerReader):
         await self._write_known(job_id, PauseJob(job_id, now) if paused else ResumeJob(job_id, now))
 
     async def store_job(self, job_id: str, trigger: Mapping[str, Any], job: StoredJob, *, replace: bool) -> None:
-        """Add a job at run time, from any worker. Raises ``JobDefinitionError`` if the id is taken."""
+        """Add a job at run time, from any worker.
+
+        With ``replace`` a job with the same trigger keeps its schedule, and one that is the same is left alone: what
+        every start of an application stores again changes nothing. Raises ``JobDefinitionError`` if the id is taken.
+        """
         now = self._clock.now()
 
         def plan(found: JobState | None) -> list[Command]:
@@ -247,6 +251,8 @@ class Ledger(LedgerReader):
                     raise JobDefinitionError(f"there is a job {job_id!r} in the code already; choose another id")
                 if not replace:
                     raise JobDefinitionError(f"there is a job {job_id!r} already; choose another id, or replace=True")
+                if found.trigger == trigger:  # the same schedule goes on, and keeps what it owes
+                    return [] if found.stored == job else [StoreJob(job_id, job, keep_pause=True)]
                 before, until = _give_up(found, now)
                 since = max(since, until)
             elif found is not None:

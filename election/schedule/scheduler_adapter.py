@@ -30,6 +30,10 @@ from .ticks import first_after
 log = logging.getLogger("election")
 
 
+MAX_SLEEP_S = 1.0
+"""Longest sleep between two looks at the wall clock, which may be set, or go on while the machine is suspended."""
+
+
 class PureTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
     """A trigger as a term's scheduler sees it: its next tick depends on the last one only, not on when it is asked.
 
@@ -78,7 +82,7 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
     def _start_timer(self, wait_seconds: float | None) -> None:
         self._stop_timer()
         if wait_seconds is not None:
-            self._timeout = call_later(self._clock, wait_seconds, self._look)
+            self._timeout = call_later(self._clock, min(wait_seconds, MAX_SLEEP_S), self._look)
 
     def _stop_timer(self) -> None:
         if self._timeout is not None:

@@ -23,6 +23,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from election.core.errors import ElectionError
 
 from .cron import cron_fields
+from .crontab import WEEKDAYS
 from .ticks import SearchLimitError, search
 from .wall_clock import offset_at
 
@@ -143,6 +144,20 @@ def _build(description: Mapping[str, Any], anchor: datetime) -> BaseTrigger | No
                 return None
             return (AndTrigger if kind == "and" else OrTrigger)(parts, jitter=rest["jitter"])
     return None
+
+
+def trigger_text(trigger: BaseTrigger | None) -> str:
+    """Text of a trigger for people, in which weekdays have names: in APScheduler's numbers Monday is 0."""
+    if isinstance(trigger, AndTrigger | OrTrigger):
+        kind = "and" if isinstance(trigger, AndTrigger) else "or"
+        return f"{kind}[{', '.join(map(trigger_text, trigger.triggers))}]"
+    if isinstance(trigger, CronTrigger):
+        return re.sub(r"day_of_week='([^']*)'", lambda found: f"day_of_week='{_named(found[1])}'", str(trigger))
+    return str(trigger)
+
+
+def _named(weekdays: str) -> str:
+    return re.sub(r"(?<!/)\b[0-6]\b", lambda number: WEEKDAYS[int(number[0])], weekdays)
 
 
 def jitter_of(description: Mapping[str, Any]) -> timedelta:

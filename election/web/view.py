@@ -17,7 +17,7 @@ from election.schedule.jobs import Job, JobRegistry
 from election.schedule.ledger import Ledger
 from election.schedule.model import JobInfo, JobState
 from election.schedule.ticks import next_run_time
-from election.schedule.triggers import build
+from election.schedule.triggers import build, trigger_text
 
 from . import models
 
@@ -162,7 +162,7 @@ def _entry(
         name=info.name,
         description=info.description,
         tags=list(info.tags),
-        trigger=str(job.trigger if job else trigger),
+        trigger=trigger_text(job.trigger if job else trigger),
         next_run_time=next_run_time(state, trigger, now) if state else None,
         paused=state is not None and state.paused,
         broken=state.broken if state else None,

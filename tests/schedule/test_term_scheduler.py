@@ -21,6 +21,7 @@ import pytest
 from election.core.backoff import RETRY_MAX_DELAY_S
 from election.core.clock import since_boot
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
+from election.core.events import RunStarted
 from election.core.term import Standing
 from election.engines.file import schema
 from election.schedule import scheduler_adapter, term_scheduler
@@ -45,7 +46,7 @@ from election.schedule.run import Run, current_run
 from election.schedule.stored import to_store
 from election.schedule.verify import verify
 from tests.schedule import stored_functions
-from tests.schedule.making import make_job, make_term, process
+from tests.schedule.making import at, make_job, make_term, process
 from tests.schedule.stored_functions import remember_soon
 from tests.schedule.term_bench import A_RUN_EACH, FULL, FaultyLedger, TermBench, looked
 
@@ -722,22 +723,22 @@ async def test_p4_a_job_that_is_replaced_owes_its_ticks_before_its_leader_has_lo
     bench.options["poll_interval"] = 1.0
     bench.job(seconds=1000)
 
-    async def add(value: int) -> None:
-        arguments = {"id": "stored", "seconds": 0.05, "kwargs": {"value": value}}
+    async def add(value: int, seconds: float) -> None:
+        arguments = {"id": "stored", "seconds": seconds, "kwargs": {"value": value}}
         description, job = to_store(bench.registry, remember_soon, "interval", **arguments, **A_RUN_EACH)
         await bench.others.store_job("stored", description, job, replace=True)
 
-    await add(1)
+    await add(1, 0.05)
     async with bench.term(1):
         await bench.until(lambda: 1 in stored_functions.CALLS)
-        await add(2)
+        await add(2, 0.06)
         [replaced] = [job for job in await bench.others.jobs() if job.id == "stored"]
         await bench.until(lambda: bench.handed_over("stored") > replaced.scheduled_since + timedelta(seconds=0.1))
         count = len(stored_functions.CALLS)
         await bench.until(lambda: stored_functions.CALLS.count(2) > 10)
     assert 1 not in stored_functions.CALLS[count:]
     runs = [run.due for run in await bench.runs(job_id="stored") if run.due > replaced.scheduled_since]
-    assert runs == [replaced.scheduled_since + timedelta(seconds=0.05) * step for step in range(1, len(runs) + 1)]
+    assert runs == [replaced.scheduled_since + timedelta(seconds=0.06) * step for step in range(1, len(runs) + 1)]
     await bench.agrees()
 
 
@@ -907,6 +908,20 @@ async def test_pitfall_29_a_pool_that_slept_for_a_month(bench: TermBench, monkey
         counted.append(len(calls))
     assert counted[2] < counted[1] + 100
     assert [row.count for row in await bench.others.skips() if row.reason is SkipReason.DOWN] == [None, None]
+
+
+@pytest.mark.parametrize("step", [45, 3600, 86400])
+async def test_pitfall_45_a_tick_after_the_clock_was_put_forward_is_in_time(bench: TermBench, step: int) -> None:
+    """Nobody wakes the scheduler, whose timer was set by the clock of before."""
+    bench.options["poll_interval"] = 1000.0
+    bench.job(trigger="date", run_date=at(step + 12), misfire_grace_time=5)
+    async with bench.term(1):
+        await bench.clock.advance(10)
+        bench.clock.step_wall_clock(timedelta(seconds=step))
+        await bench.clock.advance(3)
+        assert [run.due for run in bench.ran] == [at(step + 12)]
+    [start] = [event for event in bench.events if isinstance(event, RunStarted)]
+    assert start.at - start.due <= timedelta(seconds=1)
 
 
 async def test_pitfall_26_a_clock_that_steps_back_claims_nothing_twice(bench: TermBench) -> None:

@@ -542,6 +542,29 @@ async def test_what_nobody_has_cannot_be_asked_for(ledger: Ledger, job_id: str) 
         await ledger.remove_job(job_id)
 
 
+async def test_pitfall_51_a_job_that_is_stored_again_as_it_is_is_left_alone(ledger: Ledger, other: Ledger) -> None:
+    """Each start of an application says ``replace=True``; nothing begins anew, and nothing is given up."""
+    for trigger in (SECONDS.schedule, make_job("date").schedule):
+        await ledger.store_job("stored", trigger, FUNC, replace=True)
+        before, epochs = await job_state(ledger, "stored"), await ledger.epochs()
+        await ledger.changes()
+        for worker in (ledger, other, ledger):
+            await worker.store_job("stored", trigger, FUNC, replace=True)
+        assert (await job_state(ledger, "stored"), await ledger.epochs()) == (before, epochs)
+
+
+async def test_pitfall_51_other_arguments_keep_the_schedule_and_a_pause(ledger: Ledger, other: Ledger) -> None:
+    await ledger.store_job("stored", SECONDS.schedule, FUNC, replace=False)
+    await ledger.pause("stored", True)
+    before, epochs = await job_state(ledger, "stored"), await ledger.epochs()
+    await ledger.changes()
+    changed = replace(FUNC, kwargs={"a": 2})
+    await other.store_job("stored", SECONDS.schedule, changed, replace=True)
+    assert await job_state(ledger, "stored") == replace(before, stored=changed)
+    assert await ledger.epochs() == epochs
+    assert await ledger.changes() is not None, "the leader learns of it"
+
+
 async def test_jobs_of_the_code_cannot_be_stored_over_or_removed(ledger: Ledger) -> None:
     for replaced in (False, True):
         with pytest.raises(JobDefinitionError, match="in the code already"):
@@ -604,7 +627,7 @@ async def test_p4_what_a_stored_job_owed_when_it_was_replaced_or_removed_is_skip
         await ledger.pause("stored", True)
     await clock.advance(60)
     if then == "replaced":
-        await ledger.store_job("stored", SECONDS.schedule, FUNC, replace=True)
+        await ledger.store_job("stored", make_job("cron", second="*").schedule, FUNC, replace=True)
     else:
         await ledger.remove_job("stored")
     if then == "removed and stored again":
