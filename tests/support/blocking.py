@@ -16,7 +16,7 @@ MAY_BLOCK = {
     # Tiny files of the pool directory, which is local: microseconds each, and a thread would cost more. What has to
     # reach the disk is not among them; ``run_to_completion`` takes that to a thread.
     "election/engines/file/directory.py": {"__init__", "prepare", "check"},
-    "election/engines/file/lock.py": {"acquire", "is_current", "check", "release"},
+    "election/engines/file/lock.py": {"acquire", "current", "is_current", "check", "release"},
     "election/engines/file/presence.py": {"renew", "leave", "_look"},
     "election/engines/file/leader_record.py": {"read", "beat", "is_ours", "_stamp"},
     "election/engines/file/backend.py": {"_hang_trace", "_rewrite", "_keep_others_off"},

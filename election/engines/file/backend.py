@@ -268,10 +268,18 @@ class FileBackend:
     def snapshot(self) -> Snapshot:
         try:
             record = self.observer.look()
-            led = is_led(record)
+            led = is_led(record) and self._names_our_lock(record)
         except OSError as error:
             return Snapshot(None, False, problem=f"the leader record cannot be read: {error.strerror}")
         return Snapshot(record, led, self.observer.heartbeat_age(), self._split_brain or self._orphans.problem)
+
+    def _names_our_lock(self, record: LeaderRecord | None) -> bool:
+        """Whether the record is about this directory's lock file, and not about that of the directory it came from.
+
+        The leader of a directory that was copied is not to be ended by a fence here.
+        """
+        current = self.lock.current()  # None if it was removed: the leader notices at its next heartbeat
+        return record is not None and (current is None or record.seat_id == seat_id(current))
 
     def workers(self) -> list[Worker]:
         return self._presence.workers()

@@ -39,6 +39,14 @@ class LockFile:
         """Descriptor of the lock file since the last acquisition; -1 before."""
         return self._descriptor
 
+    def current(self) -> Identity | None:
+        """Identity of the file that the path names now, whoever has locked it; None if there is none."""
+        try:
+            named = os.stat(self._path, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return named.st_dev, named.st_ino
+
     def acquire(self) -> Identity | None:
         """Try once to take the flock.
 
@@ -110,13 +118,10 @@ class LockFile:
     def _differs(self) -> str | None:
         if not _is(self._descriptor, self._identity):
             return "the descriptor of the lock was closed behind our back"
-        try:
-            named = os.stat(self._path, follow_symlinks=False)
-        except FileNotFoundError:
+        current = self.current()
+        if current is None:
             return "the lock file was removed or renamed"
-        if (named.st_dev, named.st_ino) != self._identity:
-            return "the lock file was replaced by another"
-        return None
+        return None if current == self._identity else "the lock file was replaced by another"
 
 
 _ABANDONED: list[FileLock] = []
