@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
 from election.core.distribution import install_command
 from election.core.errors import ConfigurationError, LedgerError, LedgerVersionError
+from election.core.threads import run_in_thread
 from election.schedule.history import Totals
 from election.schedule.ledger import LedgerReader
 
@@ -39,7 +40,7 @@ def build_metrics(view: PoolView) -> APIRouter:
             totals,
         )
         # In a thread: with many jobs it is long enough to make a leader's ticks late.
-        body, content_type = await asyncio.to_thread(exposition, figures, request.headers.get("accept", ""))
+        body, content_type = await run_in_thread(partial(exposition, figures, request.headers.get("accept", "")))
         return Response(body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
     return router

@@ -12,6 +12,7 @@ from typing import TypeVar
 from filelock import lock_descriptor, unlock_descriptor
 
 from election.core.errors import SeatError
+from election.core.threads import run_in_thread
 
 _T = TypeVar("_T")
 
@@ -155,7 +156,7 @@ async def run_to_completion(function: Callable[[], _T]) -> _T:
 
     A slow disk must not block the event loop, and no write may go on after its lock was released.
     """
-    work = asyncio.get_running_loop().run_in_executor(None, function)
+    work = run_in_thread(function)
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:

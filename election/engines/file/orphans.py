@@ -7,17 +7,18 @@ are ended if the pool fences, by an observer that was punctual itself.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from election.core.backend import SeatTiming, Worker
 from election.core.clock import Clock
 from election.core.events import named
 from election.core.process import pinned
 from election.core.term import LeaderRecord, Standing
+from election.core.threads import run_in_thread
 
 from .leader_record import is_led
 from .lock_holders import Holder, holder_of, who_holds
@@ -85,7 +86,7 @@ class OrphanDetector:
         self._look_at = now + LOOK_AGAIN_S
         if self._fence_after is not None:
             self._look_at = min(self._look_at, max(self._punctual_since + self._fence_after, now + self._min_refusal_s))
-        locked, holders = await asyncio.to_thread(_look, self._path)
+        locked, holders = await run_in_thread(partial(_look, self._path))
         self._found = {holder: self._found.get(holder, now) for holder in holders}
         self._log(record, locked, holders)
         if self._fence_after is not None and now - self._punctual_since >= self._fence_after:

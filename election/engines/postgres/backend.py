@@ -23,6 +23,7 @@ from election.core.errors import ConfigurationError, LedgerVersionError, SeatErr
 from election.core.events import named
 from election.core.process import ProcessIdentity
 from election.core.term import LeaderRecord, Standing
+from election.core.threads import run_in_thread
 
 from .address import Address
 from .advisory_lock import AdvisoryLock
@@ -128,7 +129,7 @@ class PostgresBackend:
         self._stay_in_queue()
         try:
             if not self._preflight.ready:
-                await asyncio.to_thread(self._preflight.prepare)
+                await run_in_thread(self._preflight.prepare)
             acquired = await self._lock.try_acquire()
             await self._publish_end()
             if not acquired:

@@ -18,10 +18,12 @@ from typing import Any
 import psycopg
 from psycopg import errors
 from psycopg.adapt import AdaptersMap
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import StrDumperUnknown
 
 from election.core.errors import ConfigurationError, LedgerVersionError
+from election.core.threads import resolve
 
 CONNECT_TIMEOUT_S = 5
 """Timeout of a connection, unless the URL has another ``connect_timeout``."""
@@ -85,7 +87,8 @@ def _begun(connection: psycopg.Connection[Any], settings: str) -> psycopg.Connec
 
 async def connect_async(url: str, settings: str) -> psycopg.AsyncConnection[Any]:
     """``connect`` on the event loop."""
-    connection = await _AsyncConnection.connect(url, autocommit=True, **driver_options(url))
+    options = {**driver_options(url), **await _addresses(url)}
+    connection = await _AsyncConnection.connect(url, autocommit=True, **options)
     _open.add(connection)
     _adapt(connection.adapters)
     try:
@@ -94,6 +97,20 @@ async def connect_async(url: str, settings: str) -> psycopg.AsyncConnection[Any]
         shutdown(connection)
         raise
     return connection
+
+
+async def _addresses(url: str) -> dict[str, str]:
+    """Options by which the driver need not resolve the host's name, which it does in the application's threads."""
+    parameters = conninfo_to_dict(url)
+    host, port = str(parameters.get("host") or ""), str(parameters.get("port") or "5432")
+    if not host or host.startswith("/") or "," in host or "," in port or parameters.get("hostaddr"):
+        return {}
+    try:
+        addresses = await resolve(host, port)
+    except OSError as error:
+        raise psycopg.OperationalError(f"{host}: {error.strerror}") from error
+    count = len(addresses)
+    return {"host": ",".join([host] * count), "port": ",".join([port] * count), "hostaddr": ",".join(addresses)}
 
 
 def settings(schema: str, **more: str | int) -> str:

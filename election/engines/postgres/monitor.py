@@ -21,6 +21,7 @@ from election.core.backend import SeatTiming, Worker, live_workers
 from election.core.clock import Clock
 from election.core.errors import ConfigurationError, LedgerVersionError, SeatError
 from election.core.term import LeaderRecord
+from election.core.threads import run_in_thread
 
 from .address import Address
 from .connection import SELECT_SESSION, connect_async, describe_error, execute, settings, shutdown, way_out
@@ -166,7 +167,7 @@ class PoolMonitor:
 
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
         if not self._preflight.ready:
-            await asyncio.to_thread(self._preflight.prepare)
+            await run_in_thread(self._preflight.prepare)
         connection = await connect_async(self._address.url, settings(self._address.schema))
         try:
             [session] = await execute(

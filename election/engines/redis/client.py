@@ -13,12 +13,12 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
-from redis.asyncio.connection import ConnectionPool
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from election.core.errors import ElectionError
 
 from .address import OPTIONS, Address
+from .resolving import make_connection_pool
 from .scripts import Script
 
 _INHERITED: list[object] = []
@@ -86,7 +86,7 @@ class RedisClient:
             options = {**OPTIONS, "socket_keepalive": True, "socket_keepalive_options": _KEEPALIVE}
             if self._address.url.startswith("unix:"):
                 options = OPTIONS
-            self._driver = Redis(connection_pool=ConnectionPool.from_url(self._address.url, **options))
+            self._driver = Redis(connection_pool=make_connection_pool(self._address.url, **options))
             self._owner = owner
         return self._driver
 
