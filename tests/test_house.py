@@ -90,6 +90,7 @@ MAY_USE_MACHINE_TIME = {
     "election/engines/sql/bounded_wait.py": "measures for how long a thread really blocks the event loop",
     "election/engines/postgres/database.py": "a limit on a real server's answer, which ends the socket",
     "election/engines/postgres/connection.py": "a limit on a real server's answer, which ends the socket",
+    "election/engines/redis/resolving.py": "the limit of a driver's connection, as the driver counts it",
     "election/engines/redis/lease.py": "a thread, when no event loop runs any more",
 }
 """Modules and folders that cannot do without, and why."""
