@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from election.core.errors import ConfigurationError
 
@@ -54,7 +55,7 @@ def parse(url: str) -> Address:
     parts = urlsplit(url)
     ours = {"pool": DEFAULT, "schema": DEFAULT}
     theirs = []
-    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+    for name, value in _parameters(parts.query):
         if name not in ours:
             theirs.append((name, value))
             continue
@@ -71,5 +72,12 @@ def parse(url: str) -> Address:
     )
 
 
+def _parameters(query: str) -> Iterator[tuple[str, str]]:
+    """Parameters of a query as libpq reads them: a plus sign is no space."""
+    for parameter in filter(None, query.split("&")):
+        name, _, value = parameter.partition("=")
+        yield unquote(name), unquote(value)
+
+
 def _url(netloc: str, path: str, query: list[tuple[str, str]]) -> str:
-    return f"postgresql://{netloc}{path}" + (f"?{urlencode(query, safe='/')}" if query else "")
+    return f"postgresql://{netloc}{path}" + (f"?{urlencode(query, safe='/', quote_via=quote)}" if query else "")

@@ -25,6 +25,17 @@ from psycopg.types.string import StrDumperUnknown
 from election.core.errors import ConfigurationError, LedgerVersionError
 from election.core.threads import resolve
 
+_ROLE_DEFAULTS = {
+    "statement_timeout": 0,
+    "lock_timeout": 0,
+    "transaction_timeout": 0,  # from PostgreSQL 17 on; a follower waits for the lock in a transaction
+    "idle_session_timeout": 0,
+    "idle_in_transaction_session_timeout": 0,
+    "default_transaction_isolation": "read committed",  # claims are decided by what others have committed
+    "default_transaction_deferrable": "off",
+}
+"""Settings that a role or a database may have otherwise, as every session of ours needs them."""
+
 CONNECT_TIMEOUT_S = 5
 """Timeout of a connection, unless the URL has another ``connect_timeout``."""
 
@@ -114,14 +125,13 @@ async def _addresses(url: str) -> dict[str, str]:
 
 
 def settings(schema: str, **more: str | int) -> str:
-    """Statements that set up a session: search path ``schema``, no limits but ``more``."""
-    wanted: dict[str, str | int] = {
-        "search_path": f'"{schema}", pg_temp',
-        "statement_timeout": 0,
-        "lock_timeout": 0,
-        **more,
-    }
-    return "; ".join(f"SET {name} TO {value}" for name, value in wanted.items())
+    """Statements that set up a session: search path ``schema``, no limits but ``more``, whatever the role has."""
+    wanted: dict[str, str | int] = {"search_path": f'"{schema}", pg_temp', **more}
+    values = ", ".join(f"('{name}', '{value}')" for name, value in {**_ROLE_DEFAULTS, **wanted}.items())
+    return (  # settings that this version of the server does not have are left out
+        f"SELECT set_config(wanted.name, wanted.value, false) FROM (VALUES {values}) AS wanted (name, value)"
+        " JOIN pg_catalog.pg_settings USING (name)"
+    )
 
 
 def shutdown(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
