@@ -28,9 +28,11 @@ class Switch:
         self._accepting = threading.Thread(target=self._accept)
         self._accepting.start()
 
-    def turn(self, port: int | None) -> None:
-        """From now on to that port; connections that there are get a reset."""
+    def turn(self, port: int | None, *, reset: bool = True) -> None:
+        """From now on to that port; connections that there are get a reset, or stay where they are."""
         self._to = port
+        if not reset:
+            return
         ends, self._ends = self._ends, []
         for end in ends:
             with contextlib.suppress(OSError):  # closed meanwhile

@@ -7,13 +7,21 @@ import contextlib
 import os
 import re
 import socket
+import weakref
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import (
+    BusyLoadingError,
+    MasterDownError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
 from election.core.errors import ElectionError
 
@@ -43,6 +51,13 @@ _WAYS_OUT = {
     "MISCONF": "free some space on the server's disk; it goes on by itself",
 }
 """Advice by the driver's error class, or by the first word of the server's message where there is no class."""
+
+_WRONG_SERVER_ERRORS = (ReadOnlyError, MasterDownError, BusyLoadingError)
+_WRONG_SERVER = frozenset({"READONLY", "MASTERDOWN", "LOADING"})
+"""Answers of a server that is not, or not yet, the one to ask: its name may lead to another by now."""
+
+_clients: weakref.WeakSet[RedisClient] = weakref.WeakSet()
+"""Clients of this process."""
 
 _CLOSED = "handler is closed"
 """uvloop's message when a connection that was reset is written to."""
@@ -75,6 +90,8 @@ class RedisClient:
         self._waits: list[tuple[Any, ...]] | None = None
         self._driver: Redis | None = None
         self._owner: tuple[int, asyncio.AbstractEventLoop] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        _clients.add(self)
 
     @property
     def driver(self) -> Redis:
@@ -93,14 +110,27 @@ class RedisClient:
     async def close(self) -> None:
         """Close the connections, except those of a parent process or another loop."""
         client, self._driver = self._driver, None
+        await asyncio.gather(*self._closing)
         if client is None:
             return
         if self._owner != (os.getpid(), asyncio.get_running_loop()):
             _INHERITED.append(client)
             return
-        with contextlib.suppress(RedisError, OSError):
-            await client.aclose()
-            await client.connection_pool.aclose()
+        await _close(client)
+
+    def _disconnect_all(self) -> None:
+        """Close this process's connections to the server: after a failover they would stay with the former master."""
+        for client in list(_clients):
+            if client._address.url == self._address.url:
+                client._disconnect()
+
+    def _disconnect(self) -> None:
+        driver, self._driver = self._driver, None
+        if driver is None or self._owner != (os.getpid(), asyncio.get_running_loop()):
+            return
+        closing = asyncio.create_task(_close(driver), name="election disconnect")
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     async def run(self, script: Script, *arguments: Any) -> Any:
         """Run a script with the keys' prefix as its first argument. Raises ``error``."""
@@ -188,9 +218,17 @@ class RedisClient:
         except (RedisError, OSError, TimeoutError, RuntimeError, AttributeError) as error:
             if isinstance(error, RuntimeError | AttributeError) and not _is_closed_transport(error):
                 raise
+            if str(error).partition(" ")[0] in _WRONG_SERVER or isinstance(error, _WRONG_SERVER_ERRORS):
+                self._disconnect_all()
             if isinstance(error, ResponseError) and (refusal := _REFUSAL.search(str(error))):
                 raise RefusedError(refusal[1], refusal[2]) from error
             raise self._error(f"{self._address.pool}: {describe(error)}") from error
+
+
+async def _close(driver: Redis) -> None:
+    with contextlib.suppress(RedisError, OSError):
+        await driver.aclose()
+        await driver.connection_pool.aclose()
 
 
 def _is_closed_transport(error: RuntimeError | AttributeError) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator
 
@@ -237,6 +238,29 @@ def test_p1_p2_a_replica_that_has_kept_up_takes_over_with_the_term(
     switch.turn(replica.port)
     until(lambda: leader.beat() is None, what="the leader's heart beats on the replica")
     assert leader.held().number == 1  # type: ignore[union-attr]
+    leader.release(Standing.RESIGNED)
+    assert follower.wins().number == 2
+
+
+def test_pitfall_59_connections_do_not_stay_with_a_demoted_master(
+    server: Server, switch: Switch, new_server: Callable[..., Server], new_pool: Callable[[str], Pool]
+) -> None:
+    """A planned failover: the old master lives on as a replica, and only new connections reach the new one."""
+    replica = new_server("--replicaof", "127.0.0.1", str(server.port)).start()
+    until(lambda: replica.info().get("master_link_status") == "up", what="the replica is in step")
+    switch.turn(server.port)
+    leader, follower = led(new_pool(f"redis://127.0.0.1:{switch.port}/0"))
+    replica.grown_up()
+    switch.turn(replica.port, reset=False)
+    replica.ask("REPLICAOF", "NO", "ONE")
+    server.ask("REPLICAOF", "127.0.0.1", str(replica.port))
+    until(lambda: leader.beat() is None, what="the leader's heart beats on the new master")
+    until(lambda: follower.observe().problem is None, what="the follower follows there")
+
+    def left() -> list[str]:
+        return re.findall("cmd=evalsha|cmd=subscribe", str(server.ask("CLIENT", "LIST")))
+
+    until(lambda: not left(), what="nobody stays with the former one")
     leader.release(Standing.RESIGNED)
     assert follower.wins().number == 2
 
