@@ -8,6 +8,7 @@ from argparse import Namespace
 from election.core.checks import CheckResult, Severity
 from election.core.errors import LedgerError, LedgerVersionError
 from election.engines import Engine
+from election.schedule.model import UNREADABLE
 
 from .open_pool import engine_of, never_led, without_history
 from .show import Progress, show_json
@@ -55,10 +56,13 @@ async def _examine_ledger(engine: Engine) -> list[CheckResult]:
         await ledger.close()
     if broken:
         return [CheckResult(Severity.WRONG, f"the ledger is damaged: {'; '.join(broken)}", ledger_advice.damaged)]
+    if unreadable := [job.broken for job in jobs if job.trigger == UNREADABLE]:
+        text = f"the ledger holds what no worker can have written: {unreadable[0]}"
+        return [CheckResult(Severity.WRONG, text, ledger_advice.damaged)]
     if unaware is not None:
         advice = "normal before the first election" if await never_led(engine) else None
         return [CheckResult(Severity.WARNING, f"the ledger is empty: {unaware}", advice)]
-    advice = "put the function back, or take the job out with election.remove_job"
+    advice = "see that its trigger works; put the function back, or take the job out with election.remove_job"
     return [
         CheckResult(Severity.GOOD, f"{ledger_advice.sound}: {len(jobs)} jobs, {len(open_runs)} open runs"),
         *(CheckResult(Severity.WARNING, job.broken, advice) for job in jobs if job.broken and not job.removed),

@@ -8,7 +8,8 @@ from datetime import datetime
 from election.core.backoff import backoff_s
 from election.core.clock import Clock, first
 
-from .job_runner import Attempt, JobRunner, what_went_wrong
+from .error_text import what_went_wrong
+from .job_runner import Attempt, JobRunner
 from .jobs import Job
 from .ledger_writer import LedgerWriter
 from .model import FinishRun, Outcome, RecordLog, Retry, Skip, SkipReason, Tick

@@ -19,6 +19,11 @@ MAX_TAG_LENGTH = 50
 """Characters: a tag is a word to search for, and stands beside others in a narrow column."""
 
 
+MAX_NAME_LENGTH = 255
+MAX_DESCRIPTION_LENGTH = 4000
+"""Characters. The first line of a docstring is shortened to it."""
+
+
 def make_job_info(job_id: str, func: Callable[..., Any], name: str, description: object, tags: object) -> JobInfo:
     """Check what was given of a job; without a description, it is the first line of the function's docstring.
 
@@ -36,6 +41,10 @@ def make_job_info(job_id: str, func: Callable[..., Any], name: str, description:
                 f"job {job_id!r}: {tag!r} is no tag: a tag is one word of up to {MAX_TAG_LENGTH} characters, without"
                 " spaces or commas; give several as a list: tags=['billing', 'nightly']"
             )
+    if not isinstance(name, str) or len(name) > MAX_NAME_LENGTH:
+        raise JobDefinitionError(f"job {job_id!r}: name is text of up to {MAX_NAME_LENGTH} characters")
+    if len(description or "") > MAX_DESCRIPTION_LENGTH:
+        raise JobDefinitionError(f"job {job_id!r}: description has more than {MAX_DESCRIPTION_LENGTH} characters")
     for text in (name, description or "", *tags):
         _check_text(job_id, text)
     return JobInfo(name, (description or "").strip() or None, tuple(dict.fromkeys(tags)))
@@ -51,7 +60,7 @@ def _first_line(func: Callable[..., Any]) -> str | None:
     while isinstance(func, functools.partial):  # whose own docstring tells of partial
         func = func.func
     words = (inspect.getdoc(func) or "").partition("\n")[0]
-    return words.encode(errors="replace").decode() or None
+    return words[:MAX_DESCRIPTION_LENGTH].encode(errors="replace").decode() or None
 
 
 def _is_tag(tag: object) -> bool:

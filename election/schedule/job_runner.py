@@ -29,9 +29,6 @@ from .run_threads import RunThreads, count_threads_in
 
 log = logging.getLogger("election")
 
-MAX_ERROR_LENGTH = 2000
-"""Characters of an error that are kept."""
-
 
 class CancelledBy(StrEnum):
     """Why an attempt was cancelled by the scheduler."""
@@ -282,13 +279,3 @@ def _refuse_generator(value: Any) -> None:
             f"the job returned {value!r}, whose code nobody runs: a job is a function that does its work when it is"
             " called, or a coroutine function"
         )
-
-
-def what_went_wrong(error: BaseException) -> str:
-    """The error in words that any ledger can hold, whatever the job's own classes make of themselves."""
-    try:
-        text = str(error)
-    except BaseException:
-        text = "it cannot say what it is"
-    told = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return told[:MAX_ERROR_LENGTH].encode("utf-8", "backslashreplace").decode()

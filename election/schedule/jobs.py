@@ -19,6 +19,7 @@ from election.core.errors import JobDefinitionError
 from .crontab import parse_crontab
 from .job_info import make_job_info
 from .model import JobInfo
+from .run_log import shorten
 from .triggers import UnstableTriggerError, build, describe, is_open
 
 MISFIRE_GRACE_S = 30
@@ -26,6 +27,9 @@ MISFIRE_GRACE_S = 30
 
 MAX_RERUNS = 3
 """Reruns of one tick whose run was interrupted, unless a job has another ``max_reruns``."""
+
+MAX_ID_LENGTH = 255
+"""Characters of a job's id: what an index of every engine can hold."""
 
 _REFUSED = {
     "next_run_time": "every worker would work out its own; give the trigger a start_date",
@@ -139,7 +143,8 @@ class JobRegistry:
 
         Raises ``JobDefinitionError`` if APScheduler refuses them, or for an argument that cannot work in a pool.
         """
-        job_id = id or reference_to(func)
+        job_id = reference_to(func) if id is None else id
+        check_id(job_id)
         for name in _REFUSED.keys() & arguments.keys():
             raise JobDefinitionError(f"job {job_id!r}: {name} cannot be given: {_REFUSED[name]}")
         unknown = arguments.keys() - _UNDERSTOOD - (_CRONTAB_OPTIONS if trigger == "crontab" else set())
@@ -167,7 +172,7 @@ class JobRegistry:
             built = build(schedule, now)
             if schedule["type"] != "other" and built is None:
                 raise UnstableTriggerError(f"{checked.trigger!r} cannot be written down so that it can be built again")
-        except (LookupError, TypeError, ValueError, AttributeError, UnstableTriggerError) as error:
+        except Exception as error:  # APScheduler's, or that of a trigger of the user's own
             raise JobDefinitionError(f"job {job_id!r}: {str(error).strip(chr(34))}") from error
         told = make_job_info(job_id, func, checked.name, description, tags)
         return Job(
@@ -190,6 +195,17 @@ class JobRegistry:
             timeout=timeout,
             keep_log=keep_log,
             built=None if is_open(schedule) else built,
+        )
+
+
+def check_id(job_id: object) -> None:
+    """Raise ``JobDefinitionError`` for an id that some ledger or some answer could not hold."""
+    if not isinstance(job_id, str):
+        raise JobDefinitionError(f"the id of a job is text, not {job_id!r}")
+    if not 0 < len(job_id) <= MAX_ID_LENGTH or not job_id.isprintable() or job_id != job_id.strip():
+        raise JobDefinitionError(
+            f"{shorten(ascii(job_id), 80)} cannot be the id of a job: an id has 1 to {MAX_ID_LENGTH} characters"
+            " that can be printed, and no space at its ends"
         )
 
 

@@ -227,6 +227,10 @@ class StoredJob:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+UNREADABLE: Mapping[str, Any] = {"type": "other", "text": "unreadable"}
+"""Trigger of a job whose row cannot be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobState:
     """State of a job in the ledger.

@@ -5,6 +5,7 @@ The same plan serves at a takeover, after the ledger was out of reach, and when 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,12 +15,14 @@ from apscheduler.triggers.base import BaseTrigger
 from election.core.backoff import backoff_s
 
 from .catchup import catch_up, given_up, owes_from, skipped
+from .error_text import what_went_wrong
 from .jobs import Job
 from .model import (
     EndPause,
     Entry,
     FinishRun,
     JobState,
+    MarkBroken,
     OpenRun,
     Outcome,
     RegisterJob,
@@ -46,6 +49,7 @@ class Plan:
     schedules: when the schedule of each job began: its ``scheduled_since`` once this is written.
     reruns: runs that a former leader left open, to be tried again; their attempt is the new one.
     given_up: those that have been interrupted too often to be tried again.
+    broken: why a job cannot be planned, by id; the others go on.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -53,6 +57,13 @@ class Plan:
     schedules: dict[str, datetime] = field(default_factory=dict)
     reruns: list[OpenRun] = field(default_factory=list)
     given_up: list[OpenRun] = field(default_factory=list)
+    broken: dict[str, str] = field(default_factory=dict)
+
+    def add(self, other: Plan) -> None:
+        """Add the plan of one job."""
+        self.entries += other.entries
+        self.starts |= other.starts
+        self.schedules |= other.schedules
 
 
 def make_plan(
@@ -72,10 +83,21 @@ def make_plan(
     plan = Plan()
     known = {found.id: found for found in state.jobs}
     for job in jobs.values():
-        _plan_job(plan, job, known.get(job.id), now, catch_up_limit, settled_until.get(job.id) or _NEVER)
+        found = known.get(job.id)
+        part, error = Plan(), None
+        try:
+            _plan_job(part, job, found, now, catch_up_limit, settled_until.get(job.id) or _NEVER)
+        except Exception as reason:  # of a trigger; one job's error is no other's
+            error = describe_broken(reason)
+            part = _plan_of_broken(job, found, now)
+            plan.broken[job.id] = error
+        plan.add(part)
+        if error != (found.broken if found else None):
+            plan.entries.append(MarkBroken(job.id, error))
     for found in state.jobs:
         if found.id not in jobs and found.stored is None and found.retired_at is None:
-            _give_up(plan, found, now)
+            with contextlib.suppress(Exception):  # what a trigger owed that raises cannot be known
+                _give_up(plan, found, now)
             plan.entries.append(RetireJob(found.id, now))
     for run in state.open_runs:
         if run.tick not in running:
@@ -83,6 +105,18 @@ def make_plan(
             paused = found_job is not None and found_job.paused
             _plan_open_run(plan, jobs.get(run.tick.job_id), paused, run, now)
     return plan
+
+
+def describe_broken(error: Exception) -> str:
+    """Text of why a job's ticks cannot be worked out."""
+    return f"its trigger raises {what_went_wrong(error)}"
+
+
+def _plan_of_broken(job: Job, found: JobState | None, now: datetime) -> Plan:
+    """Nothing of it is run; what it owes is worked out when its trigger can be used again."""
+    if found is None or found.retired_at is not None:
+        return Plan([RegisterJob(job.id, job.schedule, at=now, since=now)], schedules={job.id: now})
+    return Plan(schedules={job.id: found.scheduled_since})
 
 
 def _plan_job(plan: Plan, job: Job, found: JobState | None, now: datetime, limit: int, handed_over: datetime) -> None:

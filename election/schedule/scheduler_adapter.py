@@ -77,6 +77,7 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
     def __init__(self, clock: Clock, **options: Any) -> None:
         self._clock = clock
         self.handed_over: Callable[[], object] = lambda: None
+        self.failed: Callable[[str, Exception], object] = lambda *_: None
         super().__init__(**options)
 
     def _start_timer(self, wait_seconds: float | None) -> None:
@@ -103,23 +104,31 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
         now = self._clock.now().astimezone(self.timezone)
         store = self._lookup_jobstore("default")
         for job in store.get_due_jobs(now):
-            run_times = job._get_run_times(now)
             try:
-                self._lookup_executor("default").submit_job(job, run_times)
-            except Exception:
-                log.exception("job %s could not be handed over", job.id, extra=named("handover_failed"))
-            next_run_time = job.trigger.get_next_fire_time(run_times[-1], now)
-            if next_run_time is None:
+                self._hand_over(job, now, store)
+            except Exception as error:  # of a trigger; one job's error is no other's, and the timer is set again
                 self.remove_job(job.id)
-            else:
-                job._modify(next_run_time=next_run_time)
-                store.update_job(job)
+                self.failed(job.id, error)
         self.handed_over()
         next_due = store.get_next_run_time()
         if next_due is None:
             return None
         wait: float = (next_due - self._clock.now()).total_seconds()
         return max(0.0, wait)
+
+    def _hand_over(self, job: SchedulerJob, now: datetime, store: MemoryJobStore) -> None:
+        """Give the executor the ticks of a job that are due, and set its next one."""
+        run_times = job._get_run_times(now)
+        try:
+            self._lookup_executor("default").submit_job(job, run_times)
+        except Exception:
+            log.exception("job %s could not be handed over", job.id, extra=named("handover_failed"))
+        next_run_time = job.trigger.get_next_fire_time(run_times[-1], now)
+        if next_run_time is None:
+            self.remove_job(job.id)
+        else:
+            job._modify(next_run_time=next_run_time)
+            store.update_job(job)
 
 
 class SchedulerAdapter:
@@ -135,12 +144,18 @@ class SchedulerAdapter:
         self._limit = options.catch_up_limit
         self._scheduler = _Scheduler(clock, **options.scheduler_options, jobstores={"default": MemoryJobStore()})
 
-    def open(self, executor: BaseExecutor, handed_over: Callable[[], object]) -> None:
+    def open(
+        self,
+        executor: BaseExecutor,
+        handed_over: Callable[[], object],
+        failed: Callable[[str, Exception], object],
+    ) -> None:
         """Start the scheduler, which hands nothing over until ``resume``.
 
         handed_over: called each time that the executor has been given all that is due.
+        failed: called with the id of a job whose trigger raises, and what; nothing of it is handed over any more.
         """
-        self._scheduler.handed_over = handed_over
+        self._scheduler.handed_over, self._scheduler.failed = handed_over, failed
         self._scheduler.add_executor(executor, "default")
         self._scheduler.start(paused=True)
 
@@ -173,11 +188,15 @@ class SchedulerAdapter:
             self.drop(progress[job_id])
         for job_id, (due, trigger) in starts.items():
             last = progress[job_id].settled_until
-            start = due if last is None or last < due else first_after(trigger, last)
-            if start is None:
+            try:
+                start = due if last is None or last < due else first_after(trigger, last)
+                if start is None:
+                    self.drop(progress[job_id])
+                else:
+                    self._enter(progress[job_id], start, trigger, present.get(job_id))
+            except Exception as error:  # of a trigger
                 self.drop(progress[job_id])
-            else:
-                self._enter(progress[job_id], start, trigger, present.get(job_id))
+                self._scheduler.failed(job_id, error)
 
     def _enter(self, progress: JobProgress, due: datetime, trigger: BaseTrigger, present: SchedulerJob | None) -> None:
         job, limit = progress.job, self._limit

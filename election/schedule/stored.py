@@ -15,11 +15,11 @@ from typing import Any
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.util import ref_to_obj
 
-from election.core.errors import JobDefinitionError
+from election.core.errors import JobDefinitionError, describe_error
 from election.core.events import named
 
 from .jobs import Job, JobRegistry, reference_to
-from .model import JobState, MarkBroken, State, StoredJob
+from .model import UNREADABLE, JobState, MarkBroken, State, StoredJob
 from .triggers import build
 
 log = logging.getLogger("election")
@@ -82,6 +82,8 @@ def from_store(registry: JobRegistry, state: JobState) -> Job:
     """The job again. Raises ``JobDefinitionError`` with what is broken: its function does not import any more."""
     assert state.stored is not None
     trigger = build(state.trigger, state.scheduled_since)
+    if trigger is None and state.trigger == UNREADABLE:
+        raise JobDefinitionError(state.broken or f"the row of job {state.id!r} cannot be read")
     if trigger is None:
         raise JobDefinitionError(f"job {state.id!r}: its trigger cannot be built again")
     func = _import(state.stored.func, state.id)
@@ -90,7 +92,7 @@ def from_store(registry: JobRegistry, state: JobState) -> Job:
 
 
 def load_jobs(registry: JobRegistry, state: State) -> tuple[dict[str, Job], list[MarkBroken]]:
-    """The jobs of the code and those that were added at run time, by id; and which of these broke, or work again."""
+    """The jobs of the code and those that were added at run time, by id; and which of these cannot be loaded."""
     jobs, broken = {job.id: job for job in registry}, []
     for found in state.jobs:
         if found.stored is None or found.removed or found.id in jobs:
@@ -100,10 +102,11 @@ def load_jobs(registry: JobRegistry, state: State) -> tuple[dict[str, Job], list
             jobs[found.id] = from_store(registry, found)
         except JobDefinitionError as reason:
             error = str(reason)
-        if error != found.broken:
+        except Exception as reason:  # of a row that another version wrote
+            error = f"job {found.id!r}: it cannot be loaded: {describe_error(reason)}"
+        if error is not None and error != found.broken:  # one that loads again is planned, see ``make_plan``
             broken.append(MarkBroken(found.id, error))
-            if error is not None:
-                log.error("broken: %s", error, extra=named("job_broken"))
+            log.error("broken: %s", error, extra=named("job_broken"))
     return jobs, broken
 
 

@@ -27,9 +27,9 @@ from .job_runner import JobRunner
 from .jobs import Job, JobRegistry
 from .ledger import Ledger
 from .ledger_writer import LedgerWriter
-from .model import Action, Request, State, Tick
+from .model import Action, MarkBroken, Request, State, Tick
 from .options import ScheduleOptions
-from .plan import make_plan, rerun_delay_s
+from .plan import describe_broken, make_plan, rerun_delay_s
 from .progress import JobProgress
 from .pruning import keep_pruned
 from .reporting import RunReporter
@@ -43,6 +43,12 @@ log = logging.getLogger("election")
 
 CANCEL_GRACE_S = 0.5
 """Time that cancelled coroutines get to end when the event loop itself is going down."""
+
+
+REPLAN_DELAY_S = 1.0
+"""Delay before jobs whose trigger raised are planned again; doubled for each further time."""
+
+MAX_REPLAN_DELAY_S = 60.0
 
 
 class TermScheduler:
@@ -82,6 +88,9 @@ class TermScheduler:
         self._ledger_failed = asyncio.Event()
         self._progress: dict[str, JobProgress] = {}
         self._given_up: dict[str, str] = {}
+        self._broken: dict[str, str] = {}
+        self._replans = 0
+        self._replan_at = 0.0
         self._running_tasks = RunningTasks({})
         self._background: list[asyncio.Task[None]] = []
         self._counting_threads = contextlib.ExitStack()
@@ -104,7 +113,7 @@ class TermScheduler:
         return self._executor.unfinished() + self._running_tasks.unfinished()
 
     async def __aenter__(self) -> Self:
-        self._adapter.open(self._executor, self._writer.write)
+        self._adapter.open(self._executor, self._writer.write, self._on_broken)
         try:
             await self._begin()
         except BaseException:
@@ -221,6 +230,11 @@ class TermScheduler:
         entries = [*plan.entries, *broken, *described, *completed]
         if entries:
             await self._ledger.record(self._number, entries)
+        self._broken = plan.broken
+        self._replan_at = self._clock.monotonic() + backoff_s(REPLAN_DELAY_S, self._replans, MAX_REPLAN_DELAY_S)
+        self._replans = self._replans + 1 if self._broken else 0
+        for job_id, error in self._broken.items():
+            _log_broken(job_id, error, {found.id: found.broken for found in state.jobs}.get(job_id))
         self._reporter.planned(plan.entries, {run.tick: run.attempt for run in state.open_runs})
         for run in plan.given_up:
             self._reporter.given_up(run.tick, run.attempt, run.interruptions + 1)
@@ -263,6 +277,8 @@ class TermScheduler:
                 if self.problem is not None:
                     await self._open_term()
                     self._recover(failures)
+                elif self._broken and self._clock.monotonic() >= self._replan_at:
+                    await self._open_term()
                 elif (state := await self._ledger.changes()) is not None:
                     # Only this leader claims, and what a former one left open was settled when the term was opened.
                     await self._apply(state, [run.tick for run in state.open_runs])
@@ -321,6 +337,18 @@ class TermScheduler:
         self._writer.resume()
         self._adapter.resume()
 
+    def _on_broken(self, job_id: str, error: Exception) -> None:
+        """A job's trigger raises: it is left out, and planned again after a while."""
+        self._broken[job_id] = describe_broken(error)
+        _log_broken(job_id, self._broken[job_id], None)
+        self._writer.append(MarkBroken(job_id, self._broken[job_id]))
+
     def _on_stale(self, error: StaleTermError) -> None:
         log.error("term lost: %s", error, extra=named("term_lost"))
         self._context.lost.set()
+
+
+def _log_broken(job_id: str, error: str, before: str | None) -> None:
+    """Log why a job is left out, unless that is known."""
+    if error != before:
+        log.error("broken: job %s: %s; the others go on", job_id, error, extra=named("job_broken"))

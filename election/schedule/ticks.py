@@ -83,7 +83,10 @@ def next_run_time(job: JobState, trigger: BaseTrigger | None, now: datetime) -> 
     """When a job runs next by the ledger's word, in UTC; None if nothing of it is planned."""
     if trigger is None or job.retired_at or job.paused or job.broken:
         return None
-    return first_after(trigger, max(job.settled_until, now))
+    try:
+        return first_after(trigger, max(job.settled_until, now))
+    except Exception:  # the leader, which finds the same, marks the job as broken
+        return None
 
 
 def ticks(trigger: BaseTrigger, after: datetime, until: datetime) -> Iterator[datetime]:

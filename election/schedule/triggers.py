@@ -116,7 +116,7 @@ def build(description: Mapping[str, Any], anchor: datetime) -> BaseTrigger | Non
     """
     try:
         return _build(description, anchor)
-    except (LookupError, TypeError, ValueError):
+    except Exception:  # whatever a row holds that another version wrote
         return None
 
 
@@ -153,7 +153,10 @@ def trigger_text(trigger: BaseTrigger | None) -> str:
         return f"{kind}[{', '.join(map(trigger_text, trigger.triggers))}]"
     if isinstance(trigger, CronTrigger):
         return re.sub(r"day_of_week='([^']*)'", lambda found: f"day_of_week='{_named(found[1])}'", str(trigger))
-    return str(trigger)
+    try:
+        return str(trigger)
+    except Exception:  # a class of the user's own
+        return type(trigger).__qualname__
 
 
 def _named(weekdays: str) -> str:

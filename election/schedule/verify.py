@@ -8,14 +8,16 @@ Not judged: effects in other systems, ticks of trigger classes of the user's own
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import accumulate, islice, pairwise
 
+from election.core.errors import LedgerError
+
 from .history import Accounts, Epoch, OddClaim, TermRow
 from .ledger import LedgerReader
-from .model import OpenRun
+from .model import UNREADABLE, OpenRun
 from .ticks import ticks, without_jitter
 from .triggers import build, jitter_of
 
@@ -54,7 +56,10 @@ async def verify(ledger: LedgerReader, *, now: datetime, progress: Callable[[str
     open_runs, odd_claims = await ledger.open_runs(), await ledger.odd_claims()
     terms = await _all_terms(ledger)  # after the runs: on a live pool, each of these has a term by now
     found = [*check_terms(terms), *check_claims(odd_claims), *check_open_runs(open_runs, terms, now)]
-    settled = {job.id: job.settled_until for job in await ledger.jobs()}
+    jobs = await ledger.jobs()
+    if unreadable := [job.broken for job in jobs if job.trigger == UNREADABLE]:
+        raise LedgerError(f"the ledger holds what no worker can have written: {unreadable[0]}")
+    settled = {job.id: job.settled_until for job in jobs}
     pruned = await ledger.pruned_until()
     count, unchecked = 0, []
     for epoch in await ledger.epochs():
@@ -65,7 +70,7 @@ async def verify(ledger: LedgerReader, *, now: datetime, progress: Callable[[str
             continue
         jitter = jitter_of(epoch.trigger)
         seen = 0
-        while some := list(islice(owed, TICKS_PER_PAGE)):
+        while some := _next_ticks(owed, unchecked, epoch.job_id):
             accounts = await ledger.accounts(epoch.job_id, some[0], some[-1] + jitter)
             if check_ticks(epoch.job_id, some, accounts, jitter):
                 pruned = await ledger.pruned_until()  # a live pool may have removed them since
@@ -75,6 +80,15 @@ async def verify(ledger: LedgerReader, *, now: datetime, progress: Callable[[str
                 progress(epoch.job_id, seen)
         count += seen
     return Report(tuple(found), count, len(terms), tuple(dict.fromkeys(unchecked)))
+
+
+def _next_ticks(owed: Iterator[datetime], unchecked: list[str], job_id: str) -> list[datetime]:
+    """The next ticks of a trigger; none, and the job is noted as unchecked, if it raises."""
+    try:
+        return list(islice(owed, TICKS_PER_PAGE))
+    except Exception:
+        unchecked.append(job_id)
+        return []
 
 
 def check_terms(terms: Sequence[TermRow]) -> list[Violation]:
@@ -130,7 +144,7 @@ def check_ticks(
     return [Violation("P4", "neither run nor skipped", job_id, tuple(missing))] if missing else []
 
 
-def owed_ticks(epoch: Epoch, after: datetime, until: datetime) -> Iterable[datetime] | None:
+def owed_ticks(epoch: Epoch, after: datetime, until: datetime) -> Iterator[datetime] | None:
     """Return the ticks owed later than ``after`` up to ``until``; None if they cannot be enumerated."""
     trigger = build(epoch.trigger, epoch.anchor)
     return None if trigger is None else iter(ticks(without_jitter(trigger), after, until))

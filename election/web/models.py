@@ -51,7 +51,7 @@ class JobEntry(BaseModel):
     trigger: str
     next_run_time: datetime | None
     paused: bool
-    broken: str | None = Field(None, description="why a job that was added at run time cannot be run")
+    broken: str | None = Field(None, description="why the job cannot be run")
     running: int = Field(0, description="runs that have not ended, those that wait for a thread included")
     running_since: datetime | None = Field(None, description="when the oldest of them was claimed")
 

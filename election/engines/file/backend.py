@@ -68,6 +68,7 @@ class FileBackend:
         self._split_brain: str | None = None
         self._logged_split_brain: str | None = None
         self._logged_error: str | None = None
+        self._compared: tuple[LeaderRecord, bool] | None = None
 
     def open(self, worker: Worker) -> None:
         self._process, self._published = worker.process, None
@@ -278,8 +279,12 @@ class FileBackend:
 
         The leader of a directory that was copied is not to be ended by a fence here.
         """
-        current = self.lock.current()  # None if it was removed: the leader notices at its next heartbeat
-        return record is not None and (current is None or record.seat_id == seat_id(current))
+        if record is None:
+            return False
+        if self._compared is None or self._compared[0] is not record:  # once for each record: it costs a system call
+            current = self.lock.current()  # None if it was removed: the leader notices at its next heartbeat
+            self._compared = record, current is None or record.seat_id == seat_id(current)
+        return self._compared[1]
 
     def workers(self) -> list[Worker]:
         return self._presence.workers()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from election.core.term import Reason, Standing
-from election.engines.sql.rows import to_time
+from election.engines.sql.rows import broken_state, to_time
 from election.schedule.history import (
     BOUNDS,
     Epoch,
@@ -37,6 +37,14 @@ Hash = Mapping[str, str]
 
 
 def job_state(row: Hash) -> JobState:
+    """State of a job; one that cannot be read, because another version wrote it, say, is a broken job."""
+    try:
+        return _job_state(row)
+    except Exception as error:
+        return broken_state(row["id"], error)
+
+
+def _job_state(row: Hash) -> JobState:
     return JobState(
         id=row["id"],
         trigger=json.loads(row["trigger"]),

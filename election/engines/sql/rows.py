@@ -7,9 +7,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+from election.core.errors import describe_error
 from election.core.term import Reason, Standing
 from election.schedule.history import RequestRow, RunRow, SkipRow, TermRow, count_interruptions
 from election.schedule.model import (
+    UNREADABLE,
     Action,
     JobInfo,
     JobState,
@@ -57,6 +59,20 @@ def to_time(us: int) -> datetime:
 
 
 def job_state(row: Row) -> JobState:
+    """State of a job; one that cannot be read, because another version wrote it, say, is a broken job."""
+    try:
+        return _job_state(row)
+    except Exception as error:
+        return broken_state(row["id"], error)
+
+
+def broken_state(job_id: str, error: Exception) -> JobState:
+    """State of a job whose row cannot be read: it is not run, and is not registered anew."""
+    reason = f"the row of job {job_id!r} cannot be read: {describe_error(error)}"
+    return JobState(job_id, UNREADABLE, _EPOCH, _EPOCH, stored=StoredJob("unreadable"), broken=reason)
+
+
+def _job_state(row: Row) -> JobState:
     return JobState(
         id=row["id"],
         trigger=json.loads(row["trigger"]),

@@ -522,6 +522,26 @@ async def test_logs_are_pruned_with_their_run(ledger: Ledger) -> None:
     assert [log.traceback for log in await ledger.logs(new.seq)] == ["ValueError"]
 
 
+@pytest.mark.parametrize(
+    "job_id", ["x" * 255, "\U0001f600" * 255, "Größe/übrig?&#%", "a b:c*[d]", "'; --", "{x}", "0:7", "%s"], ids=ascii
+)
+async def test_pitfall_63_an_id_that_registration_takes_is_held_by_every_ledger(ledger: Ledger, job_id: str) -> None:
+    tick = Tick(job_id, at(1))
+    entries: list[Entry] = [
+        RegisterJob(job_id, SECONDS.schedule, at=NOW, since=NOW), DescribeJob(job_id, JobInfo(job_id)),
+        Claim(tick, at(1)), RecordLog(tick, RunLog(1, "KeyError")), FinishRun(tick, Outcome.FAILED, at(2), "KeyError"),
+        Skip(job_id, at(2), at(3), 2, SkipReason.DOWN, at(3)), MarkBroken(job_id, "why"),
+    ]  # fmt: skip
+    assert all(await ledger.record(1, entries))
+    await ledger.request(Action.RUN, job_id=job_id)
+    await ledger.pause(job_id, True)
+    [run] = await ledger.runs(job_id=job_id)
+    assert (run.job_id, len(await ledger.logs(run.seq)), len(await ledger.skips(job_id=job_id))) == (job_id, 1, 1)
+    assert (await job_state(ledger, job_id)).broken == "why"
+    assert (await ledger.totals()).runs == {(job_id, Outcome.FAILED): 1}
+    assert await ledger.prune(at(100), 10) == 2
+
+
 async def test_the_code_of_the_first_attempt_began(ledger: Ledger) -> None:
     started = [Retry(TICK, Outcome.FAILED, at(5), "no", at(4)), FinishRun(TICK, Outcome.SUCCEEDED, at(9), None, at(8))]
     await ledger.record(1, [claim(1), *started, claim(2), settle(2)])
