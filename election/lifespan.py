@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
+
+from election.core.events import named
+
+log = logging.getLogger("election")
 
 ExistingLifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 
@@ -21,6 +26,7 @@ class Lifespan:
 
     @asynccontextmanager
     async def __call__(self, app: Any) -> AsyncIterator[None]:
+        _warn_of_handlers(app)
         async with self._election:
             yield
 
@@ -29,7 +35,22 @@ class Lifespan:
 
         @asynccontextmanager
         async def both(app: Any) -> AsyncIterator[Any]:
+            if type(existing).__name__ != "_DefaultLifespan":  # Starlette's own, which calls the handlers
+                _warn_of_handlers(app)
             async with existing(app) as state, self._election:
                 yield state
 
         return both
+
+
+def _warn_of_handlers(app: Any) -> None:
+    """Warn of handlers that an application with a lifespan does not call."""
+    router = getattr(app, "router", None)
+    handlers = [*getattr(router, "on_startup", ()), *getattr(router, "on_shutdown", ())]
+    if handlers:
+        log.warning(
+            "these handlers of @app.on_event are not called, because an application with lifespan=… ignores them: %s;"
+            " move what they do into a lifespan of yours, and pass lifespan=election.lifespan.inside(yours)",
+            ", ".join(getattr(handler, "__qualname__", repr(handler)) for handler in handlers),
+            extra=named("handlers_ignored"),
+        )

@@ -47,7 +47,7 @@ WALLS: dict[str, set[str]] = {
         "election.core",
     },
     "election.signals": {"election.core"},
-    "election.lifespan": set(),
+    "election.lifespan": {"election.core"},
     "election.web": {"election.schedule", "election.core"},
     "election.cli": {"election.schedule", "election.core", "election.engines"},
     "election.__main__": {"election.cli"},

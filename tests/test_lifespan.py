@@ -1,0 +1,66 @@
+"""Lifespans: an application that has handlers beside one is warned that they are not called."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from election import Election
+from tests.support.logs import logged
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of on_event
+
+
+@asynccontextmanager
+async def of_the_application(_: object) -> AsyncIterator[None]:
+    yield
+
+
+def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in logged(caplog, "handlers_ignored")]
+
+
+def _serve(app: FastAPI) -> list[str]:
+    called: list[str] = []
+
+    @app.on_event("startup")
+    async def connect() -> None:
+        called.append("connect")
+
+    @app.on_event("shutdown")
+    def disconnect() -> None:
+        called.append("disconnect")
+
+    with TestClient(app):
+        pass
+    return called
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_handlers_that_are_not_called_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture, inside: bool) -> None:
+    election = Election(tmp_path / "pool")
+    lifespan: Any = election.lifespan.inside(of_the_application) if inside else election.lifespan
+    assert _serve(FastAPI(lifespan=lifespan)) == []
+    [warning] = _warnings(caplog)
+    assert "connect" in warning and "disconnect" in warning and "election.lifespan.inside(yours)" in warning
+
+
+def test_handlers_that_are_called_are_not_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The application's own default lifespan calls them, also with the election inside."""
+    election = Election(tmp_path / "pool")
+    app = FastAPI()
+    app.router.lifespan_context = election.lifespan.inside(app.router.lifespan_context)
+    assert _serve(app) == ["connect", "disconnect"]
+    assert _warnings(caplog) == []
+
+
+def test_without_handlers_nothing_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with TestClient(FastAPI(lifespan=Election(tmp_path / "pool").lifespan)):
+        pass
+    assert _warnings(caplog) == []
