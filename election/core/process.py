@@ -6,6 +6,7 @@ Boot, pid namespace, pid and start time together name one process for good.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -14,6 +15,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+_NO_BOOT_ID = "machine "
+"""Beginning of a boot id that does not name a boot."""
+
+MAX_SEEN_ALIVE = 1000
+"""Processes that are remembered as seen alive: the latest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +48,30 @@ class ProcessIdentity:
         """
         boot_id, pid_namespace = _surroundings()
         if self.boot_id != boot_id:
-            return False  # nothing survives a boot
+            return None if _NO_BOOT_ID in {self.boot_id[:8], boot_id[:8]} else False  # nothing survives a boot
         if self.pid_namespace != pid_namespace:
             return None
-        return _start_time(self.pid) == self.start_time
+        return self._runs()
 
     def is_known_dead(self) -> bool:
         """Whether the process is dead for certain. Of one in another container or on another host, nothing is."""
-        return self.is_neighbour() and _start_time(self.pid) != self.start_time
+        return self.is_neighbour() and not self._runs()
+
+    def is_surely_dead(self) -> bool:
+        """The same where another host may have equal ids, as clones of a snapshot do: it was seen alive from here."""
+        return self.is_known_dead() and self in _seen_alive
+
+    def _runs(self) -> bool:
+        runs = _start_time(self.pid) == self.start_time
+        if runs:
+            _seen_alive[self] = None
+            if len(_seen_alive) > MAX_SEEN_ALIVE:
+                del _seen_alive[next(iter(_seen_alive))]
+        return runs
+
+
+_seen_alive: dict[ProcessIdentity, None] = {}
+"""Processes that were seen alive from this one, and so are of this host, whatever ids another host has."""
 
 
 def current_process() -> ProcessIdentity:
@@ -84,8 +107,16 @@ def pinned(pid: int) -> Iterator[Callable[[], None]]:
 def _surroundings() -> tuple[str, str]:
     if sys.platform != "linux":
         return socket.gethostname(), ""
-    with open("/proc/sys/kernel/random/boot_id") as file:
-        return file.read().strip(), os.readlink("/proc/self/ns/pid")
+    return _boot_id(), os.readlink("/proc/self/ns/pid")
+
+
+def _boot_id() -> str:
+    """Id of this boot; where /proc lacks it (systemd's ``ProcSubset=pid``), that of the machine."""
+    for path, prefix in (("/proc/sys/kernel/random/boot_id", ""), ("/etc/machine-id", _NO_BOOT_ID)):
+        with contextlib.suppress(OSError), open(path) as file:
+            if text := file.read().strip():
+                return prefix + text
+    return _NO_BOOT_ID + socket.gethostname()
 
 
 if sys.platform == "linux":

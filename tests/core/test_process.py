@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from election.core import process as process_module
 from election.core.process import ProcessIdentity, current_process
 from tests.support.waiting import until
 
@@ -98,6 +100,36 @@ def test_only_who_can_be_seen_from_here_is_known_dead(start: Start) -> None:
     assert here.is_known_dead()
     assert not elsewhere.is_known_dead()
     assert not container.is_known_dead()
+
+
+def test_pitfall_60_equal_ids_are_no_proof_that_a_process_was_of_this_host(start: Start) -> None:
+    popen, seen = start()
+    assert seen.is_surely_dead() is False, "it lives; and so it was seen"
+    twin = replace(seen, start_time=seen.start_time + 1)
+    popen.kill()
+    popen.wait()
+    assert seen.is_surely_dead() is True
+    assert twin.is_known_dead() is True
+    assert twin.is_surely_dead() is False, "a process of that name may run on a clone of this host"
+
+
+def test_pitfall_60_without_a_boot_id(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As systemd's ``ProcSubset=pid`` has it: that of the machine, which says nothing of a boot."""
+    real = open
+    gone = {"/proc/sys/kernel/random/boot_id"}
+
+    def fake(path: object, *more: object, **options: object) -> object:
+        if path in gone:
+            raise FileNotFoundError(path)
+        return real(path, *more, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(process_module, "open", fake, raising=False)
+    of_the_machine = process_module._boot_id()
+    assert of_the_machine.startswith("machine ")
+    assert process_module._boot_id() == of_the_machine
+    gone.add("/etc/machine-id")
+    assert process_module._boot_id() == f"machine {socket.gethostname()}"
+    assert replace(current_process(), boot_id=of_the_machine).is_alive() is None, "not dead for that"
 
 
 def test_only_the_file_engine_and_who_looked_first_take_a_process_for_one_of_this_host() -> None:

@@ -295,7 +295,7 @@ class PostgresBackend:
         monitor, record = self._monitor, self._monitor.record
         is_fresh = monitor.seated and self._clock.monotonic() - monitor.refreshed_at < self._trust.limit
         led = is_fresh and record is not None and record.standing is Standing.LEADING
-        led = led and record is not None and not record.holder.is_known_dead()
+        led = led and record is not None and not record.holder.is_surely_dead()
         return Snapshot(record, led, monitor.heartbeat_age(), self._doubt or monitor.trouble)
 
     def workers(self) -> list[Worker]:

@@ -68,7 +68,7 @@ def died(before: StateBefore) -> bool:
     """
     assert before.record is not None
     holder = before.record.holder
-    return holder.is_known_dead() or (not holder.is_neighbour() and before.witnessed and not before.watched)
+    return holder.is_surely_dead() or (not holder.is_neighbour() and before.witnessed and not before.watched)
 
 
 def remaining_trust(before: StateBefore, ours: ProcessIdentity, limit: float) -> float:

@@ -127,7 +127,7 @@ class RedisBackend:
             self._monitor.set_lease(state.lease, state.pttl, asked)
             self._monitor.set_record(state.record)
             record = self._monitor.record
-            is_dead = record is not None and record.standing is Standing.LEADING and record.holder.is_known_dead()
+            is_dead = record is not None and record.standing is Standing.LEADING and record.holder.is_surely_dead()
             self._lease_of_dead = record.seat_id if is_dead and record is not None else ""
             if state.lease and state.lease != self._lease_of_dead and not state.lease.startswith(f"{self._id}:"):
                 if state.pttl == -1:
@@ -162,7 +162,7 @@ class RedisBackend:
             before,
             last_term,
             fenced=bool(state.fenced),
-            died=before is not None and before.holder.is_known_dead(),
+            died=before is not None and before.holder.is_surely_dead(),
             silent_s=None if state.beat_age_ms < 0 else state.beat_age_ms / 1000,
         )
 
@@ -203,7 +203,7 @@ class RedisBackend:
             await self._news_within(self._retry_after)
         while True:
             record = monitor.record
-            dead = record is not None and record.seat_id == monitor.lease and record.holder.is_known_dead()
+            dead = record is not None and record.seat_id == monitor.lease and record.holder.is_surely_dead()
             if not dead and (left := monitor.lease_until - self._clock.monotonic()) > 0:
                 holder = record.holder if record is not None and monitor.led else None
                 with watch_local_leader(holder, monitor.news.set):
@@ -240,7 +240,7 @@ def watch_local_leader(process: ProcessIdentity | None, on_death: Callable[[], N
     """
     descriptor = _open_pidfd(process)
     if descriptor is None:
-        if process is not None and process.is_known_dead():  # meanwhile
+        if process is not None and process.is_surely_dead():  # meanwhile
             on_death()
         yield
         return

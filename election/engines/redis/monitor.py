@@ -158,7 +158,7 @@ class PoolMonitor:
             and record.standing is Standing.LEADING
             and self.lease == record.seat_id
             and self._clock.monotonic() < self.lease_until
-            and not record.holder.is_known_dead()
+            and not record.holder.is_surely_dead()
         )
 
     def heartbeat_age(self) -> float:

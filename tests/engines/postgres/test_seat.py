@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from election.core import process
 from election.core.process import ProcessIdentity, current_process
 from election.core.term import LeaderRecord, Reason, Standing, Takeover
 from election.engines.postgres.address import parse
@@ -280,6 +281,8 @@ def test_p1_a_cable_that_is_cut(proxied: tuple[Pool, Proxy, str], own_server: Po
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 OURS = current_process()
 DEAD = replace(OURS, pid=2**22 + 1)
+DIED = replace(OURS, pid=2**22 + 2)
+"""The same, and it was seen alive from here."""
 FAR = replace(OURS, boot_id="another", host="another")
 
 
@@ -288,7 +291,8 @@ FAR = replace(OURS, boot_id="another", host="another")
     [
         pytest.param(None, {}, 0, id="nobody has led"),
         pytest.param(OURS, {}, 0, id="we did"),
-        pytest.param(DEAD, {}, 0, id="it is dead"),
+        pytest.param(DIED, {}, 0, id="it is dead"),
+        pytest.param(DEAD, {}, 5.0, id="which a clone of this host may have, for it was never seen alive"),
         pytest.param(FAR, {"silent": 1.0}, 4.0, id="on another host, for which its session was ended"),
         pytest.param(FAR, {"silent": 1.0, "watched": True, "witnessed": True}, 4.0, id="whose other session is open"),
         pytest.param(FAR, {"silent": 1.0, "witnessed": True}, 0, id="all of whose sessions ended before our eyes"),
@@ -296,8 +300,12 @@ FAR = replace(OURS, boot_id="another", host="another")
     ],
 )
 def test_p1_whether_somebody_may_still_believe(
-    holder: ProcessIdentity | None, more: dict[str, float | bool], seconds: float
+    monkeypatch: pytest.MonkeyPatch, holder: ProcessIdentity | None, more: dict[str, float | bool], seconds: float
 ) -> None:
+    """docs/pitfalls.md#60: equal ids are no proof of one host."""
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "_start_time", lambda pid: DIED.start_time if pid == DIED.pid else None)
+        assert DIED.is_alive()
     record = None
     if holder is not None:
         record = LeaderRecord(7, holder, "", NOW, Takeover(7, None, holder.pid, Reason.STARTED, NOW))
