@@ -61,14 +61,18 @@ class StateBefore:
 
 
 def died(before: StateBefore) -> bool:
-    """Whether the recorded leader is dead. Decides only.
+    """Whether the recorded leader is taken to be dead, for the record of how its term ended. Decides only.
 
     On this host the system knows. On another host all of its sessions ended while ours was open; it may have been cut
     off as well, which cannot be told apart.
     """
     assert before.record is not None
-    holder = before.record.holder
-    return holder.is_surely_dead() or (not holder.is_neighbour() and before.witnessed and not before.watched)
+    return before.record.holder.is_known_dead() or _has_vanished(before)
+
+
+def _has_vanished(before: StateBefore) -> bool:
+    assert before.record is not None
+    return not before.record.holder.is_neighbour() and before.witnessed and not before.watched
 
 
 def remaining_trust(before: StateBefore, ours: ProcessIdentity, limit: float) -> float:
@@ -79,7 +83,7 @@ def remaining_trust(before: StateBefore, ours: ProcessIdentity, limit: float) ->
     """
     if before.record is None or before.record.standing is not Standing.LEADING:
         return 0.0
-    if before.record.holder == ours or died(before):
+    if before.record.holder == ours or before.record.holder.is_surely_dead() or _has_vanished(before):
         return 0.0
     return max(0.0, limit - before.silent)
 

@@ -162,7 +162,7 @@ class RedisBackend:
             before,
             last_term,
             fenced=bool(state.fenced),
-            died=before is not None and before.holder.is_surely_dead(),
+            died=before is not None and before.holder.is_known_dead(),
             silent_s=None if state.beat_age_ms < 0 else state.beat_age_ms / 1000,
         )
 
