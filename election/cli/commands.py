@@ -50,7 +50,7 @@ async def _run(options: Namespace) -> int:
             raise ElectionError(f"there is no run {options.id}, or it has been pruned")
         logs = await ledger.logs(run.seq)
     if options.json:
-        show_json({**{name: getattr(run, name) for name in run.__slots__}, "logs": logs})
+        show_json({**asdict(run), "logs": logs})
     else:
         show_run(run, logs)
     return 0

@@ -233,8 +233,9 @@ class TermScheduler:
         self._broken = plan.broken
         self._replan_at = self._clock.monotonic() + backoff_s(REPLAN_DELAY_S, self._replans, MAX_REPLAN_DELAY_S)
         self._replans = self._replans + 1 if self._broken else 0
-        for job_id, error in self._broken.items():
-            _log_broken(job_id, error, {found.id: found.broken for found in state.jobs}.get(job_id))
+        for entry in plan.entries:
+            if isinstance(entry, MarkBroken) and entry.error is not None:
+                _log_broken(entry.job_id, entry.error)
         self._reporter.planned(plan.entries, {run.tick: run.attempt for run in state.open_runs})
         for run in plan.given_up:
             self._reporter.given_up(run.tick, run.attempt, run.interruptions + 1)
@@ -340,7 +341,7 @@ class TermScheduler:
     def _on_broken(self, job_id: str, error: Exception) -> None:
         """A job's trigger raises: it is left out, and planned again after a while."""
         self._broken[job_id] = describe_broken(error)
-        _log_broken(job_id, self._broken[job_id], None)
+        _log_broken(job_id, self._broken[job_id])
         self._writer.append(MarkBroken(job_id, self._broken[job_id]))
 
     def _on_stale(self, error: StaleTermError) -> None:
@@ -348,7 +349,5 @@ class TermScheduler:
         self._context.lost.set()
 
 
-def _log_broken(job_id: str, error: str, before: str | None) -> None:
-    """Log why a job is left out, unless that is known."""
-    if error != before:
-        log.error("broken: job %s: %s; the others go on", job_id, error, extra=named("job_broken"))
+def _log_broken(job_id: str, error: str) -> None:
+    log.error("broken: job %s: %s; the others go on", job_id, error, extra=named("job_broken"))

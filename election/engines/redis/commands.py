@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from datetime import datetime
 from functools import singledispatch
 from typing import Any
 
-from election.engines.sql.rows import info_text, log_text, to_us
+from election.engines.sql.rows import info_text, log_text, tick_key, to_us, to_us_or_none
 from election.schedule.commands import (
     AddRequest,
     BeginTerm,
@@ -37,7 +36,6 @@ from election.schedule.model import (
     RetireJob,
     Retry,
     Skip,
-    Tick,
 )
 
 MAX_ARGUMENTS = 9
@@ -66,14 +64,14 @@ def call(command: Command) -> tuple[Any, ...]:
 
 @call.register
 def _(command: Claim) -> tuple[Any, ...]:
-    return "claim", *_key(command.tick), to_us(command.at), _time(command.scheduled_since)
+    return "claim", *tick_key(command.tick), to_us(command.at), to_us_or_none(command.scheduled_since)
 
 
 @call.register
 def _(command: FinishRun) -> tuple[Any, ...]:
     return (
-        "settle", *_key(command.tick), command.outcome.value, to_us(command.at), _maybe(command.error),
-        _time(command.started_at),
+        "settle", *tick_key(command.tick), command.outcome.value, to_us(command.at), _maybe(command.error),
+        to_us_or_none(command.started_at),
     )  # fmt: skip
 
 
@@ -81,20 +79,20 @@ def _(command: FinishRun) -> tuple[Any, ...]:
 def _(command: RecordLog) -> tuple[Any, ...]:
     kind = "failed" if command.log.traceback is not None else "other"
     limits = MAX_LOGS_PER_JOB, MAX_LOGS
-    return "log", *_key(command.tick), command.log.attempt, kind, log_text(command.log), *limits
+    return "log", *tick_key(command.tick), command.log.attempt, kind, log_text(command.log), *limits
 
 
 @call.register
 def _(command: Retry) -> tuple[Any, ...]:
     attempt = {"ended_at": command.at.isoformat(), "outcome": command.outcome, "error": command.error}
-    return "retry", *_key(command.tick), json.dumps(attempt), _time(command.started_at)
+    return "retry", *tick_key(command.tick), json.dumps(attempt), to_us_or_none(command.started_at)
 
 
 @call.register
 def _(command: Skip) -> tuple[Any, ...]:
     return (
         "skip", command.job_id, to_us(command.first_due), to_us(command.last_due), command.count, command.reason.value,
-        to_us(command.at), command.request, int(command.claimed), _time(command.scheduled_since),
+        to_us(command.at), command.request, int(command.claimed), to_us_or_none(command.scheduled_since),
     )  # fmt: skip
 
 
@@ -196,16 +194,8 @@ def _(command: ExpectJob) -> tuple[Any, ...]:
     found = command.found
     if found is None:
         return "expect", command.job_id
-    times = (_time(moment) for moment in (found.settled_until, found.scheduled_since, found.retired_at))
-    return "expect", command.job_id, *times, "1" if found.removed else "", _time(found.paused_at)
-
-
-def _key(tick: Tick) -> tuple[str, int, int]:
-    return tick.job_id, to_us(tick.due), tick.request
-
-
-def _time(moment: datetime | None) -> int | None:
-    return None if moment is None else to_us(moment)
+    times = (to_us_or_none(moment) for moment in (found.settled_until, found.scheduled_since, found.retired_at))
+    return "expect", command.job_id, *times, "1" if found.removed else "", to_us_or_none(found.paused_at)
 
 
 def _maybe(text: str | None) -> str | None:

@@ -39,13 +39,12 @@ from election.schedule.model import (
     RetireJob,
     Retry,
     Skip,
-    Tick,
 )
 from election.schedule.store import UnmetConditionError, term_over, term_taken
 
 from .database import Connection
 from .queries import job, last_term
-from .rows import info_text, log_text, to_us
+from .rows import info_text, log_text, tick_key, to_us, to_us_or_none
 
 _THE_TICK = "job_id = ? AND due = ? AND request = ?"
 _THE_OPEN_RUN = f"{_THE_TICK} AND outcome IS NULL"
@@ -79,13 +78,13 @@ def _(command: Claim, connection: Connection, term: int) -> bool:
         return False
     granted = connection.execute(
         "INSERT INTO runs (job_id, due, request, term, claimed_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        (*_key(tick), term, to_us(command.at)),
+        (*tick_key(tick), term, to_us(command.at)),
     )
     if tick.request:
         connection.execute(
             f"UPDATE requests SET done_at = ?, outcome = ?, run = (SELECT seq FROM runs WHERE {_THE_TICK})"
             " WHERE id = ?",
-            (to_us(command.at), RequestOutcome.RAN, *_key(tick), tick.request),
+            (to_us(command.at), RequestOutcome.RAN, *tick_key(tick), tick.request),
         )
     return granted.rowcount == 1
 
@@ -95,7 +94,7 @@ def _(command: FinishRun, connection: Connection, term: int) -> bool:
     settled = connection.execute(
         "UPDATE runs SET outcome = ?, ended_at = ?, error = ?, started_at = coalesce(started_at, ?)"
         f" WHERE {_THE_OPEN_RUN}",
-        (command.outcome, to_us(command.at), command.error, _time(command.started_at), *_key(command.tick)),
+        (command.outcome, to_us(command.at), command.error, to_us_or_none(command.started_at), *tick_key(command.tick)),
     )
     return settled.rowcount == 1
 
@@ -106,7 +105,7 @@ def _(command: RecordLog, connection: Connection, term: int) -> bool:
     kept = connection.execute(
         "INSERT INTO run_logs (run, attempt, job_id, failed, log) SELECT seq, ?, job_id, ?, ? FROM runs"
         f" WHERE {_THE_TICK} ON CONFLICT DO NOTHING",
-        (command.log.attempt, failed, log_text(command.log), *_key(command.tick)),
+        (command.log.attempt, failed, log_text(command.log), *tick_key(command.tick)),
     )
     connection.execute(
         "DELETE FROM run_logs WHERE job_id = ? AND failed = ? AND id <= (SELECT id FROM run_logs"
@@ -120,7 +119,7 @@ def _(command: RecordLog, connection: Connection, term: int) -> bool:
 @write.register
 def _(command: Retry, connection: Connection, term: int) -> bool:
     row = connection.execute(
-        f"SELECT seq, attempt, term, attempts FROM runs WHERE {_THE_OPEN_RUN}", _key(command.tick)
+        f"SELECT seq, attempt, term, attempts FROM runs WHERE {_THE_OPEN_RUN}", tick_key(command.tick)
     ).fetchone()
     if row is None:
         return False
@@ -137,7 +136,7 @@ def _(command: Retry, connection: Connection, term: int) -> bool:
     ]
     connection.execute(
         "UPDATE runs SET attempt = ?, term = ?, attempts = ?, started_at = coalesce(started_at, ?) WHERE seq = ?",
-        (attempt + 1, term, json.dumps(attempts), _time(command.started_at), seq),
+        (attempt + 1, term, json.dumps(attempts), to_us_or_none(command.started_at), seq),
     )
     return True
 
@@ -358,11 +357,3 @@ def _account(connection: Connection, job_id: str, until: int, *, since: int, sch
     else:
         moved = connection.execute(f"{move} AND scheduled_since = ?", (until, job_id, since, to_us(scheduled_since)))
     return moved.rowcount == 1
-
-
-def _time(moment: datetime | None) -> int | None:
-    return None if moment is None else to_us(moment)
-
-
-def _key(tick: Tick) -> tuple[str, int, int]:
-    return tick.job_id, to_us(tick.due), tick.request

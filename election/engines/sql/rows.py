@@ -54,6 +54,16 @@ def to_us(moment: datetime) -> int:
     return (moment.astimezone(UTC) - _EPOCH) // _MICROSECOND
 
 
+def to_us_or_none(moment: datetime | None) -> int | None:
+    """``to_us`` of a time that may be missing."""
+    return _maybe(to_us, moment)
+
+
+def tick_key(tick: Tick) -> tuple[str, int, int]:
+    """Key of a tick in every ledger: job, due time and request."""
+    return tick.job_id, to_us(tick.due), tick.request
+
+
 def to_time(us: int) -> datetime:
     return _EPOCH + us * _MICROSECOND
 

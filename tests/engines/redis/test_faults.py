@@ -225,11 +225,17 @@ def test_connections_that_are_reset(switch: Switch, steady: Server, new_pool: Ca
     until(lambda: follower.observe().problem is None, what="the follower follows again")
 
 
-def test_p1_p2_a_replica_that_has_kept_up_takes_over_with_the_term(
-    server: Server, switch: Switch, new_server: Callable[..., Server], new_pool: Callable[[str], Pool]
-) -> None:
+@pytest.fixture
+def replica(server: Server, new_server: Callable[..., Server]) -> Server:
+    """A replica of ``server``, in step with it."""
     replica = new_server("--replicaof", "127.0.0.1", str(server.port)).start()
     until(lambda: replica.info().get("master_link_status") == "up", what="the replica is in step")
+    return replica
+
+
+def test_p1_p2_a_replica_that_has_kept_up_takes_over_with_the_term(
+    server: Server, switch: Switch, replica: Server, new_pool: Callable[[str], Pool]
+) -> None:
     switch.turn(server.port)
     leader, follower = led(new_pool(f"redis://127.0.0.1:{switch.port}/0"))
     replica.grown_up()
@@ -243,11 +249,9 @@ def test_p1_p2_a_replica_that_has_kept_up_takes_over_with_the_term(
 
 
 def test_pitfall_59_connections_do_not_stay_with_a_demoted_master(
-    server: Server, switch: Switch, new_server: Callable[..., Server], new_pool: Callable[[str], Pool]
+    server: Server, switch: Switch, replica: Server, new_pool: Callable[[str], Pool]
 ) -> None:
     """A planned failover: the old master lives on as a replica, and only new connections reach the new one."""
-    replica = new_server("--replicaof", "127.0.0.1", str(server.port)).start()
-    until(lambda: replica.info().get("master_link_status") == "up", what="the replica is in step")
     switch.turn(server.port)
     leader, follower = led(new_pool(f"redis://127.0.0.1:{switch.port}/0"))
     replica.grown_up()
