@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import datetime
 
 from election.core.backoff import backoff_s
@@ -12,7 +13,7 @@ from .error_text import what_went_wrong
 from .job_runner import Attempt, JobRunner
 from .jobs import Job
 from .ledger_writer import LedgerWriter
-from .model import FinishRun, Outcome, RecordLog, Retry, Skip, SkipReason, Tick
+from .model import FinishRun, Outcome, RecordLog, Retry, Skip, SkipReason, Span, Tick
 from .policy import is_misfire
 from .reporting import RunReporter
 from .run import Run
@@ -127,34 +128,54 @@ class Attempts:
         began, started_at = self._clock.monotonic(), self._clock.now()
         self._reporter.started(tick, number)
         ended = await self._runner.call(job, Run(tick.job_id, tick.due, self._term, number, tick.request))
-        took = round(self._clock.monotonic() - began, 6)
+        ran = _Execution(started_at, began, self._clock.monotonic())
         if (kept := ended.log()) is not None:
             self._writer.append(RecordLog(tick, kept))
         if ended.is_interrupted:
-            self.interrupted(job, tick, f"cancelled: {ended.cancelled_by}", number, started_at)
+            self.interrupted(job, tick, f"cancelled: {ended.cancelled_by}", number, ran)
             return None
         if ended.raised is None:
-            self._writer.append(FinishRun(tick, Outcome.SUCCEEDED, self._clock.now(), started_at=started_at))
-            self._reporter.succeeded(tick, number, took, ended.value)
+            self._writer.append(
+                FinishRun(tick, Outcome.SUCCEEDED, self._clock.now(), started_at=started_at, span=ran.span)
+            )
+            self._reporter.succeeded(tick, number, ran.took_s, ended.value)
             return None
-        return self._failed(ended, tick, number, took, started_at)
+        return self._failed(ended, tick, number, ran)
 
-    def _failed(self, ended: Attempt, tick: Tick, number: int, took: float, started_at: datetime) -> float | None:
+    def _failed(self, ended: Attempt, tick: Tick, number: int, ran: _Execution) -> float | None:
         job, raised = ended.job, ended.raised
         assert raised is not None
         error = what_went_wrong(raised)
         delay = None
         if number <= job.retries and not self._closing.is_set():
             delay = backoff_s(job.retry_backoff, number - 1, MAX_RETRY_DELAY_S)
-        self._reporter.failed(tick, number, took, raised, error, delay)
+        self._reporter.failed(tick, number, ran.took_s, raised, error, delay)
         if delay is None:
-            self._writer.append(FinishRun(tick, Outcome.FAILED, self._clock.now(), error, started_at))
+            self._writer.append(FinishRun(tick, Outcome.FAILED, self._clock.now(), error, ran.started_at, ran.span))
         else:
-            self._writer.append(Retry(tick, Outcome.FAILED, self._clock.now(), error, started_at))
+            self._writer.append(Retry(tick, Outcome.FAILED, self._clock.now(), error, ran.started_at))
         return delay
 
-    def interrupted(self, job: Job, tick: Tick, why: str, attempt: int = 1, started_at: datetime | None = None) -> None:
+    def interrupted(self, job: Job, tick: Tick, why: str, attempt: int = 1, ran: _Execution | None = None) -> None:
         """Leave the run open for the next leader if the job is to be run again; settle it otherwise."""
         self._reporter.interrupted(tick, attempt, why)
         if not job.rerun_interrupted:
-            self._writer.append(FinishRun(tick, Outcome.INTERRUPTED, self._clock.now(), why, started_at))
+            started_at, span = (None, None) if ran is None else (ran.started_at, ran.span)
+            self._writer.append(FinishRun(tick, Outcome.INTERRUPTED, self._clock.now(), why, started_at, span))
+
+
+@dataclass(frozen=True, slots=True)
+class _Execution:
+    """When the code of an attempt ran: its start on the wall clock, both ends in seconds of the monotonic one."""
+
+    started_at: datetime
+    began: float
+    ended: float
+
+    @property
+    def took_s(self) -> float:
+        return round(self.ended - self.began, 6)
+
+    @property
+    def span(self) -> Span:
+        return Span(round(self.began * 1e6), round(self.ended * 1e6))

@@ -75,7 +75,8 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         decision = decide(progress.job, dues, now=now, running=progress.active, gaps=list(gaps))
         since = progress.scheduled_since
         skips = [replace(skip, scheduled_since=since) for skip in (*decision.skips, *gaps.values())]
-        entries: list[Entry] = [Claim(Tick(job.id, due), now, since) for due in decision.run]
+        limit = progress.job.max_instances
+        entries: list[Entry] = [Claim(Tick(job.id, due), now, since, limit) for due in decision.run]
         if skips:
             entries = sorted([*skips, *entries], key=_due)
             for skip in skips:
@@ -103,7 +104,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
             self._reporter.skipped(skip)
             self._start(progress, [skip])
         else:
-            self._start(progress, [Claim(tick, self._clock.now())])
+            self._start(progress, [Claim(tick, self._clock.now(), max_instances=job.max_instances)])
 
     def rerun(self, progress: JobProgress, run: OpenRun, delay: float) -> None:
         """Try a run again that a former leader left open, as soon as ``max_instances`` allows; it is claimed already.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from election.core.term import Reason, Standing
 
-from .model import Action, Outcome, RequestOutcome, SkipReason, Tick
+from .model import Action, Outcome, RequestOutcome, SkipReason, Span
 
 MAX_LOGS_PER_JOB = 100
 """Logs of attempts that are kept for each job: so many of those that have a traceback, and of those that have none."""
@@ -61,6 +61,23 @@ def by_job(runs: Iterable[RunRow]) -> dict[str, list[RunRow]]:
     return found
 
 
+class ClaimRow(NamedTuple):
+    """Claim of a run in the history, and when its code ran, for ``verify``: a tuple, since it reads millions.
+
+    first_term: term that was given the claim. term: term of the last attempt. max_instances: runs of the job that were
+    allowed at once; None if unknown. span: of the last attempt; None if it has not ended or is unknown.
+    """
+
+    seq: int
+    job_id: str
+    due: datetime
+    request: int
+    first_term: int
+    term: int
+    max_instances: int | None
+    span: Span | None
+
+
 @dataclass(frozen=True, slots=True)
 class SkipRow:
     """Skipped ticks in the history."""
@@ -73,6 +90,7 @@ class SkipRow:
     reason: SkipReason
     term: int
     at: datetime
+    request: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,26 +155,6 @@ class Epoch:
     until: datetime | None
     anchor: datetime
     trigger: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Accounts:
-    """Runs and skips of one job within a time range."""
-
-    runs: Sequence[datetime]
-    skips: Sequence[tuple[datetime, datetime]]
-
-
-@dataclass(frozen=True, slots=True)
-class OddClaim:
-    """A claim that should not be: given twice, given to a term after a later one had claimed, or to no term at all.
-
-    times: 0 if the term never began, 1 if it was over, else how often the tick was claimed.
-    """
-
-    tick: Tick
-    term: int
-    times: int
 
 
 BOUNDS = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 3600.0)

@@ -31,7 +31,7 @@ from .commands import (
     SettleFormerTerm,
     StoreJob,
 )
-from .history import MAX_LOGS, Accounts, Epoch, OddClaim, RequestRow, RunRow, SkipRow, TermRow, Totals, Window
+from .history import MAX_LOGS, ClaimRow, Epoch, RequestRow, RunRow, SkipRow, TermRow, Totals, Window
 from .model import Action, Entry, JobState, OpenRun, RegisterJob, RunLog, State, StoredJob, Tick
 from .store import Filter, Kind, LedgerStore, UnmetConditionError
 from .triggers import build
@@ -102,6 +102,10 @@ class LedgerReader:
         """Skips, latest first; filtered as runs are."""
         return await self.store.page(Kind.SKIP, Filter(job_id, tag), before, limit)
 
+    async def claims(self, *, before: int | None = None, limit: int = 100) -> list[ClaimRow]:
+        """Claims, latest first. ``before``: only those with a smaller ``seq``."""
+        return await self.store.page(Kind.CLAIM, Filter(), before, limit)
+
     async def terms(self, *, before: int | None = None, limit: int = 100) -> list[TermRow]:
         """Terms, latest first. ``before``: only those with a smaller number."""
         return await self.store.page(Kind.TERM, Filter(), before, limit)
@@ -117,14 +121,6 @@ class LedgerReader:
     async def epochs(self) -> list[Epoch]:
         """Which schedule each job had, from when to when; oldest first."""
         return await self.store.epochs()
-
-    async def accounts(self, job_id: str, first: datetime, last: datetime) -> Accounts:
-        """Read the runs and skips of the job's ticks that fell due from ``first`` to ``last``."""
-        return await self.store.accounts(job_id, first, last)
-
-    async def odd_claims(self) -> list[OddClaim]:
-        """Every claim that should not have been given."""
-        return await self.store.odd_claims()
 
     async def open_runs(self) -> list[OpenRun]:
         """Runs that are claimed and not settled, oldest first."""

@@ -44,11 +44,21 @@ class Claim:
     """Permission to run a tick, given once.
 
     scheduled_since: of the schedule by which it fell due; no other one grants it.
+    max_instances: runs of the job that may be under way at once; None if unknown.
     """
 
     tick: Tick
     at: datetime
     scheduled_since: datetime | None = None
+    max_instances: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Start and end of an attempt's code, in microseconds of the leader's monotonic clock."""
+
+    began_us: int
+    ended_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +66,7 @@ class FinishRun:
     """The end of a run, after its last attempt.
 
     error: the exception of a failed run, as text. started_at: when the code of this attempt began; None if it did not.
+    span: the same beginning and the end, on a clock that nobody sets.
     """
 
     tick: Tick
@@ -63,6 +74,7 @@ class FinishRun:
     at: datetime
     error: str | None = None
     started_at: datetime | None = None
+    span: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from election.core.errors import ElectionError, LedgerVersionError, StaleTermError
 
 from .commands import Command
-from .history import Accounts, Epoch, OddClaim, RunRow, Totals, Window
+from .history import Epoch, RunRow, Totals, Window
 from .model import JobState, State
 
 
@@ -27,6 +27,7 @@ class Kind(StrEnum):
     """Kinds of rows in the history."""
 
     RUN = "run"
+    CLAIM = "claim"
     SKIP = "skip"
     TERM = "term"
     REQUEST = "request"
@@ -35,7 +36,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Conditions on rows of the history; None is no condition. Terms and requests have none, logs only ``run``.
+    """Conditions on rows of the history; None is no condition. Logs have only ``run``, terms, requests and claims none.
 
     Attributes:
         job_id: Id of the job.
@@ -127,12 +128,9 @@ class LedgerStore(Protocol):
         """Read up to ``limit`` rows with smaller numbers than ``before``, latest first.
 
         Returns:
-            ``RunRow``, ``SkipRow``, ``TermRow``, ``RequestRow`` or ``RunLog``, as ``kind`` says; the number of a log is
-            that of its attempt.
+            ``RunRow``, ``ClaimRow``, ``SkipRow``, ``TermRow``, ``RequestRow`` or ``RunLog``, as ``kind`` says. Runs
+            and claims are the same rows; the number of a log is that of its attempt.
         """
-
-    async def accounts(self, job_id: str, first: datetime, last: datetime) -> Accounts:
-        """Read the runs and skips of the job's ticks that fell due from ``first`` to ``last``."""
 
     async def latest_runs(self) -> dict[str, RunRow]:
         """Read the latest run of each job, by job id."""
@@ -142,9 +140,6 @@ class LedgerStore(Protocol):
 
     async def epochs(self) -> list[Epoch]:
         """Read the schedules of all jobs, oldest first."""
-
-    async def odd_claims(self) -> list[OddClaim]:
-        """Read the claims that no worker can have been given."""
 
     async def last_term(self) -> int:
         """Read the largest number of a term that was begun; 0 if none."""

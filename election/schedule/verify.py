@@ -1,27 +1,30 @@
-"""Judges a pool's whole recorded history: ``violations(history) == []`` means that P1 to P4 held.
+"""Judges a pool's whole recorded history: no violations mean that P1 to P4 held, and each job's ``max_instances``.
 
-What each trigger owed is worked out anew from the schedules that the ledger remembers, tick by tick, and compared with
-what was claimed and skipped. After hashicorp/raft's ``fuzzy/verifier.go``: the history is judged, not a moment.
+Rows are read and judged here; the ledger that wrote them is asked nothing else. What each trigger owed is worked out
+anew from the schedules that the ledger remembers, tick by tick, and compared with what was claimed and skipped. After
+hashicorp/raft's ``fuzzy/verifier.go``: the history is judged, not a moment.
 Not judged: effects in other systems, ticks of trigger classes of the user's own, and history that was removed.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import accumulate, islice, pairwise
+from itertools import groupby, islice, pairwise
+from typing import Any
 
 from election.core.errors import LedgerError
 
-from .history import Accounts, Epoch, OddClaim, TermRow
+from .claim_history import ClaimHistory, Settlement
+from .history import Epoch, TermRow
 from .ledger import LedgerReader
 from .model import UNREADABLE, OpenRun
 from .ticks import ticks, without_jitter
 from .triggers import build, jitter_of
 
-TICKS_PER_PAGE = 5000
+ROWS_PER_PAGE = 5000
+"""Rows of the history that are read at once, and ticks that are judged at once."""
 
 SETTLING = timedelta(seconds=10)
 """How long a new leader may take to settle the runs that the former one left open."""
@@ -51,41 +54,62 @@ class Report:
 async def verify(ledger: LedgerReader, *, now: datetime, progress: Callable[[str, int], None] | None = None) -> Report:
     """Judge the history in ``ledger``, of a pool that is alive or not.
 
-    progress: told the job and the number of its ticks seen so far. Raises ``LedgerError``.
+    Args:
+        ledger: History to judge.
+        now: Wall clock, UTC.
+        progress: Called with a job and the number of its ticks judged so far.
+
+    Raises:
+        LedgerError: The ledger cannot be read, or a row cannot have been written by any worker.
     """
-    open_runs, odd_claims = await ledger.open_runs(), await ledger.odd_claims()
-    terms = await _all_terms(ledger)  # after the runs: on a live pool, each of these has a term by now
-    found = [*check_terms(terms), *check_claims(odd_claims), *check_open_runs(open_runs, terms, now)]
-    jobs = await ledger.jobs()
+    jobs, open_runs, epochs = await ledger.jobs(), await ledger.open_runs(), await ledger.epochs()
     if unreadable := [job.broken for job in jobs if job.trigger == UNREADABLE]:
         raise LedgerError(f"the ledger holds what no worker can have written: {unreadable[0]}")
     settled = {job.id: job.settled_until for job in jobs}
-    pruned = await ledger.pruned_until()
+    claims = ClaimHistory()  # read after the jobs: what was settled by then stands in the rows
+    async for page in _pages(ledger.claims):
+        for claim in page:
+            claims.add(claim)
+    skips: dict[str, list[tuple[datetime, datetime]]] = {}
+    async for page in _pages(ledger.skips):  # after the claims, since a claim may become a skip
+        for skip in page:
+            if not skip.request:
+                skips.setdefault(skip.job_id, []).append((skip.first_due, skip.last_due))
+    terms = [term async for page in _pages(ledger.terms, "term") for term in page][::-1]
+    found = [*check_terms(terms), *await _check_claims(ledger, claims, {term.term for term in terms})]
+    found += check_open_runs(open_runs, terms, now)
+    pruned = await ledger.pruned_until()  # a live pool may have removed rows while they were read
     count, unchecked = 0, []
-    for epoch in await ledger.epochs():
-        until = min(epoch.until or now, settled.get(epoch.job_id, epoch.since))
-        owed = owed_ticks(epoch, max(epoch.since, pruned), until)
-        if owed is None:
-            unchecked.append(epoch.job_id)
-            continue
-        jitter = jitter_of(epoch.trigger)
-        seen = 0
-        while some := _next_ticks(owed, unchecked, epoch.job_id):
-            accounts = await ledger.accounts(epoch.job_id, some[0], some[-1] + jitter)
-            if check_ticks(epoch.job_id, some, accounts, jitter):
-                pruned = await ledger.pruned_until()  # a live pool may have removed them since
-                found += check_ticks(epoch.job_id, [due for due in some if due > pruned], accounts, jitter)
-            seen += len(some)
-            if progress is not None:
-                progress(epoch.job_id, seen)
-        count += seen
+    for job_id, its_epochs in groupby(epochs, key=lambda epoch: epoch.job_id):
+        settlement = Settlement(claims.dues(job_id), skips.get(job_id, ()))
+        for epoch in its_epochs:
+            until = min(epoch.until or now, settled.get(job_id, epoch.since))
+            owed = owed_ticks(epoch, max(epoch.since, pruned), until)
+            if owed is None:
+                unchecked.append(job_id)
+                continue
+            seen = 0
+            while some := _next_ticks(owed, unchecked, job_id):
+                found += check_ticks(job_id, some, settlement, jitter_of(epoch.trigger))
+                seen += len(some)
+                if progress is not None:
+                    progress(job_id, seen)
+            count += seen
     return Report(tuple(found), count, len(terms), tuple(dict.fromkeys(unchecked)))
+
+
+async def _pages(read: Callable[..., Awaitable[list[Any]]], number: str = "seq") -> AsyncIterator[list[Any]]:
+    """All rows in pages, latest first. number: attribute by which they are ordered."""
+    before: int | None = None
+    while rows := await read(before=before, limit=ROWS_PER_PAGE):
+        yield rows
+        before = getattr(rows[-1], number)
 
 
 def _next_ticks(owed: Iterator[datetime], unchecked: list[str], job_id: str) -> list[datetime]:
     """The next ticks of a trigger; none, and the job is noted as unchecked, if it raises."""
     try:
-        return list(islice(owed, TICKS_PER_PAGE))
+        return list(islice(owed, ROWS_PER_PAGE))
     except Exception:
         unchecked.append(job_id)
         return []
@@ -105,15 +129,24 @@ def check_terms(terms: Sequence[TermRow]) -> list[Violation]:
     return found
 
 
-def check_claims(odd: Iterable[OddClaim]) -> list[Violation]:
-    """P3: a tick is claimed once, and not by a term that was over; P2: a term begins before it claims."""
-    found = []
-    for claim in odd:
-        promise, text = {
-            0: ("P2", f"claimed by term {claim.term}, which never began"),
-            1: ("P3", f"claimed by term {claim.term} after a later term"),
-        }.get(claim.times, ("P3", f"claimed {claim.times} times"))
-        found.append(Violation(promise, text, claim.tick.job_id, (claim.tick.due,)))
+async def _check_claims(ledger: LedgerReader, claims: ClaimHistory, begun: Container[int]) -> list[Violation]:
+    """Check claims and executions.
+
+    P2: a term begins before it claims. P3: a tick is claimed once, and by no term after a later one has claimed. P9:
+    ``max_instances`` holds within a term.
+    """
+    late = [("P3", "claimed by term {0.first_term} after a later term", seq) for seq in claims.late()]
+    homeless = [("P2", "claimed by term {0.term}, which never began", seq) for seq in claims.homeless(begun)]
+    found = [
+        Violation(promise, text.format(row), row.job_id, (row.due,))
+        for promise, text, seq in (*late, *homeless)
+        for row in await ledger.claims(before=seq + 1, limit=1)
+        if row.seq == seq  # else it was removed meanwhile, and its term with it
+    ]
+    found += [Violation("P3", f"claimed {times} times", job_id, (due,)) for job_id, due, times in claims.repeated()]
+    for job_id, term, most, limit in claims.overlaps():
+        text = f"{most} runs at once in term {term}, where max_instances allows {limit}"
+        found.append(Violation("P9", text, job_id))
     return found
 
 
@@ -129,18 +162,10 @@ def check_open_runs(runs: Iterable[OpenRun], terms: Sequence[TermRow], now: date
 
 
 def check_ticks(
-    job_id: str, owed: Sequence[datetime], accounts: Accounts, jitter: timedelta = timedelta(0)
+    job_id: str, owed: Sequence[datetime], settlement: Settlement, jitter: timedelta = timedelta(0)
 ) -> list[Violation]:
     """P4: each tick that was owed has a run, or lies within a skip; with jitter, up to so much later."""
-    skips = sorted(accounts.skips)
-    begins = [first for first, _ in skips]
-    ends = list(accumulate((last for _, last in skips), max))
-
-    def skipped(due: datetime) -> bool:
-        begun = bisect_right(begins, due + jitter)
-        return begun > 0 and ends[begun - 1] >= due
-
-    missing = [due for due in owed if not _any_within(accounts.runs, due, due + jitter) and not skipped(due)]
+    missing = [due for due in owed if not settlement.covers(due, jitter)]
     return [Violation("P4", "neither run nor skipped", job_id, tuple(missing))] if missing else []
 
 
@@ -148,15 +173,3 @@ def owed_ticks(epoch: Epoch, after: datetime, until: datetime) -> Iterator[datet
     """Return the ticks owed later than ``after`` up to ``until``; None if they cannot be enumerated."""
     trigger = build(epoch.trigger, epoch.anchor)
     return None if trigger is None else iter(ticks(without_jitter(trigger), after, until))
-
-
-def _any_within(sorted_dues: Sequence[datetime], first: datetime, last: datetime) -> bool:
-    at = bisect_left(sorted_dues, first)
-    return at < len(sorted_dues) and sorted_dues[at] <= last
-
-
-async def _all_terms(ledger: LedgerReader) -> list[TermRow]:
-    terms: list[TermRow] = []
-    while page := await ledger.terms(before=terms[-1].term if terms else None, limit=1000):
-        terms += page
-    return terms[::-1]

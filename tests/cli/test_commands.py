@@ -281,7 +281,7 @@ def test_filters_and_pages(ended: Path, ask: Ask) -> None:
 def test_skips_and_terms_for_machines(ended: Path, ask: Ask) -> None:
     """P4: the pause explains its ticks. P2: the terms follow each other."""
     skip = next(row for row in ask("skips", ended, "--job", "good") if row["reason"] == "paused")
-    assert list(skip) == ["seq", "job_id", "first_due", "last_due", "count", "reason", "term", "at"]
+    assert list(skip) == ["seq", "job_id", "first_due", "last_due", "count", "reason", "term", "at", "request"]
     assert skip["count"] >= 1
     latest, first = ask("terms", ended)
     assert (latest["term"], first["term"]) == (2, 1)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextvars import ContextVar
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +21,7 @@ from election.schedule.attempts import MAX_RETRY_DELAY_S
 from election.schedule.jobs import JobRegistry
 from election.schedule.model import FinishRun, OpenRun, Outcome, Retry, SkipReason, State, Tick
 from election.schedule.plan import make_plan, rerun_delay_s
+from election.schedule.verify import verify
 from tests.schedule.making import NOW, at, make_job, state_of
 from tests.schedule.term_bench import TermBench
 from tests.support.waiting import until_async
@@ -455,6 +457,30 @@ async def test_max_instances_holds_for_reruns(bench: TermBench) -> None:
         await bench.until(lambda: _succeeded(bench, 5))
     assert most == 1
     await bench.agrees()
+
+
+async def test_verify_reads_how_many_ran_at_once_from_what_a_term_writes(bench: TermBench) -> None:
+    """Three runs overlap, as the job allows; had it allowed two, the same history would be a break."""
+
+    begun: list[datetime] = []
+
+    async def job() -> None:
+        begun.append(current_run().due)
+        await bench.clock.sleep(2.5)
+
+    bench.registry.add(job, "interval", id="job", seconds=1, start_date=NOW, max_instances=3)
+
+    async def lead() -> None:
+        async with bench.term(1):
+            await bench.wait(lambda: len(begun) >= 6)
+
+    await bench.until(asyncio.ensure_future(lead()).done)
+    await bench.agrees()
+    with contextlib.closing(sqlite3.connect(bench.path)) as connection, connection:
+        assert connection.execute("UPDATE runs SET max_instances = max_instances - 1").rowcount >= 6
+    report = await verify(bench.others, now=bench.clock.now())
+    assert [violation.promise for violation in report.violations] == ["P9"]
+    assert report.violations[0].text == "3 runs at once in term 1, where max_instances allows 2"
 
 
 async def _succeeded(bench: TermBench, count: int) -> bool:

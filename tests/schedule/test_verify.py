@@ -13,7 +13,8 @@ import pytest
 from election.core.term import Reason, Standing
 from election.engines.file.ledger import SqliteLedger
 from election.engines.sql.rows import to_us
-from election.schedule.history import Accounts, Epoch, TermRow
+from election.schedule.claim_history import ClaimHistory, Settlement
+from election.schedule.history import ClaimRow, Epoch, SkipRow, TermRow
 from election.schedule.model import (
     Claim,
     Entry,
@@ -25,6 +26,7 @@ from election.schedule.model import (
     Retry,
     Skip,
     SkipReason,
+    Span,
     Tick,
 )
 from election.schedule.ticks import ticks
@@ -71,6 +73,17 @@ async def lead(ledger: SqliteLedger, number: int, entries: Sequence[Entry], *, d
     assert all(await ledger.record(number, entries))
     if not dies:
         await ledger.end_term(number, Standing.RESIGNED)
+
+
+async def test_more_runs_at_once_than_the_job_allows_are_a_break(ledger: SqliteLedger) -> None:
+    """Whatever the wall clock did: the leader's monotonic clock is compared."""
+    ticks = [Tick("steady", at(second), request) for second, request in ((1700, 21), (1701, 22), (1702, 23))]
+    claims = [Claim(tick, tick.due, max_instances=2) for tick in ticks]
+    spans = [Span(10, 20), Span(12, 30), Span(19, 25)]
+    ends = [FinishRun(tick, Outcome.SUCCEEDED, at(0), span=span) for tick, span in zip(ticks, spans, strict=True)]
+    await lead(ledger, 6, [*claims, *ends])
+    text = "3 runs at once in term 6, where max_instances allows 2"
+    assert await judge(ledger) == [Violation("P9", text, "steady")]
 
 
 @pytest.fixture
@@ -298,10 +311,10 @@ async def test_history_that_is_removed_while_it_is_judged_is_no_break(ledger: Sq
     """On a live pool that happens every minute."""
 
     class PrunedMeanwhile(SqliteLedger):
-        async def accounts(self, job_id: str, first: datetime, last: datetime) -> Accounts:
+        async def skips(self, **conditions: Any) -> list[SkipRow]:
             while await ledger.prune(at(65), 100) >= 100:
                 pass
-            return await super().accounts(job_id, first, last)
+            return await super().skips(**conditions)
 
     reader = PrunedMeanwhile(path, look_only=True)
     assert await judge(reader) == []
@@ -375,16 +388,41 @@ def test_a_run_is_settled_by_the_next_leader_soon(run_term: int, seconds: float,
 def test_each_tick_has_a_run_or_a_skip(
     runs: list[float], skips: list[tuple[float, float]], jitter: float, missing: list[float]
 ) -> None:
-    accounts = Accounts(moments(*runs), [(at(first), at(last)) for first, last in skips])
-    found = check_ticks("job", moments(0, 10, 20, 30), accounts, timedelta(seconds=jitter))
+    settlement = Settlement([us(second) for second in runs], [(at(first), at(last)) for first, last in skips])
+    found = check_ticks("job", moments(0, 10, 20, 30), settlement, timedelta(seconds=jitter))
     assert [due for violation in found for due in violation.ticks] == list(moments(*missing))
 
 
 def test_many_skips_are_judged_as_fast_as_many_runs() -> None:
     """A job that overlapped all month has a row for each tick; each tick compared with each row would take hours."""
     owed = moments(*range(20_000))
-    skips = Accounts([], [(due, due) for due in owed])
+    skips = Settlement([], [(due, due) for due in owed])
     assert check_ticks("job", owed, skips) == []
+
+
+@pytest.mark.parametrize(
+    ("executions", "limit", "most"),
+    [
+        pytest.param([(0, 10), (10, 20)], 1, None, id="one begins as the other ends"),
+        pytest.param([(0, 10), (9, 20)], 1, 2, id="two at once"),
+        pytest.param([(0, 10), (9, 20)], 2, None, id="two are allowed"),
+        pytest.param([(0, 100), (10, 20), (15, 30), (40, 50)], 2, 3, id="three, where two are allowed"),
+        pytest.param([(0, 10), (0, 0)], 2, None, id="no time at all"),
+    ],
+)
+def test_executions_at_once_are_counted(executions: list[tuple[int, int]], limit: int, most: int | None) -> None:
+    claims = ClaimHistory()
+    for seq, (began, ended) in enumerate(executions):
+        claims.add(ClaimRow(seq, "job", at(seq), 0, 1, 1, limit, Span(began, ended)))
+    assert list(claims.overlaps()) == ([] if most is None else [("job", 1, most, limit)])
+
+
+def test_executions_of_two_terms_or_of_an_unknown_limit_are_not_compared() -> None:
+    claims = ClaimHistory()
+    for seq, (term, limit) in enumerate([(1, 1), (2, 1), (1, None)]):
+        claims.add(ClaimRow(seq, "job", at(seq), 0, term, term, limit, Span(0, 10)))
+    claims.add(ClaimRow(9, "job", at(9), 0, 1, 1, 1, None))
+    assert list(claims.overlaps()) == []
 
 
 def test_what_is_owed_is_what_the_scheduler_would_do() -> None:

@@ -118,7 +118,13 @@ WHEN OLD.outcome IS NULL AND NEW.outcome IS NOT NULL AND NEW.request = 0 BEGIN
 END;
 """
 
-_STEPS = [_TABLES + _COUNTING, _LOGS]
+_CLAIMS = """
+ALTER TABLE runs ADD COLUMN max_instances INTEGER;
+ALTER TABLE runs ADD COLUMN began_us INTEGER;
+ALTER TABLE runs ADD COLUMN ended_us INTEGER;
+"""
+
+_STEPS = [_TABLES + _COUNTING, _LOGS, _CLAIMS]
 
 FIRST_VERSION = 6
 """The first schema that this code reads: 1 to 5 were written before the first release."""

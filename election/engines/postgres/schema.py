@@ -187,7 +187,11 @@ CREATE UNIQUE INDEX log_of_attempt ON run_logs (run, attempt);
 CREATE INDEX logs_of_job ON run_logs (job_id, failed, id);
 """ + _function("count_run", _COUNT_RUN)
 
-_STEPS = [_TABLES + _COUNTING + _CHANGES + _STIRRING, _LOGS]
+_CLAIMS = """
+ALTER TABLE runs ADD COLUMN max_instances INTEGER, ADD COLUMN began_us BIGINT, ADD COLUMN ended_us BIGINT;
+"""
+
+_STEPS = [_TABLES + _COUNTING + _CHANGES + _STIRRING, _LOGS, _CLAIMS]
 
 FIRST_VERSION = 3
 """The first schema that this code reads: 1 and 2 were written before the first release."""

@@ -64,14 +64,16 @@ def call(command: Command) -> tuple[Any, ...]:
 
 @call.register
 def _(command: Claim) -> tuple[Any, ...]:
-    return "claim", *tick_key(command.tick), to_us(command.at), to_us_or_none(command.scheduled_since)
+    since = to_us_or_none(command.scheduled_since)
+    return "claim", *tick_key(command.tick), to_us(command.at), since, command.max_instances
 
 
 @call.register
 def _(command: FinishRun) -> tuple[Any, ...]:
+    span = (None, None) if command.span is None else (command.span.began_us, command.span.ended_us)
     return (
         "settle", *tick_key(command.tick), command.outcome.value, to_us(command.at), _maybe(command.error),
-        to_us_or_none(command.started_at),
+        to_us_or_none(command.started_at), *span,
     )  # fmt: skip
 
 

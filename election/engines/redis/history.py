@@ -9,31 +9,18 @@ from typing import Any, TypeVar
 
 from election.core.term import Reason
 from election.engines.sql.rows import parse_log, to_time, to_us
-from election.schedule.history import (
-    BOUNDS,
-    Accounts,
-    Epoch,
-    Histogram,
-    OddClaim,
-    RequestRow,
-    RunRow,
-    Totals,
-    Window,
-)
-from election.schedule.model import Outcome, RunLog, SkipReason, Tick
+from election.schedule.history import BOUNDS, Epoch, Histogram, RequestRow, RunRow, Totals, Window
+from election.schedule.model import Outcome, RunLog, SkipReason
 from election.schedule.store import Filter, Kind
 
 from .client import RedisClient, to_dict
-from .rows import epochs_of, histogram, job_state, request_row, run_row, skip_row, term_row
-from .scripts import AUDIT, WINDOW
+from .rows import claim_row, epochs_of, histogram, job_state, request_row, run_row, skip_row, term_row
+from .scripts import WINDOW
 
 _T = TypeVar("_T")
 
 ROWS_PER_REQUEST = 500
 """Rows that are read in one step."""
-
-ROWS_PER_AUDIT = 1000
-"""Runs that are audited in one step, for which the server does nothing else."""
 
 MAX_EARLIER_ROWS = 500
 """Rows before a stretch that are looked at for runs that reach into it."""
@@ -77,6 +64,8 @@ class History:
             return await self._page("term", ["terms"], before, limit, term_row)
         if kind == Kind.REQUEST:
             return await self._requests(before, limit)
+        if kind == Kind.CLAIM:
+            return await self._page("run", ["runs"], before, limit, claim_row)
         if kind == Kind.LOG:
             return await self._logs(where.run, before, limit)
         indexes = await self._indexes(f"{kind}s", where.job_id, where.tag)
@@ -109,36 +98,6 @@ class History:
         jobs = sorted(await self._read("SMEMBERS", "jobs"))
         rows = await self.rows("epochs", jobs)
         return [epoch for row in rows for epoch in epochs_of(row.pop("id"), row)]
-
-    async def accounts(self, job_id: str, first: datetime, last: datetime) -> Accounts:
-        """Runs and skips of one moment, since a run may become a skip."""
-        begin, end = to_us(first), to_us(last)
-        async with self._client.pipeline(transaction=True) as pipe:
-            runs = f"{self._prefix}run_dues:{job_id}"
-            pipe.execute_command("ZRANGEBYSCORE", runs, begin, end, "WITHSCORES")
-            pipe.execute_command("ZRANGEBYSCORE", f"{self._prefix}skip_dues:{job_id}", begin, end)
-            pipe.execute_command("ZRANGEBYSCORE", f"{self._prefix}skip_dues:{job_id}", f"({end}", "+inf", "LIMIT", 0, 1)
-            dues, within, beyond = await pipe.execute()
-        names = [name.partition(":")[2] for name in [*within, *beyond]]
-        found = []
-        for start in range(0, len(names), ROWS_PER_REQUEST):
-            found += [skip_row(row) for row in await self.rows("skip", names[start : start + ROWS_PER_REQUEST])]
-        return Accounts(
-            [to_time(int(due)) for name, due in _scored(dues) if name.startswith("0:")],
-            [(skip.first_due, skip.last_due) for skip in found if skip.first_due <= last],
-        )
-
-    async def odd_claims(self) -> list[OddClaim]:
-        found: dict[tuple[Tick, int], OddClaim] = {}
-        after, latest = "-inf", 0
-        while True:
-            last, latest, rows = await self._client.run(AUDIT, after, ROWS_PER_AUDIT, latest)
-            for job_id, due, request, term, times in rows:
-                tick = Tick(job_id, to_time(int(due)), int(request))
-                found[tick, int(times)] = OddClaim(tick, int(term), int(times))
-            if not last:
-                return list(found.values())
-            after = f"({last}"
 
     async def totals(self) -> Totals:
         jobs = await self.jobs()
@@ -221,10 +180,3 @@ class History:
 def _label(name: str) -> tuple[str, str]:
     what, _, label = name.partition(" ")
     return what, label
-
-
-def _scored(reply: Sequence[Any]) -> list[tuple[str, Any]]:
-    """Members with their scores, as either version of the protocol gives them."""
-    if reply and isinstance(reply[0], str):
-        return list(zip(reply[::2], reply[1::2], strict=True))
-    return [(member, score) for member, score in reply]

@@ -10,6 +10,7 @@ from election.core.term import Reason, Standing
 from election.engines.sql.rows import broken_state, to_time
 from election.schedule.history import (
     BOUNDS,
+    ClaimRow,
     Epoch,
     Histogram,
     RequestRow,
@@ -27,6 +28,7 @@ from election.schedule.model import (
     Request,
     RequestOutcome,
     SkipReason,
+    Span,
     StoredJob,
     Tick,
 )
@@ -86,6 +88,20 @@ def open_run(row: Hash) -> OpenRun:
     return OpenRun(tick, int(row["term"]), int(row["attempt"]), count_interruptions(_attempts(row)))
 
 
+def claim_row(row: Hash) -> ClaimRow:
+    span = Span(int(row["began_us"]), int(row["ended_us"])) if "ended_us" in row else None
+    return ClaimRow(
+        seq=int(row["id"]),
+        job_id=row["job_id"],
+        due=_time(row["due"]),
+        request=int(row["request"]),
+        first_term=int(row["first_term"]),
+        term=int(row["term"]),
+        max_instances=_maybe(int, row.get("max_instances")),
+        span=span,
+    )
+
+
 def skip_row(row: Hash) -> SkipRow:
     return SkipRow(
         seq=int(row["id"]),
@@ -96,6 +112,7 @@ def skip_row(row: Hash) -> SkipRow:
         reason=SkipReason(row["reason"]),
         term=int(row["term"]),
         at=_time(row["at"]),
+        request=int(row["request"]),
     )
 
 

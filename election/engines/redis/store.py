@@ -13,7 +13,7 @@ from election.core.clock import Clock
 from election.core.errors import LedgerError
 from election.engines.sql.rows import to_time, to_us
 from election.schedule.commands import AddRequest, Command
-from election.schedule.history import BOUNDS, Accounts, Epoch, OddClaim, RunRow, Totals, Window
+from election.schedule.history import BOUNDS, Epoch, RunRow, Totals, Window
 from election.schedule.ledger import Ledger
 from election.schedule.model import JobState, State
 from election.schedule.store import Filter, Kind, UnmetConditionError, term_over, term_taken
@@ -97,12 +97,6 @@ class RedisStore:
 
     async def epochs(self) -> list[Epoch]:
         return await self._history.epochs()
-
-    async def accounts(self, job_id: str, first: datetime, last: datetime) -> Accounts:
-        return await self._history.accounts(job_id, first, last)
-
-    async def odd_claims(self) -> list[OddClaim]:
-        return await self._history.odd_claims()
 
     async def last_term(self) -> int:
         return await self._history.number("term")

@@ -77,8 +77,9 @@ def _(command: Claim, connection: Connection, term: int) -> bool:
     ):
         return False
     granted = connection.execute(
-        "INSERT INTO runs (job_id, due, request, term, claimed_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        (*tick_key(tick), term, to_us(command.at)),
+        "INSERT INTO runs (job_id, due, request, term, claimed_at, max_instances) VALUES (?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT DO NOTHING",
+        (*tick_key(tick), term, to_us(command.at), command.max_instances),
     )
     if tick.request:
         connection.execute(
@@ -91,11 +92,15 @@ def _(command: Claim, connection: Connection, term: int) -> bool:
 
 @write.register
 def _(command: FinishRun, connection: Connection, term: int) -> bool:
+    span = (None, None) if command.span is None else (command.span.began_us, command.span.ended_us)
     settled = connection.execute(
-        "UPDATE runs SET outcome = ?, ended_at = ?, error = ?, started_at = coalesce(started_at, ?)"
-        f" WHERE {_THE_OPEN_RUN}",
-        (command.outcome, to_us(command.at), command.error, to_us_or_none(command.started_at), *tick_key(command.tick)),
-    )
+        "UPDATE runs SET outcome = ?, ended_at = ?, error = ?, started_at = coalesce(started_at, ?), began_us = ?,"
+        f" ended_us = ? WHERE {_THE_OPEN_RUN}",
+        (
+            command.outcome, to_us(command.at), command.error, to_us_or_none(command.started_at), *span,
+            *tick_key(command.tick),
+        ),
+    )  # fmt: skip
     return settled.rowcount == 1
 
 

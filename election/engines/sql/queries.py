@@ -7,18 +7,20 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from election.schedule.history import Accounts, Epoch, OddClaim, RunRow, SkipRow, TermRow, Window
-from election.schedule.model import JobState, OpenRun, State, Tick
+from election.schedule.history import Epoch, RunRow, SkipRow, TermRow, Window
+from election.schedule.model import JobState, OpenRun, State
 from election.schedule.store import Filter, Kind
 
 from .database import Connection, Cursor
 from .rows import (
+    CLAIM_COLUMNS,
     JOB_COLUMNS,
     LOG_COLUMNS,
     REQUEST_COLUMNS,
     RUN_COLUMNS,
     SKIP_COLUMNS,
     TERM_COLUMNS,
+    claim_row,
     job_state,
     open_run,
     parse_log,
@@ -36,6 +38,8 @@ MAX_EARLIER_ROWS = 500
 
 MAX_ATTEMPT = 2**31
 """Beyond the number of any attempt."""
+
+_FIRST_TERM = "CASE attempt WHEN 1 THEN term ELSE {} END"  # JSON is parsed for few rows
 
 MAX_ROWS_SEARCHED = 20_000
 """Rows that are searched for runs that did not succeed, where a window has too many to return all."""
@@ -105,6 +109,9 @@ def page(connection: Connection, kind: Kind, where: Filter, before: int | None, 
             (where.run, MAX_ATTEMPT if before is None else before, limit),
         )
         return [parse_log(row["attempt"], row["log"]) for row in logs]
+    if kind == Kind.CLAIM:
+        columns = f"seq, job_id, due, request, {_FIRST_TERM.format(connection.dialect.first_term)}, {CLAIM_COLUMNS}"
+        return [claim_row(row) for row in _page(connection, "runs", columns, {"seq < ?": before}, "seq", limit)]
     conditions = {"job_id = ?": where.job_id, _tagged(connection): where.tag, "seq < ?": before}
     if kind == Kind.SKIP:
         return [skip_row(row) for row in _page(connection, "skips", SKIP_COLUMNS, conditions, "seq", limit)]
@@ -118,39 +125,6 @@ def epochs(connection: Connection) -> list[Epoch]:
     return [
         Epoch(job_id, to_time(since), None if until is None else to_time(until), to_time(anchor), json.loads(trigger))
         for job_id, since, until, anchor, trigger in rows
-    ]
-
-
-def accounts(connection: Connection, job_id: str, first: datetime, last: datetime) -> Accounts:
-    stretch = (job_id, to_us(first), to_us(last))
-    runs = connection.execute(
-        "SELECT due FROM runs WHERE job_id = ? AND due BETWEEN ? AND ? AND request = 0 ORDER BY due", stretch
-    )
-    skips = connection.execute(
-        "SELECT first_due, last_due FROM skips"
-        " WHERE job_id = ? AND last_due >= ? AND first_due <= ? AND request = 0 ORDER BY first_due",
-        stretch,
-    )
-    return Accounts([to_time(due) for (due,) in runs], [(to_time(one), to_time(other)) for one, other in skips])
-
-
-def odd_claims(connection: Connection) -> list[OddClaim]:
-    last = "SELECT max(term) FROM runs AS one WHERE (job_id, due, request) = (runs.job_id, runs.due, runs.request)"
-    twice = (  # the term apart, so that the index has all that each run is looked at for
-        f"SELECT job_id, due, request, ({last}), count(*) FROM runs GROUP BY job_id, due, request HAVING count(*) > 1"
-    )
-    late = f"""
-        SELECT job_id, due, request, first_term, 1 FROM (
-          SELECT one.*, max(first_term) OVER (ORDER BY seq) AS latest FROM (
-            SELECT seq, job_id, due, request, {connection.dialect.first_term} AS first_term FROM runs
-          ) AS one
-        ) AS each_run WHERE first_term < latest
-    """
-    homeless = "SELECT job_id, due, request, term, 0 FROM runs WHERE term NOT IN (SELECT term FROM terms)"
-    return [
-        OddClaim(Tick(job_id, to_time(due), number), term, times)
-        for query in (twice, late, homeless)
-        for job_id, due, number, term, times in connection.execute(query)
     ]
 
 

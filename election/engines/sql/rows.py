@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from election.core.errors import describe_error
 from election.core.term import Reason, Standing
-from election.schedule.history import RequestRow, RunRow, SkipRow, TermRow, count_interruptions
+from election.schedule.history import ClaimRow, RequestRow, RunRow, SkipRow, TermRow, count_interruptions
 from election.schedule.model import (
     UNREADABLE,
     Action,
@@ -22,6 +22,7 @@ from election.schedule.model import (
     RequestOutcome,
     RunLog,
     SkipReason,
+    Span,
     StoredJob,
     Tick,
 )
@@ -39,7 +40,8 @@ JOB_COLUMNS = (
     " removed, broken, info"
 )
 RUN_COLUMNS = "seq, job_id, due, request, term, attempt, claimed_at, ended_at, outcome, error, attempts, started_at"
-SKIP_COLUMNS = "seq, job_id, first_due, last_due, count, reason, term, at"
+CLAIM_COLUMNS = "term, max_instances, began_us, ended_us"  # after seq, job_id, due, request and the first term
+SKIP_COLUMNS = "seq, job_id, first_due, last_due, count, reason, term, at, request"
 TERM_COLUMNS = (
     "term, pid, host, boot_id, began_at, began_ns, reason, from_pid, takeover_ms, ended_at, ended_ns, standing"
 )
@@ -110,6 +112,12 @@ def _info(text: str) -> JobInfo:
     return JobInfo(found["name"], found["description"], tuple(found["tags"]))
 
 
+def claim_row(row: Row) -> ClaimRow:
+    seq, job_id, due, request, first_term, term, max_instances, began_us, ended_us = row
+    span = None if ended_us is None else Span(began_us, ended_us)
+    return ClaimRow(seq, job_id, to_time(due), request, first_term, term, max_instances, span)
+
+
 def run_row(row: Row) -> RunRow:
     return RunRow(
         seq=row["seq"],
@@ -163,6 +171,7 @@ def skip_row(row: Row) -> SkipRow:
         reason=SkipReason(row["reason"]),
         term=row["term"],
         at=to_time(row["at"]),
+        request=row["request"],
     )
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from election.schedule.commands import Command
-from election.schedule.history import Accounts, Epoch, OddClaim, RunRow, Totals, Window
+from election.schedule.history import Epoch, RunRow, Totals, Window
 from election.schedule.model import JobState, State
 from election.schedule.store import Filter, Kind
 
@@ -80,12 +80,6 @@ class SqlStore:
 
     async def epochs(self) -> list[Epoch]:
         return await self.database.read(queries.epochs)
-
-    async def accounts(self, job_id: str, first: datetime, last: datetime) -> Accounts:
-        return await self.database.read(lambda connection: queries.accounts(connection, job_id, first, last))
-
-    async def odd_claims(self) -> list[OddClaim]:
-        return await self.database.read(queries.odd_claims)
 
     async def last_term(self) -> int:
         return await self.database.read(queries.last_term)

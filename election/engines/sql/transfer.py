@@ -48,7 +48,7 @@ TABLES = (
     Table(
         "runs", ("seq",),
         ("job_id", "due", "request", "term", "attempt", "claimed_at", "ended_at", "outcome", "error", "attempts",
-         "started_at"),
+         "started_at", "max_instances", "began_us", "ended_us"),
         appended=True,
     ),
     Table(

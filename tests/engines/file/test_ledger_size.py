@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from election.engines.file.database import SqliteConnection
 from election.engines.file.ledger import SqliteLedger
-from election.engines.file.schema import migrate
-from election.engines.sql import queries
 from election.schedule.model import Claim, FinishRun, Outcome, RegisterJob, Tick
 from tests.schedule.making import NOW, at, make_job, make_term, process
 
@@ -73,34 +68,6 @@ async def test_a_page_of_one_job_reads_only_the_rows_that_it_shows(tmp_path: Pat
         for runs in (FEW, MANY)
     ]
     assert (many - few) / ((MANY - FEW) / JOBS) < 15, "steps for each run of the job"
-
-
-async def test_p3_the_search_for_ticks_that_were_claimed_twice_reads_no_rows(tmp_path: Path) -> None:
-    ledger = await _ledger(tmp_path / "ledger.db", FEW)
-    asked: list[str] = []
-    await ledger.store.database.read(lambda connection: connection.set_trace_callback(asked.append))
-    assert await ledger.odd_claims() == []
-    (twice,) = [statement for statement in asked if "HAVING" in statement]
-    explain = f"EXPLAIN QUERY PLAN {twice}"
-    plan = await ledger.store.database.read(lambda connection: connection.execute(explain).fetchall())
-    assert plan[0]["detail"] == "SCAN runs USING COVERING INDEX one_claim_per_tick"
-    await ledger.close()
-
-
-def test_p3_a_tick_that_was_claimed_twice_is_told_with_the_later_term() -> None:
-    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None, factory=SqliteConnection)) as connection:
-        migrate(connection)
-        connection.execute("DROP INDEX one_claim_per_tick")
-        for term in (1, 2, 2):
-            connection.execute(
-                "INSERT OR IGNORE INTO terms VALUES (?, 1, '', '', 0, 0, 'died', 0, 0, 0, 0, NULL, 0)", (term,)
-            )
-            due = 7 if term == 1 else 8
-            connection.execute(
-                "INSERT INTO runs (job_id, due, request, term, claimed_at) VALUES ('job', ?, 0, ?, 0)", (due, term)
-            )
-        connection.execute("INSERT INTO runs (job_id, due, request, term, claimed_at) VALUES ('job', 7, 0, 2, 0)")
-        assert [(odd.term, odd.times) for odd in queries.odd_claims(connection)] == [(2, 2), (2, 2)]
 
 
 async def _ledger(path: Path, runs: int) -> SqliteLedger:

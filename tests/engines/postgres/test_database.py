@@ -351,7 +351,6 @@ async def test_p3_a_disk_that_is_full(small_disk: Path, new_postgres: Callable[.
             return False
 
         await until_async(goes_on, what="it goes on")
-        assert await ledger.odd_claims() == []
         found = (await ledger.totals()).runs
         assert granted <= sum(found.values()) <= granted + 1
         await ledger.close()

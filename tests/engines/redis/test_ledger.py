@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from election.engines import Engine, open_engine
 from election.engines.file.ledger import SqliteLedger
 from election.engines.redis import RedisLedger, redis_engine
 from election.engines.redis.address import address_of
-from election.schedule.history import OddClaim
 from election.schedule.model import Claim, FinishRun, OpenRun, Outcome, RegisterJob, Retry, StoredJob, Tick
+from election.schedule.verify import verify
 from tests.schedule.making import at, make_job, make_term, process
 from tests.support.postgres_server import RunningPostgres
 from tests.support.redis_server import Server
@@ -81,18 +82,23 @@ async def test_any_text_of_an_error_comes_back_as_it_was(ledger: RedisLedger) ->
 async def test_claims_that_should_not_be_are_found(ledger: RedisLedger, steady: Server) -> None:
     await ledger.begin_term(make_term(2), process())
     await ledger.record(2, [Claim(Tick("job", at(second)), at(second)) for second in (1, 2, 3)])
-    assert await ledger.odd_claims() == []
+    assert await broken(ledger) == set()
     key = "election:{election}:"
     steady.ask("COPY", f"{key}run:1", f"{key}run:4")
     steady.ask("ZADD", f"{key}runs", 4, 4)
     steady.ask("ZADD", f"{key}run_dues:job", steady.ask("HGET", f"{key}run:4", "due"), "0:4")
     steady.ask("HSET", f"{key}run:3", "first_term", 1)
     steady.ask("HSET", f"{key}run:2", "term", 9)
-    assert sorted(await ledger.odd_claims(), key=lambda odd: -odd.times) == [
-        OddClaim(TICK, 2, 2),
-        OddClaim(Tick("job", at(3)), 1, 1),
-        OddClaim(Tick("job", at(2)), 9, 0),
-    ]
+    assert await broken(ledger) == {
+        ("P3", "claimed 2 times", (at(1),)),
+        ("P3", "claimed by term 1 after a later term", (at(3),)),
+        ("P2", "claimed by term 9, which never began", (at(2),)),
+    }
+
+
+async def broken(ledger: RedisLedger) -> set[tuple[str, str, tuple[datetime, ...]]]:
+    found = (await verify(ledger, now=at(4))).violations
+    return {(violation.promise, violation.text, violation.ticks) for violation in found}
 
 
 async def test_a_job_that_changes_while_it_is_replaced_is_looked_at_again(

@@ -63,7 +63,7 @@ local function close_epoch(job, to)
   end
 end
 
-function does.claim(job, due, request, at, seen)
+function does.claim(job, due, request, at, seen, limit)
   if request == '0' and not account(job, due, due, seen) then
     return 0
   end
@@ -75,6 +75,9 @@ function does.claim(job, due, request, at, seen)
   local seq = redis.call('INCR', p .. 'run_seq')
   redis.call('HSET', p .. 'run:' .. seq, 'job_id', job, 'due', due, 'request', request, 'term', term,
     'first_term', term, 'attempt', '1', 'at', at)
+  if limit ~= '' then
+    redis.call('HSET', p .. 'run:' .. seq, 'max_instances', limit)
+  end
   done(request, at, 'ran', '', seq)
   redis.call('ZADD', p .. 'runs', seq, seq)
   redis.call('ZADD', p .. 'runs:' .. job, seq, seq)
@@ -83,7 +86,7 @@ function does.claim(job, due, request, at, seen)
   return 1
 end
 
-function does.settle(job, due, request, outcome, at, error, started)
+function does.settle(job, due, request, outcome, at, error, started, began, ended)
   local seq, open = run_of(job, due, request)
   if not open then
     return 0
@@ -95,6 +98,9 @@ function does.settle(job, due, request, outcome, at, error, started)
   end
   if started ~= '' then
     redis.call('HSETNX', p .. 'run:' .. seq, 'started_at', started)
+  end
+  if ended ~= '' then
+    redis.call('HSET', p .. 'run:' .. seq, 'began_us', began, 'ended_us', ended)
   end
   redis.call('ZREM', p .. 'open', seq)
   if outcome ~= 'succeeded' then
@@ -166,9 +172,6 @@ function does.skip(job, first, to, number, reason, at, request, claimed, seen)
     'reason', reason, 'request', request, 'term', term, 'at', at)
   redis.call('ZADD', p .. 'skips', seq, seq)
   redis.call('ZADD', p .. 'skips:' .. job, seq, seq)
-  if request == '0' then
-    redis.call('ZADD', p .. 'skip_dues:' .. job, to, request .. ':' .. seq)
-  end
   redis.call('HINCRBY', p .. 'totals:' .. job, 'skips ' .. reason, number == '' and 100 or number)
   done(request, at, 'skipped', reason, '')
   return 1

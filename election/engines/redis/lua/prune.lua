@@ -12,11 +12,11 @@ local function drop(kind, keep)
       redis.call('DEL', p .. kind .. ':' .. seq)
       if kind == 'run' then
         redis.call('DEL', p .. 'log:' .. seq)
+        redis.call('ZREM', p .. 'run_dues:' .. job, row[4] .. ':' .. seq)
       end
       redis.call('ZREM', p .. kind .. 's', seq)
       redis.call('ZREM', p .. 'troubled', seq)
       redis.call('ZREM', p .. kind .. 's:' .. job, seq)
-      redis.call('ZREM', p .. kind .. '_dues:' .. job, row[4] .. ':' .. seq)
       touched[job] = true
       gone = gone + 1
       if gone == at_most then
