@@ -1,4 +1,4 @@
-"""The commands that read a pool's history, and the one that asks its leader to resign."""
+"""The commands that read a pool's history and what comes next, and the one that asks its leader to resign."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from election.core.errors import ElectionError
 from election.schedule.history import SkipRow
 from election.schedule.model import Action
+from election.schedule.upcoming import ComingTick, coming_ticks, remarks, unknown_triggers
 from election.schedule.verify import verify as judge
 
 from .open_pool import engine_of, reading, without_history
 from .pool_status import late_ms
-from .show import Progress, show_json, show_table, text
+from .show import Progress, printable, show_json, show_table, text
 from .show_run import show_run
 
 
@@ -53,6 +54,33 @@ async def _run(options: Namespace) -> int:
         show_json({**asdict(run), "logs": logs})
     else:
         show_run(run, logs)
+    return 0
+
+
+async def coming(options: Namespace) -> int:
+    """Print the coming ticks of all jobs."""
+    async with reading(engine_of(options)) as ledger:
+        jobs = [job for job in await ledger.jobs() if options.job in {None, job.id}]
+    if options.job is not None and not jobs:
+        raise ElectionError(f"there is no job {options.job!r} in this pool")
+    now = datetime.now(UTC)
+    ticks = coming_ticks(jobs, now=now, until=options.until, limit=options.limit)
+    unknown = unknown_triggers(jobs)
+    if options.json:
+        show_json({"ticks": ticks, "unknown": unknown, "remarks": remarks(jobs, now)})
+        return 0
+    show_table(
+        ("DUE BY THE JOB'S CLOCK", "ZONE", "UTC", "JOB", "NOTE"),
+        (
+            (f"{tick.local:%Y-%m-%d %H:%M:%S}", tick.timezone or "UTC", f"{tick.due:%m-%d %H:%M:%S}", tick.job_id,
+             _note(tick))
+            for tick in ticks
+        ),
+    )  # fmt: skip
+    for job_id in unknown:
+        print(f"not shown: {job_id}: its trigger is a class of your own, whose ticks only the leader knows")
+    for remark in remarks(jobs, now):
+        print(printable(remark))
     return 0
 
 
@@ -127,6 +155,17 @@ async def resign(options: Namespace) -> int:
     else:
         print(f"asked pid {seen.record.holder.pid} to resign term {seen.record.term}")
     return 0
+
+
+def _note(tick: ComingTick) -> str:
+    notes = []
+    if tick.clock_change is not None and tick.clock_change_s is not None:
+        turn = "forward" if tick.clock_change_s > 0 else "back"
+        minutes = abs(tick.clock_change_s) / 60
+        notes.append(f"clocks go {turn} by {minutes:g} min at {tick.clock_change:%m-%d %H:%M} UTC")
+    if tick.jitter_s:
+        notes.append(f"up to {tick.jitter_s:g} s later")
+    return ", ".join(notes)
 
 
 def _count(row: SkipRow) -> object:

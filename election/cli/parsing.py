@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 from election.schedule.ledger import MAX_INTEGER
 
@@ -88,6 +89,15 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
     runs.add_argument("--id", type=_number, metavar="SEQ", help="this run, with its tracebacks and log lines")
     runs.add_argument("--outcome", choices=("running", "succeeded", "failed", "interrupted"))
     add_filters(runs)
+    coming = add_for_pool(
+        "next", commands.coming, "the coming ticks of all jobs, in order", "", " --job app.jobs:report -n 3",
+        " --until 2027-03-29T12:00+02:00 --json",
+    )  # fmt: skip
+    coming.add_argument("-n", "--limit", type=_number, default=10, metavar="N", help="so many at most (10)")
+    coming.add_argument(
+        "--until", type=_moment, metavar="TIME", help="up to this time, as ISO 8601; local without offset"
+    )
+    coming.add_argument("--job", metavar="ID", help="only this job's")
     skips = "which ticks had no run, and why, latest first"
     add_filters(add_pages("skips", commands.skips, skips, " --job app.jobs:report --limit 100"))
     add_pages("terms", commands.terms, "who led when, latest first", " --limit 5")
@@ -114,6 +124,13 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
 
 def _add_tag(added: argparse.ArgumentParser) -> None:
     added.add_argument("--tag", metavar="TAG", help="only jobs with this tag")
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 2027-03-29T12:00+02:00") from error
 
 
 def _number(text: str) -> int:

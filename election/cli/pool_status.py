@@ -19,6 +19,7 @@ from election.schedule.history import MAX_RUNNING, RunRow, SkipRow, TermRow, by_
 from election.schedule.model import JobInfo, JobState
 from election.schedule.ticks import next_run_time
 from election.schedule.triggers import build, trigger_text
+from election.schedule.upcoming import zone_of
 
 from .open_pool import explained, without_history
 
@@ -35,7 +36,8 @@ class JobStatus:
     """A job as the ledger knows it. ``retired``: it is no longer in the code. ``last_…``: of its latest run.
 
     last_late_ms: milliseconds from the due time to the start of its code. running: runs that have not ended;
-    running_since: when the oldest of them was claimed.
+    running_since: when the oldest of them was claimed. timezone: that of the trigger; None for elapsed
+    time.
     """
 
     id: str
@@ -52,6 +54,7 @@ class JobStatus:
     last_late_ms: float | None
     running: int
     running_since: datetime | None
+    timezone: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +226,7 @@ def _job_status(job: JobState, last: RunRow | None, running: Sequence[RunRow], n
         last_late_ms=late_ms(last) if last else None,
         running=len(running),
         running_since=min((run.claimed_at for run in running), default=None),
+        timezone=None if (zone := zone_of(trigger)) is None else str(zone),
     )
 
 

@@ -27,6 +27,7 @@ from .job_runner import JobRunner
 from .jobs import Job, JobRegistry
 from .ledger import Ledger
 from .ledger_writer import LedgerWriter
+from .lint import log_remarks
 from .model import Action, MarkBroken, Request, State, Tick
 from .options import ScheduleOptions
 from .plan import describe_broken, make_plan, rerun_delay_s
@@ -121,7 +122,11 @@ class TermScheduler:
             raise
         self._counting_threads.enter_context(counting_threads(asyncio.get_running_loop()))
         self._running_tasks = self._tasks.start(self._clock)
-        steps = [self._follow_ledger(), keep_pruned(self._ledger, self._clock, self._options.retention)]
+        steps = [
+            self._follow_ledger(),
+            keep_pruned(self._ledger, self._clock, self._options.retention),
+            log_remarks({job.id: job.trigger for job in self._registry}, self._clock.now()),
+        ]
         self._background = [asyncio.create_task(step, name="election scheduler") for step in steps]
         return self
 

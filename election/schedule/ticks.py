@@ -79,9 +79,14 @@ def search(trigger: BaseTrigger, moment: datetime) -> datetime | None:
     return _walk(trigger, moment)
 
 
+def is_planned(job: JobState) -> bool:
+    """Whether ticks of the job will be run: it is not gone, paused or broken."""
+    return not (job.retired_at or job.removed or job.paused or job.broken)
+
+
 def next_run_time(job: JobState, trigger: BaseTrigger | None, now: datetime) -> datetime | None:
     """When a job runs next by the ledger's word, in UTC; None if nothing of it is planned."""
-    if trigger is None or job.retired_at or job.paused or job.broken:
+    if trigger is None or not is_planned(job):
         return None
     try:
         return first_after(trigger, max(job.settled_until, now))

@@ -49,6 +49,7 @@ class JobEntry(BaseModel):
     description: str | None = Field(description="what the job is for, in words")
     tags: list[str] = Field(description="words to find the job by")
     trigger: str
+    timezone: str | None = Field(None, description="zone by whose clocks the trigger goes; null for elapsed time")
     next_run_time: datetime | None
     paused: bool
     broken: str | None = Field(None, description="why the job cannot be run")
@@ -183,6 +184,22 @@ class TermEntry(BaseModel):
 class Terms(BaseModel):
     terms: list[TermEntry]
     next: int | None = Field(description="`before` of the next page; null on the last")
+
+
+class ComingTickEntry(BaseModel):
+    job_id: str
+    due: datetime
+    local: datetime = Field(description="the same by the clocks of the job's zone")
+    timezone: str | None
+    jitter_s: float = Field(description="seconds by which it may be later")
+    clock_change: datetime | None = Field(description="when the clocks of the zone change, if shortly before or after")
+    clock_change_s: float | None = Field(description="by how many seconds they are put forward then")
+
+
+class Upcoming(BaseModel):
+    ticks: list[ComingTickEntry]
+    unknown: list[str] = Field(description="jobs whose trigger is a class of the user's own: only the leader knows")
+    remarks: list[str] = Field(description="what a coming clock change will move, and many jobs due at once")
 
 
 class Accepted(BaseModel):

@@ -18,6 +18,7 @@ from election.schedule.ledger import Ledger
 from election.schedule.model import JobInfo, JobState
 from election.schedule.ticks import next_run_time
 from election.schedule.triggers import build, trigger_text
+from election.schedule.upcoming import zone_of
 
 from . import models
 
@@ -163,6 +164,7 @@ def _entry(
         description=info.description,
         tags=list(info.tags),
         trigger=trigger_text(job.trigger if job else trigger),
+        timezone=None if (zone := zone_of(trigger)) is None else str(zone),
         next_run_time=next_run_time(state, trigger, now) if state else None,
         paused=state is not None and state.paused,
         broken=state.broken if state else None,

@@ -20,7 +20,7 @@ from tests.cli.conftest import Call, as_program
 from tests.support.pool import ROOT, WorkerPool
 from tests.support.waiting import until
 
-COMMANDS = ("status", "watch", "runs", "skips", "terms", "verify", "doctor", "resign")
+COMMANDS = ("status", "watch", "runs", "next", "skips", "terms", "verify", "doctor", "resign")
 Ask = Callable[..., Any]
 
 
@@ -85,7 +85,7 @@ def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixtur
     assert "--pool POOL" in out
     assert "--json" in out
     assert f"examples:\n  python -m election {command} --pool var/pool" in out
-    assert ("--limit" in out) == (command in {"runs", "skips", "terms"})
+    assert ("--limit" in out) == (command in {"runs", "next", "skips", "terms"})
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def test_status_for_machines(living: WorkerPool, ask: Ask) -> None:
     until(lambda: (job := living.follower().job("now and/then")) and job == {name: rarely[name] for name in job})
     assert list(jobs["often"]) == [
         "id", "name", "description", "tags", "trigger", "next_run_time", "paused", "retired", "broken", "last_due",
-        "last_outcome", "last_late_ms", "running", "running_since",
+        "last_outcome", "last_late_ms", "running", "running_since", "timezone",
     ]  # fmt: skip
 
 
@@ -276,6 +276,20 @@ def test_filters_and_pages(ended: Path, ask: Ask) -> None:
     assert [row["term"] for row in ask("terms", ended, "--limit", "1")] == [2]
     assert [row["term"] for row in ask("terms", ended, "--before", "2")] == [1]
     assert {row["job_id"] for row in ask("skips", ended, "--job", "bad")} <= {"bad"}  # some, on a busy machine
+
+
+def test_what_comes_next(ended: Path, ask: Ask, call: Call) -> None:
+    """Both jobs every 0.1 s, in order; of one alone; up to a time; and for people."""
+    found = ask("next", ended, "-n", "6")
+    dues = [tick["due"] for tick in found["ticks"]]
+    assert (dues, len(dues)) == (sorted(dues), 6)
+    assert {tick["job_id"] for tick in found["ticks"]} == {"bad", "good"}
+    assert (found["unknown"], found["remarks"]) == ([], [])
+    assert {tick["job_id"] for tick in ask("next", ended, "--job", "bad")["ticks"]} == {"bad"}
+    assert ask("next", ended, "--until", "2020-01-01")["ticks"] == []
+    code, out, _ = call("next", ended)
+    assert (code, len(out.splitlines())) == (0, 11)
+    assert call("next", ended, "--job", "none") == (2, "", "election: there is no job 'none' in this pool\n")
 
 
 def test_skips_and_terms_for_machines(ended: Path, ask: Ask) -> None:

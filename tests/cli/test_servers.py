@@ -20,7 +20,7 @@ from tests.support.waiting import until
 
 PASSWORD = "open-sesame"
 
-COMMANDS = ("status", "watch", "runs", "skips", "terms", "verify", "doctor", "resign")
+COMMANDS = ("status", "watch", "runs", "next", "skips", "terms", "verify", "doctor", "resign")
 
 
 def _postgresql(request: pytest.FixtureRequest) -> str:

@@ -317,7 +317,7 @@ def test_a_ledger_that_cannot_be_used_is_told_with_the_reason(pool: Path) -> Non
         assert "ledger.db" in problem
         until(lambda: client.get("/leader").json()["jobs"][0]["next_run_time"] is None)
         until(lambda: "unable to open" in client.get("/leader/runs").json().get("detail", ""))
-        for kind in ("runs", "skips", "terms"):
+        for kind in ("runs", "next", "skips", "terms"):
             answer = client.get(f"/leader/{kind}")
             assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
         (pool / "ledger.db").rmdir()
@@ -340,7 +340,7 @@ def test_a_ledger_from_the_future_is_a_503(pool: Path) -> None:
             (pool / f"ledger.db{suffix}").unlink(missing_ok=True)
         (pool / "newer").rename(pool / "ledger.db")
         until(lambda: "upgrade election" in client.get("/leader/runs").json().get("detail", ""))
-        for kind in ("runs", "skips", "terms"):
+        for kind in ("runs", "next", "skips", "terms"):
             answer = client.get(f"/leader/{kind}")
             assert (answer.status_code, "upgrade election" in answer.text) == (503, True)
         until(lambda: "upgrade election" in (client.get("/leader").json()["problem"] or ""))

@@ -54,6 +54,7 @@ def test_the_document_is_the_agreed_one(tmp_path: Path) -> None:
         elected_at = found["leader"]["elected_at"]
         started_at = found["workers"][0]["started_at"]
         next_run_time = found["jobs"][0]["next_run_time"]
+        assert found["jobs"][0]["timezone"], "that of the machine"
         assert found == {
             "pool": str(tmp_path / "pool"),
             "engine": "file",
@@ -84,6 +85,7 @@ def test_the_document_is_the_agreed_one(tmp_path: Path) -> None:
                     "description": "A job.",
                     "tags": [],
                     "trigger": "cron[second='*/10']",
+                    "timezone": found["jobs"][0]["timezone"],
                     "next_run_time": next_run_time,
                     "paused": False,
                     "broken": None,

@@ -1,0 +1,106 @@
+"""Remarks on schedules that a coming clock change will move, and on many jobs that are due at once."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta, tzinfo
+
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.cron import CronTrigger
+
+from election.core.events import named
+from election.core.threads import run_in_thread
+
+from .cron import cron_fields
+from .ticks import first_after, without_jitter
+from .wall_clock import CHANGE_WINDOW, next_change, offset_at
+
+log = logging.getLogger("election")
+
+AHEAD = timedelta(days=300)
+"""Time in which clock changes are looked for."""
+
+MAX_TOGETHER = 30
+"""Jobs that may fall due at the same moment without a remark."""
+
+MAX_NAMED = 5
+
+_SECOND = timedelta(seconds=1)
+
+
+def remarks_on(triggers: Mapping[str, BaseTrigger], now: datetime) -> list[str]:
+    """Return remarks on cron jobs with fixed times.
+
+    Args:
+        triggers: Triggers by job id.
+        now: Wall clock, UTC.
+    """
+    fixed = {
+        job_id: trigger
+        for job_id, trigger in triggers.items()
+        if isinstance(trigger, CronTrigger) and not cron_fields(trigger).recurs
+    }
+    return [*_on_clock_changes(fixed, now), *_on_collisions(fixed, now)]
+
+
+async def log_remarks(triggers: Mapping[str, BaseTrigger], now: datetime) -> None:
+    """Log ``remarks_on`` the triggers, worked out in a thread: a thousand jobs take a while."""
+    for remark in await run_in_thread(lambda: remarks_on(triggers, now)):
+        log.info("%s", remark, extra=named("schedule_remark"))
+
+
+def _on_clock_changes(triggers: Mapping[str, CronTrigger], now: datetime) -> Iterator[str]:
+    by_zone: dict[str, dict[str, CronTrigger]] = defaultdict(dict)
+    for job_id, trigger in triggers.items():
+        by_zone[str(trigger.timezone)][job_id] = trigger
+    for name, its_jobs in by_zone.items():
+        zone = next(iter(its_jobs.values())).timezone
+        for change in _changes(zone, now):
+            before, after = (
+                (change + offset).replace(tzinfo=None)
+                for offset in (offset_at(change - _SECOND, zone), offset_at(change, zone))
+            )
+            hit = [job_id for job_id, trigger in its_jobs.items() if _is_due(trigger, *sorted((before, after)))]
+            if not hit:
+                continue
+            if after > before:
+                what = f"leave out {before:%H:%M} to {after:%H:%M}; what is due in between runs at {after:%H:%M}"
+            else:
+                what = f"show {after:%H:%M} to {before:%H:%M} twice; what is due in between runs once, the first time"
+            yield f"on {before:%Y-%m-%d} the clocks of {name} {what}: {_named(hit)}"
+
+
+def _on_collisions(triggers: Mapping[str, CronTrigger], now: datetime) -> Iterator[str]:
+    together: dict[datetime, list[str]] = defaultdict(list)
+    for job_id, trigger in triggers.items():
+        if not trigger.jitter and (due := first_after(without_jitter(trigger), now)) is not None:
+            together[due].append(job_id)
+    for due, jobs in sorted(together.items()):
+        if len(jobs) > MAX_TOGETHER:
+            yield (
+                f"{len(jobs)} jobs are due at the same moment, next at {due:%Y-%m-%d %H:%M:%S} UTC: spread them, or"
+                f" give them jitter: {_named(jobs)}"
+            )
+
+
+def _changes(zone: tzinfo, now: datetime) -> Iterator[datetime]:
+    """Clock changes of the coming year."""
+    start = now
+    while start < now + AHEAD:
+        if (change := next_change(start, start + CHANGE_WINDOW, zone)) is not None:
+            yield change
+        start += CHANGE_WINDOW
+
+
+def _is_due(trigger: CronTrigger, first: datetime, beyond: datetime) -> bool:
+    """Whether the trigger has a tick from ``first`` to before ``beyond``, both by its wall clock."""
+    due = cron_fields(trigger).first_from(first)
+    return due is not None and due < beyond
+
+
+def _named(jobs: Iterable[str]) -> str:
+    names = sorted(jobs)
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more

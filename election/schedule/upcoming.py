@@ -1,0 +1,99 @@
+"""Coming ticks of a pool's jobs in order, for ``election next`` and ``GET /leader/next``."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+from itertools import islice
+
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.calendarinterval import CalendarIntervalTrigger
+from apscheduler.triggers.combining import AndTrigger, OrTrigger
+from apscheduler.triggers.cron import CronTrigger
+
+from .lint import remarks_on
+from .model import JobState
+from .ticks import first_after, is_planned, without_jitter
+from .triggers import build, jitter_of
+from .wall_clock import next_change, offset_at
+
+CHANGE_MARGIN = timedelta(hours=3)
+"""A tick is marked if the clocks of its zone change this shortly before or after it; no change is larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComingTick:
+    """A tick that will fall due.
+
+    due: UTC. local: the same in the job's zone, or in UTC if its trigger has none. timezone: name of that zone.
+    jitter_s: seconds by which it may be later. clock_change: moment near it, in UTC, at which the clocks of the zone
+    change. clock_change_s: by how many seconds they are put forward then.
+    """
+
+    job_id: str
+    due: datetime
+    local: datetime
+    timezone: str | None
+    jitter_s: float
+    clock_change: datetime | None
+    clock_change_s: float | None
+
+
+def coming_ticks(
+    jobs: Iterable[JobState], *, now: datetime, until: datetime | None = None, limit: int
+) -> list[ComingTick]:
+    """Return the ticks that the jobs owe from ``now`` on, earliest first, ``limit`` at most.
+
+    Jobs that are paused, broken or gone have none, nor have those whose trigger is a class of the user's own
+    (``unknown_triggers``).
+    """
+    each = (_ticks_of(job, now, until) for job in jobs if is_planned(job))
+    return list(islice(heapq.merge(*each, key=lambda tick: (tick.due, tick.job_id)), limit))
+
+
+def remarks(jobs: Iterable[JobState], now: datetime) -> list[str]:
+    """Return ``remarks_on`` the triggers of planned jobs."""
+    triggers = {job.id: build(job.trigger, job.scheduled_since) for job in jobs if is_planned(job)}
+    return remarks_on({job_id: trigger for job_id, trigger in triggers.items() if trigger is not None}, now)
+
+
+def unknown_triggers(jobs: Iterable[JobState]) -> list[str]:
+    """Return the ids of planned jobs whose ticks only the leader knows."""
+    return [job.id for job in jobs if is_planned(job) and build(job.trigger, job.scheduled_since) is None]
+
+
+def zone_of(trigger: BaseTrigger | None) -> tzinfo | None:
+    """Return the zone by whose clocks the trigger goes; None if it counts elapsed time, or has several zones."""
+    if isinstance(trigger, CronTrigger | CalendarIntervalTrigger):
+        own: tzinfo = trigger.timezone
+        return own
+    if isinstance(trigger, AndTrigger | OrTrigger):
+        zones = {str(zone): zone for part in trigger.triggers if (zone := zone_of(part)) is not None}
+        return next(iter(zones.values())) if len(zones) == 1 else None
+    return None
+
+
+def _ticks_of(job: JobState, now: datetime, until: datetime | None) -> Iterator[ComingTick]:
+    trigger = build(job.trigger, job.scheduled_since)
+    if trigger is None:
+        return
+    zone, jitter_s = zone_of(trigger), jitter_of(job.trigger).total_seconds()
+    planned, due = without_jitter(trigger), max(now, job.settled_until)
+    while (found := first_after(planned, due)) is not None and (until is None or found <= until):
+        due = found
+        change = None if zone is None else next_change(due - CHANGE_MARGIN, due + CHANGE_MARGIN, zone)
+        yield ComingTick(
+            job_id=job.id,
+            due=due,
+            local=due if zone is None else due.astimezone(zone),
+            timezone=None if zone is None else str(zone),
+            jitter_s=jitter_s,
+            clock_change=change,
+            clock_change_s=None if change is None or zone is None else _put_forward_s(change, zone),
+        )
+
+
+def _put_forward_s(change: datetime, zone: tzinfo) -> float:
+    return (offset_at(change, zone) - offset_at(change - timedelta(seconds=1), zone)).total_seconds()
