@@ -1,4 +1,4 @@
-"""The commands that read a pool's history and what comes next, and the one that asks its leader to resign."""
+"""The commands that read a pool's history and what comes next, and ``resign`` and ``accept_time``, which change it."""
 
 from __future__ import annotations
 
@@ -154,6 +154,24 @@ async def resign(options: Namespace) -> int:
         show_json({"request": number, "term": seen.record.term, "pid": seen.record.holder.pid})
     else:
         print(f"asked pid {seen.record.holder.pid} to resign term {seen.record.term}")
+    return 0
+
+
+async def accept_time(options: Namespace) -> int:
+    """Let jobs whose ticks a clock that was ahead has settled go on from now."""
+    engine = engine_of(options)
+    async with reading(engine):
+        pass  # else a pool that is not there, or that nobody has led, would be made
+    ledger = engine.open_ledger()
+    try:
+        jobs = await ledger.accept_time()
+    finally:
+        await ledger.close()
+    if options.json:
+        show_json({"jobs": jobs})
+    else:
+        told = f"{len(jobs)} jobs go on from now: {', '.join(jobs)}" if jobs else "no job is settled beyond this time"
+        print(printable(told))
     return 0
 
 

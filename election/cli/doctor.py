@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from argparse import Namespace
+from datetime import UTC, datetime
 
 from election.core.checks import CheckResult, Severity
 from election.core.errors import LedgerError, LedgerVersionError
 from election.engines import Engine
+from election.schedule.clock_ahead import describe_ahead, settled_ahead
 from election.schedule.model import UNREADABLE
 
 from .open_pool import engine_of, never_led, without_history
@@ -62,8 +64,10 @@ async def _examine_ledger(engine: Engine) -> list[CheckResult]:
     if unaware is not None:
         advice = "normal before the first election" if await never_led(engine) else None
         return [CheckResult(Severity.WARNING, f"the ledger is empty: {unaware}", advice)]
+    ahead = describe_ahead(settled_ahead(jobs, now := datetime.now(UTC)), now)
     advice = "see that its trigger works; put the function back, or take the job out with election.remove_job"
     return [
+        *([] if ahead is None else [CheckResult(Severity.WRONG, ahead)]),
         CheckResult(Severity.GOOD, f"{ledger_advice.sound}: {len(jobs)} jobs, {len(open_runs)} open runs"),
         *(CheckResult(Severity.WARNING, job.broken, advice) for job in jobs if job.broken and not job.removed),
     ]

@@ -105,6 +105,8 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
     add_for_pool("verify", commands.verify, promises, " && echo all promises held")
     add_for_pool("doctor", doctor, "whether the pool's ground is sound, and what to do if not", "", " --json")
     add_for_pool("resign", commands.resign, "ask the leader to give the seat up in good order", "")
+    accepting = "after a wall clock was ahead: let the jobs that it silenced go on from now, by this machine's clock"
+    add_for_pool("accept-time", commands.accept_time, accepting, "")
     moving = add(
         "migrate", migrate, "a stopped pool's whole history to another engine, compared row by row; goes on if cut off",
         "var/pool postgresql://app@db/app",

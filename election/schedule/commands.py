@@ -107,6 +107,14 @@ class RemoveJob:
 
 
 @dataclass(frozen=True, slots=True)
+class AcceptTime:
+    """Take a job's ``settled_until`` back to ``at``, and write a skip that says so."""
+
+    job_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class RequireJob:
     """Condition: the pool has the job."""
 
@@ -133,6 +141,7 @@ Command = (
     | ResumeJob
     | StoreJob
     | RemoveJob
+    | AcceptTime
     | RequireJob
     | ExpectJob
 )

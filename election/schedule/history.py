@@ -184,7 +184,7 @@ class Totals:
     the claim where that is not known, of the schedule's ticks, by job id. durations: from claimed to ended, with all
     attempts, of the runs that ended by themselves, by job id. terms: how they began. takeover: from learning of the
     vacancy to the scheduler running. vacant_s: seconds from the last sign of life of a leader to the next election, by
-    how that term began.
+    how that term began. settled_until: latest time up to which the ticks of a job are settled; None without jobs.
     """
 
     jobs: Sequence[str]
@@ -195,3 +195,4 @@ class Totals:
     terms: Mapping[Reason, int]
     takeover: Histogram
     vacant_s: Mapping[Reason, float]
+    settled_until: datetime | None = None

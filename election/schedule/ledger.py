@@ -17,6 +17,7 @@ from election.core.term import Standing, Term, ended_by
 
 from .catchup import given_up, owes_from
 from .commands import (
+    AcceptTime,
     AddRequest,
     BeginTerm,
     Command,
@@ -269,6 +270,27 @@ class Ledger(LedgerReader):
             return [*before, RemoveJob(job_id, now)]
 
         await self._change_job(job_id, plan)
+
+    async def accept_time(self) -> list[str]:
+        """Let jobs whose ticks a clock that was ahead has settled go on from now; any worker's, or the command line's.
+
+        Their schedules begin anew, as if they were registered now. A tick that was claimed stays claimed (P3), also one
+        that falls due again. Returns the ids of these jobs.
+        """
+        now = self._clock.now()
+
+        def plan(found: JobState | None) -> list[Command]:
+            if found is None or found.settled_until <= now:
+                return []
+            accept = AcceptTime(found.id, now)
+            if found.retired_at is not None or found.removed:
+                return [accept]
+            return [accept, RegisterJob(found.id, found.trigger, at=now, since=now)]
+
+        ahead = [job.id for job in await self.jobs() if job.settled_until > now]
+        for job_id in ahead:
+            await self._change_job(job_id, plan)
+        return ahead
 
     async def _write_known(self, job_id: str, command: Command) -> int:
         """Write a command about a job that the pool has to have."""

@@ -24,6 +24,7 @@ class SkipReason(StrEnum):
     MISFIRED = "misfired"  # it was later than the job's misfire_grace_time
     OVERLAP = "overlap"  # max_instances of the job were running
     PAUSED = "paused"
+    CLOCK = "clock"  # the wall clock was ahead, and is accepted as it is now; see ``Ledger.accept_time``
     DOWN = "down"  # nobody led, and it was too long ago to be caught up with
 
 

@@ -57,8 +57,11 @@ class JobProgress:
         return catchup.skipped(self.job.id, jump.trigger, jump.after, jump.until, now, SkipReason.DOWN)
 
     def replaced(self, since: datetime) -> None:
-        """Forget the ticks of an earlier schedule: they say nothing about the one that began at ``since``."""
-        if self.scheduled_since is not None and since > self.scheduled_since:
+        """Forget the ticks of another schedule: they say nothing about the one that began at ``since``.
+
+        It may have begun earlier, by a clock that was ahead of the one by which the other began.
+        """
+        if self.scheduled_since is not None and since != self.scheduled_since:
             self.settled_until = None
 
     def take_back(self, before: datetime | None) -> None:

@@ -16,7 +16,7 @@ from typing import Self
 from election.core.backoff import backoff_s, is_logged
 from election.core.clock import Clock, first, since_boot
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError, UnfinishedJobsError
-from election.core.events import Event, RunGivenUp, RunSucceeded, named
+from election.core.events import Event, named
 from election.core.process import current_process
 from election.core.term import Standing
 from election.core.term_context import TermContext
@@ -39,6 +39,7 @@ from .run_threads import counting_threads
 from .scheduler_adapter import SchedulerAdapter
 from .stored import load_jobs
 from .tasks import RunningTasks, TaskRegistry
+from .term_warnings import TermWarnings
 
 log = logging.getLogger("election")
 
@@ -88,7 +89,7 @@ class TermScheduler:
         self._confirmed = False
         self._ledger_failed = asyncio.Event()
         self._progress: dict[str, JobProgress] = {}
-        self._given_up: dict[str, str] = {}
+        self._warnings = TermWarnings(context, clock)
         self._broken: dict[str, str] = {}
         self._replans = 0
         self._replan_at = 0.0
@@ -220,6 +221,7 @@ class TermScheduler:
             state: State of the ledger.
             ours: Ticks of open runs that this process runs.
         """
+        self._warnings.planned(state.jobs)
         jobs, broken = load_jobs(self._registry, state)
         self._update_progress(jobs, state)
         plan = make_plan(
@@ -288,6 +290,7 @@ class TermScheduler:
                 elif (state := await self._ledger.changes()) is not None:
                     # Only this leader claims, and what a former one left open was settled when the term was opened.
                     await self._apply(state, [run.tick for run in state.open_runs])
+                self._warnings.look(self._progress.values())
                 await self._confirm()
                 failures = 0
             except StaleTermError as error:
@@ -315,16 +318,7 @@ class TermScheduler:
             self._confirmed = True
 
     def _emit(self, event: Event) -> None:
-        """Pass an event to the hooks, and warn of runs that were given up until their job succeeds again."""
-        if isinstance(event, RunGivenUp):
-            self._given_up[event.job_id] = (
-                f"job {event.job_id!r}: its run due {event.due.isoformat()} was interrupted {event.interruptions}"
-                " times, and is not tried again"
-            )
-            self._context.warning = self._given_up[event.job_id]
-        elif self._given_up and isinstance(event, RunSucceeded):
-            self._given_up.pop(event.job_id, None)
-            self._context.warning = next(iter(self._given_up.values()), None)
+        self._warnings.on_event(event)
         self._context.emit(event)
 
     # --- failures -----------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ out from the leader record and the ledger.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from enum import StrEnum
 from itertools import accumulate
 from typing import TypeVar
@@ -30,14 +31,15 @@ class PoolCollector(Collector):
     """Snapshot of the metrics.
 
     leader: None if nobody is known to lead. term: the latest that the record tells of, 0 if none. workers: how many.
-    totals: None while the ledger cannot be read.
+    totals: None while the ledger cannot be read. now: wall clock, UTC.
     """
 
-    def __init__(self, leader: Leader | None, term: int, workers: int, totals: Totals | None) -> None:
+    def __init__(self, leader: Leader | None, term: int, workers: int, totals: Totals | None, now: datetime) -> None:
         self._leader = leader
         self._term = term
         self._workers = workers
         self._totals = totals
+        self._now = now
 
     def collect(self) -> Iterator[Metric]:
         yield from self._of_the_record()
@@ -48,6 +50,12 @@ class PoolCollector(Collector):
         )
         if self._totals is not None:
             yield from _of_the_ledger(self._totals)
+            settled_until = self._totals.settled_until or self._now
+            yield GaugeMetricFamily(
+                "election_settled_ahead_seconds",
+                "How far ahead of this worker's clock the ticks of a job are settled: more than 0 if a clock was ahead",
+                max(0.0, (settled_until - self._now).total_seconds()),
+            )
 
     def _of_the_record(self) -> Iterator[Metric]:
         leader = self._leader

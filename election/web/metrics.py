@@ -38,6 +38,7 @@ def build_metrics(view: PoolView) -> APIRouter:
             seen.record.term if seen.record is not None else 0,
             len(view.seat.workers()),
             totals,
+            view.clock.now(),
         )
         # In a thread: with many jobs it is long enough to make a leader's ticks late.
         body, content_type = await run_in_thread(partial(exposition, figures, request.headers.get("accept", "")))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
 import re
 import signal
+import sqlite3
 import tomllib
 from collections.abc import Callable
 from datetime import datetime
@@ -20,7 +22,9 @@ from tests.cli.conftest import Call, as_program
 from tests.support.pool import ROOT, WorkerPool
 from tests.support.waiting import until
 
-COMMANDS = ("status", "watch", "runs", "next", "skips", "terms", "verify", "doctor", "resign")
+COMMANDS = (
+    "status", "watch", "runs", "next", "skips", "terms", "verify", "doctor", "resign", "accept-time",
+)  # fmt: skip
 Ask = Callable[..., Any]
 
 
@@ -381,3 +385,19 @@ def test_the_package_is_a_command_too(monkeypatch: pytest.MonkeyPatch, capsys: p
     with pytest.raises(SystemExit):
         getattr(importlib.import_module(module), name)()
     assert "  election status --pool var/pool\n" in capsys.readouterr().out
+
+
+# --- accept-time -----------------------------------------------------------------------------------------------------
+
+
+def test_a_clock_that_was_ahead_is_a_finding_and_can_be_accepted(spoiled: Path, call: Call, ask: Ask) -> None:
+    """docs/pitfalls.md#71."""
+    assert call("accept-time", spoiled) == (0, "no job is settled beyond this time\n", "")
+    with contextlib.closing(sqlite3.connect(spoiled / "ledger.db")) as connection, connection:
+        connection.execute("UPDATE jobs SET settled_until = settled_until + 31536000000000")
+    code, out, _ = call("doctor", spoiled)
+    assert code == 1
+    assert "2 jobs are silent until " in out
+    assert call("accept-time", spoiled) == (0, "2 jobs go on from now: bad, good\n", "")
+    assert call("doctor", spoiled)[0] == 0
+    assert {row["job_id"] for row in ask("skips", spoiled) if row["reason"] == "clock"} == {"bad", "good"}

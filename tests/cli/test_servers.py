@@ -20,7 +20,9 @@ from tests.support.waiting import until
 
 PASSWORD = "open-sesame"
 
-COMMANDS = ("status", "watch", "runs", "next", "skips", "terms", "verify", "doctor", "resign")
+COMMANDS = (
+    "status", "watch", "runs", "next", "skips", "terms", "verify", "doctor", "resign", "accept-time",
+)  # fmt: skip
 
 
 def _postgresql(request: pytest.FixtureRequest) -> str:

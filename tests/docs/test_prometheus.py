@@ -40,6 +40,7 @@ EXPOSITION = exposition(
             SOME,
             dict.fromkeys(Reason, 1.0),
         ),
+        NOW,
     ),
     "",
 )[0].decode()

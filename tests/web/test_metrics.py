@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -188,16 +189,18 @@ TOTALS = Totals(
     terms={Reason.DIED: 2},
     takeover=Histogram([0] * (len(BOUNDS) + 1), 0.0),
     vacant_s={Reason.DIED: 1.25},
+    settled_until=NOW + timedelta(hours=1),
 )
 
 
 def test_the_figures_in_the_format_of_prometheus() -> None:
-    body, content_type = exposition(PoolCollector(LEADER, 3, 4, TOTALS), "")
+    body, content_type = exposition(PoolCollector(LEADER, 3, 4, TOTALS, NOW), "")
     assert content_type.startswith("text/plain")
     found = samples(body.decode())
     assert value(found, "led") == 1
     assert value(found, "leader_responsive") == 0
     assert value(found, "leader_queued_runs") == 3
+    assert value(found, "settled_ahead_seconds") == 3600
     assert value(found, "leader_heartbeat_age_seconds") == 4.2
     assert value(found, "runs_total", job_id='"b"\n', outcome="succeeded") == 1
     buckets = [value(found, "run_lateness_seconds_bucket", job_id="a job", le=str(bound)) for bound in BOUNDS]
@@ -210,7 +213,9 @@ def test_the_figures_in_the_format_of_prometheus() -> None:
 
 
 def test_and_in_that_of_openmetrics_for_who_asks_for_it() -> None:
-    body, content_type = exposition(PoolCollector(LEADER, 3, 4, TOTALS), "application/openmetrics-text;version=1.0.0")
+    body, content_type = exposition(
+        PoolCollector(LEADER, 3, 4, TOTALS, NOW), "application/openmetrics-text;version=1.0.0"
+    )
     assert content_type.startswith("application/openmetrics-text")
     text = body.decode()
     assert text.endswith("# EOF\n")
@@ -218,7 +223,7 @@ def test_and_in_that_of_openmetrics_for_who_asks_for_it() -> None:
 
 
 def test_without_a_leader_nothing_is_said_of_one() -> None:
-    found = samples(exposition(PoolCollector(None, 3, 4, None), "")[0].decode())
+    found = samples(exposition(PoolCollector(None, 3, 4, None, NOW), "")[0].decode())
     assert found == {
         ("election_led", ()): 0,
         ("election_term", ()): 3,

@@ -9,6 +9,7 @@ from typing import Any
 
 from election.engines.sql.rows import info_text, log_text, tick_key, to_us, to_us_or_none
 from election.schedule.commands import (
+    AcceptTime,
     AddRequest,
     BeginTerm,
     Command,
@@ -36,11 +37,12 @@ from election.schedule.model import (
     RetireJob,
     Retry,
     Skip,
+    SkipReason,
 )
 
 MAX_ARGUMENTS = 9
 
-ANNOUNCED = (AddRequest, PauseJob, ResumeJob, StoreJob, RemoveJob)
+ANNOUNCED = (AddRequest, PauseJob, ResumeJob, StoreJob, RemoveJob, AcceptTime)
 """Commands of any worker that the leader has to notice."""
 
 CHANGE = ("change",)
@@ -184,6 +186,11 @@ def _(command: StoreJob) -> tuple[Any, ...]:
 @call.register
 def _(command: RemoveJob) -> tuple[Any, ...]:
     return "remove", command.job_id, to_us(command.at)
+
+
+@call.register
+def _(command: AcceptTime) -> tuple[Any, ...]:
+    return "accept_time", command.job_id, to_us(command.at), SkipReason.CLOCK.value
 
 
 @call.register

@@ -105,9 +105,9 @@ class History:
         pool = to_dict(await self._read("HGETALL", "totals"))
         each = [(job_id, *_label(name), count) for job_id, row in counted.items() for name, count in row.items()]
         terms = [(*_label(name), count) for name, count in pool.items()]
-        states = map(job_state, jobs)
+        states = [job for job in map(job_state, jobs) if job.retired_at is None and not job.removed]
         return Totals(
-            jobs=[job.id for job in states if job.retired_at is None and not job.removed],
+            jobs=[job.id for job in states],
             runs={(job_id, Outcome(label)): int(count) for job_id, what, label, count in each if what == "runs"},
             skips={(job_id, SkipReason(label)): int(count) for job_id, what, label, count in each if what == "skips"},
             lateness={job_id: found for job_id, row in counted.items() if (found := histogram(row, "lateness"))},
@@ -115,6 +115,7 @@ class History:
             terms={Reason(label): int(count) for what, label, count in terms if what == "terms"},
             takeover=histogram(pool, "takeover") or Histogram([0] * (len(BOUNDS) + 1), 0.0),
             vacant_s={Reason(label): float(total) for what, label, total in terms if what == "vacant"},
+            settled_until=max((job.settled_until for job in states), default=None),
         )
 
     async def _requests(self, before: int | None, limit: int) -> list[RequestRow]:

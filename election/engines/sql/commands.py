@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import singledispatch
 
 from election.schedule.commands import (
+    AcceptTime,
     AddRequest,
     BeginTerm,
     Command,
@@ -39,6 +40,7 @@ from election.schedule.model import (
     RetireJob,
     Retry,
     Skip,
+    SkipReason,
 )
 from election.schedule.store import UnmetConditionError, term_over, term_taken
 
@@ -313,6 +315,22 @@ def _(command: StoreJob, connection: Connection, term: int) -> bool:
 def _(command: RemoveJob, connection: Connection, term: int) -> bool:
     _close_epoch(connection, command.job_id, to_us(command.at))
     return connection.execute("UPDATE jobs SET removed = 1 WHERE id = ?", (command.job_id,)).rowcount == 1
+
+
+@write.register
+def _(command: AcceptTime, connection: Connection, term: int) -> bool:
+    at = to_us(command.at)
+    taken_back = connection.execute(
+        "UPDATE jobs SET settled_until = ? WHERE id = ? AND settled_until > ?", (at, command.job_id, at)
+    )
+    if taken_back.rowcount != 1:
+        return False
+    connection.execute(
+        "INSERT INTO skips (job_id, first_due, last_due, count, reason, request, term, at)"
+        " VALUES (?, ?, ?, 0, ?, 0, ?, ?)",
+        (command.job_id, at, at, SkipReason.CLOCK, term, at),
+    )
+    return True
 
 
 @write.register

@@ -10,6 +10,7 @@ from election.schedule.history import BOUNDS, Histogram, Totals
 from election.schedule.model import Outcome, SkipReason
 
 from .database import Connection
+from .rows import to_time
 
 _PLACES = {str(bound): place for place, bound in enumerate(BOUNDS)} | {"+Inf": len(BOUNDS)}
 
@@ -19,9 +20,10 @@ def read_totals(connection: Connection) -> Totals:
     found: Mapping[str, dict[tuple[str, str], tuple[int, float]]] = defaultdict(dict)
     for what, job_id, label, count, total in connection.execute("SELECT * FROM totals"):
         found[what][job_id, label] = count, total
-    jobs = connection.execute("SELECT id FROM jobs WHERE retired_at IS NULL AND removed = 0 ORDER BY id")
+    select = "SELECT id, settled_until FROM jobs WHERE retired_at IS NULL AND removed = 0 ORDER BY id"
+    jobs = {str(job_id): int(settled_until) for job_id, settled_until in connection.execute(select)}
     return Totals(
-        jobs=[job_id for (job_id,) in jobs],
+        jobs=list(jobs),
         runs={(job_id, Outcome(label)): count for (job_id, label), (count, _) in found["runs"].items()},
         skips={(job_id, SkipReason(label)): count for (job_id, label), (count, _) in found["skips"].items()},
         lateness=_histograms(found["lateness"]),
@@ -29,6 +31,7 @@ def read_totals(connection: Connection) -> Totals:
         terms={Reason(label): count for (_, label), (count, _) in found["terms"].items()},
         takeover=_histograms(found["takeover"]).get("", _histogram([])),
         vacant_s={Reason(label): total for (_, label), (_, total) in found["terms"].items()},
+        settled_until=to_time(max(jobs.values())) if jobs else None,
     )
 
 

@@ -84,6 +84,7 @@ const OUTCOME = {
 const SKIPPED = {
   coalesced: "a later tick ran for it",
   misfired: "too late to start",
+  clock: "a clock was ahead, and is right again",
   overlap: "the run before was still going",
   paused: "the job was paused",
   down: "nobody led",

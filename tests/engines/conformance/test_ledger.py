@@ -355,6 +355,27 @@ async def test_claims_have_what_verify_judges_them_by(ledger: Ledger) -> None:
     assert await ledger.claims(before=claims[1].seq, limit=5) == claims[:1]
 
 
+async def test_pitfall_71_time_that_a_clock_ahead_has_settled_can_be_accepted(
+    ledger: Ledger, other: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By any worker: the leader is told, the schedule begins anew, and what was claimed stays claimed."""
+    monkeypatch.setattr(other, "_clock", ManualClock(at(5)))
+    await ledger.record(1, [claim(1), settle(1), claim(1000), settle(1000)])
+    await ledger.changes()
+    assert await other.accept_time() == ["job"]
+    changed = await ledger.changes()
+    assert changed is not None
+    [job] = [job for job in changed.jobs if job.id == "job"]
+    assert (job.settled_until, job.scheduled_since) == (at(5), at(5))
+    [told] = await ledger.skips()
+    assert told == SkipRow(told.seq, "job", at(5), at(5), 0, SkipReason.CLOCK, 1, at(5))
+    later = [replace(claim(second), scheduled_since=at(5)) for second in (4, 6, 1000, 1001)]
+    assert await ledger.record(1, later) == [False, True, False, True]
+    assert (await ledger.totals()).settled_until == at(1001)
+    assert await other.accept_time() == ["job"]
+    assert await other.accept_time() == []
+
+
 async def test_times_are_exact(ledger: Ledger) -> None:
     """No float comes near a due time: a microsecond is another tick."""
     for number in range(50):

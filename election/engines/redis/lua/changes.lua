@@ -45,6 +45,17 @@ function does.remove(job, at)
   return does.set(job, 'removed', '1')
 end
 
+-- A clock that was ahead has settled ticks that have not come yet.
+function does.accept_time(job, at, reason)
+  local key = p .. 'job:' .. job
+  local settled = redis.call('HGET', key, 'settled_until')
+  if not settled or tonumber(settled) <= tonumber(at) then
+    return 0
+  end
+  redis.call('HSET', key, 'settled_until', at)
+  return add_skip(job, at, at, '0', reason, at, '0')
+end
+
 function does.request(action, job, of, at)
   local number = redis.call('INCR', p .. 'request_seq')
   redis.call('HSET', p .. 'request:' .. number, 'action', action, 'job_id', job, 'term', of, 'at', at)

@@ -153,6 +153,16 @@ function does.log(job, due, request, attempt, kind, text, most, most_in_all)
   return 1
 end
 
+local function add_skip(job, first, to, number, reason, at, request)
+  local seq = redis.call('INCR', p .. 'skip_seq')
+  redis.call('HSET', p .. 'skip:' .. seq, 'job_id', job, 'first_due', first, 'due', to, 'count', number,
+    'reason', reason, 'request', request, 'term', term, 'at', at)
+  redis.call('ZADD', p .. 'skips', seq, seq)
+  redis.call('ZADD', p .. 'skips:' .. job, seq, seq)
+  redis.call('HINCRBY', p .. 'totals:' .. job, 'skips ' .. reason, number == '' and 100 or number)
+  return 1
+end
+
 function does.skip(job, first, to, number, reason, at, request, claimed, seen)
   if claimed == '1' then
     local seq, open = run_of(job, first, request)
@@ -167,14 +177,8 @@ function does.skip(job, first, to, number, reason, at, request, claimed, seen)
   elseif request == '0' and not account(job, to, first, seen) then
     return 0
   end
-  local seq = redis.call('INCR', p .. 'skip_seq')
-  redis.call('HSET', p .. 'skip:' .. seq, 'job_id', job, 'first_due', first, 'due', to, 'count', number,
-    'reason', reason, 'request', request, 'term', term, 'at', at)
-  redis.call('ZADD', p .. 'skips', seq, seq)
-  redis.call('ZADD', p .. 'skips:' .. job, seq, seq)
-  redis.call('HINCRBY', p .. 'totals:' .. job, 'skips ' .. reason, number == '' and 100 or number)
   done(request, at, 'skipped', reason, '')
-  return 1
+  return add_skip(job, first, to, number, reason, at, request)
 end
 
 function does.enrol(job, trigger, at, since)

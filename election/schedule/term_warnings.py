@@ -1,0 +1,75 @@
+"""Warnings of one term: what an operator should look at though the work goes on, published in ``/leader``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime
+
+from election.core.clock import Clock
+from election.core.events import Event, RunGivenUp, RunSucceeded, named
+from election.core.term_context import TermContext
+
+from .clock_ahead import TOLERANCE, describe_ahead, settled_ahead
+from .model import JobState
+from .progress import JobProgress
+
+log = logging.getLogger("election")
+
+
+class TermWarnings:
+    """Keeps ``context.warning`` up to date.
+
+    Args:
+        context: The term.
+        clock: Wall clock.
+    """
+
+    def __init__(self, context: TermContext, clock: Clock) -> None:
+        self._context = context
+        self._clock = clock
+        self._given_up: dict[str, str] = {}
+        self._ahead: dict[str, datetime] = {}
+        self._clock_warning: str | None = None
+        self._last_look = clock.now()
+
+    def on_event(self, event: Event) -> None:
+        """Warn of a run that was given up, until a run of its job succeeds."""
+        if isinstance(event, RunGivenUp):
+            self._given_up[event.job_id] = (
+                f"job {event.job_id!r}: its run due {event.due.isoformat()} was interrupted {event.interruptions}"
+                " times, and is not tried again"
+            )
+        elif not isinstance(event, RunSucceeded) or self._given_up.pop(event.job_id, None) is None:
+            return
+        self._publish()
+
+    def planned(self, jobs: Iterable[JobState]) -> None:
+        """Warn of jobs that the ledger has settled up to a time that has not come yet."""
+        self._ahead = settled_ahead(jobs, self._clock.now())
+        self._look()
+
+    def look(self, progress: Iterable[JobProgress]) -> None:
+        """Look at the wall clock again: it may have been put back, or have caught up."""
+        now = self._clock.now()
+        if now < self._last_look - TOLERANCE:
+            for each in progress:
+                if each.settled_until is not None and each.settled_until > now + TOLERANCE:
+                    self._ahead[each.job.id] = each.settled_until
+        self._last_look = now
+        if self._ahead:
+            self._look()
+
+    def _look(self) -> None:
+        warning = describe_ahead(self._ahead, self._clock.now())
+        if warning is None:
+            self._ahead = {}
+        if (warning is None) == (self._clock_warning is None):
+            return  # not at each look anew: the text has the time in it
+        if warning is not None:
+            log.warning("%s", warning, extra=named("clock_was_ahead"))
+        self._clock_warning = warning
+        self._publish()
+
+    def _publish(self) -> None:
+        self._context.warning = self._clock_warning or next(iter(self._given_up.values()), None)
