@@ -14,7 +14,7 @@ from apscheduler.triggers.date import DateTrigger
 
 from .model import JobState, Skip, SkipReason
 from .ticks import first_after, ticks, without_jitter
-from .triggers import build
+from .triggers import FirstRunNow, build
 
 FIRST_WINDOW = timedelta(seconds=1)
 
@@ -96,8 +96,13 @@ def given_up(job: JobState, now: datetime) -> Skip | None:
     return None if trigger is None else skipped(job.id, trigger, job.settled_until, now, now, reason)
 
 
-def owes_from(trigger: BaseTrigger, now: datetime) -> datetime:
-    """A job owes the ticks from its registration on; a date trigger its one tick, even if that has just passed."""
+def owes_from(trigger: BaseTrigger, now: datetime, *, is_new: bool = True) -> datetime:
+    """Return the moment after which a job that is registered now owes its ticks.
+
+    A date trigger owes its one tick even if that has just passed. ``first_run`` is for a job that ``is_new``.
+    """
+    if isinstance(trigger, FirstRunNow):
+        return now - _MICROSECOND if is_new else now
     return min(now, trigger.run_date - _MICROSECOND) if isinstance(trigger, DateTrigger) else now
 
 

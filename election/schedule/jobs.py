@@ -7,7 +7,7 @@ import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -15,12 +15,13 @@ from apscheduler.triggers.base import BaseTrigger
 
 from election.core.clock import Clock, SystemClock
 from election.core.errors import JobDefinitionError
+from election.core.events import named
 
 from .crontab import parse_crontab
 from .job_info import make_job_info
 from .model import JobInfo
 from .run_log import shorten
-from .triggers import UnstableTriggerError, build, describe, is_open
+from .triggers import JUST_NOW, UnstableTriggerError, build, describe, is_open, with_first_run
 
 MISFIRE_GRACE_S = 30
 """Seconds. APScheduler's own default of 1 is its most frequent silent loss (apscheduler#146, #292, #296)."""
@@ -32,7 +33,8 @@ MAX_ID_LENGTH = 255
 """Characters of a job's id: what an index of every engine can hold."""
 
 _REFUSED = {
-    "next_run_time": "every worker would work out its own; give the trigger a start_date",
+    "next_run_time": 'every worker would work out its own; first_run="now" runs the job once when it is first seen,'
+    " at_start=True at the start of each term",
     "jobstore": "the pool's ledger keeps the jobs and their history",
     "executor": "an Election brings its own, which claims each tick and waits for what runs",
     "replace_existing": "the id of a job is its own",
@@ -44,6 +46,8 @@ _UNDERSTOOD = frozenset(inspect.signature(AsyncIOScheduler.add_job).parameters)
 _STARTS = {"interval": "start_date", "calendarinterval": "start_date", "date": "run_date"}
 
 _CRONTAB_OPTIONS = frozenset({"timezone", "start_date", "end_date", "jitter"})
+
+log = logging.getLogger("election")
 
 _SILENT = logging.getLogger("election.argument-check")
 _SILENT.disabled = True
@@ -61,6 +65,7 @@ class Job:
     retries: further attempts of a tick that failed. retry_backoff: seconds before the first, doubled for each.
     timeout: seconds after which an attempt fails: a coroutine is cancelled, of a thread it is only told.
     keep_log: whether the lines that the job logs are kept with each run.
+    at_start: whether it runs at the start of each term, too.
     """
 
     id: str
@@ -81,6 +86,7 @@ class Job:
     retry_backoff: float = 1.0
     timeout: float | None = None
     keep_log: bool = True
+    at_start: bool = False
     built: BaseTrigger | None = None
 
     @property
@@ -112,11 +118,31 @@ class JobRegistry:
 
     def add(self, func: Callable[..., Any], trigger: str | BaseTrigger, **arguments: Any) -> Job:
         """Register a job. Raises ``JobDefinitionError`` as ``define`` does, and if the id is taken."""
+        own_start = self._start_of_this_process(trigger, arguments)
+        if own_start is not None:
+            del arguments[own_start]
         job = self.define(func, trigger, **arguments)
+        if own_start is not None:
+            log.warning(
+                "job %s: its %s is the moment of this registration, another one in each worker and at each start; it is"
+                ' left out, and the job counts from when it was first seen; first_run="now" runs it then, too, and'
+                " at_start=True at the start of each term",
+                job.id,
+                own_start,
+                extra=named("start_left_out"),
+            )
         if job.id in self._jobs:
             raise JobDefinitionError(f"there is a job {job.id!r} already; give this one an id of its own: id=…")
         self._jobs[job.id] = job
         return job
+
+    def _start_of_this_process(self, trigger: object, arguments: Mapping[str, Any]) -> str | None:
+        """Name of the argument that holds a start which was read from the clock just now; None if there is none."""
+        name = _STARTS.get(trigger) if isinstance(trigger, str) else None
+        start = arguments.get(name) if name is not None else None
+        if not isinstance(start, datetime) or not start.microsecond:
+            return None
+        return name if timedelta(0) <= self._clock.now() - start.astimezone(UTC) < JUST_NOW else None
 
     def define(
         self,
@@ -134,12 +160,15 @@ class JobRegistry:
         retry_backoff: float = 1.0,
         timeout: float | None = None,
         keep_log: bool = True,
+        first_run: str | None = None,
+        at_start: bool = False,
         expression: str | None = None,
         **arguments: Any,
     ) -> Job:
         """A job, not registered yet; the arguments are those of APScheduler's ``add_job``, and those of ``Job``.
 
         expression: of a trigger ``"crontab"``, see ``parse_crontab``.
+        first_run: ``"now"`` for a tick at the job's first registration, before those of the trigger.
 
         Raises ``JobDefinitionError`` if APScheduler refuses them, or for an argument that cannot work in a pool.
         """
@@ -168,7 +197,12 @@ class JobRegistry:
             checked = scheduler.add_job(func, trigger, args=args, kwargs=kwargs, id=job_id, **{**defaults, **arguments})
             if (getattr(checked.trigger, "jitter", None) or 0) < 0:
                 raise ValueError("jitter is not less than 0 (seconds)")
-            schedule = describe(checked.trigger, now := self._clock.now(), given)
+            made = checked.trigger
+            schedule = describe(made, now := self._clock.now(), given)
+            if first_run == "now":
+                made, schedule = with_first_run(made, schedule, now)
+            elif first_run is not None:
+                raise ValueError(f'first_run is "now", not {first_run!r}')
             built = build(schedule, now)
             if schedule["type"] != "other" and built is None:
                 raise UnstableTriggerError(f"{checked.trigger!r} cannot be written down so that it can be built again")
@@ -178,7 +212,7 @@ class JobRegistry:
         return Job(
             id=job_id,
             func=func,
-            trigger=checked.trigger,
+            trigger=made,
             schedule=schedule,
             name=told.name,
             description=told.description,
@@ -194,6 +228,7 @@ class JobRegistry:
             retry_backoff=retry_backoff,
             timeout=timeout,
             keep_log=keep_log,
+            at_start=at_start,
             built=None if is_open(schedule) else built,
         )
 

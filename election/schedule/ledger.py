@@ -240,7 +240,8 @@ class Ledger(LedgerReader):
         now = self._clock.now()
 
         def plan(found: JobState | None) -> list[Command]:
-            since = now if (built := build(trigger, now)) is None else owes_from(built, now)
+            is_new = found is None or found.removed or found.retired_at is not None
+            since = now if (built := build(trigger, now)) is None else owes_from(built, now, is_new=is_new)
             before: list[Command] = []
             in_use = found is not None and found.retired_at is None and not found.removed
             if found is not None and in_use:

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta, tzinfo
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.cron import CronTrigger
 
+from election.core.clock import yield_to_loop
 from election.core.events import named
-from election.core.threads import run_in_thread
 
 from .cron import cron_fields
 from .ticks import first_after, without_jitter
@@ -37,21 +37,30 @@ def remarks_on(triggers: Mapping[str, BaseTrigger], now: datetime) -> list[str]:
         triggers: Triggers by job id.
         now: Wall clock, UTC.
     """
-    fixed = {
-        job_id: trigger
-        for job_id, trigger in triggers.items()
-        if isinstance(trigger, CronTrigger) and not cron_fields(trigger).recurs
-    }
-    return [*_on_clock_changes(fixed, now), *_on_collisions(fixed, now)]
+    return [remark for remark in _steps(triggers, now) if remark is not None]
 
 
 async def log_remarks(triggers: Mapping[str, BaseTrigger], now: datetime) -> None:
-    """Log ``remarks_on`` the triggers, worked out in a thread: a thousand jobs take a while."""
-    for remark in await run_in_thread(lambda: remarks_on(triggers, now)):
-        log.info("%s", remark, extra=named("schedule_remark"))
+    """Log ``remarks_on`` the triggers, job by job between other work of the event loop."""
+    for remark in _steps(triggers, now):
+        if remark is None:
+            await yield_to_loop()
+        else:
+            log.info("%s", remark, extra=named("schedule_remark"))
 
 
-def _on_clock_changes(triggers: Mapping[str, CronTrigger], now: datetime) -> Iterator[str]:
+def _steps(triggers: Mapping[str, BaseTrigger], now: datetime) -> Iterator[str | None]:
+    """The remarks, and None after each step of the work."""
+    fixed = {}
+    for job_id, trigger in triggers.items():
+        if isinstance(trigger, CronTrigger) and not cron_fields(trigger).recurs:
+            fixed[job_id] = trigger
+            yield None
+    yield from _on_clock_changes(fixed, now)
+    yield from _on_collisions(fixed, now)
+
+
+def _on_clock_changes(triggers: Mapping[str, CronTrigger], now: datetime) -> Iterator[str | None]:
     by_zone: dict[str, dict[str, CronTrigger]] = defaultdict(dict)
     for job_id, trigger in triggers.items():
         by_zone[str(trigger.timezone)][job_id] = trigger
@@ -62,7 +71,11 @@ def _on_clock_changes(triggers: Mapping[str, CronTrigger], now: datetime) -> Ite
                 (change + offset).replace(tzinfo=None)
                 for offset in (offset_at(change - _SECOND, zone), offset_at(change, zone))
             )
-            hit = [job_id for job_id, trigger in its_jobs.items() if _is_due(trigger, *sorted((before, after)))]
+            hit = []
+            for job_id, trigger in its_jobs.items():
+                if _is_due(trigger, *sorted((before, after))):
+                    hit.append(job_id)
+                yield None
             if not hit:
                 continue
             if after > before:
@@ -72,11 +85,12 @@ def _on_clock_changes(triggers: Mapping[str, CronTrigger], now: datetime) -> Ite
             yield f"on {before:%Y-%m-%d} the clocks of {name} {what}: {_named(hit)}"
 
 
-def _on_collisions(triggers: Mapping[str, CronTrigger], now: datetime) -> Iterator[str]:
+def _on_collisions(triggers: Mapping[str, CronTrigger], now: datetime) -> Iterator[str | None]:
     together: dict[datetime, list[str]] = defaultdict(list)
     for job_id, trigger in triggers.items():
         if not trigger.jitter and (due := first_after(without_jitter(trigger), now)) is not None:
             together[due].append(job_id)
+        yield None
     for due, jobs in sorted(together.items()):
         if len(jobs) > MAX_TOGETHER:
             yield (

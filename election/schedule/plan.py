@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from apscheduler.triggers.base import BaseTrigger
 
@@ -39,6 +39,7 @@ RERUN_DELAY_S = 5.0
 
 MAX_RERUN_DELAY_S = 5120.0
 
+_MICROSECOND = timedelta(microseconds=1)
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -74,11 +75,13 @@ def make_plan(
     catch_up_limit: int,
     settled_until: Mapping[str, datetime | None],
     running: Collection[Tick],
+    starting: Collection[str] = (),
 ) -> Plan:
     """Plan for ``jobs``, by id, those of the code and those that were added at run time.
 
     settled_until: the last tick of each job that this leader handed over, in case the ledger has lost it.
     running: the ticks that run in this process now, and so are open for a reason.
+    starting: the jobs that this term has not planned yet; those with ``at_start`` run now.
     """
     plan = Plan()
     known = {found.id: found for found in state.jobs}
@@ -86,7 +89,8 @@ def make_plan(
         found = known.get(job.id)
         part, error = Plan(), None
         try:
-            _plan_job(part, job, found, now, catch_up_limit, settled_until.get(job.id) or _NEVER)
+            starts = job.at_start and job.id in starting
+            _plan_job(part, job, found, now, catch_up_limit, settled_until.get(job.id) or _NEVER, starts)
         except Exception as reason:  # of a trigger; one job's error is no other's
             error = describe_broken(reason)
             part = _plan_of_broken(job, found, now)
@@ -119,11 +123,13 @@ def _plan_of_broken(job: Job, found: JobState | None, now: datetime) -> Plan:
     return Plan(schedules={job.id: found.scheduled_since})
 
 
-def _plan_job(plan: Plan, job: Job, found: JobState | None, now: datetime, limit: int, handed_over: datetime) -> None:
+def _plan_job(
+    plan: Plan, job: Job, found: JobState | None, now: datetime, limit: int, handed_over: datetime, starts: bool
+) -> None:
     if found is None or found.retired_at is not None or found.trigger != job.schedule:
         trigger = _trigger(job, now)
         before = handed_over if found is None else max(handed_over, _give_up(plan, found, now))
-        until = max(owes_from(trigger, now), before)
+        until = max(owes_from(trigger, now, is_new=found is None), before)
         plan.entries.append(RegisterJob(job.id, job.schedule, at=now, since=until))
         scheduled_since = now
     else:
@@ -148,8 +154,12 @@ def _plan_job(plan: Plan, job: Job, found: JobState | None, now: datetime, limit
     )
     if caught.skip is not None:
         plan.entries.append(replace(caught.skip, scheduled_since=scheduled_since))
-    if caught.next_due is not None:
-        plan.starts[job.id] = (caught.next_due, trigger)
+    next_due = caught.next_due
+    if starts:
+        now = max(now, until + _MICROSECOND)  # a tick of its own, after what is settled
+        next_due = now if next_due is None else min(now, next_due)
+    if next_due is not None:
+        plan.starts[job.id] = (next_due, trigger)
 
 
 def _trigger(job: Job, anchor: datetime) -> BaseTrigger:

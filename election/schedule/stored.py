@@ -37,6 +37,7 @@ OPTIONS = (
     "retry_backoff",
     "timeout",
     "keep_log",
+    "at_start",
 )
 
 

@@ -39,6 +39,31 @@ class UnstableTriggerError(ElectionError, ValueError):
     """The trigger would have other ticks in every process, or none that can be found."""
 
 
+_AT_FIRST = {"type": "date", "run_date": None}
+"""Description of the tick at a job's first registration."""
+
+
+class FirstRunNow(OrTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
+    """One tick when a job is first registered, then those of another trigger: ``FirstRunNow([at_first, other])``."""
+
+    def __str__(self) -> str:
+        return f"once at first, then {trigger_text(self.triggers[1])}"
+
+
+def with_first_run(
+    trigger: BaseTrigger, description: Mapping[str, Any], now: datetime
+) -> tuple[BaseTrigger, dict[str, Any]]:
+    """Return the trigger with a tick before its others, when the job is first registered; and its description.
+
+    Raises:
+        UnstableTriggerError: The trigger has one tick only, or is a class of the user's own.
+    """
+    if description["type"] in {"date", "other"}:
+        raise UnstableTriggerError('first_run="now" goes with cron, crontab, interval and calendarinterval')
+    parts = [_AT_FIRST, dict(description)]
+    return FirstRunNow([DateTrigger(now), trigger]), {"type": "or", "triggers": parts, "jitter": None}
+
+
 def describe(trigger: BaseTrigger, now: datetime, given: bool | None = None) -> dict[str, Any]:
     """The trigger as JSON, equal in all workers whose code is equal.
 
@@ -142,13 +167,14 @@ def _build(description: Mapping[str, Any], anchor: datetime) -> BaseTrigger | No
             parts = [build(part, anchor) for part in rest["triggers"]]
             if None in parts:
                 return None
-            return (AndTrigger if kind == "and" else OrTrigger)(parts, jitter=rest["jitter"])
+            made = AndTrigger if kind == "and" else FirstRunNow if rest["triggers"][0] == _AT_FIRST else OrTrigger
+            return made(parts, jitter=rest["jitter"])
     return None
 
 
 def trigger_text(trigger: BaseTrigger | None) -> str:
     """Text of a trigger for people, in which weekdays have names: in APScheduler's numbers Monday is 0."""
-    if isinstance(trigger, AndTrigger | OrTrigger):
+    if isinstance(trigger, AndTrigger | OrTrigger) and not isinstance(trigger, FirstRunNow):
         kind = "and" if isinstance(trigger, AndTrigger) else "or"
         return f"{kind}[{', '.join(map(trigger_text, trigger.triggers))}]"
     if isinstance(trigger, CronTrigger):
@@ -171,8 +197,10 @@ def jitter_of(description: Mapping[str, Any]) -> timedelta:
 
 def is_open(description: Mapping[str, Any]) -> bool:
     """Whether something was left open, so that ``build`` needs the moment of the job's first registration."""
-    return (description["type"] in {"interval", "calendarinterval"} and description["start_date"] is None) or (
-        description["type"] == "date" and description["run_date"] is None
+    return (
+        (description["type"] in {"interval", "calendarinterval"} and description["start_date"] is None)
+        or (description["type"] == "date" and description["run_date"] is None)
+        or any(map(is_open, description.get("triggers", ())))
     )
 
 
