@@ -13,7 +13,7 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.date import DateTrigger
 
 from .model import JobState, Skip, SkipReason
-from .ticks import first_after, ticks, without_jitter
+from .ticks import first_after, max_jitter, ticks, without_jitter
 from .triggers import FirstRunNow, build
 
 FIRST_WINDOW = timedelta(seconds=1)
@@ -52,10 +52,10 @@ def catch_up(
     The work done depends on ``limit`` and the grace time, never on how long the pool was down.
     """
     planned = without_jitter(trigger)
-    first = first_after(planned, settled_until)
+    first = first_after(trigger, settled_until)
     if first is None or first > now:  # nothing is owed, as with most jobs at a takeover: one look is enough
-        return CatchUp(first if planned is trigger else first_after(trigger, settled_until), None)
-    oldest = _oldest(planned, settled_until, now, misfire_grace_time, limit)
+        return CatchUp(first, None)
+    oldest = _oldest(planned, settled_until, now, _grace_s(trigger, misfire_grace_time), limit)
     next_due = first_after(trigger, oldest)
     return CatchUp(next_due, skipped(job_id, trigger, settled_until, oldest, now, SkipReason.DOWN))
 
@@ -67,7 +67,9 @@ def jump(
 
     It is asked after each tick, and so answers at once when it is not late.
     """
-    return last if now - last <= RECENT else _oldest(without_jitter(trigger), last, now, misfire_grace_time, limit)
+    if now - last <= RECENT:
+        return last
+    return _oldest(without_jitter(trigger), last, now, _grace_s(trigger, misfire_grace_time), limit)
 
 
 def skipped(
@@ -104,6 +106,11 @@ def owes_from(trigger: BaseTrigger, now: datetime, *, is_new: bool = True) -> da
     if isinstance(trigger, FirstRunNow):
         return now - _MICROSECOND if is_new else now
     return min(now, trigger.run_date - _MICROSECOND) if isinstance(trigger, DateTrigger) else now
+
+
+def _grace_s(trigger: BaseTrigger, misfire_grace_time: float | None) -> float | None:
+    """The grace counts from the moment that jitter has drawn, which may be so much later than the planned one."""
+    return None if misfire_grace_time is None else misfire_grace_time + max_jitter(trigger).total_seconds()
 
 
 def _oldest(

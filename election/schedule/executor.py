@@ -83,6 +83,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
                 self._reporter.skipped(skip)
         self._start(progress, entries)
         progress.settled_until = dues[-1]
+        progress.begun = True
 
     def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
         raise AssertionError("submit_job is replaced as a whole")

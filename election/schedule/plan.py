@@ -32,6 +32,7 @@ from .model import (
     State,
     Tick,
 )
+from .ticks import with_seed
 from .triggers import build
 
 RERUN_DELAY_S = 5.0
@@ -81,7 +82,7 @@ def make_plan(
 
     settled_until: the last tick of each job that this leader handed over, in case the ledger has lost it.
     running: the ticks that run in this process now, and so are open for a reason.
-    starting: the jobs that this term has not planned yet; those with ``at_start`` run now.
+    starting: the jobs of which no tick was handed over in this term yet; those with ``at_start`` run now.
     """
     plan = Plan()
     known = {found.id: found for found in state.jobs}
@@ -163,7 +164,7 @@ def _plan_job(
 
 
 def _trigger(job: Job, anchor: datetime) -> BaseTrigger:
-    return job.built or build(job.schedule, anchor) or job.trigger
+    return with_seed(job.built or build(job.schedule, anchor) or job.trigger, job.id)
 
 
 def _give_up(plan: Plan, found: JobState, now: datetime) -> datetime:

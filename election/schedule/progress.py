@@ -31,6 +31,7 @@ class JobProgress:
         job: The job as it is registered now.
         scheduled_since: When the schedule began by which ticks are handed over; None before the first plan.
         settled_until: Last tick that was handed over to the executor; None if none was.
+        begun: Whether a tick was handed over in this term.
         running: Instances that run now, or whose claim is being written.
         waiting: Reruns that begin as soon as fewer than ``max_instances`` run.
         jump: Ticks that were left out and not recorded yet; None if there are none.
@@ -39,6 +40,7 @@ class JobProgress:
     job: Job
     scheduled_since: datetime | None = None
     settled_until: datetime | None = None
+    begun: bool = False
     running: int = 0
     waiting: deque[Callable[[], None]] = field(default_factory=deque)
     jump: Jump | None = None
@@ -68,5 +70,6 @@ class JobProgress:
         """Go back to ``before``, the last tick that was handed over before a claim that could not be written."""
         if before is None or self.settled_until is None:
             self.settled_until = None
+            self.begun = False
         else:
             self.settled_until = min(before, self.settled_until)

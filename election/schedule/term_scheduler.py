@@ -231,7 +231,7 @@ class TermScheduler:
             catch_up_limit=self._options.catch_up_limit,
             settled_until={job_id: self._progress[job_id].settled_until for job_id in jobs},
             running=ours,
-            starting={job_id for job_id in jobs if self._progress[job_id].scheduled_since is None},
+            starting={job_id for job_id in jobs if not self._progress[job_id].begun},
         )
         described = changed_descriptions({job.id: job.info for job in jobs.values()}, state)
         completed, wanted = sort_requests(state, jobs, term=self._number, now=self._clock.now())

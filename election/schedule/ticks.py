@@ -40,6 +40,17 @@ _SINGLE = (CronTrigger, IntervalTrigger, CalendarIntervalTrigger)
 _COMBINED = (AndTrigger, OrTrigger)
 
 
+class _SeededJitter(float):
+    """Seconds of jitter with a seed; APScheduler's triggers have no room for another attribute."""
+
+    def __new__(cls, seconds: float, seed: str) -> _SeededJitter:
+        made = super().__new__(cls, seconds)
+        made.seed = seed
+        return made
+
+    seed: str
+
+
 class SearchLimitError(ElectionError):
     """The search for a tick has reached ``MAX_ROUNDS``."""
 
@@ -89,7 +100,7 @@ def next_run_time(job: JobState, trigger: BaseTrigger | None, now: datetime) -> 
     if trigger is None or not is_planned(job):
         return None
     try:
-        return first_after(trigger, max(job.settled_until, now))
+        return first_after(with_seed(trigger, job.id), max(job.settled_until, now))
     except Exception:  # the leader, which finds the same, marks the job as broken
         return None
 
@@ -100,6 +111,28 @@ def ticks(trigger: BaseTrigger, after: datetime, until: datetime) -> Iterator[da
     while due is not None and due <= until:
         yield due
         due = first_after(trigger, due)
+
+
+def with_seed(trigger: BaseTrigger, seed: str) -> BaseTrigger:
+    """The trigger with a seed for its jitter: the id of its job, so that no two jobs draw the same.
+
+    The moment that was drawn is the same whenever it is asked for, by any process: a new plan, or a takeover, does not
+    move a tick that waits for it.
+    """
+    if not max_jitter(trigger) or not isinstance(trigger, (*_SINGLE, *_COMBINED)):
+        return trigger
+    trigger = copy(trigger)
+    if isinstance(trigger, _COMBINED):
+        trigger.triggers = [with_seed(part, f"{seed} {place}") for place, part in enumerate(trigger.triggers)]
+    if trigger.jitter:
+        trigger.jitter = _SeededJitter(trigger.jitter, seed)
+    return trigger
+
+
+def max_jitter(trigger: BaseTrigger) -> timedelta:
+    """By how much a tick may be later than planned."""
+    own = timedelta(seconds=getattr(trigger, "jitter", None) or 0)
+    return own + max(map(max_jitter, getattr(trigger, "triggers", ())), default=timedelta(0))
 
 
 def without_jitter(trigger: BaseTrigger) -> BaseTrigger:
@@ -230,4 +263,9 @@ def _agreed(parts: Sequence[BaseTrigger], moment: datetime) -> datetime | None:
 
 
 def _jittered(trigger: BaseTrigger, due: datetime | None) -> datetime | None:
-    return due + timedelta(seconds=random.uniform(0, trigger.jitter)) if due is not None and trigger.jitter else due
+    """The tick with its jitter: always the same one, drawn from its planned moment and the trigger's seed."""
+    if due is None or not trigger.jitter:
+        return due
+    seed = trigger.jitter.seed if isinstance(trigger.jitter, _SeededJitter) else ""
+    drawn = random.Random(f"{seed} {due.isoformat()}").uniform(0, trigger.jitter)
+    return due + timedelta(seconds=drawn)

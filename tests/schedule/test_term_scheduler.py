@@ -46,7 +46,7 @@ from election.schedule.run import Run, current_run
 from election.schedule.stored import to_store
 from election.schedule.verify import verify
 from tests.schedule import stored_functions
-from tests.schedule.making import at, make_job, make_term, process
+from tests.schedule.making import NOW, at, make_job, make_term, process
 from tests.schedule.stored_functions import remember_soon
 from tests.schedule.term_bench import A_RUN_EACH, FULL, FaultyLedger, TermBench, looked
 
@@ -960,3 +960,25 @@ async def test_p1_a_term_began_when_it_did_though_the_ledger_hears_of_it_later(b
         await bench.until(lambda: bench.ran)
     [row] = await bench.others.terms()
     assert row.began_ns <= began_by
+
+
+async def test_pitfall_46_a_tick_that_waits_for_its_jitter_survives_each_new_plan(bench: TermBench) -> None:
+    """Jitter longer than the grace, and another job that is paused and resumed all the time."""
+    bench.job(seconds=60, jitter=40, misfire_grace_time=2, start_date=NOW)
+    bench.registry.add(print, "interval", id="other", hours=1)
+
+    async def disturb() -> None:
+        for number in range(1000):
+            await bench.others.pause("other", number % 2 == 0)
+            await bench.clock.sleep(3)
+
+    async with bench.term(1):
+        disturbing = asyncio.ensure_future(disturb())
+        await bench.until(lambda: len(bench.ran) >= 4, limit=400)
+        disturbing.cancel()
+    async with bench.term(2):
+        await bench.until(lambda: len(bench.ran) >= 6, limit=400)
+    assert [(run.due - NOW) // timedelta(seconds=60) for run in bench.ran] == [1, 2, 3, 4, 5, 6]
+    assert len({(run.due - NOW) % timedelta(seconds=60) for run in bench.ran}) == 6
+    assert await bench.skips() == {}
+    await bench.agrees()
