@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from election.core.term import Reason, Standing
 
-from .model import Action, Outcome, RequestOutcome, SkipReason, Span
+from .model import TICK_RULE, Action, Outcome, RequestOutcome, SkipReason, Span
 
 MAX_LOGS_PER_JOB = 100
 """Logs of attempts that are kept for each job: so many of those that have a traceback, and of those that have none."""
@@ -148,13 +148,17 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """Schedule of a job in a time range: the ticks of ``trigger`` later than ``since`` up to ``until`` (None: now)."""
+    """Schedule of a job in a time range: the ticks of ``trigger`` later than ``since`` up to ``until`` (None: now).
+
+    rule: version of the rule by which they were counted.
+    """
 
     job_id: str
     since: datetime
     until: datetime | None
     anchor: datetime
     trigger: Mapping[str, Any]
+    rule: int = TICK_RULE
 
 
 BOUNDS = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 3600.0)

@@ -240,6 +240,12 @@ class StoredJob:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+TICK_RULE = 1
+"""Version of the rule by which ticks are counted, kept with each schedule.
+
+``verify`` leaves schedules of another version alone: a later rule says nothing about what an earlier leader owed.
+"""
+
 UNREADABLE: Mapping[str, Any] = {"type": "other", "text": "unreadable"}
 """Trigger of a job whose row cannot be read."""
 

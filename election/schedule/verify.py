@@ -19,7 +19,7 @@ from election.core.errors import LedgerError
 from .claim_history import ClaimHistory, Settlement
 from .history import Epoch, TermRow
 from .ledger import LedgerReader
-from .model import UNREADABLE, OpenRun
+from .model import TICK_RULE, UNREADABLE, OpenRun
 from .ticks import ticks, without_jitter
 from .triggers import build, jitter_of
 
@@ -48,7 +48,10 @@ class Report:
     ticks: int
     terms: int
     unchecked: tuple[str, ...]
-    """Jobs whose ticks cannot be enumerated: their trigger is a class of the user's own, or cannot be built here."""
+    """Jobs with a schedule whose ticks cannot be enumerated.
+
+    Its trigger is a class of the user's own, cannot be built here, or was counted by another version of the rule.
+    """
 
 
 async def verify(ledger: LedgerReader, *, now: datetime, progress: Callable[[str, int], None] | None = None) -> Report:
@@ -84,7 +87,7 @@ async def verify(ledger: LedgerReader, *, now: datetime, progress: Callable[[str
         settlement = Settlement(claims.dues(job_id), skips.get(job_id, ()))
         for epoch in its_epochs:
             until = min(epoch.until or now, settled.get(job_id, epoch.since))
-            owed = owed_ticks(epoch, max(epoch.since, pruned), until)
+            owed = owed_ticks(epoch, max(epoch.since, pruned), until) if epoch.rule == TICK_RULE else None
             if owed is None:
                 unchecked.append(job_id)
                 continue

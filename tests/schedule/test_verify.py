@@ -435,3 +435,11 @@ def test_what_is_owed_is_what_the_scheduler_would_do() -> None:
     jittered = owed_ticks(Epoch("job", NOW, None, NOW, describe(JITTERED.trigger, NOW, True)), NOW, at(50))
     assert jittered is not None
     assert list(jittered) == list(moments(10, 20, 30, 40, 50))
+
+
+async def test_a_schedule_that_was_counted_by_another_rule_is_told_not_judged(ledger: SqliteLedger, path: str) -> None:
+    """No later version turns an old history red."""
+    doctor(path, f"DELETE FROM runs WHERE due = {us(70)}", "UPDATE epochs SET rule = 99 WHERE job_id = 'steady'")
+    report = await verify(ledger, now=LATER)
+    assert report.violations == ()
+    assert report.unchecked == ("steady",)

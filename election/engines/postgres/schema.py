@@ -189,6 +189,7 @@ CREATE INDEX logs_of_job ON run_logs (job_id, failed, id);
 
 _CLAIMS = """
 ALTER TABLE runs ADD COLUMN max_instances INTEGER, ADD COLUMN began_us BIGINT, ADD COLUMN ended_us BIGINT;
+ALTER TABLE epochs ADD COLUMN rule INTEGER NOT NULL DEFAULT 1;
 """
 
 _STEPS = [_TABLES + _COUNTING + _CHANGES + _STIRRING, _LOGS, _CLAIMS]

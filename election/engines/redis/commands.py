@@ -26,6 +26,7 @@ from election.schedule.commands import (
 )
 from election.schedule.history import MAX_LOGS, MAX_LOGS_PER_JOB
 from election.schedule.model import (
+    TICK_RULE,
     Claim,
     CompleteRequest,
     DescribeJob,
@@ -102,7 +103,7 @@ def _(command: Skip) -> tuple[Any, ...]:
 
 @call.register
 def _(command: RegisterJob) -> tuple[Any, ...]:
-    return "enrol", command.job_id, json.dumps(command.trigger), to_us(command.at), to_us(command.since)
+    return "enrol", command.job_id, json.dumps(command.trigger), to_us(command.at), to_us(command.since), TICK_RULE
 
 
 @call.register

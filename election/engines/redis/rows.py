@@ -156,10 +156,11 @@ def request_row(row: Hash) -> RequestRow:
 def epochs_of(job_id: str, fields: Hash) -> list[Epoch]:
     """The schedules of one job, oldest first."""
     found = []
-    for since in sorted((name for name in fields if not name.endswith(":until")), key=int):
+    for since in sorted((name for name in fields if ":" not in name), key=int):
         anchor, _, trigger = fields[since].partition(" ")
         until = _maybe(_time, fields.get(f"{since}:until"))
-        found.append(Epoch(job_id, _time(since), until, _time(anchor), json.loads(trigger)))
+        rule = int(fields.get(f"{since}:rule", 1))
+        found.append(Epoch(job_id, _time(since), until, _time(anchor), json.loads(trigger), rule))
     return found
 
 

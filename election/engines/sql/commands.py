@@ -28,6 +28,7 @@ from election.schedule.commands import (
 )
 from election.schedule.history import MAX_LOGS, MAX_LOGS_PER_JOB
 from election.schedule.model import (
+    TICK_RULE,
     Claim,
     CompleteRequest,
     DescribeJob,
@@ -359,9 +360,9 @@ def _open_epoch(connection: Connection, job_id: str, since: int, anchor: int, tr
     """After ``since`` the job owes the ticks of ``trigger``, and no longer those of the one before."""
     _close_epoch(connection, job_id, since)
     connection.execute(
-        "INSERT INTO epochs (job_id, since, anchor, trigger) VALUES (?, ?, ?, ?) ON CONFLICT (job_id, since) DO UPDATE"
-        " SET until = NULL, anchor = excluded.anchor, trigger = excluded.trigger",
-        (job_id, since, anchor, trigger),
+        "INSERT INTO epochs (job_id, since, anchor, trigger, rule) VALUES (?, ?, ?, ?, ?) ON CONFLICT (job_id, since)"
+        " DO UPDATE SET until = NULL, anchor = excluded.anchor, trigger = excluded.trigger, rule = excluded.rule",
+        (job_id, since, anchor, trigger, TICK_RULE),
     )
 
 

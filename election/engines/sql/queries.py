@@ -121,10 +121,17 @@ def page(connection: Connection, kind: Kind, where: Filter, before: int | None, 
 
 
 def epochs(connection: Connection) -> list[Epoch]:
-    rows = connection.execute("SELECT job_id, since, until, anchor, trigger FROM epochs ORDER BY job_id, since")
+    rows = connection.execute("SELECT job_id, since, until, anchor, trigger, rule FROM epochs ORDER BY job_id, since")
     return [
-        Epoch(job_id, to_time(since), None if until is None else to_time(until), to_time(anchor), json.loads(trigger))
-        for job_id, since, until, anchor, trigger in rows
+        Epoch(
+            job_id,
+            to_time(since),
+            None if until is None else to_time(until),
+            to_time(anchor),
+            json.loads(trigger),
+            rule,
+        )
+        for job_id, since, until, anchor, trigger, rule in rows
     ]
 
 

@@ -44,7 +44,7 @@ TABLES = (
         ("trigger", "scheduled_since", "settled_until", "paused_at", "resume_at", "retired_at", "func", "kwargs",
          "options", "removed", "broken", "info"),
     ),
-    Table("epochs", ("job_id", "since"), ("until", "anchor", "trigger")),
+    Table("epochs", ("job_id", "since"), ("until", "anchor", "trigger", "rule")),
     Table(
         "runs", ("seq",),
         ("job_id", "due", "request", "term", "attempt", "claimed_at", "ended_at", "outcome", "error", "attempts",

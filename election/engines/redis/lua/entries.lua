@@ -181,7 +181,7 @@ function does.skip(job, first, to, number, reason, at, request, claimed, seen)
   return add_skip(job, first, to, number, reason, at, request)
 end
 
-function does.enrol(job, trigger, at, since)
+function does.enrol(job, trigger, at, since, rule)
   local key = p .. 'job:' .. job
   local settled = redis.call('HGET', key, 'settled_until')
   if not settled or tonumber(settled) < tonumber(since) then
@@ -191,7 +191,7 @@ function does.enrol(job, trigger, at, since)
   redis.call('HSET', key, 'trigger', trigger, 'scheduled_since', at)
   redis.call('HDEL', key, 'retired_at')
   close_epoch(job, since)
-  redis.call('HSET', p .. 'epochs:' .. job, since, at .. ' ' .. trigger)
+  redis.call('HSET', p .. 'epochs:' .. job, since, at .. ' ' .. trigger, since .. ':rule', rule)
   redis.call('HDEL', p .. 'epochs:' .. job, since .. ':until')
   redis.call('ZREM', p .. 'closed', since .. ' ' .. job)
   redis.call('HSET', p .. 'epoch', job, since)

@@ -54,7 +54,7 @@ for _, request in ipairs(redis.call('ZRANGEBYSCORE', p .. 'done', '-inf', '(' ..
 end
 for _, epoch in ipairs(redis.call('ZRANGEBYSCORE', p .. 'closed', '-inf', '(' .. ARGV[2], 'LIMIT', 0, ARGV[3])) do
   local since, job = string.match(epoch, '^(%-?%d+) (.*)$')
-  redis.call('HDEL', p .. 'epochs:' .. job, since, since .. ':until')
+  redis.call('HDEL', p .. 'epochs:' .. job, since, since .. ':until', since .. ':rule')
   redis.call('ZREM', p .. 'closed', epoch)
 end
 
