@@ -14,6 +14,7 @@ from election.core.clock import yield_to_loop
 from election.core.events import named
 
 from .cron import cron_fields
+from .model import Entry, JobState, RegisterJob
 from .ticks import first_after, without_jitter
 from .wall_clock import CHANGE_WINDOW, next_change, offset_at
 
@@ -47,6 +48,21 @@ async def log_remarks(triggers: Mapping[str, BaseTrigger], now: datetime) -> Non
             await yield_to_loop()
         else:
             log.info("%s", remark, extra=named("schedule_remark"))
+
+
+def log_changed_zones(before: Iterable[JobState], entries: Iterable[Entry]) -> None:
+    """Warn of jobs that are registered anew with another time zone and nothing else: hosts of the pool may differ."""
+    known = {job.id: job for job in before}
+    for entry in entries:
+        if not isinstance(entry, RegisterJob) or entry.job_id not in known:
+            continue
+        old, new = known[entry.job_id].trigger, entry.trigger
+        if old.get("timezone") != new.get("timezone") and {**old, "timezone": None} == {**new, "timezone": None}:
+            log.warning(
+                "job %s: its time zone was %s and is %s now, so that its schedule begins anew; if nobody has changed"
+                ' it, hosts of this pool differ in TZ: give the job timezone=…, or scheduler_options={"timezone": …}',
+                entry.job_id, old.get("timezone"), new.get("timezone"), extra=named("zone_changed"),
+            )  # fmt: skip
 
 
 def _steps(triggers: Mapping[str, BaseTrigger], now: datetime) -> Iterator[str | None]:

@@ -27,7 +27,7 @@ from .job_runner import JobRunner
 from .jobs import Job, JobRegistry
 from .ledger import Ledger
 from .ledger_writer import LedgerWriter
-from .lint import log_remarks
+from .lint import log_changed_zones, log_remarks
 from .model import Action, MarkBroken, Request, State, Tick
 from .options import ScheduleOptions
 from .plan import describe_broken, make_plan, rerun_delay_s
@@ -244,6 +244,7 @@ class TermScheduler:
         for entry in plan.entries:
             if isinstance(entry, MarkBroken) and entry.error is not None:
                 _log_broken(entry.job_id, entry.error)
+        log_changed_zones(state.jobs, plan.entries)
         self._reporter.planned(plan.entries, {run.tick: run.attempt for run in state.open_runs})
         for run in plan.given_up:
             self._reporter.given_up(run.tick, run.attempt, run.interruptions + 1)

@@ -238,6 +238,7 @@ def _has_same_offsets(zone: tzinfo, name: str) -> bool:
     return all(offset_at(day, zone) == offset_at(day, other) for day in days)
 
 
+@lru_cache(maxsize=1024)  # of ``ZoneInfo`` itself holds eight, and reads a file for any other
 def _zone(name: str) -> tzinfo:
     if name == "UTC":
         return UTC

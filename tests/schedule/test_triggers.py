@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import subprocess
 import sys
+import zoneinfo
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from itertools import islice, pairwise, takewhile
@@ -26,6 +29,7 @@ from election.core.errors import JobDefinitionError
 from election.schedule.ticks import _calendar_dates, first_after, ticks, without_jitter
 from election.schedule.triggers import build, describe, jitter_of
 from tests.schedule.making import NOW, CountingTrigger, at, make_job
+from tests.support.pool import ROOT
 
 BERLIN = ZoneInfo("Europe/Berlin")
 LORD_HOWE = ZoneInfo("Australia/Lord_Howe")  # its summer time is half an hour
@@ -508,3 +512,44 @@ def test_to_look_for_the_next_tick_costs_one_question() -> None:
     trigger = CountingTrigger(CronTrigger(second="*", timezone="UTC"))
     assert len(some(trigger, NOW, 100)) == 100
     assert trigger.calls == 100
+
+
+PROGRAM = """
+from datetime import UTC, datetime, timedelta
+from election.schedule.jobs import JobRegistry
+from election.schedule.ticks import first_after
+from election.schedule.triggers import build
+job = JobRegistry({}).define(print, "cron", id="job", hour=12, timezone="Test/Zone")
+now = datetime(2026, 7, 1, tzinfo=UTC)
+print(job.schedule, first_after(build(job.schedule, now), now).isoformat(), sep="\\n")
+"""
+
+
+def test_a_zone_whose_rules_have_changed_is_the_same_schedule_with_other_ticks(tmp_path: Path) -> None:
+    """Two trees of the time zone database, in which the zone has the rules of Berlin and of Lisbon."""
+    found = []
+    for rules in ("Europe/Berlin", "Europe/Lisbon"):
+        with zone_file(rules).open("rb") as file:
+            content = file.read()
+        zone = tmp_path / rules / "Test/Zone"
+        zone.parent.mkdir(parents=True)
+        zone.write_bytes(content)
+        environment = {**os.environ, "PYTHONTZPATH": str(tmp_path / rules), "PYTHONPATH": str(ROOT), "TZ": "UTC"}
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
+        )
+        found.append(done.stdout.splitlines())
+    (berlin, at_noon_in_berlin), (lisbon, at_noon_in_lisbon) = found
+    assert berlin == lisbon
+    assert (at_noon_in_berlin, at_noon_in_lisbon) == ("2026-07-01T10:00:00+00:00", "2026-07-01T11:00:00+00:00")
+
+
+def zone_file(name: str) -> Path:
+    """File of a zone in the machine's database, or in the package ``tzdata`` where there is none."""
+    for tree in zoneinfo.TZPATH:
+        if (Path(tree) / name).is_file():
+            return Path(tree) / name
+    package = importlib.util.find_spec("tzdata")
+    assert package is not None, "no zone could be used on this machine"
+    assert package.origin is not None
+    return Path(package.origin).parent / "zoneinfo" / name

@@ -16,7 +16,7 @@ from tests.support.logs import logged
 
 pytestmark = pytest.mark.anyio
 
-BERLIN = ZoneInfo("Europe/Berlin")
+BERLIN, LISBON = ZoneInfo("Europe/Berlin"), ZoneInfo("Europe/Lisbon")
 SPRING = datetime(2026, 3, 27, 12, tzinfo=UTC)
 
 
@@ -106,3 +106,15 @@ async def test_each_leader_logs_the_remarks_on_its_jobs(bench: TermBench, caplog
             await bench.until(lambda: logged(caplog, "schedule_remark"))
     (remark,) = logged(caplog, "schedule_remark")
     assert "31 jobs are due at the same moment" in remark.getMessage()
+
+
+async def test_pitfall_52_a_zone_that_differs_between_hosts_is_told(
+    bench: TermBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, zone in enumerate([BERLIN, LISBON, LISBON], 1):
+        bench.registry = bench.new_registry()
+        bench.registry.add(print, "cron", id="job", hour=3, timezone=zone)
+        async with bench.term(number):
+            await bench.clock.advance(1)
+    (told,) = logged(caplog, "zone_changed")
+    assert "was Europe/Berlin and is Europe/Lisbon now" in told.getMessage()

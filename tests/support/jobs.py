@@ -99,6 +99,12 @@ async def raises_markup() -> None:
 A_RUN_EACH = {"coalesce": False, "misfire_grace_time": None, "max_instances": 1000}
 """For a job whose every tick must have a run, however long the machine stands still."""
 
+_LEFT_OUT = {"month": 3, "day": 28, "minute": 30, **A_RUN_EACH}
+"""In an hour that the clocks leave out."""
+
+_AT_ITS_END = {"month": 10, "day": 31, "minute": 59, "second": 55, **A_RUN_EACH}
+"""Near the end of an hour that the clocks repeat."""
+
 Job = tuple[Callable[..., Any], str, dict[str, Any]]
 
 JOBS: dict[str, Job] = {
@@ -119,5 +125,20 @@ JOBS: dict[str, Job] = {
     "refresh_prices": (takes_a_while, "interval", {"seconds": 3}),
     "sync_inventory": (takes_too_long_at_times, "interval", {"seconds": 4, "max_instances": 1}),
     "send_invoices": (fails_at_times, "interval", {"seconds": 7}),
+    "berlin_seconds": (leave_facts, "cron", {"second": "*/2", "timezone": "Europe/Berlin", **A_RUN_EACH}),
+    "london_seconds": (leave_facts, "cron", {"second": "*/2", "timezone": "Europe/London", **A_RUN_EACH}),
+    "berlin_left_out": (
+        leave_facts,
+        "crontab",
+        {**_LEFT_OUT, "hour": 2, "timezone": "Europe/Berlin"},
+    ),
+    "london_left_out": (
+        leave_facts,
+        "crontab",
+        {**_LEFT_OUT, "hour": 1, "timezone": "Europe/London"},
+    ),
+    "berlin_twice": (leave_facts, "cron", {**_AT_ITS_END, "hour": 2, "timezone": "Europe/Berlin"}),
+    "london_twice": (leave_facts, "cron", {**_AT_ITS_END, "hour": 1, "timezone": "Europe/London"}),
+    "noon": (leave_facts, "cron", {"hour": 12, "timezone": "Europe/Berlin", **A_RUN_EACH}),
     "hostile": (raises_markup, "interval", {"seconds": 1, "id": HOSTILE, "name": HOSTILE}),
 }

@@ -1,0 +1,94 @@
+"""A real pool through a night in which the clocks change, under libfaketime: each tick once, by the jobs' own facts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.support.pool import Pool
+from tests.support.postgres_server import RunningPostgres
+from tests.support.tools import skip_missing
+from tests.support.waiting import until
+
+BEFORE_S = 60
+"""Seconds before the change at which the pool is started."""
+
+KILLS = (-25, -0.5, 6)
+"""Seconds from the change at which the leader is killed."""
+
+AFTER_S = 20
+
+SPRING, AUTUMN = (datetime(2027, month, day, 1, tzinfo=UTC) for month, day in ((3, 28), (10, 31)))
+"""Both zones change at the same moment: Berlin 02:00 to 03:00 and back, London 01:00 to 02:00 and back."""
+
+
+# By the rule of Debian's cron, worked out by hand: seconds from the change at which each falls due.
+FIXED = {
+    SPRING: {"berlin_left_out": [0], "london_left_out": [0], "berlin_twice": [], "london_twice": [], "noon": []},
+    AUTUMN: {"berlin_left_out": [], "london_left_out": [], "berlin_twice": [-5], "london_twice": [-5], "noon": []},
+}
+
+
+def faketime() -> str:
+    """Path of the library."""
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    return str(found[0]) if found else skip_missing("libfaketime is not installed")
+
+
+@pytest.mark.extended
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("engine", ["file", "postgres"])
+@pytest.mark.parametrize("change", [SPRING, AUTUMN], ids=["spring", "autumn"])
+def test_each_tick_of_the_night_has_one_run(
+    new_pool: Callable[..., Pool], request: pytest.FixtureRequest, engine: str, change: datetime
+) -> None:
+    """With three kills around the change. Recurring ticks go by elapsed time; ``verify`` agrees."""
+    ahead = (change - datetime.now(UTC)).total_seconds() - BEFORE_S
+    environment = {"LD_PRELOAD": faketime(), "FAKETIME": f"{ahead:+.3f}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    url = None
+    if engine == "postgres":
+        server: RunningPostgres = request.getfixturevalue("postgres_server")
+        url = server.url(pool=f"night{change:%m}")
+    jobs = ",".join(["berlin_seconds", "london_seconds", *FIXED[change]])
+    pool = new_pool(jobs=jobs, environment=environment, pool=url, workers=4).start()
+
+    def to_change() -> float:
+        """Seconds since the change, by the pool's clock."""
+        return time.time() + ahead - change.timestamp()
+
+    assert to_change() < min(KILLS) - 5, "the machine is too slow: the pool started too late for this night"
+    for moment in KILLS:
+        time.sleep(max(0.0, moment - to_change()))  # the phase of a kill is part of the fault
+        former = pool.leader()["leader"]["pid"]
+        os.kill(former, signal.SIGKILL)
+        pool.leader(but=former)
+    until(lambda: to_change() > AFTER_S, timeout=AFTER_S + 30)
+
+    ran = Counter((fact["job"], fact["due"]) for fact in pool.facts().lines if fact["event"] == "begin")
+    assert set(ran.values()) == {1}, "a tick ran twice"
+    due = {job: sorted(datetime.fromisoformat(at) for name, at in ran if name == job) for job, _ in ran}
+    allowed = len(KILLS)  # a leader may be killed between a claim and the first line of the job's code
+    for job in ("berlin_seconds", "london_seconds"):
+        first = due[job][0]
+        count = (due[job][-1] - first) // timedelta(seconds=2) + 1
+        owed = [first + timedelta(seconds=2 * number) for number in range(count)]
+        assert first.second % 2 == 0
+        assert due[job][-1] > change + timedelta(seconds=AFTER_S - 10)
+        assert set(due[job]) <= set(owed)
+        assert len(owed) - len(due[job]) <= allowed
+    fixed = {job: [(at - change).total_seconds() for at in due.get(job, [])] for job in FIXED[change]}
+    for job, expected in FIXED[change].items():
+        assert fixed[job] in (expected, []), "elsewhere than the rule says"
+    rows = pool.run_command("runs", "--json", "--limit", "1000").stdout
+    for job, expected in FIXED[change].items():
+        assert rows.count(f'"job_id": "{job}"') == len(expected), "each is in the ledger"
+    code, told = pool.verify()
+    assert code == 0, told
+    assert pool.stop() == 0
