@@ -16,12 +16,15 @@ from election.core.events import (
     RunSucceeded,
     TickSkipped,
     described,
+    named,
 )
 
-from .model import Entry, FinishRun, Outcome, Retry, Skip, Tick
+from .model import Entry, FinishRun, Outcome, RetireJob, Retry, Skip, Tick
 from .run import Run
 
 log = logging.getLogger("election")
+
+MAX_NAMED = 5
 
 
 class RunReporter:
@@ -99,6 +102,13 @@ class RunReporter:
 
     def planned(self, entries: Sequence[Entry], attempts: Mapping[Tick, int]) -> None:
         """Report what a plan settled and skipped; ``attempts``: how often each open run had been tried."""
+        if retired := sorted(entry.job_id for entry in entries if isinstance(entry, RetireJob)):
+            log.warning(
+                "%d jobs are no longer in the code, and are not run: %s; if they are those of another application, give"
+                " each one a pool of its own",
+                len(retired), ", ".join(retired[:MAX_NAMED]) + (", …" if len(retired) > MAX_NAMED else ""),
+                extra=named("jobs_retired"),
+            )  # fmt: skip
         for entry in entries:
             match entry:
                 case Skip():

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import operator
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Generic, ParamSpec, TypeVar
 
 from election.core.clock import Clock, first
 from election.core.errors import LedgerError, LedgerVersionError
+from election.core.events import named
 from election.core.seat import Seat
 from election.schedule.history import MAX_RUNNING, RunRow, by_job
 from election.schedule.jobs import Job, JobRegistry
@@ -21,6 +23,9 @@ from election.schedule.triggers import build, trigger_text
 from election.schedule.upcoming import zone_of
 
 from . import models
+from .jobs_differ import describe_difference, planned_term
+
+log = logging.getLogger("election")
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -71,13 +76,14 @@ class PoolView:
         self._asked_at = float("-inf")
         self._asking: asyncio.Task[None] | None = None
         self._silence: str | None = None
+        self._difference: str | None = None
         self._last_takeover = Unchanged(models.last_takeover)
         self._workers = Unchanged(models.workers)
 
     def use(self, pool: str, engine: str, seat: Seat, ledger: Ledger) -> None:
         """Show this pool from now on; ``pool`` and ``engine`` are names."""
         self._pool, self._engine, self.seat, self.ledger = pool, engine, seat, ledger
-        self._jobs, self._asked_at, self._silence = [], float("-inf"), None
+        self._jobs, self._asked_at, self._silence, self._difference = [], float("-inf"), None, None
 
     def absence(self) -> str | None:
         """Why this worker can say nothing of the pool, in words; None if it takes part."""
@@ -99,7 +105,9 @@ class PoolView:
             workers=self._workers(self.seat.workers(), seen.record if leading else None) if seen else [],
             last_takeover=self._last_takeover(seen.record if seen else None),
             jobs=self._jobs if seen else [],
-            problem=(seen.problem if seen else None) or self._problem() or (self._silence if seen else None),
+            problem=(seen.problem if seen else None)
+            or self._problem()
+            or ((self._silence or self._difference) if seen else None),
         )
 
     async def _ask_for_jobs(self) -> None:
@@ -116,6 +124,9 @@ class PoolView:
 
     async def _read_jobs(self) -> None:
         self._jobs = self._jobs or self._entries({}, {})  # the code's own jobs are known all the same
+        term = planned_term(
+            self.seat.observe(), self.clock.now()
+        )  # first: the jobs are then those of its plan, or later
         try:
             known = {state.id: state for state in await self.ledger.jobs()}
             running = by_job(await self.ledger.runs(outcome="running", limit=MAX_RUNNING))
@@ -125,6 +136,19 @@ class PoolView:
         else:
             self._silence = None
             self._jobs = self._entries(known, running)
+            self._compare(known.values(), term)
+
+    def _compare(self, known: Iterable[JobState], term: int | None) -> None:
+        """Note whether this worker's code has other jobs than that of the leader of ``term``, which planned them."""
+        record = self.seat.observe().record
+        if term is None or record is None or record.term != term:
+            return
+        difference = describe_difference(
+            {job.id for job in self._registry}, known, f"the leader (pid {record.holder.pid} on {record.holder.host})"
+        )
+        if difference is not None and self._difference is None:
+            log.warning("%s", difference, extra=named("jobs_differ"))
+        self._difference = difference
 
     def _entries(self, known: dict[str, JobState], running: Mapping[str, Sequence[RunRow]]) -> list[models.JobEntry]:
         now = self.clock.now()

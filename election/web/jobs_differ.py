@@ -1,0 +1,46 @@
+"""Whether this worker's code has the jobs that the pool's leader runs: two applications may share a pool by mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
+
+from election.core.seat import Observation
+from election.schedule.model import JobState
+
+PLANNED_AFTER = timedelta(seconds=2)
+"""Time after an election in which the leader has surely written down the jobs of its code."""
+
+MAX_NAMED = 5
+
+
+def planned_term(seen: Observation, now: datetime) -> int | None:
+    """Return the number of the term, if its leader has written down its jobs by ``now``; None otherwise."""
+    record = seen.record
+    if not seen.led or record is None or record.takeover.takeover_ms is None:
+        return None
+    return record.term if now - record.elected_at >= PLANNED_AFTER else None
+
+
+def describe_difference(ours: Collection[str], known: Iterable[JobState], leader: str) -> str | None:
+    """Return how the jobs of this worker's code differ from those of the leader's, in words; None if they do not.
+
+    Args:
+        ours: Ids of the jobs of this worker's code.
+        known: Jobs of the ledger, as the leader has written them.
+        leader: Leader, in words.
+    """
+    theirs = {job.id for job in known if job.stored is None and job.retired_at is None and not job.removed}
+    only_here, only_there = sorted(set(ours) - theirs), sorted(theirs - set(ours))
+    if not only_here and not only_there:
+        return None
+    parts = [f"{where}: {_named(ids)}" for where, ids in (("here", only_here), ("there", only_there)) if ids]
+    return (
+        f"this worker's code has other jobs than that of {leader}, and only the leader's run (only"
+        f" {'; only '.join(parts)}); while a deploy is under way that is so for a moment, and if two applications share"
+        " this pool, give each one of its own"
+    )
+
+
+def _named(ids: list[str]) -> str:
+    return ", ".join(map(repr, ids[:MAX_NAMED])) + (f" and {len(ids) - MAX_NAMED} more" if len(ids) > MAX_NAMED else "")
