@@ -43,6 +43,41 @@ def faketime() -> str:
 
 
 @pytest.mark.extended
+def test_pitfall_45_the_clock_of_a_pool_is_put_forward_and_back(new_pool: Callable[..., Pool], tmp_path: Path) -> None:
+    """Forward: what is due runs at once. Back: nothing runs twice, and the silence is told until it has caught up."""
+    step = tmp_path / "step"
+    environment = {
+        "LD_PRELOAD": faketime(), "FAKETIME_TIMESTAMP_FILE": str(step), "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }  # fmt: skip
+
+    def put(seconds: int) -> None:
+        new = step.with_suffix(".new")
+        new.write_text(f"{seconds:+d}\n")
+        new.rename(step)
+
+    def dues() -> list[datetime]:
+        return [datetime.fromisoformat(fact["due"]) for fact in pool.facts().lines if fact["event"] == "begin"]
+
+    put(0)
+    pool = new_pool(jobs="tick", environment=environment, workers=2).start()
+    until(lambda: len(dues()) >= 2)
+    put(45)
+    forward = time.monotonic()
+    until(lambda: dues()[-1] > datetime.now(UTC) + timedelta(seconds=40))
+    assert time.monotonic() - forward < 5
+    until(lambda: dues()[-1] > datetime.now(UTC) + timedelta(seconds=44), what="it has caught up with what it owed")
+    put(25)
+    until(lambda: "the wall clock was ahead" in (pool.leader()["problem"] or ""), what="the silence is told")
+    latest = max(dues())
+    until(lambda: pool.leader()["problem"] is None and max(dues()) > latest, timeout=60, what="the job goes on")
+    assert len(set(dues())) == len(dues())
+    code, told = pool.verify()
+    assert code == 0, told
+    assert pool.stop() == 0
+
+
+@pytest.mark.extended
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("engine", ["file", "postgres"])
 @pytest.mark.parametrize("change", [SPRING, AUTUMN], ids=["spring", "autumn"])

@@ -7,11 +7,14 @@ answers 00:00 where that does not exist, and steps over a half hour (version 2.8
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Iterator
+import re
+import subprocess
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
-from itertools import islice
+from itertools import islice, takewhile
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -19,9 +22,12 @@ from apscheduler.triggers.calendarinterval import CalendarIntervalTrigger
 from apscheduler.triggers.combining import AndTrigger, OrTrigger
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
+from croniter import croniter
 from cronsim import CronSim
 
 from election.schedule.ticks import first_after, ticks
+from election.schedule.wall_clock import next_change
+from tests.support.tools import needs
 
 ZONES = (  # noqa: SIM905
     "Europe/Berlin Europe/London Europe/Lisbon Europe/Dublin Europe/Moscow Europe/Istanbul America/New_York "
@@ -150,6 +156,59 @@ def test_p4_fixed_times_over_ten_years_are_those_of_cron(name: str) -> None:
     for expression in [("30", "2", "*", "*"), ("0", "0", "*", "1")]:
         found = list(ticks(trigger_of(expression, zone), start, end))
         assert found == by_cronsim(expression, zone, start, end)
+
+
+def by_croniter(
+    expression: tuple[str, str, str, str], zone: ZoneInfo, after: datetime, until: datetime
+) -> list[datetime]:
+    minute, hour, day, weekday = expression
+    each = croniter(f"{minute} {hour} {day} * {weekday}", after.astimezone(zone), ret_type=datetime)
+    return [due.astimezone(UTC) for due in takewhile(lambda due: due <= until, each)]
+
+
+def by_systemd(
+    expression: tuple[str, str, str, str], zone: ZoneInfo, after: datetime, until: datetime
+) -> list[datetime]:
+    minute, hour, _, weekday = expression
+    days = "" if weekday == "*" else f"{WEEKDAYS[int(weekday)]} "
+    base, text = f"{after + timedelta(seconds=1):%Y-%m-%d %H:%M:%S} UTC", f"{days}*-*-* {hour}:{minute}:00 {zone}"
+    command = ["systemd-analyze", "calendar", f"--base-time={base}", "--iterations=60", text]
+    done = subprocess.run(command, env={**os.environ, "TZ": "UTC"}, capture_output=True, text=True, check=True)
+    found = re.findall(r"(?:Next elapse|Iter\. #\d+): \w+ (\S+ \S+) UTC", done.stdout)
+    return [due for at in found if (due := datetime.fromisoformat(f"{at}+00:00")) <= until]
+
+
+def check_away_from_the_change(name: str, oracle: Callable[..., list[datetime]]) -> None:
+    """Fixed times, four days around the last changes: the same but for three hours before and after each."""
+    zone, rng = ZoneInfo(name), random.Random(name)
+    for day in days_of_change(zone)[-2:]:
+        start, end = day - 2 * DAY, day + 3 * DAY
+        change = next_change(day, day + DAY, zone) or day
+        for weekday in ("*", "0", "1"):
+            minute, hour = str(rng.randrange(60)), ",".join(map(str, sorted(rng.sample(range(24), 3))))
+            expression = (minute, hour, "*", weekday)
+            expected, found = (
+                [due for due in dues if abs(due - change) > timedelta(hours=3)]
+                for dues in (
+                    oracle(expression, zone, start, end),
+                    list(ticks(trigger_of(expression, zone), start, end)),
+                )
+            )
+            assert found == expected, f"{expression} in {name} around {change}"
+            assert found or weekday != "*"
+
+
+@pytest.mark.parametrize("name", ZONES)
+def test_croniter_agrees_but_for_the_hours_of_a_change(name: str) -> None:
+    """It runs what comes twice twice."""
+    check_away_from_the_change(name, by_croniter)
+
+
+@needs("systemd-analyze")
+@pytest.mark.parametrize("name", ZONES)
+def test_systemd_agrees_but_for_the_hours_of_a_change(name: str) -> None:
+    """It does not run what is left out."""
+    check_away_from_the_change(name, by_systemd)
 
 
 def utc(text: str) -> datetime:
