@@ -173,7 +173,7 @@ async def accept_time(options: Namespace) -> int:
     if options.json:
         show_json({"jobs": jobs})
     else:
-        told = f"{len(jobs)} jobs go on from now: {', '.join(jobs)}" if jobs else "no job is settled beyond this time"
+        told = f"these go on from now: {', '.join(jobs)}" if jobs else "no job is settled beyond this time"
         print(printable(told))
     return 0
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
+from .job_info import name_few
 from .model import JobState
 
 TOLERANCE = timedelta(seconds=5)
 """A clock may be put back by so much without a word: the jobs go on as soon as it has caught up."""
-
-MAX_NAMED = 5
 
 
 def settled_ahead(jobs: Iterable[JobState], now: datetime) -> dict[str, datetime]:
@@ -24,9 +23,8 @@ def describe_ahead(settled: Mapping[str, datetime], now: datetime) -> str | None
     if not left:
         return None
     latest = max(left.values())
-    names = ", ".join(map(repr, sorted(left)[:MAX_NAMED])) + (", …" if len(left) > MAX_NAMED else "")
     return (
-        f"{len(left)} jobs are silent until {latest:%Y-%m-%d %H:%M:%S} UTC, since the wall clock was ahead:"
-        f" their ticks are settled up to then, and it is {now:%Y-%m-%d %H:%M:%S} now ({names}); if this time is right,"
-        " python -m election accept-time makes them go on"
+        f"jobs are silent until {latest:%Y-%m-%d %H:%M:%S} UTC, since the wall clock was ahead: their ticks are settled"
+        f" up to then, and it is {now:%Y-%m-%d %H:%M:%S} now ({name_few(left)}); if this time is right, python -m"
+        " election accept-time makes them go on"
     )

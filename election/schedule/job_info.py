@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from election.core.errors import JobDefinitionError
@@ -22,6 +22,9 @@ MAX_TAG_LENGTH = 50
 MAX_NAME_LENGTH = 255
 MAX_DESCRIPTION_LENGTH = 4000
 """Characters. The first line of a docstring is shortened to it."""
+
+MAX_NAMED = 5
+"""Ids that a message names."""
 
 
 def make_job_info(job_id: str, func: Callable[..., Any], name: str, description: object, tags: object) -> JobInfo:
@@ -77,3 +80,9 @@ def _check_text(job_id: str, text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:  # it would break the answer of whoever is asked for it
         raise JobDefinitionError(f"job {job_id!r}: {text!r} cannot be sent to anybody: {error.reason}") from error
+
+
+def name_few(job_ids: Collection[str]) -> str:
+    """The first ids, quoted and in order, and how many more there are."""
+    more = f" and {len(job_ids) - MAX_NAMED} more" if len(job_ids) > MAX_NAMED else ""
+    return ", ".join(map(repr, sorted(job_ids)[:MAX_NAMED])) + more

@@ -14,6 +14,7 @@ from election.core.clock import yield_to_loop
 from election.core.events import named
 
 from .cron import cron_fields
+from .job_info import name_few
 from .model import Entry, JobState, RegisterJob
 from .ticks import first_after, without_jitter
 from .wall_clock import CHANGE_WINDOW, next_change, offset_at
@@ -25,8 +26,6 @@ AHEAD = timedelta(days=300)
 
 MAX_TOGETHER = 30
 """Jobs that may fall due at the same moment without a remark."""
-
-MAX_NAMED = 5
 
 _SECOND = timedelta(seconds=1)
 
@@ -98,7 +97,7 @@ def _on_clock_changes(triggers: Mapping[str, CronTrigger], now: datetime) -> Ite
                 what = f"leave out {before:%H:%M} to {after:%H:%M}; what is due in between runs at {after:%H:%M}"
             else:
                 what = f"show {after:%H:%M} to {before:%H:%M} twice; what is due in between runs once, the first time"
-            yield f"on {before:%Y-%m-%d} the clocks of {name} {what}: {_named(hit)}"
+            yield f"on {before:%Y-%m-%d} the clocks of {name} {what}: {name_few(hit)}"
 
 
 def _on_collisions(triggers: Mapping[str, CronTrigger], now: datetime) -> Iterator[str | None]:
@@ -111,7 +110,7 @@ def _on_collisions(triggers: Mapping[str, CronTrigger], now: datetime) -> Iterat
         if len(jobs) > MAX_TOGETHER:
             yield (
                 f"{len(jobs)} jobs are due at the same moment, next at {due:%Y-%m-%d %H:%M:%S} UTC: spread them, or"
-                f" give them jitter: {_named(jobs)}"
+                f" give them jitter: {name_few(jobs)}"
             )
 
 
@@ -128,9 +127,3 @@ def _is_due(trigger: CronTrigger, first: datetime, beyond: datetime) -> bool:
     """Whether the trigger has a tick from ``first`` to before ``beyond``, both by its wall clock."""
     due = cron_fields(trigger).first_from(first)
     return due is not None and due < beyond
-
-
-def _named(jobs: Iterable[str]) -> str:
-    names = sorted(jobs)
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(names[:MAX_NAMED]) + more

@@ -19,12 +19,11 @@ from election.core.events import (
     named,
 )
 
+from .job_info import name_few
 from .model import Entry, FinishRun, Outcome, RetireJob, Retry, Skip, Tick
 from .run import Run
 
 log = logging.getLogger("election")
-
-MAX_NAMED = 5
 
 
 class RunReporter:
@@ -102,13 +101,13 @@ class RunReporter:
 
     def planned(self, entries: Sequence[Entry], attempts: Mapping[Tick, int]) -> None:
         """Report what a plan settled and skipped; ``attempts``: how often each open run had been tried."""
-        if retired := sorted(entry.job_id for entry in entries if isinstance(entry, RetireJob)):
+        if retired := [entry.job_id for entry in entries if isinstance(entry, RetireJob)]:
             log.warning(
-                "%d jobs are no longer in the code, and are not run: %s; if they are those of another application, give"
+                "jobs are no longer in the code, and are not run: %s; if they are those of another application, give"
                 " each one a pool of its own",
-                len(retired), ", ".join(retired[:MAX_NAMED]) + (", …" if len(retired) > MAX_NAMED else ""),
+                name_few(retired),
                 extra=named("jobs_retired"),
-            )  # fmt: skip
+            )
         for entry in entries:
             match entry:
                 case Skip():

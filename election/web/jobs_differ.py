@@ -6,12 +6,11 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
 from election.core.seat import Observation
+from election.schedule.job_info import name_few
 from election.schedule.model import JobState
 
 PLANNED_AFTER = timedelta(seconds=2)
 """Time after an election in which the leader has surely written down the jobs of its code."""
-
-MAX_NAMED = 5
 
 
 def planned_term(seen: Observation, now: datetime) -> int | None:
@@ -31,16 +30,12 @@ def describe_difference(ours: Collection[str], known: Iterable[JobState], leader
         leader: Leader, in words.
     """
     theirs = {job.id for job in known if job.stored is None and job.retired_at is None and not job.removed}
-    only_here, only_there = sorted(set(ours) - theirs), sorted(theirs - set(ours))
+    only_here, only_there = set(ours) - theirs, theirs - set(ours)
     if not only_here and not only_there:
         return None
-    parts = [f"{where}: {_named(ids)}" for where, ids in (("here", only_here), ("there", only_there)) if ids]
+    parts = [f"{where}: {name_few(ids)}" for where, ids in (("here", only_here), ("there", only_there)) if ids]
     return (
         f"this worker's code has other jobs than that of {leader}, and only the leader's run (only"
         f" {'; only '.join(parts)}); while a deploy is under way that is so for a moment, and if two applications share"
         " this pool, give each one of its own"
     )
-
-
-def _named(ids: list[str]) -> str:
-    return ", ".join(map(repr, ids[:MAX_NAMED])) + (f" and {len(ids) - MAX_NAMED} more" if len(ids) > MAX_NAMED else "")

@@ -397,7 +397,7 @@ def test_a_clock_that_was_ahead_is_a_finding_and_can_be_accepted(spoiled: Path, 
         connection.execute("UPDATE jobs SET settled_until = settled_until + 31536000000000")
     code, out, _ = call("doctor", spoiled)
     assert code == 1
-    assert "2 jobs are silent until " in out
-    assert call("accept-time", spoiled) == (0, "2 jobs go on from now: bad, good\n", "")
+    assert "jobs are silent until " in out
+    assert call("accept-time", spoiled) == (0, "these go on from now: bad, good\n", "")
     assert call("doctor", spoiled)[0] == 0
     assert {row["job_id"] for row in ask("skips", spoiled) if row["reason"] == "clock"} == {"bad", "good"}

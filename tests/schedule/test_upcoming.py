@@ -77,11 +77,11 @@ def test_a_clock_change_that_moves_a_job_is_remarked_on() -> None:
     spring, autumn = remarks_on(triggers, SPRING)
     assert spring == (
         "on 2026-03-29 the clocks of Europe/Berlin leave out 02:00 to 03:00; what is due in between runs at 03:00:"
-        " night"
+        " 'night'"
     )
     assert autumn == (
         "on 2026-10-25 the clocks of Europe/Berlin show 02:00 to 03:00 twice; what is due in between runs once, the"
-        " first time: night"
+        " first time: 'night'"
     )
     assert remarks_on(triggers, SPRING + timedelta(days=30)) == [autumn]
 
@@ -93,7 +93,7 @@ def test_many_jobs_at_one_moment_are_remarked_on(jobs: int, remarks: int) -> Non
     assert len(found) == remarks
     for remark in found:
         assert remark.startswith("60 jobs are due at the same moment, next at 2026-03-03 03:00:00 UTC")
-        assert remark.endswith("job-00, job-01, job-02, job-03, job-04 and 55 more")
+        assert remark.endswith("'job-00', 'job-01', 'job-02', 'job-03', 'job-04' and 55 more")
     spread = {job_id: make_job("cron", hour=3, jitter=600).trigger for job_id in triggers}
     assert remarks_on(spread, NOW) == []
 
