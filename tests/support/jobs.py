@@ -129,12 +129,12 @@ JOBS: dict[str, Job] = {
     "london_seconds": (leave_facts, "cron", {"second": "*/2", "timezone": "Europe/London", **A_RUN_EACH}),
     "berlin_left_out": (
         leave_facts,
-        "crontab",
+        "cron",
         {**_LEFT_OUT, "hour": 2, "timezone": "Europe/Berlin"},
     ),
     "london_left_out": (
         leave_facts,
-        "crontab",
+        "cron",
         {**_LEFT_OUT, "hour": 1, "timezone": "Europe/London"},
     ),
     "berlin_twice": (leave_facts, "cron", {**_AT_ITS_END, "hour": 2, "timezone": "Europe/Berlin"}),

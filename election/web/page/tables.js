@@ -103,7 +103,7 @@ function newJobRow(id) {
 
 function tellJob(parts, job, last, recent, now) {
   say(parts.name, job.name || job.id);
-  const about = [job.name && job.name !== job.id ? job.id : "", job.description, job.trigger, ...(job.tags || []).map((tag) => `#${tag}`)];
+  const about = [job.name && job.name !== job.id ? job.id : "", job.description, job.trigger, job.timezone, ...(job.tags || []).map((tag) => `#${tag}`)];
   say(parts.about, about.filter(Boolean).join(" · "));
   say(parts.next, nextWords(job, now));
   mark(parts.next, "class", job.broken ? "bad" : job.paused ? "paused" : "");
