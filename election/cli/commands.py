@@ -65,9 +65,9 @@ async def coming(options: Namespace) -> int:
         raise ElectionError(f"there is no job {options.job!r} in this pool")
     now = datetime.now(UTC)
     ticks = coming_ticks(jobs, now=now, until=options.until, limit=options.limit)
-    unknown = unknown_triggers(jobs)
+    unknown, noticed = unknown_triggers(jobs), remarks(jobs, now)
     if options.json:
-        show_json({"ticks": ticks, "unknown": unknown, "remarks": remarks(jobs, now)})
+        show_json({"ticks": ticks, "unknown": unknown, "remarks": noticed})
         return 0
     show_table(
         ("DUE BY THE JOB'S CLOCK", "ZONE", "UTC", "JOB", "NOTE"),
@@ -79,7 +79,7 @@ async def coming(options: Namespace) -> int:
     )  # fmt: skip
     for job_id in unknown:
         print(f"not shown: {job_id}: its trigger is a class of your own, whose ticks only the leader knows")
-    for remark in remarks(jobs, now):
+    for remark in noticed:
         print(printable(remark))
     return 0
 

@@ -19,7 +19,7 @@ from election.schedule.history import MAX_RUNNING, RunRow, SkipRow, TermRow, by_
 from election.schedule.model import JobInfo, JobState
 from election.schedule.ticks import next_run_time
 from election.schedule.triggers import build, trigger_text
-from election.schedule.upcoming import zone_of
+from election.schedule.upcoming import zone_name
 
 from .open_pool import explained, without_history
 
@@ -226,7 +226,7 @@ def _job_status(job: JobState, last: RunRow | None, running: Sequence[RunRow], n
         last_late_ms=late_ms(last) if last else None,
         running=len(running),
         running_since=min((run.claimed_at for run in running), default=None),
-        timezone=None if (zone := zone_of(trigger)) is None else str(zone),
+        timezone=zone_name(trigger),
     )
 
 

@@ -115,7 +115,7 @@ def _on_collisions(triggers: Mapping[str, CronTrigger], now: datetime) -> Iterat
 
 
 def _changes(zone: tzinfo, now: datetime) -> Iterator[datetime]:
-    """Clock changes of the coming year."""
+    """Clock changes within ``AHEAD`` of ``now``."""
     start = now
     while start < now + AHEAD:
         if (change := next_change(start, start + CHANGE_WINDOW, zone)) is not None:

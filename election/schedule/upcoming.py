@@ -75,11 +75,17 @@ def zone_of(trigger: BaseTrigger | None) -> tzinfo | None:
     return None
 
 
+def zone_name(trigger: BaseTrigger | None) -> str | None:
+    """Return the name of ``zone_of`` the trigger; None if that is None."""
+    zone = zone_of(trigger)
+    return None if zone is None else str(zone)
+
+
 def _ticks_of(job: JobState, now: datetime, until: datetime | None) -> Iterator[ComingTick]:
     trigger = build(job.trigger, job.scheduled_since)
     if trigger is None:
         return
-    zone, jitter_s = zone_of(trigger), jitter_of(job.trigger).total_seconds()
+    zone, name, jitter_s = zone_of(trigger), zone_name(trigger), jitter_of(job.trigger).total_seconds()
     planned, due = without_jitter(trigger), max(now, job.settled_until)
     while (found := first_after(planned, due)) is not None and (until is None or found <= until):
         due = found
@@ -88,7 +94,7 @@ def _ticks_of(job: JobState, now: datetime, until: datetime | None) -> Iterator[
             job_id=job.id,
             due=due,
             local=due if zone is None else due.astimezone(zone),
-            timezone=None if zone is None else str(zone),
+            timezone=name,
             jitter_s=jitter_s,
             clock_change=change,
             clock_change_s=None if change is None or zone is None else _put_forward_s(change, zone),

@@ -20,7 +20,7 @@ from election.schedule.ledger import Ledger
 from election.schedule.model import JobInfo, JobState
 from election.schedule.ticks import next_run_time
 from election.schedule.triggers import build, trigger_text
-from election.schedule.upcoming import zone_of
+from election.schedule.upcoming import zone_name
 
 from . import models
 from .jobs_differ import describe_difference, planned_term
@@ -188,7 +188,7 @@ def _entry(
         description=info.description,
         tags=list(info.tags),
         trigger=trigger_text(job.trigger if job else trigger),
-        timezone=None if (zone := zone_of(trigger)) is None else str(zone),
+        timezone=zone_name(trigger),
         next_run_time=next_run_time(state, trigger, now) if state else None,
         paused=state is not None and state.paused,
         broken=state.broken if state else None,
