@@ -79,6 +79,7 @@ class Seat:
         self._term: Term | None = None
         self._record: LeaderRecord | None = None
         self._has_followed = False
+        self._entered_at = clock.now()
         self._vacant_for_others_until = float("-inf")
 
     @property
@@ -165,10 +166,12 @@ class Seat:
         if last >= number:
             number = last + 1
             await self.backend.reserve(number)
-        reason = reason_after(before, followed=self._has_followed, fenced=fenced or grant.fenced, died=grant.died)
+        ended_at = before.ended_at if before else None
+        followed = self._has_followed or (ended_at is not None and ended_at > self._entered_at)
+        reason = reason_after(before, followed=followed, fenced=fenced or grant.fenced, died=grant.died)
         vacant_s = grant.silent_s if before is not None else None
-        if before is not None and before.ended_at is not None:
-            vacant_s = max(0.0, (now - before.ended_at).total_seconds())
+        if ended_at is not None:
+            vacant_s = max(0.0, (now - ended_at).total_seconds())
         vacant_s = None if vacant_s is None else round(vacant_s, 3)
         from_pid = before.holder.pid if before else None
         takeover = Takeover(number, from_pid, self._process.pid, reason, now, vacant_s=vacant_s)
@@ -262,8 +265,9 @@ class Seat:
         """Take part as this process, which may be a forked child of the one that did before."""
         self._process, self._pid = self._identify(), os.getpid()
         self._record = self._term = None
+        self._entered_at = self._clock.now()
         try:
-            self.backend.open(Worker(self._process, self._clock.now()))
+            self.backend.open(Worker(self._process, self._entered_at))
         except OSError as error:  # may pass, and the worker takes part all the same
             _log_presence_failed(error)
 

@@ -85,7 +85,8 @@ class LeaderRecord:
 def reason_after(before: LeaderRecord | None, *, followed: bool, fenced: bool = False, died: bool = True) -> Reason:
     """Why the seat was vacant, given the record of the term ``before`` ours.
 
-    followed: whether we had waited for it; who finds the seat free on arrival starts a pool that had been stopped.
+    followed: whether we took part while it lasted; who finds the seat free on arrival starts a pool that had been
+    stopped.
     fenced: whether somebody, or itself, set out to fence that term's leader. died: whether it is taken to be dead; a
     leader that may live, and of whose end nothing is known but that its seat was free, has lost it.
     """

@@ -71,6 +71,27 @@ async def test_p2_the_number_is_larger_than_any_that_the_ledger_knows(seat: Seat
     assert seat.held() == term
 
 
+@pytest.mark.parametrize(
+    ("came_before", "reason"), [(True, Reason.RESIGNED), (False, Reason.STARTED)], ids=["before", "after"]
+)
+async def test_a_leader_that_resigned_while_a_worker_took_part_was_no_end_of_the_pool(
+    seat: Seat, pool: MemoryPool, clock: ManualClock, came_before: bool, reason: Reason
+) -> None:
+    """Also where the worker was too slow to find the seat taken at its first campaign."""
+    former = pool.seat()
+    assert await former.campaign()
+    if came_before:
+        await seat.open()
+    await clock.advance(1)
+    await former.release(Standing.RESIGNED)
+    await clock.advance(1)
+    if not came_before:
+        await seat.open()
+    term = await seat.campaign()
+    assert term is not None
+    assert term.takeover.reason is reason
+
+
 async def test_a_fence_that_the_ledger_knows_is_the_reason(seat: Seat, pool: MemoryPool, history: History) -> None:
     former = pool.seat()
     assert await former.campaign()
