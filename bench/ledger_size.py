@@ -119,7 +119,7 @@ async def _ask_ledgers(found: Sizes, directory: Path, large: int, rounds: int) -
 async def _write(found: Sizes, ledger: SqliteLedger, runs: int, rounds: int) -> None:
     """What a leader does."""
     now = datetime.now(UTC)
-    term = await ledger.last_term()
+    term = (await ledger.latest_terms()).begun
     for turn in range(rounds):
         begin = functools.partial(ledger.begin_term, first_term(term + turn + 1, now), current_process())
         await _timed(found, "begin_term", runs, begin)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
@@ -28,6 +28,7 @@ from .schedule.run import in_a_run
 from .schedule.stored import to_store
 from .schedule.tasks import Task, TaskRegistry
 from .schedule.term_scheduler import TermScheduler
+from .web.guard import check_allowed_hosts
 from .web.health import build_health
 from .web.metrics import build_metrics
 from .web.router import build_router
@@ -62,6 +63,8 @@ class Election:
     retention: how long history is kept; None for ever.
     durable: whether each claim waits for the disk; without, a power cut (no crash) can forget the last ones.
     scheduler_options: passed to each term's ``AsyncIOScheduler``: ``timezone``, ``job_defaults``.
+    allowed_hosts: host names by which a proxy on this machine asks; over a loopback address the routes answer for
+        localhost and addresses only, so that no page of another site can read them (DNS rebinding). ``["*"]`` for any.
     allow_network_fs: accept a pool directory on a filesystem where flock may exclude nobody.
 
     Constructing one does no I/O. Raises ``ConfigurationError`` for arguments that cannot work.
@@ -82,8 +85,11 @@ class Election:
         retention: timedelta | None = timedelta(days=30),
         durable: bool = False,
         scheduler_options: Mapping[str, Any] | None = None,
+        allowed_hosts: Collection[str] = (),
         allow_network_fs: bool = False,
     ) -> None:
+        check_allowed_hosts(allowed_hosts)
+        self._allowed_hosts = tuple(allowed_hosts)
         options = dict(scheduler_options or {})
         self._timing = Timing(heartbeat, safety_poll, stalled_after, fence_after, drain_timeout)
         check_scheduling(catch_up_limit, max_threads, options)
@@ -203,6 +209,7 @@ class Election:
         """Take part in the pool. Raises ``ConfigurationError`` for what will not mend itself, and nothing else."""
         if self._member is not None:
             raise PoolInUseError("this Election has been started already; a process takes part in a pool once")
+        self._engine.seat.code = self._jobs.digest()
         self._member = await Membership(
             self._engine, self._open_term, self._ledger, self._hooks, clock=self._clock, timing=self._timing
         ).__aenter__()
@@ -224,12 +231,12 @@ class Election:
     @cached_property
     def router(self) -> APIRouter:
         """``GET /leader`` and what is beside it, for ``app.include_router(election.router)``."""
-        return build_router(self._view)
+        return build_router(self._view, self._allowed_hosts)
 
     @cached_property
     def metrics(self) -> APIRouter:
         """``GET /metrics`` for Prometheus. Raises ``ConfigurationError`` without the extra ``metrics``."""
-        return build_metrics(self._view)
+        return build_metrics(self._view, self._allowed_hosts)
 
     @cached_property
     def health(self) -> APIRouter:

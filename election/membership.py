@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Self
@@ -14,6 +15,7 @@ from .core.elector import Elector
 from .core.events import named
 from .core.hooks import Hooks
 from .core.term_context import TermContext
+from .core.watched_task import WatchedTask
 from .engines import Engine
 from .fencing.switch import DeadMansSwitch
 from .fencing.warden import Intents, Warden
@@ -60,7 +62,7 @@ class Membership:
             fence_after = timing.fence_after
             self._switch = DeadMansSwitch(fence_after, every=timing.heartbeat, hang_trace=engine.hang_trace)
         self._scope = AsyncExitStack()
-        self._running: asyncio.Task[None] | None = None
+        self._running: WatchedTask | None = None
         warden = Warden(
             engine.seat,
             intents,
@@ -80,14 +82,15 @@ class Membership:
 
     async def __aenter__(self) -> Self:
         """Raises ``ConfigurationError`` for what will not mend itself, and nothing else."""
+        _warn_if_silenced()
         async with AsyncExitStack() as scope:
             self._engine.check()
             await self._engine.seat.open()
             scope.push_async_callback(self._hooks.close)
             scope.push_async_callback(self._engine.seat.close)
             scope.enter_context(stopping_with_the_pool(self.elector))
-            self._running = asyncio.create_task(self.elector.run(), name="election")
-            scope.push_async_callback(self._stop, self._running)
+            self._running = WatchedTask(self.elector.run(), name="election")
+            scope.push_async_callback(self._stop, self._running.task)
             self._scope = scope.pop_all()
         return self
 
@@ -98,7 +101,7 @@ class Membership:
     @property
     def running(self) -> bool:
         """Whether its elector runs: it campaigns, leads or follows."""
-        return self._running is not None and not self._running.done()
+        return self._running is not None and not self._running.task.done()
 
     @property
     def problem(self) -> str | None:
@@ -125,3 +128,16 @@ class Membership:
                 os.getpid(),
                 extra=named("shutdown_timed_out"),
             )
+
+
+def _warn_if_silenced() -> None:
+    """Warn, beside the log, if ``logging.config`` has switched the logger off: by default it does, for every logger
+    that exists when it is called, and what an operator has to know would be told nowhere."""
+    if log.disabled:
+        warnings.warn(
+            "the logger 'election' is switched off, so nothing of this pool is logged: logging.config disables the"
+            " loggers that exist before it is called; pass disable_existing_loggers=False, or name 'election' among"
+            " the loggers of the configuration",
+            RuntimeWarning,
+            stacklevel=2,
+        )

@@ -1,4 +1,7 @@
-"""For every test: asyncio as the loop, nothing that blocks it, and the same Hypothesis examples each time in CI."""
+"""For every test: asyncio as the loop, nothing that blocks it, and the same Hypothesis examples on every machine.
+
+``pytest --hypothesis-profile=explore`` draws new examples.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ from tests.support.blocking import watch_the_loop  # noqa: E402
 from tests.support.servers import new_postgres, own_server, postgres_server, redis_server  # noqa: E402, F401
 from tests.support.tiers import Tiers  # noqa: E402
 
-hypothesis.settings.register_profile("here", deadline=None)
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
-hypothesis.settings.load_profile("ci" if os.environ.get("ELECTION_CI") or os.environ.get("CI") else "here")
+hypothesis.settings.register_profile("explore", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("same", deadline=None, print_blob=True, derandomize=True, database=None)
+hypothesis.settings.load_profile("same")
 
 
 def pytest_configure(config: pytest.Config) -> None:

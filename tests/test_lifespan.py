@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -64,3 +65,11 @@ def test_without_handlers_nothing_is_told(tmp_path: Path, caplog: pytest.LogCapt
     with TestClient(FastAPI(lifespan=Election(tmp_path / "pool").lifespan)):
         pass
     assert _warnings(caplog) == []
+
+
+def test_a_logger_that_logging_config_has_switched_off_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``dictConfig`` disables every logger that exists, unless it is told otherwise."""
+    monkeypatch.setattr(logging.getLogger("election"), "disabled", True)
+    app = FastAPI(lifespan=Election(tmp_path / "pool").lifespan)
+    with pytest.warns(RuntimeWarning, match="disable_existing_loggers=False"), TestClient(app):
+        pass

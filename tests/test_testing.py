@@ -215,8 +215,8 @@ async def test_one_seat_wins_and_the_others_do_not(pool: MemoryPool) -> None:
     assert await other.campaign() is None
     assert one.held() is not None
     assert other.held() is None
-    assert other.observe().led
-    assert [worker.process for worker in other.workers()] == [one.process, other.process]
+    assert (await other.observe()).led
+    assert [worker.process for worker in await other.workers()] == [one.process, other.process]
 
 
 async def test_the_next_term_follows_the_release(pool: MemoryPool, clock: ManualClock) -> None:
@@ -238,7 +238,7 @@ async def test_a_crash_frees_the_seat_and_what_crashed_never_acts_again(pool: Me
     one, other = await two(pool)
     one.crash()
     assert one.held() is None
-    assert not other.observe().led
+    assert not (await other.observe()).led
     term = await other.campaign()
     assert term is not None
     assert term.takeover.reason is Reason.DIED
@@ -251,9 +251,23 @@ async def test_a_crash_frees_the_seat_and_what_crashed_never_acts_again(pool: Me
     assert not any(task.done() for task in tasks)
     assert [line.event for line in pool.history] == ["won", "crashed", "won"]
     assert other.held() == term
-    assert [worker.process for worker in other.workers()] == [other.process]
+    assert [worker.process for worker in await other.workers()] == [other.process]
     for task in tasks:
         task.cancel()
+
+
+async def test_a_crash_in_the_middle_of_a_release_frees_the_seat_once(pool: MemoryPool, clock: ManualClock) -> None:
+    """P1: the dead release nothing, whoever leads by then."""
+    one, other = await two(pool)
+    one.release_takes = 0.1
+    releasing = asyncio.ensure_future(one.release(Standing.RESIGNED))
+    await clock.settle()
+    one.crash()
+    term = await other.campaign()
+    await clock.advance(1)
+    assert releasing.done()
+    assert [line.event for line in pool.history] == ["won", "crashed", "won"]
+    assert other.held() == term
 
 
 async def test_a_seat_that_was_taken_away_is_free_only_after_its_release(pool: MemoryPool) -> None:
@@ -276,7 +290,7 @@ async def test_a_slow_release_holds_the_seat_that_long(pool: MemoryPool, clock: 
     releasing = asyncio.create_task(one.release(Standing.RESIGNED))
     await clock.advance(1)
     assert one.held() is not None
-    assert not other.observe().led
+    assert not (await other.observe()).led
     assert await other.campaign() is None
     await clock.advance(1)
     assert releasing.done()
@@ -309,9 +323,9 @@ async def test_a_slow_campaign_finds_what_there_is_at_its_end(pool: MemoryPool, 
 async def test_the_heartbeats_age_is_seen_by_all(pool: MemoryPool, clock: ManualClock) -> None:
     one, other = await two(pool)
     await clock.advance(3)
-    assert other.observe().heartbeat_age_s == 3
+    assert (await other.observe()).heartbeat_age_s == 3
     await one.beat()
-    assert other.observe().heartbeat_age_s == 0
+    assert (await other.observe()).heartbeat_age_s == 0
 
 
 # --- always_leader ------------------------------------------------------------------------------------------------

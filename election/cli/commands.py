@@ -12,7 +12,7 @@ from election.schedule.model import Action
 from election.schedule.upcoming import ComingTick, coming_ticks, remarks, unknown_triggers
 from election.schedule.verify import verify as judge
 
-from .open_pool import engine_of, reading, without_history
+from .open_pool import changing, engine_of, reading, without_history
 from .pool_status import late_ms
 from .show import Progress, printable, show_json, show_table, text
 from .show_run import show_run
@@ -143,12 +143,12 @@ async def resign(options: Namespace) -> int:
     """Ask the leader to resign; the leader does within a heartbeat."""
     engine = engine_of(options)
     await engine.look()
-    seen = engine.seat.observe()
+    seen = await engine.seat.observe()
     if not seen.led or seen.record is None:
         raise ElectionError(f"nobody leads {engine.pool}, so nobody can resign")
     ledger = engine.open_ledger()
     try:
-        if not await ledger.last_term() and (text := await without_history(engine, ledger)) is not None:
+        if not (await ledger.latest_terms()).begun and (text := await without_history(engine, ledger)) is not None:
             raise ElectionError(f"nobody would read the request: {text}")
         number = await ledger.request(Action.RESIGN, term=seen.record.term)
     finally:
@@ -162,19 +162,24 @@ async def resign(options: Namespace) -> int:
 
 async def accept_time(options: Namespace) -> int:
     """Let jobs whose ticks a clock that was ahead has settled go on from now."""
-    engine = engine_of(options)
-    async with reading(engine):
-        pass  # else a pool that is not there, or that nobody has led, would be made
-    ledger = engine.open_ledger()
-    try:
+    async with changing(engine_of(options)) as ledger:
         jobs = await ledger.accept_time()
-    finally:
-        await ledger.close()
     if options.json:
         show_json({"jobs": jobs})
     else:
         told = f"these go on from now: {', '.join(jobs)}" if jobs else "no job is settled beyond this time"
         print(printable(told))
+    return 0
+
+
+async def adopt(options: Namespace) -> int:
+    """Take a ledger that was copied or restored for the original."""
+    async with changing(engine_of(options)) as ledger:
+        adopted = await ledger.adopt()
+    if options.json:
+        show_json({"adopted": adopted})
+    else:
+        print("this ledger is the original from now on" if adopted else "this ledger is no copy, as far as can be told")
     return 0
 
 

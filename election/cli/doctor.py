@@ -35,11 +35,16 @@ async def doctor(options: Namespace) -> int:
     return 1 if any(finding.grade is Severity.WRONG for finding in findings) else 0
 
 
+_MOVED = "the ledger was copied or restored from another place, and what the original owes is not run here"
+_ADOPT = "if the original is gone: python -m election adopt, before the pool starts to run what is owed, too"
+
+
 async def _examine_ledger(engine: Engine) -> list[CheckResult]:
     ledger, ledger_advice = engine.open_reader(), engine.ledger_advice
     try:
         broken, open_runs, jobs = await ledger.integrity(), await ledger.open_runs(), await ledger.jobs()
         unaware = None if jobs or broken else await without_history(engine, ledger)
+        moved = not broken and await ledger.is_moved()
     except LedgerVersionError as error:
         return [CheckResult(Severity.WRONG, str(error))]
     except LedgerError as error:
@@ -68,6 +73,7 @@ async def _examine_ledger(engine: Engine) -> list[CheckResult]:
     advice = "see that its trigger works; put the function back, or take the job out with election.remove_job"
     return [
         *([] if ahead is None else [CheckResult(Severity.WRONG, ahead)]),
+        *([CheckResult(Severity.WARNING, _MOVED, _ADOPT)] if moved else []),
         CheckResult(Severity.GOOD, f"{ledger_advice.sound}: {len(jobs)} jobs, {len(open_runs)} open runs"),
         *(CheckResult(Severity.WARNING, job.broken, advice) for job in jobs if job.broken and not job.removed),
     ]

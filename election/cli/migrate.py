@@ -33,7 +33,7 @@ async def migrate(options: Namespace) -> int:
             counts = await transfer(
                 origin.database, copy.database, lambda table, rows: progress.update(f"{table}: {rows} rows")
             )
-            await _refuse_if_behind(source, await reader.last_term())
+            await _refuse_if_behind(source, (await reader.latest_terms()).begun)
             progress.update("judging the copy")
             report = await verify(writer, now=datetime.now(UTC))
         finally:
@@ -55,13 +55,13 @@ async def _refuse_if_in_use(engine: Engine) -> None:
     if engine.missing() is not None:
         return
     await engine.look()
-    if engine.seat.observe().led or engine.seat.workers():
+    if (await engine.seat.observe()).led or await engine.seat.workers():
         raise ElectionError(f"workers take part in {engine.pool}: stop them first, so that the history stands still")
 
 
 async def _refuse_if_behind(source: Engine, last: int) -> None:
     """A term that the ledger does not know of would be begun again elsewhere (P2)."""
-    record = source.seat.observe().record
+    record = (await source.seat.observe()).record
     if record is not None and record.term > last:
         raise ElectionError(
             f"{source.pool} was led in term {record.term}, of which its ledger knows nothing: let a worker lead it once"

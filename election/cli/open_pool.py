@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from election.core.errors import LedgerError, PoolPathError, SeatError
 from election.core.term import LeaderRecord
 from election.engines import Engine, open_engine
-from election.schedule.ledger import LedgerReader
+from election.schedule.ledger import Ledger, LedgerReader
 
 
 def engine_of(options: Namespace, *, readable: bool = True) -> Engine:
@@ -30,6 +30,18 @@ async def reading(engine: Engine) -> AsyncIterator[LedgerReader]:
     try:
         if (text := await without_history(engine, ledger)) is not None:
             raise LedgerError(text)
+        yield ledger
+    finally:
+        await ledger.close()
+
+
+@asynccontextmanager
+async def changing(engine: Engine) -> AsyncIterator[Ledger]:
+    """The ledger of a pool, to change it. Raises ``LedgerError`` if nobody has led: to ask does not make a pool."""
+    async with reading(engine):
+        pass
+    ledger = engine.open_ledger()
+    try:
         yield ledger
     finally:
         await ledger.close()
@@ -69,7 +81,7 @@ async def never_led(engine: Engine) -> bool:
 
 async def _record(engine: Engine) -> LeaderRecord | None:
     await engine.look()
-    return engine.seat.observe().record
+    return (await engine.seat.observe()).record
 
 
 _NEVER = "{} has never been led, as it seems, and so has no history"

@@ -107,6 +107,8 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
     add_for_pool("resign", commands.resign, "ask the leader to give the seat up in good order", "")
     accepting = "after a wall clock was ahead: let the jobs that it silenced go on from now, by this machine's clock"
     add_for_pool("accept-time", commands.accept_time, accepting, "")
+    adopting = "take a ledger that was copied or restored for the original: before it is led, what it owes is run"
+    add_for_pool("adopt", commands.adopt, adopting, "")
     moving = add(
         "migrate", migrate, "a stopped pool's whole history to another engine, compared row by row; goes on if cut off",
         "var/pool postgresql://app@db/app",

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -143,7 +142,7 @@ class StatusReader:
         """Look at the leader alone; the next ``look`` knows whether its heart was seen to beat."""
         try:
             await self._engine.look()
-            seen = self._engine.seat.observe()
+            seen = await self._engine.seat.observe()
         except SeatError as error:
             seen = Observation(None, False, None, str(error))
         silent = seen.heartbeat_age_s if seen.led else None
@@ -156,16 +155,10 @@ class StatusReader:
 
         A single look cannot tell a live leader from one that hangs. Returns at once if nobody leads.
         """
-        end = time.monotonic() + STALLED_AFTER_S
         await self.read_leader()
-        while self.beats is False and time.monotonic() <= end:
+        while not self._beats and self._silent is not None and self._silent < STALLED_AFTER_S:
             await asyncio.sleep(POLL_INTERVAL_S)
             await self.read_leader()
-
-    @property
-    def beats(self) -> bool | None:
-        """Whether the leader's heart was seen to beat; None if nobody leads."""
-        return None if self._silent is None else self._beats
 
     async def look(self, tag: str | None = None) -> PoolStatus:
         """How the pool stands, with the jobs that have ``tag``; the snapshot says what could not be read."""
@@ -179,7 +172,7 @@ class StatusReader:
             led=led,
             silent_s=self._silent,
             beats=self._beats,
-            workers=tuple(self._engine.seat.workers()),
+            workers=tuple(await self._engine.seat.workers()),
             jobs=jobs,
             trouble=self._engine.missing() or seen.problem,
             unread=unread,

@@ -6,13 +6,12 @@ exclusion, and no more.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from .errors import LedgerError
 from .events import named
@@ -24,10 +23,17 @@ log = logging.getLogger("election")
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A process that takes part in the pool."""
+    """A process that takes part in the pool.
+
+    Attributes:
+        process: Its identity.
+        started_at: When it began to take part.
+        code: Digest of the jobs in its code; empty if it does not say.
+    """
 
     process: ProcessIdentity
     started_at: datetime
+    code: str = ""
 
 
 def live_workers(workers: Iterable[Worker]) -> list[Worker]:
@@ -49,6 +55,10 @@ class SeatTiming:
     heartbeat: float
     safety_poll: float
     fence_after: float | None = None
+
+
+CAMPAIGN_AGE_S = 0.005
+"""Seconds for which the look of a campaign serves for what a follower does right after it: supervise, and wait."""
 
 
 class Refusal(Enum):
@@ -81,7 +91,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """State of the pool from memory, and at most a few ``stat`` calls.
+    """State of the pool.
 
     Attributes:
         record: Current leader record; None if there is none.
@@ -110,11 +120,10 @@ class SeatBackend(Protocol):
     def doubt(self) -> Callable[[], Awaitable[None]] | None:
         """Returns when the held seat may be lost, so that the next heartbeat should not wait; None if unknown."""
 
-    def open(self, worker: Worker) -> None:
+    async def open(self, worker: Worker) -> None:
         """Take part as ``worker``. A forked child starts afresh and leaves its parent's resources alone.
 
-        Raises:
-            OSError: The worker's presence could not be written; ``try_acquire`` tries again.
+        Raises nothing: a presence that cannot be made known now is tried again by ``try_acquire``.
         """
 
     async def close(self) -> None:
@@ -147,7 +156,10 @@ class SeatBackend(Protocol):
         """
 
     def holds(self) -> bool:
-        """Whether this process holds the seat of the term that it published; False when in doubt (P8)."""
+        """Whether this process holds the seat of the term that it published; False when in doubt (P8).
+
+        From memory and open descriptors: it waits for nobody.
+        """
 
     async def release(self, record: LeaderRecord | None) -> None:
         """Publish ``record``, which ends the term, then free the seat, then wake the others, in this order.
@@ -159,21 +171,36 @@ class SeatBackend(Protocol):
     async def wait_for_vacancy(self) -> None:
         """Return when an attempt is worth it; too early is allowed, much too late is not. Raises nothing."""
 
-    def snapshot(self) -> Snapshot:
-        """Current state of the pool. Raises nothing."""
+    async def snapshot(self, max_age_s: float = 0.0) -> Snapshot:
+        """Current state of the pool; after a moment without an answer, the state that was known before.
 
-    def workers(self) -> list[Worker]:
-        """Live workers of the pool, this one among them, oldest first. Raises nothing."""
+        Raises nothing.
+
+        Args:
+            max_age_s: Seconds for which an earlier look at a disk serves.
+        """
+
+    async def workers(self) -> list[Worker]:
+        """Live workers, this one among them, oldest first; see ``snapshot``. Raises nothing."""
+
+
+class LatestTerms(NamedTuple):
+    """Numbers of terms in a ledger.
+
+    Attributes:
+        begun: Largest number of a term that was begun; 0 if none.
+        fenced: Largest number of a term whose leader somebody set out to fence; 0 if none.
+    """
+
+    begun: int
+    fenced: int
 
 
 class TermHistory(Protocol):
     """Part of a ledger that knows earlier terms (P2)."""
 
-    async def last_term(self) -> int:
-        """Largest number of a term that was begun; 0 if none."""
-
-    async def was_fenced(self, term: int) -> bool:
-        """Whether a fence of that term was recorded."""
+    async def latest_terms(self) -> LatestTerms:
+        """Latest terms in the ledger."""
 
     async def close(self) -> None:
         """Close the connection; the next use opens it again."""
@@ -187,9 +214,8 @@ async def last_known_term(history: TermHistory | None, before: LeaderRecord | No
     if history is None:
         return 0, False
     try:
-        fenced = history.was_fenced(before.term if before else 0)
-        last, was_fenced = await asyncio.gather(history.last_term(), fenced)
+        latest = await history.latest_terms()
     except LedgerError as error:
         log.warning("the ledger was not asked for the last term: %s", error, extra=named("last_term_unknown"))
         return 0, False
-    return last, was_fenced
+    return latest.begun, before is not None and before.term == latest.fenced

@@ -17,7 +17,7 @@ class Clock(Protocol):
         """The wall clock, in UTC."""
 
     def monotonic(self) -> float:
-        """Seconds that never step back."""
+        """Seconds that never step back, with the time that the machine was asleep (docs/pitfalls.md#70)."""
 
     async def sleep(self, seconds: float) -> None:
         """Return when ``seconds`` of monotonic time have passed."""
@@ -30,7 +30,7 @@ class SystemClock:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return since_boot() / 1e9
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -22,6 +22,7 @@ from .roles import Role, Transition, next_role
 from .seat import Seat
 from .term import Reason, Standing, Term
 from .term_context import TermContext
+from .watched_task import WatchedTask
 
 log = logging.getLogger("election")
 
@@ -134,7 +135,7 @@ class Elector:
         """Supervise the leader until a campaign is worth trying, or it is time to look at the leader again."""
         if self._stopping.is_set():
             return
-        if self._failures and self._seat.observe().led:
+        if self._failures and (await self._seat.observe()).led:
             self._recover()  # a lost campaign alone proves nothing: the winner may hit the same error
         if self._supervise is None:
             await self._wait_for_vacancy()
@@ -151,7 +152,14 @@ class Elector:
 
         Without a release if job code still runs.
         """
-        context = TermContext(term, asyncio.Event(), lambda: self._holds(term), self.request_resignation, self._emit)
+        context = TermContext(
+            term,
+            asyncio.Event(),
+            lambda: self._holds(term),
+            self.request_resignation,
+            self._emit,
+            self._seat.peers_differ,
+        )
         if not self._stopping.is_set():
             self._resign.clear()
         self._released.clear()
@@ -206,7 +214,9 @@ class Elector:
 
         async def beat() -> None:
             missed = 0
-            while True:
+            while True:  # the pause first: the record of the term has just been published
+                pause, doubt = self._clock.sleep(self._heartbeat), self._seat.doubt
+                await (pause if doubt is None else first(pause, doubt()))
                 try:
                     await self._seat.beat(context.problem or context.warning, len(context.queued))
                 except SeatLostError as error:  # go on: a heartbeat keeps the others off until our work has ended
@@ -224,15 +234,12 @@ class Elector:
                                     extra=named("heartbeat_failed"))  # fmt: skip
                 else:
                     missed, self.trouble = 0, None
-                pause, doubt = self._clock.sleep(self._heartbeat), self._seat.doubt
-                await (pause if doubt is None else first(pause, doubt()))
 
-        task = asyncio.create_task(beat(), name="election heartbeat")
+        beating = WatchedTask(beat(), name="election heartbeat", on_death=self.request_resignation)
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await beating.stop()
 
     def _announce(self, term: Term, takeover_ms: float) -> None:
         now, pid, takeover = self._clock.now(), term.takeover.to_pid, term.takeover

@@ -82,7 +82,7 @@ class NotStartedError(ElectionError):
     """The Election has not been started; its lifespan, or ``async with election``, does that."""
 
 
-def describe_error(error: Exception) -> str:
+def describe_error(error: BaseException) -> str:
     """The error as a message has it."""
     return str(error) or repr(error)
 

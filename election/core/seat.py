@@ -19,12 +19,15 @@ from .events import named
 from .process import ProcessIdentity, current_process
 from .term import LeaderRecord, Standing, Takeover, Term, reason_after
 
-__all__ = ["RESIGNER_PAUSE", "Observation", "Seat", "Worker"]
+__all__ = ["LOSER_PAUSE", "RESIGNER_PAUSE", "Observation", "Seat", "Worker"]
 
 log = logging.getLogger("election")
 
-RESIGNER_PAUSE = 0.25
-"""Fraction of a safety poll for which a worker that released the seat leaves it to the others."""
+RESIGNER_PAUSE = 1.0
+"""Safety polls for which a worker that resigned leaves the seat to the others: the next one may be short of a core."""
+
+LOSER_PAUSE = 0.25
+"""Safety polls before a worker that lost the seat tries for it again."""
 
 _in_use: dict[str, Seat] = {}
 """Seats of this process by pool. The reference also keeps a seat held that may not be released (P5)."""
@@ -32,7 +35,7 @@ _in_use: dict[str, Seat] = {}
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The pool as one worker sees it, from memory and at most a few ``stat`` calls.
+    """The pool as one worker sees it.
 
     Attributes:
         record: Current leader record; None if there is none.
@@ -70,6 +73,8 @@ class Seat:
         identify: Callable[[], ProcessIdentity] = current_process,
     ) -> None:
         self.backend = backend
+        self.code = ""
+        """Digest of the jobs in this worker's code, which ``open`` makes known; empty to say nothing."""
         self._clock = clock
         self._safety_poll = safety_poll
         self._history = history
@@ -105,9 +110,9 @@ class Seat:
                 " share one Election, or give the second one a pool of its own"
             )
         try:
-            self._enter()
+            await self._enter()
         except OSError as error:  # may pass: the first campaign meets it again, and raises
-            _log_presence_failed(error)
+            log.warning("the identity of this process cannot be read: %s", error, extra=named("identity_unknown"))
         _in_use[self.backend.pool] = self
 
     async def close(self) -> None:
@@ -134,7 +139,7 @@ class Seat:
         """
         if not self._is_ours():
             try:
-                self._enter()
+                await self._enter()
             except OSError as error:
                 raise SeatError(f"the identity of this process cannot be read: {error}") from error
         grant = await self.backend.try_acquire()
@@ -202,7 +207,7 @@ class Seat:
         await self.backend.wait_for_vacancy()
 
     def held(self) -> Term | None:
-        """Term that this process holds, determined anew each time (P8); None when in doubt."""
+        """Term that this process holds, from memory and open descriptors (P8); None when in doubt."""
         if self._term is None or not self._is_ours() or not self.backend.holds():
             return None
         return self._term
@@ -249,32 +254,34 @@ class Seat:
             await self.backend.release(replace(self._record, standing=standing, ended_at=self._clock.now()))
         finally:
             self._record = self._term = None
-            self._vacant_for_others_until = self._clock.monotonic() + self._safety_poll * RESIGNER_PAUSE
+            pause = RESIGNER_PAUSE if standing is Standing.RESIGNED else LOSER_PAUSE
+            self._vacant_for_others_until = self._clock.monotonic() + self._safety_poll * pause
 
-    def observe(self) -> Observation:
-        """State of the pool from memory (P8)."""
-        seen = self.backend.snapshot()
+    async def observe(self, max_age_s: float = 0.0) -> Observation:
+        """State of the pool (P8); after a moment without an answer, the state that was known before.
+
+        Args:
+            max_age_s: Seconds for which an earlier look at a disk serves.
+        """
+        seen = await self.backend.snapshot(max_age_s)
         problem = seen.problem or (seen.record.problem if seen.led and seen.record is not None else None)
         return Observation(seen.record, seen.led, seen.heartbeat_age_s if seen.led else None, problem)
 
-    def workers(self) -> list[Worker]:
-        """Workers of the pool, this one among them, oldest first."""
-        return self.backend.workers()
+    async def workers(self) -> list[Worker]:
+        """Workers of the pool, this one among them, oldest first; see ``observe``."""
+        return await self.backend.workers()
 
-    def _enter(self) -> None:
+    async def peers_differ(self) -> bool:
+        """Whether a living worker has other jobs in its code than this one (docs/pitfalls.md#50)."""
+        return any(worker.code not in {"", self.code} for worker in await self.workers())
+
+    async def _enter(self) -> None:
         """Take part as this process, which may be a forked child of the one that did before."""
         self._process, self._pid = self._identify(), os.getpid()
         self._record = self._term = None
         self._entered_at = self._clock.now()
-        try:
-            self.backend.open(Worker(self._process, self._entered_at))
-        except OSError as error:  # may pass, and the worker takes part all the same
-            _log_presence_failed(error)
+        await self.backend.open(Worker(self._process, self._entered_at, self.code))
 
     def _is_ours(self) -> bool:
         """Whether this process, and not its parent before a fork, takes part."""
         return self._process is not None and self._pid == os.getpid()
-
-
-def _log_presence_failed(error: OSError) -> None:
-    log.warning("this worker cannot say that it takes part: %s", error, extra=named("presence_failed"))

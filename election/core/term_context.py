@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from .events import Event
@@ -20,6 +20,7 @@ class TermContext:
         is_held: Returns whether this process holds the seat of the term now, determined anew (P8).
         resign: Requests the resignation; returns at once.
         emit: Passes an event to the hooks.
+        peers_differ: Returns whether a living worker has other jobs in its code than this one.
         takeover_ms: Duration of the takeover in milliseconds; None until the work has begun.
         problem: Why the work cannot be done now; None if it can. Every heartbeat publishes it.
         warning: What an operator should look at though the work goes on; published where there is no problem.
@@ -31,6 +32,7 @@ class TermContext:
     is_held: Callable[[], bool]
     resign: Callable[[], object]
     emit: Callable[[Event], None]
+    peers_differ: Callable[[], Awaitable[bool]]
     takeover_ms: float | None = None
     problem: str | None = None
     warning: str | None = None

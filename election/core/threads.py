@@ -12,8 +12,8 @@ import ipaddress
 import os
 import socket
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Generic, TypeVar
 
 _T = TypeVar("_T")
 
@@ -33,6 +33,53 @@ def run_in_thread(function: Callable[[], _T]) -> asyncio.Future[_T]:
         _executors.clear()
         executor = _executors[os.getpid()] = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="election")
     return asyncio.get_running_loop().run_in_executor(executor, function)
+
+
+def in_passing(work: Future[_T]) -> asyncio.Future[_T]:
+    """Result of ``work``, set by the event loop when the work has ended.
+
+    A task that is cancelled meanwhile is cancelled when the work has ended: work in a thread cannot be called off.
+    """
+    return Awaited(work).found
+
+
+class _Uncancellable(asyncio.Future[_T]):
+    """Future that ignores ``cancel``; asyncio cancels a task that awaits it once the task goes on."""
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        self.add_done_callback(_consume_exception)
+        return False
+
+
+def _consume_exception(found: asyncio.Future[Any]) -> None:
+    """Mark the exception as retrieved, so that asyncio does not log it."""
+    found.exception()
+
+
+class Awaited(Generic[_T]):
+    """Work in a thread, and the event loop's future of its result."""
+
+    def __init__(self, work: Future[_T]) -> None:
+        self.work = work
+        self._loop = asyncio.get_running_loop()
+        self.found: asyncio.Future[_T] = _Uncancellable(loop=self._loop)
+        self.look()
+        if not self.found.done():
+            work.add_done_callback(self._wake)
+
+    def look(self) -> None:
+        """Set the result, if the work has ended."""
+        if self.found.done() or not self.work.done():
+            return
+        error = self.work.exception()
+        if error is None:
+            self.found.set_result(self.work.result())
+        else:
+            self.found.set_exception(error)
+
+    def _wake(self, _: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and nothing awaits the result
+            self._loop.call_soon_threadsafe(self.look)
 
 
 async def resolve(host: str, port: int | str | None) -> list[str]:

@@ -13,7 +13,7 @@ from election.core.clock import Clock, SystemClock
 from election.core.distribution import install_command
 from election.core.errors import ConfigurationError, UnknownEngineError
 
-from .engine import Engine
+from .engine import NO_SENTINELS, Engine
 
 __all__ = ["Engine", "open_engine"]
 
@@ -64,6 +64,8 @@ def open_engine(
         from .file import file_engine
 
         return file_engine(name.removeprefix("file://"), allow_network_fs=allow_network_fs, **common)
+    if "sentinel" in scheme or (scheme.startswith("redis") and "," in _authority(name)):
+        raise UnknownEngineError(f"a pool on Redis is on one server, and this URL names several: {NO_SENTINELS}")
     if scheme not in _SERVERS:
         raise UnknownEngineError(
             f"no engine answers to {scheme}:// URLs; a pool is a directory, such as 'var/pool', or a URL that begins"
@@ -89,6 +91,11 @@ def open_engine(
     )
     engine = redis_engine(name, ledger=other.open_ledger, **common)
     return replace(engine, open_reader=other.open_reader, ledger_advice=other.ledger_advice)
+
+
+def _authority(url: str) -> str:
+    """The servers that a URL names, without user and password."""
+    return re.split(r"[/?]", url.partition("://")[2])[0].rpartition("@")[2]
 
 
 def _scheme(pool: str) -> str:

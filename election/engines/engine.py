@@ -10,6 +10,12 @@ from election.core.seat import Seat
 from election.core.term import LeaderRecord
 from election.schedule.ledger import Ledger, LedgerReader
 
+NO_SENTINELS = (
+    "sentinels are not asked for the master; name an address that always leads to it (a virtual IP, a proxy such as"
+    " HAProxy, a service): after a failover the workers connect anew within a lease"
+)
+"""Text of a refusal."""
+
 
 async def _no_refresh() -> None:
     """Default of ``Engine.look``: the seat reads the current state on each call."""
@@ -50,8 +56,8 @@ class Engine:
         examine: Yields the engine's results for ``doctor``.
         hang_trace: File for the traceback of a hung leader, ``-`` for standard error; None if leaders are never fenced.
         check: Raises ``ConfigurationError`` if no worker could use the pool.
-        look: Refreshes what ``observe`` and ``workers`` return, for a process that does not take part; raises
-            ``SeatError`` if the server cannot be reached.
+        look: Refreshes what ``observe`` and ``workers`` return, however long that takes, for a process that does not
+            take part; raises ``SeatError`` if the server cannot be reached.
         wait_for_changes: Returns when other processes have written to the leader's ledger; None if only polling helps.
         terminate: Takes the seat from a hung leader in another container or on another host; raises ``SeatError`` if
             it cannot. None where there is no such leader.

@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from election.core.events import named
+from election.core.threads import run_in_thread
 
 log = logging.getLogger("election")
 
@@ -43,7 +44,7 @@ class DeadMansSwitch:
     async def armed(self) -> AsyncIterator[None]:
         """Armed within the scope, unless something else in this process uses faulthandler's only timer."""
         with contextlib.ExitStack() as scope:
-            file = self._open()
+            file = await run_in_thread(self._open)
             if file != STDERR:
                 scope.callback(os.close, file)
             self._press(file)

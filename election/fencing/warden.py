@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from typing import Protocol
 
+from election.core.backend import CAMPAIGN_AGE_S
 from election.core.clock import Clock
 from election.core.errors import LedgerError, LedgerVersionError, SeatError
 from election.core.events import Fenced, described, named
@@ -76,7 +77,8 @@ class Warden:
 
     async def look(self) -> float:
         """Look once, and act on it. Returns the seconds until the next look is due."""
-        now, seen = self._clock.monotonic(), self._seat.observe()
+        seen = await self._seat.observe(CAMPAIGN_AGE_S)
+        now = self._clock.monotonic()
         record = seen.record if seen.led else None
         if record is None:
             self._watched = None
@@ -86,7 +88,7 @@ class Warden:
         silent = self._silent(seen, now)
         if silent < self._suspicious and self._told is None:
             return self._plan(now, self._every)
-        turn = self._position(record)
+        turn = await self._position(record)
         self._tell(record, silent, turn)
         if self._fence_after is None:
             return self._plan(now, self._every)
@@ -101,9 +103,9 @@ class Warden:
         age = seen.heartbeat_age_s
         return min(now - self._since, float("inf") if age is None else age)
 
-    def _position(self, record: LeaderRecord) -> int:
+    async def _position(self, record: LeaderRecord) -> int:
         """How many other followers come before this one."""
-        pids = [worker.process.pid for worker in self._seat.workers() if worker.process != record.holder]
+        pids = [worker.process.pid for worker in await self._seat.workers() if worker.process != record.holder]
         return pids.index(os.getpid()) if os.getpid() in pids else 0
 
     def _plan(self, now: float, seconds: float) -> float:
@@ -135,8 +137,9 @@ class Warden:
         began, holder = self._clock.monotonic(), record.holder
         who = (holder.pid, record.term)
 
-        def still() -> bool:
-            now, seen = self._clock.monotonic(), self._seat.observe()
+        async def still() -> bool:
+            seen = await self._seat.observe()
+            now = self._clock.monotonic()
             leads = seen.led and seen.record == record
             hangs = leads and self._silent(seen, now) >= silent
             return hangs and now - began < self._slack and (not near or holder.is_alive() is True)
@@ -146,10 +149,10 @@ class Warden:
             if not near and self._terminate is None:
                 raise PermissionError("it is in another container or on another host")
             with pinned(holder.pid) if near else nullcontext() as kill:
-                noted = still() and await self._intents.fence(
+                noted = await still() and await self._intents.fence(
                     record.term, pid=holder.pid, by_pid=os.getpid(), silent=silent, every=self._fence_after
                 )
-                if noted and still():
+                if noted and await still():
                     event = Fenced(self._clock.now(), record.term, holder.pid)
                     log.error(
                         "fencing the leader (pid %d, term %d), silent for %.1f s", *who, silent, extra=described(event)

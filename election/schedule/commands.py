@@ -13,7 +13,10 @@ from .model import Action, Entry, JobState, StoredJob
 
 @dataclass(frozen=True, slots=True)
 class BeginTerm:
-    """Begin a term, or repeat that by the same process. began_ns: nanoseconds since boot; they order terms."""
+    """Begin a term, or repeat that by the same process. began_ns: nanoseconds since boot; they order terms.
+
+    A ledger that lies at another place than at the term before is noted as a copy; see ``Copied``.
+    """
 
     term: Term
     holder: ProcessIdentity
@@ -115,6 +118,11 @@ class AcceptTime:
 
 
 @dataclass(frozen=True, slots=True)
+class Adopt:
+    """Take a ledger that was copied or restored for the original. It has an effect if it was one."""
+
+
+@dataclass(frozen=True, slots=True)
 class RequireJob:
     """Condition: the pool has the job."""
 
@@ -142,6 +150,7 @@ Command = (
     | StoreJob
     | RemoveJob
     | AcceptTime
+    | Adopt
     | RequireJob
     | ExpectJob
 )

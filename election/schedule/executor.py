@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import functools
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -42,6 +42,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         progress: Progress of each job by id; entries may come and go while the term lasts.
         reporter: Reports what becomes of each tick.
         runner: Calls the functions.
+        on_idle: Called when nothing of a job runs or waits to run any more.
     """
 
     def __init__(
@@ -52,8 +53,10 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         progress: Mapping[str, JobProgress],
         reporter: RunReporter,
         runner: JobRunner,
+        on_idle: Callable[[JobProgress], object],
     ) -> None:
         super().__init__()
+        self._on_idle = on_idle
         self._writer = writer
         self._clock = clock
         self._progress = progress
@@ -193,6 +196,8 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
             self._ticks.difference_update(ticks)
             if progress.waiting and progress.running < progress.job.max_instances:
                 progress.waiting.popleft()()
+        if not progress.active:
+            self._on_idle(progress)
 
     def _spawn(self, progress: JobProgress, run: Coroutine[Any, Any, None], ticks: Sequence[Tick]) -> None:
         task = asyncio.get_running_loop().create_task(run, name=progress.job.id, context=self._context.copy())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -115,6 +116,10 @@ class JobRegistry:
 
     def __contains__(self, job_id: str) -> bool:
         return job_id in self._jobs
+
+    def digest(self) -> str:
+        """Digest of the ids: the same for workers whose code has the same jobs."""
+        return hashlib.blake2b("\0".join(sorted(self._jobs)).encode(), digest_size=8).hexdigest()
 
     def add(self, func: Callable[..., Any], trigger: str | BaseTrigger, **arguments: Any) -> Job:
         """Register a job. Raises ``JobDefinitionError`` as ``define`` does, and if the id is taken."""

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
+from election.core.backend import LatestTerms
 from election.core.clock import Clock, SystemClock, since_boot
 from election.core.errors import JobDefinitionError, LedgerError, UnknownJobError
 from election.core.process import ProcessIdentity
@@ -19,6 +20,7 @@ from .catchup import given_up, owes_from
 from .commands import (
     AcceptTime,
     AddRequest,
+    Adopt,
     BeginTerm,
     Command,
     ConfirmTerm,
@@ -56,12 +58,15 @@ class LedgerReader:
     def __init__(self, store: LedgerStore) -> None:
         self.store = store
 
-    async def jobs(self) -> list[JobState]:
-        """Every job that was ever seen, by id."""
-        return await self.store.jobs()
+    async def jobs(self, *, removed: bool = False) -> list[JobState]:
+        """Every job, by id, also one that has left the code.
+
+        removed: with those that were added at run time, and have been removed or have no further ticks.
+        """
+        return await self.store.jobs(removed=removed)
 
     async def last_outcomes(self) -> dict[str, RunRow]:
-        """The latest run of each job, by job id."""
+        """The latest run of each job that was not removed, by job id."""
         return await self.store.latest_runs()
 
     async def runs(
@@ -139,13 +144,13 @@ class LedgerReader:
         """History up to here may have been removed."""
         return await self.store.pruned_until()
 
-    async def last_term(self) -> int:
-        """The largest number of a term that was begun; 0 if none."""
-        return await self.store.last_term()
+    async def latest_terms(self) -> LatestTerms:
+        """The numbers of the last term that was begun, and of the last one that was to be fenced."""
+        return await self.store.latest_terms()
 
-    async def was_fenced(self, term: int) -> bool:
-        """Whether there was an intent to fence the leader of that term."""
-        return await self.store.was_fenced(term)
+    async def is_moved(self) -> bool:
+        """Whether the ledger was copied or restored since it was last led, and nobody has adopted it."""
+        return await self.store.is_moved()
 
     async def integrity(self) -> list[str]:
         """Descriptions of damage in the ledger's own storage; empty if there is none."""
@@ -212,7 +217,7 @@ class Ledger(LedgerReader):
         return cast("Awaitable[list[bool]]", self.store.write(entries, term=term))
 
     async def changes(self) -> State | None:
-        """Read the state if another process has written since the last call; otherwise None."""
+        """Read what has changed if another process has written since the last call; otherwise None."""
         return await self.store.changes()
 
     async def prune(self, before: datetime, at_most: int) -> int:
@@ -288,10 +293,17 @@ class Ledger(LedgerReader):
                 return [accept]
             return [accept, RegisterJob(found.id, found.trigger, at=now, since=now)]
 
-        ahead = [job.id for job in await self.jobs() if job.settled_until > now]
+        ahead = [job.id for job in await self.jobs(removed=True) if job.settled_until > now]
         for job_id in ahead:
             await self._change_job(job_id, plan)
         return ahead
+
+    async def adopt(self) -> bool:
+        """Take a ledger that was copied or restored for the original; any worker's, or the command line's.
+
+        Before anybody leads it, what it owes is run here. Returns whether it was a copy.
+        """
+        return bool((await self.store.write([Adopt()], term=None))[0])
 
     async def _write_known(self, job_id: str, command: Command) -> int:
         """Write a command about a job that the pool has to have."""

@@ -24,6 +24,7 @@ class SkipReason(StrEnum):
     MISFIRED = "misfired"  # it was later than the job's misfire_grace_time
     OVERLAP = "overlap"  # max_instances of the job were running
     PAUSED = "paused"
+    COPIED = "copied"  # what the original owes, in a ledger that was copied or restored; see ``Copied``
     CLOCK = "clock"  # the wall clock was ahead, and is accepted as it is now; see ``Ledger.accept_time``
     DOWN = "down"  # nobody led, and it was too long ago to be caught up with
 
@@ -160,6 +161,20 @@ class RetireJob:
 
 
 @dataclass(frozen=True, slots=True)
+class FinishJob:
+    """A job that was added at run time has no further ticks: it leaves the pool, and its history stays.
+
+    It takes no effect if the schedule is another one by now, if not all up to ``settled_until`` is settled, or if a run
+    or a request of the job is open.
+    """
+
+    job_id: str
+    scheduled_since: datetime
+    settled_until: datetime
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class EndPause:
     """A pause is over, and its ticks are settled until ``until``."""
 
@@ -220,6 +235,7 @@ Entry = (
     | Skip
     | RegisterJob
     | RetireJob
+    | FinishJob
     | EndPause
     | MarkBroken
     | DescribeJob
@@ -258,6 +274,7 @@ class JobState:
     scheduled_since: when the present schedule of the job began; what has no start date of its own is anchored to it.
     settled_until: no tick up to here is owed any more.
     resume_at: when somebody asked that a pause end; the leader accounts for its ticks and clears both.
+    removed: whether it was added at run time, and has been removed or has finished.
     info: None before a leader has written it.
     """
 
@@ -311,9 +328,40 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Copied:
+    """A ledger that was copied or restored, and led at its new place since.
+
+    What the original owed before is not run here: its leader may run it, too.
+
+    Attributes:
+        at: When the first term at the new place began.
+        term: Number of that term.
+    """
+
+    at: datetime
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
 class State:
-    """All that a leader needs at the start of its term, and whenever somebody else has written."""
+    """All that a leader needs at the start of its term, or what of it has changed since.
+
+    Attributes:
+        jobs: All jobs that were not removed; of a change those that somebody has stored, registered, paused, resumed or
+            removed since, and those with an open request.
+        requests: All open requests.
+        open_runs: Runs that are not settled; empty of a change.
+        is_change: Whether this is what has changed.
+        copied: None unless the ledger is a copy that nobody has adopted.
+    """
 
     jobs: Sequence[JobState]
     requests: Sequence[Request]
     open_runs: Sequence[OpenRun]
+    copied: Copied | None = None
+    is_change: bool = False
+
+    @property
+    def about(self) -> frozenset[str] | None:
+        """Ids of the jobs that have changed; None if this is the whole state."""
+        return frozenset(job.id for job in self.jobs) if self.is_change else None

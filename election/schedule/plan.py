@@ -20,6 +20,7 @@ from .jobs import Job
 from .model import (
     EndPause,
     Entry,
+    FinishJob,
     FinishRun,
     JobState,
     MarkBroken,
@@ -40,6 +41,12 @@ RERUN_DELAY_S = 5.0
 
 MAX_RERUN_DELAY_S = 5120.0
 
+NOT_IN_THIS_CODE = (
+    "the code of the leader does not have it, and a worker of other code lives;"
+    " it goes on when a worker that has it leads"
+)
+"""Why a job that the leader cannot run is not retired: a deploy may be under way (docs/pitfalls.md#50)."""
+
 _MICROSECOND = timedelta(microseconds=1)
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -52,6 +59,8 @@ class Plan:
     reruns: runs that a former leader left open, to be tried again; their attempt is the new one.
     given_up: those that have been interrupted too often to be tried again.
     broken: why a job cannot be planned, by id; the others go on.
+    kept: ids of jobs that are not in the leader's code, and not retired yet.
+    exhausted: until when each job is settled whose schedule has no further tick.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -60,12 +69,15 @@ class Plan:
     reruns: list[OpenRun] = field(default_factory=list)
     given_up: list[OpenRun] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
+    kept: list[str] = field(default_factory=list)
+    exhausted: dict[str, datetime] = field(default_factory=dict)
 
     def add(self, other: Plan) -> None:
         """Add the plan of one job."""
         self.entries += other.entries
         self.starts |= other.starts
         self.schedules |= other.schedules
+        self.exhausted |= other.exhausted
 
 
 def make_plan(
@@ -77,11 +89,13 @@ def make_plan(
     settled_until: Mapping[str, datetime | None],
     running: Collection[Tick],
     starting: Collection[str] = (),
+    peers_differ: bool = False,
 ) -> Plan:
     """Plan for ``jobs``, by id, those of the code and those that were added at run time.
 
     settled_until: the last tick of each job that this leader handed over, in case the ledger has lost it.
     running: the ticks that run in this process now, and so are open for a reason.
+    peers_differ: whether a living worker has other jobs in its code; then none is retired.
     starting: the jobs of which no tick was handed over in this term yet; those with ``at_start`` run now.
     """
     plan = Plan()
@@ -90,6 +104,8 @@ def make_plan(
         found = known.get(job.id)
         part, error = Plan(), None
         try:
+            if state.copied is not None:
+                found = _without_original(part, job, found, state.copied.at, now)
             starts = job.at_start and job.id in starting
             _plan_job(part, job, found, now, catch_up_limit, settled_until.get(job.id) or _NEVER, starts)
         except Exception as reason:  # of a trigger; one job's error is no other's
@@ -99,8 +115,12 @@ def make_plan(
         plan.add(part)
         if error != (found.broken if found else None):
             plan.entries.append(MarkBroken(job.id, error))
-    for found in state.jobs:
-        if found.id not in jobs and found.stored is None and found.retired_at is None:
+    for found in unknown_jobs(jobs, state):
+        if peers_differ:
+            plan.kept.append(found.id)
+            if found.broken != NOT_IN_THIS_CODE:
+                plan.entries.append(MarkBroken(found.id, NOT_IN_THIS_CODE))
+        else:
             with contextlib.suppress(Exception):  # what a trigger owed that raises cannot be known
                 _give_up(plan, found, now)
             plan.entries.append(RetireJob(found.id, now))
@@ -108,8 +128,22 @@ def make_plan(
         if run.tick not in running:
             found_job = known.get(run.tick.job_id)
             paused = found_job is not None and found_job.paused
-            _plan_open_run(plan, jobs.get(run.tick.job_id), paused, run, now)
+            if state.copied is not None and run.term < state.copied.term:
+                error = f"the leader of term {run.term}, at the place where this ledger was copied, may run it"
+                plan.entries.append(FinishRun(run.tick, Outcome.INTERRUPTED, now, error))
+            else:
+                _plan_open_run(plan, jobs.get(run.tick.job_id), paused, run, now)
+    plan.entries += [  # after the runs of theirs that have ended with the former leader
+        FinishJob(job_id, plan.schedules[job_id], until, now)
+        for job_id, until in plan.exhausted.items()
+        if job_id in known and known[job_id].stored is not None
+    ]
     return plan
+
+
+def unknown_jobs(jobs: Mapping[str, Job], state: State) -> list[JobState]:
+    """Jobs of some worker's code, now or before, that are not among ``jobs`` and not retired."""
+    return [found for found in state.jobs if found.id not in jobs and found.stored is None and found.retired_at is None]
 
 
 def describe_broken(error: Exception) -> str:
@@ -122,6 +156,20 @@ def _plan_of_broken(job: Job, found: JobState | None, now: datetime) -> Plan:
     if found is None or found.retired_at is not None:
         return Plan([RegisterJob(job.id, job.schedule, at=now, since=now)], schedules={job.id: now})
     return Plan(schedules={job.id: found.scheduled_since})
+
+
+def _without_original(
+    plan: Plan, job: Job, found: JobState | None, copied_at: datetime, now: datetime
+) -> JobState | None:
+    """The job as it is once the ticks up to ``copied_at`` are left to the original; see ``Copied``."""
+    if found is None or found.retired_at is not None or found.paused or found.settled_until >= copied_at:
+        return found
+    trigger = build(found.trigger, found.scheduled_since)
+    if trigger is not None:
+        over = skipped(job.id, trigger, found.settled_until, copied_at, now, SkipReason.COPIED)
+        if over is not None:
+            plan.entries.append(replace(over, scheduled_since=found.scheduled_since))
+    return replace(found, settled_until=copied_at)
 
 
 def _plan_job(
@@ -161,6 +209,8 @@ def _plan_job(
         next_due = now if next_due is None else min(now, next_due)
     if next_due is not None:
         plan.starts[job.id] = (next_due, trigger)
+    else:
+        plan.exhausted[job.id] = until
 
 
 def _trigger(job: Job, anchor: datetime) -> BaseTrigger:

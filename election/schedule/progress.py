@@ -1,17 +1,24 @@
-"""Progress of one job within a term: one value that plan, scheduler and executor share."""
+"""Progress of jobs within a term: values that plan, scheduler and executor share."""
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from apscheduler.triggers.base import BaseTrigger
 
+from election.core.backoff import backoff_s
+from election.core.clock import Clock
+from election.core.events import named
+
 from . import catchup
 from .jobs import Job
 from .model import Skip, SkipReason
+
+log = logging.getLogger("election")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,8 @@ class JobProgress:
         scheduled_since: When the schedule began by which ticks are handed over; None before the first plan.
         settled_until: Last tick that was handed over to the executor; None if none was.
         begun: Whether a tick was handed over in this term.
+        exhausted: Last tick that was settled, or handed over, if the schedule has none after it; None if it may have.
+        stored: Whether the job was added at run time.
         running: Instances that run now, or whose claim is being written.
         waiting: Reruns that begin as soon as fewer than ``max_instances`` run.
         jump: Ticks that were left out and not recorded yet; None if there are none.
@@ -41,6 +50,8 @@ class JobProgress:
     scheduled_since: datetime | None = None
     settled_until: datetime | None = None
     begun: bool = False
+    exhausted: datetime | None = None
+    stored: bool = False
     running: int = 0
     waiting: deque[Callable[[], None]] = field(default_factory=deque)
     jump: Jump | None = None
@@ -68,8 +79,54 @@ class JobProgress:
 
     def take_back(self, before: datetime | None) -> None:
         """Go back to ``before``, the last tick that was handed over before a claim that could not be written."""
+        self.exhausted = None
         if before is None or self.settled_until is None:
             self.settled_until = None
             self.begun = False
         else:
             self.settled_until = min(before, self.settled_until)
+
+
+REPLAN_DELAY_S = 1.0
+"""Delay before jobs that are broken are planned again; doubled for each further time."""
+
+MAX_REPLAN_DELAY_S = 60.0
+
+
+class BrokenJobs:
+    """Jobs that cannot be planned in a term, and when that is tried again.
+
+    Args:
+        clock: Time of the tries.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._errors: dict[str, str] = {}
+        self._tries = 0
+        self._due_at = 0.0
+
+    def planned(self, errors: Mapping[str, str], about: Collection[str] | None) -> None:
+        """Note the jobs that could not be planned, by id, with the reasons.
+
+        Args:
+            errors: Reasons by id.
+            about: Ids of the jobs that were planned; None if all were.
+        """
+        others = {} if about is None else {each: why for each, why in self._errors.items() if each not in about}
+        self._errors = {**others, **errors}
+        self._due_at = self._clock.monotonic() + backoff_s(REPLAN_DELAY_S, self._tries, MAX_REPLAN_DELAY_S)
+        self._tries = self._tries + 1 if self._errors else 0
+
+    def add(self, job_id: str, error: str) -> None:
+        """Note a job whose next tick could not be worked out."""
+        self._errors[job_id] = error
+
+    def is_due(self) -> bool:
+        """Whether there are such jobs, and it is time to plan them again."""
+        return bool(self._errors) and self._clock.monotonic() >= self._due_at
+
+
+def log_broken(job_id: str, error: str) -> None:
+    """Log why a job cannot be planned."""
+    log.error("broken: job %s: %s; the others go on", job_id, error, extra=named("job_broken"))

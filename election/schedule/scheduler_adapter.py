@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -78,6 +78,7 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
         self._clock = clock
         self.handed_over: Callable[[], object] = lambda: None
         self.failed: Callable[[str, Exception], object] = lambda *_: None
+        self.exhausted: Callable[[str], object] = lambda _: None
         super().__init__(**options)
 
     def _start_timer(self, wait_seconds: float | None) -> None:
@@ -126,6 +127,7 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
         next_run_time = job.trigger.get_next_fire_time(run_times[-1], now)
         if next_run_time is None:
             self.remove_job(job.id)
+            self.exhausted(job.id)
         else:
             job._modify(next_run_time=next_run_time)
             store.update_job(job)
@@ -149,13 +151,16 @@ class SchedulerAdapter:
         executor: BaseExecutor,
         handed_over: Callable[[], object],
         failed: Callable[[str, Exception], object],
+        exhausted: Callable[[str], object],
     ) -> None:
         """Start the scheduler, which hands nothing over until ``resume``.
 
         handed_over: called each time that the executor has been given all that is due.
         failed: called with the id of a job whose trigger raises, and what; nothing of it is handed over any more.
+        exhausted: called with the id of a job whose last tick was handed over.
         """
         self._scheduler.handed_over, self._scheduler.failed = handed_over, failed
+        self._scheduler.exhausted = exhausted
         self._scheduler.add_executor(executor, "default")
         self._scheduler.start(paused=True)
 
@@ -176,14 +181,21 @@ class SchedulerAdapter:
             self._scheduler.remove_job(progress.job.id)
         progress.jump = None
 
-    def follow(self, starts: Mapping[str, tuple[datetime, BaseTrigger]], progress: Mapping[str, JobProgress]) -> None:
+    def follow(
+        self,
+        starts: Mapping[str, tuple[datetime, BaseTrigger]],
+        progress: Mapping[str, JobProgress],
+        among: Collection[str] | None = None,
+    ) -> None:
         """Hand over ticks from ``starts`` on, and none of any other job.
 
         Args:
             starts: First tick and trigger of each job.
             progress: Progress of each job; ticks may have been handed over since the plan was made.
+            among: Ids of the jobs that are planned anew; the others go on as they are. None for all.
         """
-        present = {job.id: job for job in self._scheduler.get_jobs()}
+        found = self._scheduler.get_jobs() if among is None else map(self._scheduler.get_job, among)
+        present = {job.id: job for job in found if job is not None}
         for job_id in present.keys() - starts.keys():
             self.drop(progress[job_id])
         for job_id, (due, trigger) in starts.items():
@@ -192,6 +204,7 @@ class SchedulerAdapter:
                 start = due if last is None or last < due else first_after(trigger, last)
                 if start is None:
                     self.drop(progress[job_id])
+                    self._scheduler.exhausted(job_id)
                 else:
                     self._enter(progress[job_id], start, trigger, present.get(job_id))
             except Exception as error:  # of a trigger

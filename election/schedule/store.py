@@ -16,6 +16,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from election.core.backend import LatestTerms
 from election.core.errors import ElectionError, LedgerVersionError, StaleTermError
 
 from .commands import Command
@@ -116,13 +117,19 @@ class LedgerStore(Protocol):
         """Write the commands that begin a term, and read the state in the same round trip. Raises as ``write``."""
 
     async def changes(self) -> State | None:
-        """Read the state if another process has written since the last call or ``begin``; otherwise None."""
+        """Read what has changed if another process has written since the last call or ``begin``; otherwise None.
+
+        The whole state the first time, without a ``begin``.
+        """
+
+    async def is_moved(self) -> bool:
+        """Read whether the ledger lies at another place than when it was last led, or is a copy not adopted since."""
 
     async def job(self, job_id: str) -> JobState | None:
         """Read one job; None if it was never seen."""
 
-    async def jobs(self) -> list[JobState]:
-        """Read all jobs, by id."""
+    async def jobs(self, *, removed: bool = False) -> list[JobState]:
+        """Read all jobs, by id; those that were removed or have finished only with ``removed``."""
 
     async def page(self, kind: Kind, where: Filter, before: int | None, limit: int) -> list[Any]:
         """Read up to ``limit`` rows with smaller numbers than ``before``, latest first.
@@ -133,7 +140,7 @@ class LedgerStore(Protocol):
         """
 
     async def latest_runs(self) -> dict[str, RunRow]:
-        """Read the latest run of each job, by job id."""
+        """Read the latest run of each job that was not removed, by job id."""
 
     async def window(self, since: datetime, until: datetime, limit: int) -> Window:
         """Read a bounded sample of a stretch of time; see ``LedgerReader.window``."""
@@ -141,11 +148,8 @@ class LedgerStore(Protocol):
     async def epochs(self) -> list[Epoch]:
         """Read the schedules of all jobs, oldest first."""
 
-    async def last_term(self) -> int:
-        """Read the largest number of a term that was begun; 0 if none."""
-
-    async def was_fenced(self, term: int) -> bool:
-        """Read whether there was an intent to fence the leader of ``term``."""
+    async def latest_terms(self) -> LatestTerms:
+        """Read the largest numbers of a term that was begun, and of one with an intent to fence its leader."""
 
     async def totals(self) -> Totals:
         """Read the counters; takes no longer when there is more history."""

@@ -92,23 +92,35 @@ def from_store(registry: JobRegistry, state: JobState) -> Job:
     return replace(job, schedule=state.trigger, built=None)  # as it was stored: anew would close what is open
 
 
-def load_jobs(registry: JobRegistry, state: State) -> tuple[dict[str, Job], list[MarkBroken]]:
-    """The jobs of the code and those that were added at run time, by id; and which of these cannot be loaded."""
-    jobs, broken = {job.id: job for job in registry}, []
+def load_jobs(registry: JobRegistry, state: State) -> tuple[dict[str, Job], dict[str, str]]:
+    """The jobs of the code and those that were added at run time, by id; and why some of these cannot be loaded.
+
+    Of a change, those that it is about.
+    """
+    about, broken = state.about, {}
+    jobs = {job.id: job for job in registry if about is None or job.id in about}
     for found in state.jobs:
         if found.stored is None or found.removed or found.id in jobs:
             continue
-        error = None
         try:
             jobs[found.id] = from_store(registry, found)
         except JobDefinitionError as reason:
-            error = str(reason)
+            broken[found.id] = str(reason)
         except Exception as reason:  # of a row that another version wrote
-            error = f"job {found.id!r}: it cannot be loaded: {describe_error(reason)}"
-        if error is not None and error != found.broken:  # one that loads again is planned, see ``make_plan``
-            broken.append(MarkBroken(found.id, error))
-            log.error("broken: %s", error, extra=named("job_broken"))
+            broken[found.id] = f"job {found.id!r}: it cannot be loaded: {describe_error(reason)}"
     return jobs, broken
+
+
+def mark_broken(broken: Mapping[str, str], state: State) -> list[MarkBroken]:
+    """Return the commands that say why jobs cannot be loaded, where the ledger does not know; and log the reasons.
+
+    One that loads again is planned, see ``make_plan``.
+    """
+    known = {found.id: found.broken for found in state.jobs}
+    marks = [MarkBroken(job_id, error) for job_id, error in broken.items() if error != known[job_id]]
+    for mark in marks:
+        log.error("broken: %s", mark.error, extra=named("job_broken"))
+    return marks
 
 
 def _import(reference: str, job_id: str) -> Callable[..., Any]:

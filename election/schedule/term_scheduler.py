@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Collection, Sequence
 from typing import Self
@@ -20,6 +21,7 @@ from election.core.events import Event, named
 from election.core.process import current_process
 from election.core.term import Standing
 from election.core.term_context import TermContext
+from election.core.watched_task import WatchedTask
 
 from .executor import TermExecutor
 from .job_info import changed_descriptions
@@ -28,16 +30,16 @@ from .jobs import Job, JobRegistry
 from .ledger import Ledger
 from .ledger_writer import LedgerWriter
 from .lint import log_changed_zones, log_remarks
-from .model import Action, MarkBroken, Request, State, Tick
+from .model import Action, FinishJob, MarkBroken, Request, State, Tick
 from .options import ScheduleOptions
-from .plan import describe_broken, make_plan, rerun_delay_s
-from .progress import JobProgress
+from .plan import describe_broken, make_plan, rerun_delay_s, unknown_jobs
+from .progress import BrokenJobs, JobProgress, log_broken
 from .pruning import keep_pruned
 from .reporting import RunReporter
 from .requests import sort_requests
 from .run_threads import counting_threads
 from .scheduler_adapter import SchedulerAdapter
-from .stored import load_jobs
+from .stored import load_jobs, mark_broken
 from .tasks import RunningTasks, TaskRegistry
 from .term_warnings import TermWarnings
 
@@ -45,12 +47,6 @@ log = logging.getLogger("election")
 
 CANCEL_GRACE_S = 0.5
 """Time that cancelled coroutines get to end when the event loop itself is going down."""
-
-
-REPLAN_DELAY_S = 1.0
-"""Delay before jobs whose trigger raised are planned again; doubled for each further time."""
-
-MAX_REPLAN_DELAY_S = 60.0
 
 
 class TermScheduler:
@@ -90,11 +86,11 @@ class TermScheduler:
         self._ledger_failed = asyncio.Event()
         self._progress: dict[str, JobProgress] = {}
         self._warnings = TermWarnings(context, clock)
-        self._broken: dict[str, str] = {}
-        self._replans = 0
-        self._replan_at = 0.0
+        self._broken = BrokenJobs(clock)
+        self._kept: list[str] = []
+        self._loaded: set[str] = set()
         self._running_tasks = RunningTasks({})
-        self._background: list[asyncio.Task[None]] = []
+        self._background: list[WatchedTask] = []
         self._counting_threads = contextlib.ExitStack()
         self._writer = LedgerWriter(
             ledger, self._number, is_held=context.is_held, on_failure=self._on_failure, on_stale=self._on_stale
@@ -102,7 +98,9 @@ class TermScheduler:
         self._adapter = SchedulerAdapter(clock, options)
         self._reporter = RunReporter(self._number, clock, self._emit)
         runner = JobRunner(options.max_threads, clock, options.around)
-        self._executor = TermExecutor(self._number, self._writer, clock, self._progress, self._reporter, runner)
+        self._executor = TermExecutor(
+            self._number, self._writer, clock, self._progress, self._reporter, runner, self._on_idle
+        )
         context.queued = self._executor.queued()
 
     @property
@@ -115,7 +113,7 @@ class TermScheduler:
         return self._executor.unfinished() + self._running_tasks.unfinished()
 
     async def __aenter__(self) -> Self:
-        self._adapter.open(self._executor, self._writer.write, self._on_broken)
+        self._adapter.open(self._executor, self._writer.write, self._on_broken, self._on_exhausted)
         try:
             await self._begin()
         except BaseException:
@@ -123,12 +121,13 @@ class TermScheduler:
             raise
         self._counting_threads.enter_context(counting_threads(asyncio.get_running_loop()))
         self._running_tasks = self._tasks.start(self._clock)
-        steps = [
-            self._follow_ledger(),
-            keep_pruned(self._ledger, self._clock, self._options.retention),
-            log_remarks({job.id: job.trigger for job in self._registry}, self._clock.now()),
-        ]
-        self._background = [asyncio.create_task(step, name="election scheduler") for step in steps]
+        steps = {
+            "election scheduler": self._follow_ledger(),
+            "election retention": keep_pruned(self._ledger, self._clock, self._options.retention),
+            "election remarks": log_remarks({job.id: job.trigger for job in self._registry}, self._clock.now()),
+        }
+        resign = self._context.resign  # the next term has all of them again
+        self._background = [WatchedTask(step, name=name, on_death=resign) for name, step in steps.items()]
         return self
 
     async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
@@ -154,8 +153,7 @@ class TermScheduler:
 
     async def _stop_background(self) -> None:
         for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+            await task.stop()
 
     async def _drain(self) -> None:
         """Wait for what runs, within the limit unless the term is lost; then cancel it, and wait for its end."""
@@ -221,9 +219,11 @@ class TermScheduler:
             state: State of the ledger.
             ours: Ticks of open runs that this process runs.
         """
-        self._warnings.planned(state.jobs)
-        jobs, broken = load_jobs(self._registry, state)
+        self._warnings.planned(state)
+        self._warnings.copied(state.copied)
+        jobs, unloaded = load_jobs(self._registry, state)
         self._update_progress(jobs, state)
+        peers_differ = bool(unknown_jobs(jobs, state)) and await self._context.peers_differ()
         plan = make_plan(
             jobs,
             state,
@@ -232,18 +232,20 @@ class TermScheduler:
             settled_until={job_id: self._progress[job_id].settled_until for job_id in jobs},
             running=ours,
             starting={job_id for job_id in jobs if not self._progress[job_id].begun},
+            peers_differ=peers_differ,
         )
         described = changed_descriptions({job.id: job.info for job in jobs.values()}, state)
-        completed, wanted = sort_requests(state, jobs, term=self._number, now=self._clock.now())
-        entries = [*plan.entries, *broken, *described, *completed]
-        if entries:
-            await self._ledger.record(self._number, entries)
-        self._broken = plan.broken
-        self._replan_at = self._clock.monotonic() + backoff_s(REPLAN_DELAY_S, self._replans, MAX_REPLAN_DELAY_S)
-        self._replans = self._replans + 1 if self._broken else 0
+        completed, wanted = sort_requests(state, self._loaded, term=self._number, now=self._clock.now())
+        entries = [*plan.entries, *mark_broken(unloaded, state), *described, *completed]
+        granted = await self._ledger.record(self._number, entries) if entries else []
+        about = state.about
+        self._broken.planned(plan.broken | unloaded, about)
+        others = [] if about is None else [job_id for job_id in self._kept if job_id not in about]
+        self._kept = others + plan.kept
+        self._warnings.kept(self._kept)
         for entry in plan.entries:
             if isinstance(entry, MarkBroken) and entry.error is not None:
-                _log_broken(entry.job_id, entry.error)
+                log_broken(entry.job_id, entry.error)
         log_changed_zones(state.jobs, plan.entries)
         self._reporter.planned(plan.entries, {run.tick: run.attempt for run in state.open_runs})
         for run in plan.given_up:
@@ -251,18 +253,32 @@ class TermScheduler:
         self._forget_replaced(state)  # ticks of theirs that were handed over while the plan was written
         for job_id, since in plan.schedules.items():
             self._progress[job_id].scheduled_since = since
-        self._adapter.follow(plan.starts, self._progress)
+        for job_id in jobs:
+            self._progress[job_id].exhausted = plan.exhausted.get(job_id)
+        self._adapter.follow(plan.starts, self._progress, among=about)
         for run in plan.reruns:
             self._executor.rerun(self._progress[run.tick.job_id], run, rerun_delay_s(run.interruptions))
+        for entry, yes in zip(entries, granted, strict=True):
+            if yes and isinstance(entry, FinishJob):
+                self._forget(entry.job_id)
         self._carry_out(wanted)
 
     def _update_progress(self, jobs: dict[str, Job], state: State) -> None:
-        for job_id in self._progress.keys() - jobs.keys():
+        about = state.about
+        if about is None:
+            self._loaded.clear()
+            about = frozenset(self._progress)
+        self._loaded -= about
+        self._loaded |= jobs.keys()
+        for job_id in (about & self._progress.keys()) - jobs.keys():
             self._adapter.drop(self._progress[job_id])
             if not self._progress[job_id].running:
                 del self._progress[job_id]
         for job in jobs.values():
             self._progress.setdefault(job.id, JobProgress(job)).job = job
+        for found in state.jobs:
+            if found.id in jobs:
+                self._progress[found.id].stored = found.stored is not None and found.id not in self._registry
         self._forget_replaced(state)
 
     def _forget_replaced(self, state: State) -> None:
@@ -287,7 +303,7 @@ class TermScheduler:
                 if self.problem is not None:
                     await self._open_term()
                     self._recover(failures)
-                elif self._broken and self._clock.monotonic() >= self._replan_at:
+                elif await self._may_plan_better():
                     await self._open_term()
                 elif (state := await self._ledger.changes()) is not None:
                     # Only this leader claims, and what a former one left open was settled when the term was opened.
@@ -304,6 +320,14 @@ class TermScheduler:
                 if unknown and is_logged(failures):
                     log.exception("the term's plan could not be followed", extra=named("plan_failed"))
                 self._on_failure(error)
+                if isinstance(error, LedgerVersionError):
+                    self._context.resign()  # the workers that have migrated the ledger can lead
+
+    async def _may_plan_better(self) -> bool:
+        """Whether a broken job is to be tried again, or the deploy for which jobs were kept is over."""
+        if self._broken.is_due():
+            return True
+        return bool(self._kept) and not await self._context.peers_differ()
 
     async def _wait_for_changes(self, failures: int) -> None:
         if self.problem is not None:
@@ -341,14 +365,36 @@ class TermScheduler:
 
     def _on_broken(self, job_id: str, error: Exception) -> None:
         """A job's trigger raises: it is left out, and planned again after a while."""
-        self._broken[job_id] = describe_broken(error)
-        _log_broken(job_id, self._broken[job_id])
-        self._writer.append(MarkBroken(job_id, self._broken[job_id]))
+        text = describe_broken(error)
+        self._broken.add(job_id, text)
+        log_broken(job_id, text)
+        self._writer.append(MarkBroken(job_id, text))
+
+    def _on_exhausted(self, job_id: str) -> None:
+        self._progress[job_id].exhausted = self._progress[job_id].settled_until
+
+    def _on_idle(self, progress: JobProgress) -> None:
+        """Let a job that was added at run time leave the pool when its last run has ended; forget one that has left."""
+        if progress.job.id not in self._loaded:
+            self._progress.pop(progress.job.id, None)
+            return
+        since, until = progress.scheduled_since, progress.exhausted
+        if progress.stored and since is not None and until is not None:
+            finish = FinishJob(progress.job.id, since, until, self._clock.now())
+            self._writer.claim([finish], functools.partial(self._finished, progress.job.id))
+
+    def _finished(self, job_id: str, answer: asyncio.Future[list[bool]]) -> None:
+        if answer.exception() is None and answer.result() == [True]:
+            self._forget(job_id)
+
+    def _forget(self, job_id: str) -> None:
+        """A job has left the pool."""
+        self._loaded.discard(job_id)
+        progress = self._progress.get(job_id)
+        if progress is not None and not progress.active:
+            self._adapter.drop(progress)
+            del self._progress[job_id]
 
     def _on_stale(self, error: StaleTermError) -> None:
         log.error("term lost: %s", error, extra=named("term_lost"))
         self._context.lost.set()
-
-
-def _log_broken(job_id: str, error: str) -> None:
-    log.error("broken: job %s: %s; the others go on", job_id, error, extra=named("job_broken"))

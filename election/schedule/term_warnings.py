@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from election.core.clock import Clock
@@ -11,7 +11,8 @@ from election.core.events import Event, RunGivenUp, RunSucceeded, named
 from election.core.term_context import TermContext
 
 from .clock_ahead import TOLERANCE, describe_ahead, settled_ahead
-from .model import JobState
+from .job_info import name_few
+from .model import Copied, State
 from .progress import JobProgress
 
 log = logging.getLogger("election")
@@ -31,6 +32,8 @@ class TermWarnings:
         self._given_up: dict[str, str] = {}
         self._ahead: dict[str, datetime] = {}
         self._clock_warning: str | None = None
+        self._kept: str | None = None
+        self._copied: str | None = None
         self._last_look = clock.now()
 
     def on_event(self, event: Event) -> None:
@@ -44,9 +47,11 @@ class TermWarnings:
             return
         self._publish()
 
-    def planned(self, jobs: Iterable[JobState]) -> None:
+    def planned(self, state: State) -> None:
         """Warn of jobs that the ledger has settled up to a time that has not come yet."""
-        self._ahead = settled_ahead(jobs, self._clock.now())
+        about = state.about
+        others = {} if about is None else {each: until for each, until in self._ahead.items() if each not in about}
+        self._ahead = others | settled_ahead(state.jobs, self._clock.now())
         self._look()
 
     def look(self, progress: Iterable[JobProgress]) -> None:
@@ -60,6 +65,38 @@ class TermWarnings:
         if self._ahead:
             self._look()
 
+    def kept(self, job_ids: Collection[str]) -> None:
+        """Warn of jobs that do not run, since they are in the code of other living workers only."""
+        warning = None
+        if job_ids:
+            warning = (
+                f"jobs that are not in the leader's code do not run ({name_few(job_ids)}), and are kept, because a"
+                " worker of other code lives; while a deploy is under way that is so for a moment, and if two"
+                " applications share this pool, give each one of its own"
+            )
+        if warning == self._kept:
+            return
+        if warning is not None:
+            log.warning("%s", warning, extra=named("jobs_kept"))
+        self._kept = warning
+        self._publish()
+
+    def copied(self, copied: Copied | None) -> None:
+        """Warn of a ledger that is a copy, until somebody adopts it."""
+        warning = None
+        if copied is not None:
+            warning = (
+                f"this ledger was copied or restored, and is led here since {copied.at:%Y-%m-%d %H:%M:%S} UTC, term"
+                f" {copied.term}; what the original owed until then is not run here; if the original is gone, python -m"
+                " election adopt ends this warning"
+            )
+        if warning == self._copied:
+            return
+        if warning is not None:
+            log.warning("%s", warning, extra=named("ledger_copied"))
+        self._copied = warning
+        self._publish()
+
     def _look(self) -> None:
         warning = describe_ahead(self._ahead, self._clock.now())
         if warning is None:
@@ -72,4 +109,6 @@ class TermWarnings:
         self._publish()
 
     def _publish(self) -> None:
-        self._context.warning = self._clock_warning or next(iter(self._given_up.values()), None)
+        self._context.warning = (
+            self._clock_warning or next(iter(self._given_up.values()), None) or self._copied or self._kept
+        )

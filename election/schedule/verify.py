@@ -65,7 +65,7 @@ async def verify(ledger: LedgerReader, *, now: datetime, progress: Callable[[str
     Raises:
         LedgerError: The ledger cannot be read, or a row cannot have been written by any worker.
     """
-    jobs, open_runs, epochs = await ledger.jobs(), await ledger.open_runs(), await ledger.epochs()
+    jobs, open_runs, epochs = await ledger.jobs(removed=True), await ledger.open_runs(), await ledger.epochs()
     if unreadable := [job.broken for job in jobs if job.trigger == UNREADABLE]:
         raise LedgerError(f"the ledger holds what no worker can have written: {unreadable[0]}")
     settled = {job.id: job.settled_until for job in jobs}

@@ -80,13 +80,14 @@ class MemoryBackend:
     def __init__(self, pool: MemoryPool) -> None:
         self.pool = f"memory {next(self._numbers)}"
         self.taken_away = False
+        self.dead = False
         self.release_takes = 0.0
         self.term = 0
         """Number of the term that this worker leads; 0 without one."""
         self.shared = pool
         """Pool of all workers."""
 
-    def open(self, worker: Worker) -> None:
+    async def open(self, worker: Worker) -> None:
         self.shared.present[self] = worker
 
     async def close(self) -> None:
@@ -136,23 +137,26 @@ class MemoryBackend:
         while self.shared.holder is not None:
             await self.shared.freed()
 
-    def snapshot(self) -> Snapshot:
+    async def snapshot(self, max_age_s: float = 0.0) -> Snapshot:
         record = self.shared.record
         led = self.shared.holder is not None and record is not None and record.standing is Standing.LEADING
         return Snapshot(record, led, self.shared.clock.monotonic() - self.shared.beaten_at)
 
-    def workers(self) -> list[Worker]:
+    async def workers(self) -> list[Worker]:
         return list(self.shared.present.values())
 
-    def vanish(self) -> None:
-        """Free the seat, as the death of the worker does."""
+    def die(self, pid: int) -> None:
+        """Free the seat, as the death of the worker does; from now on the worker does nothing that anybody sees."""
+        self.write("crashed", pid)
+        self.dead = True
         self.shared.present.pop(self, None)
         if self.shared.holder is self:
             self.shared.free()
 
     def write(self, event: str, pid: int) -> None:
-        """Add a line to the history of the pool."""
-        self.shared.history.append(Happening(self.shared.clock.monotonic(), pid, event, self.term))
+        """Add a line to the history of the pool, unless the worker is dead."""
+        if not self.dead:
+            self.shared.history.append(Happening(self.shared.clock.monotonic(), pid, event, self.term))
 
 
 class MemorySeat(Seat):
@@ -172,7 +176,6 @@ class MemorySeat(Seat):
         self.beat_raises: Exception | None = None
         self.release_raises: Exception | None = None
         self.process = process
-        self._crashed = False
         self._has_followed = True  # a pool in memory is never stopped in good order
 
     @property
@@ -189,9 +192,7 @@ class MemorySeat(Seat):
 
         Cancel the task of its elector as well, because the code of a dead process does not run.
         """
-        self.tell("crashed")
-        self._crashed = True
-        self.backend.vanish()
+        self.backend.die(self.process.pid)
 
     def take_away(self) -> None:
         """The worker loses the seat, if it has it. As on the file engine, nobody else gets it before ``release``."""
@@ -200,9 +201,8 @@ class MemorySeat(Seat):
             self.tell("taken away")
 
     def tell(self, event: str) -> None:
-        """Add a line to the history of the pool, unless the worker has crashed."""
-        if not self._crashed:
-            self.backend.write(event, self.process.pid)
+        """Add a line to the history of the pool, unless the worker is dead."""
+        self.backend.write(event, self.process.pid)
 
     async def campaign(self) -> Term | None:
         if self.campaign_takes:
@@ -227,12 +227,12 @@ class MemorySeat(Seat):
         await super().beat(problem, queued)
 
     async def release(self, standing: Standing) -> None:
-        if self._crashed:
+        if self.backend.dead:
             return
         if self.release_raises is not None:
             raise self.release_raises.with_traceback(None)
         await super().release(standing)
 
     async def _alive(self) -> None:
-        if self._crashed:
+        if self.backend.dead:
             await asyncio.get_running_loop().create_future()  # for ever

@@ -31,7 +31,7 @@ def control_routes(view: PoolView, token: str) -> APIRouter:
     @router.post("/leader/resign", status_code=202)
     async def resign() -> models.Accepted:
         """Ask the leader to give the seat up in good order."""
-        seen = view.seat.observe()
+        seen = await view.seat.observe()
         if not seen.led or seen.record is None:
             raise HTTPException(503, "nobody leads, so nobody can resign", {"Retry-After": "1"})
         return models.Accepted(request=await _told(view.ledger.request(Action.RESIGN, term=seen.record.term)))

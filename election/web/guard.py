@@ -1,16 +1,20 @@
-"""Authorization of changes: a token, a rate limit, and no requests from other sites.
+"""Answers for no page of another site, and changes for those with a token, within a rate limit.
 
 The token comes in a header, which no form can send; a request that says that it comes from another site is refused all
-the same.
+the same. A page of another site cannot read what a worker on its visitor's machine answers, unless its host name is
+made to lead there (DNS rebinding), and then the request bears that name. Jupyter Server's ``allow_remote_access`` is
+the source of that check.
 """
 
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import math
 import os
-from collections.abc import Awaitable, Callable
-from typing import Annotated
+import socket
+from collections.abc import Awaitable, Callable, Collection
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import Depends, HTTPException, Request
@@ -19,6 +23,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from election.core.clock import Clock
 from election.core.errors import ConfigurationError
 
+from .models import Problem
 from .rate_limit import RateLimit
 
 MIN_TOKEN_LENGTH = 16
@@ -30,7 +35,64 @@ MAX_FAILURES_PER_MINUTE = 10
 MAX_CHANGES_PER_MINUTE = 120
 """Changes a minute that one worker accepts."""
 
+ANY_HOST = "*"
+
 _bearer = HTTPBearer(auto_error=False, scheme_name="admin token", description="what $ELECTION_ADMIN_TOKEN holds")
+
+
+def check_allowed_hosts(allowed: Collection[str]) -> None:
+    """Raise ``ConfigurationError`` for what is no collection of host names."""
+    if isinstance(allowed, str):
+        raise ConfigurationError(f"allowed_hosts is a list of host names: [{allowed!r}]")
+    for host in allowed:
+        if host != ANY_HOST and _name(host) != host.lower():
+            raise ConfigurationError(f"allowed_hosts has {host!r}: a host name alone, without scheme, port and path")
+
+
+def only_known_hosts(allowed: Collection[str]) -> dict[str, Any]:
+    """Return arguments of a router that answers 421 to a request over loopback with the name of somebody else's host.
+
+    Args:
+        allowed: Host names beside localhost, this machine's own and addresses; ``*`` for any.
+    """
+    known = {host.lower() for host in allowed} | {"localhost", socket.gethostname().lower()}
+
+    async def checked(request: Request) -> None:
+        host = request.headers.get("host")
+        if host is None or ANY_HOST in known or not _is_loopback(request):
+            return
+        name = _name(host)
+        if name is None or not (name in known or name.endswith(".localhost") or _is_address(name)):
+            raise HTTPException(
+                421,
+                f"over a loopback address this worker answers for localhost and for addresses, and not for {host!r}:"
+                " behind a proxy that keeps the name, give it in Election(allowed_hosts=[…])",
+            )
+
+    refused = {"model": Problem, "description": "The host name is not one of this worker"}
+    return {"dependencies": [Depends(checked)], "responses": {421: refused}}
+
+
+def _is_loopback(request: Request) -> bool:
+    """Whether the request came in over a loopback address; a socket in the filesystem has none, and no browser."""
+    address, _ = request.scope.get("server") or (None, None)
+    return address is not None and _is_address(address) and ipaddress.ip_address(address).is_loopback
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _name(host: str) -> str | None:
+    """The name in a Host header, in small letters; None if it cannot be read."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
 
 
 def check_token(token: str) -> None:

@@ -33,15 +33,15 @@ def build_health(view: PoolView, fault: Callable[[], str | None]) -> APIRouter:
     @router.get("/readyz", responses={503: {"model": models.Problem, "description": "This worker is not ready"}})
     async def ready() -> Health:
         """This worker takes part, its elector runs, the seat can be read, and no error stands."""
-        if (found := fault() or _of_the_seat(view.seat)) is not None:
+        if (found := fault() or await _of_the_seat(view.seat)) is not None:
             raise HTTPException(503, found, {"Retry-After": "1"})
         return Health(status="ready")
 
     return router
 
 
-def _of_the_seat(seat: Seat) -> str | None:
+async def _of_the_seat(seat: Seat) -> str | None:
     """Return why this worker cannot take the seat. A problem of a leader elsewhere does not count."""
-    seen = seat.observe()
+    seen = await seat.observe()
     of_the_leader = seen.led and seen.record is not None and seen.problem == seen.record.problem
     return None if of_the_leader else seen.problem

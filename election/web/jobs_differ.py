@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from election.core.seat import Observation
 from election.schedule.job_info import name_few
 from election.schedule.model import JobState
+from election.schedule.plan import NOT_IN_THIS_CODE
 
 PLANNED_AFTER = timedelta(seconds=2)
 """Time after an election in which the leader has surely written down the jobs of its code."""
@@ -29,7 +30,11 @@ def describe_difference(ours: Collection[str], known: Iterable[JobState], leader
         known: Jobs of the ledger, as the leader has written them.
         leader: Leader, in words.
     """
-    theirs = {job.id for job in known if job.stored is None and job.retired_at is None and not job.removed}
+    theirs = {
+        job.id
+        for job in known
+        if job.stored is None and job.retired_at is None and not job.removed and job.broken != NOT_IN_THIS_CODE
+    }
     only_here, only_there = set(ours) - theirs, theirs - set(ours)
     if not only_here and not only_there:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -13,18 +14,19 @@ from election.schedule.history import Totals
 from election.schedule.ledger import LedgerReader
 
 from . import models
+from .guard import only_known_hosts
 from .view import PoolView
 
 
-def build_metrics(view: PoolView) -> APIRouter:
-    """The route. Raises ``ConfigurationError`` without prometheus-client."""
+def build_metrics(view: PoolView, allowed_hosts: Collection[str]) -> APIRouter:
+    """The route. Raises ``ConfigurationError`` without prometheus-client. allowed_hosts: see ``Election``."""
     try:
         from .collector import PoolCollector, exposition
     except ImportError as error:
         raise ConfigurationError(
             f"election.metrics needs prometheus-client ({error}): {install_command('metrics')}"
         ) from error
-    router = APIRouter(tags=["election"])
+    router = APIRouter(tags=["election"], **only_known_hosts(allowed_hosts))
 
     @router.get("/metrics", response_class=Response, responses={503: {"model": models.Problem}})
     async def read_metrics(request: Request) -> Response:
@@ -32,11 +34,11 @@ def build_metrics(view: PoolView) -> APIRouter:
         if (absence := view.absence()) is not None:
             raise HTTPException(503, absence)
         totals = await _totals(view.ledger)
-        seen = view.seat.observe()
+        seen = await view.seat.observe()
         figures = PoolCollector(
             models.leader(seen, stalled_after=view.stalled_after),
             seen.record.term if seen.record is not None else 0,
-            len(view.seat.workers()),
+            len(await view.seat.workers()),
             totals,
             view.clock.now(),
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 
 from fastapi import APIRouter, Depends, HTTPException, Response
 
 from .control import control_routes
-from .guard import check_token
+from .guard import check_token, only_known_hosts
 from .history import history_routes
 from .live import live_routes
 from .models import LeaderDocument
@@ -17,12 +18,12 @@ from .view import PoolView
 TOKEN = "ELECTION_ADMIN_TOKEN"  # noqa: S105  the name of the variable, not a token
 
 
-def build_router(view: PoolView) -> APIRouter:
+def build_router(view: PoolView, allowed_hosts: Collection[str]) -> APIRouter:
     """All routes; those that change something only if ``$ELECTION_ADMIN_TOKEN`` is set.
 
-    Raises ``ConfigurationError`` for a token that could be guessed.
+    Raises ``ConfigurationError`` for a token that could be guessed. allowed_hosts: see ``Election``.
     """
-    router = APIRouter(tags=["election"])
+    router = APIRouter(tags=["election"], **only_known_hosts(allowed_hosts))
 
     @router.get(
         "/leader",

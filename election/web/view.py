@@ -18,6 +18,7 @@ from election.schedule.history import MAX_RUNNING, RunRow, by_job
 from election.schedule.jobs import Job, JobRegistry
 from election.schedule.ledger import Ledger
 from election.schedule.model import JobInfo, JobState
+from election.schedule.plan import NOT_IN_THIS_CODE
 from election.schedule.ticks import next_run_time
 from election.schedule.triggers import build, trigger_text
 from election.schedule.upcoming import zone_name
@@ -93,7 +94,7 @@ class PoolView:
         """Return the leader document, as this worker sees it."""
         if self._started():
             await self._ask_for_jobs()  # first, so that nothing below is older than the answer
-        seen = self.seat.observe() if self._started() else None
+        seen = await self.seat.observe() if self._started() else None
         leading = models.leader(seen, stalled_after=self.stalled_after) if seen else None
         held = self.seat.held() if seen else None
         return models.LeaderDocument(
@@ -102,7 +103,7 @@ class PoolView:
             state="led" if leading else "electing",
             leader=leading,
             answered_by=models.AnsweredBy(pid=os.getpid(), role="leader" if held else "follower"),
-            workers=self._workers(self.seat.workers(), seen.record if leading else None) if seen else [],
+            workers=self._workers(await self.seat.workers(), seen.record if leading else None) if seen else [],
             last_takeover=self._last_takeover(seen.record if seen else None),
             jobs=self._jobs if seen else [],
             problem=(seen.problem if seen else None)
@@ -124,9 +125,8 @@ class PoolView:
 
     async def _read_jobs(self) -> None:
         self._jobs = self._jobs or self._entries({}, {})  # the code's own jobs are known all the same
-        term = planned_term(
-            self.seat.observe(), self.clock.now()
-        )  # first: the jobs are then those of its plan, or later
+        seen = await self.seat.observe()
+        term = planned_term(seen, self.clock.now())  # first: the jobs are then those of its plan, or later
         try:
             known = {state.id: state for state in await self.ledger.jobs()}
             running = by_job(await self.ledger.runs(outcome="running", limit=MAX_RUNNING))
@@ -136,11 +136,11 @@ class PoolView:
         else:
             self._silence = None
             self._jobs = self._entries(known, running)
-            self._compare(known.values(), term)
+            await self._compare(known.values(), term)
 
-    def _compare(self, known: Iterable[JobState], term: int | None) -> None:
+    async def _compare(self, known: Iterable[JobState], term: int | None) -> None:
         """Note whether this worker's code has other jobs than that of the leader of ``term``, which planned them."""
-        record = self.seat.observe().record
+        record = (await self.seat.observe()).record
         if term is None or record is None or record.term != term:
             return
         difference = describe_difference(
@@ -153,10 +153,11 @@ class PoolView:
     def _entries(self, known: dict[str, JobState], running: Mapping[str, Sequence[RunRow]]) -> list[models.JobEntry]:
         now = self.clock.now()
         ours = {job.id: job for job in self._registry}
-        stored = {state.id for state in known.values() if state.stored and not state.removed}
+        shown = {state.id for state in known.values() if state.stored and not state.removed}
+        shown |= {state.id for state in known.values() if state.broken == NOT_IN_THIS_CODE and state.retired_at is None}
         return [
             _entry(job_id, ours.get(job_id), known.get(job_id), running.get(job_id, ()), now)
-            for job_id in [*ours, *sorted(stored - ours.keys())]
+            for job_id in [*ours, *sorted(shown - ours.keys())]
         ]
 
 

@@ -37,8 +37,8 @@ class Onlooker:
             asyncio.run(asyncio.wait_for(self._engine.look(), LOOK_WITHIN))
         except (SeatError, ConfigurationError, LedgerVersionError, TimeoutError):
             return Seen(members=self._members, away=True)
-        seen = self._engine.seat.observe()
-        self._members = [worker.process.pid for worker in self._engine.seat.workers()]
+        seen = asyncio.run(self._engine.seat.observe())
+        self._members = [worker.process.pid for worker in asyncio.run(self._engine.seat.workers())]
         if (record := seen.record) is None:
             return Seen(members=self._members)
         leads = seen.led and record.standing is Standing.LEADING

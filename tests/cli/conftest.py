@@ -20,6 +20,7 @@ import pytest
 from election import Election
 from election.cli import main
 from election.engines import open_engine
+from election.engines.file.ledger import SqliteLedger
 from tests.support.pool import ROOT, WorkerPool
 from tests.support.waiting import until, until_async
 
@@ -76,10 +77,19 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def spoiled(ended: Path, tmp_path: Path) -> Path:
-    """A copy of it, for a test to spoil."""
+    """A copy of it that is taken for the original, for a test to spoil."""
     shutil.copytree(ended, tmp_path / "pool", ignore=shutil.ignore_patterns("leader.alive", "*-shm", "*-wal"))
     os.mkfifo(tmp_path / "pool" / "leader.alive", 0o600)
+    asyncio.run(adopted(tmp_path / "pool"))
     return tmp_path / "pool"
+
+
+async def adopted(pool: Path) -> None:
+    ledger = SqliteLedger(str(pool / "ledger.db"))
+    try:
+        assert await ledger.adopt()
+    finally:
+        await ledger.close()
 
 
 @pytest.fixture(scope="session")

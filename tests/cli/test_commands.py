@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sqlite3
+import subprocess
 import tomllib
 from collections.abc import Callable
 from datetime import datetime
@@ -18,12 +19,13 @@ from typing import Any
 import pytest
 
 from election.cli import main, pool_status, show
+from election.engines.file import file_thread
 from tests.cli.conftest import Call, as_program
 from tests.support.pool import ROOT, WorkerPool
 from tests.support.waiting import until
 
 COMMANDS = (
-    "status", "watch", "runs", "next", "skips", "terms", "verify", "doctor", "resign", "accept-time",
+    "status", "watch", "runs", "next", "skips", "terms", "verify", "doctor", "resign", "accept-time", "adopt",
 )  # fmt: skip
 Ask = Callable[..., Any]
 
@@ -194,10 +196,20 @@ def test_a_leader_that_hangs_leads_and_is_said_not_to_live(
     finally:
         leader.signal(signal.SIGCONT)
     assert code == 0
-    assert "heartbeat: has not moved for 0." in out
+    silent = re.search(r"heartbeat: has not moved for (\d+\.\d) s: the leader is stopped", out)
+    assert silent is not None and float(silent[1]) >= 0.5, out
     assert (said["pid"], said["responsive"]) == (leader.pid, False)
     until(lambda: "heartbeat: beats (seen 0." in call("status", living.path)[1], what="it lives again")
     living.leader()
+
+
+def test_a_disk_that_answers_slowly_is_waited_for(
+    living: WorkerPool, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker has HTTP to answer meanwhile; a command has nothing else to do."""
+    monkeypatch.setattr(file_thread, "PATIENCE_S", 0.0)
+    leader = living.leader()
+    assert ask("status", living.path)["leader"]["pid"] == leader.pid
 
 
 def test_a_record_that_cannot_be_read_is_no_vacancy(spoiled: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,3 +413,17 @@ def test_a_clock_that_was_ahead_is_a_finding_and_can_be_accepted(spoiled: Path, 
     assert call("accept-time", spoiled) == (0, "these go on from now: bad, good\n", "")
     assert call("doctor", spoiled)[0] == 0
     assert {row["job_id"] for row in ask("skips", spoiled) if row["reason"] == "clock"} == {"bad", "good"}
+
+
+# --- adopt -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_copy_is_a_finding_and_can_be_adopted(spoiled: Path, tmp_path: Path, call: Call) -> None:
+    """docs/pitfalls.md#49."""
+    assert call("adopt", spoiled) == (0, "this ledger is no copy, as far as can be told\n", "")
+    copy = tmp_path / "restored"
+    subprocess.run(["cp", "-a", spoiled, copy], check=True)
+    assert "the ledger was copied or restored" in call("doctor", copy)[1]
+    assert "was copied" not in call("doctor", spoiled)[1]
+    assert call("adopt", copy) == (0, "this ledger is the original from now on\n", "")
+    assert "was copied" not in call("doctor", copy)[1]

@@ -34,6 +34,7 @@ def pair(tmp_path: Path) -> Iterator[WorkerPool]:
 # --- on a terminal ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.extended
 def test_it_lives_through_deaths_and_through_a_pool_that_goes_and_comes(pair: WorkerPool) -> None:
     """P6 as people see it: who leads, that nobody does, and who leads then; each picture fits the terminal."""
     pair.start(2)
@@ -149,6 +150,7 @@ def test_one_picture_for_a_script(ended: Path) -> None:
         assert words in done.stdout, words
 
 
+@pytest.mark.extended
 def test_only_jobs_with_a_tag(ended: Path) -> None:
     done = as_program("watch", "--once", "--pool", str(ended), "--tag", "fine")
     assert "good" in done.stdout

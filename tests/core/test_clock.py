@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -130,3 +131,10 @@ async def test_the_system_clock_is_the_machines() -> None:
     assert clock.monotonic() - before >= 0.01
     assert clock.now().tzinfo is UTC
     assert abs(clock.now() - datetime.now(UTC)) < timedelta(seconds=5)
+
+
+def test_pitfall_70_the_time_asleep_counts() -> None:
+    """What was trusted until a moment is not trusted after a suspend that has passed it."""
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    found = SystemClock().monotonic()
+    assert before <= found <= time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -506,7 +506,7 @@ async def test_a_heartbeat_that_fails_is_told_and_the_term_goes_on(pool: Simulat
     leader.seat.beat_raises = None
     await pool.clock.advance(HEARTBEAT)
     assert leader.elector.trouble is None
-    seen = leader.seat.observe()
+    seen = await leader.seat.observe()
     assert seen.heartbeat_age_s == 0
 
 
@@ -578,3 +578,18 @@ async def test_the_record_tells_when_a_term_began_and_ended(pool: SimulatedPool)
     assert record is not None
     assert record.elected_at == begun
     assert record.ended_at == begun + timedelta(seconds=90)
+
+
+async def test_a_heartbeat_that_something_else_cancels_ends_the_term_in_order(
+    pool: SimulatedPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An application that cancels all tasks of its loop, for example: nobody leads on without a sign of life (P8)."""
+    leader, follower = await pool.join(), await pool.join()
+    assert leader.leads
+    [beating] = [task for task in asyncio.all_tasks() if task.get_name() == "election heartbeat"]
+    beating.cancel()
+    await pool.clock.advance(HEARTBEAT)
+    assert not leader.leads
+    assert follower.leads
+    [line] = logged(caplog, "task_ended")
+    assert "'election heartbeat' was cancelled by something else" in line.getMessage()

@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
+from election.core.backend import LatestTerms
 from election.core.errors import PoolInUseError
-from election.core.seat import RESIGNER_PAUSE, Seat
+from election.core.seat import LOSER_PAUSE, RESIGNER_PAUSE, Seat
 from election.core.term import Reason, Standing
 from election.testing import ManualClock, MemoryPool
 from election.testing.pool import MemoryBackend
@@ -21,13 +22,10 @@ class History:
     """A ledger that knows of earlier terms."""
 
     def __init__(self) -> None:
-        self.last, self.fenced, self.closed = 0, False, 0
+        self.last, self.fenced, self.closed = 0, 0, 0
 
-    async def last_term(self) -> int:
-        return self.last
-
-    async def was_fenced(self, term: int) -> bool:
-        return self.fenced
+    async def latest_terms(self) -> LatestTerms:
+        return LatestTerms(self.last, self.fenced)
 
     async def close(self) -> None:
         self.closed += 1
@@ -53,13 +51,16 @@ def seat(pool: MemoryPool, clock: ManualClock, history: History) -> Seat:
     return Seat(MemoryBackend(pool), clock=clock, safety_poll=SAFETY_POLL_S, history=history)
 
 
-async def test_a_worker_that_gave_the_seat_up_leaves_it_to_the_others(seat: Seat, clock: ManualClock) -> None:
+@pytest.mark.parametrize(("standing", "pause"), [(Standing.RESIGNED, RESIGNER_PAUSE), (Standing.LOST, LOSER_PAUSE)])
+async def test_a_worker_that_gave_the_seat_up_leaves_it_to_the_others(
+    seat: Seat, clock: ManualClock, standing: Standing, pause: float
+) -> None:
     assert await seat.campaign()
-    await seat.release(Standing.RESIGNED)
+    await seat.release(standing)
     waiting = asyncio.create_task(seat.vacancy())
-    await clock.advance(SAFETY_POLL_S * RESIGNER_PAUSE * 0.9)
+    await clock.advance(SAFETY_POLL_S * pause * 0.9)
     assert not waiting.done()
-    await clock.advance(SAFETY_POLL_S * RESIGNER_PAUSE * 0.2)
+    await clock.advance(SAFETY_POLL_S * pause * 0.2)
     assert waiting.done()
 
 
@@ -96,7 +97,7 @@ async def test_a_fence_that_the_ledger_knows_is_the_reason(seat: Seat, pool: Mem
     former = pool.seat()
     assert await former.campaign()
     former.crash()
-    history.fenced = True
+    history.fenced = 1
     term = await seat.campaign()
     assert term is not None
     assert term.takeover.reason is Reason.FENCED
@@ -110,7 +111,7 @@ async def test_the_takeover_is_known_in_the_process_as_soon_as_it_is_confirmed(s
     await seat.confirm(12.3462)
     assert seat.takeover is not None
     assert seat.takeover.takeover_ms == 12.35
-    record = seat.observe().record
+    record = (await seat.observe()).record
     assert record is not None
     assert record.takeover == seat.takeover
     await seat.release(Standing.RESIGNED)

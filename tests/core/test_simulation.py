@@ -68,6 +68,7 @@ def test_hundreds_of_workers_keep_the_promises(size: int, script: list[tuple[Eve
 
 
 @pytest.mark.anyio
+@pytest.mark.extended
 async def test_a_hundred_leaders_die_one_after_the_other() -> None:
     """P2, P6: each death is one term, at once, down to the last worker."""
     async with simulated_pool() as pool:

@@ -60,7 +60,7 @@ async def test_statements(client: httpx2.AsyncClient, monkeypatch: pytest.Monkey
         await client.get("/leader")
         opened = len(statements.transactions)
         await client.get("/leader")
-        assert [len(each) for each in statements.transactions[opened:]] == [3, 3]
+        assert [len(each) for each in statements.transactions[opened:]] == [4, 4]
         monkeypatch.setattr(view, "MAX_AGE_S", 60.0)
         await client.get("/leader")
     assert len(statements.transactions) == opened + 2

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -25,8 +26,11 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="a pidfd wakes the follower"),
 ]
 
-WITH_ALL_THREADS = 500
-"""System calls of a successor, those of SQLite too, from the death to the end of the takeover; about 400 were made."""
+WITH_ALL_THREADS = 400
+"""System calls of a successor, those of SQLite too, from the death to the end of the takeover; about 355 were made.
+
+Not those by which its threads wait for one another: their number depends on how fast each of them is under strace.
+"""
 
 
 @pytest.mark.anyio
@@ -36,16 +40,25 @@ async def test_from_the_death_to_the_work(
     """From the beginning of the campaign that wins; the follower would sleep for a minute if nothing woke it."""
     monkeypatch.setattr("election.fencing.warden.MAX_POLL_INTERVAL_S", 60.0)
     election = build(pool, heartbeat=30.0, safety_poll=60.0, stalled_after=90.0)
-    seat, loop, began = election._engine.seat, asyncio.get_running_loop(), asyncio.Event()
+    seat, began = election._engine.seat, asyncio.Event()
+    calls: Counter[str] = Counter()
 
     async def work() -> None:
+        calls.update(
+            asked, trips=trips.call_count
+        )  # now: what follows the beginning of the work does not stand before it
         began.set()
         await asyncio.Event().wait()
 
     election.while_leading(work)
     async with election:
         await until_async(lambda: "pidfd" in seat.backend.watcher.sources, what="it watches the leader")
-        with system_calls() as asked, mock.patch.object(loop, "run_in_executor", wraps=loop.run_in_executor) as trips:
+        with (
+            system_calls() as asked,
+            mock.patch.object(
+                ThreadPoolExecutor, "submit", autospec=True, side_effect=ThreadPoolExecutor.submit
+            ) as trips,
+        ):
             campaign = seat.campaign
 
             async def counted_anew() -> Term | None:
@@ -56,14 +69,15 @@ async def test_from_the_death_to_the_work(
             monkeypatch.setattr(seat, "campaign", counted_anew)
             leader.kill()
             await asyncio.wait_for(began.wait(), 30)
-            calls, in_threads = asked.copy(), trips.call_count
-    assert in_threads <= 5, "the number on the disk beside two questions to the ledger, the record, the term"
+    in_threads = calls.pop("trips")
+    assert 0 < in_threads <= 6, "the lock, the number beside two questions to the ledger, the record, the term"
     assert calls.total() <= 90, calls
 
 
 @needs("strace")
 def test_what_the_system_sees(pool: Path, leader: subprocess.Popen[bytes], start: Start, tmp_path: Path) -> None:
-    """The disk is waited for once, for the number; SQLite does not wait, and nothing is started."""
+    """The disk is waited for once, for the number, and once beside the work, for the ledger's log and its name; SQLite
+    does not wait, and no process is started."""
     successor, calls = start().pid, tmp_path / "calls"
     until(lambda: "pidfd" in opened(successor), what="it watches the leader")
     strace = subprocess.Popen(["strace", "-f", "-qq", "-o", calls, "-p", str(successor)], stderr=subprocess.PIPE)
@@ -79,6 +93,7 @@ def test_what_the_system_sees(pool: Path, leader: subprocess.Popen[bytes], start
     strace.communicate(timeout=30)
     lines = [line.split(None, 1)[1] for line in calls.read_text().splitlines()]
     made = Counter(line.partition("(")[0] for line in lines if "(" in line and "resumed" not in line)
-    assert made["fdatasync"] == 1, made
-    assert made["fsync"] == made["execve"] == made["fork"] == made["vfork"] == 0, made
-    assert made.total() <= WITH_ALL_THREADS, made
+    assert made["fdatasync"] <= 2, made
+    assert made["fsync"] <= 1, made
+    assert made["execve"] == made["fork"] == made["vfork"] == 0, made
+    assert made.total() - made["futex"] - made["epoll_wait"] <= WITH_ALL_THREADS, made

@@ -8,10 +8,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from tests.support.waiting import until
 
 from .markdown import ROOT, Block, blocks, blocks_of
 
@@ -128,14 +129,13 @@ def _run_program(block: Block, directory: Path) -> None:
 
 
 def _until_led(record: Path, program: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + LIMIT
-    while time.monotonic() < end:
-        assert program.poll() is None, program.communicate()[0]
+    def has_led_or_ended() -> bool:
         # The takeover's milliseconds are written when the scheduler runs.
-        if record.exists() and json.loads(record.read_text())["takeover"]["takeover_ms"] is not None:
-            return
-        time.sleep(0.01)
-    raise AssertionError("the program never led")
+        led = record.exists() and json.loads(record.read_text())["takeover"]["takeover_ms"] is not None
+        return led or program.poll() is not None
+
+    until(has_led_or_ended, LIMIT, what="the program leads")
+    assert program.poll() is None, program.communicate()[0]
 
 
 def _succeeds(directory: Path, *arguments: str) -> str:

@@ -27,7 +27,7 @@ def cut_and_mend(
     until(here.leads, what="the first leads")
     there = start("b")
     until(there.follows, what="the second follows")
-    time.sleep(2)  # of ordinary ticks
+    until(lambda: here.runs() > 1, what="ordinary ticks")
     cut = time.monotonic()
     hosts.cut("a")
     until(there.leads, what="the second leads")
@@ -36,7 +36,8 @@ def cut_and_mend(
     assert here.seen()[-1]["state"] == "electing", "P8: when in doubt, nobody leads"
     hosts.mend("a")
     until(here.follows, what="the first follows")
-    time.sleep(2)
+    before = there.runs()
+    until(lambda: there.runs() > before + 1, what="ordinary ticks again")
     judged = there.verify()
     assert judged.returncode == 0, judged.stdout + judged.stderr
     return here, there, cut, there.interrupted()

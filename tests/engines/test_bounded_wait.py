@@ -9,8 +9,9 @@ from threading import Event
 
 import pytest
 
+from election.core.threads import in_passing
 from election.engines.sql import bounded_wait as bounded_wait_module
-from election.engines.sql.bounded_wait import MAX_PAUSE_S, MAX_WAIT_S, BoundedWait, in_passing
+from election.engines.sql.bounded_wait import MAX_PAUSE_S, MAX_WAIT_S, BoundedWait
 
 pytestmark = pytest.mark.anyio
 

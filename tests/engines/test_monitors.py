@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from election.core import process
 from election.core.backend import SeatTiming
 from election.core.process import current_process
 from election.core.term import LeaderRecord, Reason, Standing, Takeover
@@ -33,7 +35,9 @@ def _to_json(record: LeaderRecord) -> str:
 @pytest.mark.parametrize(("written", "expected"), [(None, LEADING), (ENDED, ENDED)], ids=["quiet", "resigning"])
 async def test_postgres(monkeypatch: pytest.MonkeyPatch, written: LeaderRecord | None, expected: LeaderRecord) -> None:
     address = parse("postgresql://nobody@127.0.0.1:1/nowhere")
-    monitor = postgres.PoolMonitor(address, Preflight(address), timing=TIMING, clock=ManualClock())
+    monitor = postgres.PoolMonitor(
+        address, Preflight(address), timing=TIMING, clock=ManualClock(), own_session=lambda: 0
+    )
 
     async def execute(*_: object, **__: object) -> list[tuple[Any, ...]]:
         if written is not None:
@@ -43,6 +47,26 @@ async def test_postgres(monkeypatch: pytest.MonkeyPatch, written: LeaderRecord |
     monkeypatch.setattr(postgres, "execute", execute)
     await monitor._read(object())  # type: ignore[arg-type]
     assert monitor.record == expected
+
+
+async def test_who_reads_a_record_sees_its_leader_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has the seat next need not wait for the trust of a leader whose death is certain."""
+    address = parse("postgresql://nobody@127.0.0.1:1/nowhere")
+    monitor = postgres.PoolMonitor(
+        address, Preflight(address), timing=TIMING, clock=ManualClock(), own_session=lambda: 0
+    )
+    with subprocess.Popen(["sleep", "60"]) as child:
+        born = process._start_time(child.pid)
+        assert born is not None
+        leader = replace(OURS, pid=child.pid, start_time=born)
+
+        async def execute(*_: object, **__: object) -> list[tuple[Any, ...]]:
+            return [(_to_json(replace(LEADING, holder=leader)), 3, None, 0.1, True, [])]
+
+        monkeypatch.setattr(postgres, "execute", execute)
+        await monitor._read(object())  # type: ignore[arg-type]
+        child.kill()
+    assert leader.is_surely_dead()
 
 
 @pytest.mark.parametrize(("written", "expected"), [(None, LEADING), (ENDED, ENDED)], ids=["quiet", "resigning"])

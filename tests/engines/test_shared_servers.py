@@ -58,6 +58,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         yield start
 
 
+@pytest.mark.extended
 def test_processes_share_a_server_that_ends_with_the_last_of_them(start: Start) -> None:
     needs_programs()
     first, found = start(SHARES)

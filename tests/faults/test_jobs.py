@@ -72,6 +72,7 @@ def test_a_crash_loop_of_jobs(new_pool: Callable[..., Pool]) -> None:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.extended
 def test_what_fails_a_run_and_nothing_else(new_pool: Callable[..., Pool]) -> None:
     """A memory ceiling, an exception, no descriptors for three seconds (EMFILE): the term goes on, no tick is lost."""
     pool = new_pool(workers=2, jobs="tick,misbehave", environment={"MISBEHAVIOUR": "+".join(FAILS)}).start()

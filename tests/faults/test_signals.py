@@ -14,6 +14,7 @@ from tests.support.pool import POLL, Pool
 from tests.support.waiting import until
 
 
+@pytest.mark.extended
 def test_stopped_for_a_while(pool: Pool) -> None:
     """Leader, follower, parent, in turn, for longer than two heartbeats: nobody takes over, nothing is lost."""
     assert pool.parent is not None

@@ -7,7 +7,6 @@ at no instant there are two.
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ import pytest
 from tests.pool.test_failover import check_that_no_second_was_lost
 from tests.pool.test_ticks import ledger_runs
 from tests.support.pool import Pool
-from tests.support.waiting import until
+from tests.support.waiting import remove_in_use, until
 
 NOTICED = 0.5 + 1.5
 """Seconds from the deed to the end of the term: a heartbeat, and slack for a busy machine."""
@@ -70,6 +69,7 @@ TAMPERINGS: list[tuple[str, Callable[[Path], None]]] = [
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.extended
 def test_lock_and_record(new_pool: Callable[..., Pool]) -> None:
     """P1, P2: a term ends within a heartbeat and a larger one begins, whatever was done."""
     pool = new_pool(workers=3).start()
@@ -129,7 +129,7 @@ def test_what_is_only_a_help(new_pool: Callable[..., Pool]) -> None:
     before = pool.settled()["leader"]
     (pool.path / "leader.alive").unlink()
     (pool.path / "leader.term").unlink()
-    shutil.rmtree(pool.path / "workers")
+    remove_in_use(pool.path / "workers")
     until(lambda: len(list((pool.path / "workers").glob("*.json"))) == 3)
     assert pool.settled()["leader"]["term"] == before["term"]
     os.kill(before["pid"], 9)
@@ -157,7 +157,7 @@ def test_the_whole_directory(new_pool: Callable[..., Pool], how: str) -> None:
     pool = new_pool(workers=3).start()
     until(lambda: pool.facts().of("begin"))
     if how == "removed":
-        shutil.rmtree(pool.path)
+        remove_in_use(pool.path)
     else:
         pool.path.rename(pool.path.with_name("elsewhere"))
     done = time.monotonic()

@@ -60,6 +60,7 @@ def test_a_loop_that_hangs_ends_the_process_and_says_where(tmp_path: Path) -> No
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.extended
 def test_what_was_said_before_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "leader.stack"
     path.write_text("of an earlier term")
@@ -67,11 +68,13 @@ def test_what_was_said_before_is_gone(tmp_path: Path) -> None:
     assert path.read_bytes() == b""
 
 
+@pytest.mark.extended
 def test_after_a_term_nothing_is_armed(tmp_path: Path) -> None:
     """A follower may hang as long as it likes."""
     assert run(tmp_path / "stack", f"async def afterwards(): time.sleep({AFTER} * 3)") == (0, "in good order\n")
 
 
+@pytest.mark.extended
 def test_last_words_that_cannot_be_written_go_to_standard_error(tmp_path: Path) -> None:
     command = [sys.executable, "-c", PROLOGUE + "within = hang" + EPILOGUE, str(tmp_path / "nowhere" / "stack")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -80,7 +83,7 @@ def test_last_words_that_cannot_be_written_go_to_standard_error(tmp_path: Path) 
     assert "cannot be opened for the traceback of a hang" in done.stdout
 
 
-@pytest.mark.parametrize("when", ["before the term", "within the term"])
+@pytest.mark.parametrize("when", ["before the term", pytest.param("within the term", marks=pytest.mark.extended)])
 def test_it_gives_way_to_another_use_of_faulthandler(tmp_path: Path, when: str) -> None:
     """The only timer belongs to who asked for it: its own time is kept, and it is not cancelled at the term's end."""
     others = "faulthandler.dump_traceback_later(60, file=2)"
@@ -98,6 +101,7 @@ async def afterwards():
     assert said.count("something else uses faulthandler's timer") == 1
 
 
+@pytest.mark.extended
 def test_it_takes_over_when_the_other_use_is_over(tmp_path: Path) -> None:
     code = f"""
 async def within():

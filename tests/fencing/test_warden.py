@@ -44,11 +44,11 @@ class Pool:
     def beat(self) -> None:
         self.beaten_at = self.clock.monotonic()
 
-    def observe(self) -> Observation:
+    async def observe(self, max_age_s: float = 0.0) -> Observation:
         age = self.clock.monotonic() - self.beaten_at
         return Observation(self.record, self.led, age if self.led else None)
 
-    def workers(self) -> list[Worker]:
+    async def workers(self) -> list[Worker]:
         return self.workers_
 
     async def fence(self, term: int, *, pid: int, by_pid: int, silent: float, every: float) -> bool:

@@ -1,4 +1,4 @@
-"""From the wait to the judgement: ``FileBackend.try_acquire``, ``LockFile.acquire``, ``_judge`` and ``_may_lead``."""
+"""From the wait to the judgement: ``FileBackend.try_acquire``, ``LockFile.acquire``, ``_judge`` and ``_rival``."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def second_look(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, Wo
 
 
 def judging(world: World, slot: int, rules: Rules) -> World:
-    """``_may_lead``, where it needs no system call."""
+    """``_rival``, where it needs no system call."""
     process = world.processes[slot]
     previous = world.record or (process.seen if "memory" in rules.on else None)
     judged = do(world, slot, "only_one", found=world.record, before=previous)
@@ -93,7 +93,7 @@ def judging(world: World, slot: int, rules: Rules) -> World:
 
 @step
 def alive(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``_may_lead``: ``previous.holder.is_alive()``, from ``/proc/<pid>/stat``."""
+    """``_rival``: ``previous.holder.is_alive()``, from ``/proc/<pid>/stat``."""
     previous = world.processes[slot].before
     assert previous is not None
     if "rival" not in rules.on:
@@ -108,7 +108,7 @@ def alive(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
 
 @step
 def listed(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``_may_lead``: ``is_flocked``, from ``/proc/locks``; then ``is_rival``."""
+    """``_rival``: ``is_flocked``, from ``/proc/locks``; then ``is_rival``."""
     previous = world.processes[slot].before
     assert previous is not None
     if flocked(world, previous.seat):

@@ -94,7 +94,7 @@ GUARDS = {
     "settle in any case": "_judge: also if it remembers a record",
     "memory": "_judge: without a record, the last one seen counts",
     "memory of oneself": "publish: a worker that has led since need not remember the leader before",
-    "rival": "_may_lead: winning is not yet leading",
+    "rival": "_rival: winning is not yet leading",
     "same record": "_judge: the record is still what was judged",
     "current before": "_judge: the path still names the locked file, before a term begins",
     "same number": "_judge: no term has begun since the record was judged",

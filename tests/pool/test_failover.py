@@ -124,6 +124,7 @@ def test_asking_disturbs_nothing(new_pool: Callable[..., Pool]) -> None:
     assert len(seen) > 100
 
 
+@pytest.mark.extended
 def test_two_run_py_on_one_pool(new_pool: Callable[..., Pool], tmp_path_factory: pytest.TempPathFactory) -> None:
     """docs/pitfalls.md#21: two run.py, started from two directories, with one absolute pool path: one leader of
     both."""

@@ -67,6 +67,7 @@ def test_row_11_a_leader_that_is_stopped_for_good(new_pool: Callable[..., Pool])
     assert code == 0, said
 
 
+@pytest.mark.extended
 def test_row_11_without_a_fence_it_is_reported_and_keeps_the_seat(new_pool: Callable[..., Pool]) -> None:
     pool = new_pool(workers=2).start()
     leader = pool.leader()["leader"]["pid"]
@@ -85,6 +86,7 @@ def test_row_11_without_a_fence_it_is_reported_and_keeps_the_seat(new_pool: Call
     assert pool.leader()["leader"]["pid"] == leader
 
 
+@pytest.mark.extended
 def test_row_13_an_observer_that_was_stopped_itself_does_not_judge(new_pool: Callable[..., Pool]) -> None:
     """Stop leader and observer, continue the observer: no kill before it has watched for the whole time itself."""
     pool = new_pool(workers=2, environment=FENCED).start()

@@ -45,7 +45,7 @@ def test_sigterm_to_a_follower(whole: Pool) -> None:
     assert whole.leader()["leader"]["term"] == before["leader"]["term"]
 
 
-@pytest.mark.parametrize("how", ["ctrl-c", "sigterm"])
+@pytest.mark.parametrize("how", [pytest.param("ctrl-c", marks=pytest.mark.extended), "sigterm"])
 def test_stopping_the_pool_begins_no_term(pool: Pool, how: str) -> None:
     """docs/pitfalls.md#34: on the way down nobody is elected; every process ends; the record says that the leader
     resigned."""
@@ -68,6 +68,7 @@ def test_ctrl_c_while_the_workers_start(new_pool: Callable[..., Pool]) -> None:
     pool.interrupt()
 
 
+@pytest.mark.extended
 def test_a_second_ctrl_c_ends_at_once(new_pool: Callable[..., Pool]) -> None:
     """A job that never ends, a drain limit of a minute, and an impatient operator."""
     pool = new_pool(jobs="never_ends", workers=2, environment={"ELECTION_DRAIN_TIMEOUT": "60"}).start()
@@ -105,6 +106,7 @@ def test_an_open_stream_delays_no_takeover(whole: Pool) -> None:
     until(lambda: not psutil.pid_exists(leader))
 
 
+@pytest.mark.extended
 def test_a_killed_parent_leaves_nothing(new_pool: Callable[..., Pool]) -> None:
     """docs/pitfalls.md#31: workers notice that their parent is gone, stop, and free the port."""
     pool = new_pool(workers=2, start_method="spawn").start()
@@ -135,6 +137,7 @@ def test_a_running_thread_is_awaited(new_pool: Callable[..., Pool]) -> None:
     assert facts.overlaps() == []
 
 
+@pytest.mark.extended
 def test_a_thread_that_never_ends(new_pool: Callable[..., Pool]) -> None:
     """P5: the seat stays held until the process is gone, which run.py sees to after the drain limit, naming the job."""
     pool = new_pool(jobs="never_ends,tick", workers=2, environment={"ELECTION_DRAIN_TIMEOUT": "1"}).start()

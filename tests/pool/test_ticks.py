@@ -115,6 +115,7 @@ def test_killed_in_mid_run(new_pool: Callable[..., Pool]) -> None:
     assert code == 0, said
 
 
+@pytest.mark.extended
 def test_a_blocked_loop_is_explained(new_pool: Callable[..., Pool]) -> None:
     """docs/pitfalls.md#25: the loop blocked for 4 s under a job a second: every tick is a run or a skip with its
     reason."""

@@ -13,6 +13,10 @@ async def remember_soon(value: object = None) -> None:
     CALLS.append(value)
 
 
+async def raise_error() -> None:
+    raise ValueError("it cannot be done")
+
+
 class Shelf:
     @staticmethod
     def put(value: object = None) -> None:

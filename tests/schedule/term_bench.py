@@ -31,6 +31,10 @@ from tests.schedule.ledger_thread import LedgerThread
 from tests.schedule.making import NOW, make_term
 
 LOOK = 0.02
+"""Seconds between two looks of a term at the ledger."""
+
+MINUTES = {"poll_interval": 1.0}
+"""Options for a test that lets minutes pass: each look costs real time."""
 
 A_RUN_EACH = {"coalesce": False, "misfire_grace_time": None, "max_instances": 1000}
 """For a job whose every tick is to have a run: none is too late, or meets the one before it still running."""
@@ -88,8 +92,13 @@ class TermBench:
         self.ran: list[Run] = []
         self.events: list[Event] = []
         self.leading: TermScheduler | None = None
+        self.others_differ = False
+        """Whether a living worker has other jobs in its code."""
         self.thread_waits = False
         """Whether a job's thread waits for the test, and so is nothing to wait for."""
+
+    async def peers_differ(self) -> bool:
+        return self.others_differ
 
     def new_registry(self) -> JobRegistry:
         return JobRegistry({"timezone": "UTC"}, self.clock)
@@ -147,6 +156,7 @@ class TermBench:
             is_held=lambda: True,
             resign=lambda: self.resigned.append(True),
             emit=self.events.append,
+            peers_differ=self.peers_differ,
             takeover_ms=1.5,
         )
         return TermScheduler(

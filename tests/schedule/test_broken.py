@@ -11,7 +11,7 @@ from apscheduler.triggers.base import BaseTrigger
 from election import Election, JobDefinitionError
 from election.schedule.jobs import MAX_ID_LENGTH, JobRegistry
 from election.schedule.model import UNREADABLE, JobState, State, StoredJob
-from election.schedule.stored import load_jobs
+from election.schedule.stored import load_jobs, mark_broken
 from election.schedule.ticks import next_run_time
 from election.schedule.triggers import trigger_text
 from tests.schedule.making import NOW, at
@@ -112,9 +112,9 @@ def test_a_row_of_the_future_is_a_broken_job(stored: StoredJob) -> None:
             "good", description, NOW, NOW, stored=StoredJob("tests.schedule.stored_functions:remember", {"value": 1})
         ),
     ]
-    jobs, broken = load_jobs(registry, State(rows, [], []))
+    jobs, broken = load_jobs(registry, state := State(rows, [], []))
     assert set(jobs) == {"good"}
-    assert [each.job_id for each in broken] == ["future"], "why the other one is broken is known"
+    assert [each.job_id for each in mark_broken(broken, state)] == ["future"], "why the other one is broken is known"
 
 
 # --- what is refused at the door -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from election.schedule.clock_ahead import TOLERANCE, describe_ahead, settled_ahead
 from election.schedule.model import SkipReason
 from tests.schedule.making import NOW, at, make_job, state_of
-from tests.schedule.term_bench import TermBench
+from tests.schedule.term_bench import MINUTES, TermBench
 from tests.support.logs import logged
 
 pytestmark = pytest.mark.anyio
@@ -57,6 +57,7 @@ async def test_pitfall_71_a_clock_that_was_ahead_is_told_and_can_be_accepted(
 
 async def test_what_ran_while_the_clock_was_ahead_does_not_run_again_when_it_falls_due(bench: TermBench) -> None:
     """Its claim stays (P3), and each tick before and after it runs."""
+    bench.options |= MINUTES
     bench.job(seconds=10, start_date=NOW)
     bench.clock.step_wall_clock(timedelta(seconds=60))
     await led(bench, 1, 1)

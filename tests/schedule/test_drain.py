@@ -35,6 +35,10 @@ NEVER = 3600.0
 OFTEN = {"trigger": "interval", "seconds": 0.01}
 
 
+async def no_peers() -> bool:
+    return False
+
+
 class Bench:
     """Jobs and tasks of one worker, whose terms a test begins.
 
@@ -100,7 +104,12 @@ class Tenure:
     def __init__(self, bench: Bench, number: int) -> None:
         self.lost = asyncio.Event()
         self.context = TermContext(
-            make_term(number, pid=1), self.lost, is_held=lambda: True, resign=lambda: None, emit=lambda _: None
+            make_term(number, pid=1),
+            self.lost,
+            is_held=lambda: True,
+            resign=lambda: None,
+            emit=lambda _: None,
+            peers_differ=no_peers,
         )
         self.began = asyncio.Event()
         self._ending = asyncio.Event()

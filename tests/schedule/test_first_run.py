@@ -12,7 +12,7 @@ from election.schedule.model import RegisterJob, SkipReason
 from election.schedule.stored import to_store
 from election.schedule.triggers import build, describe, trigger_text
 from tests.schedule.making import NOW, CountingTrigger, at, make_job, make_term, process
-from tests.schedule.term_bench import TermBench
+from tests.schedule.term_bench import MINUTES, TermBench
 from tests.support.logs import logged
 
 pytestmark = pytest.mark.anyio
@@ -28,6 +28,7 @@ async def noted() -> None:
 async def led(bench: TermBench, number: int, seconds: float) -> list[float]:
     """Seconds from ``NOW`` at which ticks that ran in a term of this length were due."""
     before = len(bench.ran)
+    bench.options |= MINUTES
     async with bench.term(number):
         await bench.clock.advance(seconds)
     return [round((run.due - NOW).total_seconds(), 3) for run in bench.ran[before:]]
@@ -106,12 +107,13 @@ async def test_a_job_that_is_added_at_run_time_has_a_first_run_too(bench: TermBe
     arguments = {"id": "added", "seconds": 60, "first_run": "now", "at_start": True}
     schedule, stored = to_store(bench.registry, noted, "interval", **arguments)
     noted_at.clear()
+    bench.options |= MINUTES
     async with bench.term(1):
         await bench.clock.advance(1)
         await bench.others.store_job("added", schedule, stored, replace=False)
         await bench.clock.advance(62)
     first, second = noted_at
-    assert (first, second - first) == (at(1), timedelta(seconds=60))
+    assert (first - NOW, second - first) == (timedelta(seconds=1), timedelta(seconds=60))
     async with bench.term(2):
         await bench.clock.advance(1)
     assert noted_at[2] == at(63)

@@ -23,7 +23,7 @@ from election.schedule.model import FinishRun, OpenRun, Outcome, Retry, SkipReas
 from election.schedule.plan import make_plan, rerun_delay_s
 from election.schedule.verify import verify
 from tests.schedule.making import NOW, at, make_job, state_of
-from tests.schedule.term_bench import TermBench
+from tests.schedule.term_bench import MINUTES, TermBench
 from tests.support.waiting import until_async
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("error")]
@@ -552,7 +552,7 @@ async def test_a_run_that_is_given_up_is_told_until_its_job_succeeds(bench: Term
             await asyncio.get_running_loop().create_future()
 
     bench.registry.add(job, "interval", seconds=60, start_date=at(1), id="job", rerun_interrupted=True, max_reruns=2)
-    bench.options["drain_timeout"] = 0.0
+    bench.options |= {"drain_timeout": 0.0, **MINUTES}
     for number in (1, 2, 3):
 
         async def ends(number: int = number) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from election.schedule.jobs import Job
 from election.schedule.model import (
+    Copied,
     EndPause,
     Entry,
     FinishRun,
@@ -41,10 +42,11 @@ def plan(
     settled_until: Mapping[str, datetime] | None = None,
     running: Collection[Tick] = (),
     now: datetime = NOW,
+    copied: Copied | None = None,
 ) -> Plan:
     return make_plan(
         {job.id: job for job in jobs},
-        State(known, [], open_runs),
+        State(known, [], open_runs, copied),
         now=now,
         catch_up_limit=1000,
         settled_until=settled_until or {},
@@ -278,6 +280,20 @@ def test_p3_what_runs_here_now_is_left_alone() -> None:
     made = plan([job], state_of(job), open_runs=[OpenRun(TICK, 7, 1)], running={TICK})
     assert made.entries == []
     assert made.reruns == []
+
+
+def test_pitfall_49_a_copy_leaves_to_the_original_what_it_owed() -> None:
+    """Ticks and open runs from before its first term here; what it owes and leaves open itself is its own."""
+    job, copied = every(10, rerun_interrupted=True, misfire_grace_time=None), Copied(at(-25), 5)
+    theirs, ours = OpenRun(Tick("job", at(-60)), 4, 1), OpenRun(Tick("job", at(-30)), 5, 1)
+    made = plan([job], state_of(job, until=at(-55)), open_runs=[theirs, ours], copied=copied)
+    assert skip(-50, -30, SkipReason.COPIED, 3, of=NOW) in made.entries
+    assert starts(made) == {"job": at(-20)}
+    assert [run.tick for run in made.reruns] == [ours.tick]
+    [given_up] = [entry for entry in made.entries if isinstance(entry, FinishRun)]
+    assert (given_up.tick, given_up.outcome) == (theirs.tick, Outcome.INTERRUPTED)
+    assert "the leader of term 4" in (given_up.error or "")
+    assert made.given_up == [], "nothing that anybody has to look at"
 
 
 def test_a_trigger_class_of_the_users_own_goes_on_too() -> None:

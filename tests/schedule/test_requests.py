@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from election.schedule.model import Action, CompleteRequest, JobState, Request, RequestOutcome, State
+from election.schedule.model import Action, CompleteRequest, Copied, JobState, Request, RequestOutcome, State
 from election.schedule.requests import MAX_AGE, sort_requests
 from tests.schedule.making import NOW, at
 
@@ -45,3 +45,12 @@ def test_requests(
     expected = [] if outcome is None else [CompleteRequest(1, at(age), RequestOutcome(outcome), reason)]
     assert completed == expected
     assert [request.id for request in wanted] == ([1] if is_carried_out else [])
+
+
+def test_a_request_to_the_original_is_not_carried_out_in_a_copy() -> None:
+    earlier, later = Request(1, Action.RUN, "job", None, NOW), Request(2, Action.RUN, "job", None, at(2))
+    state = State([], [earlier, later], [], Copied(at(1), 7))
+    completed, wanted = sort_requests(state, {"job"}, term=7, now=at(3))
+    assert wanted == [later]
+    reason = "it was asked of the ledger of which this one is a copy"
+    assert completed == [CompleteRequest(1, at(3), RequestOutcome.REFUSED, reason)]

@@ -19,7 +19,7 @@ from election.core.errors import JobDefinitionError
 from election.schedule.jobs import JobRegistry
 from election.schedule.model import JobState, MarkBroken, State, StoredJob
 from election.schedule.plan import make_plan
-from election.schedule.stored import from_store, load_jobs, to_store
+from election.schedule.stored import from_store, load_jobs, mark_broken, to_store
 from tests.schedule import stored_functions
 from tests.schedule.making import NOW, at
 from tests.schedule.stored_functions import Shelf, a_lambda, remember, remember_soon
@@ -205,8 +205,9 @@ def fragile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def load(registry: JobRegistry, *states: JobState) -> tuple[set[str], list[MarkBroken]]:
     __import__("importlib").invalidate_caches()
-    jobs, broken = load_jobs(registry, State(states, [], []))
-    return set(jobs), broken
+    state = State(states, [], [])
+    jobs, broken = load_jobs(registry, state)
+    return set(jobs), mark_broken(broken, state)
 
 
 def fragile_state(error: str | None = None) -> JobState:
@@ -297,7 +298,7 @@ def test_removed_jobs_are_gone_and_the_codes_own_come_first(registry: JobRegistr
     jobs, broken = load_jobs(registry, State([removed, both], [], []))
     assert set(jobs) == {"both"}
     assert jobs["both"].func is remember_soon
-    assert broken == []
+    assert broken == {}
 
 
 def test_a_date_is_stored_with_its_own_moment(registry: JobRegistry) -> None:

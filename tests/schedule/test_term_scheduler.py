@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import os
+import shutil
 import sqlite3
 import sys
 import threading
@@ -48,7 +50,8 @@ from election.schedule.verify import verify
 from tests.schedule import stored_functions
 from tests.schedule.making import NOW, at, make_job, make_term, process
 from tests.schedule.stored_functions import remember_soon
-from tests.schedule.term_bench import A_RUN_EACH, FULL, FaultyLedger, TermBench, looked
+from tests.schedule.term_bench import A_RUN_EACH, FULL, MINUTES, FaultyLedger, TermBench, looked
+from tests.support.logs import logged
 
 pytestmark = pytest.mark.anyio
 
@@ -239,7 +242,7 @@ async def test_p3_a_run_that_ended_while_the_ledger_was_away_is_no_orphan(
 
 
 async def test_p3_a_run_that_ends_while_the_ledger_is_looked_at_is_not_run_again(bench: TermBench) -> None:
-    """Somebody pauses another job; the state that is read still has the run as open when it has just ended."""
+    """Somebody pauses another job; the run ends while the change is read."""
     go_on = asyncio.Event()
 
     async def work() -> None:
@@ -247,7 +250,7 @@ async def test_p3_a_run_that_ends_while_the_ledger_is_looked_at_is_not_run_again
         await go_on.wait()
 
     async def let_it_end(state: State) -> None:
-        if state.open_runs and not go_on.is_set():
+        if bench.ran and not go_on.is_set():
             go_on.set()
             await bench.wait(lambda: not leading.unfinished())
             await bench.wait(lambda: bench.runs(outcome="succeeded"))
@@ -962,8 +965,69 @@ async def test_p1_a_term_began_when_it_did_though_the_ledger_hears_of_it_later(b
     assert row.began_ns <= began_by
 
 
+async def test_p3_pitfall_69_a_leader_whose_ledger_was_migrated_by_a_newer_worker_resigns(bench: TermBench) -> None:
+    """It claims nothing by rules that it does not know, and a worker that knows them can lead."""
+    bench.job()
+    async with bench.term(1):
+        await bench.until(lambda: len(bench.ran) >= 3)
+        newer = schema.VERSION + 1
+        with contextlib.closing(sqlite3.connect(bench.path)) as somebody:
+            somebody.execute(f"PRAGMA user_version={newer}")
+        await bench.until(lambda: bench.resigned)
+        ran = len(bench.ran)
+        await bench.clock.advance(1)
+        assert len(bench.ran) == ran
+        assert "upgrade election in every worker" in str(bench.leading and bench.leading.problem)
+
+
+@pytest.mark.parametrize("name", ["election scheduler", "election retention"])
+async def test_a_task_of_the_term_that_something_else_cancels_ends_the_term(
+    bench: TermBench, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    bench.options["retention"] = timedelta(days=1)
+    bench.job()
+    async with bench.term(1):
+        [found] = [task for task in asyncio.all_tasks() if task.get_name() == name]
+        found.cancel()
+        await bench.until(lambda: bench.resigned)
+        [line] = logged(caplog, "task_ended")
+        assert name in line.getMessage()
+
+
+async def test_p4_pitfalls_50_72_no_job_is_retired_while_a_worker_of_other_code_lives(
+    bench: TermBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A rolling deploy: old and new versions lead in turn, and each tick of both is accounted for."""
+    bench.options |= MINUTES
+    registries = {}
+    for version in ("old", "new"):
+        bench.registry = registries[version] = bench.new_registry()
+        bench.job(id="both", seconds=10, start_date=NOW)
+        bench.job(id=version, seconds=10, start_date=NOW, misfire_grace_time=600)
+    bench.others_differ = True
+    for number, version in enumerate(("old", "new", "old", "new"), start=1):
+        bench.registry = registries[version]
+        async with bench.term(number):
+            await bench.clock.advance(30)
+            if number > 1:
+                assert "do not run" in (bench.context.warning or "")
+            if number == 4:  # the deploy is over
+                bench.others_differ = False
+                await bench.until(lambda: bench.context.warning is None)
+    known = {state.id: state for state in await bench.others.jobs()}
+    assert known["old"].retired_at is not None
+    assert (known["new"].retired_at, known["new"].broken) == (None, None)
+    due = {name: [(run.due - NOW).total_seconds() for run in bench.by_due() if run.job_id == name] for name in known}
+    assert due["both"] == list(range(10, 121, 10))
+    assert due["old"] == [10, 20, 30, 60, 70, 80, 90], "the ticks of 40 to 60 coalesced"
+    assert due["new"] == [40, 50, 60, 90, 100, 110, 120]
+    assert len(logged(caplog, "jobs_kept")) == 3
+    await bench.agrees()
+
+
 async def test_pitfall_46_a_tick_that_waits_for_its_jitter_survives_each_new_plan(bench: TermBench) -> None:
     """Jitter longer than the grace, and another job that is paused and resumed all the time."""
+    bench.options |= MINUTES
     bench.job(seconds=60, jitter=40, misfire_grace_time=2, start_date=NOW)
     bench.registry.add(print, "interval", id="other", hours=1)
 
@@ -981,4 +1045,28 @@ async def test_pitfall_46_a_tick_that_waits_for_its_jitter_survives_each_new_pla
     assert [(run.due - NOW) // timedelta(seconds=60) for run in bench.ran] == [1, 2, 3, 4, 5, 6]
     assert len({(run.due - NOW) % timedelta(seconds=60) for run in bench.ran}) == 6
     assert await bench.skips() == {}
+    await bench.agrees()
+
+
+async def test_pitfall_49_a_copied_ledger_is_told_until_it_is_adopted(
+    bench: TermBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The ticks that the original owed are not run, those from now on are, and nobody has to do anything for that."""
+    bench.job(seconds=1)
+    async with bench.term(1):
+        await bench.until(lambda: len(bench.ran) >= 2)
+    await bench.others.close()
+    Path(bench.path).rename(f"{bench.path}.original")
+    shutil.copy(f"{bench.path}.original", bench.path)
+    await bench.clock.advance(5)
+    ran, copied_at = len(bench.ran), bench.clock.now()
+    async with bench.term(2):
+        await bench.until(lambda: len(bench.ran) >= ran + 2)
+        assert bench.context.warning is not None
+        assert "this ledger was copied or restored" in bench.context.warning
+        assert len(logged(caplog, "ledger_copied")) == 1
+        assert await bench.others.adopt()
+        await bench.until(lambda: bench.context.warning is None)
+    assert all(run.due > copied_at for run in bench.ran[ran:])
+    assert await bench.skips() == {SkipReason.COPIED: 5}
     await bench.agrees()

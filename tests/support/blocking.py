@@ -13,23 +13,12 @@ import blockbuster.blockbuster
 from blockbuster import BlockBuster, BlockBusterFunction, BlockingError
 
 MAY_BLOCK = {
-    # Tiny files of the pool directory, which is local: microseconds each, and a thread would cost more. What has to
-    # reach the disk is not among them; ``run_to_completion`` takes that to a thread.
-    "election/engines/file/directory.py": {"__init__", "prepare", "check"},
-    "election/engines/file/lock.py": {"acquire", "current", "is_current", "check", "release"},
-    "election/engines/file/presence.py": {"renew", "leave", "_look"},
-    "election/engines/file/leader_record.py": {"read", "beat", "is_ours", "_stamp"},
-    "election/engines/file/backend.py": {"_hang_trace", "_rewrite", "_keep_others_off"},
-    "election/engines/file/vacancy.py": {"hold", "let_go", "listen"},
-    "election/engines/file/split_brain.py": {"is_flocked"},
-    "election/engines/file/atomic_files.py": {"read_file"},
+    # Once in a process, before it takes part; ``run.py`` calls it without a loop.
+    "election/engines/file/directory.py": {"__init__", "check"},
     # Some milliseconds at most, for a transaction that is sooner done so; and ever more seldom if it is not.
     "election/engines/sql/bounded_wait.py": {"_wait"},
     # /proc is memory.
     "election/core/process.py": {"_start_time", "_surroundings", "pinned"},
-    "election/engines/file/orphans.py": {"_end"},
-    # An empty file, opened once a term; what is written to it is written when nothing else runs any more.
-    "election/fencing/switch.py": {"_open"},
     # Once in a process, before it takes part: a few questions to the server, which may take seconds to answer.
     "election/engines/redis/diagnostics.py": {"check"},
     # Once in a process, at import: the scripts, which are part of this package.

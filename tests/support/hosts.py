@@ -107,6 +107,10 @@ class Program:
     def leads(self) -> bool:
         return bool(self.seen() and self.seen()[-1]["leads"])
 
+    def runs(self) -> int:
+        """How many runs of its job it has begun."""
+        return sum(fact["pid"] == self.process.pid for fact in Facts.read(self._facts).of("begin", "tick"))
+
     def follows(self) -> bool:
         """Whether it sees a leader, and nothing wrong."""
         last = self.seen()[-1] if self.seen() else None

@@ -131,6 +131,12 @@ class Server(RunningRedis):
         time.sleep(max(0.0, self._began + YOUNG - time.monotonic()))
         return self
 
+    def save(self) -> None:
+        """Wait until the disk has all that was written so far; with ``everysec`` that is so within a second."""
+        with redis.Redis(host=self.address, port=self.port, socket_timeout=30) as client:
+            client.set("saved", "")  # WAITAOF waits for what its own connection wrote, and so for all before that
+            assert client.execute_command("WAITAOF", 1, 0, 20_000)[0] == 1, "the disk has it"
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()

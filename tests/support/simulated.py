@@ -59,8 +59,8 @@ class SimulatedWorker:
     @property
     def silent(self) -> bool:
         """Whether it stands still, and has led without a sign of life for so long that it may be fenced."""
-        age = self.seat.observe().heartbeat_age_s
-        return self._gate.shut and self.seat.held() is not None and age is not None and age >= FENCE_AFTER
+        age = self.seat.backend.shared.clock.monotonic() - self.seat.backend.shared.beaten_at
+        return self._gate.shut and self.seat.held() is not None and age >= FENCE_AFTER
 
     def crash(self) -> None:
         self.crashed = True

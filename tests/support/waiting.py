@@ -1,10 +1,13 @@
-"""Waiting for facts: generous limits, and a message that says what did not happen."""
+"""Waits for facts: generous limits, and a message that says what did not happen."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import shutil
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -67,3 +70,15 @@ def _not_within(timeout: float, fact: Callable[..., Any], what: str | Callable[[
     code = getattr(fact, "__code__", None)
     words = (what() if callable(what) else what) or (f"{code.co_filename}:{code.co_firstlineno}" if code else fact)
     return f"not within {timeout:g} s: {words}; last seen: {seen}"
+
+
+def remove_in_use(path: Path) -> None:
+    """Remove a directory in which others write meanwhile: what they put there in between is removed, too."""
+
+    def is_removed() -> bool:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(path)
+            return True
+        return False
+
+    until(is_removed, what=f"{path} is removed")

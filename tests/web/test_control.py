@@ -164,6 +164,7 @@ def test_run_now_works_while_paused(pool: Path) -> None:
 
 
 @pytest.mark.usefixtures("token")
+@pytest.mark.extended
 def test_a_pause_survives_a_restart_and_is_explained_when_it_ends(pool: Path) -> None:
     """P4: from the pause on, nothing runs, in this term and in the next; the ticks are under a skip ``paused``."""
     with served(pool, seconds=0.1) as client:

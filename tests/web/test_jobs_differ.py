@@ -48,6 +48,7 @@ def test_pitfall_50_another_application_is_told(living: WorkerPool, caplog: pyte
         assert living.leader().request("GET", "/leader").json()["problem"] is None
 
 
+@pytest.mark.extended
 def test_the_leader_itself_has_no_problem(tmp_path: Path) -> None:
     election = Election(tmp_path / "pool", heartbeat=0.1)
     election.scheduled_job("interval", seconds=0.2, id="same", coalesce=False)(print)

@@ -150,12 +150,12 @@ def test_the_election_of_a_mounted_application_says_that_it_never_started(
     assert not (tmp_path / "pool").exists()
 
 
-def test_openapi_tells_both_answers(tmp_path: Path) -> None:
+def test_openapi_tells_all_answers(tmp_path: Path) -> None:
     app, _ = application(tmp_path / "pool")
     responses = app.openapi()["paths"]["/leader"]["get"]["responses"]
     schemas = {code: told["content"]["application/json"]["schema"] for code, told in responses.items()}
     document = {"$ref": "#/components/schemas/LeaderDocument"}
-    assert schemas == {"200": document, "503": document}
+    assert schemas == {"200": document, "503": document, "421": {"$ref": "#/components/schemas/Problem"}}
 
 
 def test_constructing_an_election_does_no_io(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def file_engine(
         examine=lambda: examine(directory),
         hang_trace=directory.hang_trace,
         check=check,
+        look=backend.refresh,
         missing=directory.missing,
         closed=directory.closed,
         ledger_advice=_LEDGER_ADVICE,

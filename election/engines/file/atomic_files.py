@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
 
 from filelock import lock_descriptor, unlock_descriptor
 
 from election.core.errors import SeatError
-from election.core.threads import run_in_thread
-
-_T = TypeVar("_T")
 
 _DATASYNC = getattr(os, "fdatasync", os.fsync)
 
@@ -53,6 +48,29 @@ def _written_beside(path: str, content: bytes) -> Iterator[str]:
 def _whole(written: int, content: bytes, path: str) -> None:
     if written != len(content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+
+def sync_directory(path: str) -> None:
+    """Sync the names in a directory."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directories(path: str, mode: int) -> None:
+    """Make a directory, and those above it that are missing, so that a power cut does not take them back."""
+    parent = os.path.dirname(path)
+    if not os.path.lexists(parent):
+        make_directories(parent, 0o777)
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+    else:
+        sync_directory(parent)
 
 
 def read_file(path: str, at_most: int = 65536) -> bytes | None:
@@ -139,26 +157,9 @@ class DurableNumber:
         finally:
             os.close(descriptor)
         if fresh:
-            parent = os.open(os.path.dirname(self._path), os.O_RDONLY)
-            try:
-                os.fsync(parent)
-            finally:
-                os.close(parent)
+            sync_directory(os.path.dirname(self._path))
 
 
 def _number(content: bytes | None) -> int:
     line = (content or b"").partition(b"\n")[0]  # older content may reach beyond the number
     return int(line) if line.isdigit() else 0
-
-
-async def run_to_completion(function: Callable[[], _T]) -> _T:
-    """Run ``function`` in a thread, and to its end even if the caller is cancelled meanwhile.
-
-    A slow disk must not block the event loop, and no write may go on after its lock was released.
-    """
-    work = run_in_thread(function)
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait([work])
-        raise

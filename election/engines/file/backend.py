@@ -12,17 +12,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
-from election.core.backend import Grant, Refusal, SeatTiming, Snapshot, Worker
+from election.core.backend import CAMPAIGN_AGE_S, Grant, Refusal, SeatTiming, Snapshot, Worker
 from election.core.clock import Clock
 from election.core.errors import PoolPathError, SeatError, SeatLostError
 from election.core.events import named
 from election.core.process import ProcessIdentity
 from election.core.term import LeaderRecord, Standing
 
-from .atomic_files import DurableNumber, read_file, run_to_completion
+from .atomic_files import DurableNumber, read_file
 from .directory import PoolDirectory
+from .file_thread import FileThread
 from .leader_record import LeaderRecordFile, RecordObserver, is_led
 from .lock import Identity, LockFile
 from .orphans import MIN_REFUSAL_S, OrphanDetector
@@ -38,8 +41,26 @@ SETTLE_HEARTBEATS = 2.0
 """Heartbeats that a winner waits if it finds no record, so that a leader whose directory was removed has noticed."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Unsettled:
+    """State under the flock.
+
+    Attributes:
+        held: Lock file whose flock is held.
+        latest: Last term number on the disk; 0 if none.
+        found: Leader record; None if there is none.
+    """
+
+    held: Identity
+    latest: int
+    found: LeaderRecord | None
+
+
 class FileBackend:
     """Implements ``election.core.backend.SeatBackend`` on a directory.
+
+    Every operation on the files runs in one thread; the event loop sees what that has found. What remains on the loop
+    are calls on open descriptors (``flock``, ``fstat``, ``close``) and ``/proc``, which no disk can hold up.
 
     Args:
         directory: Directory of the pool.
@@ -56,82 +77,105 @@ class FileBackend:
         self.record_file = LeaderRecordFile(directory.record)
         self.observer = RecordObserver(self.record_file, clock)
         self.fifo = AliveFifo(directory.alive)
-        self.watcher = VacancyWatcher(self.fifo, safety_poll=timing.safety_poll, clock=clock)
+        self._files = FileThread(directory.path)
+        self.watcher = VacancyWatcher(self.fifo, safety_poll=timing.safety_poll, clock=clock, files=self._files)
         self._timing = timing
         self._clock = clock
         self._number = DurableNumber(directory.term)
         self._presence = Presence(directory.workers, clock)
         min_refusal_s = MIN_REFUSAL_S + SETTLE_HEARTBEATS * timing.heartbeat
-        self._orphans = OrphanDetector(directory.lock, min_refusal_s=min_refusal_s, timing=timing, clock=clock)
+        self._unreadable: str | None = None
+        self._orphans = OrphanDetector(
+            directory.lock,
+            min_refusal_s=min_refusal_s,
+            timing=timing,
+            clock=clock,
+            workers=self._presence.look,
+            files=self._files,
+        )
         self._process: ProcessIdentity | None = None
         self._published: LeaderRecord | None = None
         self._split_brain: str | None = None
         self._logged_split_brain: str | None = None
         self._logged_error: str | None = None
-        self._compared: tuple[LeaderRecord, bool] | None = None
+        self._absence: str | None = None
+        self._seen: tuple[LeaderRecord | None, bool] = None, False
+        """Record at the last look, and whether it is about this directory's lock file."""
+        self._looked_at = float("-inf")
 
-    def open(self, worker: Worker) -> None:
+    async def open(self, worker: Worker) -> None:
         self._process, self._published = worker.process, None
-        self._presence.enter(worker)
+        await self._files.run(lambda: self._say_present(lambda: self._presence.enter(worker)))
 
     async def close(self) -> None:
         self.watcher.close()
-        self._presence.leave()
+        await self._files.run(self._presence.leave)
+        self._files.close()
 
     # --- the beginning of a term ------------------------------------------------------------------------------------
 
     async def try_acquire(self) -> Grant | Refusal:
-        self._split_brain = None
+        found: Grant | Refusal | _Unsettled | None = None
         try:
-            self.directory.prepare()
-            self._presence.renew()
-            held = self.lock.acquire()
-            if held is None:
-                await self._orphans.refused(self.observer.look(), self._presence.workers)
-                return Refusal.TAKEN
-            self._orphans.clear()
-            grant = None
-            try:
-                grant = await self._judge(held)
-            finally:
-                if grant is None:
-                    self._give_up()
-            return grant or Refusal.NOT_YET
+            found = await self._files.run(self._attempt)
+            if isinstance(found, _Unsettled):
+                await self._clock.sleep(SETTLE_HEARTBEATS * self._timing.heartbeat)
+                found = await self._files.run(partial(self._judge, found))
+            if found is Refusal.TAKEN:
+                await self._orphans.refused(self.observer.record)
+            else:
+                self._orphans.clear()
+            return found
         except OSError as error:
             raise self._seat_error(error) from error
+        finally:
+            if not isinstance(found, Grant):
+                self._give_up()
 
-    async def _judge(self, held: Identity) -> Grant | None:
+    def _attempt(self) -> Grant | Refusal | _Unsettled:
+        """Try the flock, and judge whether it allows a term; in the thread."""
+        self.directory.prepare()
+        self._say_present(self._presence.renew)
+        held = self.lock.acquire()
+        if held is None:
+            self._split_brain = None
+            self._look()
+            return Refusal.TAKEN
+        unsettled = _Unsettled(held, self._number.read(), self.record_file.read())
+        return self._judge(unsettled) if unsettled.found is not None else unsettled
+
+    def _judge(self, state: _Unsettled) -> Grant | Refusal:
         """From the flock to the permission to begin a term; then the flock on the number file is held, too."""
-        latest, found = self._number.read(), self.record_file.read()
-        if found is None:
-            await self._clock.sleep(SETTLE_HEARTBEATS * self._timing.heartbeat)
-            found = self.record_file.read()
+        found = state.found or self.record_file.read()
         before = found or self.observer.last_seen
-        if not self._may_lead(before, held):
-            return None
-        if not self._number.try_lock():
-            self._split_brain = TERM_IN_PROGRESS
-            return None
-        if (self._number.read(), self.record_file.read()) != (latest, found) or not self.lock.is_current():
-            return None  # not as it was when that was judged
+        obstacle = self._rival(before, state.held)
+        if obstacle is None and not self._number.try_lock():
+            obstacle = TERM_IN_PROGRESS
+        self._split_brain = obstacle
+        if obstacle is not None:
+            return Refusal.NOT_YET
+        unchanged = (self._number.read(), self.record_file.read()) == (state.latest, found)
+        if not unchanged or not self.lock.is_current():
+            return Refusal.NOT_YET  # not as it was when that was judged
         self.fifo.hold()  # before the record can be read, so that no follower misses the hang-up
         fenced = before is not None and before.standing is Standing.LEADING and self._hang_trace() is not None
-        return Grant(seat_id(held), before, latest, fenced=fenced, silent_s=self._silent_s())
+        return Grant(seat_id(state.held), before, state.latest, fenced=fenced, silent_s=self._silent_s())
 
-    def _may_lead(self, before: LeaderRecord | None, held: Identity) -> bool:
+    def _rival(self, before: LeaderRecord | None, held: Identity) -> str | None:
+        """Text of who may lead on another lock file; None if nobody does."""
         if before is None or before.seat_id == seat_id(held) or before.holder == self._process:
-            return True  # a worker that campaigns does not lead, though its own record may still say so
+            return None  # a worker that campaigns does not lead, though its own record may still say so
         alive = before.holder.is_alive()
         flocked = None if alive is None else is_flocked(before.seat_id, held)
         if alive is None:  # in another container, whose locks are not listed here either: the heartbeat decides
             alive = self.observer.beats_within(4 * self._timing.heartbeat)
         if not is_rival(before, held, alive=alive, flocked=flocked):
-            return True
-        self._split_brain = describe_split_brain(self.directory.lock, before)
-        if self._split_brain != self._logged_split_brain:
-            log.error("%s", self._split_brain, extra=named("lock_file_replaced"))
-        self._logged_split_brain = self._split_brain
-        return False
+            return None
+        rival = describe_split_brain(self.directory.lock, before)
+        if rival != self._logged_split_brain:
+            log.error("%s", rival, extra=named("lock_file_replaced"))
+        self._logged_split_brain = rival
+        return rival
 
     def _hang_trace(self) -> str | None:
         """Traceback that ``faulthandler`` wrote at the end of a hung leader; None if there is none."""
@@ -154,15 +198,15 @@ class FileBackend:
 
     async def reserve(self, number: int) -> None:
         try:
-            await run_to_completion(lambda: self._number.write(number))
+            await self._files.run(lambda: self._number.write(number))
         except OSError as error:
             raise self._seat_error(error) from error
 
     async def publish(self, record: LeaderRecord) -> bool:
         try:
-            begun = await run_to_completion(lambda: self._write_first(record))
+            begun = await self._files.run(lambda: self._write_first(record))
         except BaseException as error:
-            await run_to_completion(lambda: self._take_back(record))
+            await self._files.run(lambda: self._take_back(record))
             if isinstance(error, OSError):
                 raise self._seat_error(error) from error
             raise
@@ -176,6 +220,7 @@ class FileBackend:
         self.record_file.write(record)
         if self.lock.is_current():  # checked only now: a worker that wins another lock file later reads our record
             self._log_hang_trace(record.takeover.from_pid)
+            self._look()
             return True
         self._end(record, Standing.LOST)
         return False
@@ -191,9 +236,12 @@ class FileBackend:
     # --- the term ---------------------------------------------------------------------------------------------------
 
     def holds(self) -> bool:
-        return self.lock.is_current()
+        return self.lock.is_held()
 
     async def renew(self, record: LeaderRecord) -> None:
+        await self._files.run(lambda: self._renew(record))
+
+    def _renew(self, record: LeaderRecord) -> None:
         try:
             self.lock.check()
             self.record_file.beat()
@@ -202,7 +250,7 @@ class FileBackend:
             raise
         if record != self._published:
             self._rewrite(record)
-        self._presence.renew()
+        self._say_present(self._presence.renew)
 
     def _rewrite(self, record: LeaderRecord) -> None:
         """Publish changes of the record. A failure is no reason to end a term; the next heartbeat tries again."""
@@ -214,6 +262,18 @@ class FileBackend:
             if str(error) != self._logged_error:
                 log.warning("the record could not be told news: %s", error, extra=named("record_not_updated"))
             self._logged_error = str(error)
+
+    def _say_present(self, say: Callable[[], None]) -> None:
+        """Say that this worker takes part. It does all the same if that fails; the next campaign or heartbeat tries."""
+        try:
+            say()
+        except OSError as error:
+            absence = f"this worker cannot say that it takes part: {error}"
+            if absence != self._absence:
+                log.warning("%s", absence, extra=named("presence_failed"))
+            self._absence = absence
+        else:
+            self._absence = None
 
     def _keep_others_off(self) -> None:
         """Put a lost record back, so that no worker leads on another lock file before our work has ended."""
@@ -229,7 +289,7 @@ class FileBackend:
     async def release(self, record: LeaderRecord | None) -> None:
         try:
             if record is not None:
-                await run_to_completion(lambda: self._write_last(record))
+                await self._files.run(lambda: self._write_last(record))
         finally:
             self._give_up()
 
@@ -262,32 +322,48 @@ class FileBackend:
 
     async def wait_for_vacancy(self) -> None:
         try:
-            await self.watcher.vacancy(self.observer.look)
+            if self._clock.monotonic() - self._looked_at > CAMPAIGN_AGE_S:
+                await self._files.run(self._look)
+            await self.watcher.vacancy(self.observer.record, self.observer.look)
         except OSError:  # no descriptors left, for example; the next campaign reports it
             await self._clock.sleep(self._timing.safety_poll)
 
-    def snapshot(self) -> Snapshot:
+    async def snapshot(self, max_age_s: float = 0.0) -> Snapshot:
+        if self._clock.monotonic() - self._looked_at > max_age_s:
+            await self._files.run_briefly(self._look)
+        if self._unreadable is not None:
+            return Snapshot(None, False, problem=f"the leader record cannot be read: {self._unreadable}")
+        record, is_ours = self._seen
+        led = is_led(record) and is_ours
+        problem = self._files.problem or self._split_brain or self._orphans.problem or self._absence
+        return Snapshot(record, led, self.observer.heartbeat_age(), problem)
+
+    async def refresh(self) -> None:
+        """Look at the files, however long that takes: for a process that has nothing else to do."""
+        await self._files.run(self._look)
+        await self._files.run(self._presence.look)
+
+    def _look(self) -> None:
+        """Look at record and lock file for the next snapshots, in the thread."""
+        began = self._clock.monotonic()
         try:
             record = self.observer.look()
-            led = is_led(record) and self._names_our_lock(record)
+            if record is not self._seen[0]:  # once for each record: it costs a system call
+                current = self.lock.current()
+                # A copied directory has the record of another one, whose leader is not to be ended by a fence here.
+                # No lock file: it was removed, which the leader notices at its next heartbeat.
+                self._seen = record, record is not None and (current is None or record.seat_id == seat_id(current))
         except OSError as error:
-            return Snapshot(None, False, problem=f"the leader record cannot be read: {error.strerror}")
-        return Snapshot(record, led, self.observer.heartbeat_age(), self._split_brain or self._orphans.problem)
+            self._unreadable = error.strerror or str(error)
+        else:
+            self._unreadable = None
+        self.lock.is_current()  # notes what it finds
+        self._looked_at = began
 
-    def _names_our_lock(self, record: LeaderRecord | None) -> bool:
-        """Whether the record is about this directory's lock file, and not about that of the directory it came from.
-
-        The leader of a directory that was copied is not to be ended by a fence here.
-        """
-        if record is None:
-            return False
-        if self._compared is None or self._compared[0] is not record:  # once for each record: it costs a system call
-            current = self.lock.current()  # None if it was removed: the leader notices at its next heartbeat
-            self._compared = record, current is None or record.seat_id == seat_id(current)
-        return self._compared[1]
-
-    def workers(self) -> list[Worker]:
-        return self._presence.workers()
+    async def workers(self) -> list[Worker]:
+        if not self._presence.is_fresh():
+            await self._files.run_briefly(self._presence.look)
+        return self._presence.listed
 
     def _seat_error(self, error: OSError) -> SeatError:
         return SeatError(f"{error.strerror}: {error.filename or self.pool}")

@@ -17,6 +17,7 @@ from election.engines.sql.database import Dialect
 
 from .atomic_files import read_file
 from .checkpoint import MAX_WAL_PAGES, Checkpoints
+from .file_identity import identify_file
 from .schema import VERSION, check_version, migrate
 
 _T = TypeVar("_T")
@@ -33,6 +34,7 @@ class SqliteConnection(sqlite3.Connection):
         first_term="coalesce(json_extract(attempts, '$[0].term'), term)",
         tags="(SELECT value FROM json_each(jobs.info, '$.tags'))",
         version="PRAGMA data_version",
+        place="place()",
     )
 
 
@@ -58,10 +60,10 @@ class SqliteDatabase(ThreadedDatabase[SqliteConnection]):
         self._checkpoints: Checkpoints | None = None
 
     def _read(self, function: Callable[[Any], _T]) -> _T:
-        return self._guarded(functools.partial(_transaction, "BEGIN", function))
+        return self._guarded(functools.partial(_transaction, self.path, "BEGIN", function))
 
     def _write(self, function: Callable[[Any], _T]) -> _T:
-        result = self._guarded(functools.partial(_transaction, "BEGIN IMMEDIATE", function))
+        result = self._guarded(functools.partial(_transaction, self.path, "BEGIN IMMEDIATE", function))
         if self._checkpoints is not None:
             self._checkpoints.written()
         return result
@@ -100,7 +102,7 @@ class SqliteDatabase(ThreadedDatabase[SqliteConnection]):
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600))
             self._identity = _identity(self.path)
             uri = f"file:{_quoted(self.path)}?mode={'rw' if self._create else 'ro'}"
-            self._checkpoints = Checkpoints(uri) if self._create else None
+            self._checkpoints = Checkpoints(self.path, uri, syncs=not self._durable) if self._create else None
             connection = sqlite3.connect(
                 uri,
                 uri=True,
@@ -119,6 +121,7 @@ class SqliteDatabase(ThreadedDatabase[SqliteConnection]):
                 connection.execute(f"PRAGMA wal_autocheckpoint={MAX_WAL_PAGES}")
                 if version < VERSION:
                     migrate(connection)
+            connection.create_function("place", 0, functools.partial(identify_file, self.path))
             self._log = _identity(f"{self.path}-wal")
         except BaseException:
             connection.close()
@@ -152,9 +155,10 @@ class SqliteDatabase(ThreadedDatabase[SqliteConnection]):
         return aside
 
 
-def _transaction(begin: str, function: Callable[[SqliteConnection], _T], connection: SqliteConnection) -> _T:
+def _transaction(path: str, begin: str, function: Callable[[SqliteConnection], _T], connection: SqliteConnection) -> _T:
     connection.execute(begin)
     try:
+        check_version(path, connection.execute("PRAGMA user_version").fetchone()[0])  # by a newer worker, meanwhile
         result = function(connection)
         connection.execute("COMMIT")
     except BaseException:

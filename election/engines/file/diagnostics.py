@@ -180,7 +180,7 @@ def _lock(directory: PoolDirectory, record: LeaderRecord | None, holders: list[H
     elif not holders:
         yield CheckResult(Severity.GOOD, "nobody that this user can see holds the lock")
     workers = {
-        each.process.pid for each in Presence(directory.workers, SystemClock()).workers() if each.process.is_neighbour()
+        each.process.pid for each in Presence(directory.workers, SystemClock()).look() if each.process.is_neighbour()
     }
     for holder in holders:
         if holder.pid == leader:

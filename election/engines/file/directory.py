@@ -13,6 +13,8 @@ from filelock import lock_descriptor
 from election.core.errors import PoolPathError, SeatError
 from election.core.events import named
 
+from .atomic_files import make_directories
+
 log = logging.getLogger("election")
 
 NETWORK_FILESYSTEMS = frozenset((
@@ -54,9 +56,9 @@ class PoolDirectory:
         """
         try:
             if not os.path.lexists(self.path):
-                os.makedirs(self.path, mode=0o700, exist_ok=True)
+                make_directories(self.path, 0o700)
             self._check(os.lstat(self.path))
-            os.makedirs(self.workers, mode=0o700, exist_ok=True)
+            make_directories(self.workers, 0o700)
         except FileExistsError as error:
             raise PoolPathError(_not_a_directory(error.filename)) from error
         except OSError as error:

@@ -140,12 +140,15 @@ class RecordObserver:
         self._file = record_file
         self._clock = clock
         self._pulse: tuple[Stamp, float] | None = None
+        self.record: LeaderRecord | None = None
+        """Record at the last look; None if there was none."""
         self.last_seen: LeaderRecord | None = None
         """Last record that was there: a lost file is no reason to forget the leader."""
 
     def look(self) -> LeaderRecord | None:
         """Current record; None if there is none. Raises ``OSError`` if it cannot be read."""
         record, stamp = self._file.look()
+        self.record = record
         if stamp is not None and (self._pulse is None or self._pulse[0] != stamp):
             self._pulse = (stamp, self._clock.monotonic())
         if record is not None:

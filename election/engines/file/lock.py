@@ -28,6 +28,8 @@ class LockFile:
         self._descriptor = -1
         self._identity: Identity | None = None
         self._pid = 0
+        self._named = False
+        """Whether the path named the locked file when it was last looked at."""
 
     @property
     def identity(self) -> Identity | None:
@@ -84,6 +86,10 @@ class LockFile:
         except OSError:
             return False
 
+    def is_held(self) -> bool:
+        """Whether this process holds the flock, by its descriptor and the last look at the path; asks no disk."""
+        return self._named and self._pid == os.getpid() and _is(self._descriptor, self._identity)
+
     def check(self) -> None:
         """Thorough check for the heartbeat. Raises ``SeatLostError`` that names the difference."""
         try:
@@ -113,9 +119,19 @@ class LockFile:
 
     def _acquired(self, descriptor: int) -> None:
         found = os.fstat(descriptor)
-        self._descriptor, self._identity = descriptor, (found.st_dev, found.st_ino)
+        self._descriptor, self._identity, self._named = descriptor, (found.st_dev, found.st_ino), True
 
     def _differs(self) -> str | None:
+        """Text of what is wrong with the lock; None if nothing is. Notes it for ``is_held``, whatever thread asks."""
+        try:
+            found = self._difference()
+        except OSError:
+            self._named = False
+            raise
+        self._named = found is None
+        return found
+
+    def _difference(self) -> str | None:
         if not _is(self._descriptor, self._identity):
             return "the descriptor of the lock was closed behind our back"
         current = self.current()

@@ -18,8 +18,8 @@ from election.core.clock import Clock
 from election.core.events import named
 from election.core.process import pinned
 from election.core.term import LeaderRecord, Standing
-from election.core.threads import run_in_thread
 
+from .file_thread import FileThread
 from .leader_record import is_led
 from .lock_holders import Holder, holder_of, who_holds
 from .split_brain import seat_id
@@ -41,10 +41,23 @@ class OrphanDetector:
         min_refusal_s: Seconds of refusals before the holder is looked for.
         timing: Seconds, as in ``Election``; with ``fence_after``, an orphan or a stalled worker is ended.
         clock: Time of refusals.
+        workers: Returns the workers of the pool, in the thread.
+        files: Thread that looks at files and processes.
     """
 
-    def __init__(self, path: str, *, min_refusal_s: float, timing: SeatTiming, clock: Clock) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        min_refusal_s: float,
+        timing: SeatTiming,
+        clock: Clock,
+        workers: Callable[[], Sequence[Worker]],
+        files: FileThread,
+    ) -> None:
         self._path = path
+        self._workers = workers
+        self._files = files
         self._clock = clock
         self._min_refusal_s = min_refusal_s
         self._fence_after = timing.fence_after
@@ -63,12 +76,11 @@ class OrphanDetector:
         self._since = self.problem = None
         self._last_try, self._found = float("-inf"), {}
 
-    async def refused(self, record: LeaderRecord | None, workers: Callable[[], Sequence[Worker]]) -> None:
+    async def refused(self, record: LeaderRecord | None) -> None:
         """Note one more refusal.
 
         Args:
             record: Current leader record.
-            workers: Returns the workers of the pool.
         """
         if is_led(record):
             self.clear()
@@ -86,16 +98,16 @@ class OrphanDetector:
         self._look_at = now + LOOK_AGAIN_S
         if self._fence_after is not None:
             self._look_at = min(self._look_at, max(self._punctual_since + self._fence_after, now + self._min_refusal_s))
-        locked, holders = await run_in_thread(partial(_look, self._path))
+        locked, holders = await self._files.run(partial(_look, self._path))
         self._found = {holder: self._found.get(holder, now) for holder in holders}
         self._log(record, locked, holders)
         if self._fence_after is not None and now - self._punctual_since >= self._fence_after:
-            known = workers()
+            known = await self._files.run(self._workers)
             for holder, found in self._found.items():
                 if is_orphan(holder, record, locked, known):
-                    self._end(holder, "it keeps the lock that it inherited from a leader that is dead")
+                    await self._end(holder, "it keeps the lock that it inherited from a leader that is dead")
                 elif now - found >= self._fence_after and is_stalled(holder, known):
-                    self._end(holder, "a worker that keeps the lock, and does not say that it leads")
+                    await self._end(holder, "a worker that keeps the lock, and does not say that it leads")
 
     def _log(self, record: LeaderRecord | None, locked: str, holders: Sequence[Holder]) -> None:
         before = self.problem
@@ -107,13 +119,17 @@ class OrphanDetector:
         if self.problem != before:
             log.error("%s", self.problem, extra=named("orphan_found"))
 
-    def _end(self, found: Holder, why: str) -> None:
+    async def _end(self, found: Holder, why: str) -> None:
         """End a process, if it still holds the lock now that its pid can be nobody else's."""
         with contextlib.suppress(OSError), pinned(found.pid) as kill:  # gone meanwhile, or not ours to end
-            locked = os.stat(self._path, follow_symlinks=False)
-            if holder_of(found.pid, locked.st_dev, locked.st_ino) == found:
+            if await self._files.run(partial(_still_holds, self._path, found)):
                 log.error("ending pid %d (%s): %s", found.pid, found.command, why, extra=named("orphan_killed"))
                 kill()
+
+
+def _still_holds(path: str, found: Holder) -> bool:
+    locked = os.stat(path, follow_symlinks=False)
+    return holder_of(found.pid, locked.st_dev, locked.st_ino) == found
 
 
 def is_orphan(holder: Holder, record: LeaderRecord | None, locked: str, workers: Sequence[Worker]) -> bool:

@@ -15,6 +15,13 @@ from .atomic_files import read_file, replace_file
 LIST_MAX_AGE_S = 0.05
 """Seconds for which a list of workers is cached."""
 
+TOUCH_INTERVAL_S = 10.0
+"""Seconds between two touches of an entry."""
+
+FOREIGN_MAX_AGE_S = 40.0
+"""Seconds without a touch after which a worker that cannot be looked at from here is taken to be gone: its container
+was killed, and nobody is left who could remove its entry (docs/pitfalls.md#68)."""
+
 _FORMAT = TypeAdapter(Worker)
 
 
@@ -27,8 +34,10 @@ class Presence:
         self._entry: str | None = None
         self._worker: Worker | None = None
         self._read: dict[str, Worker] = {}
-        self._listed: list[Worker] = []
+        self.listed: list[Worker] = []
+        """Live workers at the last look, oldest first."""
         self._listed_at = float("-inf")
+        self._touched_at = float("-inf")
 
     def enter(self, worker: Worker) -> None:
         """Take part as ``worker``; before the pool's directory exists, ``renew`` writes the entry later.
@@ -38,13 +47,22 @@ class Presence:
         """
         self._worker = worker
         self._entry = os.path.join(self._directory, f"{worker.process.pid}-{worker.process.start_time}.json")
+        self.listed, self._listed_at = [worker], float("-inf")
         with contextlib.suppress(FileNotFoundError):
             self.renew()
 
     def renew(self) -> None:
-        """Write the entry if it is missing."""
-        if self._entry is not None and self._worker is not None and not os.path.exists(self._entry):
+        """Write the entry if it is missing, and touch it now and then."""
+        if self._entry is None or self._worker is None:
+            return
+        now = self._clock.monotonic()
+        if not os.path.exists(self._entry):
             replace_file(self._entry, _FORMAT.dump_json(self._worker))
+        elif now - self._touched_at >= TOUCH_INTERVAL_S:
+            os.utime(self._entry)
+        else:
+            return
+        self._touched_at = now
 
     def leave(self) -> None:
         """Remove the entry, but only in the process that it names: a forked child may run its parent's clean-up."""
@@ -53,12 +71,15 @@ class Presence:
                 os.unlink(self._entry)
             self._entry = None
 
-    def workers(self) -> list[Worker]:
+    def look(self) -> list[Worker]:
         """Live workers, oldest first; a worker removes the entries of dead ones on the way."""
-        now = self._clock.monotonic()
-        if now - self._listed_at > LIST_MAX_AGE_S:
-            self._listed, self._listed_at = self._look(), now
-        return self._listed
+        if not self.is_fresh():
+            self.listed, self._listed_at = self._look(), self._clock.monotonic()
+        return self.listed
+
+    def is_fresh(self) -> bool:
+        """Whether the list is new enough to be used as it is."""
+        return self._clock.monotonic() - self._listed_at <= LIST_MAX_AGE_S
 
     def _look(self) -> list[Worker]:
         found = {}
@@ -70,7 +91,8 @@ class Presence:
             path = os.path.join(self._directory, name)
             try:
                 worker = self._read.get(name) or _FORMAT.validate_json(read_file(path) or b"")
-                gone = worker.process.is_alive() is False
+                alive = worker.process.is_alive()
+                gone = alive is False or (alive is None and self._is_old(path))
             except (OSError, ValidationError):
                 continue
             if not gone:
@@ -82,3 +104,6 @@ class Presence:
                     with contextlib.suppress(OSError):
                         os.unlink(path)
         return sorted(found.values(), key=lambda worker: (worker.started_at, worker.process.pid))
+
+    def _is_old(self, path: str) -> bool:
+        return self._clock.now().timestamp() - os.stat(path).st_mtime > FOREIGN_MAX_AGE_S

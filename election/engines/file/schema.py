@@ -125,7 +125,30 @@ ALTER TABLE runs ADD COLUMN ended_us INTEGER;
 ALTER TABLE epochs ADD COLUMN rule INTEGER NOT NULL DEFAULT 1;
 """
 
-_STEPS = [_TABLES + _COUNTING, _LOGS, _CLAIMS]
+_PLACE = """
+CREATE TABLE place (  -- one row: where the ledger was last led, and since when and which term as a copy
+  identity TEXT NOT NULL, copied_at INTEGER, copied_term INTEGER
+);
+INSERT INTO place (identity) VALUES ('');
+CREATE TABLE job_changes (  -- in which order jobs were last changed, so that a leader reads these and not all
+  job_id TEXT PRIMARY KEY, number INTEGER NOT NULL
+);
+CREATE INDEX latest_changes ON job_changes (number);
+DROP INDEX open_runs;
+CREATE INDEX open_runs ON runs (job_id) WHERE outcome IS NULL;
+CREATE INDEX live_jobs ON jobs (id) WHERE removed = 0;  -- what was removed costs nothing
+CREATE TRIGGER note_new_job AFTER INSERT ON jobs BEGIN
+  INSERT INTO job_changes SELECT NEW.id, coalesce(max(number), 0) + 1 FROM job_changes WHERE true
+  ON CONFLICT (job_id) DO UPDATE SET number = excluded.number;
+END;
+CREATE TRIGGER note_changed_job AFTER UPDATE OF trigger, paused_at, resume_at, func, kwargs, options, removed ON jobs
+WHEN NEW.removed <> 2 BEGIN  -- 1: somebody has removed it; 2: it has finished, and the leader knows
+  INSERT INTO job_changes SELECT NEW.id, coalesce(max(number), 0) + 1 FROM job_changes WHERE true
+  ON CONFLICT (job_id) DO UPDATE SET number = excluded.number;
+END;
+"""
+
+_STEPS = [_TABLES + _COUNTING, _LOGS, _CLAIMS, _PLACE]
 
 FIRST_VERSION = 6
 """The first schema that this code reads: 1 to 5 were written before the first release."""

@@ -19,6 +19,7 @@ from election.core.clock import Clock, time_limit
 from election.core.events import named
 from election.core.term import LeaderRecord, Standing
 
+from .file_thread import FileThread
 from .leader_record import is_led
 
 log = logging.getLogger("election")
@@ -122,10 +123,12 @@ class VacancyWatcher:
         fifo: FIFO of the pool.
         safety_poll: Seconds, jittered by a fifth, after which a campaign is worth trying in any case.
         clock: Time of the waits.
+        files: Thread that opens files.
     """
 
-    def __init__(self, fifo: AliveFifo, *, safety_poll: float, clock: Clock) -> None:
+    def __init__(self, fifo: AliveFifo, *, safety_poll: float, clock: Clock, files: FileThread) -> None:
         self._fifo = fifo
+        self._files = files
         self._clock = clock
         self._safety_poll = safety_poll
         self._previous: tuple[int, Standing] | None = None
@@ -139,14 +142,20 @@ class VacancyWatcher:
         """Names of the open wake-up sources beside the poll."""
         return sorted(self._descriptors)
 
-    async def vacancy(self, look: Callable[[], LeaderRecord | None]) -> None:
-        """Return when a campaign is worth trying. ``look`` returns the current leader record."""
-        record = look()
+    async def vacancy(self, record: LeaderRecord | None, look: Callable[[], LeaderRecord | None]) -> None:
+        """Return when a campaign is worth trying.
+
+        Args:
+            record: Leader record as it was read just now.
+            look: Returns the current one, and may block.
+        """
         if record is not None and (record.term, record.standing) != self.armed_for:
+            self.close()
+            await self._files.run(self._listen)
             self._arm(record)
             return  # one more attempt at once: a term that ended before the watcher was armed does not wake it
         source = await self._first_event(self._min_refusal_s(record))
-        if source == "fifo" and "pidfd" in self._descriptors and _is_same(record, look()):
+        if source == "fifo" and "pidfd" in self._descriptors and _is_same(record, await self._files.run(look)):
             self._drop(source)  # it did not resign, so it is dying, and the pidfd reports when its flock is free
             source = await self._first_event(DYING_S) or source
         if source:
@@ -160,14 +169,15 @@ class VacancyWatcher:
             self._drop(source)
         self.armed_for = None
 
-    def _arm(self, record: LeaderRecord) -> None:
-        self.close()
-        previous, self._previous = self._previous, (record.term, record.standing)
-        self.armed_for = self._previous
-        self._retry = None
+    def _listen(self) -> None:
         fifo = self._fifo.listen()
         if fifo is not None:
             self._descriptors["fifo"] = fifo
+
+    def _arm(self, record: LeaderRecord) -> None:
+        previous, self._previous = self._previous, (record.term, record.standing)
+        self.armed_for = self._previous
+        self._retry = None
         if record.standing is Standing.LEADING and record.holder.is_neighbour() and record.holder.is_alive():
             with contextlib.suppress(OSError, AttributeError):  # dead meanwhile, no descriptors left, or no Linux
                 self._descriptors["pidfd"] = os.pidfd_open(record.holder.pid)

@@ -21,6 +21,7 @@ from election.core.term import LeaderRecord
 
 from .address import Address
 from .connection import (
+    ANSWER_TIMEOUT_S,
     SELECT_SESSION,
     WatchedSocket,
     connect_async,
@@ -34,9 +35,6 @@ from .connection import (
 
 WAIT_S = 30.0
 """Time that one statement waits for the lock at most, see ``schema.wait_for_seat``."""
-
-ANSWER_TIMEOUT_S = 5.0
-"""Time in which the server has to answer a statement that does not wait for the lock."""
 
 _TERMINATE = (
     "SELECT pg_terminate_backend(it.pid) FROM leader, pg_stat_get_activity(backend) AS it"

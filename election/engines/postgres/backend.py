@@ -89,7 +89,9 @@ class PostgresBackend:
         self._clock = clock
         self._trust = Trust(timing.heartbeat, clock)
         self._lock = AdvisoryLock(address, self._trust.limit)
-        self._monitor = PoolMonitor(address, preflight, timing=timing, clock=clock)
+        self._monitor = PoolMonitor(
+            address, preflight, timing=timing, clock=clock, own_session=lambda: self._lock.session[0]
+        )
         self._process: ProcessIdentity | None = None
         self._published: LeaderRecord | None = None
         self._unpublished_end: LeaderRecord | None = None
@@ -98,7 +100,7 @@ class PostgresBackend:
         self._leaving: asyncio.Task[None] | None = None
         self._background: asyncio.Task[object] | None = None
 
-    def open(self, worker: Worker) -> None:
+    async def open(self, worker: Worker) -> None:
         self._lock = AdvisoryLock(self._address, self._trust.limit)  # a forked child leaves its parent's alone
         self._process, self._published, self._unpublished_end = worker.process, None, None
         self._leaving = self._background = None
@@ -275,12 +277,21 @@ class PostgresBackend:
         self._stay_in_queue()
         try:
             if self._doubt is not None:
-                wait = self._doubted_until - self._clock.monotonic()
-                await first(self._monitor.changed(), self._clock.sleep(wait))
+                await self._sit_out_the_doubt()
             else:
                 await self._lock.wait_for_grant()
         finally:
             self._leaving = call_later(self._clock, LINGER_S, self._leave_queue)
+
+    async def _sit_out_the_doubt(self) -> None:
+        """Return when the record changes or the doubt is over; meanwhile the server sees that this winner is awake."""
+        before = self._monitor.record
+        while (wait := self._doubted_until - self._clock.monotonic()) > 0 and self._monitor.record is before:
+            await first(self._monitor.changed(), self._clock.sleep(min(wait, self._timing.heartbeat)))
+            try:
+                await self._lock.execute("SELECT 1")
+            except psycopg.Error:
+                return  # the next campaign finds out
 
     def _stay_in_queue(self) -> None:
         if self._leaving is not None:
@@ -291,14 +302,14 @@ class PostgresBackend:
         if self._published is None:
             self._background = asyncio.create_task(self._lock.close())
 
-    def snapshot(self) -> Snapshot:
+    async def snapshot(self, max_age_s: float = 0.0) -> Snapshot:
         monitor, record = self._monitor, self._monitor.record
         is_fresh = monitor.seated and self._clock.monotonic() - monitor.refreshed_at < self._trust.limit
         led = is_fresh and record is not None and record.standing is Standing.LEADING
         led = led and record is not None and not record.holder.is_surely_dead()
         return Snapshot(record, led, monitor.heartbeat_age(), self._doubt or monitor.trouble)
 
-    def workers(self) -> list[Worker]:
+    async def workers(self) -> list[Worker]:
         return self._monitor.workers()
 
     def _to_row(self, record: LeaderRecord) -> tuple[str, str | None, int, str]:

@@ -39,6 +39,9 @@ _ROLE_DEFAULTS = {
 CONNECT_TIMEOUT_S = 5
 """Timeout of a connection, unless the URL has another ``connect_timeout``."""
 
+ANSWER_TIMEOUT_S = 5.0
+"""Seconds in which the server has to answer a statement that does not wait for the lock."""
+
 SELECT_SESSION = "SELECT pid, backend_start FROM pg_stat_get_activity(pg_backend_pid())"
 """The server's process of this session, and its start: no other session ever has both."""
 

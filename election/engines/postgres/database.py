@@ -20,7 +20,7 @@ from election.engines.sql.database import Dialect
 from .address import Address
 from .connection import connect, describe_error, settings, shutdown, way_out
 from .preflight import Preflight
-from .schema import migrate, stored_version
+from .schema import check_version, migrate, stored_version
 
 _T = TypeVar("_T")
 
@@ -35,6 +35,7 @@ DIALECT = Dialect(
     first_term="coalesce((attempts::json -> 0 ->> 'term')::bigint, term)",
     tags="(SELECT json_array_elements_text(jobs.info::json -> 'tags'))",
     version=("SELECT version - coalesce(nullif(current_setting('election.written', true), ''), '0')::bigint FROM meta"),
+    place="here()",
 )
 
 
@@ -71,6 +72,12 @@ class PostgresConnection:
         if not parameters:
             return self.raw.execute(statement)
         return self.raw.execute(_translated(statement), parameters)
+
+
+def _second_answer(cursor: psycopg.Cursor[Any]) -> int:
+    cursor.nextset()
+    row = cursor.fetchone()
+    return 0 if row is None else int(row[0])
 
 
 @functools.lru_cache(maxsize=512)
@@ -110,16 +117,19 @@ class PostgresDatabase(ThreadedDatabase[PostgresConnection]):
         )
 
     def _read(self, function: Callable[[Any], _T]) -> _T:
-        return self._transaction("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", function)
+        return self._transaction(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT schema_version FROM meta", function
+        )
 
     def _write(self, function: Callable[[Any], _T]) -> _T:
-        return self._transaction("BEGIN; SELECT 1 FROM meta FOR UPDATE", function)
+        return self._transaction("BEGIN; SELECT schema_version FROM meta FOR UPDATE", function)
 
     def _transaction(self, begin: str, function: Callable[[Any], _T]) -> _T:
         self._given_up = False
         try:
-            connection = self._begun(begin)
+            connection, version = self._begun(begin)
             try:
+                check_version(self._address, version)  # a newer worker may have migrated the tables meanwhile
                 result = function(connection)
                 connection.execute("COMMIT")
             except psycopg.Error:
@@ -132,20 +142,20 @@ class PostgresDatabase(ThreadedDatabase[PostgresConnection]):
             raise LedgerError(f"{self._address.pool}: {describe_error(error)}{way_out(error)}") from error
         return result
 
-    def _begun(self, begin: str) -> PostgresConnection:
-        """A connection within a transaction; one that was lost while nobody used it is opened anew."""
+    def _begun(self, begin: str) -> tuple[PostgresConnection, int]:
+        """A connection within a transaction, and the version of the tables, which the second statement of ``begin``
+        reads. A connection that was lost while nobody used it is opened anew."""
         if self._connection is not None:
             try:
-                self._connection.execute(begin)
+                version = _second_answer(self._connection.execute(begin))
             except psycopg.OperationalError:
                 if self._given_up or not self._connection.raw.closed:
                     raise
                 self._disconnect()
             else:
-                return self._connection
+                return self._connection, version
         self._connection = self._opened()
-        self._connection.execute(begin)
-        return self._connection
+        return self._connection, _second_answer(self._connection.execute(begin))
 
     def _opened(self) -> PostgresConnection:
         raw = connect(self._address.url, self._settings)

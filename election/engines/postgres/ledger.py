@@ -54,4 +54,4 @@ class PostgresLedger(Ledger):
     async def get_ready(self) -> None:
         """Connect, so that it need not be done when it is used."""
         with contextlib.suppress(LedgerError, LedgerVersionError):  # whoever uses it is told
-            await self.last_term()
+            await self.latest_terms()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -20,12 +21,23 @@ from pydantic import TypeAdapter, ValidationError
 from election.core.backend import SeatTiming, Worker, live_workers
 from election.core.clock import Clock
 from election.core.errors import ConfigurationError, LedgerVersionError, SeatError
-from election.core.term import LeaderRecord
+from election.core.term import LeaderRecord, Standing
 from election.core.threads import run_in_thread
+from election.core.watched_task import NOT_WATCHED, WatchedTask
 
 from .address import Address
-from .connection import SELECT_SESSION, connect_async, describe_error, execute, settings, shutdown, way_out
+from .connection import (
+    ANSWER_TIMEOUT_S,
+    SELECT_SESSION,
+    connect_async,
+    describe_error,
+    execute,
+    settings,
+    shutdown,
+    way_out,
+)
 from .preflight import Preflight
+from .sleeper import end_sleeping_winner, grace_for
 
 RECORD = TypeAdapter(LeaderRecord)
 _WORKER = TypeAdapter(Worker)
@@ -33,8 +45,11 @@ _WORKER = TypeAdapter(Worker)
 MISSED_PRESENCES = 3.0
 """Intervals without presence until a worker is taken to be gone."""
 
-ANSWER_TIMEOUT_S = 5.0
-"""Time in which the server has to answer."""
+VACANT_POLL_S = 0.25
+"""Seconds between two reads while nobody leads."""
+
+LATE_S = 0.25
+"""Seconds by which a read may be late to be punctual."""
 
 _READ = (
     "SELECT record, beat, problem, extract(epoch FROM clock_timestamp() - beaten_at)::double precision,"
@@ -58,15 +73,26 @@ class PoolMonitor:
         preflight: Checks of the server.
         timing: Seconds, as in ``Election``.
         clock: Time of waits.
+        own_session: Returns the server process of this worker's session for the lock; 0 if it has none.
     """
 
-    def __init__(self, address: Address, preflight: Preflight, *, timing: SeatTiming, clock: Clock) -> None:
+    def __init__(
+        self,
+        address: Address,
+        preflight: Preflight,
+        *,
+        timing: SeatTiming,
+        clock: Clock,
+        own_session: Callable[[], int],
+    ) -> None:
+        self._own_session = own_session
         self._address = address
         self._preflight = preflight
         self._poll = timing.safety_poll
         self._presence = max(2.0, timing.heartbeat)
+        self._grace = grace_for(timing.heartbeat)
         self._clock = clock
-        self._task: asyncio.Task[None] | None = None
+        self._task: WatchedTask | None = None
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._worker: Worker | None = None
         self._renew_at = 0.0
@@ -92,7 +118,7 @@ class PoolMonitor:
         self._worker, self._listed, self._renew_at = worker, [worker], 0.0
         self._changed = asyncio.Event()
         self._connection = self.session = None
-        self._task = asyncio.create_task(self._run(), name="election monitor")
+        self._task = WatchedTask(self._run(), name="election monitor", on_death=self._died)
 
     async def close(self) -> None:
         """Stop reading, and remove this worker's presence."""
@@ -104,12 +130,15 @@ class PoolMonitor:
         if connection is not None and not connection.closed and self._worker is not None and self.trouble is None:
             with contextlib.suppress(psycopg.Error):
                 statement = "DELETE FROM workers WHERE worker = %s"
-                await asyncio.gather(task, return_exceptions=True)
+                await task.stop()
                 await execute(connection, statement, (_to_text(self._worker),), within=1.0)
         if connection is not None:
             shutdown(connection)
-        await asyncio.gather(task, return_exceptions=True)
+        await task.stop()
         await self._disconnect()
+
+    def _died(self) -> None:
+        self.trouble = f"{self._address.pool} {NOT_WATCHED}"
 
     async def refresh(self) -> None:
         """Read once, for a process that does not take part; without tables nothing is read. Raises ``SeatError``."""
@@ -155,10 +184,18 @@ class PoolMonitor:
         while True:
             try:
                 connection = self._connection = await self._connected()
+                is_punctual = False
                 while True:
                     await self._read(connection)
-                    async for _ in connection.notifies(timeout=self._jittered(), stop_after=1):
+                    if is_punctual and not self._led:
+                        await end_sleeping_winner(
+                            connection, self._address, self._grace, own_session=self._own_session()
+                        )
+                    interval, asked = self._jittered(), self._clock.monotonic()
+                    async for _ in connection.notifies(timeout=interval, stop_after=1):
                         pass
+                    # Who was late itself does not judge: on such a host a winner takes its time.
+                    is_punctual = self._clock.monotonic() - asked < interval + LATE_S
             except (psycopg.Error, OSError, SeatError, ConfigurationError, LedgerVersionError) as error:
                 self.trouble = f"{self._address.pool} cannot be reached: {describe_error(error)}"
                 self._preflight.reset()
@@ -223,6 +260,8 @@ class PoolMonitor:
         if is_current:
             self.seated = seated
         if is_current and found != self.record:
+            if found is not None and (self.record is None or found.holder != self.record.holder):
+                found.holder.is_known_dead()  # seen alive from here, its death is certain later: ``is_surely_dead``
             self.record = found
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()
@@ -237,8 +276,13 @@ class PoolMonitor:
                 self._parsed[text] = None
         return self._parsed[text]
 
+    @property
+    def _led(self) -> bool:
+        return self.seated and self.record is not None and self.record.standing is Standing.LEADING
+
     def _jittered(self) -> float:
-        return self._poll * random.uniform(0.8, 1.2)
+        poll = self._poll if self._led else min(self._poll, VACANT_POLL_S)
+        return poll * random.uniform(0.8, 1.2)
 
 
 def _to_text(worker: Worker) -> str:

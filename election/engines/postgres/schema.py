@@ -192,7 +192,36 @@ ALTER TABLE runs ADD COLUMN max_instances INTEGER, ADD COLUMN began_us BIGINT, A
 ALTER TABLE epochs ADD COLUMN rule INTEGER NOT NULL DEFAULT 1;
 """
 
-_STEPS = [_TABLES + _COUNTING + _CHANGES + _STIRRING, _LOGS, _CLAIMS]
+# A dump that is restored has another database or another cluster around it; a standby that is promoted has not.
+_PLACE = """
+CREATE TABLE place (  -- one row: where the ledger was last led, and since when and which term as a copy
+  identity TEXT NOT NULL, copied_at BIGINT, copied_term BIGINT
+);
+INSERT INTO place (identity) VALUES ('');
+CREATE TABLE job_changes (  -- in which order jobs were last changed, so that a leader reads these and not all
+  job_id TEXT PRIMARY KEY, number BIGINT NOT NULL
+);
+CREATE INDEX latest_changes ON job_changes (number);
+CREATE INDEX live_jobs ON jobs (id) WHERE removed = 0;  -- what was removed costs nothing
+CREATE FUNCTION here() RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+  RETURN (SELECT system_identifier || ' ' || oid FROM pg_control_system(), pg_database
+    WHERE datname = current_database());
+EXCEPTION WHEN insufficient_privilege THEN RETURN NULL;
+END $$;
+CREATE TRIGGER changed AFTER UPDATE ON place FOR EACH STATEMENT EXECUTE FUNCTION changed();
+CREATE TRIGGER stir AFTER UPDATE ON place FOR EACH STATEMENT EXECUTE FUNCTION stir();
+CREATE FUNCTION note_job() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  INSERT INTO {schema}.job_changes SELECT NEW.id, coalesce(max(number), 0) + 1 FROM {schema}.job_changes WHERE true
+  ON CONFLICT (job_id) DO UPDATE SET number = excluded.number;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER note_new_job AFTER INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION note_job();
+CREATE TRIGGER note_changed_job AFTER UPDATE OF trigger, paused_at, resume_at, func, kwargs, options, removed ON jobs
+FOR EACH ROW WHEN (NEW.removed <> 2)  -- 1: somebody has removed it; 2: it has finished, and the leader knows
+EXECUTE FUNCTION note_job();
+"""
+
+_STEPS = [_TABLES + _COUNTING + _CHANGES + _STIRRING, _LOGS, _CLAIMS, _PLACE]
 
 FIRST_VERSION = 3
 """The first schema that this code reads: 1 and 2 were written before the first release."""
@@ -213,9 +242,14 @@ def stored_version(connection: Any, address: Address) -> int:
     if connection.execute(_THERE, (address.schema,)).fetchone() is None:
         return 0
     version = int(connection.execute(f'SELECT schema_version FROM "{address.schema}".meta').fetchone()[0])
+    check_version(address, version)
+    return version
+
+
+def check_version(address: Address, version: int) -> None:
+    """Raise ``LedgerVersionError`` if this code cannot use tables of this version."""
     way_out = f"stop the pool, rename or drop the PostgreSQL schema {address.schema}, and start again"
     check_schema_version(address.pool, version, first=FIRST_VERSION, latest=VERSION, way_out=way_out)
-    return version
 
 
 def migrate(connection: Any, address: Address) -> None:

@@ -88,7 +88,7 @@ class RedisBackend:
         self._retry_after: float | None = None
         self._problem: str | None = None
 
-    def open(self, worker: Worker) -> None:
+    async def open(self, worker: Worker) -> None:
         self._lease.forget()
         self._process = worker.process
         self._id = uuid.uuid4().hex
@@ -221,14 +221,14 @@ class RedisBackend:
         self._monitor.news.clear()
         return True
 
-    def snapshot(self) -> Snapshot:
+    async def snapshot(self, max_age_s: float = 0.0) -> Snapshot:
         record, led = self._monitor.record, self._monitor.led
         if led and record is not None and record.holder == self._process:
             led = self.holds()
         problem = self._monitor.trouble if led else self._problem or self._monitor.trouble
         return Snapshot(record, led, self._monitor.heartbeat_age(), problem)
 
-    def workers(self) -> list[Worker]:
+    async def workers(self) -> list[Worker]:
         return self._monitor.workers()
 
 

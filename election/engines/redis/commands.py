@@ -11,6 +11,7 @@ from election.engines.sql.rows import info_text, log_text, tick_key, to_us, to_u
 from election.schedule.commands import (
     AcceptTime,
     AddRequest,
+    Adopt,
     BeginTerm,
     Command,
     ConfirmTerm,
@@ -31,6 +32,7 @@ from election.schedule.model import (
     CompleteRequest,
     DescribeJob,
     EndPause,
+    FinishJob,
     FinishRun,
     MarkBroken,
     RecordLog,
@@ -78,6 +80,12 @@ def _(command: FinishRun) -> tuple[Any, ...]:
         "settle", *tick_key(command.tick), command.outcome.value, to_us(command.at), _maybe(command.error),
         to_us_or_none(command.started_at), *span,
     )  # fmt: skip
+
+
+@call.register
+def _(command: FinishJob) -> tuple[Any, ...]:
+    times = command.scheduled_since, command.settled_until, command.at
+    return "finish_job", command.job_id, *map(to_us, times)
 
 
 @call.register
@@ -192,6 +200,11 @@ def _(command: RemoveJob) -> tuple[Any, ...]:
 @call.register
 def _(command: AcceptTime) -> tuple[Any, ...]:
     return "accept_time", command.job_id, to_us(command.at), SkipReason.CLOCK.value
+
+
+@call.register
+def _(command: Adopt) -> tuple[Any, ...]:
+    return ("adopt",)
 
 
 @call.register

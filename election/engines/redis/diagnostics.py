@@ -21,6 +21,7 @@ from election.core.checks import CheckResult, Severity
 from election.core.errors import ConfigurationError
 from election.core.events import named
 from election.core.term import Standing
+from election.engines.engine import NO_SENTINELS
 
 from .address import Address
 from .client import describe, to_dict
@@ -98,7 +99,9 @@ def judge(pool: str, info: dict[str, Any], settings: dict[str, str], *, durable:
     policy = str(info.get("maxmemory_policy", "noeviction"))
     if policy != "noeviction":
         yield CheckResult(Severity.WRONG, f"{pool}: {EVICTION_POLICY.format(policy)}")
-    if info.get("role") != "master":
+    if info.get("redis_mode") == "sentinel":
+        yield CheckResult(Severity.WRONG, f"{pool} is a sentinel", NO_SENTINELS)
+    elif info.get("role") != "master":
         yield CheckResult(Severity.WARNING, f"{pool} is a replica", "nobody can lead here: name its master")
     yield from _persistence(pool, info, settings)
     replicas = int(settings.get("min-replicas-to-write", 0))

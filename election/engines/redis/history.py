@@ -33,9 +33,13 @@ class History:
         self._client = client
         self._prefix = prefix
 
-    async def jobs(self) -> list[dict[str, str]]:
-        """The rows of all jobs, by id."""
-        return await self.rows("job", sorted(await self._read("SMEMBERS", "jobs")))
+    async def jobs(self, *, removed: bool = False) -> list[dict[str, str]]:
+        """The rows of all jobs, by id; those that were removed or have finished only with ``removed``."""
+        return await self.rows("job", await self._names(removed=removed))
+
+    async def _names(self, *, removed: bool) -> list[str]:
+        sets = ("jobs", "removed") if removed else ("jobs",)
+        return sorted({name for each in sets for name in await self._read("SMEMBERS", each)})
 
     async def rows(self, kind: str, names: Sequence[Any]) -> list[dict[str, str]]:
         """The rows of that name that are there."""
@@ -95,12 +99,11 @@ class History:
         )
 
     async def epochs(self) -> list[Epoch]:
-        jobs = sorted(await self._read("SMEMBERS", "jobs"))
-        rows = await self.rows("epochs", jobs)
+        rows = await self.rows("epochs", await self._names(removed=True))
         return [epoch for row in rows for epoch in epochs_of(row.pop("id"), row)]
 
     async def totals(self) -> Totals:
-        jobs = await self.jobs()
+        jobs = await self.jobs(removed=True)
         counted = {row.pop("id"): row for row in await self.rows("totals", [job["id"] for job in jobs])}
         pool = to_dict(await self._read("HGETALL", "totals"))
         each = [(job_id, *_label(name), count) for job_id, row in counted.items() for name, count in row.items()]

@@ -20,6 +20,7 @@ from election.core.errors import SeatError
 from election.core.events import named
 from election.core.process import ProcessIdentity
 from election.core.term import LeaderRecord, Standing
+from election.core.watched_task import NOT_WATCHED, WatchedTask
 
 from .client import RedisClient
 from .scripts import LEAVE, LOOK
@@ -57,7 +58,7 @@ class PoolMonitor:
         self._id = uuid.uuid4().hex
         self._worker: Worker | None = None
         self._workers: dict[ProcessIdentity, Worker] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._task: WatchedTask | None = None
         self.news = asyncio.Event()
         """Set when something has changed; cleared by its waiter."""
         self.record: LeaderRecord | None = None
@@ -80,18 +81,20 @@ class PoolMonitor:
         """Take part as ``worker``, and follow the news."""
         self._worker = worker
         self.news = asyncio.Event()  # for this event loop, which may be another than last time
-        self._task = asyncio.create_task(self._follow(), name="election monitor")
+        self._task = WatchedTask(self._follow(), name="election monitor", on_death=self._died)
 
     async def close(self) -> None:
         """Remove this worker's presence, and stop following the news."""
         task, self._task = self._task, None
         if task is None or self._worker is None:
             return
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await task.stop()
         with contextlib.suppress(SeatError):
             await self._client.run(LEAVE, self._id, _WORKER.dump_json(self._worker).decode())
         self._worker = None
+
+    def _died(self) -> None:
+        self.trouble = f"the pool {NOT_WATCHED}"
 
     async def refresh(self, *, workers: bool = True) -> None:
         """Read the state once. Raises ``SeatError``."""

@@ -5,10 +5,12 @@ Promises P3 as long as the server loses no writes: see ``diagnostics.py`` for th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+from election.core.backend import LatestTerms
 from election.core.clock import Clock
 from election.core.errors import LedgerError
 from election.engines.sql.rows import to_time, to_us
@@ -74,17 +76,21 @@ class RedisStore:
     async def changes(self) -> State | None:
         if self._seen is not None and await self._history.number("version") == self._seen:
             return None
-        return self._state(await self._client.run(STATE))
+        since = [] if self._seen is None else [self._seen]
+        return self._state(await self._client.run(STATE, *since), is_change=bool(since))
 
     async def prune(self, before: datetime, at_most: int) -> int:
         return int(await self._client.write(PRUNE, to_us(before), at_most, at_most * PRUNE_SCAN_FACTOR))
+
+    async def is_moved(self) -> bool:
+        return False  # a server has nothing by which a copy of its data could be told from the original
 
     async def job(self, job_id: str) -> JobState | None:
         rows = await self._history.rows("job", [job_id])
         return job_state(rows[0]) if rows else None
 
-    async def jobs(self) -> list[JobState]:
-        return [job_state(row) for row in await self._history.jobs()]
+    async def jobs(self, *, removed: bool = False) -> list[JobState]:
+        return [job_state(row) for row in await self._history.jobs(removed=removed)]
 
     async def page(self, kind: Kind, where: Filter, before: int | None, limit: int) -> list[Any]:
         return await self._history.page(kind, where, before, limit)
@@ -98,11 +104,10 @@ class RedisStore:
     async def epochs(self) -> list[Epoch]:
         return await self._history.epochs()
 
-    async def last_term(self) -> int:
-        return await self._history.number("term")
-
-    async def was_fenced(self, term: int) -> bool:
-        return bool(await self._client.read("HEXISTS", f"{self._prefix}fences", term))
+    async def latest_terms(self) -> LatestTerms:
+        begun = self._history.number("term")
+        number, fenced = await asyncio.gather(begun, self._client.read("HKEYS", f"{self._prefix}fences"))
+        return LatestTerms(number, max(map(int, fenced), default=0))
 
     async def totals(self) -> Totals:
         return await self._history.totals()
@@ -117,11 +122,13 @@ class RedisStore:
         except RefusedError as error:
             raise _refusal(term or 0, error) from error
 
-    def _state(self, found: Any) -> State:
+    def _state(self, found: Any, *, is_change: bool = False) -> State:
         version, jobs, requests, runs = found
         self._seen = int(version)
-        states = sorted((job_state(to_dict(row)) for row in jobs), key=lambda job: job.id)
-        return State(states, [request(to_dict(row)) for row in requests], [open_run(to_dict(row)) for row in runs])
+        by_id = {job.id: job for job in (job_state(to_dict(row)) for row in jobs)}  # one may be there for two reasons
+        states = sorted(by_id.values(), key=lambda job: job.id)
+        wanted, open_runs = [request(to_dict(row)) for row in requests], [open_run(to_dict(row)) for row in runs]
+        return State(states, wanted, open_runs, is_change=is_change)
 
 
 class RedisLedger(Ledger):

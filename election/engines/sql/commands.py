@@ -13,6 +13,7 @@ from functools import singledispatch
 from election.schedule.commands import (
     AcceptTime,
     AddRequest,
+    Adopt,
     BeginTerm,
     Command,
     ConfirmTerm,
@@ -28,11 +29,11 @@ from election.schedule.commands import (
 )
 from election.schedule.history import MAX_LOGS, MAX_LOGS_PER_JOB
 from election.schedule.model import (
-    TICK_RULE,
     Claim,
     CompleteRequest,
     DescribeJob,
     EndPause,
+    FinishJob,
     FinishRun,
     MarkBroken,
     RecordLog,
@@ -46,6 +47,8 @@ from election.schedule.model import (
 from election.schedule.store import UnmetConditionError, term_over, term_taken
 
 from .database import Connection
+from .epochs import close_epoch, open_epoch
+from .place import adopt, note_place
 from .queries import job, last_term
 from .rows import info_text, log_text, tick_key, to_us, to_us_or_none
 
@@ -175,19 +178,34 @@ def _(command: RegisterJob, connection: Connection, term: int) -> bool:
     since, trigger = to_us(command.since), json.dumps(command.trigger)
     connection.execute(
         "INSERT INTO jobs (id, trigger, scheduled_since, settled_until) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
-        " SET trigger = excluded.trigger, scheduled_since = excluded.scheduled_since, retired_at = NULL,"
+        " SET trigger = excluded.trigger, scheduled_since = excluded.scheduled_since, retired_at = NULL, removed = 0,"
+        " func = CASE jobs.removed WHEN 0 THEN jobs.func END,"  # one that was removed may be in the code from now on
         f" settled_until = {connection.dialect.greatest}(jobs.settled_until, excluded.settled_until)",
         (command.job_id, trigger, to_us(command.at), since),
     )
-    _open_epoch(connection, command.job_id, since, to_us(command.at), trigger)
+    open_epoch(connection, command.job_id, since, to_us(command.at), trigger)
     return True
 
 
 @write.register
 def _(command: RetireJob, connection: Connection, term: int) -> bool:
-    _close_epoch(connection, command.job_id, to_us(command.at))
+    close_epoch(connection, command.job_id, to_us(command.at))
     connection.execute("UPDATE jobs SET retired_at = ? WHERE id = ?", (to_us(command.at), command.job_id))
     return True
+
+
+@write.register
+def _(command: FinishJob, connection: Connection, term: int) -> bool:
+    finished = connection.execute(
+        "UPDATE jobs SET removed = 2 WHERE id = ? AND scheduled_since = ? AND settled_until >= ? AND removed = 0"
+        " AND func IS NOT NULL AND paused_at IS NULL"
+        " AND NOT EXISTS (SELECT 1 FROM runs WHERE job_id = jobs.id AND outcome IS NULL)"
+        " AND NOT EXISTS (SELECT 1 FROM requests WHERE job_id = jobs.id AND done_at IS NULL)",
+        (command.job_id, to_us(command.scheduled_since), to_us(command.settled_until)),
+    )
+    if finished.rowcount == 1:
+        close_epoch(connection, command.job_id, to_us(command.at))
+    return finished.rowcount == 1
 
 
 @write.register
@@ -231,6 +249,7 @@ def _(command: BeginTerm, connection: Connection, term: int) -> bool:
         ),
     )  # fmt: skip
     if made.rowcount == 1:
+        note_place(connection, begun.number, to_us(begun.elected_at))
         return True
     found = connection.execute("SELECT pid, boot_id, host FROM terms WHERE term = ?", (begun.number,)).fetchone()
     if tuple(found) != (holder.pid, holder.boot_id, holder.host):
@@ -314,7 +333,7 @@ def _(command: StoreJob, connection: Connection, term: int) -> bool:
 
 @write.register
 def _(command: RemoveJob, connection: Connection, term: int) -> bool:
-    _close_epoch(connection, command.job_id, to_us(command.at))
+    close_epoch(connection, command.job_id, to_us(command.at))
     return connection.execute("UPDATE jobs SET removed = 1 WHERE id = ?", (command.job_id,)).rowcount == 1
 
 
@@ -332,6 +351,11 @@ def _(command: AcceptTime, connection: Connection, term: int) -> bool:
         (command.job_id, at, at, SkipReason.CLOCK, term, at),
     )
     return True
+
+
+@write.register
+def _(command: Adopt, connection: Connection, term: int) -> bool:
+    return adopt(connection)
 
 
 @write.register
@@ -354,21 +378,6 @@ def _complete(connection: Connection, request: int, at: datetime, outcome: Reque
     connection.execute(
         "UPDATE requests SET done_at = ?, outcome = ?, reason = ? WHERE id = ?", (to_us(at), outcome, reason, request)
     )
-
-
-def _open_epoch(connection: Connection, job_id: str, since: int, anchor: int, trigger: str) -> None:
-    """After ``since`` the job owes the ticks of ``trigger``, and no longer those of the one before."""
-    _close_epoch(connection, job_id, since)
-    connection.execute(
-        "INSERT INTO epochs (job_id, since, anchor, trigger, rule) VALUES (?, ?, ?, ?, ?) ON CONFLICT (job_id, since)"
-        " DO UPDATE SET until = NULL, anchor = excluded.anchor, trigger = excluded.trigger, rule = excluded.rule",
-        (job_id, since, anchor, trigger, TICK_RULE),
-    )
-
-
-def _close_epoch(connection: Connection, job_id: str, until: int) -> None:
-    """After ``until`` the job owes nothing."""
-    connection.execute("UPDATE epochs SET until = ? WHERE job_id = ? AND until IS NULL", (until, job_id))
 
 
 def _account(connection: Connection, job_id: str, until: int, *, since: int, scheduled_since: datetime | None) -> bool:

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
-from .bounded_wait import BoundedWait, in_passing
+from election.core.threads import in_passing
+
+from .bounded_wait import BoundedWait
 
 _T = TypeVar("_T")
 _C = TypeVar("_C")

@@ -18,6 +18,7 @@ class Dialect:
     first_term: the term of a run's first attempt, from the columns ``attempts`` and ``term``.
     tags: the tags of a job in the table ``jobs``, one a row, as ``(SELECT …)``.
     version: a query for a number that changes when somebody else has written.
+    place: an expression for what only this database has, and not a copy of it; NULL if that cannot be told.
     after_copy: what is to be done when rows were inserted with the numbers that they had elsewhere.
     """
 
@@ -25,6 +26,7 @@ class Dialect:
     first_term: str
     tags: str
     version: str
+    place: str
     after_copy: tuple[str, ...] = ()
 
 

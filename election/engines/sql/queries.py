@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from election.core.backend import LatestTerms
 from election.schedule.history import Epoch, RunRow, SkipRow, TermRow, Window
-from election.schedule.model import JobState, OpenRun, State
+from election.schedule.model import JobState, OpenRun, Request, State
 from election.schedule.store import Filter, Kind
 
 from .database import Connection, Cursor
+from .place import read_copied
 from .rows import (
     CLAIM_COLUMNS,
     JOB_COLUMNS,
@@ -50,15 +52,34 @@ def last_term(connection: Connection) -> int:
     return int(connection.execute("SELECT coalesce(max(term), 0) FROM terms").fetchone()[0])
 
 
-def was_fenced(connection: Connection, term: int) -> bool:
-    """Whether there was an intent to fence the leader of ``term``."""
-    return connection.execute("SELECT 1 FROM fences WHERE term = ?", (term,)).fetchone() is not None
+def latest_terms(connection: Connection) -> LatestTerms:
+    """The largest numbers of a term that was begun, and of one with an intent to fence its leader."""
+    largest = "(SELECT coalesce(max(term), 0) FROM {})".format
+    begun, fenced = connection.execute(f"SELECT {largest('terms')}, {largest('fences')}").fetchone()
+    return LatestTerms(begun, fenced)
 
 
 def state(connection: Connection) -> State:
     """All that a leader needs at the start of its term."""
-    requests = connection.execute("SELECT * FROM requests WHERE done_at IS NULL ORDER BY id")
-    return State(jobs(connection), [request(row) for row in requests], open_runs(connection))
+    return State(jobs(connection), open_requests(connection), open_runs(connection), read_copied(connection))
+
+
+def open_requests(connection: Connection) -> list[Request]:
+    rows = connection.execute("SELECT * FROM requests WHERE done_at IS NULL ORDER BY id")
+    return [request(row) for row in rows]
+
+
+def change(connection: Connection, since: int) -> State:
+    """Return what has changed after the change of that number."""
+    changed = "SELECT job_id FROM job_changes WHERE number > ? UNION SELECT job_id FROM requests WHERE done_at IS NULL"
+    rows = connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs WHERE id IN ({changed}) ORDER BY id", (since,))
+    jobs = [job_state(row) for row in rows]
+    return State(jobs, open_requests(connection), [], read_copied(connection), is_change=True)
+
+
+def last_change(connection: Connection) -> int:
+    """The number of the latest change of a job; 0 if there was none."""
+    return int(connection.execute("SELECT coalesce(max(number), 0) FROM job_changes").fetchone()[0])
 
 
 def data_version(connection: Connection) -> int:
@@ -73,8 +94,9 @@ def open_runs(connection: Connection) -> list[OpenRun]:
     return [open_run(row) for row in rows]
 
 
-def jobs(connection: Connection) -> list[JobState]:
-    return [job_state(row) for row in connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs ORDER BY id")]
+def jobs(connection: Connection, *, removed: bool = False) -> list[JobState]:
+    which = "" if removed else "WHERE removed = 0 "
+    return [job_state(row) for row in connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs {which}ORDER BY id")]
 
 
 def job(connection: Connection, job_id: str) -> JobState | None:
@@ -84,7 +106,9 @@ def job(connection: Connection, job_id: str) -> JobState | None:
 
 def last_outcomes(connection: Connection) -> dict[str, RunRow]:
     latest = "SELECT seq FROM runs WHERE job_id = jobs.id ORDER BY due DESC LIMIT 1"  # one step in the unique index
-    rows = connection.execute(f"SELECT {RUN_COLUMNS} FROM runs WHERE seq IN (SELECT ({latest}) FROM jobs)")
+    rows = connection.execute(
+        f"SELECT {RUN_COLUMNS} FROM runs WHERE seq IN (SELECT ({latest}) FROM jobs WHERE removed = 0)"
+    )
     return {row["job_id"]: run_row(row) for row in rows}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Sequence
 from datetime import datetime
 from typing import Any
 
+from election.core.backend import LatestTerms
 from election.schedule.commands import Command
 from election.schedule.history import Epoch, RunRow, Totals, Window
 from election.schedule.model import JobState, State
@@ -14,6 +15,7 @@ from election.schedule.store import Filter, Kind
 from . import queries
 from .commands import refuse_stale, write
 from .database import Connection, Database
+from .place import is_moved
 from .pruning import prune
 from .rows import to_us
 from .totals import read_totals
@@ -29,6 +31,7 @@ class SqlStore:
     def __init__(self, database: Database) -> None:
         self.database = database
         self._seen: tuple[Connection, int] | None = None
+        self._last_change: int | None = None
 
     def check(self) -> None:
         """Nothing: a server that cannot be reached at a start may be reached later."""
@@ -46,6 +49,7 @@ class SqlStore:
         def begin(connection: Connection) -> State:
             _write_all(connection, commands, term)
             self._seen = connection, queries.data_version(connection)
+            self._last_change = queries.last_change(connection)
             return queries.state(connection)
 
         return await self.database.write(begin)
@@ -55,19 +59,22 @@ class SqlStore:
             now = connection, queries.data_version(connection)  # versions of two connections cannot be compared
             if now == self._seen:
                 return None
-            self._seen = now
-            return queries.state(connection)
+            since, self._seen, self._last_change = self._last_change, now, queries.last_change(connection)
+            return queries.state(connection) if since is None else queries.change(connection, since)
 
         return await self.database.read(look)
 
     async def prune(self, before: datetime, at_most: int) -> int:
         return await self.database.write(lambda connection: prune(connection, to_us(before), at_most))
 
+    async def is_moved(self) -> bool:
+        return await self.database.read(is_moved)
+
     async def job(self, job_id: str) -> JobState | None:
         return await self.database.read(lambda connection: queries.job(connection, job_id))
 
-    async def jobs(self) -> list[JobState]:
-        return await self.database.read(queries.jobs)
+    async def jobs(self, *, removed: bool = False) -> list[JobState]:
+        return await self.database.read(lambda connection: queries.jobs(connection, removed=removed))
 
     async def page(self, kind: Kind, where: Filter, before: int | None, limit: int) -> list[Any]:
         return await self.database.read(lambda connection: queries.page(connection, kind, where, before, limit))
@@ -81,11 +88,8 @@ class SqlStore:
     async def epochs(self) -> list[Epoch]:
         return await self.database.read(queries.epochs)
 
-    async def last_term(self) -> int:
-        return await self.database.read(queries.last_term)
-
-    async def was_fenced(self, term: int) -> bool:
-        return await self.database.read(lambda connection: queries.was_fenced(connection, term))
+    async def latest_terms(self) -> LatestTerms:
+        return await self.database.read(queries.latest_terms)
 
     async def totals(self) -> Totals:
         return await self.database.read(read_totals)

@@ -39,7 +39,7 @@ def forget_jobs(connection: Connection, before: int) -> None:
     """Jobs that were gone ``before`` (microseconds), or removed, are no longer counted when their history has gone:
     ids that are used once each would otherwise be counted for ever."""
     connection.execute(
-        "DELETE FROM totals WHERE job_id IN (SELECT id FROM jobs WHERE (removed = 1 OR retired_at < ?)"
+        "DELETE FROM totals WHERE job_id IN (SELECT id FROM jobs WHERE (removed <> 0 OR retired_at < ?)"
         " AND NOT EXISTS (SELECT 1 FROM runs WHERE job_id = jobs.id)"
         " AND NOT EXISTS (SELECT 1 FROM skips WHERE job_id = jobs.id))",
         (before,),

@@ -33,8 +33,11 @@ async def hang_at_first() -> None:
         await asyncio.Event().wait()
 
 
-def election_on(url: str, **options: Any) -> Election:
-    """A worker's part in the pool. ``seldom`` and those after it run when somebody asks for it."""
+def election_on(url: str, *, version: str | None = None, **options: Any) -> Election:
+    """A worker's part in the pool. ``seldom`` and those after it run when somebody asks for it.
+
+    version: name of one more job.
+    """
     election = Election(url, **{"heartbeat": 0.1, "safety_poll": 0.2, **options})
     for often in ("often", "other"):
         election.scheduled_job("interval", seconds=0.2, id=often)(note)
@@ -42,11 +45,13 @@ def election_on(url: str, **options: Any) -> Election:
     election.scheduled_job("interval", days=300, id="fragile", retries=2, retry_backoff=0.1)(fail_at_first)
     election.scheduled_job("interval", days=300, id="rerun", rerun_interrupted=True)(hang_at_first)
     election.scheduled_job("interval", days=300, id="given up")(hang_at_first)
+    if version is not None:
+        election.scheduled_job("interval", seconds=0.2, id=version, misfire_grace_time=None)(note)
     return election
 
 
-def _another_leads(election: Election) -> bool:
-    seen = election._engine.seat.observe()
+async def _another_leads(election: Election) -> bool:
+    seen = await election._engine.seat.observe()
     return seen.led and seen.record is not None and seen.record.holder.pid != os.getpid()
 
 
@@ -58,7 +63,7 @@ class Commands:
 
     async def role(self) -> str:
         """``leads`` or ``follows``, once it does."""
-        while not (self._election.is_leader or _another_leads(self._election)):
+        while not (self._election.is_leader or await _another_leads(self._election)):
             await asyncio.sleep(0.01)
         return "leads" if self._election.is_leader else "follows"
 

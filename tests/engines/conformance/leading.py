@@ -25,10 +25,13 @@ JOBS = "tests.engines.conformance.jobs"
 
 
 @asynccontextmanager
-async def leading(pool: Pool) -> AsyncIterator[Election]:
-    """An election that leads as the scope begins; at its end the whole history is judged."""
+async def leading(pool: Pool, *, version: str | None = None) -> AsyncIterator[Election]:
+    """An election that leads as the scope begins; at its end the whole history is judged.
+
+    version: name of a job that only workers of this version have.
+    """
     begun.clear()
-    election = election_on(pool.url, **pool.options)
+    election = election_on(pool.url, version=version, **pool.options)
     await asyncio.to_thread(election.check)
     async with election:
         await until_async(lambda: election.is_leader and bool(count("often")), what="it leads, and runs")
@@ -63,7 +66,7 @@ async def stands_still(job_id: str) -> bool:
 
 async def stored(ledger: Ledger, job_id: str) -> JobState:
     """What the ledger knows of the job."""
-    [found] = [job for job in await ledger.jobs() if job.id == job_id]
+    [found] = [job for job in await ledger.jobs(removed=True) if job.id == job_id]
     return found
 
 
@@ -109,10 +112,14 @@ async def pause_and_resume(ledger: Ledger, job_id: str) -> None:
 
 
 class Other:
-    """Another worker, in a process of its own; ``begin`` it, and ``end`` it."""
+    """Another worker, in a process of its own; ``begin`` it, and ``end`` it.
 
-    def __init__(self, pool: Pool) -> None:
+    version: name of a job that only workers of this version have.
+    """
+
+    def __init__(self, pool: Pool, *, version: str | None = None) -> None:
         self._pool = pool
+        self._version = version
         self._process: RemoteWorker | None = None
 
     @property
@@ -122,7 +129,7 @@ class Other:
 
     async def begin(self) -> str:
         """Returns whether it leads or follows, once it does."""
-        options = {"url": self._pool.url, "options": self._pool.options}
+        options = {"url": self._pool.url, "options": {**self._pool.options, "version": self._version}}
         self._process = await asyncio.to_thread(self._pool.fork, JOBS, options)
         return str(await asyncio.to_thread(self._process.ask, "role"))
 

@@ -24,6 +24,7 @@ from election.schedule.model import (
     DescribeJob,
     EndPause,
     Entry,
+    FinishJob,
     FinishRun,
     JobInfo,
     JobState,
@@ -76,15 +77,15 @@ def skip(first: float, last: float, reason: SkipReason = SkipReason.DOWN, **more
 
 
 async def job_state(ledger: Ledger, job_id: str = "job") -> JobState:
-    [found] = [state for state in await ledger.jobs() if state.id == job_id]
+    [found] = [state for state in await ledger.jobs(removed=True) if state.id == job_id]
     return found
 
 
 async def everything(ledger: Ledger) -> list[object]:
     """All that the ledger holds."""
     return [
-        await ledger.jobs(), await ledger.runs(), await ledger.skips(), await ledger.terms(), await ledger.epochs(),
-        await ledger.open_runs(),
+        await ledger.jobs(removed=True), await ledger.runs(), await ledger.skips(), await ledger.terms(),
+        await ledger.epochs(), await ledger.open_runs(),
     ]  # fmt: skip
 
 
@@ -155,7 +156,7 @@ from tests.engines.conformance.test_ledger import claim
 
 async def race():
     ledger = engine_on(sys.argv[1]).open_ledger()
-    await ledger.last_term()
+    await ledger.latest_terms()
     print("ready", flush=True)
     sys.stdin.readline()
     print(json.dumps([s for s in range(1, 201) if (await ledger.record(1, [claim(s)]))[0]]), flush=True)
@@ -220,7 +221,7 @@ async def test_p2_an_older_term_does_not_begin(ledger: Ledger) -> None:
     for number in (1, 4):
         with pytest.raises(StaleTermError):
             await ledger.begin_term(make_term(number), process())
-    assert await ledger.last_term() == 5
+    assert (await ledger.latest_terms()).begun == 5
     assert [term.term for term in await ledger.terms()] == [5, 1]
 
 
@@ -640,10 +641,97 @@ async def test_a_job_is_stored_replaced_removed_and_stored_again(ledger: Ledger)
     await ledger.pause("stored", True)
     await ledger.remove_job("stored")
     assert (await job_state(ledger, "stored")).removed
+    assert "stored" not in [job.id for job in await ledger.jobs()]
     assert [(epoch.until is None) for epoch in await ledger.epochs() if epoch.job_id == "stored"] == [False, False]
     await ledger.store_job("stored", description, FUNC, replace=False)
     third = await job_state(ledger, "stored")
     assert (third.removed, third.paused_at, third.stored) == (False, None, FUNC)
+
+
+async def test_a_change_is_what_somebody_else_has_changed(ledger: Ledger, other: Ledger) -> None:
+    """And not all that there is: with many jobs, one more costs no more than with few."""
+    for name in ("paused", "removed", "left alone", "asked for"):
+        await other.store_job(name, SECONDS.schedule, FUNC, replace=False)
+    await ledger.begin_term(make_term(2), process())
+    await other.store_job("stored", SECONDS.schedule, FUNC, replace=False)
+    await other.pause("paused", True)
+    await other.remove_job("removed")
+    await other.request(Action.RUN, job_id="asked for")
+    change = await ledger.changes()
+    assert change is not None
+    assert change.is_change
+    assert change.about == {"stored", "paused", "removed", "asked for"}
+    assert {job.id: job.removed for job in change.jobs}["removed"]
+    assert [request.job_id for request in change.requests] == ["asked for"]
+    assert change.open_runs == []
+    await other.pause("paused", False)
+    again = await ledger.changes()
+    assert again is not None
+    assert again.about == {"paused", "asked for"}, "the request is open still"
+    assert await ledger.changes() is None
+    whole = await other.changes()
+    assert whole is not None
+    assert whole.about is None
+    assert {job.id for job in whole.jobs} >= {"job", "stored", "paused", "left alone", "asked for"}
+
+
+async def test_a_job_that_has_finished_leaves_and_its_id_is_free(ledger: Ledger, other: Ledger) -> None:
+    """Its history stays, and what was settled stays settled (P3)."""
+    due = datetime.now(UTC) + timedelta(seconds=60)
+    await other.store_job("stored", make_job("date", run_date=due).schedule, FUNC, replace=False)
+    present = await job_state(ledger, "stored")
+    finish = FinishJob("stored", present.scheduled_since, due, due)
+    claim_it = Claim(Tick("stored", due), due, present.scheduled_since)
+    settle_it = FinishRun(Tick("stored", due), Outcome.SUCCEEDED, due)
+    assert await ledger.record(1, [claim_it, settle_it, finish]) == [True, True, True]
+    assert "stored" not in [job.id for job in await ledger.jobs()]
+    assert (await job_state(ledger, "stored")).removed
+    assert "stored" not in await ledger.last_outcomes()
+    assert [run.outcome for run in await ledger.runs(job_id="stored")] == [Outcome.SUCCEEDED]
+    assert (await ledger.totals()).runs["stored", Outcome.SUCCEEDED] == 1
+    assert [epoch.until for epoch in await ledger.epochs() if epoch.job_id == "stored"] == [due]
+    with pytest.raises(UnknownJobError):
+        await other.request(Action.RUN, job_id="stored")
+    assert not (await verify(ledger, now=due)).violations
+    await other.store_job("stored", SECONDS.schedule, FUNC, replace=False)
+    again = await job_state(ledger, "stored")
+    assert (again.removed, again.stored, again.settled_until >= due) == (False, FUNC, True)
+
+
+@pytest.mark.parametrize(
+    "why", ["a run is open", "a request is open", "not settled", "another schedule", "paused", "in the code"]
+)
+async def test_a_job_has_not_finished_while(why: str, ledger: Ledger, other: Ledger) -> None:
+    await other.store_job("stored", SECONDS.schedule, FUNC, replace=False)
+    present = await job_state(ledger, "stored")
+    due = present.settled_until + timedelta(seconds=1)
+    finish = FinishJob("stored", present.scheduled_since, due, due)
+    tick = Tick("stored", due)
+    over = [Claim(tick, due, present.scheduled_since), FinishRun(tick, Outcome.SUCCEEDED, due)]
+    match why:
+        case "a run is open":
+            await ledger.record(1, over[:1])
+        case "a request is open":
+            await ledger.record(1, over)
+            await other.request(Action.RUN, job_id="stored")
+        case "another schedule":
+            await ledger.record(1, over)
+            await other.store_job("stored", make_job("interval", seconds=5).schedule, FUNC, replace=True)
+        case "paused":
+            await ledger.record(1, over)
+            await other.pause("stored", True)
+        case "in the code":
+            finish = replace(finish, job_id="job", scheduled_since=NOW, settled_until=NOW)
+    assert await ledger.record(1, [finish]) == [False]
+    assert {"job", "stored"} <= {job.id for job in await ledger.jobs()}
+
+
+async def test_an_id_that_was_removed_may_be_in_the_code_from_now_on(ledger: Ledger) -> None:
+    await ledger.store_job("stored", SECONDS.schedule, FUNC, replace=False)
+    await ledger.remove_job("stored")
+    await ledger.record(1, [RegisterJob("stored", SECONDS.schedule, at=at(5), since=at(5))])
+    found = await job_state(ledger, "stored")
+    assert (found.removed, found.stored) == (False, None)
 
 
 async def test_p4_the_schedule_of_a_job_that_was_replaced_accounts_for_nothing_any_more(
@@ -829,7 +917,7 @@ async def test_p3_pruning_makes_no_old_tick_claimable(ledger: Ledger) -> None:
     assert await ledger.record(3, [claim(second) for second in range(61)]) == [False] * 61
     assert await ledger.record(3, [skip(1, 60)]) == [False]
     assert await ledger.record(3, [claim(61)]) == [True]
-    assert await ledger.last_term() == 3, "docs/pitfalls.md#37: the number of the term is never lost"
+    assert (await ledger.latest_terms()).begun == 3, "docs/pitfalls.md#37: the number of the term is never lost"
     assert await promises(ledger, at(10**7)) == []
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -67,6 +68,10 @@ class Commands:
         self._quiet()
         await self._seat.release(Standing(standing))
 
+    def block(self, seconds: float) -> None:
+        """Block the event loop, as soon as this is answered."""
+        asyncio.get_running_loop().call_soon(time.sleep, seconds)
+
     def fork(self) -> int:
         """A child that does nothing, and outlives its parent."""
         child = os.fork()
@@ -77,7 +82,7 @@ class Commands:
 
     async def terminate(self) -> None:
         """The seat from whoever leads."""
-        record = self._seat.observe().record
+        record = (await self._seat.observe()).record
         assert record is not None
         assert self._engine.terminate is not None
         await self._engine.terminate(record)
@@ -85,11 +90,11 @@ class Commands:
     def release_in_child(self, standing: str) -> Any:
         return _in_child(lambda: _run_anew(self._seat.release(Standing(standing))))
 
-    def observe(self) -> Any:
-        return self._seat.observe()
+    async def observe(self) -> Any:
+        return await self._seat.observe()
 
-    def workers(self) -> Any:
-        return self._seat.workers()
+    async def workers(self) -> Any:
+        return await self._seat.workers()
 
     def waits(self) -> None:
         self._vacancy = asyncio.create_task(self._seat.vacancy())

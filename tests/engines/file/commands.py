@@ -24,9 +24,9 @@ from tests.engines.file.faults import Faults, Steps
 # --- looking ---------------------------------------------------------------------------------------------------------
 
 
-def look(worker: Any) -> dict[str, Any]:
+async def look(worker: Any) -> dict[str, Any]:
     """How it stands, in this worker's eyes."""
-    seen = worker.seat.observe()
+    seen = await worker.seat.observe()
     held = worker.seat.held()
     return {
         "led": seen.led,
@@ -39,7 +39,7 @@ def look(worker: Any) -> dict[str, Any]:
         "trouble": worker.elector.trouble,
         "role": worker.elector.role,
         "held": held.number if held else None,
-        "workers": [entry.process.pid for entry in worker.seat.workers()],
+        "workers": [entry.process.pid for entry in await worker.seat.workers()],
     }
 
 
@@ -218,11 +218,11 @@ def count_flocks(worker: Any) -> None:
     fcntl.flock = counting
 
 
-def look_often(worker: Any, times: int) -> int:
+async def look_often(worker: Any, times: int) -> int:
     """Observe ``times`` times; how many flocks were asked for meanwhile."""
     before = worker.flocks
     for _ in range(times):
-        worker.seat.observe()
+        await worker.seat.observe()
         worker.seat.held()
     return worker.flocks - before
 

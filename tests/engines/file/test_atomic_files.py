@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import subprocess
 import sys
-import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import pytest
 from election.core.errors import SeatError, SeatLostError
 from election.core.process import current_process
 from election.core.term import LeaderRecord, Reason, Takeover
-from election.engines.file.atomic_files import DurableNumber, create_file, read_file, replace_file, run_to_completion
+from election.engines.file.atomic_files import DurableNumber, create_file, read_file, replace_file
 from election.engines.file.leader_record import LeaderRecordFile
 from tests.engines.file.faults import Faults
 from tests.support.processes import ROOT
@@ -118,29 +116,6 @@ def test_only_plain_files_are_read(tmp_path: Path) -> None:
     assert not read_file(str(tmp_path / "fifo"))
     with pytest.raises(OSError, match="symbolic links"):
         read_file(str(tmp_path / "link"))
-
-
-def test_what_must_reach_the_disk_does_so_though_its_caller_is_cancelled() -> None:
-    begun, may_end, done = threading.Event(), threading.Event(), threading.Event()
-
-    def slow() -> None:
-        begun.set()
-        assert may_end.wait(30)
-        done.set()
-
-    async def main() -> None:
-        task = asyncio.create_task(run_to_completion(slow))
-        while not begun.is_set():
-            await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.sleep(0)
-        assert not task.done(), "it returned while the disk still worked"
-        may_end.set()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert done.is_set()
-
-    asyncio.run(main())
 
 
 # --- the record ------------------------------------------------------------------------------------------------------

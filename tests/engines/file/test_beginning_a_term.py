@@ -62,7 +62,7 @@ def seat(directory: PoolDirectory, clock: Settled) -> Iterator[Seat]:
 async def a_term_that_ends(seat: Seat) -> LeaderRecord:
     assert await seat.campaign()
     await seat.release(Standing.RESIGNED)
-    record = seat.observe().record
+    record = (await seat.observe()).record
     assert record is not None
     return record
 
@@ -106,9 +106,10 @@ def test_another_worker_is_about_to_begin_a_term(seat: Seat, directory: PoolDire
     with DurableNumber(directory.term).locked() as alone:
         assert alone
         assert asyncio.run(seat.campaign()) is None
-        assert seat.observe().problem == "another worker is about to begin or end a term, and nobody else does before"
+        problem = asyncio.run(seat.observe()).problem
+        assert problem == "another worker is about to begin or end a term, and nobody else does before"
     assert asyncio.run(seat.campaign()) is not None
-    assert seat.observe().problem is None
+    assert asyncio.run(seat.observe()).problem is None
 
 
 def test_a_term_ends_while_another_worker_is_about_to_begin_one(
@@ -121,7 +122,7 @@ def test_a_term_ends_while_another_worker_is_about_to_begin_one(
     (line,) = logged(caplog, "term_end_unrecorded")
     assert "term 1" in line.getMessage()
     assert "another worker begins one" in line.getMessage()
-    record = seat.observe().record
+    record = asyncio.run(seat.observe()).record
     assert record is not None
     assert record.standing is Standing.LEADING
     assert asyncio.run(seat.campaign()) is not None

@@ -32,7 +32,7 @@ def _busy() -> bool:
 
 
 async def test_the_log_does_not_grow_with_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "MIN_INTERVAL_S", 0.0)
+    monkeypatch.setattr(checkpoint, "INTERVAL_S", 0.0)
     path = tmp_path / "ledger.db"
     database = Database(str(path))
     for _ in range(10):

@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 
 from election.core.errors import LedgerError, LedgerVersionError
+from election.core.threads import in_passing
 from election.engines.file import database as database_module
 from election.engines.file import schema
 from election.engines.file.database import SqliteDatabase, stored_version
 from election.engines.file.ledger import SqliteLedger
-from election.engines.sql.bounded_wait import in_passing
 from election.schedule.model import Action, Claim, RegisterJob, Tick
 from tests.schedule.making import NOW, at, make_job, make_term, process, until
 
@@ -230,6 +230,21 @@ async def test_a_corrupt_file_is_kept_and_a_new_one_begun(opened: Callable[..., 
     assert await keeper.read(notes) == [1]
 
 
+async def test_p3_pitfall_69_a_schema_that_a_newer_worker_has_migrated_is_noticed_in_each_transaction(
+    opened: Callable[..., SqliteDatabase], path: str
+) -> None:
+    database = opened()
+    await database.write(note)
+    newer = schema.VERSION + 1
+    with contextlib.closing(sqlite3.connect(path)) as somebody:
+        somebody.execute(f"PRAGMA user_version={newer}")
+        for transaction in (database.read, database.write):
+            with pytest.raises(LedgerVersionError, match=NEWER):
+                await transaction(notes)
+        somebody.execute(f"PRAGMA user_version={schema.VERSION}")
+    assert await database.read(notes) == [1]
+
+
 async def test_a_file_that_gets_corrupt_in_use_is_kept_with_its_log(
     opened: Callable[..., SqliteDatabase], path: str
 ) -> None:
@@ -237,7 +252,12 @@ async def test_a_file_that_gets_corrupt_in_use_is_kept_with_its_log(
     for number in range(2000):
         await keeper.write(lambda connection, number=number: note(connection, number))
     with contextlib.closing(sqlite3.connect(path)) as somebody:  # what is in the log hides what is wrong in the file
-        somebody.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+
+        def all_in_the_file() -> bool:
+            busy, in_the_log, moved = somebody.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            return not busy and in_the_log == moved
+
+        await until(all_in_the_file)  # busy as long as the keeper's own checkpoint is under way
     other = opened()
     await other.read(notes)
     overwrite(path)
@@ -662,6 +682,6 @@ async def test_p2_p3_after_its_ledger_was_lost_a_term_goes_on_in_a_new_one(path:
     assert await ledger.record(4, [Claim(Tick("job", at(1)), NOW)]) == [False], "nothing is granted of what is unknown"
     state = await ledger.begin_term(make_term(4), process())
     assert (state.jobs, state.open_runs) == ([], [])
-    assert await ledger.last_term() == 4
+    assert (await ledger.latest_terms()).begun == 4
     await ledger.request(Action.RESIGN, term=4)
     await ledger.close()

@@ -13,7 +13,7 @@ from election.engines.file.database import SqliteConnection
 from election.engines.file.ledger import SqliteLedger
 from election.engines.sql import queries
 from election.engines.sql.pruning import prune
-from election.schedule.model import JobState, RegisterJob
+from election.schedule.model import RegisterJob, Request
 from tests.schedule.making import NOW, at, make_job, make_term, process
 
 pytestmark = pytest.mark.anyio
@@ -54,21 +54,20 @@ async def test_a_state_is_of_one_moment(
 ) -> None:
     """A job and a request to run it, both added while the state is read: a request for a job that is not there would
     come to nothing."""
-    read_jobs = queries.jobs
+    read_requests = queries.open_requests
 
-    def jobs_and_then(connection: sqlite3.Connection) -> list[JobState]:
-        found = read_jobs(connection)
+    def after_the_jobs(connection: sqlite3.Connection) -> list[Request]:
         if threading.current_thread() is not threading.main_thread() and not done:
             done.append(True)
             second = sqlite3.connect(path)
             second.execute("INSERT INTO requests (action, job_id, at) VALUES ('run', 'unheard of', 0)")
             second.commit()
             second.close()
-        return found
+        return read_requests(connection)
 
     done: list[bool] = []
     await other.pause("job", True)
-    monkeypatch.setattr(queries, "jobs", jobs_and_then)
+    monkeypatch.setattr(queries, "open_requests", after_the_jobs)
     state = await ledger.changes()
     assert done
     assert state is not None

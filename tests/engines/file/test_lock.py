@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -151,3 +152,22 @@ def test_row_19_when_in_doubt_it_is_not_held(lock: LockFile, tmp_path: Path, cod
         with pytest.raises(SeatLostError, match=f"cannot be looked at: {os.strerror(code)}"):
             lock.check()
     assert lock.is_current()
+
+
+def test_a_thread_that_checks_it_does_not_make_it_seem_lost(lock: LockFile) -> None:
+    """Files are looked at in a thread, while the event loop asks whether the lock is held."""
+    assert lock.acquire() is not None
+    stop = threading.Event()
+
+    def check() -> None:
+        while not stop.is_set():
+            lock.check()
+            lock.is_current()
+
+    checking = threading.Thread(target=check)
+    checking.start()
+    try:
+        assert all(lock.is_held() for _ in range(20_000))
+    finally:
+        stop.set()
+        checking.join()

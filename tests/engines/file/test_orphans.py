@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from election.core.process import ProcessIdentity, current_process, pinned
 from election.core.seat import Worker
 from election.core.term import LeaderRecord, Reason, Standing, Takeover
 from election.engines.file import orphans
+from election.engines.file.file_thread import FileThread
 from election.engines.file.lock_holders import Holder, who_holds
 from election.engines.file.orphans import OrphanDetector, is_orphan
 from election.testing import ManualClock
@@ -67,6 +68,7 @@ def test_row_01_an_orphan_is_ended_where_leaders_are_fenced(pool: Pool, children
     until(lambda: not Path(f"/proc/{orphan}").exists() or Path(f"/proc/{orphan}/stat").read_text().split()[2] == "Z")
 
 
+@pytest.mark.extended
 def test_a_leader_that_stands_still_and_whose_record_was_removed_is_ended(pool: Pool) -> None:
     """Nobody leads by the record, so there is no heartbeat to judge by; but it has the lock, and does not say why."""
     leader = pool.led()
@@ -91,6 +93,7 @@ def test_a_worker_that_stands_still_in_its_election_is_ended(pool: Pool) -> None
     assert winner.gone()
 
 
+@pytest.mark.extended
 def test_row_13_an_observer_that_stood_still_itself_ends_nobody_at_once(pool: Pool) -> None:
     leader = pool.led()
     (observer,) = pool.followers(1, fence_after=1.5)
@@ -188,6 +191,15 @@ def test_a_process_of_somebody_else_is_never_killed(monkeypatch: pytest.MonkeyPa
         raise AssertionError("nobody is there any more")
 
 
+def detector_of(
+    path: Path, clock: ManualClock, timing: SeatTiming, workers: Callable[[], list[Worker]] = list
+) -> OrphanDetector:
+    files = FileThread(str(path))
+    return OrphanDetector(
+        str(path), min_refusal_s=MIN_REFUSAL_S, timing=timing, clock=clock, workers=workers, files=files
+    )
+
+
 @pytest.mark.anyio
 async def test_a_worker_that_takes_the_seat_from_an_orphan_gets_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -195,18 +207,22 @@ async def test_a_worker_that_takes_the_seat_from_an_orphan_gets_its_time(
     """How long the lock was refused is no measure of how long this holder has kept it."""
     clock, ended = ManualClock(), list[int]()
     holding = [CHILD]
+
+    async def end(_: OrphanDetector, holder: Holder, why: str) -> None:
+        ended.append(holder.pid)
+
     monkeypatch.setattr(orphans, "_look", lambda path: (LOCKED, holding))
-    monkeypatch.setattr(OrphanDetector, "_end", lambda self, holder, why: ended.append(holder.pid))
+    monkeypatch.setattr(OrphanDetector, "_end", end)
     with subprocess.Popen(["sleep", "60"]) as winner:
         workers = [Worker(identity_of(winner.pid), NOW)]
-        detector = OrphanDetector(str(tmp_path), min_refusal_s=1.0, timing=SeatTiming(0.5, 1.0, 2.0), clock=clock)
+        detector = detector_of(tmp_path, clock, SeatTiming(0.5, 1.0, 2.0), lambda: workers)
 
         async def until_somebody_is_ended() -> float:
             ended.clear()
             began = clock.monotonic()
             while not ended:
                 await clock.advance(0.1)
-                await detector.refused(RECORD, lambda: workers)
+                await detector.refused(RECORD)
             return clock.monotonic() - began
 
         assert 2.0 < await until_somebody_is_ended() < 3.2
@@ -236,22 +252,20 @@ def locked(tmp_path: Path) -> Iterator[Path]:
 async def test_an_observer_that_is_late_each_time_names_it_all_the_same(locked: Path) -> None:
     """On a busy machine a campaign takes longer than two polls; the operator has to read the reason there as well."""
     clock = ManualClock(NOW)
-    detector = OrphanDetector(
-        str(locked), min_refusal_s=MIN_REFUSAL_S, timing=SeatTiming(0.5, POLL_S, 0.1), clock=clock
-    )
+    detector = detector_of(locked, clock, SeatTiming(0.5, POLL_S, 0.1))
     for _ in range(5):
-        await detector.refused(None, list)
+        await detector.refused(None)
         assert detector.problem is None
         await clock.advance(0.2)
-    await detector.refused(None, list)
+    await detector.refused(None)
     assert detector.problem is not None and "nobody leads, but" in detector.problem
 
 
 @pytest.mark.anyio
 async def test_what_was_not_watched_for_a_while_begins_anew(locked: Path) -> None:
     clock = ManualClock(NOW)
-    detector = OrphanDetector(str(locked), min_refusal_s=MIN_REFUSAL_S, timing=SeatTiming(0.5, POLL_S), clock=clock)
+    detector = detector_of(locked, clock, SeatTiming(0.5, POLL_S))
     for _ in range(3):
-        await detector.refused(None, list)
+        await detector.refused(None)
         assert detector.problem is None  # a leader may have come and gone meanwhile
         await clock.advance(MIN_REFUSAL_S + 0.1)

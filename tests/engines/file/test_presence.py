@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from election.engines.file import presence
 from election.engines.file.presence import Presence
 from tests.engines.file.pool import Pool
 from tests.support.processes import RemoteWorker
-from tests.support.waiting import until
+from tests.support.waiting import remove_in_use, until
 
 NOW = datetime(2026, 11, 23, 4, tzinfo=UTC)
 
@@ -56,7 +57,7 @@ def test_oldest_first(pool: Pool) -> None:
 def test_an_entry_that_was_removed_comes_back(pool: Pool) -> None:
     leader = pool.led()
     (follower,) = pool.followers(1)
-    shutil.rmtree(pool.path / "workers")
+    remove_in_use(pool.path / "workers")
     until(lambda: lists(leader, follower))
 
 
@@ -86,7 +87,7 @@ def entry(tmp_path: Path, name: str, **changes: Any) -> Path:
 
 
 def pids(here: Presence) -> list[int]:
-    return [worker.process.pid for worker in here.workers()]
+    return [worker.process.pid for worker in here.look()]
 
 
 def test_row_10_the_entry_of_a_dead_worker_whose_pid_is_another_process_by_now(here: Presence, tmp_path: Path) -> None:
@@ -108,6 +109,25 @@ def test_a_worker_in_another_container_is_not_taken_for_dead(here: Presence, tmp
     foreign = entry(tmp_path, "foreign.json", pid=4242, pid_namespace="pid:[1]")
     assert pids(here) == sorted([4242, os.getpid()])
     assert foreign.exists()
+
+
+def test_pitfall_68_a_worker_of_a_container_that_was_killed_ages_away(here: Presence, tmp_path: Path) -> None:
+    """Nobody can look at it from here; a living one touches its entry."""
+    foreign = entry(tmp_path, "foreign.json", pid=4242, pid_namespace="pid:[1]")
+    long_ago = time.time() - presence.FOREIGN_MAX_AGE_S - 1
+    os.utime(foreign, (long_ago, long_ago))
+    assert pids(here) == [os.getpid()]
+    assert not foreign.exists()
+
+
+def test_an_entry_is_touched_now_and_then(here: Presence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (ours,) = tmp_path.glob(f"{os.getpid()}-*.json")
+    os.utime(ours, (1, 1))
+    here.renew()
+    assert ours.stat().st_mtime == 1, "each touch costs a write"
+    monkeypatch.setattr(presence, "TOUCH_INTERVAL_S", 0.0)
+    here.renew()
+    assert ours.stat().st_mtime > time.time() - 60
 
 
 @pytest.mark.parametrize("garbage", ["", "{", "[]", '{"process": 1}'])

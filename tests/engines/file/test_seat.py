@@ -48,7 +48,7 @@ def test_a_release_tells_the_record_then_lets_go_of_the_flock_then_wakes_the_oth
 
         def look(_: int, call: str) -> None:
             if call.startswith("unlock"):
-                record = seat.observe().record
+                record = seat.backend.record_file.read()
                 assert record is not None
                 seen.append((record.standing, seat.held() is not None, bool(poll.poll(0))))
 
@@ -93,7 +93,7 @@ def test_a_campaign_that_is_cancelled_while_it_writes_takes_its_words_back(
         may_go_on.set()
         with pytest.raises(asyncio.CancelledError):
             await campaign
-        record = other.observe().record
+        record = (await other.observe()).record
         if slow == "number":
             assert record is None
         else:

@@ -17,6 +17,7 @@ import pytest
 from election.core.clock import SystemClock
 from election.core.process import ProcessIdentity
 from election.core.term import LeaderRecord, Reason, Standing, Takeover
+from election.engines.file.file_thread import FileThread
 from election.engines.file.vacancy import AliveFifo, VacancyWatcher
 from tests.support.processes import identity_of
 
@@ -50,7 +51,7 @@ async def speaks(
     watch: VacancyWatcher, look: Callable[[], LeaderRecord | None], *, at_once: bool
 ) -> asyncio.Task[None]:
     """Wait on ``watch``; asserts that it speaks at once, or that it does not."""
-    task = asyncio.create_task(watch.vacancy(look))
+    task = asyncio.create_task(watch.vacancy(look(), look))
     for _ in range(20):
         await asyncio.sleep(0.001)
     assert task.done() is at_once
@@ -58,7 +59,7 @@ async def speaks(
 
 
 async def armed(fifo: AliveFifo, now: LeaderRecord, safety_poll: float = LONG) -> VacancyWatcher:
-    watch = VacancyWatcher(fifo, safety_poll=safety_poll, clock=SystemClock())
+    watch = VacancyWatcher(fifo, safety_poll=safety_poll, clock=SystemClock(), files=FileThread(""))
     await speaks(watch, lambda: now, at_once=True)  # what ended before the watch stood does not wake it
     return watch
 
@@ -118,11 +119,11 @@ async def test_after_a_hang_up_a_live_leader_is_doubted_and_then_believed_and_li
     fifo.let_go()
     tries = 0
     while watch.armed_for:
-        await asyncio.wait_for(watch.vacancy(lambda: now), 5)
+        await asyncio.wait_for(watch.vacancy(now, lambda: now), 5)
         tries += 1
     assert 4 < tries < 12
     fifo.hold()
-    await watch.vacancy(lambda: now)
+    await watch.vacancy(now, lambda: now)
     assert watch.sources == ["fifo", "pidfd"]
     watch.close()
 
@@ -136,11 +137,11 @@ async def test_without_a_pidfd_a_new_leader_is_doubted_for_a_while(
     monkeypatch.setattr("election.engines.file.vacancy.HANG_UP_DOUBT_S", 0.02)
     fifo.let_go()
     now = record(identity_of(leader.pid))
-    watch = VacancyWatcher(fifo, safety_poll=LONG, clock=SystemClock())
+    watch = VacancyWatcher(fifo, safety_poll=LONG, clock=SystemClock(), files=FileThread(""))
     tries = 0
     with contextlib.suppress(TimeoutError):
         while True:
-            await asyncio.wait_for(watch.vacancy(lambda: now), 1)
+            await asyncio.wait_for(watch.vacancy(now, lambda: now), 1)
             tries += 1
     assert 4 < tries < 12, "and not with every poll"
     watch.close()
@@ -149,7 +150,7 @@ async def test_without_a_pidfd_a_new_leader_is_doubted_for_a_while(
 async def test_the_poll_speaks_if_nothing_else_does(fifo: AliveFifo, leader: subprocess.Popen[bytes]) -> None:
     now = record(identity_of(leader.pid))
     watch = await armed(fifo, now, safety_poll=0.01)
-    await asyncio.wait_for(watch.vacancy(lambda: now), 5)
+    await asyncio.wait_for(watch.vacancy(now, lambda: now), 5)
     watch.close()
 
 
@@ -174,7 +175,7 @@ async def test_row_10_a_pid_that_was_reused_is_not_watched(fifo: AliveFifo, lead
     now = record(replace(identity_of(leader.pid), start_time=1))
     watch = await armed(fifo, now)
     assert watch.sources == ["fifo"]
-    waiting = asyncio.create_task(watch.vacancy(lambda: now))
+    waiting = asyncio.create_task(watch.vacancy(now, lambda: now))
     await asyncio.wait_for(waiting, 5)  # nobody leads, so it tries again soon
     watch.close()
 
@@ -185,26 +186,26 @@ async def test_while_nobody_leads_the_tries_grow_rare(fifo: AliveFifo, leader: s
     watch = await armed(fifo, now, safety_poll=0.2)
     begun, tries = time.monotonic(), 0
     while time.monotonic() - begun < 1.0:
-        await watch.vacancy(lambda: now)
+        await watch.vacancy(now, lambda: now)
         tries += 1
     assert tries < 20
     watch.close()
 
 
 async def test_before_there_is_a_record_it_looks_often(fifo: AliveFifo) -> None:
-    watch = VacancyWatcher(fifo, safety_poll=LONG, clock=SystemClock())
-    await asyncio.wait_for(watch.vacancy(lambda: None), 5)
+    watch = VacancyWatcher(fifo, safety_poll=LONG, clock=SystemClock(), files=FileThread(""))
+    await asyncio.wait_for(watch.vacancy(None, lambda: None), 5)
     watch.close()
 
 
 async def test_it_gives_every_descriptor_back(fifo: AliveFifo, leader: subprocess.Popen[bytes]) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    watch = VacancyWatcher(fifo, safety_poll=0.001, clock=SystemClock())
+    watch = VacancyWatcher(fifo, safety_poll=0.001, clock=SystemClock(), files=FileThread(""))
     for term in range(1, 50):
         now = record(identity_of(leader.pid), term)
-        await watch.vacancy(lambda now=now: now)
-        await watch.vacancy(lambda now=now: now)
-        waiting = asyncio.create_task(watch.vacancy(lambda now=now: now))
+        await watch.vacancy(now, lambda now=now: now)
+        await watch.vacancy(now, lambda now=now: now)
+        waiting = asyncio.create_task(watch.vacancy(now, lambda now=now: now))
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)

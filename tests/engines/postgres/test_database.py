@@ -21,7 +21,7 @@ from election.engines.postgres.address import parse
 from election.engines.postgres.database import PostgresDatabase
 from election.engines.postgres.ledger import PostgresLedger
 from election.engines.postgres.preflight import Preflight
-from election.schedule.model import Claim, FinishRun, Outcome, RegisterJob, Tick
+from election.schedule.model import Claim, Copied, FinishRun, Outcome, RegisterJob, Tick
 from tests.schedule.making import NOW, at, make_job, make_term, process
 from tests.support.postgres_server import PostgresServer, RunningPostgres
 from tests.support.waiting import until_async
@@ -233,7 +233,7 @@ async def test_p3_a_schema_of_other_rules_is_refused(
         connection.execute(f'UPDATE "{address.schema}".meta SET schema_version = {version}')
     other = PostgresLedger(address, Preflight(address), look_only=look_only)
     with pytest.raises(LedgerVersionError, match=told):
-        await other.last_term()
+        await other.latest_terms()
     with pytest.raises(LedgerVersionError):
         await in_thread(other.check)
     await other.close()
@@ -354,3 +354,41 @@ async def test_p3_a_disk_that_is_full(small_disk: Path, new_postgres: Callable[.
         found = (await ledger.totals()).runs
         assert granted <= sum(found.values()) <= granted + 1
         await ledger.close()
+
+
+async def test_p3_pitfall_69_a_schema_that_a_newer_worker_has_migrated_is_noticed_in_each_transaction(
+    ledger: PostgresLedger, postgres_server: RunningPostgres, url: str
+) -> None:
+    meta = f'"{parse(url).schema}".meta'
+    change = f"UPDATE {meta} SET schema_version = {{}} RETURNING 1"
+    await asyncio.to_thread(postgres_server.execute, change.format(schema.VERSION + 1))
+    with pytest.raises(LedgerVersionError, match="upgrade election in every worker"):
+        await ledger.jobs()
+    with pytest.raises(LedgerVersionError, match="upgrade election in every worker"):
+        await ledger.record(1, [Claim(Tick("job", at(1)), NOW)])
+    await asyncio.to_thread(postgres_server.execute, change.format(schema.VERSION))
+    assert await ledger.record(1, [Claim(Tick("job", at(1)), NOW)]) == [True]
+
+
+async def test_pitfall_49_a_copied_database_is_noted(own_server: PostgresServer) -> None:
+    """The same server and the same tables, in another database."""
+    address = parse(own_server.url())
+    original = PostgresLedger(address, Preflight(address))
+    await original.begin_term(make_term(1), process())
+    assert not await original.is_moved()
+    await original.close()
+    own_server.execute(f"CREATE DATABASE restored TEMPLATE {own_server.database}", database="template1")
+    own_server.execute("CREATE ROLE plain")
+    public = "SELECT has_function_privilege('plain', 'pg_control_system()', 'EXECUTE')"
+    assert own_server.execute(public) == [(True,)], "so a role need not be a superuser to tell"
+    restored = parse(own_server.url(database="restored"))
+    copy = PostgresLedger(restored, Preflight(restored))
+    try:
+        assert await copy.is_moved()
+        assert (await copy.begin_term(make_term(2), process())).copied == Copied(NOW, 2)
+        assert await copy.adopt()
+        state = await copy.changes()
+        assert not await copy.is_moved()
+        assert state is None, "it was this connection's own write"
+    finally:
+        await copy.close()

@@ -38,6 +38,7 @@ async def test_p8_a_whole_life(url: str, postgres_server: RunningPostgres) -> No
     await until_async(ended, what="the server has ended its sessions")
 
 
+@pytest.mark.extended
 async def test_a_server_that_goes_and_comes(own_server: PostgresServer) -> None:
     election = Election(own_server.url(), heartbeat=0.05, safety_poll=0.1)
     await asyncio.to_thread(election.check)

@@ -98,6 +98,7 @@ def test_rows_11_12_a_leader_that_hangs(
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.extended
 def test_the_leaders_session_is_ended(new_pool: Callable[..., Pool], postgres_server: RunningPostgres) -> None:
     """P1–P4, P6: the term ends at once, without waiting for a heartbeat, and the next one begins when it has."""
     pool = new_pool(pool=postgres_server.url(pool="ended"), workers=3, jobs="tick,while_leading").start()

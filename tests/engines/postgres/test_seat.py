@@ -47,6 +47,7 @@ def test_p1_a_leader_whose_session_was_ended_knows_at_once_and_nobody_leads_befo
     until(follower.woken, what="the lock comes to the follower")
     assert follower.campaign() is None
     assert "may not know that its term 1 is over" in str(follower.observe().problem)
+    follower.waits()
     time.sleep(MIN_TRUST_S)
     assert follower.campaign() is None, "the leader beats on, because its work has not ended"
     follower.waits()
@@ -158,6 +159,36 @@ def test_a_record_that_nobody_can_read_keeps_nobody_from_leading(pool: Pool, pos
     assert until(lambda: _campaigns(follower))
 
 
+@pytest.mark.parametrize("sleeps", ["stopped", "blocked"])
+def test_pitfall_62_a_winner_that_sleeps_loses_the_seat_to_the_next_in_the_queue(
+    pool: Pool, postgres_server: RunningPostgres, sleeps: str
+) -> None:
+    """P6: the server grants the lock to a worker that is stopped, or whose event loop is blocked."""
+    leader, first = led(pool)
+    second = pool.worker()
+    ours = parse(pool.url).key("seat") & 0xFFFFFFFF  # other tests use this server, too
+    waiting = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid::bigint = {ours}"
+    for number, follower in enumerate((first, second), start=1):
+        follower.waits()
+        until(lambda number=number: postgres_server.execute(waiting) == [(number,)], what="it is in the queue")
+    if sleeps == "stopped":
+        os.kill(first.pid, signal.SIGSTOP)
+    else:
+        first.process.ask("block", seconds=10.0)
+    try:
+        leader.kill()
+        died = time.monotonic()
+        assert second.wins().number == 2
+        assert time.monotonic() - died < 4.0, "it took 25 s and more, and takes 1.2 s"
+        second.beats()
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+    until(lambda: first.observe().led and not _campaigns(first), what="the sleeper wakes up as a follower")
+    assert first.held() is None
+    assert second.held() is not None
+
+
+@pytest.mark.extended
 def test_a_worker_that_nobody_lets_wait_leaves_the_queue(
     pool: Pool, postgres_server: RunningPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +231,7 @@ def test_only_the_session_that_leads_is_ended(pool: Pool) -> None:
         follower.process.ask("terminate")
 
 
+@pytest.mark.extended
 def test_p8_a_server_that_stands_still(own_pool: Pool, own_server: PostgresServer) -> None:
     """docs/pitfalls.md#32, #33: nobody leads after the trust has run out, and all say why; then it goes on."""
     leader, follower = led(own_pool)
@@ -218,6 +250,7 @@ def test_p8_a_server_that_stands_still(own_pool: Pool, own_server: PostgresServe
     assert leader.held() is None
 
 
+@pytest.mark.extended
 def test_p1_a_server_process_that_crashes_takes_all_sessions_with_it(
     own_pool: Pool, own_server: PostgresServer
 ) -> None:
@@ -249,6 +282,7 @@ def far_leader(pool: Pool, url: str) -> tuple[RemoteSeat, RemoteSeat]:
     return leader, follower
 
 
+@pytest.mark.extended
 def test_a_connection_that_is_reset(proxied: tuple[Pool, Proxy, str]) -> None:
     pool, proxy, url = proxied
     leader, follower = far_leader(pool, url)
@@ -258,6 +292,7 @@ def test_a_connection_that_is_reset(proxied: tuple[Pool, Proxy, str]) -> None:
     assert follower.wins().takeover.reason in {Reason.LOST, Reason.DIED}
 
 
+@pytest.mark.extended
 def test_p1_a_cable_that_is_cut(proxied: tuple[Pool, Proxy, str], own_server: PostgresServer) -> None:
     """The leader ceases to believe before anybody else begins to; when the cable is whole again, it does not lead."""
     pool, proxy, url = proxied

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from election import Election
 from election.core.backend import SeatTiming
 from election.core.checks import Severity
 from election.core.clock import SystemClock
@@ -75,6 +76,24 @@ def test_a_url_without_meaning_is_refused_at_once(url: str, why: str) -> None:
         engine(url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis+sentinel://db:26379/0",
+        "rediss-sentinel://user:pass@one:26379,two:26379/mymaster/0",
+        "sentinel://db",
+        "redis://user:p,ss@one:26379,two:26379/0",
+    ],
+)
+def test_sentinels_are_refused_with_the_way_out(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="several: sentinels are not asked for the master; name an address"):
+        Election(url)
+
+
+def test_a_comma_in_a_password_names_no_second_server() -> None:
+    Election("redis://user:p,ss@one:6379/0")
+
+
 # --- servers ---------------------------------------------------------------------------------------------------------
 
 
@@ -85,6 +104,7 @@ def test_a_url_without_meaning_is_refused_at_once(url: str, why: str) -> None:
         ({"redis_version": "6.0.9"}, {}, False, Severity.WRONG, "Redis 6.0.9"),
         ({"maxmemory_policy": "allkeys-lru"}, {}, False, Severity.WRONG, "noeviction"),
         ({"maxmemory_policy": "volatile-lru"}, {}, False, Severity.WRONG, "noeviction"),
+        ({"redis_mode": "sentinel", "role": None}, {}, False, Severity.WRONG, "is a sentinel"),
         ({"role": "slave"}, {}, False, Severity.WARNING, "replica"),
         ({"aof_enabled": 0}, {"save": ""}, False, Severity.WARNING, "every term and claim"),
         ({"aof_enabled": 0}, {"save": "60 1"}, False, Severity.WARNING, "since the last snapshot"),

@@ -96,6 +96,7 @@ def test_p2_after_flushall_the_leader_ends_its_term_and_its_number_is_not_used_a
     assert (term.number, term.takeover.reason) == (2, Reason.LOST)
 
 
+@pytest.mark.extended
 def test_p1_after_flushall_nobody_leads_beside_a_leader_that_stands_still(pool: Pool, steady: Server) -> None:
     """It cannot notice that its lease is gone, and believes in it for as long as it was granted for."""
     leader, follower = led(pool)
@@ -123,7 +124,7 @@ def test_p2_what_a_living_worker_remembers_is_a_floor(pool: Pool, steady: Server
 
 def test_a_server_that_is_killed_comes_back_with_what_it_knew(server: Server, new_pool: Callable[[str], Pool]) -> None:
     leader, follower = led(new_pool(server.url))
-    time.sleep(1.1)  # everysec
+    server.save()
     server.restart()
     until(lambda: leader.beat() is None, what="the leader's heart beats again")
     assert leader.held() is not None
@@ -138,7 +139,7 @@ def test_an_end_that_the_server_could_not_be_told_is_told_when_it_is_back(
     leader = new_pool(server.url).worker()
     leader.wins()
     leader.beats()
-    time.sleep(1.1)  # everysec
+    server.save()
     server.kill()
     leader.release(Standing.RESIGNED)
     server.start()
@@ -172,6 +173,7 @@ def _problem(worker: RemoteSeat) -> str:
     return worker.observe().problem or ""
 
 
+@pytest.mark.extended
 def test_p1_a_server_that_has_just_started_elects_nobody_for_a_lease(
     new_server: Callable[..., Server], new_pool: Callable[[str], Pool]
 ) -> None:
@@ -189,6 +191,7 @@ def test_p1_a_server_that_has_just_started_elects_nobody_for_a_lease(
     assert leader.held() is None
 
 
+@pytest.mark.extended
 def test_p1_a_server_that_is_stopped_for_longer_than_the_lease(pool: Pool, steady: Server) -> None:
     leader, follower = led(pool)
     steady.pause()
@@ -216,6 +219,7 @@ def test_connections_that_the_server_ends_are_made_again(pool: Pool, steady: Ser
     assert follower.wins().number == 2
 
 
+@pytest.mark.extended
 def test_connections_that_are_reset(switch: Switch, steady: Server, new_pool: Callable[[str], Pool]) -> None:
     leader, follower = led(new_pool(f"redis://127.0.0.1:{switch.port}/0"))
     for _ in range(3):
@@ -248,6 +252,7 @@ def test_p1_p2_a_replica_that_has_kept_up_takes_over_with_the_term(
     assert follower.wins().number == 2
 
 
+@pytest.mark.extended
 def test_pitfall_59_connections_do_not_stay_with_a_demoted_master(
     server: Server, switch: Switch, replica: Server, new_pool: Callable[[str], Pool]
 ) -> None:

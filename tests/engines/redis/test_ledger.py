@@ -47,7 +47,7 @@ async def test_p3_a_claim_whose_answer_was_lost_is_open_when_stock_is_taken(
     switch = Switch(steady.port)
     other = RedisLedger(address_of(f"redis://127.0.0.1:{switch.port}/0?socket_timeout=10"))
     try:
-        assert await other.last_term() == 1
+        assert (await other.latest_terms()).begun == 1
         switch.delay = 1.5  # time enough to see the claim and to cut its answer off, on a busy machine
         claim = asyncio.create_task(other.record(1, [Claim(TICK, at(1))]))
         while steady.ask("ZCARD", "election:{election}:runs") == 0:
@@ -166,7 +166,7 @@ async def test_p2_p3_what_redis_forgets_a_ledger_in_postgresql_knows(workers: li
             term = await engine.seat.campaign()
             assert term is not None
             assert term.number == number
-            state = await engine.ledger.begin_term(term, engine.seat.workers()[0].process)
+            state = await engine.ledger.begin_term(term, (await engine.seat.workers())[0].process)
             assert state.open_runs == [OpenRun(TICK, 1, 1)] * (number - 1)
             enrol = RegisterJob("job", JOB.schedule, at=at(0), since=at(0))
             assert await engine.ledger.record(number, [enrol, Claim(TICK, at(1))]) == [True, number == 1]

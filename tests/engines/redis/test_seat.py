@@ -7,12 +7,13 @@ import itertools
 import subprocess
 import sys
 
-from election.core.backend import SeatTiming
+import pytest
+
+from election.core.backend import LatestTerms, SeatTiming
 from election.core.clock import SystemClock
 from election.core.errors import SeatError
 from election.core.seat import Seat
-from election.core.term import Standing
-from election.engines.redis import RedisBackend, redis_engine
+from election.engines.redis import RedisBackend
 from election.engines.redis.address import address_of
 from election.engines.redis.client import RedisClient
 from election.engines.redis.lease import lease_for, trust_for
@@ -27,26 +28,6 @@ def test_the_margin_is_larger_than_a_heartbeat_and_the_drift_of_clocks() -> None
         lease, trust = lease_for(heartbeat), trust_for(heartbeat)
         assert lease >= 6 * heartbeat
         assert 2 * heartbeat < trust <= 0.9 * lease - heartbeat
-
-
-def test_an_election_may_live_on_one_event_loop_after_another(steady: Server) -> None:
-    """As an application that is tested does."""
-    engine = redis_engine(steady.url, timing=SeatTiming(0.05, 0.2), durable=False, clock=SystemClock())
-
-    async def live(number: int) -> None:
-        await engine.seat.open()
-        term = await engine.seat.campaign()
-        assert term is not None
-        assert term.number == number
-        await engine.seat.beat()
-        await engine.ledger.begin_term(term, engine.seat.workers()[0].process)
-        await engine.seat.release(Standing.RESIGNED)
-        await asyncio.wait_for(engine.seat.vacancy(), 10)
-        await engine.ledger.close()
-        await engine.seat.close()
-
-    for number in (1, 2, 3):
-        asyncio.run(live(number))
 
 
 def test_p5_p6_whoever_is_cancelled_is_so_whenever_it_comes(steady: Server) -> None:
@@ -82,13 +63,10 @@ def test_p7_a_campaign_that_is_lost_leaves_no_connection_to_the_ledger(steady: S
     deeds: list[str] = []
 
     class Asked:
-        async def last_term(self) -> int:
+        async def latest_terms(self) -> LatestTerms:
             deeds.append("asked")
             await asyncio.to_thread(steady.ask, "SET", "election:{election}:lease", "another", "PX", 3000)
-            return 0
-
-        async def was_fenced(self, term: int) -> bool:
-            return False
+            return LatestTerms(0, 0)
 
         async def close(self) -> None:
             deeds.append("closed")
@@ -109,6 +87,7 @@ def test_p7_a_campaign_that_is_lost_leaves_no_connection_to_the_ledger(steady: S
     asyncio.run(live())
 
 
+@pytest.mark.extended
 def test_the_command_line_looks_from_outside(pool: Pool, steady: Server) -> None:
     def ask(*words: str) -> str:
         command = [sys.executable, "-m", "election", *words, "--pool", steady.url]

@@ -157,6 +157,7 @@ def test_durable_waits_for_the_disk_or_refuses_at_the_start(each: Server, new_po
         each.ask("CONFIG", "SET", "appendfsync", "everysec")
 
 
+@pytest.mark.extended
 def test_durable_waits_for_as_many_replicas_as_the_server_asks_for(
     new_server: Callable[..., Server], new_pool: Callable[[str], Pool]
 ) -> None:

@@ -22,12 +22,14 @@ end
 function does.pause(job, at)
   redis.call('HSETNX', p .. 'job:' .. job, 'paused_at', at)
   redis.call('HDEL', p .. 'job:' .. job, 'resume_at')
+  note(job)
   return 1
 end
 
 function does.resume(job, at)
   if redis.call('HEXISTS', p .. 'job:' .. job, 'paused_at') == 1 then
     redis.call('HSETNX', p .. 'job:' .. job, 'resume_at', at)
+    note(job)
   end
   return 1
 end
@@ -37,12 +39,13 @@ function does.store(job, func, kwargs, options, keep_pause)
     does.set(job, 'paused_at', '', 'resume_at', '')
   end
   does.set(job, 'func', func, 'kwargs', kwargs, 'options', options)
+  note(job)
   return does.set(job, 'removed', '', 'broken', '')
 end
 
 function does.remove(job, at)
-  close_epoch(job, at)
-  return does.set(job, 'removed', '1')
+  note(job)
+  return leave(job, at)
 end
 
 -- A clock that was ahead has settled ticks that have not come yet.
@@ -54,6 +57,11 @@ function does.accept_time(job, at, reason)
   end
   redis.call('HSET', key, 'settled_until', at)
   return add_skip(job, at, at, '0', reason, at, '0')
+end
+
+-- A server has nothing by which a copy of its data could be told from the original.
+function does.adopt()
+  return 0
 end
 
 function does.request(action, job, of, at)

@@ -181,6 +181,11 @@ function does.skip(job, first, to, number, reason, at, request, claimed, seen)
   return add_skip(job, first, to, number, reason, at, request)
 end
 
+-- The leader reads what has changed since the version that it knows; who writes counts it up at the end.
+local function note(job)
+  redis.call('ZADD', p .. 'changed', (tonumber(redis.call('GET', p .. 'version')) or 0) + 1, job)
+end
+
 function does.enrol(job, trigger, at, since, rule)
   local key = p .. 'job:' .. job
   local settled = redis.call('HGET', key, 'settled_until')
@@ -188,6 +193,10 @@ function does.enrol(job, trigger, at, since, rule)
     redis.call('HSET', key, 'settled_until', since)
   end
   redis.call('SADD', p .. 'jobs', job)
+  redis.call('SREM', p .. 'removed', job)
+  if redis.call('HGET', key, 'removed') == '1' then  -- it may be in the code from now on
+    redis.call('HDEL', key, 'removed', 'func', 'kwargs', 'options')
+  end
   redis.call('HSET', key, 'trigger', trigger, 'scheduled_since', at)
   redis.call('HDEL', key, 'retired_at')
   close_epoch(job, since)
@@ -195,7 +204,42 @@ function does.enrol(job, trigger, at, since, rule)
   redis.call('HDEL', p .. 'epochs:' .. job, since .. ':until')
   redis.call('ZREM', p .. 'closed', since .. ' ' .. job)
   redis.call('HSET', p .. 'epoch', job, since)
+  note(job)
   return 1
+end
+
+local function leave(job, at)
+  close_epoch(job, at)
+  redis.call('SMOVE', p .. 'jobs', p .. 'removed', job)
+  return does.set(job, 'removed', '1')
+end
+
+-- A one-shot has one run, and a pool has few that are open: the shorter list of the two is looked through.
+local function has_open_run(job)
+  local own = p .. 'runs:' .. job
+  local few = redis.call('ZCARD', own) < redis.call('ZCARD', p .. 'open') and own or p .. 'open'
+  for _, seq in ipairs(redis.call('ZRANGE', few, 0, -1)) do
+    if redis.call('ZSCORE', p .. 'open', seq) and redis.call('HGET', p .. 'run:' .. seq, 'job_id') == job then
+      return true
+    end
+  end
+  return false
+end
+
+function does.finish_job(job, since, settled, at)
+  local row = redis.call('HMGET', p .. 'job:' .. job, 'scheduled_since', 'settled_until', 'func', 'removed', 'paused_at')
+  if row[1] ~= since or tonumber(row[2]) < tonumber(settled) or not row[3] or row[4] == '1' or row[5] then
+    return 0
+  end
+  if has_open_run(job) then
+    return 0
+  end
+  for _, number in ipairs(redis.call('ZRANGE', p .. 'requests', 0, -1)) do
+    if redis.call('HGET', p .. 'request:' .. number, 'job_id') == job then
+      return 0
+    end
+  end
+  return leave(job, at)
 end
 
 function does.retire(job, at)

@@ -1,0 +1,92 @@
+"""Thread for all file operations of a seat: a disk that stands still stops no event loop (P8, docs/pitfalls.md#48)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from election.core.events import named
+from election.core.threads import in_passing
+
+log = logging.getLogger("election")
+
+_T = TypeVar("_T")
+
+PATIENCE_S = 0.05
+"""Seconds that a question waits for the disk; after that the answer is what was known before."""
+
+STALLED_AFTER_S = 1.0
+"""Seconds without an answer after which a disk is said to stand still."""
+
+
+class FileThread:
+    """Runs file operations one after the other, beside the event loop.
+
+    Args:
+        path: Directory of the files, for messages.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._executor: ThreadPoolExecutor | None = None
+        self._pid = 0
+        self._stalled_since: float | None = None
+        self._looks: dict[Callable[[], object], tuple[asyncio.Future[Any], float]] = {}
+        """Looks under way, and until when they are waited for, by function."""
+
+    def run(self, function: Callable[[], _T]) -> asyncio.Future[_T]:
+        """Return the result of ``function``; a caller that is cancelled waits for its end all the same.
+
+        No write may go on after its lock was released.
+        """
+        if self._executor is None or self._pid != os.getpid():  # in a forked child the parent's thread does not exist
+            self._executor, self._pid = ThreadPoolExecutor(1, thread_name_prefix="election-files"), os.getpid()
+            self._stalled_since = None
+        loop = asyncio.get_running_loop()
+        found = in_passing(self._executor.submit(function))
+        if not found.done():
+            waiting = loop.call_later(STALLED_AFTER_S, self._stalls, loop.time())
+            found.add_done_callback(lambda _: self._answers(waiting))
+        return found
+
+    async def run_briefly(self, function: Callable[[], object]) -> None:
+        """Run a function that looks at the files, and return when it has ended, or after ``PATIENCE_S``.
+
+        Callers that come while it is under way share it, and its time.
+        """
+        loop, (looking, until) = asyncio.get_running_loop(), self._looks.get(function, (None, 0.0))
+        if looking is None or looking.done() or looking.get_loop() is not loop:
+            looking, until = self.run(function), loop.time() + PATIENCE_S
+            self._looks[function] = looking, until
+        if not looking.done() and (patience_s := until - loop.time()) > 0:
+            await asyncio.wait([looking], timeout=patience_s)
+
+    @property
+    def problem(self) -> str | None:
+        """Problem text while the disk stands still; None otherwise."""
+        if self._stalled_since is None:
+            return None
+        waited_s = asyncio.get_running_loop().time() - self._stalled_since
+        return f"the disk of {self._path} has not answered for {waited_s:.0f} s; until it does, no run can begin"
+
+    def close(self) -> None:
+        """End the thread, after what it still has to do; the next ``run`` starts another one."""
+        if self._executor is not None and self._pid == os.getpid():
+            self._executor.shutdown(wait=False)
+        self._executor = None
+
+    def _stalls(self, since: float) -> None:
+        if self._stalled_since is None:
+            self._stalled_since = since
+            log.warning("%s", self.problem, extra=named("disk_stalled"))
+
+    def _answers(self, waiting: asyncio.TimerHandle) -> None:
+        waiting.cancel()
+        if self._stalled_since is not None:
+            waited_s = asyncio.get_running_loop().time() - self._stalled_since
+            self._stalled_since = None
+            log.warning("the disk of %s answers again, after %.1f s", self._path, waited_s, extra=named("disk_answers"))

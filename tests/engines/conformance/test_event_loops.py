@@ -1,0 +1,28 @@
+"""One Election on one event loop after another, as in an application that is tested, or in a notebook."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.engines.conformance.jobs import begun, election_on
+from tests.engines.conformance.leading import count
+from tests.engines.conformance.pool import Pool
+from tests.support.waiting import until_async
+
+
+def test_pitfall_66_an_election_may_live_on_one_event_loop_after_another(pool: Pool) -> None:
+    """Each time it leads, runs its jobs, answers who leads, and resigns."""
+    election = election_on(pool.url, **pool.options)
+    election.check()
+
+    async def live(term: int) -> None:
+        begun.clear()
+        async with election:
+            await until_async(lambda: election.is_leader and count("often"), what="it leads, and runs")
+            assert election.term == term
+            seen = await election._engine.seat.observe()
+            assert seen.record is not None
+            assert (seen.led, seen.record.term) == (True, term)
+
+    for term in (1, 2, 3):
+        asyncio.run(live(term))

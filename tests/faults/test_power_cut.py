@@ -1,0 +1,43 @@
+"""A power cut: what was on the disk is there, and no more. A filesystem is shut down without a flush and mounted again.
+
+Without ``durable``, about a second is lost at most; terms only grow in any case (P2, docs/pitfalls.md#37, #78).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.support.disk import Disk
+from tests.support.pool import Pool
+from tests.support.waiting import until
+
+LOST_S = 2.5
+"""Seconds that may be lost on a busy machine."""
+
+
+@pytest.mark.timeout(180)
+def test_p2_p3_pitfall_78_a_power_cut_takes_about_a_second_of_a_young_pool(
+    new_pool: Callable[..., Pool], disk: Disk
+) -> None:
+    pool = new_pool(pool=disk.path / "deep" / "er" / "pool", workers=2).start()
+    term = pool.settled()["leader"]["term"]
+    until(lambda: len(pool.facts().of("begin", "tick")) >= 5 + LOST_S, what="the job runs, once a second")
+    cut_at = datetime.now(UTC)
+    disk.cut()
+    pool.reap()
+    disk.unmount()
+    disk.mount()
+
+    again = new_pool(pool=disk.path / "deep" / "er" / "pool", workers=2)
+    code, said = again.verify()
+    assert code == 0, said
+    history = json.loads(again.run_command("runs", "--json").stdout)
+    assert history, "the whole ledger was lost"
+    latest = max(datetime.fromisoformat(run["due"]) for run in history)
+    assert (cut_at - latest).total_seconds() < LOST_S + 1.0
+    again.start()
+    assert again.settled()["leader"]["term"] > term

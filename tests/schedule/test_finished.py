@@ -1,0 +1,124 @@
+"""Jobs that were added at run time and have no further ticks leave the pool (docs/pitfalls.md#55)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from election.core.errors import LedgerError
+from election.schedule.history import RunRow
+from election.schedule.model import Action, Claim, Outcome, SkipReason, Tick
+from election.schedule.stored import to_store
+from tests.schedule import stored_functions
+from tests.schedule.making import at, make_term, process
+from tests.schedule.term_bench import TermBench
+
+pytestmark = pytest.mark.anyio
+
+FUNC = f"{stored_functions.__name__}:remember_soon"
+
+
+async def store(bench: TermBench, trigger: str = "date", **arguments: Any) -> None:
+    """Add the job ``once``, due in a second unless something else is said."""
+    if trigger == "date":
+        arguments.setdefault("run_date", bench.clock.now() + timedelta(seconds=1))
+    func = arguments.pop("func", FUNC)
+    await bench.others.store_job(
+        "once", *to_store(bench.registry, func, trigger, id="once", **arguments), replace=False
+    )
+
+
+async def left(bench: TermBench) -> bool:
+    return "once" not in {job.id for job in await bench.others.jobs()}
+
+
+async def history(bench: TermBench) -> list[RunRow]:
+    return await bench.runs(job_id="once")
+
+
+@pytest.fixture(autouse=True)
+def steady(bench: TermBench) -> None:
+    """A job of the code that is always there."""
+    bench.job(id="steady", seconds=1)
+
+
+async def test_a_one_shot_leaves_when_it_has_run_and_its_id_is_free(bench: TermBench) -> None:
+    async with bench.term(1) as term:
+        await store(bench)
+        await bench.until(lambda: left(bench))
+        assert [run.outcome for run in await history(bench)] == [Outcome.SUCCEEDED]
+        await store(bench)
+        await bench.until(lambda: left(bench))
+        assert len(await history(bench)) == 2
+        await store(bench, run_date=at(3600))
+        await bench.until(lambda: "once" in term._progress)
+        assert set(term._progress) == {"steady", "once"}
+        await bench.others.remove_job("once")
+        await bench.until(lambda: set(term._progress) == {"steady"})
+    await bench.agrees()
+
+
+async def test_so_does_a_job_whose_end_has_come(bench: TermBench) -> None:
+    async with bench.term(1):
+        end = bench.clock.now() + timedelta(seconds=3.5)
+        await store(bench, "interval", seconds=1, end_date=end)
+        await bench.until(lambda: left(bench))
+        assert len(await history(bench)) == 3
+    await bench.agrees()
+
+
+async def test_a_one_shot_that_was_skipped_leaves_too(bench: TermBench) -> None:
+    async with bench.term(1):
+        await store(bench, run_date=bench.clock.now() - timedelta(hours=1), misfire_grace_time=1)
+        await bench.until(lambda: left(bench))
+    assert await history(bench) == []
+    assert SkipReason.DOWN in await bench.skips()
+    await bench.agrees()
+
+
+async def test_one_that_fails_leaves_after_its_last_retry(bench: TermBench) -> None:
+    async with bench.term(1):
+        await store(bench, func=f"{stored_functions.__name__}:raise_error", retries=2, retry_backoff=0.5)
+        await bench.until(lambda: history(bench))
+        assert not await left(bench), "it has attempts left"
+        await bench.until(lambda: left(bench))
+        [run] = await history(bench)
+    assert (run.attempt, run.outcome) == (3, Outcome.FAILED)
+
+
+@pytest.mark.parametrize("rerun", [False, True])
+async def test_what_a_dead_leader_left_of_it_ends_in_the_next_term(bench: TermBench, rerun: bool) -> None:
+    """Its open run is settled, or run again; then the job leaves."""
+    await bench.others.begin_term(make_term(1), process())
+    await store(bench, rerun_interrupted=rerun)
+    await bench.others.record(1, [Claim(Tick("once", at(1)), at(1))])
+    await bench.clock.advance(2)
+    async with bench.term(2):
+        await bench.until(lambda: left(bench))
+    [run] = await history(bench)
+    assert run.outcome is (Outcome.SUCCEEDED if rerun else Outcome.INTERRUPTED)
+
+
+async def test_a_ledger_that_cannot_be_written_loses_no_one_shot(bench: TermBench) -> None:
+    """The tick was handed over and could not be claimed: it is owed, and the job stays until it has run."""
+    async with bench.term(1):
+        await store(bench)
+        await bench.clock.advance(0.5)
+        bench.ledger.fault = LedgerError("the disk is full")
+        await bench.clock.advance(1)
+        assert not await left(bench)
+        bench.ledger.fault = None
+        await bench.until(lambda: left(bench))
+    assert [run.outcome for run in await history(bench)] == [Outcome.SUCCEEDED]
+    await bench.agrees()
+
+
+async def test_one_that_is_to_run_again_now_stays_until_it_has(bench: TermBench) -> None:
+    async with bench.term(1):
+        await store(bench, run_date=bench.clock.now() + timedelta(seconds=2))
+        await bench.others.request(Action.RUN, job_id="once")
+        await bench.until(lambda: left(bench))
+        assert len(await history(bench)) == 2
+    await bench.agrees()

@@ -1,0 +1,58 @@
+"""A filesystem of a test's own, in a file: it can be frozen, or lose its power. For root."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from .waiting import until
+
+SHUTDOWN = 0x8004587D
+"""``EXT4_IOC_SHUTDOWN``, ``_IOR('X', 125, __u32)``."""
+
+WITHOUT_A_FLUSH = struct.pack("I", 2)
+
+
+class Disk:
+    """An ext4 filesystem in a file below ``directory``, not mounted yet."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "disk"
+        self._image = directory / "image"
+        self.path.mkdir()
+        with self._image.open("wb") as file:
+            file.truncate(96 << 20)
+        subprocess.run(["mkfs.ext4", "-q", str(self._image)], check=True, capture_output=True)
+
+    def mount(self) -> None:
+        """Mount it; the journal is replayed."""
+        subprocess.run(["mount", "-o", "loop", str(self._image), str(self.path)], check=True, capture_output=True)
+
+    def unmount(self) -> None:
+        """Unmount it; busy for a moment after its last user has died."""
+        until(
+            lambda: subprocess.run(["umount", str(self.path)], check=False, capture_output=True).returncode == 0,
+            what="it is unmounted",
+        )
+
+    def cut(self) -> None:
+        """Lose what is not on the disk."""
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.ioctl(descriptor, SHUTDOWN, WITHOUT_A_FLUSH)
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Within it, every write waits."""
+        subprocess.run(["fsfreeze", "-f", str(self.path)], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["fsfreeze", "-u", str(self.path)], check=True)
