@@ -45,7 +45,7 @@ def chaos(directory: Path, seconds: int, seed: int, engine: str = "file") -> Ite
 
 
 SHORT = [
-    ("file", 12, 7),
+    ("file", 10, 7),
     *(pytest.param(engine, 20, 2, marks=pytest.mark.extended) for engine in ("postgres", "redis", "redis+postgres")),
 ]
 """Engines, seconds and seeds."""

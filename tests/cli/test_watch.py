@@ -90,7 +90,7 @@ def test_a_directory_that_goes_away_is_told_and_its_return_noticed(spoiled: Path
         until(lambda: terminal.shows("ValueError: no such") and not terminal.shows("problem:"), what=terminal.written)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.extended)])
 def test_ctrl_c_ends_it_in_good_order(ended: Path, number: signal.Signals) -> None:
     """Exit code 0, no traceback, and the terminal as it was."""
     with Terminal("watch", "--pool", str(ended)) as terminal:

@@ -40,6 +40,7 @@ def blocks(*languages: str) -> list[Block]:
     return [block for page in pages() for block in blocks_of(page) if not languages or block.language in languages]
 
 
+@functools.cache
 def blocks_of(page: Path) -> list[Block]:
     """The fenced blocks of one page. Raises ``ValueError`` for a fence that is never closed."""
     text = page.read_text()

@@ -140,7 +140,7 @@ def test_two_run_py_on_one_pool(new_pool: Callable[..., Pool], tmp_path_factory:
     assert one.leader(but=leader)["leader"]["term"] == other.leader(but=leader)["leader"]["term"] == 2
 
 
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("loop", ["uvloop", pytest.param("asyncio", marks=pytest.mark.extended)])
 def test_both_event_loops(new_pool: Callable[..., Pool], loop: str) -> None:
     """uvloop and the plain loop: both elect, both take over at once."""
     pool = new_pool(workers=2, environment={"ELECTION_TEST_LOOP": loop}).start()

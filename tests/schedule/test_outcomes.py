@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -123,8 +124,17 @@ ENDS: dict[str, tuple[Work, str | None]] = {
 }
 
 
-@pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("kind", KINDS)
+def _each_with_each() -> list[object]:
+    """Each kind with each end; ordinary are one kind with each end, and each kind with the two ends of every day."""
+
+    def is_ordinary(kind: str, end: str) -> bool:
+        return kind == "coroutine function" or end in {"returns", "Exception"}
+
+    pairs = itertools.product(KINDS, ENDS)
+    return [pytest.param(*pair, marks=() if is_ordinary(*pair) else pytest.mark.extended) for pair in pairs]
+
+
+@pytest.mark.parametrize(("kind", "end"), _each_with_each())
 async def test_its_code_ran_to_its_end_or_it_failed(bench: TermBench, kind: str, end: str) -> None:
     work, error = ENDS[end]
     calls: list[int] = []

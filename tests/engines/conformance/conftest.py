@@ -54,12 +54,13 @@ PLACES: dict[str, Callable[[pytest.FixtureRequest, Path], tuple[str, dict[str, A
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """On every engine; what uses the ledger and no more, on every ledger.
 
-    The halves of ``redis+postgres`` are each tried by themselves, so that there only the tests that name a promise
-    belong to the ordinary run.
+    The halves of ``redis+postgres`` are each tried by themselves, so that there only the promises that both must keep
+    together belong to the ordinary run: numbers that grow (P2), and ticks that run once and are accounted for (P3, P4).
     """
     if "pool" in metafunc.fixturenames:
         names = LEDGERS if "ledger" in metafunc.fixturenames else list(PLACES)
-        extended = set() if metafunc.function.__name__.startswith("test_p") else {"redis+postgres"}
+        together = metafunc.function.__name__.startswith(("test_p2_", "test_p3_", "test_p4_"))
+        extended = set() if together else {"redis+postgres"}
         marked = [pytest.param(name, marks=pytest.mark.extended if name in extended else ()) for name in names]
         metafunc.parametrize("pool", marked, indirect=True)
 

@@ -159,7 +159,7 @@ def test_a_record_that_nobody_can_read_keeps_nobody_from_leading(pool: Pool, pos
     assert until(lambda: _campaigns(follower))
 
 
-@pytest.mark.parametrize("sleeps", ["stopped", "blocked"])
+@pytest.mark.parametrize("sleeps", [pytest.param("stopped", marks=pytest.mark.extended), "blocked"])
 def test_pitfall_62_a_winner_that_sleeps_loses_the_seat_to_the_next_in_the_queue(
     pool: Pool, postgres_server: RunningPostgres, sleeps: str
 ) -> None:
