@@ -90,3 +90,17 @@ def describe_error(error: BaseException) -> str:
 def traceback_if_unexpected(error: Exception) -> Exception | None:
     """The error, if its traceback would tell more than its message."""
     return None if isinstance(error, SeatError | OSError) else error
+
+
+MAX_ERROR_LENGTH = 2000
+"""Characters of an error that are kept."""
+
+
+def what_went_wrong(error: BaseException) -> str:
+    """The error in words that any ledger can hold, whatever the job's own classes make of themselves."""
+    try:
+        text = str(error)
+    except BaseException:
+        text = "it cannot say what it is"
+    told = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return told[:MAX_ERROR_LENGTH].encode("utf-8", "backslashreplace").decode()

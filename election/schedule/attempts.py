@@ -8,8 +8,8 @@ from datetime import datetime
 
 from election.core.backoff import backoff_s
 from election.core.clock import Clock, first
+from election.core.errors import what_went_wrong
 
-from .error_text import what_went_wrong
 from .job_runner import Attempt, JobRunner
 from .jobs import Job
 from .ledger_writer import LedgerWriter

@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 from apscheduler.triggers.base import BaseTrigger
 
 from election.core.backoff import backoff_s
+from election.core.errors import what_went_wrong
 
 from .catchup import catch_up, given_up, owes_from, skipped
-from .error_text import what_went_wrong
 from .jobs import Job
 from .model import (
     EndPause,

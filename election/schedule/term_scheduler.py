@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 from collections.abc import Collection, Sequence
 from typing import Self
@@ -26,14 +25,13 @@ from election.core.watched_task import WatchedTask
 from .executor import TermExecutor
 from .job_info import changed_descriptions
 from .job_runner import JobRunner
-from .jobs import Job, JobRegistry
+from .jobs import JobRegistry
 from .ledger import Ledger
 from .ledger_writer import LedgerWriter
 from .lint import log_changed_zones, log_remarks
-from .model import Action, FinishJob, MarkBroken, Request, State, Tick
+from .model import Action, FinishJob, Request, State, Tick
 from .options import ScheduleOptions
-from .plan import describe_broken, make_plan, rerun_delay_s, unknown_jobs
-from .progress import BrokenJobs, JobProgress, log_broken
+from .plan import make_plan, rerun_delay_s, unknown_jobs
 from .pruning import keep_pruned
 from .reporting import RunReporter
 from .requests import sort_requests
@@ -41,6 +39,7 @@ from .run_threads import counting_threads
 from .scheduler_adapter import SchedulerAdapter
 from .stored import load_jobs, mark_broken
 from .tasks import RunningTasks, TaskRegistry
+from .term_jobs import TermJobs
 from .term_warnings import TermWarnings
 
 log = logging.getLogger("election")
@@ -84,11 +83,7 @@ class TermScheduler:
         self._began_ns = since_boot()
         self._confirmed = False
         self._ledger_failed = asyncio.Event()
-        self._progress: dict[str, JobProgress] = {}
         self._warnings = TermWarnings(context, clock)
-        self._broken = BrokenJobs(clock)
-        self._kept: list[str] = []
-        self._loaded: set[str] = set()
         self._running_tasks = RunningTasks({})
         self._background: list[WatchedTask] = []
         self._counting_threads = contextlib.ExitStack()
@@ -96,10 +91,11 @@ class TermScheduler:
             ledger, self._number, is_held=context.is_held, on_failure=self._on_failure, on_stale=self._on_stale
         )
         self._adapter = SchedulerAdapter(clock, options)
+        self._jobs = TermJobs(registry, self._adapter, self._writer, clock)
         self._reporter = RunReporter(self._number, clock, self._emit)
         runner = JobRunner(options.max_threads, clock, options.around)
         self._executor = TermExecutor(
-            self._number, self._writer, clock, self._progress, self._reporter, runner, self._on_idle
+            self._number, self._writer, clock, self._jobs.progress, self._reporter, runner, self._jobs.on_idle
         )
         context.queued = self._executor.queued()
 
@@ -113,7 +109,7 @@ class TermScheduler:
         return self._executor.unfinished() + self._running_tasks.unfinished()
 
     async def __aenter__(self) -> Self:
-        self._adapter.open(self._executor, self._writer.write, self._on_broken, self._on_exhausted)
+        self._adapter.open(self._executor, self._writer.write, self._jobs.on_broken, self._jobs.on_exhausted)
         try:
             await self._begin()
         except BaseException:
@@ -222,69 +218,36 @@ class TermScheduler:
         self._warnings.planned(state)
         self._warnings.copied(state.copied)
         jobs, unloaded = load_jobs(self._registry, state)
-        self._update_progress(jobs, state)
+        self._jobs.update(jobs, state)
+        progress = self._jobs.progress
         peers_differ = bool(unknown_jobs(jobs, state)) and await self._context.peers_differ()
         plan = make_plan(
             jobs,
             state,
             now=self._clock.now(),
             catch_up_limit=self._options.catch_up_limit,
-            settled_until={job_id: self._progress[job_id].settled_until for job_id in jobs},
+            settled_until={job_id: progress[job_id].settled_until for job_id in jobs},
             running=ours,
-            starting={job_id for job_id in jobs if not self._progress[job_id].begun},
+            starting={job_id for job_id in jobs if not progress[job_id].begun},
             peers_differ=peers_differ,
         )
         described = changed_descriptions({job.id: job.info for job in jobs.values()}, state)
-        completed, wanted = sort_requests(state, self._loaded, term=self._number, now=self._clock.now())
+        completed, wanted = sort_requests(state, self._jobs.loaded, term=self._number, now=self._clock.now())
         entries = [*plan.entries, *mark_broken(unloaded, state), *described, *completed]
         granted = await self._ledger.record(self._number, entries) if entries else []
-        about = state.about
-        self._broken.planned(plan.broken | unloaded, about)
-        others = [] if about is None else [job_id for job_id in self._kept if job_id not in about]
-        self._kept = others + plan.kept
-        self._warnings.kept(self._kept)
-        for entry in plan.entries:
-            if isinstance(entry, MarkBroken) and entry.error is not None:
-                log_broken(entry.job_id, entry.error)
+        self._jobs.planned(plan, unloaded, state)
+        self._warnings.kept(self._jobs.kept)
         log_changed_zones(state.jobs, plan.entries)
         self._reporter.planned(plan.entries, {run.tick: run.attempt for run in state.open_runs})
         for run in plan.given_up:
             self._reporter.given_up(run.tick, run.attempt, run.interruptions + 1)
-        self._forget_replaced(state)  # ticks of theirs that were handed over while the plan was written
-        for job_id, since in plan.schedules.items():
-            self._progress[job_id].scheduled_since = since
-        for job_id in jobs:
-            self._progress[job_id].exhausted = plan.exhausted.get(job_id)
-        self._adapter.follow(plan.starts, self._progress, among=about)
+        self._jobs.follow(plan, jobs, state)
         for run in plan.reruns:
-            self._executor.rerun(self._progress[run.tick.job_id], run, rerun_delay_s(run.interruptions))
+            self._executor.rerun(progress[run.tick.job_id], run, rerun_delay_s(run.interruptions))
         for entry, yes in zip(entries, granted, strict=True):
             if yes and isinstance(entry, FinishJob):
-                self._forget(entry.job_id)
+                self._jobs.forget(entry.job_id)
         self._carry_out(wanted)
-
-    def _update_progress(self, jobs: dict[str, Job], state: State) -> None:
-        about = state.about
-        if about is None:
-            self._loaded.clear()
-            about = frozenset(self._progress)
-        self._loaded -= about
-        self._loaded |= jobs.keys()
-        for job_id in (about & self._progress.keys()) - jobs.keys():
-            self._adapter.drop(self._progress[job_id])
-            if not self._progress[job_id].running:
-                del self._progress[job_id]
-        for job in jobs.values():
-            self._progress.setdefault(job.id, JobProgress(job)).job = job
-        for found in state.jobs:
-            if found.id in jobs:
-                self._progress[found.id].stored = found.stored is not None and found.id not in self._registry
-        self._forget_replaced(state)
-
-    def _forget_replaced(self, state: State) -> None:
-        for found in state.jobs:
-            if (progress := self._progress.get(found.id)) is not None:
-                progress.replaced(found.scheduled_since)
 
     def _carry_out(self, requests: Sequence[Request]) -> None:
         for request in requests:
@@ -292,7 +255,7 @@ class TermScheduler:
                 log.info("asked to resign term %d", self._number, extra=named("resignation_requested"))
                 self._context.resign()
             elif request.job_id is not None:
-                self._executor.run_now(self._progress[request.job_id], request.id, request.at)
+                self._executor.run_now(self._jobs.progress[request.job_id], request.id, request.at)
 
     async def _follow_ledger(self) -> None:
         """Apply changes by other processes as they come; go on when a ledger that failed can be used again."""
@@ -308,7 +271,7 @@ class TermScheduler:
                 elif (state := await self._ledger.changes()) is not None:
                     # Only this leader claims, and what a former one left open was settled when the term was opened.
                     await self._apply(state, [run.tick for run in state.open_runs])
-                self._warnings.look(self._progress.values())
+                self._warnings.look(self._jobs.progress.values())
                 await self._confirm()
                 failures = 0
             except StaleTermError as error:
@@ -325,9 +288,9 @@ class TermScheduler:
 
     async def _may_plan_better(self) -> bool:
         """Whether a broken job is to be tried again, or the deploy for which jobs were kept is over."""
-        if self._broken.is_due():
+        if self._jobs.broken.is_due():
             return True
-        return bool(self._kept) and not await self._context.peers_differ()
+        return bool(self._jobs.kept) and not await self._context.peers_differ()
 
     async def _wait_for_changes(self, failures: int) -> None:
         if self.problem is not None:
@@ -362,38 +325,6 @@ class TermScheduler:
         self._ledger_failed.clear()
         self._writer.resume()
         self._adapter.resume()
-
-    def _on_broken(self, job_id: str, error: Exception) -> None:
-        """A job's trigger raises: it is left out, and planned again after a while."""
-        text = describe_broken(error)
-        self._broken.add(job_id, text)
-        log_broken(job_id, text)
-        self._writer.append(MarkBroken(job_id, text))
-
-    def _on_exhausted(self, job_id: str) -> None:
-        self._progress[job_id].exhausted = self._progress[job_id].settled_until
-
-    def _on_idle(self, progress: JobProgress) -> None:
-        """Let a job that was added at run time leave the pool when its last run has ended; forget one that has left."""
-        if progress.job.id not in self._loaded:
-            self._progress.pop(progress.job.id, None)
-            return
-        since, until = progress.scheduled_since, progress.exhausted
-        if progress.stored and since is not None and until is not None:
-            finish = FinishJob(progress.job.id, since, until, self._clock.now())
-            self._writer.claim([finish], functools.partial(self._finished, progress.job.id))
-
-    def _finished(self, job_id: str, answer: asyncio.Future[list[bool]]) -> None:
-        if answer.exception() is None and answer.result() == [True]:
-            self._forget(job_id)
-
-    def _forget(self, job_id: str) -> None:
-        """A job has left the pool."""
-        self._loaded.discard(job_id)
-        progress = self._progress.get(job_id)
-        if progress is not None and not progress.active:
-            self._adapter.drop(progress)
-            del self._progress[job_id]
 
     def _on_stale(self, error: StaleTermError) -> None:
         log.error("term lost: %s", error, extra=named("term_lost"))

@@ -145,7 +145,7 @@ async def test_one_more_job_among_many(pool: Path) -> None:
 
         async def add(name: str) -> None:
             await election.add_job(f"{__name__}:nothing", "date", run_date=later(), id=name)
-            await until_async(lambda: name in scheduler._progress, what="it is planned")
+            await until_async(lambda: name in scheduler._jobs.progress, what="it is planned")
 
         await add("the first")  # the leader reads once more what it has registered itself
         with mock.patch.object(term_scheduler, "make_plan", wraps=term_scheduler.make_plan) as planned:

@@ -124,7 +124,7 @@ class TermBench:
     def handed_over(self, job_id: str) -> datetime:
         """The last tick of a job that the scheduler of the term under way has handed over."""
         assert self.leading is not None
-        settled_until = self.leading._progress[job_id].settled_until
+        settled_until = self.leading._jobs.progress[job_id].settled_until
         assert settled_until is not None
         return settled_until
 

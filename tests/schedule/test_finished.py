@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -53,10 +54,10 @@ async def test_a_one_shot_leaves_when_it_has_run_and_its_id_is_free(bench: TermB
         await bench.until(lambda: left(bench))
         assert len(await history(bench)) == 2
         await store(bench, run_date=at(3600))
-        await bench.until(lambda: "once" in term._progress)
-        assert set(term._progress) == {"steady", "once"}
+        await bench.until(lambda: "once" in term._jobs.progress)
+        assert set(term._jobs.progress) == {"steady", "once"}
         await bench.others.remove_job("once")
-        await bench.until(lambda: set(term._progress) == {"steady"})
+        await bench.until(lambda: set(term._jobs.progress) == {"steady"})
     await bench.agrees()
 
 
@@ -122,3 +123,24 @@ async def test_one_that_is_to_run_again_now_stays_until_it_has(bench: TermBench)
         await bench.until(lambda: left(bench))
         assert len(await history(bench)) == 2
     await bench.agrees()
+
+
+@pytest.mark.parametrize("taken", [False, True])
+async def test_a_job_that_has_taken_the_free_id_meanwhile_is_not_forgotten(bench: TermBench, taken: bool) -> None:
+    """The answer of a server comes later than what another worker does with the id that it has freed."""
+    async with bench.term(1) as term:
+        await store(bench, run_date=at(3600))
+        jobs = term._jobs
+        await bench.until(lambda: "once" in jobs.progress)
+        progress = jobs.progress["once"]
+        answers: list[Any] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(jobs._writer, "claim", lambda entries, on_done: answers.append(on_done))
+            progress.exhausted = at(0)
+            jobs.on_idle(progress)
+        if taken:
+            progress.scheduled_since = at(1)
+        answer: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
+        answer.set_result([True])
+        answers[0](answer)
+        assert ("once" in jobs.progress) == taken
