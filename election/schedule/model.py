@@ -351,17 +351,12 @@ class State:
             removed since, and those with an open request.
         requests: All open requests.
         open_runs: Runs that are not settled; empty of a change.
-        is_change: Whether this is what has changed.
         copied: None unless the ledger is a copy that nobody has adopted.
+        about: Ids of the jobs that this says something of; None if this is the whole state.
     """
 
     jobs: Sequence[JobState]
     requests: Sequence[Request]
     open_runs: Sequence[OpenRun]
     copied: Copied | None = None
-    is_change: bool = False
-
-    @property
-    def about(self) -> frozenset[str] | None:
-        """Ids of the jobs that have changed; None if this is the whole state."""
-        return frozenset(job.id for job in self.jobs) if self.is_change else None
+    about: frozenset[str] | None = None

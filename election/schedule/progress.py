@@ -106,17 +106,23 @@ class BrokenJobs:
         self._tries = 0
         self._due_at = 0.0
 
-    def planned(self, errors: Mapping[str, str], about: Collection[str] | None) -> None:
-        """Note the jobs that could not be planned, by id, with the reasons.
+    def retry(self) -> None:
+        """Forget all: every job is about to be planned anew."""
+        self._tries = self._tries + 1 if self._errors else 0
+        self._errors = {}
+
+    def planned(self, errors: Mapping[str, str], about: Collection[str]) -> None:
+        """Note the jobs that could not be planned.
 
         Args:
             errors: Reasons by id.
-            about: Ids of the jobs that were planned; None if all were.
+            about: Ids of the jobs that were planned.
         """
-        others = {} if about is None else {each: why for each, why in self._errors.items() if each not in about}
-        self._errors = {**others, **errors}
-        self._due_at = self._clock.monotonic() + backoff_s(REPLAN_DELAY_S, self._tries, MAX_REPLAN_DELAY_S)
-        self._tries = self._tries + 1 if self._errors else 0
+        for job_id in self._errors.keys() & about:
+            del self._errors[job_id]
+        if errors:
+            self._errors |= errors
+            self._due_at = self._clock.monotonic() + backoff_s(REPLAN_DELAY_S, self._tries, MAX_REPLAN_DELAY_S)
 
     def add(self, job_id: str, error: str) -> None:
         """Note a job whose next tick could not be worked out."""

@@ -34,6 +34,10 @@ MAX_SLEEP_S = 1.0
 """Longest sleep between two looks at the wall clock, which may be set, or go on while the machine is suspended."""
 
 
+def _run_by_the_executor() -> None:
+    """In place of the job's function, which the executor knows: its arguments were checked at its registration."""
+
+
 class PureTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
     """A trigger as a term's scheduler sees it: its next tick depends on the last one only, not on when it is asked.
 
@@ -73,6 +77,7 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
     """
 
     _timeout: asyncio.Task[None] | None = None
+    _woken = False
 
     def __init__(self, clock: Clock, **options: Any) -> None:
         self._clock = clock
@@ -80,6 +85,17 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
         self.failed: Callable[[str, Exception], object] = lambda *_: None
         self.exhausted: Callable[[str], object] = lambda _: None
         super().__init__(**options)
+
+    def wakeup(self) -> None:
+        """Look once for all jobs that are added in one turn of the event loop; APScheduler calls this for each."""
+        if not self._woken:
+            self._woken = True
+            self._eventloop.call_soon(self._wake)
+
+    def _wake(self) -> None:
+        self._woken = False
+        if self.running:
+            self._start_timer(self._process_jobs())
 
     def _start_timer(self, wait_seconds: float | None) -> None:
         self._stop_timer()
@@ -185,16 +201,16 @@ class SchedulerAdapter:
         self,
         starts: Mapping[str, tuple[datetime, BaseTrigger]],
         progress: Mapping[str, JobProgress],
-        among: Collection[str] | None = None,
+        among: Collection[str],
     ) -> None:
-        """Hand over ticks from ``starts`` on, and none of any other job.
+        """Hand over ticks from ``starts`` on, and none of any other job among these.
 
         Args:
             starts: First tick and trigger of each job.
             progress: Progress of each job; ticks may have been handed over since the plan was made.
-            among: Ids of the jobs that are planned anew; the others go on as they are. None for all.
+            among: Ids of the jobs that are planned anew; the others go on as they are.
         """
-        found = self._scheduler.get_jobs() if among is None else map(self._scheduler.get_job, among)
+        found = map(self._scheduler.get_job, among)
         present = {job.id: job for job in found if job is not None}
         for job_id in present.keys() - starts.keys():
             self.drop(progress[job_id])
@@ -226,6 +242,6 @@ class SchedulerAdapter:
                 return
             self.drop(progress)
         self._scheduler.add_job(
-            job.func, PureTrigger(trigger, jump), args=job.args, kwargs=job.kwargs, id=job.id, name=job.name,
+            _run_by_the_executor, PureTrigger(trigger, jump), id=job.id, name=job.name,
             next_run_time=due, coalesce=False, misfire_grace_time=None,
         )  # fmt: skip

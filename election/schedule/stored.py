@@ -18,9 +18,9 @@ from apscheduler.util import ref_to_obj
 from election.core.errors import JobDefinitionError, describe_error
 from election.core.events import named
 
-from .jobs import Job, JobRegistry, reference_to
+from .jobs import Job, JobRegistry, check_id, reference_to
 from .model import UNREADABLE, JobState, MarkBroken, State, StoredJob
-from .triggers import build
+from .triggers import build, is_open
 
 log = logging.getLogger("election")
 
@@ -79,17 +79,41 @@ def to_store(
     return job.schedule, stored
 
 
-def from_store(registry: JobRegistry, state: JobState) -> Job:
-    """The job again. Raises ``JobDefinitionError`` with what is broken: its function does not import any more."""
-    assert state.stored is not None
-    trigger = build(state.trigger, state.scheduled_since)
-    if trigger is None and state.trigger == UNREADABLE:
-        raise JobDefinitionError(state.broken or f"the row of job {state.id!r} cannot be read")
-    if trigger is None:
-        raise JobDefinitionError(f"job {state.id!r}: its trigger cannot be built again")
-    func = _import(state.stored.func, state.id)
-    job = registry.define(func, trigger, id=state.id, kwargs=state.stored.kwargs, **state.stored.options)
-    return replace(job, schedule=state.trigger, built=None)  # as it was stored: anew would close what is open
+class StoredJobLoader:
+    """Makes jobs of what is stored. Those that differ in id, schedule and values alone are checked once for all.
+
+    Args:
+        registry: Defines the jobs.
+    """
+
+    def __init__(self, registry: JobRegistry) -> None:
+        self._registry = registry
+        self._checked: dict[tuple[str, str], Job] = {}
+
+    def load(self, state: JobState) -> Job:
+        """The job again. Raises ``JobDefinitionError`` with what is broken: its function does not import any more."""
+        stored = state.stored
+        assert stored is not None
+        check_id(state.id)
+        trigger = build(state.trigger, state.scheduled_since)
+        if trigger is None and state.trigger == UNREADABLE:
+            raise JobDefinitionError(state.broken or f"the row of job {state.id!r} cannot be read")
+        if trigger is None:
+            raise JobDefinitionError(f"job {state.id!r}: its trigger cannot be built again")
+        kind = stored.func, json.dumps([sorted(stored.kwargs), stored.options], sort_keys=True)
+        alike = self._checked.get(kind)
+        if alike is None:
+            func = _import(stored.func, state.id)
+            alike = self._registry.define(func, trigger, id=state.id, kwargs=stored.kwargs, **stored.options)
+            self._checked[kind] = alike
+        return replace(  # with the schedule as it was stored: anew would close what is open
+            alike,
+            id=state.id,
+            kwargs=dict(stored.kwargs),
+            trigger=trigger,
+            schedule=state.trigger,
+            built=None if is_open(state.trigger) else trigger,
+        )
 
 
 def load_jobs(registry: JobRegistry, state: State) -> tuple[dict[str, Job], dict[str, str]]:
@@ -99,11 +123,12 @@ def load_jobs(registry: JobRegistry, state: State) -> tuple[dict[str, Job], dict
     """
     about, broken = state.about, {}
     jobs = {job.id: job for job in registry if about is None or job.id in about}
+    loader = StoredJobLoader(registry)
     for found in state.jobs:
         if found.stored is None or found.removed or found.id in jobs:
             continue
         try:
-            jobs[found.id] = from_store(registry, found)
+            jobs[found.id] = loader.load(found)
         except JobDefinitionError as reason:
             broken[found.id] = str(reason)
         except Exception as reason:  # of a row that another version wrote

@@ -1,20 +1,28 @@
-"""Jobs of a term: which there are, how far each has come, and which cannot be run."""
+"""Jobs of a term: which there are, how far each has come, and which cannot be run.
+
+They are planned in slices, so that the event loop goes on however many there are: what cannot wait first.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Set
+from dataclasses import replace
 from datetime import datetime
 
 from election.core.clock import Clock
 
 from .jobs import Job, JobRegistry
 from .ledger_writer import LedgerWriter
-from .model import FinishJob, MarkBroken, State
+from .model import Copied, FinishJob, JobState, MarkBroken, State
 from .plan import Plan, describe_broken
 from .progress import BrokenJobs, JobProgress, log_broken
 from .scheduler_adapter import SchedulerAdapter
+
+SLICE = 50
+"""Jobs that are planned in one turn of the event loop, beside those of the code: some milliseconds."""
 
 
 class TermJobs:
@@ -35,23 +43,60 @@ class TermJobs:
         self.kept: list[str] = []
         """Ids of the jobs that are not in the leader's code, and not retired yet."""
         self.broken = BrokenJobs(clock)
+        self.pending: dict[str, JobState] = {}
+        """Jobs that were read and are to be planned, in this order, by id."""
+        self._copied: Copied | None = None
         self._registry = registry
         self._adapter = adapter
         self._writer = writer
         self._clock = clock
 
+    def take(self, state: State) -> State:
+        """Take what was read of the ledger, and return the part of it to be planned now.
+
+        That is every job of the code, each with an open run or request, and a few others; ``next_slice`` returns the
+        rest. What was read before of the same jobs is forgotten.
+        """
+        self._copied = state.copied
+        code = frozenset(job.id for job in self._registry)
+        if state.about is None:
+            self._begin_anew(code | {found.id for found in state.jobs})
+        for found in state.jobs:
+            self.pending.pop(found.id, None)
+        urgent = {run.tick.job_id for run in state.open_runs} | {request.job_id for request in state.requests}
+        first: list[JobState] = []
+        rest: list[JobState] = []
+        for found in state.jobs:
+            cannot_wait = found.stored is None or found.id in code or found.id in urgent
+            (first if cannot_wait else rest).append(found)
+        first += rest[:SLICE]
+        self.pending |= {found.id: found for found in rest[SLICE:]}
+        about = frozenset(found.id for found in first)
+        return replace(state, jobs=first, about=about if state.about is not None else about | code)
+
+    def next_slice(self) -> State | None:
+        """Return the next jobs to be planned; None if there are no more."""
+        if not self.pending:
+            return None
+        ids = list(itertools.islice(self.pending, SLICE))
+        return State([self.pending.pop(job_id) for job_id in ids], [], [], self._copied, frozenset(ids))
+
+    def _begin_anew(self, ids: Set[str]) -> None:
+        """The whole ledger was read, and has the jobs with these ids."""
+        self.pending.clear()
+        self.broken.retry()
+        self.kept = []
+        self.loaded &= ids
+        for job_id in self.progress.keys() - ids:
+            self._drop(job_id)
+
     def update(self, jobs: Mapping[str, Job], state: State) -> None:
-        """Take over the jobs that were loaded from a state, and drop those that it no longer has."""
-        about = state.about
-        if about is None:
-            self.loaded.clear()
-            about = frozenset(self.progress)
+        """Take over the jobs that were loaded from a slice, and drop those that the ledger no longer has."""
+        about = _about(state)
         self.loaded -= about
         self.loaded |= jobs.keys()
         for job_id in (about & self.progress.keys()) - jobs.keys():
-            self._adapter.drop(self.progress[job_id])
-            if not self.progress[job_id].running:
-                del self.progress[job_id]
+            self._drop(job_id)
         for job in jobs.values():
             self.progress.setdefault(job.id, JobProgress(job)).job = job
         for found in state.jobs:
@@ -73,10 +118,9 @@ class TermJobs:
             unloaded: Why jobs of ``state`` cannot be loaded, by id.
             state: What the plan was made for.
         """
-        about = state.about
+        about = _about(state)
         self.broken.planned(plan.broken | dict(unloaded), about)
-        others = [] if about is None else [job_id for job_id in self.kept if job_id not in about]
-        self.kept = others + plan.kept
+        self.kept = [job_id for job_id in self.kept if job_id not in about] + plan.kept
         for entry in plan.entries:
             if isinstance(entry, MarkBroken) and entry.error is not None:
                 log_broken(entry.job_id, entry.error)
@@ -88,7 +132,13 @@ class TermJobs:
             self.progress[job_id].scheduled_since = since
         for job_id in jobs:
             self.progress[job_id].exhausted = plan.exhausted.get(job_id)
-        self._adapter.follow(plan.starts, self.progress, among=state.about)
+        self._adapter.follow(plan.starts, self.progress, among=_about(state))
+
+    def _drop(self, job_id: str) -> None:
+        """Hand over no more ticks of a job, and forget it when nothing of it runs."""
+        self._adapter.drop(self.progress[job_id])
+        if not self.progress[job_id].running:
+            del self.progress[job_id]
 
     def forget(self, job_id: str) -> None:
         """Forget a job that has left the pool."""
@@ -126,3 +176,8 @@ class TermJobs:
         is_same = progress.scheduled_since == since  # another worker may have given the free id to a job of its own
         if is_same and answer.exception() is None and answer.result() == [True]:
             self.forget(progress.job.id)
+
+
+def _about(state: State) -> frozenset[str]:
+    assert state.about is not None, "only slices are planned"
+    return state.about

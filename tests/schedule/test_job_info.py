@@ -12,7 +12,7 @@ from election.core.errors import JobDefinitionError
 from election.schedule.job_info import changed_descriptions
 from election.schedule.jobs import Job, JobRegistry
 from election.schedule.model import DescribeJob, JobInfo, State
-from election.schedule.stored import from_store, to_store
+from election.schedule.stored import StoredJobLoader, to_store
 from tests.schedule.making import make_job, state_of
 from tests.schedule.stored_functions import remember
 
@@ -93,7 +93,7 @@ def test_a_stored_job_says_the_same_wherever_it_is_loaded() -> None:
     assert stored.options == {**arguments, "tags": ["billing"]}
     state = state_of(make_job("interval", seconds=5), stored=stored)
     assert state.trigger == schedule
-    assert from_store(registry, state).info == JobInfo("bills", "Bills.", ("billing",))
+    assert StoredJobLoader(registry).load(state).info == JobInfo("bills", "Bills.", ("billing",))
 
 
 # --- what the ledger is told -----------------------------------------------------------------------------------------

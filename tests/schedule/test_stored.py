@@ -19,7 +19,7 @@ from election.core.errors import JobDefinitionError
 from election.schedule.jobs import JobRegistry
 from election.schedule.model import JobState, MarkBroken, State, StoredJob
 from election.schedule.plan import make_plan
-from election.schedule.stored import from_store, load_jobs, mark_broken, to_store
+from election.schedule.stored import StoredJobLoader, load_jobs, mark_broken, to_store
 from tests.schedule import stored_functions
 from tests.schedule.making import NOW, at
 from tests.schedule.stored_functions import Shelf, a_lambda, remember, remember_soon
@@ -102,7 +102,7 @@ def test_arguments_that_json_cannot_hold_are_refused(registry: JobRegistry, valu
 @pytest.mark.parametrize("value", [None, 1, 1.5, "text", "\ud800", [1, [2]], {"a": {"b": None}}, True], ids=repr)
 def test_arguments_come_back_as_they_went(registry: JobRegistry, value: object) -> None:
     state = stored_state(registry, seconds=5, kwargs={"value": value})
-    assert from_store(registry, state).kwargs == {"value": value}
+    assert StoredJobLoader(registry).load(state).kwargs == {"value": value}
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_options_come_back(registry: JobRegistry) -> None:
         "retry_backoff": 0.5,
         "timeout": 4,
     }
-    job = from_store(registry, stored_state(registry, seconds=5, **options))
+    job = StoredJobLoader(registry).load(stored_state(registry, seconds=5, **options))
     assert {name: getattr(job, name) for name in options} == options
     assert job.func is remember
 
@@ -187,7 +187,7 @@ def test_p4_a_stored_job_is_the_same_whenever_it_is_loaded(
 
 def test_an_open_interval_is_anchored_to_when_it_was_stored(registry: JobRegistry) -> None:
     state = stored_state(registry, seconds=100)
-    job = from_store(registry, state)
+    job = StoredJobLoader(registry).load(state)
     assert job.trigger.start_date == at(100)
 
 

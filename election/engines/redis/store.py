@@ -128,7 +128,7 @@ class RedisStore:
         by_id = {job.id: job for job in (job_state(to_dict(row)) for row in jobs)}  # one may be there for two reasons
         states = sorted(by_id.values(), key=lambda job: job.id)
         wanted, open_runs = [request(to_dict(row)) for row in requests], [open_run(to_dict(row)) for row in runs]
-        return State(states, wanted, open_runs, is_change=is_change)
+        return State(states, wanted, open_runs, about=frozenset(by_id) if is_change else None)
 
 
 class RedisLedger(Ledger):

@@ -74,7 +74,8 @@ def change(connection: Connection, since: int) -> State:
     changed = "SELECT job_id FROM job_changes WHERE number > ? UNION SELECT job_id FROM requests WHERE done_at IS NULL"
     rows = connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs WHERE id IN ({changed}) ORDER BY id", (since,))
     jobs = [job_state(row) for row in rows]
-    return State(jobs, open_requests(connection), [], read_copied(connection), is_change=True)
+    about = frozenset(job.id for job in jobs)
+    return State(jobs, open_requests(connection), [], read_copied(connection), about)
 
 
 def last_change(connection: Connection) -> int:

@@ -1,0 +1,175 @@
+"""However many jobs a pool has, they are planned in slices, between which the event loop goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from election.core.errors import LedgerError
+from election.schedule import term_jobs, term_scheduler
+from election.schedule.model import Action, JobState, OpenRun, Request, State, StoredJob, Tick
+from election.schedule.plan import Plan, make_plan
+from election.schedule.stored import to_store
+from election.schedule.term_jobs import TermJobs
+from tests.schedule import stored_functions
+from tests.schedule.making import NOW, at, make_job, state_of
+from tests.schedule.term_bench import TermBench
+
+pytestmark = pytest.mark.anyio
+
+FUNC = f"{stored_functions.__name__}:remember_soon"
+COUNT = 11
+
+
+@pytest.fixture(autouse=True)
+def slices_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored_functions.CALLS.clear()
+    monkeypatch.setattr(term_jobs, "SLICE", 2)
+
+
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """Ids of the jobs of each plan that was made, in order."""
+    made: list[set[str]] = []
+
+    def note(jobs: Mapping[str, Any], *arguments: Any, **more: Any) -> Plan:
+        made.append(set(jobs))
+        return make_plan(jobs, *arguments, **more)
+
+    monkeypatch.setattr(term_scheduler, "make_plan", note)
+    return made
+
+
+async def store(bench: TermBench, *, due: float = 3600) -> list[str]:
+    """Add ``COUNT`` one-shot jobs, due in so many seconds; return their ids."""
+    ids = [f"stored{number:02}" for number in range(COUNT)]
+    for job_id in ids:
+        run_date = bench.clock.now() + timedelta(seconds=due)
+        stored = to_store(bench.registry, FUNC, "date", id=job_id, run_date=run_date)
+        await bench.others.store_job(job_id, *stored, replace=False)
+    return ids
+
+
+async def test_p4_every_job_is_planned_and_runs_once(bench: TermBench, planned: list[set[str]]) -> None:
+    """Those of the code at once, and a few at a time of the others."""
+    bench.job(seconds=1, id="steady")
+    ids = await store(bench, due=2)
+    async with bench.term(1) as term:
+        assert planned == [{"steady", *ids[:2]}]
+        await bench.until(lambda: not term._jobs.pending)
+        assert max(map(len, planned)) == 3
+        assert set().union(*planned) == {"steady", *ids}
+        await bench.until(lambda: len(stored_functions.CALLS) == COUNT)
+    assert {run.job_id for run in await bench.runs()} == {"steady", *ids}
+    await bench.agrees()
+
+
+async def test_a_change_of_many_jobs_is_taken_in_slices_too(bench: TermBench, planned: list[set[str]]) -> None:
+    bench.job(seconds=1, id="steady")
+    async with bench.term(1) as term:
+        ids = set(await store(bench))
+        await bench.until(lambda: ids <= term._jobs.progress.keys())
+        assert max(map(len, planned)) <= 3  # steady was registered meanwhile
+
+
+async def test_p3_while_it_is_not_known_what_was_paused_nothing_goes_on(bench: TermBench) -> None:
+    """After the ledger was out of reach the jobs go on when all of them have been planned."""
+    bench.job(seconds=3600, id="steady")
+    ids = await store(bench, due=2)
+    async with bench.term(1) as term:
+        await bench.until(lambda: not term._jobs.pending)
+        bench.ledger.fault = LedgerError("away")
+        await bench.until(lambda: term.problem)
+        for job_id in ids:
+            await bench.others.pause(job_id, paused=True)
+        await bench.until(lambda: bench.clock.now() > at(2.1))
+        bench.ledger.fault = None
+        await bench.until(lambda: term.problem is None and not term._jobs.pending)
+        await bench.until(lambda: bench.clock.now() > at(30))
+        assert stored_functions.CALLS == []
+
+
+async def test_a_request_for_a_job_that_is_pending_does_not_wait(bench: TermBench, planned: list[set[str]]) -> None:
+    ids = await store(bench)
+    await bench.others.request(Action.RUN, job_id=ids[-1])
+    async with bench.term(1):
+        assert planned == [{ids[-1], *ids[:2]}]
+        await bench.until(lambda: len(stored_functions.CALLS) == 1)
+
+
+# --- the slices by themselves ----------------------------------------------------------------------------------------
+
+
+class NoScheduler:
+    def drop(self, progress: Any) -> None: ...
+
+
+@pytest.fixture
+def jobs(bench: TermBench) -> TermJobs:
+    bench.job(id="steady")
+    return TermJobs(bench.registry, NoScheduler(), None, bench.clock)  # type: ignore[arg-type]
+
+
+def stored_states(*ids: str) -> list[JobState]:
+    return [replace(state_of(make_job(seconds=5, id=each)), stored=StoredJob(FUNC, {}, {})) for each in ids]
+
+
+def ids_of(state: State | None) -> list[str]:
+    assert state is not None
+    return [job.id for job in state.jobs]
+
+
+async def test_what_a_change_tells_of_a_pending_job_replaces_what_was_read_before(jobs: TermJobs) -> None:
+    """P3: a job that was removed meanwhile is not planned as it was."""
+    jobs.take(State(stored_states("a", "b", "c", "d", "e"), [], []))
+    removed = replace(stored_states("d")[0], removed=True)
+    change = jobs.take(State([removed], [], [], about=frozenset({"d"})))
+    assert change.jobs == [removed]
+    assert ids_of(jobs.next_slice()) == ["c", "e"]
+    assert jobs.next_slice() is None
+
+
+async def test_a_new_look_at_everything_replaces_what_was_pending(jobs: TermJobs) -> None:
+    jobs.take(State(stored_states("a", "b", "c", "d", "e"), [], []))
+    whole = jobs.take(State(stored_states("e", "f"), [], []))
+    assert ids_of(whole) == ["e", "f"]
+    assert whole.about == {"steady", "e", "f"}
+    assert jobs.next_slice() is None
+
+
+async def test_what_cannot_wait_comes_first(jobs: TermJobs) -> None:
+    """Jobs of some worker's code, open runs and requests."""
+    of_code = state_of(make_job(seconds=5, id="of another's code"))
+    states = [*stored_states("a", "b", "c", "run", "wanted"), of_code]
+    request = Request(1, Action.RUN, "wanted", None, NOW)
+    first = jobs.take(State(states, [request], [OpenRun(Tick("run", NOW), 1, 1, 0)]))
+    assert set(ids_of(first)) == {"run", "wanted", "of another's code", "a", "b"}
+    assert ids_of(jobs.next_slice()) == ["c"]
+
+
+async def test_between_two_slices_the_event_loop_goes_on(bench: TermBench, planned: list[set[str]]) -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    await store(bench)
+    counting = asyncio.create_task(count())
+    at_plan: list[int] = []
+    async with bench.term(1) as term:
+        while term._jobs.pending:
+            if len(at_plan) < len(planned):
+                at_plan.append(turns)
+            await asyncio.sleep(0)
+    counting.cancel()
+    assert all(later > earlier for earlier, later in itertools.pairwise(at_plan))
+    assert len(at_plan) >= COUNT // 2 - 1
