@@ -6,9 +6,12 @@ condition that nothing has changed meanwhile, and tried again if it has. Times a
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
+
+from apscheduler.triggers.base import BaseTrigger
 
 from election.core.backend import LatestTerms
 from election.core.clock import Clock, SystemClock, since_boot
@@ -35,8 +38,9 @@ from .commands import (
     StoreJob,
 )
 from .history import MAX_LOGS, ClaimRow, Epoch, RequestRow, RunRow, SkipRow, TermRow, Totals, Window
-from .model import Action, Entry, JobState, OpenRun, RegisterJob, RunLog, State, StoredJob, Tick
+from .model import Action, Entry, JobState, OpenRun, RegisterJob, RunLog, SetNextDue, State, StoredJob, Tick
 from .store import Filter, Kind, LedgerStore, UnmetConditionError
+from .ticks import first_after, with_seed
 from .triggers import build
 
 MAX_INTEGER = 2**63 - 1
@@ -64,6 +68,10 @@ class LedgerReader:
         removed: with those that were added at run time, and have been removed or have no further ticks.
         """
         return await self.store.jobs(removed=removed)
+
+    async def find_jobs(self, job_ids: Sequence[str]) -> list[JobState]:
+        """Jobs with these ids, in any order; one that was never seen is left out."""
+        return await self.store.find_jobs(job_ids)
 
     async def last_outcomes(self) -> dict[str, RunRow]:
         """The latest run of each job that was not removed, by job id."""
@@ -261,7 +269,7 @@ class Ledger(LedgerReader):
             elif found is not None:
                 since = max(since, found.settled_until)
             register = RegisterJob(job_id, trigger, at=now, since=since)
-            return [*before, register, StoreJob(job_id, job, keep_pause=in_use)]
+            return [*before, register, StoreJob(job_id, job, keep_pause=in_use), *_hint(job_id, built, since)]
 
         await self._change_job(job_id, plan)
 
@@ -315,7 +323,7 @@ class Ledger(LedgerReader):
     async def _change_job(self, job_id: str, plan: Callable[[JobState | None], list[Command]]) -> None:
         """Write the commands that ``plan`` derives from the job; again, if the job was changed meanwhile."""
         for _ in range(MAX_TRIES):
-            found = await self.store.job(job_id)
+            found = next(iter(await self.store.find_jobs([job_id])), None)
             try:
                 await self.store.write([ExpectJob(job_id, found), *plan(found)], term=None)
             except UnmetConditionError:
@@ -328,3 +336,11 @@ def _give_up(job: JobState, now: datetime) -> tuple[list[Command], datetime]:
     """The skip of what the job's schedule owed until now, if it owed anything; and until when it is settled then."""
     over = given_up(job, now)
     return ([], job.settled_until) if over is None else ([over], over.last_due)
+
+
+def _hint(job_id: str, trigger: BaseTrigger | None, since: datetime) -> list[Command]:
+    """When a job that is being added will be due first; nothing if that cannot be told here."""
+    with contextlib.suppress(Exception):  # of a trigger; the leader says what is wrong with it
+        due = None if trigger is None else first_after(with_seed(trigger, job_id), since)
+        return [] if due is None else [SetNextDue(job_id, due)]
+    return []

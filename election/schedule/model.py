@@ -153,6 +153,14 @@ class RegisterJob:
 
 
 @dataclass(frozen=True, slots=True)
+class SetNextDue:
+    """When a job that was added at run time is due next: a hint, by which a new leader plans the soonest first."""
+
+    job_id: str
+    due: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class RetireJob:
     """A job is no longer in the code: it owes no ticks after ``at``, and keeps its history."""
 
@@ -239,6 +247,7 @@ Entry = (
     | EndPause
     | MarkBroken
     | DescribeJob
+    | SetNextDue
     | CompleteRequest
 )
 """Commands of a term, which ``Ledger.record`` takes."""
@@ -276,6 +285,7 @@ class JobState:
     resume_at: when somebody asked that a pause end; the leader accounts for its ticks and clears both.
     removed: whether it was added at run time, and has been removed or has finished.
     info: None before a leader has written it.
+    next_due: when a job that was added at run time was to be due next; None if nobody has said so.
     """
 
     id: str
@@ -289,6 +299,7 @@ class JobState:
     removed: bool = False
     broken: str | None = None
     info: JobInfo | None = None
+    next_due: datetime | None = None
 
     @property
     def paused(self) -> bool:
@@ -347,12 +358,14 @@ class State:
     """All that a leader needs at the start of its term, or what of it has changed since.
 
     Attributes:
-        jobs: All jobs that were not removed; of a change those that somebody has stored, registered, paused, resumed or
-            removed since, and those with an open request.
+        jobs: Jobs that were not removed, but for ``rest``; of a change those that somebody has stored, registered,
+            paused, resumed or removed since, and those with an open request.
         requests: All open requests.
         open_runs: Runs that are not settled; empty of a change.
         copied: None unless the ledger is a copy that nobody has adopted.
         about: Ids of the jobs that this says something of; None if this is the whole state.
+        rest: Ids of jobs that were added at run time and are not among ``jobs``, due soonest first. Of many, only the
+            first are, and those with an open request or run.
     """
 
     jobs: Sequence[JobState]
@@ -360,3 +373,4 @@ class State:
     open_runs: Sequence[OpenRun]
     copied: Copied | None = None
     about: frozenset[str] | None = None
+    rest: Sequence[str] = ()

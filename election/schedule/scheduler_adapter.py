@@ -84,6 +84,7 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
         self.handed_over: Callable[[], object] = lambda: None
         self.failed: Callable[[str, Exception], object] = lambda *_: None
         self.exhausted: Callable[[str], object] = lambda _: None
+        self.moved: Callable[[str, datetime], object] = lambda *_: None
         super().__init__(**options)
 
     def wakeup(self) -> None:
@@ -147,6 +148,7 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
         else:
             job._modify(next_run_time=next_run_time)
             store.update_job(job)
+            self.moved(job.id, next_run_time)
 
 
 class SchedulerAdapter:
@@ -168,15 +170,17 @@ class SchedulerAdapter:
         handed_over: Callable[[], object],
         failed: Callable[[str, Exception], object],
         exhausted: Callable[[str], object],
+        moved: Callable[[str, datetime], object],
     ) -> None:
         """Start the scheduler, which hands nothing over until ``resume``.
 
         handed_over: called each time that the executor has been given all that is due.
         failed: called with the id of a job whose trigger raises, and what; nothing of it is handed over any more.
         exhausted: called with the id of a job whose last tick was handed over.
+        moved: called with the id of a job of which ticks were handed over, and its next one.
         """
         self._scheduler.handed_over, self._scheduler.failed = handed_over, failed
-        self._scheduler.exhausted = exhausted
+        self._scheduler.exhausted, self._scheduler.moved = exhausted, moved
         self._scheduler.add_executor(executor, "default")
         self._scheduler.start(paused=True)
 

@@ -125,8 +125,8 @@ class LedgerStore(Protocol):
     async def is_moved(self) -> bool:
         """Read whether the ledger lies at another place than when it was last led, or is a copy not adopted since."""
 
-    async def job(self, job_id: str) -> JobState | None:
-        """Read one job; None if it was never seen."""
+    async def find_jobs(self, job_ids: Sequence[str]) -> list[JobState]:
+        """Read the jobs with these ids, in any order; one that was never seen is left out."""
 
     async def jobs(self, *, removed: bool = False) -> list[JobState]:
         """Read all jobs, by id; those that were removed or have finished only with ``removed``."""

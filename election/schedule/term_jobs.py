@@ -8,21 +8,23 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
-from collections.abc import Mapping, Set
+from collections.abc import Awaitable, Callable, Mapping, Set
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from election.core.clock import Clock
 
 from .jobs import Job, JobRegistry
 from .ledger_writer import LedgerWriter
-from .model import Copied, FinishJob, JobState, MarkBroken, State
+from .model import Copied, FinishJob, JobState, MarkBroken, SetNextDue, State
 from .plan import Plan, describe_broken
 from .progress import BrokenJobs, JobProgress, log_broken
 from .scheduler_adapter import SchedulerAdapter
 
-SLICE = 50
-"""Jobs that are planned in one turn of the event loop, beside those of the code: some milliseconds."""
+SLICE = 100
+"""Jobs that are planned in one turn of the event loop: some ten milliseconds."""
+
+_LAST = datetime.max.replace(tzinfo=UTC)
 
 
 class TermJobs:
@@ -33,9 +35,17 @@ class TermJobs:
         adapter: Scheduler of the term.
         writer: Writer of the term.
         clock: Time of ticks and waits.
+        find_jobs: Reads jobs of the ledger by id.
     """
 
-    def __init__(self, registry: JobRegistry, adapter: SchedulerAdapter, writer: LedgerWriter, clock: Clock) -> None:
+    def __init__(
+        self,
+        registry: JobRegistry,
+        adapter: SchedulerAdapter,
+        writer: LedgerWriter,
+        clock: Clock,
+        find_jobs: Callable[[list[str]], Awaitable[list[JobState]]],
+    ) -> None:
         self.progress: dict[str, JobProgress] = {}
         """By id. The executor and the scheduler share it."""
         self.loaded: set[str] = set()
@@ -43,49 +53,71 @@ class TermJobs:
         self.kept: list[str] = []
         """Ids of the jobs that are not in the leader's code, and not retired yet."""
         self.broken = BrokenJobs(clock)
-        self.pending: dict[str, JobState] = {}
-        """Jobs that were read and are to be planned, in this order, by id."""
+        self.pending: dict[str, JobState | None] = {}
+        """Jobs that are to be planned, in this order, by id; None if they are to be read before."""
         self._copied: Copied | None = None
         self._registry = registry
         self._adapter = adapter
         self._writer = writer
         self._clock = clock
+        self._find_jobs = find_jobs
 
-    def take(self, state: State) -> State:
+    async def take(self, state: State) -> State:
         """Take what was read of the ledger, and return the part of it to be planned now.
 
-        That is every job of the code, each with an open run or request, and a few others; ``next_slice`` returns the
-        rest. What was read before of the same jobs is forgotten.
+        That is each with an open run or request, and the first of the others: those of the code, the most frequent
+        first, then those that were added at run time, the next due first. ``next_slice`` returns the rest. What was
+        read before of the same jobs is forgotten.
         """
         self._copied = state.copied
         code = frozenset(job.id for job in self._registry)
+        if taken := sorted(code.intersection(state.rest)):  # added at run time, and in the code by now
+            rest = [job_id for job_id in state.rest if job_id not in code]
+            state = replace(state, jobs=[*state.jobs, *await self._find_jobs(taken)], rest=rest)
         if state.about is None:
-            self._begin_anew(code | {found.id for found in state.jobs})
+            self._begin_anew()
+            if self.progress:
+                self._keep_only(code.union(state.rest, (found.id for found in state.jobs)))
         for found in state.jobs:
             self.pending.pop(found.id, None)
         urgent = {run.tick.job_id for run in state.open_runs} | {request.job_id for request in state.requests}
-        first: list[JobState] = []
-        rest: list[JobState] = []
-        for found in state.jobs:
-            cannot_wait = found.stored is None or found.id in code or found.id in urgent
-            (first if cannot_wait else rest).append(found)
-        first += rest[:SLICE]
-        self.pending |= {found.id: found for found in rest[SLICE:]}
-        about = frozenset(found.id for found in first)
-        return replace(state, jobs=first, about=about if state.about is not None else about | code)
+        of_code = {found.id: found for found in state.jobs if found.stored is None or found.id in code}
+        stored = {found.id: found for found in state.jobs if found.id not in of_code}
+        wanted: dict[str, JobState | None] = {found.id: found for found in state.jobs if found.id in urgent}
+        at_once = SLICE + len(wanted)
+        most_frequent = sorted(of_code.values(), key=lambda found: found.settled_until, reverse=True)
+        next_due = sorted(stored.values(), key=lambda found: found.next_due or _LAST)
+        wanted |= {found.id: found for found in most_frequent}
+        if state.about is None:
+            wanted |= {job.id: None for job in self._registry if job.id not in of_code}  # never seen before
+        wanted |= {found.id: found for found in next_due}
+        wanted |= dict.fromkeys(state.rest)
+        first = dict(itertools.islice(wanted.items(), at_once))
+        self.pending |= {job_id: found for job_id, found in wanted.items() if job_id not in first}
+        return self._slice(state, first)
 
-    def next_slice(self) -> State | None:
+    def _slice(self, state: State, some: Mapping[str, JobState | None]) -> State:
+        jobs = [found for found in some.values() if found is not None]
+        return replace(state, jobs=jobs, about=frozenset(some), rest=())
+
+    async def next_slice(self) -> State | None:
         """Return the next jobs to be planned; None if there are no more."""
         if not self.pending:
             return None
-        ids = list(itertools.islice(self.pending, SLICE))
-        return State([self.pending.pop(job_id) for job_id in ids], [], [], self._copied, frozenset(ids))
+        some = {job_id: self.pending[job_id] for job_id in itertools.islice(self.pending, SLICE)}
+        unread = [job_id for job_id, found in some.items() if found is None]
+        some |= {found.id: found for found in await self._find_jobs(unread) if not found.removed} if unread else {}
+        for job_id in some:
+            del self.pending[job_id]
+        return self._slice(State([], [], [], self._copied), some)
 
-    def _begin_anew(self, ids: Set[str]) -> None:
-        """The whole ledger was read, and has the jobs with these ids."""
+    def _begin_anew(self) -> None:
         self.pending.clear()
         self.broken.retry()
         self.kept = []
+
+    def _keep_only(self, ids: Set[str]) -> None:
+        """Drop the jobs that the pool no longer has."""
         self.loaded &= ids
         for job_id in self.progress.keys() - ids:
             self._drop(job_id)
@@ -109,6 +141,12 @@ class TermJobs:
         for found in state.jobs:
             if (progress := self.progress.get(found.id)) is not None:
                 progress.replaced(found.scheduled_since)
+
+    def hints(self, plan: Plan, state: State) -> list[SetNextDue]:
+        """Return when jobs of a plan that were added at run time are due next, where the ledger does not know."""
+        known = {found.id: found.next_due for found in state.jobs}
+        starts = {job_id: due for job_id, (due, _) in plan.starts.items() if self.progress[job_id].stored}
+        return [SetNextDue(job_id, due) for job_id, due in starts.items() if due != known[job_id]]
 
     def planned(self, plan: Plan, unloaded: Mapping[str, str], state: State) -> None:
         """Note the jobs that a plan leaves out.
@@ -160,6 +198,11 @@ class TermJobs:
     def on_exhausted(self, job_id: str) -> None:
         """Note that the last tick of a job was handed over."""
         self.progress[job_id].exhausted = self.progress[job_id].settled_until
+
+    def on_moved(self, job_id: str, due: datetime) -> None:
+        """Write down when a job that was added at run time is due next."""
+        if self.progress[job_id].stored:
+            self._writer.append(SetNextDue(job_id, due.astimezone(UTC)))
 
     def on_idle(self, progress: JobProgress) -> None:
         """Let a job that was added at run time leave the pool when its last run has ended; forget one that has left."""

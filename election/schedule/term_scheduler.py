@@ -91,7 +91,7 @@ class TermScheduler:
             ledger, self._number, is_held=context.is_held, on_failure=self._on_failure, on_stale=self._on_stale
         )
         self._adapter = SchedulerAdapter(clock, options)
-        self._jobs = TermJobs(registry, self._adapter, self._writer, clock)
+        self._jobs = TermJobs(registry, self._adapter, self._writer, clock, ledger.find_jobs)
         self._reporter = RunReporter(self._number, clock, self._emit)
         runner = JobRunner(options.max_threads, clock, options.around)
         self._executor = TermExecutor(
@@ -109,7 +109,8 @@ class TermScheduler:
         return self._executor.unfinished() + self._running_tasks.unfinished()
 
     async def __aenter__(self) -> Self:
-        self._adapter.open(self._executor, self._writer.write, self._jobs.on_broken, self._jobs.on_exhausted)
+        jobs = self._jobs
+        self._adapter.open(self._executor, self._writer.write, jobs.on_broken, jobs.on_exhausted, jobs.on_moved)
         try:
             await self._begin()
         except BaseException:
@@ -217,7 +218,7 @@ class TermScheduler:
         """
         self._warnings.planned(state)
         self._warnings.copied(state.copied)
-        await self._apply(self._jobs.take(state), ours)
+        await self._apply(await self._jobs.take(state), ours)
 
     async def _apply(self, state: State, ours: Collection[Tick] = ()) -> None:
         """Plan for a slice of the jobs, write the plan down, then let the scheduler follow it."""
@@ -237,10 +238,12 @@ class TermScheduler:
         )
         described = changed_descriptions({job.id: job.info for job in jobs.values()}, state)
         completed, wanted = sort_requests(state, self._jobs.loaded, term=self._number, now=self._clock.now())
-        entries = [*plan.entries, *mark_broken(unloaded, state), *described, *completed]
+        hints = self._jobs.hints(plan, state)
+        entries = [*plan.entries, *mark_broken(unloaded, state), *described, *hints, *completed]
         granted = await self._ledger.record(self._number, entries) if entries else []
         self._jobs.planned(plan, unloaded, state)
-        self._warnings.kept(self._jobs.kept)
+        if not self._jobs.pending:
+            self._warnings.kept(self._jobs.kept)
         log_changed_zones(state.jobs, plan.entries)
         self._reporter.planned(plan.entries, {run.tick: run.attempt for run in state.open_runs})
         for run in plan.given_up:
@@ -275,7 +278,7 @@ class TermScheduler:
                 elif (state := await self._ledger.changes()) is not None:
                     # Only this leader claims; what a former one left open was settled when the term was opened.
                     await self._take(state, [run.tick for run in state.open_runs])
-                if (part := self._jobs.next_slice()) is not None:
+                if (part := await self._jobs.next_slice()) is not None:
                     await self._apply(part)
                 if not self._jobs.pending and self.problem is None:
                     self._adapter.resume()

@@ -16,7 +16,7 @@ from tests.support.pool import Pool
 from tests.support.waiting import until
 
 LOST_S = 2.5
-"""Seconds that may be lost on a busy machine."""
+"""Seconds that may be lost on a busy machine, beside what the disk takes for a sync."""
 
 
 @pytest.mark.timeout(180)
@@ -25,7 +25,11 @@ def test_p2_p3_pitfall_78_a_power_cut_takes_about_a_second_of_a_young_pool(
 ) -> None:
     pool = new_pool(pool=disk.path / "deep" / "er" / "pool", workers=2).start()
     term = pool.settled()["leader"]["term"]
-    until(lambda: len(pool.facts().of("begin", "tick")) >= 5 + LOST_S, what="the job runs, once a second")
+    until(lambda: len(pool.facts().of("begin", "tick")) >= 3, what="the job runs, once a second")
+    lost_s = LOST_S + disk.sync_takes()
+    ran = len(pool.facts().of("begin", "tick"))
+    until(lambda: len(pool.facts().of("begin", "tick")) >= ran + 2 + lost_s, what="it goes on")
+    lost_s = max(lost_s, LOST_S + disk.sync_takes())
     cut_at = datetime.now(UTC)
     disk.cut()
     pool.reap()
@@ -38,6 +42,6 @@ def test_p2_p3_pitfall_78_a_power_cut_takes_about_a_second_of_a_young_pool(
     history = json.loads(again.run_command("runs", "--json").stdout)
     assert history, "the whole ledger was lost"
     latest = max(datetime.fromisoformat(run["due"]) for run in history)
-    assert (cut_at - latest).total_seconds() < LOST_S + 1.0
+    assert (cut_at - latest).total_seconds() < lost_s + 1.0
     again.start()
     assert again.settled()["leader"]["term"] > term

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from election.core.errors import LedgerError
 from election.schedule import term_jobs, term_scheduler
-from election.schedule.model import Action, JobState, OpenRun, Request, State, StoredJob, Tick
+from election.schedule.model import Action, Entry, JobState, OpenRun, Request, SetNextDue, State, StoredJob, Tick
 from election.schedule.plan import Plan, make_plan
 from election.schedule.stored import to_store
 from election.schedule.term_jobs import TermJobs
@@ -57,13 +57,13 @@ async def store(bench: TermBench, *, due: float = 3600) -> list[str]:
 
 
 async def test_p4_every_job_is_planned_and_runs_once(bench: TermBench, planned: list[set[str]]) -> None:
-    """Those of the code at once, and a few at a time of the others."""
+    """A few at a time, those of the code first."""
     bench.job(seconds=1, id="steady")
     ids = await store(bench, due=2)
     async with bench.term(1) as term:
-        assert planned == [{"steady", *ids[:2]}]
+        assert planned == [{"steady", ids[0]}]
         await bench.until(lambda: not term._jobs.pending)
-        assert max(map(len, planned)) == 3
+        assert max(map(len, planned)) == 2
         assert set().union(*planned) == {"steady", *ids}
         await bench.until(lambda: len(stored_functions.CALLS) == COUNT)
     assert {run.job_id for run in await bench.runs()} == {"steady", *ids}
@@ -75,7 +75,7 @@ async def test_a_change_of_many_jobs_is_taken_in_slices_too(bench: TermBench, pl
     async with bench.term(1) as term:
         ids = set(await store(bench))
         await bench.until(lambda: ids <= term._jobs.progress.keys())
-        assert max(map(len, planned)) <= 3  # steady was registered meanwhile
+        assert max(map(len, planned)) <= 2
 
 
 async def test_p3_while_it_is_not_known_what_was_paused_nothing_goes_on(bench: TermBench) -> None:
@@ -113,7 +113,11 @@ class NoScheduler:
 @pytest.fixture
 def jobs(bench: TermBench) -> TermJobs:
     bench.job(id="steady")
-    return TermJobs(bench.registry, NoScheduler(), None, bench.clock)  # type: ignore[arg-type]
+
+    async def find(ids: list[str]) -> list[JobState]:
+        return stored_states(*reversed(ids))
+
+    return TermJobs(bench.registry, NoScheduler(), None, bench.clock, find)  # type: ignore[arg-type]
 
 
 def stored_states(*ids: str) -> list[JobState]:
@@ -127,30 +131,82 @@ def ids_of(state: State | None) -> list[str]:
 
 async def test_what_a_change_tells_of_a_pending_job_replaces_what_was_read_before(jobs: TermJobs) -> None:
     """P3: a job that was removed meanwhile is not planned as it was."""
-    jobs.take(State(stored_states("a", "b", "c", "d", "e"), [], []))
+    await jobs.take(State(stored_states("a", "b", "c", "d", "e"), [], []))  # plans steady and a
     removed = replace(stored_states("d")[0], removed=True)
-    change = jobs.take(State([removed], [], [], about=frozenset({"d"})))
+    change = await jobs.take(State([removed], [], [], about=frozenset({"d"})))
     assert change.jobs == [removed]
-    assert ids_of(jobs.next_slice()) == ["c", "e"]
-    assert jobs.next_slice() is None
+    assert ids_of(await jobs.next_slice()) == ["b", "c"]
+    assert ids_of(await jobs.next_slice()) == ["e"]
+    assert await jobs.next_slice() is None
 
 
 async def test_a_new_look_at_everything_replaces_what_was_pending(jobs: TermJobs) -> None:
-    jobs.take(State(stored_states("a", "b", "c", "d", "e"), [], []))
-    whole = jobs.take(State(stored_states("e", "f"), [], []))
-    assert ids_of(whole) == ["e", "f"]
-    assert whole.about == {"steady", "e", "f"}
-    assert jobs.next_slice() is None
+    await jobs.take(State(stored_states("a", "b", "c", "d", "e"), [], []))
+    whole = await jobs.take(State(stored_states("e", "f"), [], []))
+    assert ids_of(whole) == ["e"]
+    assert whole.about == {"steady", "e"}
+    assert ids_of(await jobs.next_slice()) == ["f"]
+    assert await jobs.next_slice() is None
 
 
 async def test_what_cannot_wait_comes_first(jobs: TermJobs) -> None:
-    """Jobs of some worker's code, open runs and requests."""
-    of_code = state_of(make_job(seconds=5, id="of another's code"))
-    states = [*stored_states("a", "b", "c", "run", "wanted"), of_code]
+    """Open runs and requests; then jobs of some worker's code."""
+    of_code = [
+        state_of(make_job(seconds=5, id=each), until=at(due)) for each, due in {"daily": -9, "often": -1}.items()
+    ]
+    states = [*stored_states("a", "b", "c", "run", "wanted"), *of_code]
     request = Request(1, Action.RUN, "wanted", None, NOW)
-    first = jobs.take(State(states, [request], [OpenRun(Tick("run", NOW), 1, 1, 0)]))
-    assert set(ids_of(first)) == {"run", "wanted", "of another's code", "a", "b"}
-    assert ids_of(jobs.next_slice()) == ["c"]
+    first = await jobs.take(State(states, [request], [OpenRun(Tick("run", NOW), 1, 1, 0)]))
+    assert ids_of(first) == ["run", "wanted", "often", "daily"]
+    assert ids_of(await jobs.next_slice()) == ["steady", "a"]
+    assert ids_of(await jobs.next_slice()) == ["b", "c"]
+
+
+async def test_what_was_not_read_yet_is_read_in_slices_of_the_same_size(jobs: TermJobs) -> None:
+    """A job of the code that was added at run time before is read at once: it is not new (P3)."""
+    first = await jobs.take(State(stored_states("a"), [], [], rest=["b", "steady", "c", "d"]))
+    assert ids_of(first) == ["steady", "a"]
+    assert list(jobs.pending) == ["b", "c", "d"]
+    await jobs.take(State(stored_states("c"), [], [], about=frozenset({"c"})))
+    assert ids_of(await jobs.next_slice()) == ["b", "d"]
+    assert await jobs.next_slice() is None
+
+
+async def test_what_is_due_soonest_comes_first(jobs: TermJobs) -> None:
+    dues = {"a": 9, "b": 3, "c": 5, "e": 1}
+    states = [replace(found, next_due=at(dues[found.id])) for found in stored_states(*dues)]
+    assert ids_of(await jobs.take(State([*stored_states("d"), *states], [], []))) == ["e"]
+    assert ids_of(await jobs.next_slice()) == ["b", "c"]
+    assert ids_of(await jobs.next_slice()) == ["a", "d"]
+
+
+async def test_a_hint_is_written_once_and_moves_with_the_ticks(bench: TermBench) -> None:
+    """So that a leader which finds all as it was writes nothing."""
+    bench.job(seconds=3600, id="steady")
+    stored = to_store(bench.registry, FUNC, "interval", id="often", seconds=2)
+    await bench.others.store_job("often", *stored, replace=False)
+
+    async def hint() -> datetime | None:
+        (found,) = await bench.others.find_jobs(["often"])
+        return found.next_due
+
+    assert await hint() == bench.clock.now() + timedelta(seconds=2)
+    async with bench.term(1):
+        await bench.until(lambda: len(stored_functions.CALLS) == 2)
+    due = await hint()
+    assert due == at(6)
+    written: list[object] = []
+    real = bench.ledger.record
+
+    async def note(term: int, entries: Sequence[Entry]) -> list[bool]:
+        written.extend(entries)
+        return await real(term, entries)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench.ledger, "record", note)
+        async with bench.term(2) as term:
+            await bench.until(lambda: "often" in term._jobs.progress)
+    assert [entry for entry in written if isinstance(entry, SetNextDue)] == []
 
 
 async def test_between_two_slices_the_event_loop_goes_on(bench: TermBench, planned: list[set[str]]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from election.engines.sql.rows import NEVER
 from election.schedule.history import BOUNDS
 from election.schedule.store import check_schema_version
 
@@ -193,7 +194,7 @@ ALTER TABLE epochs ADD COLUMN rule INTEGER NOT NULL DEFAULT 1;
 """
 
 # A dump that is restored has another database or another cluster around it; a standby that is promoted has not.
-_PLACE = """
+_PLACE = f"""
 CREATE TABLE place (  -- one row: where the ledger was last led, and since when and which term as a copy
   identity TEXT NOT NULL, copied_at BIGINT, copied_term BIGINT
 );
@@ -203,6 +204,10 @@ CREATE TABLE job_changes (  -- in which order jobs were last changed, so that a 
 );
 CREATE INDEX latest_changes ON job_changes (number);
 CREATE INDEX live_jobs ON jobs (id) WHERE removed = 0;  -- what was removed costs nothing
+CREATE INDEX code_jobs ON jobs (id) WHERE removed = 0 AND func IS NULL;
+ALTER TABLE jobs ADD COLUMN next_due BIGINT NOT NULL DEFAULT {NEVER};
+CREATE INDEX due_jobs ON jobs ((CASE WHEN paused_at IS NULL AND broken IS NULL THEN next_due ELSE {NEVER} END), id)
+WHERE removed = 0 AND func IS NOT NULL;
 CREATE FUNCTION here() RETURNS text LANGUAGE plpgsql AS $$ BEGIN
   RETURN (SELECT system_identifier || ' ' || oid FROM pg_control_system(), pg_database
     WHERE datname = current_database());
@@ -211,7 +216,7 @@ END $$;
 CREATE TRIGGER changed AFTER UPDATE ON place FOR EACH STATEMENT EXECUTE FUNCTION changed();
 CREATE TRIGGER stir AFTER UPDATE ON place FOR EACH STATEMENT EXECUTE FUNCTION stir();
 CREATE FUNCTION note_job() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-  INSERT INTO {schema}.job_changes SELECT NEW.id, coalesce(max(number), 0) + 1 FROM {schema}.job_changes WHERE true
+  INSERT INTO {{schema}}.job_changes SELECT NEW.id, coalesce(max(number), 0) + 1 FROM {{schema}}.job_changes WHERE true
   ON CONFLICT (job_id) DO UPDATE SET number = excluded.number;
   RETURN NULL;
 END $$;

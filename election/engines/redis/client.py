@@ -141,13 +141,13 @@ class RedisClient:
             except NoScriptError:
                 return await self.driver.execute_command("EVAL", script.text, *call)
 
-    async def write(self, script: Script, *arguments: Any, then: Script | None = None) -> Any:
+    async def write(self, script: Script, *arguments: Any, then: tuple[Any, ...] | None = None) -> Any:
         """Run a script that writes; durable, it counts only when disk and replicas have stored it.
 
         Args:
             script: Script to run.
             arguments: Its arguments after the prefix.
-            then: Another script in the same transaction, whose reply is returned instead.
+            then: Another script and its arguments, in the same transaction, whose reply is returned instead.
 
         Raises:
             ElectionError: ``error``, if the server cannot be reached or durability was not confirmed in time.
@@ -160,7 +160,7 @@ class RedisClient:
                 async with self.driver.pipeline(transaction=then is not None) as pipe:
                     self._queue(pipe, script, scripts, arguments)
                     if then is not None:
-                        self._queue(pipe, then, scripts, ())
+                        self._queue(pipe, then[0], scripts, then[1:])
                     else:
                         for wait in waits:
                             pipe.execute_command(*wait)

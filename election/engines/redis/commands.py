@@ -39,6 +39,7 @@ from election.schedule.model import (
     RegisterJob,
     RetireJob,
     Retry,
+    SetNextDue,
     Skip,
     SkipReason,
 )
@@ -132,6 +133,11 @@ def _(command: MarkBroken) -> tuple[Any, ...]:
 @call.register
 def _(command: DescribeJob) -> tuple[Any, ...]:
     return "set", command.job_id, "info", info_text(command.info)
+
+
+@call.register
+def _(command: SetNextDue) -> tuple[Any, ...]:
+    return "set", command.job_id, "next_due", to_us(command.due)
 
 
 @call.register

@@ -58,6 +58,7 @@ def _job_state(row: Hash) -> JobState:
         stored=StoredJob(row["func"], json.loads(row["kwargs"]), json.loads(row["options"])) if "func" in row else None,
         removed=row.get("removed") == "1",
         broken=_text(row.get("broken")),
+        next_due=_maybe(_time, row.get("next_due")),
         info=_maybe(_info, row.get("info")),
     )
 

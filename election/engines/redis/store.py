@@ -25,10 +25,13 @@ from .client import RedisClient, RefusedError, to_dict
 from .commands import ANNOUNCED, CHANGE, call, flat
 from .history import History
 from .rows import job_state, open_run, request
-from .scripts import PRUNE, STATE, WRITE, Script
+from .scripts import PRUNE, STATE, WRITE
 
 PRUNE_SCAN_FACTOR = 4
 """Oldest rows that are looked at per row that may be removed: the server does nothing else meanwhile."""
+
+FIRST_JOBS = 100
+"""Jobs that were added at run time, due soonest, that come at the start of a term; the others are named."""
 
 _BOUNDS = " ".join(map(str, BOUNDS))
 
@@ -71,13 +74,13 @@ class RedisStore:
         ]
 
     async def begin(self, commands: Sequence[Command], *, term: int) -> State:
-        return self._state(await self._run(map(call, commands), term, then=STATE))
+        return self._state(await self._run(map(call, commands), term, then=(STATE, FIRST_JOBS)))
 
     async def changes(self) -> State | None:
         if self._seen is not None and await self._history.number("version") == self._seen:
             return None
         since = [] if self._seen is None else [self._seen]
-        return self._state(await self._client.run(STATE, *since), is_change=bool(since))
+        return self._state(await self._client.run(STATE, FIRST_JOBS, *since), is_change=bool(since))
 
     async def prune(self, before: datetime, at_most: int) -> int:
         return int(await self._client.write(PRUNE, to_us(before), at_most, at_most * PRUNE_SCAN_FACTOR))
@@ -85,9 +88,8 @@ class RedisStore:
     async def is_moved(self) -> bool:
         return False  # a server has nothing by which a copy of its data could be told from the original
 
-    async def job(self, job_id: str) -> JobState | None:
-        rows = await self._history.rows("job", [job_id])
-        return job_state(rows[0]) if rows else None
+    async def find_jobs(self, job_ids: Sequence[str]) -> list[JobState]:
+        return [job_state(row) for row in await self._history.rows("job", job_ids)]
 
     async def jobs(self, *, removed: bool = False) -> list[JobState]:
         return [job_state(row) for row in await self._history.jobs(removed=removed)]
@@ -115,7 +117,9 @@ class RedisStore:
     async def pruned_until(self) -> datetime:
         return to_time(await self._history.number("pruned"))
 
-    async def _run(self, calls: Iterable[tuple[Any, ...]], term: int | None, *, then: Script | None = None) -> Any:
+    async def _run(
+        self, calls: Iterable[tuple[Any, ...]], term: int | None, *, then: tuple[Any, ...] | None = None
+    ) -> Any:
         number = "" if term is None else term
         try:
             return await self._client.write(WRITE, number, _BOUNDS, *flat(calls), then=then)
@@ -123,12 +127,13 @@ class RedisStore:
             raise _refusal(term or 0, error) from error
 
     def _state(self, found: Any, *, is_change: bool = False) -> State:
-        version, jobs, requests, runs = found
+        version, jobs, requests, runs, stored = found
         self._seen = int(version)
         by_id = {job.id: job for job in (job_state(to_dict(row)) for row in jobs)}  # one may be there for two reasons
         states = sorted(by_id.values(), key=lambda job: job.id)
         wanted, open_runs = [request(to_dict(row)) for row in requests], [open_run(to_dict(row)) for row in runs]
-        return State(states, wanted, open_runs, about=frozenset(by_id) if is_change else None)
+        about = frozenset(by_id) if is_change else None
+        return State(states, wanted, open_runs, about=about, rest=[each for each in stored if each not in by_id])
 
 
 class RedisLedger(Ledger):

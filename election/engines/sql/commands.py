@@ -41,6 +41,7 @@ from election.schedule.model import (
     RequestOutcome,
     RetireJob,
     Retry,
+    SetNextDue,
     Skip,
     SkipReason,
 )
@@ -49,7 +50,7 @@ from election.schedule.store import UnmetConditionError, term_over, term_taken
 from .database import Connection
 from .epochs import close_epoch, open_epoch
 from .place import adopt, note_place
-from .queries import job, last_term
+from .queries import find_jobs, last_term
 from .rows import info_text, log_text, tick_key, to_us, to_us_or_none
 
 _THE_TICK = "job_id = ? AND due = ? AND request = ?"
@@ -232,6 +233,12 @@ def _(command: DescribeJob, connection: Connection, term: int) -> bool:
 
 
 @write.register
+def _(command: SetNextDue, connection: Connection, term: int) -> bool:
+    hint = "UPDATE jobs SET next_due = ? WHERE id = ?"
+    return connection.execute(hint, (to_us(command.due), command.job_id)).rowcount == 1
+
+
+@write.register
 def _(command: CompleteRequest, connection: Connection, term: int) -> bool:
     _complete(connection, command.request, command.at, command.outcome, command.reason)
     return True
@@ -368,7 +375,8 @@ def _(command: RequireJob, connection: Connection, term: int) -> bool:
 
 @write.register
 def _(command: ExpectJob, connection: Connection, term: int) -> bool:
-    found, expected = job(connection, command.job_id), command.found
+    expected = command.found
+    found = next(iter(find_jobs(connection, [command.job_id])), None)
     if (found and found.fingerprint) != (expected and expected.fingerprint):
         raise UnmetConditionError(command)
     return True

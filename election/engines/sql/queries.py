@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from .rows import (
     CLAIM_COLUMNS,
     JOB_COLUMNS,
     LOG_COLUMNS,
+    NEVER,
     REQUEST_COLUMNS,
     RUN_COLUMNS,
     SKIP_COLUMNS,
@@ -37,6 +38,11 @@ from .rows import (
 
 MAX_EARLIER_ROWS = 500
 """Rows before a window that are looked at for runs that reach into it."""
+
+MAX_PARAMETERS = 500
+"""Parameters of one statement; SQLite may allow 999."""
+
+_LIVE_JOBS = f"SELECT {JOB_COLUMNS} FROM jobs WHERE removed = 0 ORDER BY id {{}}"
 
 MAX_ATTEMPT = 2**31
 """Beyond the number of any attempt."""
@@ -59,9 +65,29 @@ def latest_terms(connection: Connection) -> LatestTerms:
     return LatestTerms(begun, fenced)
 
 
+FEW_JOBS = 200
+"""Jobs of which all are read at the start of a term."""
+
+FIRST_JOBS = 100
+"""Jobs that are read at the start of a term where there are more: those that are due soonest."""
+
+_DUE_ORDER = f"CASE WHEN paused_at IS NULL AND broken IS NULL THEN next_due ELSE {NEVER} END, id"  # of due_jobs
+
+
 def state(connection: Connection) -> State:
     """All that a leader needs at the start of its term."""
-    return State(jobs(connection), open_requests(connection), open_runs(connection), read_copied(connection))
+    requests, runs, copied = open_requests(connection), open_runs(connection), read_copied(connection)
+    few = [job_state(row) for row in connection.execute(_LIVE_JOBS.format(f"LIMIT {FEW_JOBS + 1}"))]
+    if len(few) <= FEW_JOBS:
+        return State(few, requests, runs, copied)
+    of_code = connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs WHERE removed = 0 AND func IS NULL")
+    ids = connection.execute(f"SELECT id FROM jobs WHERE removed = 0 AND func IS NOT NULL ORDER BY {_DUE_ORDER}")
+    stored = [row[0] for row in ids]
+    urgent = {*stored[:FIRST_JOBS], *(run.tick.job_id for run in runs)}
+    urgent |= {each.job_id for each in requests if each.job_id is not None}
+    first = {found.id: found for found in [*map(job_state, of_code), *find_jobs(connection, sorted(urgent))]}
+    jobs = [first[job_id] for job_id in sorted(first) if not first[job_id].removed]
+    return State(jobs, requests, runs, copied, rest=[job_id for job_id in stored if job_id not in first])
 
 
 def open_requests(connection: Connection) -> list[Request]:
@@ -96,13 +122,18 @@ def open_runs(connection: Connection) -> list[OpenRun]:
 
 
 def jobs(connection: Connection, *, removed: bool = False) -> list[JobState]:
-    which = "" if removed else "WHERE removed = 0 "
-    return [job_state(row) for row in connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs {which}ORDER BY id")]
+    query = f"SELECT {JOB_COLUMNS} FROM jobs ORDER BY id" if removed else _LIVE_JOBS.format("")
+    return [job_state(row) for row in connection.execute(query)]
 
 
-def job(connection: Connection, job_id: str) -> JobState | None:
-    row = connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs WHERE id = ?", (job_id,)).fetchone()
-    return None if row is None else job_state(row)
+def find_jobs(connection: Connection, job_ids: Sequence[str]) -> list[JobState]:
+    """The jobs with these ids."""
+    found: list[JobState] = []
+    for place in range(0, len(job_ids), MAX_PARAMETERS):
+        some = job_ids[place : place + MAX_PARAMETERS]
+        which = f"id IN ({', '.join('?' * len(some))})"
+        found += map(job_state, connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs WHERE {which}", tuple(some)))
+    return found
 
 
 def last_outcomes(connection: Connection) -> dict[str, RunRow]:

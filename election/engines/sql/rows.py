@@ -35,9 +35,12 @@ _V = TypeVar("_V")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
+NEVER = 2**62
+"""Value of ``jobs.next_due`` where that is not known: such a job is planned last."""
+
 JOB_COLUMNS = (
     "id, trigger, scheduled_since, settled_until, paused_at, resume_at, retired_at, func, kwargs, options,"
-    " removed, broken, info"
+    " removed, broken, info, next_due"
 )
 RUN_COLUMNS = "seq, job_id, due, request, term, attempt, claimed_at, ended_at, outcome, error, attempts, started_at"
 CLAIM_COLUMNS = "term, max_instances, began_us, ended_us"  # after seq, job_id, due, request and the first term
@@ -99,6 +102,7 @@ def _job_state(row: Row) -> JobState:
         removed=bool(row["removed"]),
         broken=row["broken"],
         info=_maybe(_info, row["info"]),
+        next_due=to_time(row["next_due"]) if row["next_due"] < NEVER else None,
     )
 
 

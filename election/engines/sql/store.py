@@ -70,8 +70,8 @@ class SqlStore:
     async def is_moved(self) -> bool:
         return await self.database.read(is_moved)
 
-    async def job(self, job_id: str) -> JobState | None:
-        return await self.database.read(lambda connection: queries.job(connection, job_id))
+    async def find_jobs(self, job_ids: Sequence[str]) -> list[JobState]:
+        return await self.database.read(lambda connection: queries.find_jobs(connection, job_ids))
 
     async def jobs(self, *, removed: bool = False) -> list[JobState]:
         return await self.database.read(lambda connection: queries.jobs(connection, removed=removed))

@@ -15,6 +15,7 @@ import pytest
 
 from election.core.errors import JobDefinitionError, StaleTermError, UnknownJobError
 from election.core.term import Reason, Standing, Takeover, Term
+from election.schedule.commands import Command, StoreJob
 from election.schedule.history import ClaimRow, Epoch, SkipRow
 from election.schedule.ledger import MAX_INTEGER, Ledger
 from election.schedule.model import (
@@ -38,6 +39,7 @@ from election.schedule.model import (
     RetireJob,
     Retry,
     RunLog,
+    SetNextDue,
     Skip,
     SkipReason,
     Span,
@@ -199,6 +201,7 @@ OF_EACH_KIND: list[Entry] = [
     EndPause("job", NOW),
     MarkBroken("job", "broken"),
     RecordLog(TICK, RunLog(1, "traceback")),
+    SetNextDue("job", NOW),
     CompleteRequest(1, NOW, RequestOutcome.REFUSED, "no such job"),
 ]
 
@@ -673,6 +676,33 @@ async def test_a_change_is_what_somebody_else_has_changed(ledger: Ledger, other:
     assert whole is not None
     assert whole.about is None
     assert {job.id for job in whole.jobs} >= {"job", "stored", "paused", "left alone", "asked for"}
+
+
+async def test_of_many_jobs_the_state_has_those_that_are_due_soonest_and_names_the_others(
+    ledger: Ledger, other: Ledger
+) -> None:
+    """And whatever cannot wait: jobs of the code, open runs, requests."""
+    ids = [f"stored{number:03}" for number in range(300)]
+    commands: list[Command] = []
+    for number, job_id in enumerate(ids):
+        register = RegisterJob(job_id, SECONDS.schedule, at=NOW, since=NOW)
+        commands += [register, StoreJob(job_id, FUNC, keep_pause=False), SetNextDue(job_id, at(1000 - number))]
+    await ledger.store.write(commands, term=None)
+    await ledger.pause("stored299", True)
+    await ledger.record(1, [MarkBroken("stored298", "broken"), Claim(Tick("stored000", at(1)), NOW)])
+    await ledger.request(Action.RUN, job_id="stored001")
+    await other.remove_job("stored297")
+    state = await ledger.begin_term(make_term(2), process())
+    expected = {"job", "stored000", "stored001", *ids[197:297]}
+    assert {found.id for found in state.jobs} == expected
+    assert next(found.next_due for found in state.jobs if found.id == "stored296") == at(1000 - 296)
+    assert [*state.rest] == [*ids[196:1:-1], "stored298", "stored299"]
+    found = {job.id: job for job in await ledger.find_jobs([*state.rest, "nobody"])}
+    assert found.keys() == set(state.rest)
+    assert found["stored299"].paused
+    removed = await ledger.find_jobs(["stored297"])
+    assert [job.removed for job in removed] == [True]
+    assert (await ledger.find_jobs([])) == []
 
 
 async def test_a_job_that_has_finished_leaves_and_its_id_is_free(ledger: Ledger, other: Ledger) -> None:

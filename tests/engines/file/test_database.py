@@ -379,7 +379,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("only root can mount")
     mounted = tmp_path / "mounted"
     mounted.mkdir()
-    options = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(mounted)]
+    options = ["mount", "-t", "tmpfs", "-o", "size=384k", "tmpfs", str(mounted)]
     if subprocess.run(options, capture_output=True, check=False).returncode != 0:
         pytest.skip("mounts are not allowed here")
     try:
