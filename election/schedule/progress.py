@@ -106,10 +106,12 @@ class BrokenJobs:
         self._tries = 0
         self._due_at = 0.0
 
-    def retry(self) -> None:
-        """Forget all: every job is about to be planned anew."""
-        self._tries = self._tries + 1 if self._errors else 0
+    def retry(self) -> list[str]:
+        """Return the ids of all, and forget them: they are about to be planned anew."""
+        again = list(self._errors)
+        self._tries = self._tries + 1 if again else 0
         self._errors = {}
+        return again
 
     def planned(self, errors: Mapping[str, str], about: Collection[str]) -> None:
         """Note the jobs that could not be planned.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
-from collections.abc import Awaitable, Callable, Mapping, Set
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -96,6 +96,17 @@ class TermJobs:
         self.pending |= {job_id: found for job_id, found in wanted.items() if job_id not in first}
         return self._slice(state, first)
 
+    async def find(self, job_ids: Sequence[str]) -> State:
+        """Return the jobs with these ids as a slice."""
+        return await self._read(dict.fromkeys(job_ids))
+
+    async def _read(self, some: dict[str, JobState | None]) -> State:
+        """Return a slice, after reading the jobs in it that were not read yet."""
+        unread = [job_id for job_id, found in some.items() if found is None]
+        if unread:
+            some |= {found.id: found for found in await self._find_jobs(unread) if not found.removed}
+        return self._slice(State([], [], [], self._copied), some)
+
     def _slice(self, state: State, some: Mapping[str, JobState | None]) -> State:
         jobs = [found for found in some.values() if found is not None]
         return replace(state, jobs=jobs, about=frozenset(some), rest=())
@@ -104,12 +115,10 @@ class TermJobs:
         """Return the next jobs to be planned; None if there are no more."""
         if not self.pending:
             return None
-        some = {job_id: self.pending[job_id] for job_id in itertools.islice(self.pending, SLICE)}
-        unread = [job_id for job_id, found in some.items() if found is None]
-        some |= {found.id: found for found in await self._find_jobs(unread) if not found.removed} if unread else {}
-        for job_id in some:
+        some = await self._read(dict(itertools.islice(self.pending.items(), SLICE)))
+        for job_id in _about(some):
             del self.pending[job_id]
-        return self._slice(State([], [], [], self._copied), some)
+        return some
 
     def _begin_anew(self) -> None:
         self.pending.clear()

@@ -273,8 +273,8 @@ class TermScheduler:
                 if self.problem is not None:
                     await self._open_term()
                     self._recover(failures)
-                elif await self._may_plan_better():
-                    await self._open_term()
+                elif again := await self._to_plan_again():
+                    await self._apply(await self._jobs.find(again))
                 elif (state := await self._ledger.changes()) is not None:
                     # Only this leader claims; what a former one left open was settled when the term was opened.
                     await self._take(state, [run.tick for run in state.open_runs])
@@ -297,13 +297,13 @@ class TermScheduler:
                 if isinstance(error, LedgerVersionError):
                     self._context.resign()  # the workers that have migrated the ledger can lead
 
-    async def _may_plan_better(self) -> bool:
-        """Whether a broken job is to be tried again, or the deploy for which jobs were kept is over."""
+    async def _to_plan_again(self) -> list[str]:
+        """Ids of jobs that are broken and to be tried again, or that were kept for a deploy that is over."""
         if self._jobs.pending:
-            return False
+            return []
         if self._jobs.broken.is_due():
-            return True
-        return bool(self._jobs.kept) and not await self._context.peers_differ()
+            return self._jobs.broken.retry()
+        return self._jobs.kept if self._jobs.kept and not await self._context.peers_differ() else []
 
     async def _wait_for_changes(self, failures: int) -> None:
         if self.problem is not None:
