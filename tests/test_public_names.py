@@ -64,6 +64,7 @@ NAMES = {
 
 OF_ELECTION = [
     "add_job",
+    "add_jobs",
     "around_runs",
     "check",
     "health",

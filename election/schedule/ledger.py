@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, cast
 
 from apscheduler.triggers.base import BaseTrigger
@@ -38,13 +39,17 @@ from .commands import (
     StoreJob,
 )
 from .history import MAX_LOGS, ClaimRow, Epoch, RequestRow, RunRow, SkipRow, TermRow, Totals, Window
-from .model import Action, Entry, JobState, OpenRun, RegisterJob, RunLog, SetNextDue, State, StoredJob, Tick
+from .job_info import name_few
+from .model import Action, Entry, JobState, NewJob, OpenRun, RegisterJob, RunLog, SetNextDue, State, StoredJob, Tick
 from .store import Filter, Kind, LedgerStore, UnmetConditionError
 from .ticks import first_after, with_seed
 from .triggers import build
 
 MAX_INTEGER = 2**63 - 1
 """Largest number that a ledger can be asked for."""
+
+JOBS_PER_WRITE = 200
+"""Jobs that are added in one transaction: nobody else writes meanwhile."""
 
 MAX_TRIES = 20
 """Attempts to change a job that other processes change at the same time."""
@@ -245,33 +250,19 @@ class Ledger(LedgerReader):
         await self._write_known(job_id, PauseJob(job_id, now) if paused else ResumeJob(job_id, now))
 
     async def store_job(self, job_id: str, trigger: Mapping[str, Any], job: StoredJob, *, replace: bool) -> None:
-        """Add a job at run time, from any worker.
+        """Add a job at run time, from any worker; see ``store_jobs``."""
+        await self.store_jobs([NewJob(job_id, trigger, job)], replace=replace)
+
+    async def store_jobs(self, jobs: Sequence[NewJob], *, replace: bool) -> None:
+        """Add jobs at run time, from any worker; many in several transactions, one after the other.
 
         With ``replace`` a job with the same trigger keeps its schedule, and one that is the same is left alone: what
-        every start of an application stores again changes nothing. Raises ``JobDefinitionError`` if the id is taken.
+        every start of an application stores again changes nothing. Raises ``JobDefinitionError`` if an id is taken;
+        of the jobs before it, those of other transactions may have been added.
         """
-        now = self._clock.now()
-
-        def plan(found: JobState | None) -> list[Command]:
-            is_new = found is None or found.removed or found.retired_at is not None
-            since = now if (built := build(trigger, now)) is None else owes_from(built, now, is_new=is_new)
-            before: list[Command] = []
-            in_use = found is not None and found.retired_at is None and not found.removed
-            if found is not None and in_use:
-                if found.stored is None:
-                    raise JobDefinitionError(f"there is a job {job_id!r} in the code already; choose another id")
-                if not replace:
-                    raise JobDefinitionError(f"there is a job {job_id!r} already; choose another id, or replace=True")
-                if found.trigger == trigger:  # the same schedule goes on, and keeps what it owes
-                    return [] if found.stored == job else [StoreJob(job_id, job, keep_pause=True)]
-                before, until = _give_up(found, now)
-                since = max(since, until)
-            elif found is not None:
-                since = max(since, found.settled_until)
-            register = RegisterJob(job_id, trigger, at=now, since=since)
-            return [*before, register, StoreJob(job_id, job, keep_pause=in_use), *_hint(job_id, built, since)]
-
-        await self._change_job(job_id, plan)
+        for place in range(0, len(jobs), JOBS_PER_WRITE):
+            some, now = jobs[place : place + JOBS_PER_WRITE], self._clock.now()
+            await self._change_jobs({job.id: partial(_store, job, now, replace) for job in some})
 
     async def remove_job(self, job_id: str) -> None:
         """Remove a job that was added at run time; its history stays. Raises ``UnknownJobError``."""
@@ -280,10 +271,10 @@ class Ledger(LedgerReader):
         def plan(found: JobState | None) -> list[Command]:
             if found is None or found.stored is None or found.removed:
                 raise UnknownJobError(f"no job {job_id!r} was added at run time")
-            before, _ = _give_up(found, now)
+            before, _until = _give_up(found, now)
             return [*before, RemoveJob(job_id, now)]
 
-        await self._change_job(job_id, plan)
+        await self._change_jobs({job_id: plan})
 
     async def accept_time(self) -> list[str]:
         """Let jobs whose ticks a clock that was ahead has settled go on from now; any worker's, or the command line's.
@@ -303,7 +294,7 @@ class Ledger(LedgerReader):
 
         ahead = [job.id for job in await self.jobs(removed=True) if job.settled_until > now]
         for job_id in ahead:
-            await self._change_job(job_id, plan)
+            await self._change_jobs({job_id: plan})
         return ahead
 
     async def adopt(self) -> bool:
@@ -320,16 +311,43 @@ class Ledger(LedgerReader):
         except UnmetConditionError as error:
             raise UnknownJobError(f"there is no job {job_id!r} in this pool") from error
 
-    async def _change_job(self, job_id: str, plan: Callable[[JobState | None], list[Command]]) -> None:
-        """Write the commands that ``plan`` derives from the job; again, if the job was changed meanwhile."""
+    async def _change_jobs(self, plans: Mapping[str, Callable[[JobState | None], list[Command]]]) -> None:
+        """Write the commands that each plan derives from its job, by id; again, if one was changed meanwhile."""
         for _ in range(MAX_TRIES):
-            found = next(iter(await self.store.find_jobs([job_id])), None)
+            found = {job.id: job for job in await self.store.find_jobs(list(plans))}
+            commands: list[Command] = []
+            for job_id, plan in plans.items():
+                if planned := plan(found.get(job_id)):
+                    commands += [ExpectJob(job_id, found.get(job_id)), *planned]
             try:
-                await self.store.write([ExpectJob(job_id, found), *plan(found)], term=None)
+                if commands:
+                    await self.store.write(commands, term=None)
             except UnmetConditionError:
                 continue
             return
-        raise LedgerError(f"the job {job_id!r} is changed all the time")
+        raise LedgerError(f"jobs are changed all the time by others, among them one of: {name_few(plans)}")
+
+
+def _store(job: NewJob, now: datetime, replace: bool, found: JobState | None) -> list[Command]:
+    """The commands that add a job, or put it in the place of the one that was found under its id."""
+    in_use = found is not None and found.retired_at is None and not found.removed
+    built = build(job.trigger, now)
+    since = now if built is None else owes_from(built, now, is_new=not in_use)
+    before: list[Command] = []
+    if found is not None and in_use:
+        if found.stored is None:
+            raise JobDefinitionError(f"there is a job {job.id!r} in the code already; choose another id")
+        if not replace:
+            raise JobDefinitionError(f"there is a job {job.id!r} already; choose another id, or replace=True")
+        if found.trigger == job.trigger:  # the same schedule goes on, and keeps what it owes
+            return [] if found.stored == job.stored else [StoreJob(job.id, job.stored, keep_pause=True)]
+        before, until = _give_up(found, now)
+        since = max(since, until)
+    elif found is not None:
+        since = max(since, found.settled_until)
+    register = RegisterJob(job.id, job.trigger, at=now, since=since)
+    store = StoreJob(job.id, job.stored, keep_pause=in_use)
+    return [*before, register, store, *_hint(job.id, built, since)]
 
 
 def _give_up(job: JobState, now: datetime) -> tuple[list[Command], datetime]:

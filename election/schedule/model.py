@@ -276,6 +276,15 @@ UNREADABLE: Mapping[str, Any] = {"type": "other", "text": "unreadable"}
 
 
 @dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to be added at run time. trigger: as ``triggers.describe`` gives it."""
+
+    id: str
+    trigger: Mapping[str, Any]
+    stored: StoredJob
+
+
+@dataclass(frozen=True, slots=True)
 class JobState:
     """State of a job in the ledger.
 

@@ -54,6 +54,7 @@ def to_store(
 
     Raises ``JobDefinitionError`` if another process could not import the function, or could not read the arguments.
     """
+    check_id(id)
     reference = func if isinstance(func, str) else reference_to(func)
     if reference.partition(":")[0] in {"__main__", "__mp_main__"}:
         raise JobDefinitionError(f"job {id!r}: {reference} is something else in every process; put it into a module")

@@ -21,8 +21,8 @@ from .plan import Plan, describe_broken
 from .progress import BrokenJobs, JobProgress, log_broken
 from .scheduler_adapter import SchedulerAdapter
 
-SLICE = 100
-"""Jobs that are planned in one turn of the event loop: some ten milliseconds."""
+SLICE = 25
+"""Jobs that are planned in one turn of the event loop: some milliseconds."""
 
 _LAST = datetime.max.replace(tzinfo=UTC)
 

@@ -266,24 +266,28 @@ class TermScheduler:
 
     async def _follow_ledger(self) -> None:
         """Apply changes by other processes as they come; go on when a ledger that failed can be used again."""
-        failures = 0
+        failures, look_at = 0, self._clock.monotonic() + self._options.poll_interval
         while True:
             await self._wait_for_changes(failures)
             try:
+                is_time = not self._jobs.pending or self._clock.monotonic() >= look_at
+                if is_time:
+                    look_at = self._clock.monotonic() + self._options.poll_interval
                 if self.problem is not None:
                     await self._open_term()
                     self._recover(failures)
                 elif again := await self._to_plan_again():
                     await self._apply(await self._jobs.find(again))
-                elif (state := await self._ledger.changes()) is not None:
+                elif is_time and (state := await self._ledger.changes()) is not None:
                     # Only this leader claims; what a former one left open was settled when the term was opened.
                     await self._take(state, [run.tick for run in state.open_runs])
                 if (part := await self._jobs.next_slice()) is not None:
                     await self._apply(part)
                 if not self._jobs.pending and self.problem is None:
                     self._adapter.resume()
-                self._warnings.look(self._jobs.progress.values())
-                await self._confirm()
+                if is_time:
+                    self._warnings.look(self._jobs.progress.values())
+                    await self._confirm()
                 failures = 0
             except StaleTermError as error:
                 self._on_stale(error)

@@ -55,9 +55,10 @@ async def leading(pool: Path, jobs: int, due: datetime, **options: Any) -> Async
 
 
 async def _leads(election: Election) -> bool:
-    """Whether the work of its term runs, and the record says so."""
-    record = (await election._engine.seat.observe()).record
-    return election.is_leader and record is not None and record.takeover.takeover_ms is not None
+    """Whether the work of its term runs, the record says so, and all jobs are planned."""
+    record, scheduler = (await election._engine.seat.observe()).record, election._scheduler
+    begun = election.is_leader and record is not None and record.takeover.takeover_ms is not None
+    return begun and scheduler is not None and not scheduler._jobs.pending
 
 
 async def settled(pool: Path, runs: int) -> None:
@@ -145,7 +146,8 @@ async def test_one_more_job_among_many(pool: Path) -> None:
 
         async def add(name: str) -> None:
             await election.add_job(f"{__name__}:nothing", "date", run_date=later(), id=name)
-            await until_async(lambda: name in scheduler._jobs.progress, what="it is planned")
+            jobs = scheduler._jobs
+            await until_async(lambda: name in jobs.progress and not jobs.pending, what="it is planned")
 
         await add("the first")  # the leader reads once more what it has registered itself
         with mock.patch.object(term_scheduler, "make_plan", wraps=term_scheduler.make_plan) as planned:

@@ -31,6 +31,7 @@ from election.schedule.model import (
     JobState,
     LogLine,
     MarkBroken,
+    NewJob,
     OpenRun,
     Outcome,
     RecordLog,
@@ -703,6 +704,18 @@ async def test_of_many_jobs_the_state_has_those_that_are_due_soonest_and_names_t
     removed = await ledger.find_jobs(["stored297"])
     assert [job.removed for job in removed] == [True]
     assert (await ledger.find_jobs([])) == []
+
+
+async def test_many_jobs_are_stored_in_one_transaction_or_not_at_all(ledger: Ledger, other: Ledger) -> None:
+    new = [NewJob(f"stored{number}", SECONDS.schedule, FUNC) for number in range(5)]
+    await other.store_jobs(new[2:3], replace=False)
+    with pytest.raises(JobDefinitionError, match="'stored2' already"):
+        await ledger.store_jobs(new, replace=False)
+    assert [job.id for job in await ledger.jobs()] == ["job", "stored2"]
+    await ledger.store_jobs(new, replace=True)
+    found = await other.find_jobs([job.id for job in new])
+    assert sorted(job.id for job in found if job.stored == FUNC) == [job.id for job in new]
+    assert all(job.next_due for job in found)
 
 
 async def test_a_job_that_has_finished_leaves_and_its_id_is_free(ledger: Ledger, other: Ledger) -> None:
