@@ -23,6 +23,9 @@ from .commands import Command
 from .history import Epoch, RunRow, Totals, Window
 from .model import JobState, State
 
+FIRST_JOBS = 100
+"""Jobs that were added at run time, due soonest, that come with the state; of any others it has the ids."""
+
 
 class Kind(StrEnum):
     """Kinds of rows in the history."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
-from election.engines.sql.rows import NEVER
+from election.engines.sql.rows import DUE_ORDER, NEVER
 from election.schedule.history import BOUNDS
 from election.schedule.store import check_schema_version
 
@@ -140,7 +140,7 @@ CREATE INDEX open_runs ON runs (job_id) WHERE outcome IS NULL;
 CREATE INDEX live_jobs ON jobs (id) WHERE removed = 0;  -- what was removed costs nothing
 CREATE INDEX code_jobs ON jobs (id) WHERE removed = 0 AND func IS NULL;
 ALTER TABLE jobs ADD COLUMN next_due INTEGER NOT NULL DEFAULT {NEVER};
-CREATE INDEX due_jobs ON jobs ((CASE WHEN paused_at IS NULL AND broken IS NULL THEN next_due ELSE {NEVER} END), id)
+CREATE INDEX due_jobs ON jobs ({DUE_ORDER})
 WHERE removed = 0 AND func IS NOT NULL;
 CREATE TRIGGER note_new_job AFTER INSERT ON jobs BEGIN
   INSERT INTO job_changes SELECT NEW.id, coalesce(max(number), 0) + 1 FROM job_changes WHERE true

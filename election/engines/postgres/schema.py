@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from election.engines.sql.rows import NEVER
+from election.engines.sql.rows import DUE_ORDER, NEVER
 from election.schedule.history import BOUNDS
 from election.schedule.store import check_schema_version
 
@@ -206,7 +206,7 @@ CREATE INDEX latest_changes ON job_changes (number);
 CREATE INDEX live_jobs ON jobs (id) WHERE removed = 0;  -- what was removed costs nothing
 CREATE INDEX code_jobs ON jobs (id) WHERE removed = 0 AND func IS NULL;
 ALTER TABLE jobs ADD COLUMN next_due BIGINT NOT NULL DEFAULT {NEVER};
-CREATE INDEX due_jobs ON jobs ((CASE WHEN paused_at IS NULL AND broken IS NULL THEN next_due ELSE {NEVER} END), id)
+CREATE INDEX due_jobs ON jobs ({DUE_ORDER})
 WHERE removed = 0 AND func IS NOT NULL;
 CREATE FUNCTION here() RETURNS text LANGUAGE plpgsql AS $$ BEGIN
   RETURN (SELECT system_identifier || ' ' || oid FROM pg_control_system(), pg_database

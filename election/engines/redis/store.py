@@ -18,7 +18,7 @@ from election.schedule.commands import AddRequest, Command
 from election.schedule.history import BOUNDS, Epoch, RunRow, Totals, Window
 from election.schedule.ledger import Ledger
 from election.schedule.model import JobState, State
-from election.schedule.store import Filter, Kind, UnmetConditionError, term_over, term_taken
+from election.schedule.store import FIRST_JOBS, Filter, Kind, UnmetConditionError, term_over, term_taken
 
 from .address import Address
 from .client import RedisClient, RefusedError, to_dict
@@ -29,9 +29,6 @@ from .scripts import PRUNE, STATE, WRITE
 
 PRUNE_SCAN_FACTOR = 4
 """Oldest rows that are looked at per row that may be removed: the server does nothing else meanwhile."""
-
-FIRST_JOBS = 100
-"""Jobs that were added at run time, due soonest, that come at the start of a term; the others are named."""
 
 _BOUNDS = " ".join(map(str, BOUNDS))
 

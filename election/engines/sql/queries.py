@@ -10,15 +10,15 @@ from typing import Any
 from election.core.backend import LatestTerms
 from election.schedule.history import Epoch, RunRow, SkipRow, TermRow, Window
 from election.schedule.model import JobState, OpenRun, Request, State
-from election.schedule.store import Filter, Kind
+from election.schedule.store import FIRST_JOBS, Filter, Kind
 
 from .database import Connection, Cursor
 from .place import read_copied
 from .rows import (
     CLAIM_COLUMNS,
+    DUE_ORDER,
     JOB_COLUMNS,
     LOG_COLUMNS,
-    NEVER,
     REQUEST_COLUMNS,
     RUN_COLUMNS,
     SKIP_COLUMNS,
@@ -65,23 +65,14 @@ def latest_terms(connection: Connection) -> LatestTerms:
     return LatestTerms(begun, fenced)
 
 
-FEW_JOBS = 200
-"""Jobs of which all are read at the start of a term."""
-
-FIRST_JOBS = 100
-"""Jobs that are read at the start of a term where there are more: those that are due soonest."""
-
-_DUE_ORDER = f"CASE WHEN paused_at IS NULL AND broken IS NULL THEN next_due ELSE {NEVER} END, id"  # of due_jobs
-
-
 def state(connection: Connection) -> State:
     """All that a leader needs at the start of its term."""
     requests, runs, copied = open_requests(connection), open_runs(connection), read_copied(connection)
-    few = [job_state(row) for row in connection.execute(_LIVE_JOBS.format(f"LIMIT {FEW_JOBS + 1}"))]
-    if len(few) <= FEW_JOBS:
+    few = [job_state(row) for row in connection.execute(_LIVE_JOBS.format(f"LIMIT {FIRST_JOBS + 1}"))]
+    if len(few) <= FIRST_JOBS:
         return State(few, requests, runs, copied)
     of_code = connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs WHERE removed = 0 AND func IS NULL")
-    ids = connection.execute(f"SELECT id FROM jobs WHERE removed = 0 AND func IS NOT NULL ORDER BY {_DUE_ORDER}")
+    ids = connection.execute(f"SELECT id FROM jobs WHERE removed = 0 AND func IS NOT NULL ORDER BY {DUE_ORDER}")
     stored = [row[0] for row in ids]
     urgent = {*stored[:FIRST_JOBS], *(run.tick.job_id for run in runs)}
     urgent |= {each.job_id for each in requests if each.job_id is not None}

@@ -38,6 +38,9 @@ _MICROSECOND = timedelta(microseconds=1)
 NEVER = 2**62
 """Value of ``jobs.next_due`` where that is not known: such a job is planned last."""
 
+DUE_ORDER = f"(CASE WHEN paused_at IS NULL AND broken IS NULL THEN next_due ELSE {NEVER} END), id"
+"""Order in which stored jobs are due: of the index ``due_jobs``, which serves a query that has the same text only."""
+
 JOB_COLUMNS = (
     "id, trigger, scheduled_since, settled_until, paused_at, resume_at, retired_at, func, kwargs, options,"
     " removed, broken, info, next_due"
