@@ -126,7 +126,8 @@ class RedisStore:
     def _state(self, found: Any, *, is_change: bool = False) -> State:
         version, jobs, requests, runs, stored = found
         self._seen = int(version)
-        by_id = {job.id: job for job in (job_state(to_dict(row)) for row in jobs)}  # one may be there for two reasons
+        read = [job_state(to_dict(row)) for row in jobs]
+        by_id = {job.id: job for job in read if is_change or not job.removed}  # one may be there for two reasons
         states = sorted(by_id.values(), key=lambda job: job.id)
         wanted, open_runs = [request(to_dict(row)) for row in requests], [open_run(to_dict(row)) for row in runs]
         about = frozenset(by_id) if is_change else None
