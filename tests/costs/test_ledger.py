@@ -30,8 +30,8 @@ def nothing_else_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "SETTLE_HEARTBEATS", 0.0)
 
 
-def soon() -> datetime:
-    return datetime.now() + timedelta(seconds=1)
+def soon(seconds: float = 1.0) -> datetime:
+    return datetime.now() + timedelta(seconds=seconds)
 
 
 def later() -> datetime:
@@ -87,7 +87,8 @@ async def test_a_tick(pool: Path) -> None:
 async def test_a_burst(pool: Path) -> None:
     """Ticks that are due together are claimed together and, if they end together, settled together."""
     with Statements().counted() as statements:
-        async with leading(pool, BURST, soon()):
+        async with leading(pool, BURST, due := soon(10)):
+            assert datetime.now() < due, "all are planned before they fall due, or each slice would be a burst"
             await settled(pool, BURST)
             found = of_ticks(statements)
     assert len(found) <= 4

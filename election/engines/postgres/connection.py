@@ -251,6 +251,7 @@ _WAYS_OUT: dict[type[Exception], str] = {
     errors.TooManyConnections: "; raise max_connections, or use fewer workers",
     errors.LockNotAvailable: "; another session has kept it locked",
     errors.IdleInTransactionSessionTimeout: "; this process stood still in the middle of it",
+    errors.InvalidSqlStatementName: "; a pooler that gives each transaction another session? Use pool_mode = session",
     errors.InsufficientPrivilege: "; docs/engines/postgresql.md says what the role needs",
 }
 

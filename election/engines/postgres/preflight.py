@@ -156,5 +156,6 @@ _TABLES = (
 
 
 def _one(connection: psycopg.Connection[Any], query: str) -> Any:
-    found = connection.execute(query).fetchone()
+    """First value of a query, never as a prepared statement: that a pooler may look for in another session."""
+    found = connection.execute(query, prepare=False).fetchone()
     return None if found is None else found[0]
