@@ -53,6 +53,7 @@ WALLS: dict[str, set[str]] = {
     "election.__main__": {"election.cli"},
     "election.engines": {
         "election.schedule.ledger",
+        "election.schedule.ledger_reader",
         "election.schedule.commands",
         "election.schedule.model",
         "election.schedule.history",

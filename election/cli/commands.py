@@ -60,7 +60,8 @@ async def _run(options: Namespace) -> int:
 async def coming(options: Namespace) -> int:
     """Print the coming ticks of all jobs."""
     async with reading(engine_of(options)) as ledger:
-        jobs = [job for job in await ledger.jobs() if options.job in {None, job.id}]
+        some = options.job is None
+        jobs = await (ledger.due_soonest(options.limit) if some else ledger.find_jobs([options.job]))
     if options.job is not None and not jobs:
         raise ElectionError(f"there is no job {options.job!r} in this pool")
     now = datetime.now(UTC)

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from election.core.checks import CheckResult, Severity
 from election.core.errors import LedgerError, LedgerVersionError
 from election.engines import Engine
-from election.schedule.clock_ahead import describe_ahead, settled_ahead
 from election.schedule.model import UNREADABLE
+from election.schedule.term_warnings import describe_ahead, settled_ahead
 
 from .open_pool import engine_of, never_led, without_history
 from .show import Progress, show_json

@@ -41,7 +41,9 @@ def frame(
     )
     parts: list[RenderableType] = [
         *header,
-        *_section(_jobs_table(snapshot.jobs[:jobs], width, now), len(snapshot.jobs) - jobs, "jobs"),
+        *_section(
+            _jobs_table(snapshot.jobs[:jobs], width, now), len(snapshot.jobs) - jobs + (snapshot.more_jobs or 0), "jobs"
+        ),
         *_section(_history_table(islice(_history(recent), runs), width, now), 0, "runs"),
         *_section(_terms_table(recent.terms[:terms], width, now), 0, "terms"),
     ]

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from election.core.errors import LedgerError, PoolPathError, SeatError
 from election.core.term import LeaderRecord
 from election.engines import Engine, open_engine
-from election.schedule.ledger import Ledger, LedgerReader
+from election.schedule.ledger import Ledger
+from election.schedule.ledger_reader import LedgerReader
 
 
 def engine_of(options: Namespace, *, readable: bool = True) -> Engine:

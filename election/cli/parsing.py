@@ -6,13 +6,13 @@ import argparse
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
-from election.schedule.ledger import MAX_INTEGER
+from election.schedule.ledger_reader import MAX_INTEGER
 
 from . import commands
 from .completion import SHELLS, completion
 from .doctor import doctor
 from .migrate import migrate
-from .status import status
+from .status import jobs, status
 from .watch import watch
 
 EXAMPLES = """\
@@ -85,6 +85,8 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
     )  # fmt: skip
     _add_tag(watching)
     watching.add_argument("--once", action="store_true", help="show it once, and end")
+    all_jobs = "the jobs by id, also of a pool that has more than status shows"
+    _add_search(add_for_pool("jobs", jobs, all_jobs, "", " --search invoice", " --limit 1000 --after app.jobs:report"))
     runs = add_pages("runs", commands.runs, "what was run, latest first", " --outcome failed", " --id 17")
     runs.add_argument("--id", type=_number, metavar="SEQ", help="this run, with its tracebacks and log lines")
     runs.add_argument("--outcome", choices=("running", "succeeded", "failed", "interrupted"))
@@ -124,6 +126,13 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
     )  # fmt: skip
     scripts.add_argument("shell", choices=SHELLS)
     return parser
+
+
+def _add_search(added: argparse.ArgumentParser) -> None:
+    added.add_argument("--search", default="", metavar="TEXT", help="only jobs whose id or name contains this")
+    _add_tag(added)
+    added.add_argument("--after", default="", metavar="ID", help="only jobs with larger ids")
+    added.add_argument("--limit", type=_number, default=100, metavar="N", help="so many at most (100)")
 
 
 def _add_tag(added: argparse.ArgumentParser) -> None:

@@ -14,7 +14,8 @@ from election.core.errors import LedgerError, LedgerVersionError, SeatError
 from election.core.seat import Observation, Worker
 from election.core.term import LeaderRecord
 from election.engines import Engine
-from election.schedule.history import MAX_RUNNING, RunRow, SkipRow, TermRow, by_job
+from election.schedule.history import MAX_RUNNING, MAX_SHOWN, RunRow, SkipRow, TermRow, by_job
+from election.schedule.ledger_reader import LedgerReader
 from election.schedule.model import JobInfo, JobState
 from election.schedule.ticks import next_run_time
 from election.schedule.triggers import build, trigger_text
@@ -61,7 +62,9 @@ class PoolStatus:
     """How a pool stands. ``record``: the latest leader record, whether that leader ``led`` on or not.
 
     silent_s: seconds since its heartbeat was last seen to move, or since it was first looked at; None without a leader.
-    beats: whether it was seen to move at all. trouble: what keeps the pool from its work. unread: why nothing is known
+    beats: whether it was seen to move at all. jobs: of many, those of the code and those due soonest. more_jobs: how
+    many others there are; None for those with a tag, if there are more of them. jobs_total: how many the pool has,
+    without those that have left the code. trouble: what keeps the pool from its work. unread: why nothing is known
     of the jobs. Both in words; None if nothing does.
     """
 
@@ -75,6 +78,8 @@ class PoolStatus:
     jobs: tuple[JobStatus, ...]
     trouble: str | None
     unread: str | None
+    more_jobs: int | None = 0
+    jobs_total: int = 0
 
     @property
     def responsive(self) -> bool | None:
@@ -99,6 +104,7 @@ class PoolStatus:
                 for one, role in roles
             ],
             "jobs": self.jobs,
+            "jobs_total": self.jobs_total,
             "problem": self.trouble or self.unread,
         }
 
@@ -162,7 +168,7 @@ class StatusReader:
 
     async def look(self, tag: str | None = None) -> PoolStatus:
         """How the pool stands, with the jobs that have ``tag``; the snapshot says what could not be read."""
-        jobs, unread = await self._jobs(tag)
+        jobs, more, total, unread = await self._jobs(tag)
         seen = await self.read_leader()
         led = seen.led and seen.record is not None and self._silent is not None
         return PoolStatus(
@@ -174,6 +180,8 @@ class StatusReader:
             beats=self._beats,
             workers=tuple(await self._engine.seat.workers()),
             jobs=jobs,
+            more_jobs=more,
+            jobs_total=total,
             trouble=self._engine.missing() or seen.problem,
             unread=unread,
         )
@@ -188,17 +196,30 @@ class StatusReader:
             return RecentHistory()
         return RecentHistory(tuple(runs), tuple(skips), tuple(terms))
 
-    async def _jobs(self, tag: str | None) -> tuple[tuple[JobStatus, ...], str | None]:
+    async def _jobs(self, tag: str | None) -> tuple[tuple[JobStatus, ...], int | None, int, str | None]:
+        """The jobs to show, how many more there are, how many in all, and why they cannot be read."""
         try:
-            known, last, now = await self._ledger.jobs(), await self._ledger.last_outcomes(), datetime.now(UTC)
-            running = by_job(await self._ledger.runs(outcome="running", limit=MAX_RUNNING))
-            unread = None if known else await without_history(self._engine, self._ledger)
+            overview = await self._ledger.overview()
+            shown: Sequence[JobState] = overview.jobs
+            here = sum(job.retired_at is None for job in shown)
+            more: int | None = overview.total - here
+            if tag is not None:
+                tagged = await self._ledger.search_jobs(tag=tag, limit=MAX_SHOWN + 1)
+                shown, more = tagged[:MAX_SHOWN], None if len(tagged) > MAX_SHOWN else 0
+            found = await job_statuses(self._ledger, shown)
+            unread = None if overview.jobs else await without_history(self._engine, self._ledger)
         except LedgerError as error:
-            return (), await explained(self._engine, error)
+            return (), 0, 0, await explained(self._engine, error)
         except LedgerVersionError as error:
-            return (), str(error)
-        found = [_job_status(job, last.get(job.id), running.get(job.id, ()), now) for job in known if not job.removed]
-        return tuple(job for job in found if tag is None or tag in job.tags), unread
+            return (), 0, 0, str(error)
+        return tuple(found), more, overview.total, unread
+
+
+async def job_statuses(ledger: LedgerReader, jobs: Sequence[JobState]) -> list[JobStatus]:
+    """Jobs with their latest runs. Raises ``LedgerError`` or ``LedgerVersionError``."""
+    last, now = await ledger.last_outcomes([job.id for job in jobs]), datetime.now(UTC)
+    running = by_job(await ledger.runs(outcome="running", limit=MAX_RUNNING))
+    return [_job_status(job, last.get(job.id), running.get(job.id, ()), now) for job in jobs]
 
 
 def _job_status(job: JobState, last: RunRow | None, running: Sequence[RunRow], now: datetime) -> JobStatus:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Iterable
 
 from election.core.errors import SeatError
 
-from .open_pool import engine_of
-from .pool_status import JobStatus, PoolStatus, StatusReader
+from .open_pool import engine_of, reading
+from .pool_status import JobStatus, PoolStatus, StatusReader, job_statuses
 from .show import Progress, show_json, show_table, text
 
 
@@ -52,8 +53,27 @@ def _show(snapshot: PoolStatus) -> None:
         print(f"the ledger cannot be read: {snapshot.unread}")
     if snapshot.jobs:
         print()
-        heads = ("JOB", "STATE", "NEXT", "LAST DUE", "OUTCOME", "LATE ms", "TAGS", "NAME", "DESCRIPTION")
-        show_table(heads, (_row(job) for job in snapshot.jobs))
+        _show_jobs(snapshot.jobs)
+    if snapshot.more_jobs != 0:
+        count = "more jobs" if snapshot.more_jobs is None else f"{snapshot.more_jobs} more jobs"
+        print(f"and {count}: python -m election jobs lists all")
+
+
+async def jobs(options: Namespace) -> int:
+    """Print a page of the jobs, by id."""
+    async with reading(engine_of(options)) as ledger:
+        found = await ledger.search_jobs(text=options.search, tag=options.tag, after=options.after, limit=options.limit)
+        shown = await job_statuses(ledger, found)
+    if options.json:
+        show_json(shown)
+    else:
+        _show_jobs(shown)
+    return 0
+
+
+def _show_jobs(jobs: Iterable[JobStatus]) -> None:
+    heads = ("JOB", "STATE", "NEXT", "LAST DUE", "OUTCOME", "LATE ms", "TAGS", "NAME", "DESCRIPTION")
+    show_table(heads, (_row(job) for job in jobs))
 
 
 def heartbeat(snapshot: PoolStatus) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from election.core.checks import CheckResult
 from election.core.seat import Seat
 from election.core.term import LeaderRecord
-from election.schedule.ledger import Ledger, LedgerReader
+from election.schedule.ledger import Ledger
+from election.schedule.ledger_reader import LedgerReader
 
 NO_SENTINELS = (
     "sentinels are not asked for the master; name an address that always leads to it (a virtual IP, a proxy such as"

@@ -9,13 +9,16 @@ from typing import Any, NamedTuple
 
 from election.core.term import Reason, Standing
 
-from .model import TICK_RULE, Action, Outcome, RequestOutcome, SkipReason, Span
+from .model import TICK_RULE, Action, JobState, Outcome, RequestOutcome, SkipReason, Span
 
 MAX_LOGS_PER_JOB = 100
 """Logs of attempts that are kept for each job: so many of those that have a traceback, and of those that have none."""
 
 MAX_LOGS = 10_000
 """Logs of attempts that are kept in all."""
+
+MAX_SHOWN = 100
+"""Jobs of the code, and jobs that were added at run time, in a view that does not grow with the pool."""
 
 MAX_RUNNING = 1000
 """Open runs that are read to show how many of each job run now."""
@@ -51,6 +54,28 @@ class RunRow:
     def interruptions(self) -> int:
         """Earlier attempts that were cut short."""
         return count_interruptions(self.attempts)
+
+
+@dataclass(frozen=True, slots=True)
+class JobOverview:
+    """A pool's jobs in a view that does not grow with their number.
+
+    Attributes:
+        code: Jobs of the code by id, those that have left it last; a bounded number.
+        stored: Jobs that were added at run time, due soonest first; a bounded number.
+        code_ids: All jobs in the code now, and why each cannot be run, or None.
+        total: Number of the jobs in the code now, and of those that were added at run time.
+    """
+
+    code: Sequence[JobState]
+    stored: Sequence[JobState]
+    code_ids: Mapping[str, str | None]
+    total: int
+
+    @property
+    def jobs(self) -> list[JobState]:
+        """Those of the code, and then those that were added at run time."""
+        return [*self.code, *self.stored]
 
 
 def by_job(runs: Iterable[RunRow]) -> dict[str, list[RunRow]]:

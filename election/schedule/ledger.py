@@ -14,7 +14,6 @@ from typing import Any, cast
 
 from apscheduler.triggers.base import BaseTrigger
 
-from election.core.backend import LatestTerms
 from election.core.clock import Clock, SystemClock, since_boot
 from election.core.errors import JobDefinitionError, LedgerError, UnknownJobError
 from election.core.process import ProcessIdentity
@@ -38,140 +37,18 @@ from .commands import (
     SettleFormerTerm,
     StoreJob,
 )
-from .history import MAX_LOGS, ClaimRow, Epoch, RequestRow, RunRow, SkipRow, TermRow, Totals, Window
 from .job_info import name_few
-from .model import Action, Entry, JobState, NewJob, OpenRun, RegisterJob, RunLog, SetNextDue, State, StoredJob, Tick
-from .store import Filter, Kind, LedgerStore, UnmetConditionError
+from .ledger_reader import LedgerReader
+from .model import Action, Entry, JobState, NewJob, RegisterJob, SetNextDue, State, StoredJob
+from .store import LedgerStore, UnmetConditionError
 from .ticks import first_after, with_seed
 from .triggers import build
-
-MAX_INTEGER = 2**63 - 1
-"""Largest number that a ledger can be asked for."""
 
 JOBS_PER_WRITE = 200
 """Jobs that are added in one transaction: nobody else writes meanwhile."""
 
 MAX_TRIES = 20
 """Attempts to change a job that other processes change at the same time."""
-
-
-class LedgerReader:
-    """Reads of a ledger, for any worker and the command line.
-
-    Every method raises ``LedgerError`` when it cannot do its work at the moment.
-
-    Args:
-        store: Storage of the ledger.
-    """
-
-    def __init__(self, store: LedgerStore) -> None:
-        self.store = store
-
-    async def jobs(self, *, removed: bool = False) -> list[JobState]:
-        """Every job, by id, also one that has left the code.
-
-        removed: with those that were added at run time, and have been removed or have no further ticks.
-        """
-        return await self.store.jobs(removed=removed)
-
-    async def find_jobs(self, job_ids: Sequence[str]) -> list[JobState]:
-        """Jobs with these ids, in any order; one that was never seen is left out."""
-        return await self.store.find_jobs(job_ids)
-
-    async def last_outcomes(self) -> dict[str, RunRow]:
-        """The latest run of each job that was not removed, by job id."""
-        return await self.store.latest_runs()
-
-    async def runs(
-        self,
-        *,
-        job_id: str | None = None,
-        tag: str | None = None,
-        outcome: str | None = None,
-        before: int | None = None,
-        limit: int = 100,
-    ) -> list[RunRow]:
-        """Runs, latest first. tag: only those of jobs that have it now. outcome: ``running`` is one, too.
-
-        before: only those with a smaller ``seq``.
-        """
-        return await self.store.page(Kind.RUN, Filter(job_id, tag, outcome), before, limit)
-
-    async def run(self, seq: int) -> RunRow | None:
-        """The run of that number; None if there is none any more."""
-        rows: list[RunRow] = await self._before(Kind.RUN, seq + 1)
-        return next((row for row in rows if row.seq == seq), None)
-
-    async def logs(self, run: int) -> list[RunLog]:
-        """Logs of a run's attempts that were kept, first attempt first."""
-        return (await self.store.page(Kind.LOG, Filter(run=run), None, MAX_LOGS))[::-1]
-
-    async def request_row(self, number: int) -> RequestRow | None:
-        """The request of that number, and what became of it; None if there is none any more."""
-        rows: list[RequestRow] = await self._before(Kind.REQUEST, number + 1)
-        return next((row for row in rows if row.id == number), None)
-
-    async def _before(self, kind: Kind, number: int) -> list[Any]:
-        """The row with the largest number before ``number``, if there is one."""
-        return await self.store.page(kind, Filter(), min(number, MAX_INTEGER), 1)
-
-    async def skips(
-        self, *, job_id: str | None = None, tag: str | None = None, before: int | None = None, limit: int = 100
-    ) -> list[SkipRow]:
-        """Skips, latest first; filtered as runs are."""
-        return await self.store.page(Kind.SKIP, Filter(job_id, tag), before, limit)
-
-    async def claims(self, *, before: int | None = None, limit: int = 100) -> list[ClaimRow]:
-        """Claims, latest first. ``before``: only those with a smaller ``seq``."""
-        return await self.store.page(Kind.CLAIM, Filter(), before, limit)
-
-    async def terms(self, *, before: int | None = None, limit: int = 100) -> list[TermRow]:
-        """Terms, latest first. ``before``: only those with a smaller number."""
-        return await self.store.page(Kind.TERM, Filter(), before, limit)
-
-    async def window(self, since: datetime, until: datetime, limit: int) -> Window:
-        """History from ``since`` to ``until``: about ``limit`` runs and as many skips and terms at most.
-
-        Runs that were claimed or that ended then, and all that run now. For pictures: where the wall clock was set
-        back, some may be left out.
-        """
-        return await self.store.window(since, until, limit)
-
-    async def epochs(self) -> list[Epoch]:
-        """Which schedule each job had, from when to when; oldest first."""
-        return await self.store.epochs()
-
-    async def open_runs(self) -> list[OpenRun]:
-        """Runs that are claimed and not settled, oldest first."""
-        runs = await self.runs(outcome="running", limit=MAX_INTEGER)
-        return [
-            OpenRun(Tick(run.job_id, run.due, run.request), run.term, run.attempt, run.interruptions)
-            for run in reversed(runs)
-        ]
-
-    async def totals(self) -> Totals:
-        """Counters since the ledger was begun; takes no longer when there is more history."""
-        return await self.store.totals()
-
-    async def pruned_until(self) -> datetime:
-        """History up to here may have been removed."""
-        return await self.store.pruned_until()
-
-    async def latest_terms(self) -> LatestTerms:
-        """The numbers of the last term that was begun, and of the last one that was to be fenced."""
-        return await self.store.latest_terms()
-
-    async def is_moved(self) -> bool:
-        """Whether the ledger was copied or restored since it was last led, and nobody has adopted it."""
-        return await self.store.is_moved()
-
-    async def integrity(self) -> list[str]:
-        """Descriptions of damage in the ledger's own storage; empty if there is none."""
-        return await self.store.integrity()
-
-    async def close(self) -> None:
-        """Close the ledger; using it again opens it again."""
-        await self.store.close()
 
 
 class Ledger(LedgerReader):

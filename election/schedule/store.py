@@ -20,7 +20,7 @@ from election.core.backend import LatestTerms
 from election.core.errors import ElectionError, LedgerVersionError, StaleTermError
 
 from .commands import Command
-from .history import Epoch, RunRow, Totals, Window
+from .history import Epoch, JobOverview, RunRow, Totals, Window
 from .model import JobState, State
 
 FIRST_JOBS = 100
@@ -134,6 +134,12 @@ class LedgerStore(Protocol):
     async def jobs(self, *, removed: bool = False) -> list[JobState]:
         """Read all jobs, by id; those that were removed or have finished only with ``removed``."""
 
+    async def overview(self, limit: int) -> JobOverview:
+        """Read up to ``limit`` jobs of the code, and as many that were added at run time."""
+
+    async def jobs_after(self, job_id: str, limit: int) -> list[JobState]:
+        """Read up to ``limit`` jobs with larger ids, by id; none that was removed or has finished."""
+
     async def page(self, kind: Kind, where: Filter, before: int | None, limit: int) -> list[Any]:
         """Read up to ``limit`` rows with smaller numbers than ``before``, latest first.
 
@@ -142,8 +148,8 @@ class LedgerStore(Protocol):
             and claims are the same rows; the number of a log is that of its attempt.
         """
 
-    async def latest_runs(self) -> dict[str, RunRow]:
-        """Read the latest run of each job that was not removed, by job id."""
+    async def latest_runs(self, job_ids: Sequence[str]) -> dict[str, RunRow]:
+        """Read the latest run of each of these jobs, by job id; of one without a run there is none."""
 
     async def window(self, since: datetime, until: datetime, limit: int) -> Window:
         """Read a bounded sample of a stretch of time; see ``LedgerReader.window``."""

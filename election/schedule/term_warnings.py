@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
-from datetime import datetime
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timedelta
 
 from election.core.clock import Clock
 from election.core.events import Event, RunGivenUp, RunSucceeded, named
 from election.core.term_context import TermContext
 
-from .clock_ahead import TOLERANCE, describe_ahead, settled_ahead
 from .job_info import name_few
-from .model import Copied, State
+from .model import Copied, JobState, State
 from .progress import JobProgress
 
 log = logging.getLogger("election")
+
+TOLERANCE = timedelta(seconds=5)
+"""A clock may be put back by so much without a word: the jobs go on as soon as it has caught up."""
 
 
 class TermWarnings:
@@ -112,3 +114,21 @@ class TermWarnings:
         self._context.warning = (
             self._clock_warning or next(iter(self._given_up.values()), None) or self._copied or self._kept
         )
+
+
+def settled_ahead(jobs: Iterable[JobState], now: datetime) -> dict[str, datetime]:
+    """Return the jobs whose ticks are settled up to later than ``now``, and until when, by id."""
+    return {job.id: job.settled_until for job in jobs if job.settled_until > now + TOLERANCE and not job.removed}
+
+
+def describe_ahead(settled: Mapping[str, datetime], now: datetime) -> str | None:
+    """Return why such jobs are silent and what to do; None if there are none any more."""
+    left = {job_id: until for job_id, until in settled.items() if until > now + TOLERANCE}
+    if not left:
+        return None
+    latest = max(left.values())
+    return (
+        f"jobs are silent until {latest:%Y-%m-%d %H:%M:%S} UTC, since the wall clock was ahead: their ticks are settled"
+        f" up to then, and it is {now:%Y-%m-%d %H:%M:%S} now ({name_few(left)}); if this time is right, python -m"
+        " election accept-time makes them go on"
+    )

@@ -18,7 +18,7 @@ from election.core.errors import LedgerError
 
 from .claim_history import ClaimHistory, Settlement
 from .history import Epoch, TermRow
-from .ledger import LedgerReader
+from .ledger_reader import LedgerReader
 from .model import TICK_RULE, UNREADABLE, OpenRun
 from .ticks import ticks, without_jitter
 from .triggers import build, jitter_of

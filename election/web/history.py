@@ -1,4 +1,7 @@
-"""``GET /leader/runs``, ``/leader/skips``, ``/leader/terms`` and ``/leader/requests``: the history, from any worker."""
+"""``GET /leader/jobs``, ``/leader/runs``, ``/leader/skips``, ``/leader/terms`` and ``/leader/requests``, in pages.
+
+From any worker.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from typing import Annotated, TypeVar
 from fastapi import APIRouter, HTTPException, Path, Query
 
 from election.core.errors import LedgerError, LedgerVersionError
-from election.schedule.ledger import MAX_INTEGER
+from election.core.threads import run_in_thread
+from election.schedule.history import MAX_RUNNING, by_job
+from election.schedule.ledger_reader import MAX_INTEGER
 
 from . import models
 from .view import PoolView
@@ -16,6 +21,8 @@ from .view import PoolView
 _T = TypeVar("_T")
 
 Before = Annotated[int | None, Query(ge=0, le=MAX_INTEGER, description="the `next` of the page before this one")]
+After = Annotated[str, Query(max_length=500, description="the `next` of the page before this one")]
+Search = Annotated[str, Query(max_length=255, description="only those whose id or name contains this")]
 Number = Annotated[int, Path(ge=1, le=MAX_INTEGER)]
 Limit = Annotated[int, Query(ge=1, le=1000, description="entries a page")]
 Tag = Annotated[str | None, Query(max_length=50, description="only those of jobs with this tag")]
@@ -25,6 +32,14 @@ JobId = Annotated[str | None, Query(alias="job", max_length=500, description="on
 def history_routes(view: PoolView) -> APIRouter:
     """The routes that read the history."""
     router = APIRouter(responses=models.UNAVAILABLE)
+
+    @router.get("/leader/jobs")
+    async def read_jobs(search: Search = "", tag: Tag = None, after: After = "", limit: Limit = 100) -> models.Jobs:
+        """Jobs that the ledger knows, by id; those that have left the code are not among them."""
+        found = await asked(view.ledger.search_jobs(text=search, tag=tag, after=after, limit=limit))
+        running = by_job(await asked(view.ledger.runs(outcome="running", limit=MAX_RUNNING)))
+        entries = await run_in_thread(lambda: view.entries([job for job in found if not job.retired_at], running))
+        return models.Jobs(jobs=entries, next=found[-1].id if len(found) == limit else None)
 
     @router.get("/leader/runs")
     async def read_runs(

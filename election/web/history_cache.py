@@ -64,7 +64,7 @@ class HistoryCache:
         end = self._view.clock.now() if until is None else _moment(until)
         try:
             found = await self._view.ledger.window(_moment(since), end, MAX_ROWS)
-            last = await self._view.ledger.last_outcomes()
+            last = await self._view.ledger.last_outcomes(self._view.shown())
         except (LedgerError, LedgerVersionError) as error:
             return without(str(error))
         return json.dumps(_told(found, last))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
 from election.core.seat import Observation
 from election.schedule.job_info import name_few
-from election.schedule.model import JobState
 from election.schedule.plan import NOT_IN_THIS_CODE
 
 PLANNED_AFTER = timedelta(seconds=2)
@@ -22,19 +21,15 @@ def planned_term(seen: Observation, now: datetime) -> int | None:
     return record.term if now - record.elected_at >= PLANNED_AFTER else None
 
 
-def describe_difference(ours: Collection[str], known: Iterable[JobState], leader: str) -> str | None:
+def describe_difference(ours: Collection[str], known: Mapping[str, str | None], leader: str) -> str | None:
     """Return how the jobs of this worker's code differ from those of the leader's, in words; None if they do not.
 
     Args:
         ours: Ids of the jobs of this worker's code.
-        known: Jobs of the ledger, as the leader has written them.
+        known: Jobs of the leader's code by the ledger, and why each cannot be run, or None.
         leader: Leader, in words.
     """
-    theirs = {
-        job.id
-        for job in known
-        if job.stored is None and job.retired_at is None and not job.removed and job.broken != NOT_IN_THIS_CODE
-    }
+    theirs = {job_id for job_id, broken in known.items() if broken != NOT_IN_THIS_CODE}
     only_here, only_there = set(ours) - theirs, theirs - set(ours)
     if not only_here and not only_there:
         return None

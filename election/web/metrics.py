@@ -11,7 +11,7 @@ from election.core.distribution import install_command
 from election.core.errors import ConfigurationError, LedgerError, LedgerVersionError
 from election.core.threads import run_in_thread
 from election.schedule.history import Totals
-from election.schedule.ledger import LedgerReader
+from election.schedule.ledger_reader import LedgerReader
 
 from . import models
 from .guard import only_known_hosts

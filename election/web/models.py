@@ -67,7 +67,11 @@ class LeaderDocument(BaseModel):
     answered_by: AnsweredBy
     workers: list[WorkerEntry]
     last_takeover: TakeoverEntry | None
-    jobs: list[JobEntry]
+    jobs: list[JobEntry] = Field(
+        description="up to 100 jobs of the code, and of those that were added at run time the 100 that are due soonest;"
+        " GET /leader/jobs has all"
+    )
+    jobs_total: int = Field(0, description="how many jobs the pool has")
     problem: str | None = Field(description="what keeps the seat from being taken, in words; null if nothing does")
 
 
@@ -106,6 +110,11 @@ def _is(worker: Worker, leading: LeaderRecord) -> bool:
 def last_takeover(record: LeaderRecord | None) -> TakeoverEntry | None:
     """The latest takeover, from the leader record."""
     return None if record is None else TakeoverEntry.model_validate(record.takeover, from_attributes=True)
+
+
+class Jobs(BaseModel):
+    jobs: list[JobEntry]
+    next: str | None = Field(description="`after` of the next page; null on the last")
 
 
 RunState = Literal["running", "succeeded", "failed", "interrupted"]

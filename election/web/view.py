@@ -14,7 +14,7 @@ from election.core.clock import Clock, first
 from election.core.errors import LedgerError, LedgerVersionError
 from election.core.events import named
 from election.core.seat import Seat
-from election.schedule.history import MAX_RUNNING, RunRow, by_job
+from election.schedule.history import MAX_RUNNING, MAX_SHOWN, JobOverview, RunRow, by_job
 from election.schedule.jobs import Job, JobRegistry
 from election.schedule.ledger import Ledger
 from election.schedule.model import JobInfo, JobState
@@ -74,6 +74,7 @@ class PoolView:
         self._problem = problem
         self._pool = self._engine = ""
         self._jobs: list[models.JobEntry] = []
+        self._jobs_total = 0
         self._asked_at = float("-inf")
         self._asking: asyncio.Task[None] | None = None
         self._silence: str | None = None
@@ -85,6 +86,10 @@ class PoolView:
         """Show this pool from now on; ``pool`` and ``engine`` are names."""
         self._pool, self._engine, self.seat, self.ledger = pool, engine, seat, ledger
         self._jobs, self._asked_at, self._silence, self._difference = [], float("-inf"), None, None
+
+    def shown(self) -> list[str]:
+        """Ids of the jobs in the document."""
+        return [job.id for job in self._jobs]
 
     def absence(self) -> str | None:
         """Why this worker can say nothing of the pool, in words; None if it takes part."""
@@ -106,6 +111,7 @@ class PoolView:
             workers=self._workers(await self.seat.workers(), seen.record if leading else None) if seen else [],
             last_takeover=self._last_takeover(seen.record if seen else None),
             jobs=self._jobs if seen else [],
+            jobs_total=self._jobs_total if seen else 0,
             problem=(seen.problem if seen else None)
             or self._problem()
             or ((self._silence or self._difference) if seen else None),
@@ -124,21 +130,22 @@ class PoolView:
             asking.result()  # what nobody expected is not hidden
 
     async def _read_jobs(self) -> None:
-        self._jobs = self._jobs or self._entries({}, {})  # the code's own jobs are known all the same
+        if not self._jobs:  # the code's own jobs are known all the same
+            self._show(JobOverview([], [], {}, 0), {})
         seen = await self.seat.observe()
         term = planned_term(seen, self.clock.now())  # first: the jobs are then those of its plan, or later
         try:
-            known = {state.id: state for state in await self.ledger.jobs()}
+            overview = await self.ledger.overview()
             running = by_job(await self.ledger.runs(outcome="running", limit=MAX_RUNNING))
         except (LedgerError, LedgerVersionError) as error:
             self._silence = str(error)
             self._jobs = [entry.model_copy(update={"next_run_time": None}) for entry in self._jobs]
         else:
             self._silence = None
-            self._jobs = self._entries(known, running)
-            await self._compare(known.values(), term)
+            self._show(overview, running)
+            await self._compare(overview.code_ids, term)
 
-    async def _compare(self, known: Iterable[JobState], term: int | None) -> None:
+    async def _compare(self, known: Mapping[str, str | None], term: int | None) -> None:
         """Note whether this worker's code has other jobs than that of the leader of ``term``, which planned them."""
         record = (await self.seat.observe()).record
         if term is None or record is None or record.term != term:
@@ -150,15 +157,28 @@ class PoolView:
             log.warning("%s", difference, extra=named("jobs_differ"))
         self._difference = difference
 
-    def _entries(self, known: dict[str, JobState], running: Mapping[str, Sequence[RunRow]]) -> list[models.JobEntry]:
-        now = self.clock.now()
-        ours = {job.id: job for job in self._registry}
-        shown = {state.id for state in known.values() if state.stored and not state.removed}
-        shown |= {state.id for state in known.values() if state.broken == NOT_IN_THIS_CODE and state.retired_at is None}
-        return [
-            _entry(job_id, ours.get(job_id), known.get(job_id), running.get(job_id, ()), now)
-            for job_id in [*ours, *sorted(shown - ours.keys())]
-        ]
+    def _show(self, overview: JobOverview, running: Mapping[str, Sequence[RunRow]]) -> None:
+        """Make the entries: of this worker's code in its order, then those that were added at run time, by id."""
+        known = {state.id: state for state in overview.jobs}
+        ours = {job.id for job in self._registry}
+        of_code = [job.id for job in self._registry if job.id in known or job.id not in overview.code_ids]
+        others = {state.id for state in overview.stored}
+        others |= {state.id for state in overview.code if state.broken == NOT_IN_THIS_CODE and not state.retired_at}
+        ids = [*of_code[:MAX_SHOWN], *sorted(others - ours)]
+        self._jobs = self.entries([known.get(job_id) or job_id for job_id in ids], running)
+        self._jobs_total = overview.total + len(ours - overview.code_ids.keys() - others)
+
+    def entries(self, jobs: Iterable[JobState | str], running: Mapping[str, Sequence[RunRow]]) -> list[models.JobEntry]:
+        """Entries of jobs, by the ledger's state, or the id of one that the ledger does not know yet.
+
+        running: open runs by the job's id.
+        """
+        ours, now = {job.id: job for job in self._registry}, self.clock.now()
+        entries = []
+        for each in jobs:
+            job_id, state = (each, None) if isinstance(each, str) else (each.id, each)
+            entries.append(_entry(job_id, ours.get(job_id), state, running.get(job_id, ()), now))
+        return entries
 
 
 class Unchanged(Generic[_P, _R]):

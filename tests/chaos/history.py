@@ -11,7 +11,7 @@ from typing import Any
 from election.core.errors import LedgerError
 from election.engines import open_engine
 from election.schedule.history import RunRow, SkipRow, TermRow
-from election.schedule.ledger import LedgerReader
+from election.schedule.ledger_reader import LedgerReader
 from election.schedule.verify import Violation, verify
 
 from .facts import Fact

@@ -25,7 +25,7 @@ from tests.support.pool import ROOT, WorkerPool
 from tests.support.waiting import until
 
 COMMANDS = (
-    "status", "watch", "runs", "next", "skips", "terms", "verify", "doctor", "resign", "accept-time", "adopt",
+    "status", "watch", "jobs", "runs", "next", "skips", "terms", "verify", "doctor", "resign", "accept-time", "adopt",
 )  # fmt: skip
 Ask = Callable[..., Any]
 
@@ -91,7 +91,7 @@ def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixtur
     assert "--pool POOL" in out
     assert "--json" in out
     assert f"examples:\n  python -m election {command} --pool var/pool" in out
-    assert ("--limit" in out) == (command in {"runs", "next", "skips", "terms"})
+    assert ("--limit" in out) == (command in {"jobs", "runs", "next", "skips", "terms"})
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
@@ -151,8 +151,8 @@ def test_what_a_command_does_not_know_is_refused(arguments: list[str], capsys: p
 def test_status_for_machines(living: WorkerPool, ask: Ask) -> None:
     """The words of ``GET /leader``, whose names do not change, so that a script may rely on both alike."""
     said, asked = ask("status", living.path), living.follower().document()
-    assert list(said) == ["pool", "engine", "state", "leader", "workers", "jobs", "problem"]
-    for name in ("pool", "engine", "state", "workers", "problem"):
+    assert list(said) == ["pool", "engine", "state", "leader", "workers", "jobs", "jobs_total", "problem"]
+    for name in ("pool", "engine", "state", "workers", "jobs_total", "problem"):
         assert said[name] == asked[name]
     assert list(said["leader"]) == list(asked["leader"])
     for name in ("pid", "host", "term", "elected_at", "responsive", "queued"):
@@ -245,6 +245,21 @@ def test_jobs_say_what_they_are_for_and_are_found_by_tag(ended: Path, call: Call
     assert {row["job_id"] for row in ask("runs", ended, "--tag", "fine", "--limit", "1000")} == {"good"}
     assert {row["job_id"] for row in ask("skips", ended, "--tag", "small")} == {"good"}
     assert ask("runs", ended, "--tag", "fin") == []
+    assert [job["id"] for job in ask("jobs", ended, "--tag", "fine")] == ["good"]
+
+
+def test_jobs_in_pages(ended: Path, call: Call, ask: Ask) -> None:
+    """Each with what ``status`` says of it."""
+
+    def listed(*more: str) -> list[str]:
+        return [job["id"] for job in ask("jobs", ended, *more)]
+
+    shown = ask("status", ended, code=1)["jobs"]
+    assert [job.keys() for job in ask("jobs", ended)] == [job.keys() for job in shown]
+    assert listed() == [job["id"] for job in shown] == ["bad", "good"]
+    assert listed("--limit", "1") == ["bad"]
+    assert listed("--after", "bad") == listed("--search", "GOO") == ["good"]
+    assert "A job that fails." in call("jobs", ended)[1]
 
 
 # --- the history -----------------------------------------------------------------------------------------------------

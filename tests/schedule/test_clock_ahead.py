@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from election.schedule.clock_ahead import TOLERANCE, describe_ahead, settled_ahead
 from election.schedule.model import SkipReason
+from election.schedule.term_warnings import TOLERANCE, describe_ahead, settled_ahead
 from tests.schedule.making import NOW, at, make_job, state_of
 from tests.schedule.term_bench import MINUTES, TermBench
 from tests.support.logs import logged

@@ -292,11 +292,11 @@ def test_the_document_does_not_wait_for_a_ledger_that_does_not_answer(
         led(client)
         never: list[asyncio.Event] = []
 
-        async def silent(self: SqliteLedger) -> Any:
+        async def silent(self: SqliteLedger, limit: int = 0) -> Any:
             never.append(asyncio.Event())
             await never[-1].wait()
 
-        monkeypatch.setattr(SqliteLedger, "jobs", silent)
+        monkeypatch.setattr(SqliteLedger, "overview", silent)
         monkeypatch.setattr(view, "TIMEOUT_S", 0.05)
         until(lambda: client.get("/leader").json() and never, what="the ledger is asked")
         found = client.get("/leader").json()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,8 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from election import Election
-from election.schedule.model import StoredJob
+from election.schedule.plan import NOT_IN_THIS_CODE
 from election.web.jobs_differ import describe_difference
-from tests.schedule.making import NOW, make_job, state_of
 from tests.support.logs import logged
 from tests.support.pool import WorkerPool
 from tests.support.waiting import until
@@ -59,24 +57,15 @@ def test_the_leader_itself_has_no_problem(tmp_path: Path) -> None:
         assert client.get("/leader").json()["problem"] is None
 
 
-STATE = state_of(make_job(id="job"))
-
-
 @pytest.mark.parametrize(
-    "known",
-    [
-        [STATE],
-        [STATE, replace(STATE, id="gone", retired_at=NOW)],
-        [STATE, replace(STATE, id="added", stored=StoredJob("module:function"))],
-        [STATE, replace(STATE, id="removed", removed=True)],
-    ],
+    "known", [{"job": None}, {"job": "its trigger raises"}, {"job": None, "kept": NOT_IN_THIS_CODE}]
 )
-def test_what_is_no_difference(known: list[Any]) -> None:
+def test_what_is_no_difference(known: dict[str, str | None]) -> None:
     assert describe_difference(["job"], known, "the leader") is None
     assert describe_difference([], known, "the leader") is not None
 
 
 def test_many_are_counted() -> None:
-    told = describe_difference([f"job-{number}" for number in range(9)], [], "the leader (pid 7 on web1)")
+    told = describe_difference([f"job-{number}" for number in range(9)], {}, "the leader (pid 7 on web1)")
     assert told is not None
     assert "only here: 'job-0', 'job-1', 'job-2', 'job-3', 'job-4' and 4 more" in told

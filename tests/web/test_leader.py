@@ -93,6 +93,7 @@ def test_the_document_is_the_agreed_one(tmp_path: Path) -> None:
                     "running_since": None,
                 }
             ],
+            "jobs_total": 1,
             "problem": None,
         }
         assert 0 <= found["leader"]["heartbeat_age_s"] < 3

@@ -203,8 +203,8 @@ CREATE TABLE job_changes (  -- in which order jobs were last changed, so that a 
   job_id TEXT PRIMARY KEY, number BIGINT NOT NULL
 );
 CREATE INDEX latest_changes ON job_changes (number);
-CREATE INDEX live_jobs ON jobs (id) WHERE removed = 0;  -- what was removed costs nothing
-CREATE INDEX code_jobs ON jobs (id) WHERE removed = 0 AND func IS NULL;
+CREATE INDEX live_jobs ON jobs (id, removed) WHERE removed = 0;  -- has all that a count needs
+CREATE INDEX code_jobs ON jobs (func, id) WHERE removed = 0 AND func IS NULL;
 ALTER TABLE jobs ADD COLUMN next_due BIGINT NOT NULL DEFAULT {NEVER};
 CREATE INDEX due_jobs ON jobs ({DUE_ORDER})
 WHERE removed = 0 AND func IS NOT NULL;

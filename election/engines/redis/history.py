@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 from election.core.term import Reason
 from election.engines.sql.rows import parse_log, to_time, to_us
-from election.schedule.history import BOUNDS, Epoch, Histogram, RequestRow, RunRow, Totals, Window
-from election.schedule.model import Outcome, RunLog, SkipReason
+from election.schedule.history import BOUNDS, Epoch, Histogram, JobOverview, RequestRow, RunRow, Totals, Window
+from election.schedule.model import JobState, Outcome, RunLog, SkipReason
 from election.schedule.store import Filter, Kind
 
 from .client import RedisClient, to_dict
-from .rows import claim_row, epochs_of, histogram, job_state, request_row, run_row, skip_row, term_row
-from .scripts import WINDOW
+from .rows import claim_row, epochs_of, histogram, job_state, parse_text, request_row, run_row, skip_row, term_row
+from .scripts import JOBS_AFTER, OVERVIEW, WINDOW
 
 _T = TypeVar("_T")
 
@@ -37,6 +37,17 @@ class History:
         """The rows of all jobs, by id; those that were removed or have finished only with ``removed``."""
         return await self.rows("job", await self._names(removed=removed))
 
+    async def overview(self, limit: int) -> JobOverview:
+        """Up to ``limit`` jobs of the code, and as many that were added at run time."""
+        ids, code, stored, count = await self._client.run(OVERVIEW, limit)
+        code_ids = {job_id: parse_text(broken or None) for job_id, broken in to_dict(ids).items()}
+        here, added = ([job_state(to_dict(row)) for row in rows] for rows in (code, stored))
+        return JobOverview(here, added, code_ids, len(code_ids) + int(count))
+
+    async def jobs_after(self, job_id: str, limit: int) -> list[JobState]:
+        """Up to ``limit`` jobs with larger ids, by id."""
+        return [job_state(to_dict(row)) for row in await self._client.run(JOBS_AFTER, job_id, limit)]
+
     async def _names(self, *, removed: bool) -> list[str]:
         sets = ("jobs", "removed") if removed else ("jobs",)
         return sorted({name for each in sets for name in await self._read("SMEMBERS", each)})
@@ -51,12 +62,12 @@ class History:
             found = await pipe.execute()
         return [{**to_dict(row), "id": str(name)} for name, row in zip(names, found, strict=True) if row]
 
-    async def last_outcomes(self) -> dict[str, RunRow]:
-        jobs = await self._read("SMEMBERS", "jobs")
-        if not jobs:
+    async def latest_runs(self, job_ids: Sequence[str]) -> dict[str, RunRow]:
+        """The latest run of each of these jobs."""
+        if not job_ids:
             return {}
         async with self._client.pipeline() as pipe:
-            for job_id in jobs:
+            for job_id in job_ids:
                 pipe.execute_command("ZREVRANGE", f"{self._prefix}run_dues:{job_id}", 0, 0)
             latest = await pipe.execute()
         rows = await self.rows("run", [member.partition(":")[2] for member in chain.from_iterable(latest)])

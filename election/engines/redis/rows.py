@@ -57,7 +57,7 @@ def _job_state(row: Hash) -> JobState:
         retired_at=_maybe(_time, row.get("retired_at")),
         stored=StoredJob(row["func"], json.loads(row["kwargs"]), json.loads(row["options"])) if "func" in row else None,
         removed=row.get("removed") == "1",
-        broken=_text(row.get("broken")),
+        broken=parse_text(row.get("broken")),
         next_due=_maybe(_time, row.get("next_due")),
         info=_maybe(_info, row.get("info")),
     )
@@ -74,7 +74,7 @@ def run_row(row: Hash) -> RunRow:
         claimed_at=_time(row["at"]),
         ended_at=_maybe(_time, row.get("ended_at")),
         outcome=_maybe(Outcome, row.get("outcome")),
-        error=_text(row.get("error")),
+        error=parse_text(row.get("error")),
         attempts=_attempts(row),
         started_at=_maybe(_time, row.get("started_at")),
     )
@@ -187,8 +187,8 @@ def _time(text: str) -> Any:
     return to_time(int(text))
 
 
-def _text(text: str | None) -> str | None:
-    """See ``entries._maybe``."""
+def parse_text(text: str | None) -> str | None:
+    """Text that may be empty, as ``commands.py`` writes it; None for none."""
     return None if text is None else text[1:]
 
 

@@ -15,7 +15,7 @@ from election.core.clock import Clock
 from election.core.errors import LedgerError
 from election.engines.sql.rows import to_time, to_us
 from election.schedule.commands import AddRequest, Command
-from election.schedule.history import BOUNDS, Epoch, RunRow, Totals, Window
+from election.schedule.history import BOUNDS, Epoch, JobOverview, RunRow, Totals, Window
 from election.schedule.ledger import Ledger
 from election.schedule.model import JobState, State
 from election.schedule.store import FIRST_JOBS, Filter, Kind, UnmetConditionError, term_over, term_taken
@@ -91,11 +91,17 @@ class RedisStore:
     async def jobs(self, *, removed: bool = False) -> list[JobState]:
         return [job_state(row) for row in await self._history.jobs(removed=removed)]
 
+    async def overview(self, limit: int) -> JobOverview:
+        return await self._history.overview(limit)
+
+    async def jobs_after(self, job_id: str, limit: int) -> list[JobState]:
+        return await self._history.jobs_after(job_id, limit)
+
     async def page(self, kind: Kind, where: Filter, before: int | None, limit: int) -> list[Any]:
         return await self._history.page(kind, where, before, limit)
 
-    async def latest_runs(self) -> dict[str, RunRow]:
-        return await self._history.last_outcomes()
+    async def latest_runs(self, job_ids: Sequence[str]) -> dict[str, RunRow]:
+        return await self._history.latest_runs(job_ids)
 
     async def window(self, since: datetime, until: datetime, limit: int) -> Window:
         return await self._history.window(since, until, limit)

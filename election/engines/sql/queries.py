@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from election.core.backend import LatestTerms
-from election.schedule.history import Epoch, RunRow, SkipRow, TermRow, Window
+from election.schedule.history import Epoch, JobOverview, RunRow, SkipRow, TermRow, Window
 from election.schedule.model import JobState, OpenRun, Request, State
 from election.schedule.store import FIRST_JOBS, Filter, Kind
 
@@ -120,19 +120,61 @@ def jobs(connection: Connection, *, removed: bool = False) -> list[JobState]:
 def find_jobs(connection: Connection, job_ids: Sequence[str]) -> list[JobState]:
     """The jobs with these ids."""
     found: list[JobState] = []
-    for place in range(0, len(job_ids), MAX_PARAMETERS):
-        some = job_ids[place : place + MAX_PARAMETERS]
-        which = f"id IN ({', '.join('?' * len(some))})"
-        found += map(job_state, connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs WHERE {which}", tuple(some)))
+    for which, some in _in_parts(job_ids):
+        found += map(job_state, connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs WHERE id {which}", some))
     return found
 
 
-def last_outcomes(connection: Connection) -> dict[str, RunRow]:
+def overview(connection: Connection, limit: int) -> JobOverview:
+    """Up to ``limit`` jobs of the code, and as many that were added at run time."""
+    few = [job_state(row) for row in connection.execute(_LIVE_JOBS.format("LIMIT ?"), (limit + 1,))]
+    if len(few) <= limit:
+        return _overview_of_few(few)
+    of_code, select = "removed = 0 AND func IS NULL", f"SELECT {JOB_COLUMNS} FROM jobs WHERE removed = 0 AND func"
+    code = connection.execute(f"{select} IS NULL ORDER BY retired_at IS NOT NULL, id LIMIT ?", (limit,))
+    stored = connection.execute(f"{select} IS NOT NULL ORDER BY {DUE_ORDER} LIMIT ?", (limit,))
+    every = list(connection.execute(f"SELECT id, broken, retired_at FROM jobs WHERE {of_code}"))
+    code_ids = {row["id"]: row["broken"] for row in every if row["retired_at"] is None}
+    count = connection.execute("SELECT count(*) FROM jobs WHERE removed = 0").fetchone()[0]  # read from an index alone
+    total = count - len(every) + len(code_ids)
+    return JobOverview([*map(job_state, code)], [*map(job_state, stored)], code_ids, total)
+
+
+def _overview_of_few(jobs: Sequence[JobState]) -> JobOverview:
+    """The overview of all jobs, which are in the order of their ids."""
+    code = sorted((job for job in jobs if job.stored is None), key=lambda job: job.retired_at is not None)
+    stored = sorted((job for job in jobs if job.stored is not None), key=_due_order)
+    code_ids = {job.id: job.broken for job in code if job.retired_at is None}
+    return JobOverview(code, stored, code_ids, len(code_ids) + len(stored))
+
+
+def _due_order(job: JobState) -> tuple[bool, int, str]:
+    """``DUE_ORDER`` of a job that was added at run time."""
+    due = None if job.paused_at or job.broken else job.next_due
+    return due is None, 0 if due is None else to_us(due), job.id
+
+
+def jobs_after(connection: Connection, job_id: str, limit: int) -> list[JobState]:
+    """Up to ``limit`` jobs with larger ids, by id."""
+    select = f"SELECT {JOB_COLUMNS} FROM jobs WHERE removed = 0 AND id > ? ORDER BY id LIMIT ?"
+    return [job_state(row) for row in connection.execute(select, (job_id, limit))]
+
+
+def latest_runs(connection: Connection, job_ids: Sequence[str]) -> dict[str, RunRow]:
+    """The latest run of each of these jobs."""
+    found: dict[str, RunRow] = {}
     latest = "SELECT seq FROM runs WHERE job_id = jobs.id ORDER BY due DESC LIMIT 1"  # one step in the unique index
-    rows = connection.execute(
-        f"SELECT {RUN_COLUMNS} FROM runs WHERE seq IN (SELECT ({latest}) FROM jobs WHERE removed = 0)"
-    )
-    return {row["job_id"]: run_row(row) for row in rows}
+    select = f"SELECT {RUN_COLUMNS} FROM runs WHERE seq IN (SELECT ({latest}) FROM jobs WHERE id {{}})"
+    for which, some in _in_parts(job_ids):
+        found |= {row["job_id"]: run_row(row) for row in connection.execute(select.format(which), some)}
+    return found
+
+
+def _in_parts(job_ids: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The condition that an id is among some of ``job_ids``, and these, until all have been among them."""
+    for place in range(0, len(job_ids), MAX_PARAMETERS):
+        some = tuple(job_ids[place : place + MAX_PARAMETERS])
+        yield f"IN ({', '.join('?' * len(some))})", some
 
 
 _OUTCOMES = {

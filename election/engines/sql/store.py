@@ -8,7 +8,7 @@ from typing import Any
 
 from election.core.backend import LatestTerms
 from election.schedule.commands import Command
-from election.schedule.history import Epoch, RunRow, Totals, Window
+from election.schedule.history import Epoch, JobOverview, RunRow, Totals, Window
 from election.schedule.model import JobState, State
 from election.schedule.store import Filter, Kind
 
@@ -76,11 +76,17 @@ class SqlStore:
     async def jobs(self, *, removed: bool = False) -> list[JobState]:
         return await self.database.read(lambda connection: queries.jobs(connection, removed=removed))
 
+    async def overview(self, limit: int) -> JobOverview:
+        return await self.database.read(lambda connection: queries.overview(connection, limit))
+
+    async def jobs_after(self, job_id: str, limit: int) -> list[JobState]:
+        return await self.database.read(lambda connection: queries.jobs_after(connection, job_id, limit))
+
     async def page(self, kind: Kind, where: Filter, before: int | None, limit: int) -> list[Any]:
         return await self.database.read(lambda connection: queries.page(connection, kind, where, before, limit))
 
-    async def latest_runs(self) -> dict[str, RunRow]:
-        return await self.database.read(queries.last_outcomes)
+    async def latest_runs(self, job_ids: Sequence[str]) -> dict[str, RunRow]:
+        return await self.database.read(lambda connection: queries.latest_runs(connection, job_ids))
 
     async def window(self, since: datetime, until: datetime, limit: int) -> Window:
         return await self.database.read(lambda connection: queries.window(connection, since, until, limit))

@@ -77,6 +77,9 @@ function tellJobs(now, runs) {
     tellJob(row, job, state.last[job.id], recent.get(job.id), now);
   });
   show($("no-jobs"), jobs.length === 0);
+  const more = state.pool.jobs_total - jobs.length;
+  say($("more-jobs"), `${more} more jobs are not shown: those above are the code's and those due soonest. All of them, in pages: /leader/jobs`);
+  show($("more-jobs"), more > 0);
 }
 
 function newJobRow(id) {

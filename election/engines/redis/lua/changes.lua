@@ -22,6 +22,7 @@ end
 function does.pause(job, at)
   redis.call('HSETNX', p .. 'job:' .. job, 'paused_at', at)
   redis.call('HDEL', p .. 'job:' .. job, 'resume_at')
+  index(job)
   note(job)
   return 1
 end

@@ -1,5 +1,5 @@
--- What a term writes, entry by entry: here P3 is kept. Followed by changes.lua and write.lua.
-local p, term, bounds = ARGV[1], ARGV[2], ARGV[3]
+-- What a term writes, entry by entry: here P3 is kept. After job_index.lua, followed by changes.lua and write.lua.
+local term, bounds = ARGV[2], ARGV[3]
 local last = redis.call('GET', p .. 'term') or '0'
 if term == '' then
   term = last
@@ -204,6 +204,7 @@ function does.enrol(job, trigger, at, since, rule)
   redis.call('HDEL', p .. 'epochs:' .. job, since .. ':until')
   redis.call('ZREM', p .. 'closed', since .. ' ' .. job)
   redis.call('HSET', p .. 'epoch', job, since)
+  index(job)
   note(job)
   return 1
 end
@@ -253,6 +254,7 @@ function does.resumed(job, to)
     return 0
   end
   redis.call('HDEL', key, 'paused_at', 'resume_at')
+  index(job)
   if tonumber(redis.call('HGET', key, 'settled_until')) < tonumber(to) then
     redis.call('HSET', key, 'settled_until', to)
   end
@@ -270,6 +272,7 @@ function does.set(job, ...)
         redis.call('HDEL', key, changes[place])
       end
     end
+    index(job)
   end
   return 1
 end

@@ -1,0 +1,53 @@
+-- Indexes of the live jobs, derived from their rows: `due` has those of the code at -1, and those that were added at run
+-- time by when they are due; `ids` has all by id. Where an earlier version has written, they are made anew.
+-- ARGV: prefix
+local p = ARGV[1]
+
+local function index(job)
+  local row = redis.call('HMGET', p .. 'job:' .. job, 'removed', 'func', 'next_due', 'paused_at', 'broken')
+  if row[1] == '1' or redis.call('EXISTS', p .. 'job:' .. job) == 0 then
+    redis.call('ZREM', p .. 'due', job)
+    redis.call('ZREM', p .. 'ids', job)
+    return
+  end
+  local due = tonumber(row[3])
+  if not row[2] then
+    due = '-1'
+  elseif row[4] or row[5] or not due or due ~= due then
+    due = '+inf'
+  else
+    due = due < 0 and '0' or row[3]
+  end
+  redis.call('ZADD', p .. 'due', due, job)
+  redis.call('ZADD', p .. 'ids', 0, job)
+end
+
+local function check_indexes()
+  local count = redis.call('SCARD', p .. 'jobs')
+  if redis.call('ZCARD', p .. 'due') == count and redis.call('ZCARD', p .. 'ids') == count then
+    return
+  end
+  redis.call('DEL', p .. 'due', p .. 'ids')
+  for _, job in ipairs(redis.call('SMEMBERS', p .. 'jobs')) do
+    index(job)
+    if redis.call('EXISTS', p .. 'job:' .. job) == 0 then
+      redis.call('SREM', p .. 'jobs', job)
+    end
+  end
+end
+
+local function jobs_of_code()
+  return redis.call('ZRANGEBYSCORE', p .. 'due', '-inf', '(0')
+end
+
+-- The fields of rows, each with its key as `id`.
+local function each(keys, prefix)
+  local found = {}
+  for _, key in ipairs(keys) do
+    local fields = redis.call('HGETALL', prefix .. key)
+    table.insert(fields, 'id')
+    table.insert(fields, key)
+    table.insert(found, fields)
+  end
+  return found
+end

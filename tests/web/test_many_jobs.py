@@ -1,0 +1,122 @@
+"""A pool with many jobs: what is shown is bounded, says how many there are, and all can be reached."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from election import Election
+from tests.support.waiting import until
+
+ADDED = 130
+SOON = datetime.now(UTC) + timedelta(hours=1)
+
+
+async def remind(number: int = 0) -> None:
+    """A reminder."""
+
+
+def new_job(number: int) -> dict[str, Any]:
+    """Of those that are added, the last is due first."""
+    due = SOON + timedelta(minutes=ADDED - number)
+    tags = ["odd"] if number % 2 else []
+    return {"func": remind, "trigger": "date", "run_date": due, "id": f"reminder-{number:03}", "tags": tags}
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    election = Election(tmp_path_factory.mktemp("many") / "pool", heartbeat=0.1)
+    for number in range(110):
+        election.scheduled_job("interval", hours=1, id=f"code-{number:03}")(remind)
+    app = FastAPI(lifespan=election.lifespan)
+    app.include_router(election.router)
+    app.include_router(election.metrics)
+
+    @app.post("/add")
+    async def add() -> None:
+        await election.add_jobs([new_job(number) for number in range(ADDED)])
+
+    with TestClient(app) as client:
+        until(lambda: client.get("/leader").status_code == 200, what="a leader")
+        assert client.post("/add").status_code == 200
+        until(lambda: client.get("/leader").json()["jobs_total"] == 110 + ADDED, what="all are known")
+        yield client
+
+
+def ids(found: dict[str, Any]) -> list[str]:
+    return [job["id"] for job in found["jobs"]]
+
+
+def test_the_document_is_bounded(client: TestClient) -> None:
+    """A hundred of the code, and the hundred of the others that are due soonest."""
+    until(lambda: "code-000" in ids(client.get("/leader").json()))
+    found = client.get("/leader").json()
+    assert ids(found) == [
+        *(f"code-{number:03}" for number in range(100)),
+        *(f"reminder-{number:03}" for number in range(30, 130)),
+    ]
+    assert all(job["next_run_time"] for job in found["jobs"])
+    assert found["problem"] is None, "the code is not another one because it is not shown whole"
+
+
+def test_all_jobs_come_in_pages(client: TestClient) -> None:
+    seen, page = [], client.get("/leader/jobs", params={"limit": 50}).json()
+    while True:
+        seen += ids(page)
+        if page["next"] is None:
+            break
+        page = client.get("/leader/jobs", params={"limit": 50, "after": page["next"]}).json()
+    assert seen == sorted(seen)
+    assert len(seen) == len(set(seen)) == 110 + ADDED
+    whole = client.get("/leader/jobs", params={"limit": 1000}).json()
+    assert (ids(whole), whole["next"]) == (seen, None)
+    by_id = {job["id"]: job for job in whole["jobs"]}
+    for job in client.get("/leader").json()["jobs"]:
+        assert by_id[job["id"]] == job
+
+
+def test_jobs_are_searched(client: TestClient) -> None:
+    assert ids(client.get("/leader/jobs", params={"search": "REMINDER-00"}).json()) == [
+        f"reminder-{number:03}" for number in range(10)
+    ]
+    odd = ids(client.get("/leader/jobs", params={"tag": "odd", "search": "01"}).json())
+    assert odd == [
+        "reminder-001",
+        "reminder-011",
+        "reminder-013",
+        "reminder-015",
+        "reminder-017",
+        "reminder-019",
+        "reminder-101",
+    ]
+    assert ids(client.get("/leader/jobs", params={"search": "nothing"}).json()) == []
+
+
+def test_what_comes_next(client: TestClient) -> None:
+    until = (SOON + timedelta(minutes=3)).isoformat()
+    ticks = client.get("/leader/next", params={"limit": 1000, "until": until}).json()["ticks"]
+    assert [tick["job_id"] for tick in ticks if tick["job_id"].startswith("rem")] == [
+        "reminder-129", "reminder-128", "reminder-127",
+    ]  # fmt: skip
+    (one,) = client.get("/leader/next", params={"job": "reminder-000"}).json()["ticks"]
+    assert one["job_id"] == "reminder-000"
+
+
+def test_the_command_says_that_there_are_more(client: TestClient) -> None:
+    pool = client.get("/leader").json()["pool"]
+    assert "and 40 more jobs: python -m election jobs lists all" in run("status", "--pool", pool)
+    listed = run("jobs", "--pool", pool, "--search", "reminder", "--limit", "1000")
+    assert listed.count("reminder-") == ADDED
+
+
+def run(*arguments: str) -> str:
+    """What the command prints."""
+    command = [sys.executable, "-m", "election", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
