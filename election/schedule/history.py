@@ -191,6 +191,15 @@ BOUNDS = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 3600
 that to change one takes a migration."""
 
 
+UNCOUNTED_SKIP = 100
+"""Ticks that a skip counts for whose range was too long to be counted."""
+
+
+def added_label(func: str) -> str:
+    """Label under which runs of jobs are counted that were added at run time with this function."""
+    return f"added:{func}"
+
+
 @dataclass(frozen=True, slots=True)
 class Histogram:
     """How often something took how long.
@@ -206,9 +215,10 @@ class Histogram:
 class Totals:
     """Counters since the ledger was begun, pruned history included: none ever decreases.
 
-    Jobs that are gone are left out once their history is pruned.
+    Jobs of the code are counted by their id, and left out once they and their history are gone. Those that were added
+    at run time are counted together under the label of their function (``added_label``): their ids have no bound.
 
-    jobs: the ids of those that the pool has now. runs: settled ones, by job id and outcome. skips: ticks, by job id and
+    jobs: the ids of those in the code now. runs: settled ones, by job and outcome. skips: ticks, by job id and
     reason; a range that was too long to be counted counts as 100. lateness: from due to the start of the code, or to
     the claim where that is not known, of the schedule's ticks, by job id. durations: from claimed to ended, with all
     attempts, of the runs that ended by themselves, by job id. terms: how they began. takeover: from learning of the

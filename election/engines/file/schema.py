@@ -79,8 +79,7 @@ _DURATION = _seconds("NEW.ended_at", "NEW.claimed_at")
 _TAKEOVER = "NEW.takeover_ms / 1e3"
 _ENDED = "outcome IN ('succeeded', 'failed')"
 
-# Counters since the ledger was begun, kept by triggers and so in the transaction of each change: a scrape
-# reads a few rows however long the history is, and what is pruned stays counted.
+# How ledgers counted until the step that drops these triggers.
 _COUNTING = f"""
 CREATE TRIGGER count_run AFTER UPDATE OF outcome ON runs WHEN OLD.outcome IS NULL AND NEW.outcome IS NOT NULL BEGIN
   {_add("runs", "NEW.job_id", "NEW.outcome", "1")}
@@ -131,6 +130,8 @@ CREATE TABLE place (  -- one row: where the ledger was last led, and since when 
   identity TEXT NOT NULL, copied_at INTEGER, copied_term INTEGER
 );
 INSERT INTO place (identity) VALUES ('');
+DROP TRIGGER count_run; DROP TRIGGER count_duration; DROP TRIGGER count_skip; DROP TRIGGER count_term;
+DROP TRIGGER count_takeover; DROP TRIGGER count_lateness;  -- from now on, see totals.py
 CREATE TABLE job_changes (  -- in which order jobs were last changed, so that a leader reads these and not all
   job_id TEXT PRIMARY KEY, number INTEGER NOT NULL
 );

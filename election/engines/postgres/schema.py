@@ -1,7 +1,7 @@
 """The pool's tables, in a schema of their own, and the way from each version to the next: forward only.
 
-Times are microseconds since the epoch, as in every ledger. What is counted, and what tells the leader that somebody
-else has written, is done by triggers, and so in the transaction in which it happens.
+Times are microseconds since the epoch, as in every ledger. Triggers note that somebody has written which the leader has
+to notice, and so in the transaction in which it happens.
 """
 
 from __future__ import annotations
@@ -199,6 +199,8 @@ CREATE TABLE place (  -- one row: where the ledger was last led, and since when 
   identity TEXT NOT NULL, copied_at BIGINT, copied_term BIGINT
 );
 INSERT INTO place (identity) VALUES ('');
+DROP FUNCTION count_run, count_skip, count_term, count_takeover CASCADE;  -- from now on, see totals.py
+DROP FUNCTION add, bucket;
 CREATE TABLE job_changes (  -- in which order jobs were last changed, so that a leader reads these and not all
   job_id TEXT PRIMARY KEY, number BIGINT NOT NULL
 );

@@ -39,7 +39,7 @@ class History:
 
     async def overview(self, limit: int) -> JobOverview:
         """Up to ``limit`` jobs of the code, and as many that were added at run time."""
-        ids, code, stored, count = await self._client.run(OVERVIEW, limit)
+        ids, code, stored, count, _settled = await self._client.run(OVERVIEW, limit)
         code_ids = {job_id: parse_text(broken or None) for job_id, broken in to_dict(ids).items()}
         here, added = ([job_state(to_dict(row)) for row in rows] for rows in (code, stored))
         return JobOverview(here, added, code_ids, len(code_ids) + int(count))
@@ -114,14 +114,15 @@ class History:
         return [epoch for row in rows for epoch in epochs_of(row.pop("id"), row)]
 
     async def totals(self) -> Totals:
-        jobs = await self.jobs(removed=True)
-        counted = {row.pop("id"): row for row in await self.rows("totals", [job["id"] for job in jobs])}
+        code_ids, *_, settled_until = await self._client.run(OVERVIEW, 0)
+        jobs = sorted(to_dict(code_ids))
+        labels = sorted({*jobs, *await self._read("SMEMBERS", "counted")})
+        counted = {row.pop("id"): row for row in await self.rows("totals", labels)}
         pool = to_dict(await self._read("HGETALL", "totals"))
-        each = [(job_id, *_label(name), count) for job_id, row in counted.items() for name, count in row.items()]
+        each = [(label, *_label(name), count) for label, row in counted.items() for name, count in row.items()]
         terms = [(*_label(name), count) for name, count in pool.items()]
-        states = [job for job in map(job_state, jobs) if job.retired_at is None and not job.removed]
         return Totals(
-            jobs=[job.id for job in states],
+            jobs=jobs,
             runs={(job_id, Outcome(label)): int(count) for job_id, what, label, count in each if what == "runs"},
             skips={(job_id, SkipReason(label)): int(count) for job_id, what, label, count in each if what == "skips"},
             lateness={job_id: found for job_id, row in counted.items() if (found := histogram(row, "lateness"))},
@@ -129,7 +130,7 @@ class History:
             terms={Reason(label): int(count) for what, label, count in terms if what == "terms"},
             takeover=histogram(pool, "takeover") or Histogram([0] * (len(BOUNDS) + 1), 0.0),
             vacant_s={Reason(label): float(total) for what, label, total in terms if what == "vacant"},
-            settled_until=max((job.settled_until for job in states), default=None),
+            settled_until=to_time(int(float(settled_until))) if settled_until else None,
         )
 
     async def _requests(self, before: int | None, limit: int) -> list[RequestRow]:

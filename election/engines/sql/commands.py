@@ -276,7 +276,7 @@ def _(command: SettleFormerTerm, connection: Connection, term: int) -> bool:
 
 @write.register
 def _(command: ConfirmTerm, connection: Connection, term: int) -> bool:
-    confirm = "UPDATE terms SET takeover_ms = ? WHERE term = ?"
+    confirm = "UPDATE terms SET takeover_ms = ? WHERE term = ? AND takeover_ms IS NULL"
     return connection.execute(confirm, (command.takeover_ms, command.term)).rowcount == 1
 
 

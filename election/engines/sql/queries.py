@@ -120,7 +120,7 @@ def jobs(connection: Connection, *, removed: bool = False) -> list[JobState]:
 def find_jobs(connection: Connection, job_ids: Sequence[str]) -> list[JobState]:
     """The jobs with these ids."""
     found: list[JobState] = []
-    for which, some in _in_parts(job_ids):
+    for which, some in in_parts(job_ids):
         found += map(job_state, connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs WHERE id {which}", some))
     return found
 
@@ -165,12 +165,12 @@ def latest_runs(connection: Connection, job_ids: Sequence[str]) -> dict[str, Run
     found: dict[str, RunRow] = {}
     latest = "SELECT seq FROM runs WHERE job_id = jobs.id ORDER BY due DESC LIMIT 1"  # one step in the unique index
     select = f"SELECT {RUN_COLUMNS} FROM runs WHERE seq IN (SELECT ({latest}) FROM jobs WHERE id {{}})"
-    for which, some in _in_parts(job_ids):
+    for which, some in in_parts(job_ids):
         found |= {row["job_id"]: run_row(row) for row in connection.execute(select.format(which), some)}
     return found
 
 
-def _in_parts(job_ids: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+def in_parts(job_ids: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The condition that an id is among some of ``job_ids``, and these, until all have been among them."""
     for place in range(0, len(job_ids), MAX_PARAMETERS):
         some = tuple(job_ids[place : place + MAX_PARAMETERS])

@@ -18,7 +18,7 @@ from .database import Connection, Database
 from .place import is_moved
 from .pruning import prune
 from .rows import to_us
-from .totals import read_totals
+from .totals import count, read_totals
 
 
 class SqlStore:
@@ -109,4 +109,6 @@ def _write_all(connection: Connection, commands: Sequence[Command], term: int | 
         term = queries.last_term(connection)
     else:
         refuse_stale(connection, term)
-    return [write(command, connection, term) for command in commands]
+    answers = [write(command, connection, term) for command in commands]
+    count(connection, (command for command, answer in zip(commands, answers, strict=True) if answer))
+    return answers

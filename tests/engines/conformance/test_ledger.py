@@ -734,7 +734,7 @@ async def test_a_job_that_has_finished_leaves_and_its_id_is_free(ledger: Ledger,
     assert (await job_state(ledger, "stored")).removed
     assert "stored" not in [job.id for job in (await ledger.overview()).jobs]
     assert [run.outcome for run in await ledger.runs(job_id="stored")] == [Outcome.SUCCEEDED]
-    assert (await ledger.totals()).runs["stored", Outcome.SUCCEEDED] == 1
+    assert (await ledger.totals()).runs["added:module:function", Outcome.SUCCEEDED] == 1
     assert [epoch.until for epoch in await ledger.epochs() if epoch.job_id == "stored"] == [due]
     with pytest.raises(UnknownJobError):
         await other.request(Action.RUN, job_id="stored")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,16 +16,18 @@ from election.schedule.model import (
     Claim,
     Entry,
     FinishRun,
+    NewJob,
     Outcome,
     RegisterJob,
     RetireJob,
     Retry,
     Skip,
     SkipReason,
+    StoredJob,
     Tick,
 )
 from tests.engines.conformance.pool import SECONDS
-from tests.schedule.making import at, make_term, process
+from tests.schedule.making import at, make_job, make_term, process
 
 pytestmark = pytest.mark.anyio
 
@@ -103,6 +106,51 @@ async def test_what_somebody_asked_for_is_not_late(ledger: Ledger) -> None:
     found = await ledger.totals()
     assert found.lateness == {}
     assert found.runs == {("job", Outcome.SUCCEEDED): 1}
+
+
+async def test_jobs_that_were_added_at_run_time_are_counted_by_their_function(ledger: Ledger) -> None:
+    """Their ids have no bound: the counters of a thousand reminders are those of one job."""
+    due = datetime.now(UTC) + timedelta(seconds=60)
+    jobs = [NewJob(f"r{number}", make_job("date", run_date=due).schedule, StoredJob("a:f")) for number in range(3)]
+    jobs.append(NewJob("other", make_job("date", run_date=due).schedule, StoredJob("a:g")))
+    await ledger.store_jobs(jobs, replace=False)
+    ticks = [Tick(job.id, due) for job in jobs]
+    await ledger.record(1, [*(Claim(tick, due) for tick in ticks[1:]), skip(1, 1)])
+    await ledger.record(1, [Skip("r0", due, due, 1, SkipReason.MISFIRED, due), *run(2)])
+    await ledger.record(1, [FinishRun(tick, Outcome.SUCCEEDED, due) for tick in ticks[1:]])
+    found = await ledger.totals()
+    assert found.jobs == ["job"]
+    assert found.runs == {
+        ("added:a:f", Outcome.SUCCEEDED): 2,
+        ("added:a:g", Outcome.SUCCEEDED): 1,
+        ("job", Outcome.SUCCEEDED): 1,
+    }
+    assert found.skips == {("added:a:f", SkipReason.MISFIRED): 1, ("job", SkipReason.DOWN): 1}
+    assert found.lateness == {"added:a:f": histogram(0, 0), "added:a:g": histogram(0), "job": histogram(0)}
+    assert found.durations == {"added:a:f": histogram(0, 0), "added:a:g": histogram(0), "job": histogram(0.5)}
+    assert found.settled_until == due
+
+
+async def test_the_counters_of_a_function_stay_when_its_jobs_are_gone(ledger: Ledger) -> None:
+    due = datetime.now(UTC) + timedelta(seconds=60)
+    await ledger.store_job("one", make_job("date", run_date=due).schedule, StoredJob("a:f"), replace=False)
+    tick = Tick("one", due)
+    await ledger.record(1, [Claim(tick, due), FinishRun(tick, Outcome.FAILED, due)])
+    await ledger.remove_job("one")
+    assert await ledger.prune(due + timedelta(seconds=1), 100) == 1
+    assert (await ledger.totals()).runs == {("added:a:f", Outcome.FAILED): 1}
+
+
+async def test_a_burst_is_counted_to_the_last(ledger: Ledger) -> None:
+    """More than go into one statement, some of them twice in it."""
+    await ledger.record(1, [RegisterJob(f"j{n}", SECONDS.schedule, at=at(0), since=at(0)) for n in range(400)])
+    ticks = [Tick(f"j{n}", at(second)) for n in range(400) for second in (1, 2)]
+    await ledger.record(1, [Claim(tick, at(2)) for tick in ticks])
+    await ledger.record(1, [FinishRun(tick, Outcome.SUCCEEDED, at(3)) for tick in ticks])
+    found = await ledger.totals()
+    assert found.runs == {(f"j{n}", Outcome.SUCCEEDED): 2 for n in range(400)}
+    assert set(found.lateness) == set(found.durations) == {f"j{n}" for n in range(400)}
+    assert found.lateness["j399"] == histogram(0, 1)
 
 
 async def test_skips_count_ticks(ledger: Ledger) -> None:

@@ -57,6 +57,7 @@ function does.accept_time(job, at, reason)
     return 0
   end
   redis.call('HSET', key, 'settled_until', at)
+  index(job)
   return add_skip(job, at, at, '0', reason, at, '0')
 end
 
@@ -112,7 +113,6 @@ function does.confirm(number, ms)
     if redis.call('HSETNX', key, 'takeover_ms', ms) == 1 then
       count(p .. 'totals', 'takeover', tonumber(ms) / 1000)
     end
-    redis.call('HSET', key, 'takeover_ms', ms)
   end
   return 1
 end

@@ -21,6 +21,14 @@ local function count(key, what, seconds)
   redis.call('HINCRBYFLOAT', key, what .. ' total', string.format('%.6f', seconds))
 end
 
+-- The counters of a job; of those that were added at run time, those of their function.
+local function totals_of(job)
+  local func = redis.call('HGET', p .. 'job:' .. job, 'func')
+  local label = func and 'added:' .. func or job
+  redis.call('SADD', p .. 'counted', label)
+  return p .. 'totals:' .. label
+end
+
 local function between(earlier, later)
   return math.max(0, tonumber(later) - tonumber(earlier)) / 1e6
 end
@@ -43,6 +51,7 @@ local function account(job, to, since, seen)
     return false
   end
   redis.call('HSET', key, 'settled_until', to)
+  redis.call('ZADD', p .. 'settled', 'XX', to, job)
   return true
 end
 
@@ -106,7 +115,7 @@ function does.settle(job, due, request, outcome, at, error, started, began, ende
   if outcome ~= 'succeeded' then
     redis.call('ZADD', p .. 'troubled', seq, seq)
   end
-  local totals = p .. 'totals:' .. job
+  local totals = totals_of(job)
   redis.call('HINCRBY', totals, 'runs ' .. outcome, 1)
   if request == '0' then
     count(totals, 'lateness', between(due, redis.call('HGET', p .. 'run:' .. seq, 'started_at') or claimed))
@@ -159,7 +168,7 @@ local function add_skip(job, first, to, number, reason, at, request)
     'reason', reason, 'request', request, 'term', term, 'at', at)
   redis.call('ZADD', p .. 'skips', seq, seq)
   redis.call('ZADD', p .. 'skips:' .. job, seq, seq)
-  redis.call('HINCRBY', p .. 'totals:' .. job, 'skips ' .. reason, number == '' and 100 or number)
+  redis.call('HINCRBY', totals_of(job), 'skips ' .. reason, number == '' and 100 or number)
   return 1
 end
 
@@ -254,10 +263,10 @@ function does.resumed(job, to)
     return 0
   end
   redis.call('HDEL', key, 'paused_at', 'resume_at')
-  index(job)
   if tonumber(redis.call('HGET', key, 'settled_until')) < tonumber(to) then
     redis.call('HSET', key, 'settled_until', to)
   end
+  index(job)
   return 1
 end
 

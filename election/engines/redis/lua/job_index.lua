@@ -1,13 +1,16 @@
 -- Indexes of the live jobs, derived from their rows: `due` has those of the code at -1, and those that were added at run
--- time by when they are due; `ids` has all by id. Where an earlier version has written, they are made anew.
+-- time by when they are due; `ids` has all by id; `settled` has the time up to which the ticks of each are settled. Where
+-- an earlier version has written, they are made anew.
 -- ARGV: prefix
 local p = ARGV[1]
 
 local function index(job)
-  local row = redis.call('HMGET', p .. 'job:' .. job, 'removed', 'func', 'next_due', 'paused_at', 'broken')
+  local row = redis.call('HMGET', p .. 'job:' .. job, 'removed', 'func', 'next_due', 'paused_at', 'broken', 'settled_until',
+    'retired_at')
   if row[1] == '1' or redis.call('EXISTS', p .. 'job:' .. job) == 0 then
     redis.call('ZREM', p .. 'due', job)
     redis.call('ZREM', p .. 'ids', job)
+    redis.call('ZREM', p .. 'settled', job)
     return
   end
   local due = tonumber(row[3])
@@ -20,6 +23,11 @@ local function index(job)
   end
   redis.call('ZADD', p .. 'due', due, job)
   redis.call('ZADD', p .. 'ids', 0, job)
+  if tonumber(row[6]) and not row[7] then
+    redis.call('ZADD', p .. 'settled', row[6], job)
+  else
+    redis.call('ZREM', p .. 'settled', job)
+  end
 end
 
 local function check_indexes()
@@ -27,7 +35,7 @@ local function check_indexes()
   if redis.call('ZCARD', p .. 'due') == count and redis.call('ZCARD', p .. 'ids') == count then
     return
   end
-  redis.call('DEL', p .. 'due', p .. 'ids')
+  redis.call('DEL', p .. 'due', p .. 'ids', p .. 'settled')
   for _, job in ipairs(redis.call('SMEMBERS', p .. 'jobs')) do
     index(job)
     if redis.call('EXISTS', p .. 'job:' .. job) == 0 then

@@ -1,4 +1,4 @@
--- A bounded number of jobs, after job_index.lua.
+-- A bounded number of jobs, and how far any is settled; after job_index.lua.
 -- ARGV: prefix, limit
 check_indexes()
 local limit = tonumber(ARGV[2])
@@ -21,5 +21,6 @@ return {
   known,
   each(here, p .. 'job:'),
   each(redis.call('ZRANGEBYSCORE', p .. 'due', 0, '+inf', 'LIMIT', 0, limit), p .. 'job:'),
-  redis.call('ZCOUNT', p .. 'due', 0, '+inf')
+  redis.call('ZCOUNT', p .. 'due', 0, '+inf'),
+  redis.call('ZREVRANGE', p .. 'settled', 0, 0, 'WITHSCORES')[2] or ''
 }

@@ -66,6 +66,7 @@ if rows > 0 then
     local row = redis.call('HMGET', p .. 'job:' .. job, 'removed', 'retired_at')
     local past = row[1] == '1' or (row[2] and tonumber(row[2]) < before)
     if past and redis.call('EXISTS', p .. 'runs:' .. job, p .. 'skips:' .. job) == 0 then
+      redis.call('SREM', p .. 'counted', job)
       redis.call('DEL', p .. 'totals:' .. job, p .. 'failed_logs:' .. job, p .. 'other_logs:' .. job)
     end
   end
