@@ -78,11 +78,17 @@ class FileBackend:
         self.observer = RecordObserver(self.record_file, clock)
         self.fifo = AliveFifo(directory.alive)
         self._files = FileThread(directory.path)
-        self.watcher = VacancyWatcher(self.fifo, safety_poll=timing.safety_poll, clock=clock, files=self._files)
         self._timing = timing
         self._clock = clock
         self._number = DurableNumber(directory.term)
         self._presence = Presence(directory.workers, clock)
+        self.watcher = VacancyWatcher(
+            self.fifo,
+            safety_poll=timing.safety_poll,
+            clock=clock,
+            files=self._files,
+            list_elders=self._presence.list_elders,
+        )
         min_refusal_s = MIN_REFUSAL_S + SETTLE_HEARTBEATS * timing.heartbeat
         self._unreadable: str | None = None
         self._orphans = OrphanDetector(

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from election.core.backend import Worker
 from election.core.clock import Clock
+from election.core.process import ProcessIdentity
 
 from .atomic_files import read_file, replace_file
 
@@ -76,6 +77,12 @@ class Presence:
         if not self.is_fresh():
             self.listed, self._listed_at = self._look(), self._clock.monotonic()
         return self.listed
+
+    def list_elders(self) -> list[ProcessIdentity]:
+        """Processes of the live workers that took part before this one, oldest first."""
+        workers = [worker.process for worker in self.look()]
+        own = None if self._worker is None else self._worker.process
+        return workers[: workers.index(own)] if own in workers else workers
 
     def is_fresh(self) -> bool:
         """Whether the list is new enough to be used as it is."""

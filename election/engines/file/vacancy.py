@@ -3,6 +3,11 @@
 Three sources: a pidfd of the recorded leader, readable at its death, when its flock is already free; the hang-up of a
 FIFO that the leader holds, at a resignation or a death; a safety poll. The first two only shorten the third: everything
 works, later, without them.
+
+A herd would keep the successor from the cores that it needs. So only the eight oldest followers listen to the leader:
+the oldest tries the seat at once, the others one after the other when it has had the time to take over. Each younger
+one listens to the death of the eighth before it, and moves up then. This is the recipe of ZooKeeper's locks, where each
+waits for its predecessor.
 """
 
 from __future__ import annotations
@@ -14,9 +19,11 @@ import os
 import random
 import stat
 from collections.abc import Callable
+from functools import partial
 
 from election.core.clock import Clock, time_limit
 from election.core.events import named
+from election.core.process import ProcessIdentity
 from election.core.term import LeaderRecord, Standing
 
 from .file_thread import FileThread
@@ -37,6 +44,15 @@ death down."""
 
 UNSETTLED_S = 0.05
 """Interval of attempts while there is no record: a winner that settles may be gone before it has written one."""
+
+LISTENERS = 8
+"""Followers that listen to the leader."""
+
+HEAD_START_S = 0.02
+"""Time in which the oldest follower has usually taken over."""
+
+HEAD_START_STEP_S = 0.002
+"""Further delay of each younger follower's attempt."""
 
 _FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 
@@ -124,13 +140,24 @@ class VacancyWatcher:
         safety_poll: Seconds, jittered by a fifth, after which a campaign is worth trying in any case.
         clock: Time of the waits.
         files: Thread that opens files.
+        list_elders: Returns the workers that take part longer than this one, oldest first; may block.
     """
 
-    def __init__(self, fifo: AliveFifo, *, safety_poll: float, clock: Clock, files: FileThread) -> None:
+    def __init__(
+        self,
+        fifo: AliveFifo,
+        *,
+        safety_poll: float,
+        clock: Clock,
+        files: FileThread,
+        list_elders: Callable[[], list[ProcessIdentity]] = list,
+    ) -> None:
         self._fifo = fifo
         self._files = files
         self._clock = clock
         self._safety_poll = safety_poll
+        self._list_elders = list_elders
+        self._elders: list[ProcessIdentity] = []
         self._previous: tuple[int, Standing] | None = None
         self._descriptors: dict[str, int] = {}
         self._retry: float | None = None
@@ -151,17 +178,21 @@ class VacancyWatcher:
         """
         if record is not None and (record.term, record.standing) != self.armed_for:
             self.close()
-            await self._files.run(self._listen)
+            await self._files.run(partial(self._listen, record))
             self._arm(record)
             return  # one more attempt at once: a term that ended before the watcher was armed does not wake it
         source = await self._first_event(self._min_refusal_s(record))
         if source == "fifo" and "pidfd" in self._descriptors and _is_same(record, await self._files.run(look)):
             self._drop(source)  # it did not resign, so it is dying, and the pidfd reports when its flock is free
             source = await self._first_event(DYING_S) or source
-        if source:
+        if source == "elder":
+            self.armed_for = None  # one place further on
+        elif source:
             if source in self._descriptors:
                 self._drop(source)
             self._retry = FIRST_RETRY_S
+            if (head_start := self._head_start_s(record)) > 0:
+                await self._clock.sleep(head_start)
 
     def close(self) -> None:
         """Close all descriptors."""
@@ -169,7 +200,20 @@ class VacancyWatcher:
             self._drop(source)
         self.armed_for = None
 
-    def _listen(self) -> None:
+    def _head_start_s(self, record: LeaderRecord | None) -> float:
+        """Seconds for which this follower leaves the seat to older ones; 0 if there is none."""
+        leader = record.holder if record is not None else None
+        elders = [process for process in self._elders if process != leader]
+        for place, process in enumerate(elders):
+            if not process.is_known_dead():
+                return HEAD_START_S + HEAD_START_STEP_S * (len(elders) - place - 1)
+        return 0.0
+
+    def _listen(self, record: LeaderRecord) -> None:
+        self._elders = self._list_elders()
+        before = [process for process in self._elders if process != record.holder]
+        if len(before) >= LISTENERS and is_led(record) and self._watch("elder", before[-LISTENERS]):
+            return
         fifo = self._fifo.listen()
         if fifo is not None:
             self._descriptors["fifo"] = fifo
@@ -178,11 +222,10 @@ class VacancyWatcher:
         previous, self._previous = self._previous, (record.term, record.standing)
         self.armed_for = self._previous
         self._retry = None
-        if record.standing is Standing.LEADING and record.holder.is_neighbour() and record.holder.is_alive():
-            with contextlib.suppress(OSError, AttributeError):  # dead meanwhile, no descriptors left, or no Linux
-                self._descriptors["pidfd"] = os.pidfd_open(record.holder.pid)
-                if not record.holder.is_alive():
-                    self._drop("pidfd")  # another process has got the pid in between
+        if "elder" in self._descriptors:
+            return
+        if record.standing is Standing.LEADING:
+            self._watch("pidfd", record.holder)
         if "pidfd" not in self._descriptors and self._previous != previous:
             self._retry = FIRST_RETRY_S  # it may have hung up before we listened, and have its flock still
 
@@ -220,6 +263,16 @@ class VacancyWatcher:
         finally:
             for descriptor in self._descriptors.values():
                 loop.remove_reader(descriptor)
+
+    def _watch(self, source: str, process: ProcessIdentity) -> bool:
+        """Open a pidfd as a source; returns False if the process is dead or cannot be watched from here."""
+        if process.is_neighbour() and process.is_alive():
+            with contextlib.suppress(OSError, AttributeError):  # dead meanwhile, no descriptors left, or no Linux
+                self._descriptors[source] = os.pidfd_open(process.pid)
+                if process.is_alive():
+                    return True
+                self._drop(source)  # another process has got the pid in between
+        return False
 
     def _drop(self, source: str) -> None:
         os.close(self._descriptors.pop(source))

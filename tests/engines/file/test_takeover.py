@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from election.engines.file.vacancy import LISTENERS
 from tests.engines.file.pool import Pool
 from tests.support.waiting import until
 
@@ -19,6 +20,32 @@ def test_killed_between_the_record_and_the_scheduler(pool: Pool) -> None:
     heir.resume()
     assert pool.next_leader(after=1) is heir
     assert [fact.term for fact in pool.begun()] == [1, 3]
+
+
+def test_only_the_oldest_listen_to_the_leader(pool: Pool) -> None:
+    """P6: of a pool as large as that, the others move up when one of these dies."""
+    leader = pool.led(safety_poll=60.0)
+    followers = pool.followers(LISTENERS + 1, safety_poll=60.0)
+    *oldest, youngest = followers
+    assert all(follower.ask("armed_for")[2:] == ["fifo", "pidfd"] for follower in oldest)
+    assert youngest.ask("armed_for")[2:] == ["elder"]
+    oldest[2].kill()  # not the one that the youngest listens to
+    oldest[0].kill()
+    until(lambda: (youngest.ask("armed_for") or [])[2:] == ["fifo", "pidfd"], what="the youngest has moved up")
+    leader.kill()
+    assert pool.next_leader(after=1) is oldest[1]
+
+
+@pytest.mark.parametrize("first", ["leader", "followers"])
+def test_a_leader_dies_with_all_that_listen_to_it(pool: Pool, first: str) -> None:
+    """P6: within less than a safety poll another one leads."""
+    leader = pool.led(safety_poll=60.0)
+    *oldest, heir = pool.followers(LISTENERS + 1, safety_poll=60.0)
+    for follower in oldest:
+        follower.stop()  # so that none of them takes over before it dies
+    for worker in [leader, *oldest] if first == "leader" else [*oldest, leader]:
+        worker.kill()
+    assert pool.next_leader(after=1) is heir
 
 
 @pytest.mark.timeout(120)

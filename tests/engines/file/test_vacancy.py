@@ -18,8 +18,10 @@ from election.core.clock import SystemClock
 from election.core.process import ProcessIdentity
 from election.core.term import LeaderRecord, Reason, Standing, Takeover
 from election.engines.file.file_thread import FileThread
-from election.engines.file.vacancy import AliveFifo, VacancyWatcher
+from election.engines.file.vacancy import HEAD_START_S, HEAD_START_STEP_S, AliveFifo, VacancyWatcher
+from election.testing import ManualClock
 from tests.support.processes import identity_of
+from tests.support.waiting import until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -67,6 +69,44 @@ async def armed(fifo: AliveFifo, now: LeaderRecord, safety_poll: float = LONG) -
 async def test_the_death_of_the_leader_is_heard(fifo: AliveFifo, leader: subprocess.Popen[bytes]) -> None:
     now = record(identity_of(leader.pid))
     watch = await armed(fifo, now)
+    waiting = await speaks(watch, lambda: now, at_once=False)
+    leader.kill()
+    await asyncio.wait_for(waiting, 5)
+    watch.close()
+
+
+@pytest.mark.parametrize("younger", [0, 1])
+async def test_older_followers_have_a_head_start(
+    fifo: AliveFifo, leader: subprocess.Popen[bytes], younger: int
+) -> None:
+    """The younger ones try one after the other, in case that the oldest does not."""
+    now, clock, own = record(identity_of(leader.pid)), ManualClock(), identity_of(os.getpid())
+    elders = [now.holder, *[own] * (younger + 1)]  # of the live ones, no more than that they live matters
+    watch = VacancyWatcher(fifo, safety_poll=LONG, clock=clock, files=FileThread(""), list_elders=lambda: elders)
+    await speaks(watch, lambda: now, at_once=True)
+    waiting = await speaks(watch, lambda: now, at_once=False)
+    leader.kill()
+    await until_async(lambda: "pidfd" not in watch.sources, what="its death is noticed")
+    delay = HEAD_START_S + younger * HEAD_START_STEP_S
+    await clock.advance(delay - 0.001)
+    assert not waiting.done()
+    await clock.advance(0.002)
+    await asyncio.wait_for(waiting, 5)
+    watch.close()
+
+
+async def test_the_oldest_follower_that_lives_waits_for_nobody(
+    fifo: AliveFifo, leader: subprocess.Popen[bytes]
+) -> None:
+    """Neither for the leader, nor for one that has died since it was listed."""
+    now = record(identity_of(leader.pid))
+    with subprocess.Popen(["sleep", "60"]) as elder:
+        elders = [now.holder, identity_of(elder.pid)]
+        elder.kill()
+    watch = VacancyWatcher(
+        fifo, safety_poll=LONG, clock=ManualClock(), files=FileThread(""), list_elders=lambda: elders
+    )
+    await speaks(watch, lambda: now, at_once=True)
     waiting = await speaks(watch, lambda: now, at_once=False)
     leader.kill()
     await asyncio.wait_for(waiting, 5)
