@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from apscheduler.triggers.base import BaseTrigger
 from fastapi import APIRouter
@@ -22,11 +24,12 @@ from .engines import Engine, open_engine
 from .lifespan import Lifespan
 from .membership import Membership
 from .options import Timing, check_scheduling
-from .schedule.jobs import JobRegistry
+from .schedule.jobs import JobRegistry, reference_to
+from .schedule.ledger import IfExists
 from .schedule.model import NewJob
 from .schedule.options import MAX_THREADS, Around, ScheduleOptions
 from .schedule.run import in_a_run
-from .schedule.stored import to_store
+from .schedule.stored import JobAddition, import_function, to_store
 from .schedule.tasks import Task, TaskRegistry
 from .schedule.term_scheduler import TermScheduler
 from .web.guard import check_allowed_hosts
@@ -106,6 +109,7 @@ class Election:
             drain_timeout, heartbeat, catch_up_limit, retention, options, max_threads, self._around
         )
         self._member: Membership | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._scheduler: TermScheduler | None = None
         self._warned = False
         self._view = PoolView(
@@ -176,40 +180,86 @@ class Election:
         self._around.append(around)
         return around
 
-    async def add_job(
+    def add_job(
         self,
         func: Callable[..., Any] | str,
         trigger: str | BaseTrigger,
         *,
-        id: str,  # noqa: A002  APScheduler's own name for it
+        id: str | None = None,  # noqa: A002  APScheduler's own name for it
         kwargs: Mapping[str, Any] | None = None,
+        if_exists: Literal["error", "keep", "replace"] = "error",
         replace: bool = False,
         **arguments: Any,
-    ) -> None:
-        """Add a job at run time, from any worker; whoever leads runs it, and it survives restarts.
+    ) -> JobAddition:
+        """Add a job; whoever leads runs it.
 
-        func: a function at module level, or a reference to one, ``"package.module:function"``.
-        id: the job's name in the pool. replace: put it in the place of a job added before under that id; one that has
-        the same trigger keeps its schedule, so that an application may do this at each start.
-        kwargs: what to call it with; JSON. The other arguments are those of ``scheduled_job``.
+        Awaited, from any worker and from a script that takes no part: the job is stored in the ledger, and survives
+        restarts. Not awaited, before the start, as at module level: it is a job of the code, as with ``scheduled_job``;
+        the same registration once more, as by a second start, changes nothing. Once the Election has started, the job
+        is stored also if the call is not awaited; a thread waits for that with ``add_job(…).result()``.
 
-        Raises ``JobDefinitionError`` for what another process could not run, ``LedgerError`` if it cannot be stored.
+        func: a function. To be stored it is one at module level, or a reference to one, ``"package.module:function"``.
+        id: the job's name in the pool; for a job of the code by default ``module:qualname``.
+        kwargs: what to call it with; JSON, to be stored. The other arguments are those of ``scheduled_job``.
+        if_exists: what to do if a job was stored under that id before: ``"error"``, ``"keep"`` it, or ``"replace"`` it;
+        one that has the same trigger keeps its schedule, so that an application may do this at each start.
+        replace: the same as ``if_exists="replace"``, and so is APScheduler's ``replace_existing``.
+
+        Raises ``JobDefinitionError`` for what cannot work, or what another process could not run; awaited, also for an
+        id that is taken, and ``LedgerError`` if the job cannot be stored.
         """
-        description, stored = to_store(self._jobs, func, trigger, id=id, kwargs=kwargs, **arguments)
-        await self._ledger.store_job(id, description, stored, replace=replace)
+        exists = _if_exists("replace" if arguments.pop("replace_existing", False) or replace else if_exists)
+        if self._member is not None:
+            storing = self._storing(func, trigger, id, {"kwargs": kwargs, **arguments}, exists)
+            assert self._loop is not None
+            adding = asyncio.run_coroutine_threadsafe(storing, self._loop)
+            return JobAddition(lambda: _awaited(adding), adding)
+        function = import_function(func, id or func) if isinstance(func, str) else func
+        is_known = (id or reference_to(function)) in self._jobs
+        job = self._jobs.add(function, trigger, id=id, kwargs=kwargs, **arguments)
 
-    async def add_jobs(self, jobs: Iterable[Mapping[str, Any]], *, replace: bool = False) -> None:
+        async def store() -> None:
+            if self._member is None and not is_known:  # else it is a job of the code, and stays one
+                self._jobs.discard(job)
+                await self._storing(func, trigger, id, {"kwargs": kwargs, **arguments}, exists)
+
+        return JobAddition(store)
+
+    def _storing(
+        self,
+        func: Callable[..., Any] | str,
+        trigger: str | BaseTrigger,
+        job_id: str | None,
+        arguments: Mapping[str, Any],
+        if_exists: IfExists,
+    ) -> Coroutine[Any, Any, None]:
+        """Coroutine that stores a job. Raises ``JobDefinitionError`` for one that cannot be stored."""
+        if job_id is None:
+            raise JobDefinitionError("a job that is added at run time needs an id, by which it is found again: id=…")
+        description, stored = to_store(self._jobs, func, trigger, id=job_id, **arguments)
+        return self._ledger.store_jobs([NewJob(job_id, description, stored)], if_exists=if_exists)
+
+    async def add_jobs(
+        self,
+        jobs: Iterable[Mapping[str, Any]],
+        *,
+        if_exists: Literal["error", "keep", "replace"] = "error",
+        replace: bool = False,
+    ) -> None:
         """Add many jobs at run time: some ten times as fast as one by one. See ``add_job``.
 
         Args:
             jobs: For each the arguments of ``add_job`` by name: ``{"func": …, "trigger": …, "id": …}``.
-            replace: As with ``add_job``, for all of them.
+            if_exists: As with ``add_job``, for all of them.
+            replace: The same as ``if_exists="replace"``.
 
         Raises:
             JobDefinitionError: One of them cannot be run by another process, or lacks an argument, or two have the same
                 id; then none is added. Or an id is taken: those before it may have been added.
-            LedgerError: They cannot be stored; a part of them may have been. With ``replace`` the call can be repeated.
+            LedgerError: They cannot be stored; a part of them may have been. With ``"replace"`` or ``"keep"`` the call
+                can be repeated.
         """
+        exists = _if_exists("replace" if replace else if_exists)
         made: dict[str, NewJob] = {}
         for number, arguments in enumerate(jobs):
             if missing := {"func", "trigger", "id"} - arguments.keys():
@@ -220,7 +270,7 @@ class Election:
             made[job.id] = job
             if number % JOBS_PER_TURN == 0:
                 await yield_to_loop()
-        await self._ledger.store_jobs(list(made.values()), replace=replace)
+        await self._ledger.store_jobs(list(made.values()), if_exists=exists)
 
     async def remove_job(self, id: str) -> None:  # noqa: A002
         """Remove a job that was added at run time; its history stays. Raises ``UnknownJobError``, ``LedgerError``."""
@@ -238,6 +288,7 @@ class Election:
         if self._member is not None:
             raise PoolInUseError("this Election has been started already; a process takes part in a pool once")
         self._engine.seat.code = self._jobs.digest()
+        self._loop = asyncio.get_running_loop()
         self._member = await Membership(
             self._engine, self._open_term, self._ledger, self._hooks, clock=self._clock, timing=self._timing
         ).__aenter__()
@@ -248,6 +299,7 @@ class Election:
         if self._member is not None:
             await self._member.__aexit__()
             self._member = None
+            self._jobs.expect_again()
             await self._ledger.close()
             await self._engine.ledger.close()  # a campaign reads it before a term, and the term may not have begun
 
@@ -330,3 +382,14 @@ class Election:
     def _fault(self) -> str | None:
         ended = self._member is not None and not self._member.running
         return "the election does not run any more in this worker: restart it" if ended else self._problem()
+
+
+def _if_exists(given: str) -> IfExists:
+    try:
+        return IfExists(given)
+    except ValueError:
+        raise JobDefinitionError(f'if_exists is "error", "keep" or "replace", not {given!r}') from None
+
+
+async def _awaited(adding: Future[None]) -> None:
+    await asyncio.wrap_future(adding)

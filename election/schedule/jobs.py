@@ -6,8 +6,9 @@ import functools
 import hashlib
 import inspect
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
@@ -110,6 +111,8 @@ class JobRegistry:
         self._options = scheduler_options
         self._clock = clock or SystemClock()
         self._jobs: dict[str, Job] = {}
+        self._places: dict[str, str] = {}
+        self._former: set[str] = set()
 
     def __iter__(self) -> Iterator[Job]:
         return iter(self._jobs.values())
@@ -122,7 +125,10 @@ class JobRegistry:
         return hashlib.blake2b("\0".join(sorted(self._jobs)).encode(), digest_size=8).hexdigest()
 
     def add(self, func: Callable[..., Any], trigger: str | BaseTrigger, **arguments: Any) -> Job:
-        """Register a job. Raises ``JobDefinitionError`` as ``define`` does, and if the id is taken."""
+        """Register a job; one that is registered already, as it is, stays.
+
+        Raises ``JobDefinitionError`` as ``define`` does, and if another job has the id.
+        """
         own_start = self._start_of_this_process(trigger, arguments)
         if own_start is not None:
             del arguments[own_start]
@@ -136,10 +142,31 @@ class JobRegistry:
                 own_start,
                 extra=named("start_left_out"),
             )
-        if job.id in self._jobs:
-            raise JobDefinitionError(f"there is a job {job.id!r} already; give this one an id of its own: id=…")
-        self._jobs[job.id] = job
-        return job
+        before, place = self._jobs.get(job.id), _place_of_caller()
+        if before is not None and not self._is_again(job, before):
+            raise JobDefinitionError(
+                f"there is a job {job.id!r} already, registered at {self._places[job.id]};"
+                f" give this one, at {place}, an id of its own: id=…"
+            )
+        if before is None or job.id in self._former:
+            self._jobs[job.id], self._places[job.id] = job, place
+            self._former.discard(job.id)
+        return self._jobs[job.id]
+
+    def discard(self, job: Job) -> None:
+        """Take a job out again."""
+        if self._jobs.get(job.id) is job:
+            del self._jobs[job.id]
+
+    def expect_again(self) -> None:
+        """Expect that what is registered now may be registered once more, by the same code in another start."""
+        self._former = set(self._jobs)
+
+    def _is_again(self, job: Job, before: Job) -> bool:
+        """Whether a job is the one that is registered under its id."""
+        same = _same_function if job.id not in self._former else _same_code
+        like = replace(job, func=before.func, trigger=before.trigger, built=before.built)
+        return like == before and same(job.func, before.func)
 
     def _start_of_this_process(self, trigger: object, arguments: Mapping[str, Any]) -> str | None:
         """Name of the argument that holds a start which was read from the clock just now; None if there is none."""
@@ -236,6 +263,26 @@ class JobRegistry:
             at_start=at_start,
             built=None if is_open(schedule) else built,
         )
+
+
+def _same_function(one: Any, other: Any) -> bool:
+    if isinstance(one, functools.partial) and isinstance(other, functools.partial):
+        return _same_function(one.func, other.func) and (one.args, one.keywords) == (other.args, other.keywords)
+    return bool(one == other)
+
+
+def _same_code(one: Any, other: Any) -> bool:
+    """Whether both functions were made by the same lines: a function within another one is made anew by each call."""
+    codes = [getattr(_without_partial(func), "__code__", None) for func in (one, other)]
+    return _same_function(one, other) or (codes[0] is not None and codes[0] is codes[1])
+
+
+def _place_of_caller() -> str:
+    """File and line of the code outside of this package that called."""
+    package, frame = __name__.partition(".")[0], sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def check_id(job_id: object) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from enum import StrEnum
 from functools import partial
 from typing import Any, cast
 
@@ -49,6 +50,14 @@ JOBS_PER_WRITE = 200
 
 MAX_TRIES = 20
 """Attempts to change a job that other processes change at the same time."""
+
+
+class IfExists(StrEnum):
+    """Treatment of a new job if one was added at run time under its id."""
+
+    ERROR = "error"
+    KEEP = "keep"
+    REPLACE = "replace"
 
 
 class Ledger(LedgerReader):
@@ -126,20 +135,22 @@ class Ledger(LedgerReader):
         now = self._clock.now()
         await self._write_known(job_id, PauseJob(job_id, now) if paused else ResumeJob(job_id, now))
 
-    async def store_job(self, job_id: str, trigger: Mapping[str, Any], job: StoredJob, *, replace: bool) -> None:
+    async def store_job(
+        self, job_id: str, trigger: Mapping[str, Any], job: StoredJob, *, if_exists: IfExists = IfExists.ERROR
+    ) -> None:
         """Add a job at run time, from any worker; see ``store_jobs``."""
-        await self.store_jobs([NewJob(job_id, trigger, job)], replace=replace)
+        await self.store_jobs([NewJob(job_id, trigger, job)], if_exists=if_exists)
 
-    async def store_jobs(self, jobs: Sequence[NewJob], *, replace: bool) -> None:
+    async def store_jobs(self, jobs: Sequence[NewJob], *, if_exists: IfExists = IfExists.ERROR) -> None:
         """Add jobs at run time, from any worker; many in several transactions, one after the other.
 
-        With ``replace`` a job with the same trigger keeps its schedule, and one that is the same is left alone: what
-        every start of an application stores again changes nothing. Raises ``JobDefinitionError`` if an id is taken;
-        of the jobs before it, those of other transactions may have been added.
+        A job with the same trigger as the one that it replaces keeps its schedule, and one that is the same is left
+        alone: what every start of an application stores again changes nothing. Raises ``JobDefinitionError`` if an id
+        is taken; of the jobs before it, those of other transactions may have been added.
         """
         for place in range(0, len(jobs), JOBS_PER_WRITE):
             some, now = jobs[place : place + JOBS_PER_WRITE], self._clock.now()
-            await self._change_jobs({job.id: partial(_store, job, now, replace) for job in some})
+            await self._change_jobs({job.id: partial(_store, job, now, if_exists) for job in some})
 
     async def remove_job(self, job_id: str) -> None:
         """Remove a job that was added at run time; its history stays. Raises ``UnknownJobError``."""
@@ -205,7 +216,7 @@ class Ledger(LedgerReader):
         raise LedgerError(f"jobs are changed all the time by others, among them one of: {name_few(plans)}")
 
 
-def _store(job: NewJob, now: datetime, replace: bool, found: JobState | None) -> list[Command]:
+def _store(job: NewJob, now: datetime, if_exists: IfExists, found: JobState | None) -> list[Command]:
     """The commands that add a job, or put it in the place of the one that was found under its id."""
     in_use = found is not None and found.retired_at is None and not found.removed
     built = build(job.trigger, now)
@@ -214,8 +225,12 @@ def _store(job: NewJob, now: datetime, replace: bool, found: JobState | None) ->
     if found is not None and in_use:
         if found.stored is None:
             raise JobDefinitionError(f"there is a job {job.id!r} in the code already; choose another id")
-        if not replace:
-            raise JobDefinitionError(f"there is a job {job.id!r} already; choose another id, or replace=True")
+        if if_exists is IfExists.KEEP:
+            return []
+        if if_exists is IfExists.ERROR:
+            raise JobDefinitionError(
+                f'there is a job {job.id!r} already; choose another id, or replace=True, or if_exists="keep"'
+            )
         if found.trigger == job.trigger:  # the same schedule goes on, and keeps what it owes
             return [] if found.stored == job.stored else [StoreJob(job.id, job.stored, keep_pause=True)]
         before, until = _give_up(found, now)

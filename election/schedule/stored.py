@@ -6,9 +6,11 @@ own process.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
@@ -60,7 +62,7 @@ def to_store(
         raise JobDefinitionError(f"job {id!r}: {reference} is something else in every process; put it into a module")
     if arguments.get("args"):
         raise JobDefinitionError(f"job {id!r}: args cannot be stored; pass them by name: kwargs=…")
-    found = _import(reference, id)
+    found = import_function(reference, id)
     if not isinstance(func, str) and found is not func:
         raise JobDefinitionError(f"job {id!r}: {reference} is something else than the function that was given")
     if id in registry:
@@ -78,6 +80,71 @@ def to_store(
     except (TypeError, ValueError) as error:
         raise JobDefinitionError(f"job {id!r}: its kwargs must be JSON: {error}") from error
     return job.schedule, stored
+
+
+class JobAddition(Coroutine[Any, Any, None]):
+    """Job that is being added. It is added whether this is awaited or not.
+
+    Args:
+        add: Returns a coroutine that adds the job, or waits until it has been added.
+        adding: Result of an addition that is under way in the event loop of the Election; None if awaiting begins it.
+    """
+
+    def __init__(self, add: Callable[[], Coroutine[Any, Any, None]], adding: Future[None] | None = None) -> None:
+        self._add = add
+        self._adding = adding
+        self._begun: Coroutine[Any, Any, None] | None = None
+        self._is_seen = False
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._begin().__await__()
+
+    def send(self, value: Any) -> Any:
+        return self._begin().send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._begin().throw(*error)
+
+    def close(self) -> None:
+        if self._begun is not None:
+            self._begun.close()
+
+    def result(self, timeout: float | None = None) -> None:
+        """Wait until the job has been added, where nothing can be awaited: in a thread, or in a plain script.
+
+        Args:
+            timeout: Seconds that a thread waits; None for as long as it takes.
+
+        Raises:
+            JobDefinitionError: The id is taken, or an event loop runs in this thread.
+            LedgerError: The job cannot be stored.
+            TimeoutError: It has not been added within ``timeout``; it may be later.
+        """
+        if asyncio._get_running_loop() is not None:
+            raise JobDefinitionError(
+                "an event loop runs in this thread and would stand still: await election.add_job(…)"
+            )
+        self._is_seen = True
+        if self._adding is None:
+            asyncio.run(self)
+        else:
+            self._adding.result(timeout)
+
+    def _begin(self) -> Coroutine[Any, Any, None]:
+        self._is_seen = True
+        if self._begun is None:
+            self._begun = self._add()
+        return self._begun
+
+    def __del__(self) -> None:
+        if self._adding is not None and not self._is_seen:
+            self._adding.add_done_callback(_log_failure)
+
+
+def _log_failure(adding: Future[None]) -> None:
+    """Log why a job was not added, since nobody has awaited it."""
+    if not adding.cancelled() and (error := adding.exception()) is not None:
+        log.error("a job was not added: %s", describe_error(error), extra=named("job_not_added"))
 
 
 class StoredJobLoader:
@@ -104,7 +171,7 @@ class StoredJobLoader:
         kind = stored.func, json.dumps([sorted(stored.kwargs), stored.options], sort_keys=True)
         alike = self._checked.get(kind)
         if alike is None:
-            func = _import(stored.func, state.id)
+            func = import_function(stored.func, state.id)
             alike = self._registry.define(func, trigger, id=state.id, kwargs=stored.kwargs, **stored.options)
             self._checked[kind] = alike
         return replace(  # with the schedule as it was stored: anew would close what is open
@@ -149,7 +216,7 @@ def mark_broken(broken: Mapping[str, str], state: State) -> list[MarkBroken]:
     return marks
 
 
-def _import(reference: str, job_id: str) -> Callable[..., Any]:
+def import_function(reference: str, job_id: str) -> Callable[..., Any]:
     try:
         found = ref_to_obj(reference)
     except (Exception, SystemExit) as error:  # whatever the module does when it is imported

@@ -20,7 +20,7 @@ DAILY = make_job("interval", days=1).schedule
 async def test_no_view_reads_all_jobs(tmp_path: Path) -> None:
     ledger = SqliteLedger(str(tmp_path / "ledger.db"))
     with Statements().counted() as statements:
-        await ledger.store_jobs([NewJob(name, DAILY, StoredJob("module:function")) for name in "abc"], replace=False)
+        await ledger.store_jobs([NewJob(name, DAILY, StoredJob("module:function")) for name in "abc"])
         del statements.transactions[:]
         await ledger.overview(1)
         await ledger.search_jobs(after="a")

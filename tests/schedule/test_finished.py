@@ -26,9 +26,7 @@ async def store(bench: TermBench, trigger: str = "date", **arguments: Any) -> No
     if trigger == "date":
         arguments.setdefault("run_date", bench.clock.now() + timedelta(seconds=1))
     func = arguments.pop("func", FUNC)
-    await bench.others.store_job(
-        "once", *to_store(bench.registry, func, trigger, id="once", **arguments), replace=False
-    )
+    await bench.others.store_job("once", *to_store(bench.registry, func, trigger, id="once", **arguments))
 
 
 async def left(bench: TermBench) -> bool:

@@ -110,7 +110,7 @@ async def test_a_job_that_is_added_at_run_time_has_a_first_run_too(bench: TermBe
     bench.options |= MINUTES
     async with bench.term(1):
         await bench.clock.advance(1)
-        await bench.others.store_job("added", schedule, stored, replace=False)
+        await bench.others.store_job("added", schedule, stored)
         await bench.clock.advance(62)
     first, second = noted_at
     assert (first - NOW, second - first) == (timedelta(seconds=1), timedelta(seconds=60))

@@ -126,7 +126,8 @@ def test_two_lambdas_cannot_be_told_apart(registry: JobRegistry) -> None:
 def test_an_id_is_taken_once(registry: JobRegistry) -> None:
     """A duplicate id is an error that names the way out, and the first job stays."""
     first = registry.add(report, "interval", seconds=1)
-    with pytest.raises(JobDefinitionError, match=f"a job '{HERE}:report' already; .* id="):
+    here = r"at .*test_jobs\.py:\d+"
+    with pytest.raises(JobDefinitionError, match=rf"'{HERE}:report' already, registered {here}; .*{here}, .* id="):
         registry.add(report, "cron", hour=3)
     assert list(registry) == [first]
     registry.add(report, "cron", hour=3, id="nightly")

@@ -52,7 +52,7 @@ async def store(bench: TermBench, *, due: float = 3600) -> list[str]:
     for job_id in ids:
         run_date = bench.clock.now() + timedelta(seconds=due)
         stored = to_store(bench.registry, FUNC, "date", id=job_id, run_date=run_date)
-        await bench.others.store_job(job_id, *stored, replace=False)
+        await bench.others.store_job(job_id, *stored)
     return ids
 
 
@@ -184,7 +184,7 @@ async def test_a_hint_is_written_once_and_moves_with_the_ticks(bench: TermBench)
     """So that a leader which finds all as it was writes nothing."""
     bench.job(seconds=3600, id="steady")
     stored = to_store(bench.registry, FUNC, "interval", id="often", seconds=2)
-    await bench.others.store_job("often", *stored, replace=False)
+    await bench.others.store_job("often", *stored)
 
     async def hint() -> datetime | None:
         (found,) = await bench.others.find_jobs(["often"])

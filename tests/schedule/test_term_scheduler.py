@@ -29,6 +29,7 @@ from election.engines.file import schema
 from election.schedule import scheduler_adapter, term_scheduler
 from election.schedule import ticks as ticks_module
 from election.schedule.history import RunRow
+from election.schedule.ledger import IfExists
 from election.schedule.model import (
     Action,
     Claim,
@@ -145,7 +146,7 @@ async def test_p4_a_changed_description_is_told_and_starts_nothing_afresh(bench:
 async def test_a_stored_job_is_described_within_a_heartbeat(bench: TermBench) -> None:
     stored = StoredJob("tests.schedule.stored_functions:remember", {}, {"description": "Words.", "tags": ["added"]})
     async with bench.term(1):
-        await bench.others.store_job("added", make_job("interval", hours=1).schedule, stored, replace=False)
+        await bench.others.store_job("added", make_job("interval", hours=1).schedule, stored)
         found = await bench.until(lambda: _about(bench, "added"))
     assert found == JobInfo("remember", "Words.", ("added",))
 
@@ -643,7 +644,7 @@ async def test_requests_that_come_to_nothing_are_done_with(bench: TermBench) -> 
     bench.job(seconds=1000)
     async with bench.term(2):
         await bench.others.store_job(
-            "stored", *to_store(bench.registry, remember_soon, "interval", id="stored", seconds=1000), replace=False
+            "stored", *to_store(bench.registry, remember_soon, "interval", id="stored", seconds=1000)
         )
         numbers = [await bench.others.request(Action.RUN, job_id="stored")]
         await bench.others.remove_job("stored")
@@ -697,7 +698,9 @@ async def test_jobs_come_and_go_at_run_time(bench: TermBench) -> None:
         description, job = to_store(
             bench.registry, remember_soon, "interval", id="stored", seconds=seconds, kwargs={"value": value}
         )
-        await bench.others.store_job("stored", description, job, replace=replace)
+        await bench.others.store_job(
+            "stored", description, job, if_exists=IfExists.REPLACE if replace else IfExists.ERROR
+        )
 
     async with bench.term(1):
         await add(0.05, 1)
@@ -729,7 +732,7 @@ async def test_p4_a_job_that_is_replaced_owes_its_ticks_before_its_leader_has_lo
     async def add(value: int, seconds: float) -> None:
         arguments = {"id": "stored", "seconds": seconds, "kwargs": {"value": value}}
         description, job = to_store(bench.registry, remember_soon, "interval", **arguments, **A_RUN_EACH)
-        await bench.others.store_job("stored", description, job, replace=True)
+        await bench.others.store_job("stored", description, job, if_exists=IfExists.REPLACE)
 
     await add(1, 0.05)
     async with bench.term(1):
@@ -748,7 +751,7 @@ async def test_p4_a_job_that_is_replaced_owes_its_ticks_before_its_leader_has_lo
 async def test_p4_a_stored_interval_goes_on_in_its_phase_under_the_next_leader(bench: TermBench) -> None:
     """It was taken for a changed trigger at each takeover, and what it owed was let go."""
     description, job = to_store(bench.registry, remember_soon, "interval", id="stored", seconds=0.05, **A_RUN_EACH)
-    await bench.others.store_job("stored", description, job, replace=False)
+    await bench.others.store_job("stored", description, job)
     for number in (1, 2, 3):
         async with bench.term(number):
             await bench.until(lambda number=number: _of_term(bench, number))
@@ -769,7 +772,7 @@ async def test_a_stored_job_that_breaks_harms_no_other_and_heals(bench: TermBenc
         await bench.others.begin_term(make_term(1), process())
         description, stored = to_store(bench.registry, remember_soon, "interval", id="stored", seconds=0.05)
         broken = replace(stored, func="breaking_module:work")
-        await bench.others.store_job("stored", description, broken, replace=False)
+        await bench.others.store_job("stored", description, broken)
         bench.job()
         async with bench.term(2):
             await bench.until(lambda: bench.ran)
@@ -823,7 +826,7 @@ async def test_a_job_that_is_removed_while_a_plan_is_written_is_no_error(
     bench: TermBench, caplog: pytest.LogCaptureFixture
 ) -> None:
     description, job = to_store(bench.registry, remember_soon, "interval", id="stored", seconds=0.01)
-    await bench.others.store_job("stored", description, job, replace=False)
+    await bench.others.store_job("stored", description, job)
     bench.job()
 
     async def take_time(entries: Sequence[Entry]) -> None:

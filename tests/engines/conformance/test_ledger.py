@@ -17,7 +17,7 @@ from election.core.errors import JobDefinitionError, StaleTermError, UnknownJobE
 from election.core.term import Reason, Standing, Takeover, Term
 from election.schedule.commands import Command, StoreJob
 from election.schedule.history import ClaimRow, Epoch, SkipRow
-from election.schedule.ledger import Ledger
+from election.schedule.ledger import IfExists, Ledger
 from election.schedule.ledger_reader import MAX_INTEGER
 from election.schedule.model import (
     Action,
@@ -588,7 +588,7 @@ async def test_the_code_of_the_first_attempt_began(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("job_id", ["nobody", "removed", "retired"])
 async def test_what_nobody_has_cannot_be_asked_for(ledger: Ledger, job_id: str) -> None:
-    await ledger.store_job("removed", SECONDS.schedule, FUNC, replace=False)
+    await ledger.store_job("removed", SECONDS.schedule, FUNC)
     await ledger.remove_job("removed")
     await ledger.record(1, [RegisterJob("retired", SECONDS.schedule, at=NOW, since=NOW), RetireJob("retired", NOW)])
     with pytest.raises(UnknownJobError, match=job_id):
@@ -602,44 +602,44 @@ async def test_what_nobody_has_cannot_be_asked_for(ledger: Ledger, job_id: str) 
 async def test_pitfall_51_a_job_that_is_stored_again_as_it_is_is_left_alone(ledger: Ledger, other: Ledger) -> None:
     """Each start of an application says ``replace=True``; nothing begins anew, and nothing is given up."""
     for trigger in (SECONDS.schedule, make_job("date").schedule):
-        await ledger.store_job("stored", trigger, FUNC, replace=True)
+        await ledger.store_job("stored", trigger, FUNC, if_exists=IfExists.REPLACE)
         before, epochs = await job_state(ledger, "stored"), await ledger.epochs()
         await ledger.changes()
         for worker in (ledger, other, ledger):
-            await worker.store_job("stored", trigger, FUNC, replace=True)
+            await worker.store_job("stored", trigger, FUNC, if_exists=IfExists.REPLACE)
         assert (await job_state(ledger, "stored"), await ledger.epochs()) == (before, epochs)
 
 
 async def test_pitfall_51_other_arguments_keep_the_schedule_and_a_pause(ledger: Ledger, other: Ledger) -> None:
-    await ledger.store_job("stored", SECONDS.schedule, FUNC, replace=False)
+    await ledger.store_job("stored", SECONDS.schedule, FUNC)
     await ledger.pause("stored", True)
     before, epochs = await job_state(ledger, "stored"), await ledger.epochs()
     await ledger.changes()
     changed = replace(FUNC, kwargs={"a": 2})
-    await other.store_job("stored", SECONDS.schedule, changed, replace=True)
+    await other.store_job("stored", SECONDS.schedule, changed, if_exists=IfExists.REPLACE)
     assert await job_state(ledger, "stored") == replace(before, stored=changed)
     assert await ledger.epochs() == epochs
     assert await ledger.changes() is not None, "the leader learns of it"
 
 
 async def test_jobs_of_the_code_cannot_be_stored_over_or_removed(ledger: Ledger) -> None:
-    for replaced in (False, True):
+    for if_exists in (IfExists.ERROR, IfExists.REPLACE):
         with pytest.raises(JobDefinitionError, match="in the code already"):
-            await ledger.store_job("job", SECONDS.schedule, FUNC, replace=replaced)
+            await ledger.store_job("job", SECONDS.schedule, FUNC, if_exists=if_exists)
     with pytest.raises(UnknownJobError, match="added at run time"):
         await ledger.remove_job("job")
 
 
 async def test_a_job_is_stored_replaced_removed_and_stored_again(ledger: Ledger) -> None:
     description = make_job("interval", seconds=5).schedule
-    await ledger.store_job("stored", description, FUNC, replace=False)
+    await ledger.store_job("stored", description, FUNC)
     first = await job_state(ledger, "stored")
     assert (first.trigger, first.stored, first.settled_until) == (description, FUNC, first.scheduled_since)
     with pytest.raises(JobDefinitionError, match="replace=True"):
-        await ledger.store_job("stored", description, FUNC, replace=False)
+        await ledger.store_job("stored", description, FUNC)
     await ledger.record(1, [MarkBroken("stored", "no module")])
     other = StoredJob("module:other")
-    await ledger.store_job("stored", SECONDS.schedule, other, replace=True)
+    await ledger.store_job("stored", SECONDS.schedule, other, if_exists=IfExists.REPLACE)
     second = await job_state(ledger, "stored")
     assert (second.trigger, second.stored, second.broken) == (SECONDS.schedule, other, None)
     assert second.scheduled_since > first.scheduled_since
@@ -648,7 +648,7 @@ async def test_a_job_is_stored_replaced_removed_and_stored_again(ledger: Ledger)
     assert (await job_state(ledger, "stored")).removed
     assert "stored" not in [job.id for job in await ledger.jobs()]
     assert [(epoch.until is None) for epoch in await ledger.epochs() if epoch.job_id == "stored"] == [False, False]
-    await ledger.store_job("stored", description, FUNC, replace=False)
+    await ledger.store_job("stored", description, FUNC)
     third = await job_state(ledger, "stored")
     assert (third.removed, third.paused_at, third.stored) == (False, None, FUNC)
 
@@ -656,9 +656,9 @@ async def test_a_job_is_stored_replaced_removed_and_stored_again(ledger: Ledger)
 async def test_a_change_is_what_somebody_else_has_changed(ledger: Ledger, other: Ledger) -> None:
     """And not all that there is: with many jobs, one more costs no more than with few."""
     for name in ("paused", "removed", "left alone", "asked for"):
-        await other.store_job(name, SECONDS.schedule, FUNC, replace=False)
+        await other.store_job(name, SECONDS.schedule, FUNC)
     await ledger.begin_term(make_term(2), process())
-    await other.store_job("stored", SECONDS.schedule, FUNC, replace=False)
+    await other.store_job("stored", SECONDS.schedule, FUNC)
     await other.pause("paused", True)
     await other.remove_job("removed")
     await other.request(Action.RUN, job_id="asked for")
@@ -711,11 +711,11 @@ async def test_of_many_jobs_the_state_has_those_that_are_due_soonest_and_names_t
 
 async def test_many_jobs_are_stored_in_one_transaction_or_not_at_all(ledger: Ledger, other: Ledger) -> None:
     new = [NewJob(f"stored{number}", SECONDS.schedule, FUNC) for number in range(5)]
-    await other.store_jobs(new[2:3], replace=False)
+    await other.store_jobs(new[2:3])
     with pytest.raises(JobDefinitionError, match="'stored2' already"):
-        await ledger.store_jobs(new, replace=False)
+        await ledger.store_jobs(new)
     assert [job.id for job in await ledger.jobs()] == ["job", "stored2"]
-    await ledger.store_jobs(new, replace=True)
+    await ledger.store_jobs(new, if_exists=IfExists.REPLACE)
     found = await other.find_jobs([job.id for job in new])
     assert sorted(job.id for job in found if job.stored == FUNC) == [job.id for job in new]
     assert all(job.next_due for job in found)
@@ -724,7 +724,7 @@ async def test_many_jobs_are_stored_in_one_transaction_or_not_at_all(ledger: Led
 async def test_a_job_that_has_finished_leaves_and_its_id_is_free(ledger: Ledger, other: Ledger) -> None:
     """Its history stays, and what was settled stays settled (P3)."""
     due = datetime.now(UTC) + timedelta(seconds=60)
-    await other.store_job("stored", make_job("date", run_date=due).schedule, FUNC, replace=False)
+    await other.store_job("stored", make_job("date", run_date=due).schedule, FUNC)
     present = await job_state(ledger, "stored")
     finish = FinishJob("stored", present.scheduled_since, due, due)
     claim_it = Claim(Tick("stored", due), due, present.scheduled_since)
@@ -739,7 +739,7 @@ async def test_a_job_that_has_finished_leaves_and_its_id_is_free(ledger: Ledger,
     with pytest.raises(UnknownJobError):
         await other.request(Action.RUN, job_id="stored")
     assert not (await verify(ledger, now=due)).violations
-    await other.store_job("stored", SECONDS.schedule, FUNC, replace=False)
+    await other.store_job("stored", SECONDS.schedule, FUNC)
     again = await job_state(ledger, "stored")
     assert (again.removed, again.stored, again.settled_until >= due) == (False, FUNC, True)
 
@@ -748,7 +748,7 @@ async def test_a_job_that_has_finished_leaves_and_its_id_is_free(ledger: Ledger,
     "why", ["a run is open", "a request is open", "not settled", "another schedule", "paused", "in the code"]
 )
 async def test_a_job_has_not_finished_while(why: str, ledger: Ledger, other: Ledger) -> None:
-    await other.store_job("stored", SECONDS.schedule, FUNC, replace=False)
+    await other.store_job("stored", SECONDS.schedule, FUNC)
     present = await job_state(ledger, "stored")
     due = present.settled_until + timedelta(seconds=1)
     finish = FinishJob("stored", present.scheduled_since, due, due)
@@ -762,7 +762,7 @@ async def test_a_job_has_not_finished_while(why: str, ledger: Ledger, other: Led
             await other.request(Action.RUN, job_id="stored")
         case "another schedule":
             await ledger.record(1, over)
-            await other.store_job("stored", make_job("interval", seconds=5).schedule, FUNC, replace=True)
+            await other.store_job("stored", make_job("interval", seconds=5).schedule, FUNC, if_exists=IfExists.REPLACE)
         case "paused":
             await ledger.record(1, over)
             await other.pause("stored", True)
@@ -773,7 +773,7 @@ async def test_a_job_has_not_finished_while(why: str, ledger: Ledger, other: Led
 
 
 async def test_an_id_that_was_removed_may_be_in_the_code_from_now_on(ledger: Ledger) -> None:
-    await ledger.store_job("stored", SECONDS.schedule, FUNC, replace=False)
+    await ledger.store_job("stored", SECONDS.schedule, FUNC)
     await ledger.remove_job("stored")
     await ledger.record(1, [RegisterJob("stored", SECONDS.schedule, at=at(5), since=at(5))])
     found = await job_state(ledger, "stored")
@@ -784,9 +784,9 @@ async def test_p4_the_schedule_of_a_job_that_was_replaced_accounts_for_nothing_a
     ledger: Ledger, other: Ledger
 ) -> None:
     """Its leader has not looked yet; the ticks of the new schedule are owed all the same."""
-    await other.store_job("stored", SECONDS.schedule, FUNC, replace=False)
+    await other.store_job("stored", SECONDS.schedule, FUNC)
     former = await job_state(ledger, "stored")
-    await other.store_job("stored", make_job("interval", seconds=5).schedule, FUNC, replace=True)
+    await other.store_job("stored", make_job("interval", seconds=5).schedule, FUNC, if_exists=IfExists.REPLACE)
     present = await job_state(ledger, "stored")
     due = present.settled_until + timedelta(seconds=1)
     claim_it = Claim(Tick("stored", due), NOW, former.scheduled_since)
@@ -807,17 +807,17 @@ async def test_p4_what_a_stored_job_owed_when_it_was_replaced_or_removed_is_skip
     """Nobody led at that time, so nobody else could account for it."""
     clock = ManualClock(NOW)
     monkeypatch.setattr(ledger, "_clock", clock)
-    await ledger.store_job("stored", SECONDS.schedule, FUNC, replace=False)
+    await ledger.store_job("stored", SECONDS.schedule, FUNC)
     if paused:
         await ledger.pause("stored", True)
     await clock.advance(60)
     if then == "replaced":
-        await ledger.store_job("stored", make_job("cron", second="*").schedule, FUNC, replace=True)
+        await ledger.store_job("stored", make_job("cron", second="*").schedule, FUNC, if_exists=IfExists.REPLACE)
     else:
         await ledger.remove_job("stored")
     if then == "removed and stored again":
         await clock.advance(30)
-        await ledger.store_job("stored", SECONDS.schedule, FUNC, replace=False)
+        await ledger.store_job("stored", SECONDS.schedule, FUNC)
     [row] = await ledger.skips(job_id="stored")
     reason = SkipReason.PAUSED if paused else SkipReason.DOWN
     assert (row.first_due, row.last_due, row.count, row.reason) == (at(1), at(60), 60, reason)
@@ -834,13 +834,13 @@ async def test_p4_a_date_that_was_stored_for_now_is_owed(ledger: Ledger, argumen
     from election.schedule.triggers import build
 
     description = make_job("date", **arguments).schedule
-    await ledger.store_job("soon", description, FUNC, replace=False)
+    await ledger.store_job("soon", description, FUNC)
     state = await job_state(ledger, "soon")
     trigger = build(description, state.scheduled_since)
     assert trigger is not None
     assert trigger.run_date > state.settled_until
     assert await ledger.record(1, [Claim(Tick("soon", trigger.run_date), NOW)]) == [True]
-    await ledger.store_job("soon", description, FUNC, replace=True)
+    await ledger.store_job("soon", description, FUNC, if_exists=IfExists.REPLACE)
     if arguments:
         assert await ledger.record(1, [Claim(Tick("soon", trigger.run_date), NOW)]) == [False], "P3: once, ever"
 

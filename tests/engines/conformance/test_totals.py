@@ -113,7 +113,7 @@ async def test_jobs_that_were_added_at_run_time_are_counted_by_their_function(le
     due = datetime.now(UTC) + timedelta(seconds=60)
     jobs = [NewJob(f"r{number}", make_job("date", run_date=due).schedule, StoredJob("a:f")) for number in range(3)]
     jobs.append(NewJob("other", make_job("date", run_date=due).schedule, StoredJob("a:g")))
-    await ledger.store_jobs(jobs, replace=False)
+    await ledger.store_jobs(jobs)
     ticks = [Tick(job.id, due) for job in jobs]
     await ledger.record(1, [*(Claim(tick, due) for tick in ticks[1:]), skip(1, 1)])
     await ledger.record(1, [Skip("r0", due, due, 1, SkipReason.MISFIRED, due), *run(2)])
@@ -133,7 +133,7 @@ async def test_jobs_that_were_added_at_run_time_are_counted_by_their_function(le
 
 async def test_the_counters_of_a_function_stay_when_its_jobs_are_gone(ledger: Ledger) -> None:
     due = datetime.now(UTC) + timedelta(seconds=60)
-    await ledger.store_job("one", make_job("date", run_date=due).schedule, StoredJob("a:f"), replace=False)
+    await ledger.store_job("one", make_job("date", run_date=due).schedule, StoredJob("a:f"))
     tick = Tick("one", due)
     await ledger.record(1, [Claim(tick, due), FinishRun(tick, Outcome.FAILED, due)])
     await ledger.remove_job("one")

@@ -18,6 +18,7 @@ from election.engines import Engine, open_engine
 from election.engines.file.ledger import SqliteLedger
 from election.engines.redis import RedisLedger, redis_engine
 from election.engines.redis.address import address_of
+from election.schedule.ledger import IfExists
 from election.schedule.model import Claim, FinishRun, OpenRun, Outcome, RegisterJob, Retry, StoredJob, Tick
 from election.schedule.verify import verify
 from tests.schedule.making import at, make_job, make_term, process
@@ -105,7 +106,7 @@ async def test_a_job_that_changes_while_it_is_replaced_is_looked_at_again(
     ledger: RedisLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A claim in between: what the new schedule owes begins after it (P3)."""
-    await ledger.store_job("stored", JOB.schedule, StoredJob("module:function"), replace=False)
+    await ledger.store_job("stored", JOB.schedule, StoredJob("module:function"))
     rows, dues = ledger.store._history.rows, [at(10**8), at(10**8 + 1)]
 
     async def and_then_a_claim(kind: str, names: Any) -> Any:
@@ -116,7 +117,7 @@ async def test_a_job_that_changes_while_it_is_replaced_is_looked_at_again(
         return found
 
     monkeypatch.setattr(ledger.store._history, "rows", and_then_a_claim)
-    await ledger.store_job("stored", JOB.schedule, StoredJob("module:other"), replace=True)
+    await ledger.store_job("stored", JOB.schedule, StoredJob("module:other"), if_exists=IfExists.REPLACE)
     monkeypatch.undo()
     [state] = [job for job in await ledger.jobs() if job.id == "stored"]
     assert state.stored == StoredJob("module:other")
