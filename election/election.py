@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
-from concurrent.futures import Future
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
@@ -20,6 +19,7 @@ from .core.errors import JobDefinitionError, PoolInUseError
 from .core.events import named
 from .core.hooks import Hook, Hooks
 from .core.term_context import TermContext
+from .dependencies import Dependencies
 from .engines import Engine, open_engine
 from .lifespan import Lifespan
 from .membership import Membership
@@ -29,7 +29,7 @@ from .schedule.ledger import IfExists
 from .schedule.model import NewJob
 from .schedule.options import MAX_THREADS, Around, ScheduleOptions
 from .schedule.run import in_a_run
-from .schedule.stored import JobAddition, import_function, to_store
+from .schedule.stored import JobAddition, import_function, parse_if_exists, to_store
 from .schedule.tasks import Task, TaskRegistry
 from .schedule.term_scheduler import TermScheduler
 from .web.guard import check_allowed_hosts
@@ -101,7 +101,8 @@ class Election:
         self._timing = Timing(heartbeat, safety_poll, stalled_after, fence_after, drain_timeout)
         check_scheduling(catch_up_limit, max_threads, options)
         self._clock: Clock = SystemClock()
-        self._jobs = JobRegistry(options, self._clock)
+        self._dependencies = Dependencies()
+        self._jobs = JobRegistry(options, self._clock, self._dependencies.wrap)
         self._tasks = TaskRegistry()
         self._hooks = Hooks(self._clock)
         self._around: list[Around] = []
@@ -109,7 +110,6 @@ class Election:
             drain_timeout, heartbeat, catch_up_limit, retention, options, max_threads, self._around
         )
         self._member: Membership | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._scheduler: TermScheduler | None = None
         self._warned = False
         self._view = PoolView(
@@ -208,12 +208,11 @@ class Election:
         Raises ``JobDefinitionError`` for what cannot work, or what another process could not run; awaited, also for an
         id that is taken, and ``LedgerError`` if the job cannot be stored.
         """
-        exists = _if_exists("replace" if arguments.pop("replace_existing", False) or replace else if_exists)
+        exists = parse_if_exists("replace" if arguments.pop("replace_existing", False) or replace else if_exists)
         if self._member is not None:
             storing = self._storing(func, trigger, id, {"kwargs": kwargs, **arguments}, exists)
-            assert self._loop is not None
-            adding = asyncio.run_coroutine_threadsafe(storing, self._loop)
-            return JobAddition(lambda: _awaited(adding), adding)
+            assert self._dependencies.loop is not None
+            return JobAddition(asyncio.run_coroutine_threadsafe(storing, self._dependencies.loop))
         function = import_function(func, id or func) if isinstance(func, str) else func
         is_known = (id or reference_to(function)) in self._jobs
         job = self._jobs.add(function, trigger, id=id, kwargs=kwargs, **arguments)
@@ -259,7 +258,7 @@ class Election:
             LedgerError: They cannot be stored; a part of them may have been. With ``"replace"`` or ``"keep"`` the call
                 can be repeated.
         """
-        exists = _if_exists("replace" if replace else if_exists)
+        exists = parse_if_exists("replace" if replace else if_exists)
         made: dict[str, NewJob] = {}
         for number, arguments in enumerate(jobs):
             if missing := {"func", "trigger", "id"} - arguments.keys():
@@ -288,7 +287,7 @@ class Election:
         if self._member is not None:
             raise PoolInUseError("this Election has been started already; a process takes part in a pool once")
         self._engine.seat.code = self._jobs.digest()
-        self._loop = asyncio.get_running_loop()
+        self._dependencies.loop = asyncio.get_running_loop()
         self._member = await Membership(
             self._engine, self._open_term, self._ledger, self._hooks, clock=self._clock, timing=self._timing
         ).__aenter__()
@@ -306,7 +305,7 @@ class Election:
     @cached_property
     def lifespan(self) -> Lifespan:
         """For ``FastAPI(lifespan=election.lifespan)``; see ``Lifespan`` for an application that has one already."""
-        return Lifespan(self)
+        return Lifespan(self, self._dependencies.use)
 
     @cached_property
     def router(self) -> APIRouter:
@@ -382,14 +381,3 @@ class Election:
     def _fault(self) -> str | None:
         ended = self._member is not None and not self._member.running
         return "the election does not run any more in this worker: restart it" if ended else self._problem()
-
-
-def _if_exists(given: str) -> IfExists:
-    try:
-        return IfExists(given)
-    except ValueError:
-        raise JobDefinitionError(f'if_exists is "error", "keep" or "replace", not {given!r}') from None
-
-
-async def _awaited(adding: Future[None]) -> None:
-    await asyncio.wrap_future(adding)

@@ -21,12 +21,14 @@ class Lifespan:
     that jobs find what that one provides, and have ended before it is taken away.
     """
 
-    def __init__(self, election: AbstractAsyncContextManager[Any]) -> None:
+    def __init__(self, election: AbstractAsyncContextManager[Any], use: Callable[[Any], None] = lambda _: None) -> None:
         self._election = election
+        self._use = use
 
     @asynccontextmanager
     async def __call__(self, app: Any) -> AsyncIterator[None]:
         _warn_of_handlers(app)
+        self._use(app)
         async with self._election:
             yield
 
@@ -37,6 +39,7 @@ class Lifespan:
         async def both(app: Any) -> AsyncIterator[Any]:
             if type(existing).__name__ != "_DefaultLifespan":  # Starlette's own, which calls the handlers
                 _warn_of_handlers(app)
+            self._use(app)
             async with existing(app) as state, self._election:
                 yield state
 

@@ -17,6 +17,7 @@ PUBLIC = {"election", "election.events", "election.testing", "election.tracing"}
 """What an application imports."""
 
 _PARTS = {
+    "election.dependencies",
     "election.lifespan",
     "election.membership",
     "election.options",
@@ -37,6 +38,7 @@ WALLS: dict[str, set[str]] = {
         "election.signals",
         "election.core",
     },
+    "election.dependencies": {"election.schedule", "election.core"},
     "election.fencing": {"election.core"},
     "election.options": {"election.core"},
     "election.events": {"election.core"},

@@ -104,12 +104,19 @@ class Job:
 class JobRegistry:
     """The jobs of one Election, in the order of their registration.
 
-    scheduler_options: what the schedulers of the terms are made with. clock: tells the moment of a registration.
+    scheduler_options: what the schedulers of the terms are made with. clock: tells the moment of a registration. wrap:
+    returns the function that is called in the place of a job's own.
     """
 
-    def __init__(self, scheduler_options: Mapping[str, Any], clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        scheduler_options: Mapping[str, Any],
+        clock: Clock | None = None,
+        wrap: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda func: func,
+    ) -> None:
         self._options = scheduler_options
         self._clock = clock or SystemClock()
+        self._wrap = wrap
         self._jobs: dict[str, Job] = {}
         self._places: dict[str, str] = {}
         self._former: set[str] = set()
@@ -213,6 +220,7 @@ class JobRegistry:
             made = "a crontab" if trigger == "crontab" else "a trigger that is made already"
             raise JobDefinitionError(f"job {job_id!r}: {made} takes no {', '.join(sorted(unknown))}")
         _refuse_what_cannot_run(job_id, func)
+        func = self._wrap(func)
         if retries < 0 or max_reruns < 0 or retry_backoff < 0 or (timeout is not None and timeout <= 0):
             raise JobDefinitionError(
                 f"job {job_id!r}: retries, max_reruns and retry_backoff are not less than 0, and timeout"
@@ -273,7 +281,7 @@ def _same_function(one: Any, other: Any) -> bool:
 
 def _same_code(one: Any, other: Any) -> bool:
     """Whether both functions were made by the same lines: a function within another one is made anew by each call."""
-    codes = [getattr(_without_partial(func), "__code__", None) for func in (one, other)]
+    codes = [getattr(without_partial(func), "__code__", None) for func in (one, other)]
     return _same_function(one, other) or (codes[0] is not None and codes[0] is codes[1])
 
 
@@ -308,7 +316,7 @@ def _crontab(trigger: object, expression: str | None, arguments: dict[str, Any],
 
 def _refuse_what_cannot_run(job_id: str, func: Callable[..., Any]) -> None:
     """Raise ``JobDefinitionError`` for a function that does nothing when it is called, or awaited."""
-    plain = _without_partial(func)
+    plain = without_partial(func)
     for each in (plain, type(plain).__call__):
         if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
             raise JobDefinitionError(
@@ -317,7 +325,7 @@ def _refuse_what_cannot_run(job_id: str, func: Callable[..., Any]) -> None:
             )
 
 
-def _without_partial(func: Callable[..., Any]) -> Callable[..., Any]:
+def without_partial(func: Callable[..., Any]) -> Callable[..., Any]:
     """The function that ``functools.partial`` calls in the end."""
     while isinstance(func, functools.partial):
         func = func.func
@@ -326,13 +334,13 @@ def _without_partial(func: Callable[..., Any]) -> Callable[..., Any]:
 
 def is_coroutine_function(func: Callable[..., Any]) -> bool:
     """Whether calling ``func`` gives a coroutine; sees through ``functools.partial`` and callable objects."""
-    func = _without_partial(func)
+    func = without_partial(func)
     return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(type(func).__call__)
 
 
 def reference_to(func: Callable[..., Any]) -> str:
     """``module:qualname`` of a function. Raises ``JobDefinitionError`` for what has no name."""
-    named: Any = _without_partial(func)
+    named: Any = without_partial(func)
     try:
         return f"{named.__module__}:{named.__qualname__}"
     except AttributeError:

@@ -7,6 +7,7 @@ condition that nothing has changed meanwhile, and tried again if it has. Times a
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -16,7 +17,7 @@ from typing import Any, cast
 from apscheduler.triggers.base import BaseTrigger
 
 from election.core.clock import Clock, SystemClock, since_boot
-from election.core.errors import JobDefinitionError, LedgerError, UnknownJobError
+from election.core.errors import JobDefinitionError, LedgerError, LedgerVersionError, UnknownJobError
 from election.core.process import ProcessIdentity
 from election.core.term import Standing, Term, ended_by
 
@@ -45,8 +46,19 @@ from .store import LedgerStore, UnmetConditionError
 from .ticks import first_after, with_seed
 from .triggers import build
 
+log = logging.getLogger("election")
+
 JOBS_PER_WRITE = 200
 """Jobs that are added in one transaction: nobody else writes meanwhile."""
+
+PRUNE_INTERVAL_S = 60.0
+"""Seconds between two removals of old history."""
+
+ROWS_PER_PRUNE = 500
+"""Rows that are removed in one step: a small one, so that no claim waits long."""
+
+PRUNE_PAUSE_S = 0.1
+"""Seconds between two such steps."""
 
 MAX_TRIES = 20
 """Attempts to change a job that other processes change at the same time."""
@@ -122,6 +134,16 @@ class Ledger(LedgerReader):
     async def prune(self, before: datetime, at_most: int) -> int:
         """Remove up to ``at_most`` rows of history older than ``before``; returns how many were removed."""
         return await self.store.prune(before, at_most)
+
+    async def keep_pruned(self, retention: timedelta | None) -> None:
+        """Remove history older than ``retention`` from time to time, for ever; return at once if it is None."""
+        while retention is not None:
+            await self._clock.sleep(PRUNE_INTERVAL_S)
+            try:
+                while await self.prune(self._clock.now() - retention, ROWS_PER_PRUNE) >= ROWS_PER_PRUNE:
+                    await self._clock.sleep(PRUNE_PAUSE_S)
+            except (LedgerError, LedgerVersionError) as error:
+                log.debug("old history was not removed: %s", error)  # claims meet the same error, which is logged
 
     async def request(self, action: Action, *, job_id: str | None = None, term: int | None = None) -> int:
         """Ask the leader for an action, from any worker; returns the request's number. Raises ``UnknownJobError``."""

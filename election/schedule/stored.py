@@ -21,6 +21,7 @@ from election.core.errors import JobDefinitionError, describe_error
 from election.core.events import named
 
 from .jobs import Job, JobRegistry, check_id, reference_to
+from .ledger import IfExists
 from .model import UNREADABLE, JobState, MarkBroken, State, StoredJob
 from .triggers import build, is_open
 
@@ -82,16 +83,23 @@ def to_store(
     return job.schedule, stored
 
 
+def parse_if_exists(given: str) -> IfExists:
+    """Value of the argument ``if_exists``. Raises ``JobDefinitionError``."""
+    try:
+        return IfExists(given)
+    except ValueError:
+        raise JobDefinitionError(f'if_exists is "error", "keep" or "replace", not {given!r}') from None
+
+
 class JobAddition(Coroutine[Any, Any, None]):
     """Job that is being added. It is added whether this is awaited or not.
 
     Args:
-        add: Returns a coroutine that adds the job, or waits until it has been added.
-        adding: Result of an addition that is under way in the event loop of the Election; None if awaiting begins it.
+        adding: Result of an addition that is under way in the event loop of the Election, or a function that begins
+            one when this is awaited.
     """
 
-    def __init__(self, add: Callable[[], Coroutine[Any, Any, None]], adding: Future[None] | None = None) -> None:
-        self._add = add
+    def __init__(self, adding: Future[None] | Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._adding = adding
         self._begun: Coroutine[Any, Any, None] | None = None
         self._is_seen = False
@@ -125,20 +133,24 @@ class JobAddition(Coroutine[Any, Any, None]):
                 "an event loop runs in this thread and would stand still: await election.add_job(…)"
             )
         self._is_seen = True
-        if self._adding is None:
-            asyncio.run(self)
-        else:
+        if isinstance(self._adding, Future):
             self._adding.result(timeout)
+        else:
+            asyncio.run(self)
 
     def _begin(self) -> Coroutine[Any, Any, None]:
         self._is_seen = True
         if self._begun is None:
-            self._begun = self._add()
+            self._begun = _wait(self._adding) if isinstance(self._adding, Future) else self._adding()
         return self._begun
 
     def __del__(self) -> None:
-        if self._adding is not None and not self._is_seen:
+        if isinstance(self._adding, Future) and not self._is_seen:
             self._adding.add_done_callback(_log_failure)
+
+
+async def _wait(adding: Future[None]) -> None:
+    await asyncio.wrap_future(adding)
 
 
 def _log_failure(adding: Future[None]) -> None:

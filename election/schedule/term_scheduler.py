@@ -32,7 +32,6 @@ from .lint import log_changed_zones, log_remarks
 from .model import Action, FinishJob, Request, State, Tick
 from .options import ScheduleOptions
 from .plan import make_plan, rerun_delay_s, unknown_jobs
-from .pruning import keep_pruned
 from .reporting import RunReporter
 from .requests import sort_requests
 from .run_threads import counting_threads
@@ -120,7 +119,7 @@ class TermScheduler:
         self._running_tasks = self._tasks.start(self._clock)
         steps = {
             "election scheduler": self._follow_ledger(),
-            "election retention": keep_pruned(self._ledger, self._clock, self._options.retention),
+            "election retention": self._ledger.keep_pruned(self._options.retention),
             "election remarks": log_remarks({job.id: job.trigger for job in self._registry}, self._clock.now()),
         }
         resign = self._context.resign  # the next term has all of them again

@@ -6,6 +6,7 @@ import pytest
 
 from election.engines.file.vacancy import LISTENERS
 from tests.engines.file.pool import Pool
+from tests.support.processes import RemoteWorker
 from tests.support.waiting import until
 
 
@@ -22,11 +23,15 @@ def test_killed_between_the_record_and_the_scheduler(pool: Pool) -> None:
     assert [fact.term for fact in pool.begun()] == [1, 3]
 
 
+def one_after_the_other(pool: Pool, count: int) -> list[RemoteWorker]:
+    """Followers in the order of their age."""
+    return [pool.followers(1, safety_poll=60.0)[0] for _ in range(count)]
+
+
 def test_only_the_oldest_listen_to_the_leader(pool: Pool) -> None:
     """P6: of a pool as large as that, the others move up when one of these dies."""
     leader = pool.led(safety_poll=60.0)
-    followers = pool.followers(LISTENERS + 1, safety_poll=60.0)
-    *oldest, youngest = followers
+    *oldest, youngest = one_after_the_other(pool, LISTENERS + 1)
     assert all(follower.ask("armed_for")[2:] == ["fifo", "pidfd"] for follower in oldest)
     assert youngest.ask("armed_for")[2:] == ["elder"]
     oldest[2].kill()  # not the one that the youngest listens to
@@ -40,7 +45,7 @@ def test_only_the_oldest_listen_to_the_leader(pool: Pool) -> None:
 def test_a_leader_dies_with_all_that_listen_to_it(pool: Pool, first: str) -> None:
     """P6: within less than a safety poll another one leads."""
     leader = pool.led(safety_poll=60.0)
-    *oldest, heir = pool.followers(LISTENERS + 1, safety_poll=60.0)
+    *oldest, heir = one_after_the_other(pool, LISTENERS + 1)
     for follower in oldest:
         follower.stop()  # so that none of them takes over before it dies
     for worker in [leader, *oldest] if first == "leader" else [*oldest, leader]:

@@ -1,0 +1,195 @@
+"""FastAPI's dependencies in jobs: ``async def report(session: Annotated[Session, Depends(get_session)])``.
+
+FastAPI itself provides the values: the job is called inside the endpoint of a route of an application that nobody else
+can reach. So whatever works in an endpoint works in a job: dependencies of dependencies, ``yield``, caching within a
+run, ``dependency_overrides``. What a dependency reads of a request is empty, but for ``request.app.state``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import CancelledError, Future
+from types import SimpleNamespace
+from typing import Any, get_type_hints
+
+from fastapi import FastAPI, Request, Response
+from fastapi.params import Depends
+
+from election.core.errors import JobDefinitionError
+from election.schedule.jobs import is_coroutine_function, without_partial
+
+_PATH = "/job"
+
+
+class Dependencies:
+    """Wraps the functions of jobs that have dependencies.
+
+    Attributes:
+        app: Application whose overrides and state count; None if the Election knows none.
+        loop: Event loop in which dependencies are provided; None before the start.
+    """
+
+    def __init__(self) -> None:
+        self.app: FastAPI | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._wrapped: dict[Callable[..., Any], Callable[..., Any]] = {}
+
+    def use(self, app: Any) -> None:
+        """Let the overrides and the state of this application count, if it is one of FastAPI's."""
+        self.app = app if isinstance(app, FastAPI) else None
+
+    def wrap(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Function that provides the dependencies of ``func`` and calls it; ``func`` itself if it has none.
+
+        Raises ``JobDefinitionError`` if FastAPI refuses one of them.
+        """
+        if not (parameters := _dependencies_of(func)):
+            return func
+        if func not in self._wrapped:
+            try:
+                application = _application(parameters)
+            except Exception as error:  # FastAPI's, or of a class that it cannot use
+                raise JobDefinitionError(f"{func!r}: its dependencies cannot be provided: {error}") from error
+            self._wrapped[func] = self._wrapper(func, parameters, application)
+        return self._wrapped[func]
+
+    def _wrapper(
+        self, func: Callable[..., Any], parameters: list[inspect.Parameter], application: FastAPI
+    ) -> Callable[..., Any]:
+        make = self._awaited if is_coroutine_function(func) else self._called_in_thread
+        wrapper = make(func, application)
+        functools.update_wrapper(wrapper, without_partial(func))
+        names = {parameter.name for parameter in parameters}
+        signature = inspect.signature(func)
+        others = [parameter for name, parameter in signature.parameters.items() if name not in names]
+        wrapper.__signature__ = signature.replace(parameters=others)  # type: ignore[attr-defined]
+        return wrapper
+
+    def _awaited(self, func: Callable[..., Any], application: FastAPI) -> Callable[..., Any]:
+        """Wrapper of a coroutine function."""
+
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            result: list[Any] = []
+
+            async def call(**values: Any) -> None:
+                result.append(await func(*args, **kwargs, **values))
+
+            await self._within(application, call)
+            return result[0]
+
+        return wrapper
+
+    def _called_in_thread(self, func: Callable[..., Any], application: FastAPI) -> Callable[..., Any]:
+        """Wrapper of a plain function: it is called in its thread while its dependencies are open in the event loop."""
+
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            assert self.loop is not None
+            provided, called = Future[dict[str, Any]](), Future[Any]()
+
+            async def call(**values: Any) -> None:
+                provided.set_result(values)
+                await asyncio.wrap_future(called)  # what the job raises is raised in its dependencies, too
+
+            within = asyncio.run_coroutine_threadsafe(self._within(application, call), self.loop)
+            within.add_done_callback(lambda _: provided.cancel())
+            try:
+                values = provided.result()
+            except CancelledError:
+                within.result()  # says why they could not be provided
+                raise
+            try:
+                called.set_result(func(*args, **kwargs, **values))
+            except BaseException as error:
+                called.set_exception(error)
+            within.result()
+            return called.result()
+
+        return wrapper
+
+    async def _within(self, application: FastAPI, call: Callable[..., Awaitable[None]]) -> None:
+        """Await ``call`` with the values of its dependencies, which are closed at its end."""
+        raised: list[BaseException] = []
+
+        async def call_and_note(**values: Any) -> None:
+            try:
+                await call(**values)
+            except BaseException as error:
+                raised.append(error)
+                raise
+
+        if self.app is not None:
+            application.dependency_overrides, application.state = self.app.dependency_overrides, self.app.state
+        answer: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            answer.append(message)
+
+        scope: dict[str, Any] = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+            "path": _PATH, "raw_path": _PATH.encode(), "query_string": b"", "root_path": "", "headers": [],
+            "client": None, "server": None, "state": {}, _CALL: call_and_note,
+        }  # fmt: skip
+        await application(scope, receive, send)
+        if raised:  # what a web application would have answered with, such as HTTPException
+            raise raised[0]
+        status = next((message["status"] for message in answer if message["type"] == "http.response.start"), None)
+        if status != _CALLED:
+            text = b"".join(message.get("body", b"") for message in answer).decode(errors="replace")
+            raise JobDefinitionError(f"the job's dependencies cannot be provided: {text}")
+
+
+_CALLED = 204
+"""Status of an answer for which the job was called."""
+
+
+_CALL = "election.call"
+"""Key of a request's scope: what is called with the values."""
+
+
+async def _endpoint(election_request: Request, **values: Any) -> Response:
+    """Pass the values of the dependencies on."""
+    await election_request.scope[_CALL](**values)
+    return Response(status_code=_CALLED)
+
+
+def _application(parameters: Iterable[inspect.Parameter]) -> FastAPI:
+    """Application with one route, whose endpoint has these parameters."""
+    endpoint = functools.partial(_endpoint)  # of a plain function FastAPI looks for the file, on the event loop
+    request = inspect.Parameter("election_request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
+    others = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    endpoint.__signature__ = inspect.Signature([request, *others])  # type: ignore[attr-defined]
+    application = FastAPI(openapi_url=None)
+    application.add_api_route(_PATH, endpoint, methods=["POST"], response_model=None)
+    return application
+
+
+def _dependencies_of(func: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Parameters of a function that FastAPI's ``Depends`` provides."""
+    try:
+        signature = inspect.signature(func)
+    except (TypeError, ValueError):  # no Python function
+        return []
+    names = getattr(inspect.unwrap(without_partial(func)), "__globals__", {})
+    parameters = [_with_type(parameter, names) for parameter in signature.parameters.values()]
+    return [
+        parameter
+        for parameter in parameters
+        if isinstance(parameter.default, Depends)
+        or any(isinstance(each, Depends) for each in getattr(parameter.annotation, "__metadata__", ()))
+    ]
+
+
+def _with_type(parameter: inspect.Parameter, names: dict[str, Any]) -> inspect.Parameter:
+    """The parameter with its annotation, if that is text which names something else than a type checker's imports."""
+    if isinstance(parameter.annotation, str):
+        with contextlib.suppress(Exception):
+            text = SimpleNamespace(__annotations__={"it": parameter.annotation})
+            return parameter.replace(annotation=get_type_hints(text, names, include_extras=True)["it"])
+    return parameter

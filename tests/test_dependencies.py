@@ -1,0 +1,247 @@
+"""FastAPI's dependencies in jobs, provided by FastAPI itself."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import pytest
+from fastapi import Depends, FastAPI, HTTPException, Request
+from starlette.testclient import TestClient
+
+from election import Election, current_run
+from election.core.errors import JobDefinitionError
+from tests.support.waiting import until
+
+SEEN: list[Any] = []
+THREADS: list[threading.Thread] = []
+
+
+class Session:
+    """Counts what is open."""
+
+    open = 0
+
+    def __init__(self) -> None:
+        Session.open += 1
+
+    def close(self) -> None:
+        Session.open -= 1
+
+
+async def get_session() -> AsyncIterator[Session]:
+    session = Session()
+    try:
+        yield session
+    except Exception as error:
+        SEEN.append(f"rolled back: {error!r}")
+        raise
+    finally:
+        session.close()
+
+
+def get_settings() -> Iterator[str]:
+    SEEN.append("settings")
+    yield "settings"
+
+
+async def get_service(
+    session: Annotated[Session, Depends(get_session)], settings: Annotated[str, Depends(get_settings)]
+) -> tuple[Session, str]:
+    return session, settings
+
+
+async def get_loop() -> AsyncIterator[asyncio.AbstractEventLoop]:
+    THREADS.append(threading.current_thread())
+    yield asyncio.get_running_loop()
+    THREADS.append(threading.current_thread())
+
+
+async def get_name(request: Request) -> str:
+    return str(request.app.state.name)
+
+
+async def get_page(page: int) -> int:
+    return page
+
+
+async def stored_job(session: Annotated[Session, Depends(get_session)], name: str = "") -> None:
+    SEEN.append((name, type(session).__name__, Session.open))
+
+
+@pytest.fixture(autouse=True)
+def nothing_seen() -> None:
+    SEEN.clear()
+    THREADS.clear()
+    Session.open = 0
+
+
+@pytest.fixture
+def election(tmp_path: Path) -> Election:
+    return Election(tmp_path / "pool", heartbeat=0.1)
+
+
+@pytest.fixture
+def serve(election: Election) -> Iterator[Callable[..., TestClient]]:
+    """Serve an application with the election, and return a client."""
+    clients: list[TestClient] = []
+
+    def started(app: FastAPI | None = None) -> TestClient:
+        app = app or FastAPI(lifespan=election.lifespan)
+        app.include_router(election.router)
+        clients.append(TestClient(app))
+        return clients[-1].__enter__()
+
+    yield started
+    for client in clients:
+        client.__exit__(None, None, None)
+
+
+def outcome(client: TestClient, job_id: str) -> dict[str, Any]:
+    """First run of a job that has ended."""
+    ended = until(
+        lambda: [run for run in client.get("/leader/runs", params={"job": job_id}).json()["runs"] if run["outcome"]]
+    )
+    return dict(ended[-1])
+
+
+def test_a_coroutine_has_its_dependencies(election: Election, serve: Callable[..., TestClient]) -> None:
+    """Those of dependencies, too, each once in a run; closed at its end."""
+
+    @election.scheduled_job("date", id="job", args=["argument"])
+    async def job(
+        argument: str,
+        session: Annotated[Session, Depends(get_session)],
+        service: Annotated[tuple[Session, str], Depends(get_service)],
+        settings: str = Depends(get_settings),
+    ) -> None:
+        SEEN.append((argument, service == (session, "settings"), settings, Session.open, current_run() is not None))
+
+    assert outcome(serve(), "job")["outcome"] == "succeeded"
+    assert SEEN == ["settings", ("argument", True, "settings", 1, True)]
+    assert Session.open == 0
+
+
+def test_a_plain_function_has_them_in_its_thread(election: Election, serve: Callable[..., TestClient]) -> None:
+    @election.scheduled_job("date", id="job")
+    def job(session: Annotated[Session, Depends(get_session)], loop: Annotated[Any, Depends(get_loop)]) -> None:
+        SEEN.append((Session.open, loop.is_running(), len(THREADS), threading.current_thread() in THREADS))
+
+    assert outcome(serve(), "job")["outcome"] == "succeeded"
+    assert SEEN == [(1, True, 1, False)]
+    assert (Session.open, len(set(THREADS)), len(THREADS)) == (0, 1, 2)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("error", [ValueError("wrong"), HTTPException(418, "teapot")])
+def test_what_the_job_raises_is_raised_in_them(
+    election: Election, serve: Callable[..., TestClient], plain: bool, error: Exception
+) -> None:
+    def fail(session: Annotated[Session, Depends(get_session)]) -> None:
+        raise error
+
+    async def fail_async(session: Annotated[Session, Depends(get_session)]) -> None:
+        raise error
+
+    election.add_job(fail if plain else fail_async, "date", id="job")
+    found = outcome(serve(), "job")
+    assert found["outcome"] == "failed"
+    assert str(error) in found["error"]
+    assert [f"rolled back: {error!r}"] == SEEN
+    assert Session.open == 0
+
+
+def test_they_are_closed_when_the_job_is_too_slow(election: Election, serve: Callable[..., TestClient]) -> None:
+    @election.scheduled_job("date", id="job", timeout=0.1)
+    async def job(session: Annotated[Session, Depends(get_session)]) -> None:
+        await asyncio.Event().wait()
+
+    assert outcome(serve(), "job")["outcome"] == "failed"
+    assert Session.open == 0
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_overrides_and_the_state_of_the_application_count(
+    election: Election, serve: Callable[..., TestClient], inside: bool
+) -> None:
+    @election.scheduled_job("date", id="job")
+    async def job(settings: Annotated[str, Depends(get_settings)], name: Annotated[str, Depends(get_name)]) -> None:
+        SEEN.append((settings, name))
+
+    @asynccontextmanager
+    async def own(app: FastAPI) -> AsyncIterator[None]:
+        app.state.name = "application"
+        yield
+
+    app = FastAPI(lifespan=election.lifespan.inside(own) if inside else election.lifespan)
+    app.state.name = "application"
+    app.dependency_overrides[get_settings] = lambda: "overridden"
+    outcome(serve(app), "job")
+    assert SEEN == [("overridden", "application")]
+
+
+def test_a_job_that_was_added_at_run_time_has_them(election: Election, serve: Callable[..., TestClient]) -> None:
+    app = FastAPI(lifespan=election.lifespan)
+
+    @app.post("/add")
+    async def add() -> None:
+        await election.add_job(stored_job, "date", id="job", kwargs={"name": "added"})
+
+    client = serve(app)
+    assert client.post("/add").status_code == 200
+    assert outcome(client, "job")["outcome"] == "succeeded"
+    assert SEEN == [("added", "Session", 1)]
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_dependency_that_needs_a_request_fails_the_run(
+    election: Election, serve: Callable[..., TestClient], plain: bool
+) -> None:
+    """A job has no request: the run says what is missing."""
+
+    def count(page: Annotated[int, Depends(get_page)]) -> None:
+        SEEN.append(page)
+
+    async def count_async(page: Annotated[int, Depends(get_page)]) -> None:
+        SEEN.append(page)
+
+    election.add_job(count if plain else count_async, "date", id="job")
+    found = outcome(serve(), "job")
+    assert found["outcome"] == "failed"
+    assert "the job's dependencies cannot be provided" in found["error"]
+    assert '"page"' in found["error"]
+
+
+def test_a_dependency_that_fastapi_refuses_is_no_job(election: Election) -> None:
+    async def job(session: Annotated[Session, Depends(get_session), Depends("nothing")]) -> None:  # type: ignore[arg-type]
+        """Of which no session comes."""
+
+    with pytest.raises(JobDefinitionError, match="its dependencies cannot be provided"):
+        election.add_job(job, "date", id="job")
+
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+
+def test_an_annotation_that_only_a_type_checker_knows(election: Election, serve: Callable[..., TestClient]) -> None:
+    @election.scheduled_job("date", id="job")
+    async def job(session: Annotated[Session, Depends(get_session)], number: Decimal | None = None) -> None:
+        SEEN.append((Session.open, number))
+
+    outcome(serve(), "job")
+    assert SEEN == [(1, None)]
+
+
+def test_a_job_without_is_called_as_it_is(election: Election) -> None:
+    async def job(argument: str = "") -> None:
+        """A job."""
+
+    election.add_job(job, "date", id="job")
+    assert next(iter(election._jobs)).func is job
+    with pytest.raises(JobDefinitionError, match="session"):
+        election.add_job(stored_job, "date", id="given", kwargs={"session": 1})
