@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
@@ -15,7 +15,7 @@ from apscheduler.triggers.base import BaseTrigger
 from fastapi import APIRouter
 
 from .core.clock import Clock, SystemClock, yield_to_loop
-from .core.errors import JobDefinitionError, PoolInUseError
+from .core.errors import ElectionError, JobDefinitionError, PoolInUseError
 from .core.events import named
 from .core.hooks import Hook, Hooks
 from .core.term_context import TermContext
@@ -32,7 +32,7 @@ from .schedule.run import in_a_run
 from .schedule.stored import JobAddition, import_function, parse_if_exists, to_store
 from .schedule.tasks import Task, TaskRegistry
 from .schedule.term_scheduler import TermScheduler
-from .web.guard import check_allowed_hosts
+from .web.guard import build_leader_only, check_allowed_hosts
 from .web.health import build_health
 from .web.metrics import build_metrics
 from .web.router import build_router
@@ -73,6 +73,7 @@ class Election:
     allowed_hosts: host names by which a proxy on this machine asks; over a loopback address the routes answer for
         localhost and addresses only, so that no page of another site can read them (DNS rebinding). ``["*"]`` for any.
     allow_network_fs: accept a pool directory on a filesystem where flock may exclude nobody.
+    candidate: False for a worker that never leads: it answers, adds jobs and reads, and leaves the seat to the others.
 
     Constructing one does no I/O. Raises ``ConfigurationError`` for arguments that cannot work.
     """
@@ -94,6 +95,7 @@ class Election:
         scheduler_options: Mapping[str, Any] | None = None,
         allowed_hosts: Collection[str] = (),
         allow_network_fs: bool = False,
+        candidate: bool = True,
     ) -> None:
         check_allowed_hosts(allowed_hosts)
         self._allowed_hosts = tuple(allowed_hosts)
@@ -109,6 +111,7 @@ class Election:
         self._schedule_options = ScheduleOptions(
             drain_timeout, heartbeat, catch_up_limit, retention, options, max_threads, self._around
         )
+        self._candidate = candidate
         self._member: Membership | None = None
         self._scheduler: TermScheduler | None = None
         self._warned = False
@@ -286,7 +289,7 @@ class Election:
         """Take part in the pool. Raises ``ConfigurationError`` for what will not mend itself, and nothing else."""
         if self._member is not None:
             raise PoolInUseError("this Election has been started already; a process takes part in a pool once")
-        self._engine.seat.code = self._jobs.digest()
+        self._engine.seat.code, self._engine.seat.candidate = self._jobs.digest(), self._candidate
         self._dependencies.loop = asyncio.get_running_loop()
         self._member = await Membership(
             self._engine, self._open_term, self._ledger, self._hooks, clock=self._clock, timing=self._timing
@@ -344,6 +347,17 @@ class Election:
         if in_a_run():
             return self._member.elector.request_resignation()
         return await self._member.elector.resign()
+
+    async def wait_until_leading(self) -> None:
+        """Return when this process leads. Raises ``ElectionError`` if it is not started, stops, or is no candidate."""
+        if self._member is None:
+            raise ElectionError(_NOT_STARTED)
+        await self._member.wait_until_leading()
+
+    @cached_property
+    def leader_only(self) -> Callable[[], Awaitable[None]]:
+        """Dependency of routes that only the leader answers; the others answer 421 with who leads, or 503."""
+        return build_leader_only(self._view, lambda: self.is_leader)
 
     def unfinished_jobs(self) -> list[str]:
         """The jobs and tasks whose code runs in this process now; after the shutdown, those that would not end.

@@ -12,6 +12,7 @@ from typing import Self
 
 from .core.clock import Clock, first
 from .core.elector import Elector
+from .core.errors import ElectionError
 from .core.events import named
 from .core.hooks import Hooks
 from .core.term_context import TermContext
@@ -102,6 +103,19 @@ class Membership:
     def running(self) -> bool:
         """Whether its elector runs: it campaigns, leads or follows."""
         return self._running is not None and not self._running.task.done()
+
+    async def wait_until_leading(self) -> None:
+        """Return when the work of a term of this worker runs.
+
+        Raises:
+            ElectionError: This worker never leads, or has stopped to take part.
+        """
+        if not self._engine.seat.candidate:
+            raise ElectionError("this worker takes part with candidate=False, and never leads")
+        assert self._running is not None
+        await first(self.elector.leading.wait(), asyncio.wait([self._running.task]))
+        if not self.elector.leading.is_set():
+            raise ElectionError("this worker takes part in the pool no longer, and did not lead")
 
     @property
     def problem(self) -> str | None:

@@ -69,6 +69,7 @@ OF_ELECTION = [
     "check",
     "health",
     "is_leader",
+    "leader_only",
     "lifespan",
     "metrics",
     "on_event",
@@ -78,6 +79,7 @@ OF_ELECTION = [
     "scheduled_job",
     "term",
     "unfinished_jobs",
+    "wait_until_leading",
     "while_leading",
 ]
 

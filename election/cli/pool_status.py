@@ -100,7 +100,13 @@ class PoolStatus:
             "state": "led" if self.led else "electing",
             "leader": self._leader(),
             "workers": [
-                {"pid": one.process.pid, "host": one.process.host, "role": role, "started_at": one.started_at}
+                {
+                    "pid": one.process.pid,
+                    "host": one.process.host,
+                    "role": role,
+                    "started_at": one.started_at,
+                    "candidate": one.candidate,
+                }
                 for one, role in roles
             ],
             "jobs": self.jobs,

@@ -29,11 +29,13 @@ class Worker:
         process: Its identity.
         started_at: When it began to take part.
         code: Digest of the jobs in its code; empty if it does not say.
+        candidate: Whether it may lead.
     """
 
     process: ProcessIdentity
     started_at: datetime
     code: str = ""
+    candidate: bool = True
 
 
 def live_workers(workers: Iterable[Worker]) -> list[Worker]:
@@ -128,6 +130,9 @@ class SeatBackend(Protocol):
 
     async def close(self) -> None:
         """Leave the pool. A seat that is still held stays held until the process ends (P5). Raises nothing."""
+
+    async def attend(self) -> None:
+        """Go on taking part without a try at the seat, as a worker does that never leads."""
 
     async def try_acquire(self) -> Grant | Refusal:
         """Try once to acquire the seat, without waiting for its holder.

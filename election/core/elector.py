@@ -68,6 +68,8 @@ class Elector:
         self._released = asyncio.Event()
         self._campaign_began = 0.0
         self._failures = 0
+        self.leading = asyncio.Event()
+        """Set while the work of a term of this worker runs."""
         self.role = Role.FOLLOWER
         self.trouble: str | None = None
         """Why the seat cannot be reached now; None if it can."""
@@ -187,6 +189,7 @@ class Elector:
             await self._seat.confirm(context.takeover_ms)
             self._recover()
             self._announce(context.term, context.takeover_ms)
+            self.leading.set()
             await first(self._resign.wait(), context.lost.wait())
             self._leave(context.lost)
 
@@ -204,6 +207,7 @@ class Elector:
         self._emit(event)
 
     def _leave(self, lost: asyncio.Event) -> None:
+        self.leading.clear()
         if self.role is Role.LEADER:
             self._transition(Transition.LOSE if lost.is_set() else Transition.RESIGN)
 

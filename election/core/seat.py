@@ -75,6 +75,8 @@ class Seat:
         self.backend = backend
         self.code = ""
         """Digest of the jobs in this worker's code, which ``open`` makes known; empty to say nothing."""
+        self.candidate = True
+        """Whether this worker may lead, which ``open`` makes known."""
         self._clock = clock
         self._safety_poll = safety_poll
         self._history = history
@@ -142,6 +144,9 @@ class Seat:
                 await self._enter()
             except OSError as error:
                 raise SeatError(f"the identity of this process cannot be read: {error}") from error
+        if not self.candidate:
+            await self.backend.attend()
+            return None
         grant = await self.backend.try_acquire()
         if isinstance(grant, Refusal):
             self._has_followed = self._has_followed or grant is Refusal.TAKEN
@@ -202,6 +207,9 @@ class Seat:
 
     async def vacancy(self) -> None:
         """Return when a campaign is worth trying; too early is allowed, much too late is not."""
+        if not self.candidate:
+            await self._clock.sleep(self._safety_poll)
+            return
         if (left := self._vacant_for_others_until - self._clock.monotonic()) > 0:
             await self._clock.sleep(left)
         await self.backend.wait_for_vacancy()
@@ -272,15 +280,16 @@ class Seat:
         return await self.backend.workers()
 
     async def peers_differ(self) -> bool:
-        """Whether a living worker has other jobs in its code than this one (docs/pitfalls.md#50)."""
-        return any(worker.code not in {"", self.code} for worker in await self.workers())
+        """Whether a living worker that may lead has other jobs in its code than this one (docs/pitfalls.md#50)."""
+        candidates = [worker for worker in await self.workers() if worker.candidate]
+        return any(worker.code not in {"", self.code} for worker in candidates)
 
     async def _enter(self) -> None:
         """Take part as this process, which may be a forked child of the one that did before."""
         self._process, self._pid = self._identify(), os.getpid()
         self._record = self._term = None
         self._entered_at = self._clock.now()
-        await self.backend.open(Worker(self._process, self._entered_at, self.code))
+        await self.backend.open(Worker(self._process, self._entered_at, self.code, self.candidate))
 
     def _is_ours(self) -> bool:
         """Whether this process, and not its parent before a fork, takes part."""

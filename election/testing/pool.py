@@ -93,6 +93,9 @@ class MemoryBackend:
     async def close(self) -> None:
         self.shared.present.pop(self, None)
 
+    async def attend(self) -> None:
+        """Nothing: a worker in memory is present until it leaves."""
+
     async def try_acquire(self) -> Grant | Refusal:
         if self.shared.holder not in {None, self}:
             return Refusal.TAKEN

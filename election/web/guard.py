@@ -25,6 +25,7 @@ from election.core.errors import ConfigurationError
 
 from .models import Problem
 from .rate_limit import RateLimit
+from .view import PoolView
 
 MIN_TOKEN_LENGTH = 16
 """Characters of a token; a shorter one could be guessed."""
@@ -38,6 +39,25 @@ MAX_CHANGES_PER_MINUTE = 120
 ANY_HOST = "*"
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="admin token", description="what $ELECTION_ADMIN_TOKEN holds")
+
+
+def build_leader_only(view: PoolView, is_leader: Callable[[], bool]) -> Callable[[], Awaitable[None]]:
+    """Return a dependency that lets the leader alone answer: 421 with who leads from the others, 503 if nobody does."""
+
+    async def leader_only() -> None:
+        if is_leader():
+            return
+        document = await view.document()
+        leader = document.leader
+        if leader is None or leader.pid == os.getpid():  # about to lead, or no longer
+            raise HTTPException(503, document.problem or "nobody is known to lead", headers={"Retry-After": "1"})
+        detail = {
+            "message": f"pid {leader.pid} on {leader.host} leads, and only the leader answers this",
+            "leader": leader.model_dump(mode="json", include={"pid", "host", "term"}),
+        }
+        raise HTTPException(421, detail)
+
+    return leader_only
 
 
 def check_allowed_hosts(allowed: Collection[str]) -> None:

@@ -32,6 +32,7 @@ class WorkerEntry(BaseModel):
     host: str
     role: Literal["leader", "follower"]
     started_at: datetime
+    candidate: bool = Field(True, description="whether it may lead")
 
 
 class TakeoverEntry(BaseModel):
@@ -98,6 +99,7 @@ def workers(found: list[Worker], leading: LeaderRecord | None) -> list[WorkerEnt
             host=worker.process.host,
             role="leader" if leading and _is(worker, leading) else "follower",
             started_at=worker.started_at,
+            candidate=worker.candidate,
         )
         for worker in found
     ]

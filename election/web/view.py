@@ -34,6 +34,8 @@ _R = TypeVar("_R")
 MAX_AGE_S = 0.5
 """Seconds for which what the ledger says of the jobs is given again without asking it."""
 
+NO_CANDIDATE = "nobody leads, because every worker takes part with candidate=False; start one that may lead"
+
 TIMEOUT_S = 0.5
 """Seconds that an answer waits for the ledger at most; then it says of the jobs what was known before."""
 
@@ -102,19 +104,21 @@ class PoolView:
         seen = await self.seat.observe() if self._started() else None
         leading = models.leader(seen, stalled_after=self.stalled_after) if seen else None
         held = self.seat.held() if seen else None
+        workers = await self.seat.workers() if seen else []
         return models.LeaderDocument(
             pool=self._pool,
             engine=self._engine,
             state="led" if leading else "electing",
             leader=leading,
             answered_by=models.AnsweredBy(pid=os.getpid(), role="leader" if held else "follower"),
-            workers=self._workers(await self.seat.workers(), seen.record if leading else None) if seen else [],
+            workers=self._workers(workers, seen.record if leading else None) if seen else [],
             last_takeover=self._last_takeover(seen.record if seen else None),
             jobs=self._jobs if seen else [],
             jobs_total=self._jobs_total if seen else 0,
             problem=(seen.problem if seen else None)
             or self._problem()
-            or ((self._silence or self._difference) if seen else None),
+            or ((self._silence or self._difference) if seen else None)
+            or (None if leading or any(worker.candidate for worker in workers) or not workers else NO_CANDIDATE),
         )
 
     async def _ask_for_jobs(self) -> None:
@@ -148,7 +152,7 @@ class PoolView:
     async def _compare(self, known: Mapping[str, str | None], term: int | None) -> None:
         """Note whether this worker's code has other jobs than that of the leader of ``term``, which planned them."""
         record = (await self.seat.observe()).record
-        if term is None or record is None or record.term != term:
+        if term is None or record is None or record.term != term or not self.seat.candidate:
             return
         difference = describe_difference(
             {job.id for job in self._registry}, known, f"the leader (pid {record.holder.pid} on {record.holder.host})"

@@ -69,7 +69,15 @@ def test_the_document_is_the_agreed_one(tmp_path: Path) -> None:
                 "queued": 0,
             },
             "answered_by": {"pid": os.getpid(), "role": "leader"},
-            "workers": [{"pid": os.getpid(), "host": socket.gethostname(), "role": "leader", "started_at": started_at}],
+            "workers": [
+                {
+                    "pid": os.getpid(),
+                    "host": socket.gethostname(),
+                    "role": "leader",
+                    "started_at": started_at,
+                    "candidate": True,
+                }
+            ],
             "last_takeover": {
                 "term": 1,
                 "from_pid": None,

@@ -120,6 +120,16 @@ class FileBackend:
 
     # --- the beginning of a term ------------------------------------------------------------------------------------
 
+    async def attend(self) -> None:
+        await self._files.run(self._attend)
+
+    def _attend(self) -> None:
+        try:
+            self.directory.prepare()
+        except OSError as error:
+            raise self._seat_error(error) from error
+        self._say_present(self._presence.renew)
+
     async def try_acquire(self) -> Grant | Refusal:
         found: Grant | Refusal | _Unsettled | None = None
         try:

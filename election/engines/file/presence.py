@@ -79,8 +79,8 @@ class Presence:
         return self.listed
 
     def list_elders(self) -> list[ProcessIdentity]:
-        """Processes of the live workers that took part before this one, oldest first."""
-        workers = [worker.process for worker in self.look()]
+        """Processes of the live workers that may lead and took part before this one, oldest first."""
+        workers = [worker.process for worker in self.look() if worker.candidate or worker == self._worker]
         own = None if self._worker is None else self._worker.process
         return workers[: workers.index(own)] if own in workers else workers
 

@@ -127,6 +127,9 @@ class PostgresBackend:
 
     # --- the beginning of a term ------------------------------------------------------------------------------------
 
+    async def attend(self) -> None:
+        """Nothing: the monitor writes this worker's presence."""
+
     async def try_acquire(self) -> Grant | Refusal:
         self._stay_in_queue()
         try:

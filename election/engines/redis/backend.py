@@ -110,6 +110,9 @@ class RedisBackend:
 
     # --- the beginning of a term ------------------------------------------------------------------------------------
 
+    async def attend(self) -> None:
+        """Nothing: the monitor writes this worker's presence."""
+
     async def try_acquire(self) -> Grant | Refusal:
         self._retry_after = self._problem = None
         await self._lease.publish_end()

@@ -1,0 +1,52 @@
+"""``Depends(election.leader_only)``: routes that only the leader answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi import Depends, FastAPI
+from starlette.testclient import TestClient
+
+from election import Election
+from tests.support.pool import WorkerPool
+from tests.support.waiting import until
+
+
+@pytest.fixture
+def living(tmp_path: Path) -> Iterator[WorkerPool]:
+    """A pool of one process of another application."""
+    pool = WorkerPool(tmp_path)
+    try:
+        pool.start(1)
+        yield pool
+    finally:
+        pool.reap()
+
+
+@pytest.mark.parametrize("candidate", [True, False])
+def test_only_the_leader_answers(living: WorkerPool, candidate: bool) -> None:
+    election = Election(living.url, heartbeat=0.1, safety_poll=0.3, candidate=candidate)
+    app = FastAPI(lifespan=election.lifespan)
+    app.include_router(election.router)
+
+    @app.get("/cache", dependencies=[Depends(election.leader_only)])
+    async def cache() -> str:
+        return "mine"
+
+    with TestClient(app) as client:
+        until(lambda: client.get("/leader").json()["leader"], what="it sees who leads")
+        answer, leader = client.get("/cache"), living.leader()
+        assert answer.status_code == 421
+        detail, document = answer.json()["detail"], client.get("/leader").json()
+        assert detail["leader"] == {name: document["leader"][name] for name in ("pid", "host", "term")}
+        assert detail["message"].startswith(f"pid {leader.pid} on ")
+        assert {worker["pid"]: worker["candidate"] for worker in document["workers"]}[leader.pid] is True
+        living.kill_leader()
+        wanted = 200 if candidate else 503
+        answer = until(lambda: (got := client.get("/cache")).status_code == wanted and got)
+        if candidate:
+            assert answer.json() == "mine"
+        else:
+            assert answer.headers["retry-after"] == "1"
