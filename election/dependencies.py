@@ -11,9 +11,9 @@ import asyncio
 import contextlib
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from concurrent.futures import CancelledError, Future
-from types import SimpleNamespace
+from types import SimpleNamespace, TracebackType
 from typing import Any, get_type_hints
 
 from fastapi import FastAPI, Request, Response
@@ -49,6 +49,8 @@ class Dependencies:
         """
         if not (parameters := _dependencies_of(func)):
             return func
+        if not isinstance(func, Hashable):
+            raise JobDefinitionError(f"{func!r} has dependencies and cannot be hashed; give a function that calls it")
         if func not in self._wrapped:
             try:
                 application = _application(parameters)
@@ -112,13 +114,13 @@ class Dependencies:
 
     async def _within(self, application: FastAPI, call: Callable[..., Awaitable[None]]) -> None:
         """Await ``call`` with the values of its dependencies, which are closed at its end."""
-        raised: list[BaseException] = []
+        raised: list[tuple[BaseException, TracebackType | None]] = []
 
         async def call_and_note(**values: Any) -> None:
             try:
                 await call(**values)
             except BaseException as error:
-                raised.append(error)
+                raised.append((error, error.__traceback__))
                 raise
 
         if self.app is not None:
@@ -136,9 +138,14 @@ class Dependencies:
             "path": _PATH, "raw_path": _PATH.encode(), "query_string": b"", "root_path": "", "headers": [],
             "client": None, "server": None, "state": {}, _CALL: call_and_note,
         }  # fmt: skip
-        await application(scope, receive, send)
-        if raised:  # what a web application would have answered with, such as HTTPException
-            raise raised[0]
+        try:
+            await application(scope, receive, send)
+        except Exception:
+            if not raised:
+                raise
+        if raised:  # also what a web application would have answered with, such as HTTPException
+            error, its_traceback = raised[0]
+            raise error.with_traceback(its_traceback)  # without FastAPI's frames
         status = next((message["status"] for message in answer if message["type"] == "http.response.start"), None)
         if status != _CALLED:
             text = b"".join(message.get("body", b"") for message in answer).decode(errors="replace")

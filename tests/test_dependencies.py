@@ -148,7 +148,11 @@ def test_what_the_job_raises_is_raised_in_them(
         raise error
 
     election.add_job(fail if plain else fail_async, "date", id="job")
-    found = outcome(serve(), "job")
+    client = serve()
+    found = outcome(client, "job")
+    (log,) = client.get(f"/leader/runs/{found['seq']}").json()["logs"]
+    assert "raise error" in log["traceback"]
+    assert "starlette" not in log["traceback"], "the traceback is the job's"
     assert found["outcome"] == "failed"
     assert str(error) in found["error"]
     assert [f"rolled back: {error!r}"] == SEEN

@@ -180,7 +180,9 @@ class LedgerReader:
 
 
 def _fits(job: JobState, text: str, tag: str | None) -> bool:
-    """Whether a job contains a text, which is in lower case, and has a tag; None is any."""
+    """Whether a job that is there contains a text, which is in lower case, and has a tag; None is any."""
+    if job.removed:
+        return False
     names = [job.id] if job.info is None else [job.id, job.info.name]
     tags = () if job.info is None else job.info.tags
     return any(text in name.casefold() for name in names) and (tag is None or tag in tags)

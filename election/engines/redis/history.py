@@ -41,12 +41,12 @@ class History:
         """Up to ``limit`` jobs of the code, and as many that were added at run time."""
         ids, code, stored, count, _settled = await self._client.run(OVERVIEW, limit)
         code_ids = {job_id: parse_text(broken or None) for job_id, broken in to_dict(ids).items()}
-        here, added = ([job_state(to_dict(row)) for row in rows] for rows in (code, stored))
+        here, added = ([job for job in _jobs(rows) if not job.removed] for rows in (code, stored))
         return JobOverview(here, added, code_ids, len(code_ids) + int(count))
 
     async def jobs_after(self, job_id: str, limit: int) -> list[JobState]:
         """Up to ``limit`` jobs with larger ids, by id."""
-        return [job_state(to_dict(row)) for row in await self._client.run(JOBS_AFTER, job_id, limit)]
+        return _jobs(await self._client.run(JOBS_AFTER, job_id, limit))
 
     async def _names(self, *, removed: bool) -> list[str]:
         sets = ("jobs", "removed") if removed else ("jobs",)
@@ -191,6 +191,11 @@ class History:
             WINDOW, f"{kind}s", f"{kind}:", time, to_us(since), to_us(until), limit, before, end
         )
         return [to_dict(row) for row in found[2]], int(found[0]), found[1]
+
+
+def _jobs(rows: Sequence[Any]) -> list[JobState]:
+    """Jobs by an index; one may be removed, by a worker of an earlier version, which knows no indexes."""
+    return [job_state(to_dict(row)) for row in rows]
 
 
 def _label(name: str) -> tuple[str, str]:
