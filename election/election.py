@@ -302,6 +302,7 @@ class Election:
             await self._member.__aexit__()
             self._member = None
             self._jobs.expect_again()
+            await self._view.close()
             await self._ledger.close()
             await self._engine.ledger.close()  # a campaign reads it before a term, and the term may not have begun
 

@@ -46,14 +46,15 @@ class HistoryCache:
         """Return the history between two moments, in milliseconds since the epoch; None: until now."""
         asking = self._ask(since, until)
         await first(asyncio.wait([asking]), self._view.clock.sleep(TIMEOUT_S))
-        return asking.result() if asking.done() else without("the ledger does not answer")
+        is_read = asking.done() and not asking.cancelled()
+        return asking.result() if is_read else without("the ledger does not answer")
 
     def _ask(self, since: int, until: int | None) -> asyncio.Task[str]:
         """The question, unless it is being asked, or has just been answered."""
         now = self._view.clock.monotonic()
         asked_at, asking = self._cached.get((since, until), (float("-inf"), None))
         if asking is None or (asking.done() and now - asked_at > MAX_AGE_S):
-            asking = asyncio.create_task(self._read(since, until), name="election live")
+            asking = self._view.read(self._read(since, until), "election live")
             self._cached[since, until] = now, asking
             self._cached.move_to_end((since, until))
             while len(self._cached) > MAX_CACHED:

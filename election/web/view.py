@@ -6,9 +6,9 @@ import asyncio
 import logging
 import operator
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from election.core.clock import Clock, first
 from election.core.errors import LedgerError, LedgerVersionError
@@ -79,6 +79,7 @@ class PoolView:
         self._jobs_total = 0
         self._asked_at = float("-inf")
         self._asking: asyncio.Task[None] | None = None
+        self._reading: set[asyncio.Task[Any]] = set()
         self._silence: str | None = None
         self._difference: str | None = None
         self._last_takeover = Unchanged(models.last_takeover)
@@ -88,6 +89,21 @@ class PoolView:
         """Show this pool from now on; ``pool`` and ``engine`` are names."""
         self._pool, self._engine, self.seat, self.ledger = pool, engine, seat, ledger
         self._jobs, self._asked_at, self._silence, self._difference = [], float("-inf"), None, None
+
+    def read(self, reading: Coroutine[Any, Any, _R], name: str) -> asyncio.Task[_R]:
+        """Read from the ledger in a task, which ends at the latest with ``close``."""
+        task = asyncio.create_task(reading, name=name)
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
+        return task
+
+    async def close(self) -> None:
+        """End what is being read; else it would open the ledger again that is about to be closed."""
+        for task in self._reading:
+            task.cancel()
+        if self._reading:
+            await first(asyncio.wait(self._reading), self.clock.sleep(TIMEOUT_S))
+        self._reading.clear()
 
     def shown(self) -> list[str]:
         """Ids of the jobs in the document."""
@@ -127,10 +143,10 @@ class PoolView:
             if self.clock.monotonic() - self._asked_at < MAX_AGE_S:
                 return
             self._asked_at = self.clock.monotonic()
-            self._asking = asyncio.create_task(self._read_jobs(), name="election view")
+            self._asking = self.read(self._read_jobs(), "election view")
         asking = self._asking
         await first(asyncio.wait([asking]), self.clock.sleep(TIMEOUT_S))
-        if asking.done():
+        if asking.done() and not asking.cancelled():
             asking.result()  # what nobody expected is not hidden
 
     async def _read_jobs(self) -> None:

@@ -78,4 +78,4 @@ async def test_bytes(client: httpx2.AsyncClient) -> None:
     found = answer.json()
     assert len(found["jobs"]) == JOBS
     names = len(found["pool"]) + len(found["leader"]["host"])
-    assert len(answer.content) - names <= 2820
+    assert len(answer.content) - names <= 2880

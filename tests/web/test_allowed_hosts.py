@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import httpx2
+import prometheus_client  # noqa: F401  it reads files when it is imported, and would on the event loop
 import pytest
 from fastapi import FastAPI
 

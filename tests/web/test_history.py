@@ -33,7 +33,7 @@ from election.schedule.model import (
     SkipReason,
     Tick,
 )
-from election.web import view
+from election.web import history_cache, view
 from tests.support.pool import WorkerPool
 from tests.support.waiting import until
 
@@ -302,6 +302,33 @@ def test_the_document_does_not_wait_for_a_ledger_that_does_not_answer(
         found = client.get("/leader").json()
         assert found["leader"]["pid"] == os.getpid()
         assert [job["id"] for job in found["jobs"]] == ["job"]
+
+
+@pytest.mark.anyio
+async def test_nothing_is_read_when_the_election_has_ended(pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would open the ledger again, and find a directory that is about to be removed."""
+    never = asyncio.Event()
+
+    async def silent(*_: object) -> Any:
+        await never.wait()
+
+    monkeypatch.setattr(SqliteLedger, "overview", silent)
+    monkeypatch.setattr(SqliteLedger, "window", silent)
+    monkeypatch.setattr(view, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(history_cache, "TIMEOUT_S", 0.05)
+    election = Election(pool, heartbeat=0.05)
+    app = FastAPI()
+    app.include_router(election.router)
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://localhost") as client:
+        async with election:
+            assert (await client.get("/leader/live/data")).status_code == 200
+            assert reading() == ["election live", "election view"]
+        assert reading() == []
+
+
+def reading() -> list[str]:
+    names = {"election live", "election view"}
+    return sorted(task.get_name() for task in asyncio.all_tasks() if task.get_name() in names)
 
 
 def test_a_ledger_that_cannot_be_used_is_told_with_the_reason(pool: Path) -> None:
