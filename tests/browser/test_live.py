@@ -195,9 +195,13 @@ def test_a_phone_shows_it_all(whole: Pool, new_page: NewPage) -> None:
     unlock(page)
     page.get_by_role("button", name="Pause report").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") == 360
-    x, y = page.evaluate("[pointer.marks.at(-1).x, pointer.marks.at(-1).y]")
-    page.locator("#picture").tap(position={"x": x, "y": y})
-    assert shown(page, "#details") != ""
+
+    def tapped() -> str:
+        x, y = page.evaluate("[pointer.marks.at(-1).x, pointer.marks.at(-1).y]")  # it moves on with time
+        page.locator("#picture").tap(position={"x": x, "y": y})
+        return shown(page, "#details")
+
+    until(tapped, what="a mark under a finger says what it is")
 
 
 def test_looking_back(pool: Pool, new_page: NewPage) -> None:
