@@ -118,7 +118,8 @@ class JobRegistry:
         self._clock = clock or SystemClock()
         self._wrap = wrap
         self._jobs: dict[str, Job] = {}
-        self._places: dict[str, str] = {}
+        self._given: dict[str, tuple[Callable[..., Any], str]] = {}
+        """By id, the function that was registered, without its wrapper, and the place where."""
         self._former: set[str] = set()
 
     def __iter__(self) -> Iterator[Job]:
@@ -150,13 +151,13 @@ class JobRegistry:
                 extra=named("start_left_out"),
             )
         before, place = self._jobs.get(job.id), _place_of_caller()
-        if before is not None and not self._is_again(job, before):
+        if before is not None and not self._is_again(job, func, before):
             raise JobDefinitionError(
-                f"there is a job {job.id!r} already, registered at {self._places[job.id]};"
+                f"there is a job {job.id!r} already, registered at {self._given[job.id][1]};"
                 f" give this one, at {place}, an id of its own: id=…"
             )
         if before is None or job.id in self._former:
-            self._jobs[job.id], self._places[job.id] = job, place
+            self._jobs[job.id], self._given[job.id] = job, (func, place)
             self._former.discard(job.id)
         return self._jobs[job.id]
 
@@ -169,11 +170,11 @@ class JobRegistry:
         """Expect that what is registered now may be registered once more, by the same code in another start."""
         self._former = set(self._jobs)
 
-    def _is_again(self, job: Job, before: Job) -> bool:
-        """Whether a job is the one that is registered under its id."""
+    def _is_again(self, job: Job, func: Callable[..., Any], before: Job) -> bool:
+        """Whether a job with this function is the one that is registered under its id."""
         same = _same_function if job.id not in self._former else _same_code
         like = replace(job, func=before.func, trigger=before.trigger, built=before.built)
-        return like == before and same(job.func, before.func)
+        return like == before and same(func, self._given[job.id][0])
 
     def _start_of_this_process(self, trigger: object, arguments: Mapping[str, Any]) -> str | None:
         """Name of the argument that holds a start which was read from the clock just now; None if there is none."""
@@ -281,8 +282,19 @@ def _same_function(one: Any, other: Any) -> bool:
 
 def _same_code(one: Any, other: Any) -> bool:
     """Whether both functions were made by the same lines: a function within another one is made anew by each call."""
-    codes = [getattr(without_partial(func), "__code__", None) for func in (one, other)]
-    return _same_function(one, other) or (codes[0] is not None and codes[0] is codes[1])
+    codes = _codes(one)
+    same = None not in codes and [*map(id, codes)] == [*map(id, _codes(other))]  # equal code may stand in two files
+    return same or _same_function(one, other)
+
+
+def _codes(func: Any) -> list[Any]:
+    """Code of a function and of those that it wraps: that of a decorator's wrapper is the same for each of them."""
+    codes = []
+    while func is not None:
+        func = without_partial(func)
+        codes.append(getattr(func, "__code__", None))
+        func = getattr(func, "__wrapped__", None)
+    return codes
 
 
 def _place_of_caller() -> str:

@@ -7,10 +7,10 @@ import contextlib
 import functools
 import gc
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.testclient import TestClient
 
 from election import Election
@@ -126,6 +126,29 @@ def test_a_second_start_registers_again(tmp_path: Path) -> None:
         with TestClient(app()):
             until(lambda start=start: start in CALLS)
     assert "first" not in CALLS
+
+
+async def get_name() -> str:
+    return "name"
+
+
+def test_dependencies_do_not_make_two_jobs_one(election: Election) -> None:
+    """Their wrappers have the same code, and those of equal partials are not equal."""
+
+    def partial_job() -> Any:
+        async def job(what: str, name: Annotated[str, Depends(get_name)]) -> None: ...
+
+        return job
+
+    async def other(what: str, name: Annotated[str, Depends(get_name)]) -> None: ...
+
+    func = partial_job()
+    for _ in range(2):
+        election.add_job(functools.partial(func, "a"), "interval", seconds=5, id="job")
+    election._jobs.expect_again()  # as after an end
+    with pytest.raises(JobDefinitionError, match="'job' already"):
+        election.add_job(functools.partial(other, "a"), "interval", seconds=5, id="job")
+    election.add_job(functools.partial(partial_job(), "a"), "interval", seconds=5, id="job")
 
 
 async def test_awaited_it_is_stored(election: Election) -> None:
