@@ -60,8 +60,7 @@ async def _run(options: Namespace) -> int:
 async def coming(options: Namespace) -> int:
     """Print the coming ticks of all jobs."""
     async with reading(engine_of(options)) as ledger:
-        some = options.job is None
-        jobs = await (ledger.due_soonest(options.limit) if some else ledger.find_jobs([options.job]))
+        jobs = await ledger.due_soonest(options.limit, options.job)
     if options.job is not None and not jobs:
         raise ElectionError(f"there is no job {options.job!r} in this pool")
     now = datetime.now(UTC)

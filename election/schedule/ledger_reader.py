@@ -58,8 +58,13 @@ class LedgerReader:
         """Up to ``limit`` jobs of the code and as many that were added at run time, and how many there are in all."""
         return await self.store.overview(limit)
 
-    async def due_soonest(self, limit: int) -> list[JobState]:
-        """Every job of the code, and the ``limit`` jobs added at run time that are due soonest by the leader's plan."""
+    async def due_soonest(self, limit: int, job_id: str | None = None) -> list[JobState]:
+        """Every job of the code, and the ``limit`` jobs added at run time that are due soonest by the leader's plan.
+
+        job_id: only this job, if there is one.
+        """
+        if job_id is not None:
+            return [job for job in await self.find_jobs([job_id]) if not job.removed]
         found = await self.overview(max(limit, MAX_SHOWN))
         known = {job.id for job in found.code}
         more = await self.find_jobs([job_id for job_id in found.code_ids if job_id not in known])

@@ -24,7 +24,7 @@ def upcoming_routes(view: PoolView) -> APIRouter:
     @router.get("/leader/next")
     async def read_next(job_id: JobId = None, until: Until = None, limit: Limit = 10) -> models.Upcoming:
         """Coming ticks, earliest first; of many jobs that were added at run time, of the ``limit`` due soonest."""
-        jobs = await asked(view.ledger.due_soonest(limit) if job_id is None else view.ledger.find_jobs([job_id]))
+        jobs = await asked(view.ledger.due_soonest(limit, job_id))
         now = view.clock.now()
 
         def read() -> models.Upcoming:

@@ -129,6 +129,9 @@ async def test_what_may_be_due_soonest(ledger: Ledger) -> None:
     await ledger.record(1, code_jobs(*names))
     found = [job.id for job in await ledger.due_soonest(5)]
     assert sorted(found) == sorted(["job", *names, *ids[30:]])
+    assert [job.id for job in await ledger.due_soonest(5, ids[0])] == [ids[0]]
+    await ledger.remove_job(ids[0])
+    assert await ledger.due_soonest(5, ids[0]) == await ledger.due_soonest(5, "nobody") == []
 
 
 async def test_a_new_term_reads_the_same(ledger: Ledger, other: Ledger) -> None:
