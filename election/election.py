@@ -239,7 +239,7 @@ class Election:
         if job_id is None:
             raise JobDefinitionError("a job that is added at run time needs an id, by which it is found again: id=…")
         description, stored = to_store(self._jobs, func, trigger, id=job_id, **arguments)
-        return self._ledger.store_jobs([NewJob(job_id, description, stored)], if_exists=if_exists)
+        return self._ledger.store_job(job_id, description, stored, if_exists=if_exists)
 
     async def add_jobs(
         self,

@@ -134,7 +134,7 @@ class PoolView:
             problem=(seen.problem if seen else None)
             or self._problem()
             or ((self._silence or self._difference) if seen else None)
-            or (None if leading or any(worker.candidate for worker in workers) or not workers else NO_CANDIDATE),
+            or (NO_CANDIDATE if workers and not leading and not any(worker.candidate for worker in workers) else None),
         )
 
     async def _ask_for_jobs(self) -> None:

@@ -77,5 +77,6 @@ async def test_bytes(client: httpx2.AsyncClient) -> None:
     answer = await client.get("/leader")
     found = answer.json()
     assert len(found["jobs"]) == JOBS
+    assert all(job["next_run_time"] for job in found["jobs"])
     names = len(found["pool"]) + len(found["leader"]["host"])
     assert len(answer.content) - names <= 2880

@@ -42,3 +42,14 @@ def fresh(tmp_path: Path) -> Iterator[WorkerPool]:
     pair = WorkerPool(tmp_path)
     yield pair
     pair.reap()
+
+
+@pytest.fixture
+def living(tmp_path: Path) -> Iterator[WorkerPool]:
+    """A pool of one process of another application."""
+    pool = WorkerPool(tmp_path)
+    try:
+        pool.start(1)
+        yield pool
+    finally:
+        pool.reap()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,6 @@ from election.web.jobs_differ import describe_difference
 from tests.support.logs import logged
 from tests.support.pool import WorkerPool
 from tests.support.waiting import until
-
-
-@pytest.fixture
-def living(tmp_path: Path) -> Iterator[WorkerPool]:
-    """A pool of one process of another application."""
-    pool = WorkerPool(tmp_path)
-    try:
-        pool.start(1)
-        yield pool
-    finally:
-        pool.reap()
 
 
 def test_pitfall_50_another_application_is_told(living: WorkerPool, caplog: pytest.LogCaptureFixture) -> None:

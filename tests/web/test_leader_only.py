@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from fastapi import Depends, FastAPI
 from starlette.testclient import TestClient
@@ -12,17 +9,6 @@ from starlette.testclient import TestClient
 from election import Election
 from tests.support.pool import WorkerPool
 from tests.support.waiting import until
-
-
-@pytest.fixture
-def living(tmp_path: Path) -> Iterator[WorkerPool]:
-    """A pool of one process of another application."""
-    pool = WorkerPool(tmp_path)
-    try:
-        pool.start(1)
-        yield pool
-    finally:
-        pool.reap()
 
 
 @pytest.mark.parametrize("candidate", [True, False])

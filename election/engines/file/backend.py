@@ -121,13 +121,13 @@ class FileBackend:
     # --- the beginning of a term ------------------------------------------------------------------------------------
 
     async def attend(self) -> None:
-        await self._files.run(self._attend)
-
-    def _attend(self) -> None:
         try:
-            self.directory.prepare()
+            await self._files.run(self._attend)
         except OSError as error:
             raise self._seat_error(error) from error
+
+    def _attend(self) -> None:
+        self.directory.prepare()
         self._say_present(self._presence.renew)
 
     async def try_acquire(self) -> Grant | Refusal:
@@ -150,8 +150,7 @@ class FileBackend:
 
     def _attempt(self) -> Grant | Refusal | _Unsettled:
         """Try the flock, and judge whether it allows a term; in the thread."""
-        self.directory.prepare()
-        self._say_present(self._presence.renew)
+        self._attend()
         held = self.lock.acquire()
         if held is None:
             self._split_brain = None

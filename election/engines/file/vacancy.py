@@ -191,7 +191,7 @@ class VacancyWatcher:
             if source in self._descriptors:
                 self._drop(source)
             self._retry = FIRST_RETRY_S
-            if (head_start := self._head_start_s(record)) > 0:
+            if (head_start := self._head_start_s()) > 0:
                 await self._clock.sleep(head_start)
 
     def close(self) -> None:
@@ -200,19 +200,16 @@ class VacancyWatcher:
             self._drop(source)
         self.armed_for = None
 
-    def _head_start_s(self, record: LeaderRecord | None) -> float:
+    def _head_start_s(self) -> float:
         """Seconds for which this follower leaves the seat to older ones; 0 if there is none."""
-        leader = record.holder if record is not None else None
-        elders = [process for process in self._elders if process != leader]
-        for place, process in enumerate(elders):
+        for place, process in enumerate(self._elders):
             if not process.is_known_dead():
-                return HEAD_START_S + HEAD_START_STEP_S * (len(elders) - place - 1)
+                return HEAD_START_S + HEAD_START_STEP_S * (len(self._elders) - place - 1)
         return 0.0
 
     def _listen(self, record: LeaderRecord) -> None:
-        self._elders = self._list_elders()
-        before = [process for process in self._elders if process != record.holder]
-        if len(before) >= LISTENERS and is_led(record) and self._watch("elder", before[-LISTENERS]):
+        self._elders = [process for process in self._list_elders() if process != record.holder]
+        if len(self._elders) >= LISTENERS and is_led(record) and self._watch("elder", self._elders[-LISTENERS]):
             return
         fifo = self._fifo.listen()
         if fifo is not None:

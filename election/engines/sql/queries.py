@@ -130,10 +130,10 @@ def overview(connection: Connection, limit: int) -> JobOverview:
     few = [job_state(row) for row in connection.execute(_LIVE_JOBS.format("LIMIT ?"), (limit + 1,))]
     if len(few) <= limit:
         return _overview_of_few(few)
-    of_code, select = "removed = 0 AND func IS NULL", f"SELECT {JOB_COLUMNS} FROM jobs WHERE removed = 0 AND func"
+    select = f"SELECT {JOB_COLUMNS} FROM jobs WHERE removed = 0 AND func"
     code = connection.execute(f"{select} IS NULL ORDER BY retired_at IS NOT NULL, id LIMIT ?", (limit,))
     stored = connection.execute(f"{select} IS NOT NULL ORDER BY {DUE_ORDER} LIMIT ?", (limit,))
-    every = list(connection.execute(f"SELECT id, broken, retired_at FROM jobs WHERE {of_code}"))
+    every = list(connection.execute("SELECT id, broken, retired_at FROM jobs WHERE removed = 0 AND func IS NULL"))
     code_ids = {row["id"]: row["broken"] for row in every if row["retired_at"] is None}
     count = connection.execute("SELECT count(*) FROM jobs WHERE removed = 0").fetchone()[0]  # read from an index alone
     total = count - len(every) + len(code_ids)

@@ -39,9 +39,8 @@ function does.store(job, func, kwargs, options, keep_pause)
   if keep_pause == '0' then
     does.set(job, 'paused_at', '', 'resume_at', '')
   end
-  does.set(job, 'func', func, 'kwargs', kwargs, 'options', options)
   note(job)
-  return does.set(job, 'removed', '', 'broken', '')
+  return does.set(job, 'func', func, 'kwargs', kwargs, 'options', options, 'removed', '', 'broken', '')
 end
 
 function does.remove(job, at)
