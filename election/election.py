@@ -24,14 +24,14 @@ from .engines import Engine, open_engine
 from .lifespan import Lifespan
 from .membership import Membership
 from .options import Timing, check_scheduling
+from .schedule.job_runner import MAX_THREADS, Around
 from .schedule.jobs import JobRegistry, reference_to
 from .schedule.ledger import IfExists
 from .schedule.model import NewJob
-from .schedule.options import MAX_THREADS, Around, ScheduleOptions
 from .schedule.run import in_a_run
 from .schedule.stored import JobAddition, import_function, parse_if_exists, to_store
 from .schedule.tasks import Task, TaskRegistry
-from .schedule.term_scheduler import TermScheduler
+from .schedule.term_scheduler import ScheduleOptions, TermScheduler
 from .web.guard import build_leader_only, check_allowed_hosts
 from .web.health import build_health
 from .web.metrics import build_metrics

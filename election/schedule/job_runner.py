@@ -10,9 +10,9 @@ import asyncio
 import contextvars
 import inspect
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -22,12 +22,17 @@ from election.core.events import named
 
 from .jobs import Job
 from .model import RunLog
-from .options import Around
 from .run import Run, set_current_run
 from .run_log import LineCollector, collect_lines
 from .run_threads import RunThreads, count_threads_in
 
 log = logging.getLogger("election")
+
+Around = Callable[[Run], AbstractContextManager[Any]]
+"""Gives what is entered around each attempt."""
+
+MAX_THREADS = 32
+"""Default number of plain functions that run at the same time."""
 
 
 class CancelledBy(StrEnum):
@@ -93,7 +98,7 @@ class JobRunner:
     Args:
         max_threads: Plain functions that run at the same time; others wait.
         clock: Time of timeouts.
-        around: As in ``ScheduleOptions``.
+        around: Entered around each attempt, the first as the outermost.
     """
 
     def __init__(self, max_threads: int, clock: Clock, around: Sequence[Around] = ()) -> None:

@@ -23,7 +23,6 @@ from election.core.clock import Clock, call_later
 from election.core.events import named
 
 from . import catchup
-from .options import ScheduleOptions
 from .progress import JobProgress, Jump
 from .ticks import first_after
 
@@ -156,13 +155,14 @@ class SchedulerAdapter:
 
     Args:
         clock: Time of the ticks.
-        options: Options of the Election.
+        scheduler_options: Options of the ``AsyncIOScheduler``.
+        catch_up_limit: Ticks of a job that are caught up with at most.
     """
 
-    def __init__(self, clock: Clock, options: ScheduleOptions) -> None:
+    def __init__(self, clock: Clock, scheduler_options: Mapping[str, Any], catch_up_limit: int) -> None:
         self._clock = clock
-        self._limit = options.catch_up_limit
-        self._scheduler = _Scheduler(clock, **options.scheduler_options, jobstores={"default": MemoryJobStore()})
+        self._limit = catch_up_limit
+        self._scheduler = _Scheduler(clock, **scheduler_options, jobstores={"default": MemoryJobStore()})
 
     def open(
         self,

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Sequence
-from typing import Self
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Self
 
 from election.core.backoff import backoff_s, is_logged
 from election.core.clock import Clock, first, since_boot, yield_to_loop
@@ -24,13 +26,12 @@ from election.core.watched_task import WatchedTask
 
 from .executor import TermExecutor
 from .job_info import changed_descriptions
-from .job_runner import JobRunner
+from .job_runner import MAX_THREADS, Around, JobRunner
 from .jobs import JobRegistry
 from .ledger import Ledger
 from .ledger_writer import LedgerWriter
 from .lint import log_changed_zones, log_remarks
 from .model import Action, FinishJob, Request, State, Tick
-from .options import ScheduleOptions
 from .plan import make_plan, rerun_delay_s, unknown_jobs
 from .reporting import RunReporter
 from .requests import sort_requests
@@ -45,6 +46,30 @@ log = logging.getLogger("election")
 
 CANCEL_GRACE_S = 0.5
 """Time that cancelled coroutines get to end when the event loop itself is going down."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleOptions:
+    """The options of an Election that concern its jobs.
+
+    drain_timeout: seconds that runs may take to end by themselves after a resignation.
+    poll_interval: seconds between two looks at what others have written to the ledger.
+    wait_for_changes: returns as soon as others have written; None if only a look finds that out.
+    catch_up_limit: ticks of a job that a leader catches up with at most.
+    retention: how long history is kept; None for ever.
+    scheduler_options: what each term's ``AsyncIOScheduler`` is made with.
+    max_threads: plain functions that run at the same time.
+    around: see ``Election.around_runs``; the first is the outermost.
+    """
+
+    drain_timeout: float
+    poll_interval: float
+    catch_up_limit: int
+    retention: timedelta | None
+    scheduler_options: Mapping[str, Any]
+    max_threads: int = MAX_THREADS
+    around: Sequence[Around] = ()
+    wait_for_changes: Callable[[], Awaitable[None]] | None = None
 
 
 class TermScheduler:
@@ -89,7 +114,7 @@ class TermScheduler:
         self._writer = LedgerWriter(
             ledger, self._number, is_held=context.is_held, on_failure=self._on_failure, on_stale=self._on_stale
         )
-        self._adapter = SchedulerAdapter(clock, options)
+        self._adapter = SchedulerAdapter(clock, options.scheduler_options, options.catch_up_limit)
         self._jobs = TermJobs(registry, self._adapter, self._writer, clock, ledger.find_jobs)
         self._reporter = RunReporter(self._number, clock, self._emit)
         runner = JobRunner(options.max_threads, clock, options.around)

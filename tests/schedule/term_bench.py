@@ -21,10 +21,9 @@ from election.schedule.model import (
     SkipReason,
     State,
 )
-from election.schedule.options import ScheduleOptions
 from election.schedule.run import Run, current_run
 from election.schedule.tasks import TaskRegistry
-from election.schedule.term_scheduler import TermScheduler
+from election.schedule.term_scheduler import ScheduleOptions, TermScheduler
 from election.schedule.verify import verify
 from election.testing import ManualClock
 from tests.schedule.ledger_thread import LedgerThread

@@ -19,9 +19,8 @@ from election.core.errors import JobDefinitionError, UnfinishedJobsError
 from election.core.term_context import TermContext
 from election.engines.file.ledger import SqliteLedger
 from election.schedule.jobs import JobRegistry
-from election.schedule.options import ScheduleOptions
 from election.schedule.tasks import MAX_RESTART_DELAY_S, TaskRegistry
-from election.schedule.term_scheduler import TermScheduler
+from election.schedule.term_scheduler import ScheduleOptions, TermScheduler
 from election.testing import ManualClock
 from tests.schedule.ledger_thread import LedgerThread
 from tests.schedule.making import NOW, make_term
