@@ -13,6 +13,7 @@ import ipaddress
 import math
 import os
 import socket
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -24,7 +25,6 @@ from election.core.clock import Clock
 from election.core.errors import ConfigurationError
 
 from .models import Problem
-from .rate_limit import RateLimit
 from .view import PoolView
 
 MIN_TOKEN_LENGTH = 16
@@ -35,6 +35,9 @@ MAX_FAILURES_PER_MINUTE = 10
 
 MAX_CHANGES_PER_MINUTE = 120
 """Changes a minute that one worker accepts."""
+
+MAX_KEYS = 1024
+"""Addresses whose failures are counted; the one that failed least recently makes room for a new one."""
 
 ANY_HOST = "*"
 
@@ -158,3 +161,27 @@ def is_cross_site(fetch_site: str | None, origin: str | None, host: str) -> bool
 def _refuse_too_many(wait: float | None) -> None:
     if wait is not None:
         raise HTTPException(429, "too many requests", {"Retry-After": str(math.ceil(wait))})
+
+
+class RateLimit:
+    """Token bucket for each key: so many ``times`` at once, and again so many within each ``per`` seconds.
+
+    clock: gives monotonic seconds.
+    """
+
+    def __init__(self, times: int, *, per: float, clock: Callable[[], float]) -> None:
+        self._times = times
+        self._rate = times / per
+        self._clock = clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, key: str = "") -> float | None:
+        """Use it once. Returns None if that is allowed, else the seconds until it will be."""
+        now = self._clock()
+        left, since = self._buckets.pop(key, (float(self._times), now))
+        left = min(float(self._times), left + (now - since) * self._rate)
+        allowed = left >= 1
+        self._buckets[key] = (left - allowed, now)
+        if len(self._buckets) > MAX_KEYS:
+            self._buckets.popitem(last=False)
+        return None if allowed else (1 - left) / self._rate

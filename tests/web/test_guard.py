@@ -14,8 +14,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from starlette.testclient import TestClient
 
 from election import ConfigurationError, Election
-from election.web.guard import MAX_CHANGES_PER_MINUTE, MAX_FAILURES_PER_MINUTE, is_cross_site
-from election.web.rate_limit import MAX_KEYS, RateLimit
+from election.web.guard import MAX_CHANGES_PER_MINUTE, MAX_FAILURES_PER_MINUTE, MAX_KEYS, RateLimit, is_cross_site
 from tests.schedule.stored_functions import keep_quiet
 from tests.support.waiting import until
 

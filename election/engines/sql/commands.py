@@ -1,4 +1,4 @@
-"""Commands of a ledger as SQL, each within the transaction of its write: P3 is enforced here.
+"""Commands of a term as SQL, each within the transaction of its write: P3 is enforced here.
 
 A tick of the schedule is settled by moving the job's ``settled_until`` forward to it, and only forward; the
 unique index on (job, due, request) stands behind that.
@@ -10,25 +10,10 @@ import json
 from datetime import datetime
 from functools import singledispatch
 
-from election.schedule.commands import (
-    AcceptTime,
-    AddRequest,
-    Adopt,
-    BeginTerm,
-    Command,
-    ConfirmTerm,
-    EndTerm,
-    ExpectJob,
-    Fence,
-    PauseJob,
-    RemoveJob,
-    RequireJob,
-    ResumeJob,
-    SettleFormerTerm,
-    StoreJob,
-)
+from election.schedule.commands import Command
 from election.schedule.history import MAX_LOGS, MAX_LOGS_PER_JOB
 from election.schedule.model import (
+    TICK_RULE,
     Claim,
     CompleteRequest,
     DescribeJob,
@@ -43,14 +28,11 @@ from election.schedule.model import (
     Retry,
     SetNextDue,
     Skip,
-    SkipReason,
 )
-from election.schedule.store import UnmetConditionError, term_over, term_taken
+from election.schedule.store import term_over
 
 from .database import Connection
-from .epochs import close_epoch, open_epoch
-from .place import adopt, note_place
-from .queries import find_jobs, last_term
+from .queries import last_term
 from .rows import info_text, log_text, tick_key, to_us, to_us_or_none
 
 _THE_TICK = "job_id = ? AND due = ? AND request = ?"
@@ -244,144 +226,6 @@ def _(command: CompleteRequest, connection: Connection, term: int) -> bool:
     return True
 
 
-@write.register
-def _(command: BeginTerm, connection: Connection, term: int) -> bool:
-    begun, holder = command.term, command.holder
-    made = connection.execute(
-        "INSERT INTO terms (term, pid, host, boot_id, began_at, began_ns, reason, from_pid, vacant_s)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        (
-            begun.number, holder.pid, holder.host, holder.boot_id, to_us(begun.elected_at), command.began_ns,
-            begun.takeover.reason, begun.takeover.from_pid, begun.takeover.vacant_s,
-        ),
-    )  # fmt: skip
-    if made.rowcount == 1:
-        note_place(connection, begun.number, to_us(begun.elected_at))
-        return True
-    found = connection.execute("SELECT pid, boot_id, host FROM terms WHERE term = ?", (begun.number,)).fetchone()
-    if tuple(found) != (holder.pid, holder.boot_id, holder.host):
-        raise term_taken(begun.number, found["pid"])
-    return False
-
-
-@write.register
-def _(command: SettleFormerTerm, connection: Connection, term: int) -> bool:
-    settled = connection.execute(
-        f"UPDATE terms SET standing = ?, ended_at = {connection.dialect.greatest}(began_at, ?)"
-        " WHERE term = (SELECT max(term) FROM terms WHERE term < ?) AND pid = ? AND standing IS NULL",
-        (command.standing, to_us(command.at), command.term, command.pid),
-    )
-    return settled.rowcount == 1
-
-
-@write.register
-def _(command: ConfirmTerm, connection: Connection, term: int) -> bool:
-    confirm = "UPDATE terms SET takeover_ms = ? WHERE term = ? AND takeover_ms IS NULL"
-    return connection.execute(confirm, (command.takeover_ms, command.term)).rowcount == 1
-
-
-@write.register
-def _(command: EndTerm, connection: Connection, term: int) -> bool:
-    ended = connection.execute(
-        "UPDATE terms SET ended_at = ?, ended_ns = ?, standing = ? WHERE term = ?",
-        (to_us(command.at), command.at_ns, command.standing, command.term),
-    )
-    return ended.rowcount == 1
-
-
-@write.register
-def _(command: Fence, connection: Connection, term: int) -> bool:
-    recent = connection.execute("SELECT 1 FROM fences WHERE at > ?", (to_us(command.not_since),))
-    if recent.fetchone() is not None:
-        return False
-    connection.execute(
-        "INSERT INTO fences (term, pid, by_pid, at, silent_s) VALUES (?, ?, ?, ?, ?) ON CONFLICT (term) DO UPDATE"
-        " SET pid = excluded.pid, by_pid = excluded.by_pid, at = excluded.at, silent_s = excluded.silent_s",
-        (command.term, command.pid, command.by_pid, to_us(command.at), command.silent_s),
-    )
-    return True
-
-
-@write.register
-def _(command: AddRequest, connection: Connection, term: int) -> int:
-    made = connection.execute(
-        "INSERT INTO requests (action, job_id, term, at) VALUES (?, ?, ?, ?) RETURNING id",
-        (command.action, command.job_id, command.term, to_us(command.at)),
-    )
-    return int(made.fetchone()[0])
-
-
-@write.register
-def _(command: PauseJob, connection: Connection, term: int) -> bool:
-    pause = "UPDATE jobs SET paused_at = coalesce(paused_at, ?), resume_at = NULL WHERE id = ?"
-    return connection.execute(pause, (to_us(command.at), command.job_id)).rowcount == 1
-
-
-@write.register
-def _(command: ResumeJob, connection: Connection, term: int) -> bool:
-    resumed = connection.execute(
-        "UPDATE jobs SET resume_at = CASE WHEN paused_at IS NULL THEN NULL ELSE coalesce(resume_at, ?) END"
-        " WHERE id = ?",
-        (to_us(command.at), command.job_id),
-    )
-    return resumed.rowcount == 1
-
-
-@write.register
-def _(command: StoreJob, connection: Connection, term: int) -> bool:
-    stored = command.stored
-    pause = "" if command.keep_pause else ", paused_at = NULL, resume_at = NULL"
-    changed = connection.execute(
-        f"UPDATE jobs SET func = ?, kwargs = ?, options = ?, removed = 0, broken = NULL{pause} WHERE id = ?",
-        (stored.func, json.dumps(dict(stored.kwargs)), json.dumps(dict(stored.options)), command.job_id),
-    )
-    return changed.rowcount == 1
-
-
-@write.register
-def _(command: RemoveJob, connection: Connection, term: int) -> bool:
-    close_epoch(connection, command.job_id, to_us(command.at))
-    return connection.execute("UPDATE jobs SET removed = 1 WHERE id = ?", (command.job_id,)).rowcount == 1
-
-
-@write.register
-def _(command: AcceptTime, connection: Connection, term: int) -> bool:
-    at = to_us(command.at)
-    taken_back = connection.execute(
-        "UPDATE jobs SET settled_until = ? WHERE id = ? AND settled_until > ?", (at, command.job_id, at)
-    )
-    if taken_back.rowcount != 1:
-        return False
-    connection.execute(
-        "INSERT INTO skips (job_id, first_due, last_due, count, reason, request, term, at)"
-        " VALUES (?, ?, ?, 0, ?, 0, ?, ?)",
-        (command.job_id, at, at, SkipReason.CLOCK, term, at),
-    )
-    return True
-
-
-@write.register
-def _(command: Adopt, connection: Connection, term: int) -> bool:
-    return adopt(connection)
-
-
-@write.register
-def _(command: RequireJob, connection: Connection, term: int) -> bool:
-    known = "SELECT 1 FROM jobs WHERE id = ? AND retired_at IS NULL AND removed = 0"
-    if connection.execute(known, (command.job_id,)).fetchone() is None:
-        raise UnmetConditionError(command)
-    return True
-
-
-@write.register
-def _(command: ExpectJob, connection: Connection, term: int) -> bool:
-    expected = command.found
-    found = next(iter(find_jobs(connection, [command.job_id])), None)
-    if (found and found.fingerprint) != (expected and expected.fingerprint):
-        raise UnmetConditionError(command)
-    return True
-
-
 def _complete(connection: Connection, request: int, at: datetime, outcome: RequestOutcome, reason: str | None) -> None:
     connection.execute(
         "UPDATE requests SET done_at = ?, outcome = ?, reason = ? WHERE id = ?", (to_us(at), outcome, reason, request)
@@ -398,3 +242,18 @@ def _account(connection: Connection, job_id: str, until: int, *, since: int, sch
     else:
         moved = connection.execute(f"{move} AND scheduled_since = ?", (until, job_id, since, to_us(scheduled_since)))
     return moved.rowcount == 1
+
+
+def open_epoch(connection: Connection, job_id: str, since: int, anchor: int, trigger: str) -> None:
+    """After ``since`` the job owes the ticks of ``trigger``, and no longer those of the one before."""
+    close_epoch(connection, job_id, since)
+    connection.execute(
+        "INSERT INTO epochs (job_id, since, anchor, trigger, rule) VALUES (?, ?, ?, ?, ?) ON CONFLICT (job_id, since)"
+        " DO UPDATE SET until = NULL, anchor = excluded.anchor, trigger = excluded.trigger, rule = excluded.rule",
+        (job_id, since, anchor, trigger, TICK_RULE),
+    )
+
+
+def close_epoch(connection: Connection, job_id: str, until: int) -> None:
+    """After ``until`` the job owes nothing."""
+    connection.execute("UPDATE epochs SET until = ? WHERE job_id = ? AND until IS NULL", (until, job_id))

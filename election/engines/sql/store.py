@@ -12,7 +12,7 @@ from election.schedule.history import Epoch, JobOverview, RunRow, Totals, Window
 from election.schedule.model import JobState, State
 from election.schedule.store import Filter, Kind
 
-from . import queries
+from . import pool_commands, queries  # noqa: F401  registers its commands
 from .commands import refuse_stale, write
 from .database import Connection, Database
 from .place import is_moved
