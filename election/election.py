@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
@@ -14,7 +14,7 @@ from typing import Any, Literal, Self, TypeVar
 from apscheduler.triggers.base import BaseTrigger
 from fastapi import APIRouter
 
-from .core.clock import Clock, SystemClock, yield_to_loop
+from .core.clock import Clock, SystemClock
 from .core.errors import ElectionError, JobDefinitionError, PoolInUseError
 from .core.events import named
 from .core.hooks import Hook, Hooks
@@ -23,13 +23,14 @@ from .dependencies import Dependencies
 from .engines import Engine, open_engine
 from .lifespan import Lifespan
 from .membership import Membership
+from .operation import LedgerAccess, Operation
 from .options import Timing, check_scheduling
+from .pool_jobs import PoolJobs, RequestedRun
 from .schedule.job_runner import MAX_THREADS, Around
 from .schedule.jobs import JobRegistry, reference_to
-from .schedule.ledger import IfExists
-from .schedule.model import NewJob
+from .schedule.ledger import Ledger
 from .schedule.run import in_a_run
-from .schedule.stored import JobAddition, import_function, parse_if_exists, to_store
+from .schedule.stored import import_function, parse_if_exists, to_new_job
 from .schedule.tasks import Task, TaskRegistry
 from .schedule.term_scheduler import ScheduleOptions, TermScheduler
 from .web.guard import build_leader_only, check_allowed_hosts
@@ -44,9 +45,6 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Task = TypeVar("_Task", bound=Task)
 _Hook = TypeVar("_Hook", bound=Hook)
 _Around = TypeVar("_Around", bound=Around)
-
-JOBS_PER_TURN = 20
-"""Jobs of ``add_jobs`` that are checked in one turn of the event loop: some milliseconds."""
 
 _NOT_STARTED = (
     "this Election has not been started in this worker: its lifespan did not run"
@@ -104,6 +102,7 @@ class Election:
         check_scheduling(catch_up_limit, max_threads, options)
         self._clock: Clock = SystemClock()
         self._dependencies = Dependencies()
+        self._access = LedgerAccess(self._clock)
         self._jobs = JobRegistry(options, self._clock, self._dependencies.wrap)
         self._tasks = TaskRegistry()
         self._hooks = Hooks(self._clock)
@@ -193,7 +192,7 @@ class Election:
         if_exists: Literal["error", "keep", "replace"] = "error",
         replace: bool = False,
         **arguments: Any,
-    ) -> JobAddition:
+    ) -> Operation[None]:
         """Add a job; whoever leads runs it.
 
         Awaited, from any worker and from a script that takes no part: the job is stored in the ledger, and survives
@@ -212,42 +211,27 @@ class Election:
         id that is taken, and ``LedgerError`` if the job cannot be stored.
         """
         exists = parse_if_exists("replace" if arguments.pop("replace_existing", False) or replace else if_exists)
+        arguments |= {"id": id, "kwargs": kwargs}
         if self._member is not None:
-            storing = self._storing(func, trigger, id, {"kwargs": kwargs, **arguments}, exists)
-            assert self._dependencies.loop is not None
-            return JobAddition(asyncio.run_coroutine_threadsafe(storing, self._dependencies.loop))
+            return self.jobs.add(func, trigger, if_exists=exists.value, **arguments)
         function = import_function(func, id or func) if isinstance(func, str) else func
         is_known = (id or reference_to(function)) in self._jobs
-        job = self._jobs.add(function, trigger, id=id, kwargs=kwargs, **arguments)
+        job = self._jobs.add(function, trigger, **arguments)
 
-        async def store() -> None:
-            if self._member is None and not is_known:  # else it is a job of the code, and stays one
+        async def store(ledger: Ledger) -> None:
+            if not is_known:  # else it is a job of the code, and stays one
                 self._jobs.discard(job)
-                await self._storing(func, trigger, id, {"kwargs": kwargs, **arguments}, exists)
+                await ledger.store_jobs([to_new_job(self._jobs, func, trigger, **arguments)], if_exists=exists)
 
-        return JobAddition(store)
+        return self._access.perform(store, f"add_job(…, id={id!r})", optional=True)
 
-    def _storing(
-        self,
-        func: Callable[..., Any] | str,
-        trigger: str | BaseTrigger,
-        job_id: str | None,
-        arguments: Mapping[str, Any],
-        if_exists: IfExists,
-    ) -> Coroutine[Any, Any, None]:
-        """Coroutine that stores a job. Raises ``JobDefinitionError`` for one that cannot be stored."""
-        if job_id is None:
-            raise JobDefinitionError("a job that is added at run time needs an id, by which it is found again: id=…")
-        description, stored = to_store(self._jobs, func, trigger, id=job_id, **arguments)
-        return self._ledger.store_job(job_id, description, stored, if_exists=if_exists)
-
-    async def add_jobs(
+    def add_jobs(
         self,
         jobs: Iterable[Mapping[str, Any]],
         *,
         if_exists: Literal["error", "keep", "replace"] = "error",
         replace: bool = False,
-    ) -> None:
+    ) -> Operation[None]:
         """Add many jobs at run time: some ten times as fast as one by one. See ``add_job``.
 
         Args:
@@ -261,22 +245,23 @@ class Election:
             LedgerError: They cannot be stored; a part of them may have been. With ``"replace"`` or ``"keep"`` the call
                 can be repeated.
         """
-        exists = parse_if_exists("replace" if replace else if_exists)
-        made: dict[str, NewJob] = {}
-        for number, arguments in enumerate(jobs):
-            if missing := {"func", "trigger", "id"} - arguments.keys():
-                raise JobDefinitionError(f"job number {number} of add_jobs lacks {', '.join(sorted(missing))}")
-            job = NewJob(arguments["id"], *to_store(self._jobs, **arguments))
-            if job.id in made:
-                raise JobDefinitionError(f"two jobs of add_jobs have the id {job.id!r}")
-            made[job.id] = job
-            if number % JOBS_PER_TURN == 0:
-                await yield_to_loop()
-        await self._ledger.store_jobs(list(made.values()), if_exists=exists)
+        return self.jobs.add_many(jobs, if_exists="replace" if replace else if_exists)
 
-    async def remove_job(self, id: str) -> None:  # noqa: A002
+    def remove_job(self, id: str) -> Operation[None]:  # noqa: A002
         """Remove a job that was added at run time; its history stays. Raises ``UnknownJobError``, ``LedgerError``."""
-        await self._ledger.remove_job(id)
+        return self.jobs.remove(id)
+
+    def run_now(self, id: str, *, kwargs: Mapping[str, Any] | None = None) -> Operation[RequestedRun]:  # noqa: A002
+        """Ask whoever leads to run a job now: ``run = await election.run_now("report"); await run.result()``.
+
+        See ``PoolJobs.run_now``.
+        """
+        return self.jobs.run_now(id, kwargs=kwargs)
+
+    @cached_property
+    def jobs(self) -> PoolJobs:
+        """The pool's jobs: list, change, pause and run them, from any worker; see ``PoolJobs``."""
+        return PoolJobs(self._jobs, self._view, self._access, self._clock)
 
     def check(self) -> None:
         """Find out before a start whether the pool can be used; the start does the same.
@@ -291,6 +276,7 @@ class Election:
             raise PoolInUseError("this Election has been started already; a process takes part in a pool once")
         self._engine.seat.code, self._engine.seat.candidate = self._jobs.digest(), self._candidate
         self._dependencies.loop = asyncio.get_running_loop()
+        self._access.start()
         self._member = await Membership(
             self._engine, self._open_term, self._ledger, self._hooks, clock=self._clock, timing=self._timing
         ).__aenter__()
@@ -303,6 +289,7 @@ class Election:
             self._member = None
             self._jobs.expect_again()
             await self._view.close()
+            await self._access.close()
             await self._ledger.close()
             await self._engine.ledger.close()  # a campaign reads it before a term, and the term may not have begun
 
@@ -379,6 +366,7 @@ class Election:
         self._engine = engine
         self._ledger = engine.open_ledger()
         self._view.use(engine.pool, engine.name, engine.seat, self._ledger)
+        self._access.use(self._ledger, engine.open_ledger)
 
     def _open_term(self, context: TermContext) -> TermScheduler:
         options = replace(self._schedule_options, wait_for_changes=self._engine.wait_for_changes)

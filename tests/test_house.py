@@ -20,7 +20,9 @@ _PARTS = {
     "election.dependencies",
     "election.lifespan",
     "election.membership",
+    "election.operation",
     "election.options",
+    "election.pool_jobs",
     "election.signals",
 }
 """What ``election.election`` is put together from, beside the rooms below."""
@@ -39,6 +41,8 @@ WALLS: dict[str, set[str]] = {
         "election.core",
     },
     "election.dependencies": {"election.schedule", "election.core"},
+    "election.pool_jobs": {"election.operation", "election.web", "election.schedule", "election.core"},
+    "election.operation": {"election.schedule", "election.core"},
     "election.fencing": {"election.core"},
     "election.options": {"election.core"},
     "election.events": {"election.core"},

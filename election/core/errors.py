@@ -12,6 +12,7 @@ ElectionError                   base class
 ├── SeatError                   the seat cannot be reached now: shown in /leader, retried
 │   └── SeatLostError           the holder has lost its seat: the term ends
 ├── StaleTermError              a later term has begun: a write of this one was refused
+├── RunError                    a run that was asked for did not succeed, or there was none
 ├── UnfinishedJobsError         job code still runs at the end of its term
 ├── UnknownJobError             no job has that id; also a LookupError
 ├── RefusedError                internal: a script of Redis refused a write
@@ -72,6 +73,20 @@ class StaleTermError(ElectionError):
 
 class UnknownJobError(ElectionError, LookupError):
     """There is no job of that id, neither in the code nor stored in the ledger."""
+
+
+class RunError(ElectionError):
+    """A run that was asked for has not succeeded, or there was none.
+
+    Attributes:
+        outcome: ``failed`` or ``interrupted``; ``skipped``, ``refused`` or ``expired`` if there was no run.
+        reason: The job's error, or why there was no run, in words.
+    """
+
+    def __init__(self, message: str, outcome: str, reason: str | None) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+        self.reason = reason
 
 
 class UnfinishedJobsError(ElectionError):

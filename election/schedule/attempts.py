@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,13 +14,18 @@ from election.core.errors import what_went_wrong
 from .job_runner import Attempt, JobRunner
 from .jobs import Job
 from .ledger_writer import LedgerWriter
-from .model import FinishRun, Outcome, RecordLog, Retry, Skip, SkipReason, Span, Tick
+from .model import FinishRun, KeepResult, Outcome, RecordLog, Retry, Skip, SkipReason, Span, Tick
 from .policy import is_misfire
 from .reporting import RunReporter
 from .run import Run
 
 MAX_RETRY_DELAY_S = 86400.0
 """Longest back-off between two attempts; the delay doubles up to here."""
+
+MAX_RESULT_LENGTH = 65536
+"""Characters of JSON that are kept of what a run by request returned."""
+
+_encode = json.JSONEncoder(allow_nan=False)
 
 TERM_OVER = "the term was over before it began"
 
@@ -135,6 +141,8 @@ class Attempts:
             self.interrupted(job, tick, f"cancelled: {ended.cancelled_by}", number, ran)
             return None
         if ended.raised is None:
+            if tick.request and (value := result_text(ended.value)) is not None:
+                self._writer.append(KeepResult(tick.request, value))
             self._writer.append(
                 FinishRun(tick, Outcome.SUCCEEDED, self._clock.now(), started_at=started_at, span=ran.span)
             )
@@ -162,6 +170,20 @@ class Attempts:
         if not job.rerun_interrupted:
             started_at, span = (None, None) if ran is None else (ran.started_at, ran.span)
             self._writer.append(FinishRun(tick, Outcome.INTERRUPTED, self._clock.now(), why, started_at, span))
+
+
+def result_text(value: object) -> str | None:
+    """JSON text of what a job returned; None for nothing, and for what JSON does not have or is too long to be kept."""
+    pieces, length = [], 0
+    try:
+        for piece in _encode.iterencode(value):
+            pieces.append(piece)
+            length += len(piece)
+            if length > MAX_RESULT_LENGTH:
+                return None
+    except Exception:  # of a class of the job's own, too
+        return None
+    return None if value is None else "".join(pieces)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from election.core.process import ProcessIdentity
 from election.core.term import Standing, Term
@@ -68,12 +70,13 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class AddRequest:
-    """Ask the leader for an action. term: number of the leader's term, for a resignation."""
+    """Ask the leader for an action. The fields are those of ``Request``."""
 
     action: Action
     job_id: str | None
     term: int | None
     at: datetime
+    kwargs: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

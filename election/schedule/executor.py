@@ -24,7 +24,7 @@ from .attempts import TERM_OVER, Attempts
 from .job_runner import JobRunner
 from .jobs import Job
 from .ledger_writer import LedgerWriter
-from .model import Claim, Entry, OpenRun, Skip, SkipReason, Tick
+from .model import Claim, Entry, OpenRun, Request, Skip, SkipReason, Tick
 from .policy import decide
 from .progress import JobProgress
 from .reporting import RunReporter
@@ -97,18 +97,18 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
 
     # --- what the term calls --------------------------------------------------------------------------------------
 
-    def run_now(self, progress: JobProgress, request: int, at: datetime) -> None:
+    def run_now(self, progress: JobProgress, request: Request) -> None:
         """Run a job on request; the number of the request is the tick's identity."""
-        job = progress.job
-        tick = Tick(job.id, at, request)
+        job, at = progress.job, request.at
+        tick = Tick(job.id, at, request.id)
         if tick in self._ticks:
             return
         if progress.active >= job.max_instances:
-            skip = Skip(job.id, at, at, 1, SkipReason.OVERLAP, self._clock.now(), request=request)
+            skip = Skip(job.id, at, at, 1, SkipReason.OVERLAP, self._clock.now(), request=request.id)
             self._reporter.skipped(skip)
             self._start(progress, [skip])
         else:
-            self._start(progress, [Claim(tick, self._clock.now(), max_instances=job.max_instances)])
+            self._start(progress, [Claim(tick, self._clock.now(), max_instances=job.max_instances)], request.kwargs)
 
     def rerun(self, progress: JobProgress, run: OpenRun, delay: float) -> None:
         """Try a run again that a former leader left open, as soon as ``max_instances`` allows; it is claimed already.
@@ -124,7 +124,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
 
     def _begin_rerun(self, progress: JobProgress, run: OpenRun, delay: float) -> None:
         progress.running += 1
-        attempts = self._attempts.run(progress.job, run.tick, run.attempt, delay=delay)
+        attempts = self._attempts.run(_with_kwargs(progress.job, run.kwargs), run.tick, run.attempt, delay=delay)
         self._spawn(progress, attempts, [run.tick])
 
     def running(self) -> set[Tick]:
@@ -158,13 +158,16 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
     def _awaited(self) -> list[asyncio.Future[Any]]:
         return [*self._claims, *self._tasks, *self._runner.futures()]
 
-    def _start(self, progress: JobProgress, entries: Sequence[Entry]) -> None:
-        """Claim the ticks of ``entries``, and run those that are granted; until then they count as running."""
+    def _start(self, progress: JobProgress, entries: Sequence[Entry], kwargs: Mapping[str, Any] | None = None) -> None:
+        """Claim the ticks of ``entries``, and run those that are granted; until then they count as running.
+
+        kwargs: as in ``Request``.
+        """
         ticks = [entry.tick for entry in entries if isinstance(entry, Claim)]
         if ticks:
             progress.running += 1
             self._ticks.update(ticks)
-        on_done = functools.partial(self._claimed, progress, entries, ticks, progress.settled_until)
+        on_done = functools.partial(self._claimed, progress, entries, ticks, progress.settled_until, kwargs)
         self._claims.add(self._writer.claim(entries, on_done))
 
     def _claimed(
@@ -173,6 +176,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         entries: Sequence[Entry],
         ticks: Sequence[Tick],
         settled_before: datetime | None,
+        kwargs: Mapping[str, Any] | None,
         claim: asyncio.Future[list[bool]],
     ) -> None:
         self._claims.discard(claim)
@@ -188,7 +192,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         if not granted:
             self._ended(progress, ticks)
         else:
-            self._spawn(progress, self._run_all(progress.job, granted), ticks)
+            self._spawn(progress, self._run_all(_with_kwargs(progress.job, kwargs), granted), ticks)
 
     def _ended(self, progress: JobProgress, ticks: Sequence[Tick]) -> None:
         if ticks:
@@ -223,6 +227,11 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
                 for left in ticks[place + 1 :]:
                     self._attempts.interrupted(job, left, TERM_OVER)
                 raise
+
+
+def _with_kwargs(job: Job, kwargs: Mapping[str, Any] | None) -> Job:
+    """The job as a request wants it run."""
+    return replace(job, kwargs={**job.kwargs, **kwargs}) if kwargs else job
 
 
 def _due(entry: Entry) -> datetime:

@@ -123,7 +123,7 @@ class RequestRow:
     """A request and what became of it.
 
     term: whose leader was asked to resign. outcome: None while it waits. reason: why it was not carried out, in words.
-    run: ``seq`` of the run that it led to.
+    run: ``seq`` of the run that it led to. result: what that returned, as JSON text; None if it is not kept.
     """
 
     id: int
@@ -135,6 +135,7 @@ class RequestRow:
     outcome: RequestOutcome | None
     reason: str | None
     run: int | None
+    result: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

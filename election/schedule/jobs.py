@@ -125,6 +125,10 @@ class JobRegistry:
     def __iter__(self) -> Iterator[Job]:
         return iter(self._jobs.values())
 
+    def get(self, job_id: str) -> Job | None:
+        """The job with this id; None if there is none."""
+        return self._jobs.get(job_id)
+
     def __contains__(self, job_id: str) -> bool:
         return job_id in self._jobs
 
@@ -335,6 +339,18 @@ def _refuse_what_cannot_run(job_id: str, func: Callable[..., Any]) -> None:
                 f"job {job_id!r}: {plain!r} is a generator function, none of whose code would run; give a function"
                 " that iterates over it: for _ in generator(): pass"
             )
+
+
+def check_call(job: Job, kwargs: Mapping[str, Any]) -> None:
+    """Raise ``JobDefinitionError`` if the function of a job does not take its arguments and, in their place, these."""
+    try:
+        signature = inspect.signature(job.func)
+    except (TypeError, ValueError):  # of a function that is not written in Python
+        return
+    try:
+        signature.bind(*job.args, **{**job.kwargs, **kwargs})
+    except TypeError as error:
+        raise JobDefinitionError(f"job {job.id!r} cannot be called with these arguments: {error}") from None
 
 
 def without_partial(func: Callable[..., Any]) -> Callable[..., Any]:

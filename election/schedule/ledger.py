@@ -145,10 +145,32 @@ class Ledger(LedgerReader):
             except (LedgerError, LedgerVersionError) as error:
                 log.debug("old history was not removed: %s", error)  # claims meet the same error, which is logged
 
-    async def request(self, action: Action, *, job_id: str | None = None, term: int | None = None) -> int:
-        """Ask the leader for an action, from any worker; returns the request's number. Raises ``UnknownJobError``."""
-        asked = AddRequest(action, job_id, term, self._clock.now())
-        if job_id is None:
+    async def request(
+        self,
+        action: Action,
+        *,
+        job_id: str | None = None,
+        term: int | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        is_known: bool = False,
+    ) -> int:
+        """Ask the leader for an action, from any worker.
+
+        Args:
+            action: What for.
+            job_id: Which job is to be run.
+            term: Whose leader is to resign.
+            kwargs: Arguments of the run, in the place of the job's own of these names; JSON.
+            is_known: Whether the code has the job, which the ledger may not know yet.
+
+        Returns:
+            The number of the request.
+
+        Raises:
+            UnknownJobError: The pool has no such job.
+        """
+        asked = AddRequest(action, job_id, term, self._clock.now(), kwargs)
+        if job_id is None or is_known:
             return (await self.store.write([asked], term=None))[0]
         return await self._write_known(job_id, asked)
 
@@ -173,6 +195,17 @@ class Ledger(LedgerReader):
         for place in range(0, len(jobs), JOBS_PER_WRITE):
             some, now = jobs[place : place + JOBS_PER_WRITE], self._clock.now()
             await self._change_jobs({job.id: partial(_store, job, now, if_exists) for job in some})
+
+    async def modify_job(self, job_id: str, change: Callable[[JobState], NewJob]) -> None:
+        """Replace a job of the pool by what ``change`` makes of it. Raises ``UnknownJobError``, and as that does."""
+        now = self._clock.now()
+
+        def plan(found: JobState | None) -> list[Command]:
+            if found is None or found.removed or found.retired_at is not None:
+                raise UnknownJobError(f"there is no job {job_id!r} in this pool")
+            return _store(change(found), now, IfExists.REPLACE, found)
+
+        await self._change_jobs({job_id: plan})
 
     async def remove_job(self, job_id: str) -> None:
         """Remove a job that was added at run time; its history stays. Raises ``UnknownJobError``."""

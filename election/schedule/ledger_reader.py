@@ -21,7 +21,7 @@ from .history import (
     Totals,
     Window,
 )
-from .model import JobState, OpenRun, RunLog, Tick
+from .model import JobInfo, JobState, OpenRun, RunLog, Tick
 from .store import Filter, Kind, LedgerStore
 
 MAX_INTEGER = 2**63 - 1
@@ -82,9 +82,9 @@ class LedgerReader:
             limit: How many at most.
         """
         found: list[JobState] = []
-        wanted, step = text.casefold(), JOBS_PER_SEARCH if text or tag is not None else min(limit, JOBS_PER_SEARCH)
+        step = JOBS_PER_SEARCH if text or tag is not None else min(limit, JOBS_PER_SEARCH)
         while len(found) < limit and (some := await self.store.jobs_after(after, step)):
-            found += [job for job in some if _fits(job, wanted, tag)]
+            found += [job for job in some if not job.removed and fits(job.id, job.info, text, tag)]
             after = some[-1].id
         return found[:limit]
 
@@ -184,10 +184,8 @@ class LedgerReader:
         await self.store.close()
 
 
-def _fits(job: JobState, text: str, tag: str | None) -> bool:
-    """Whether a job that is there contains a text, which is in lower case, and has a tag; None is any."""
-    if job.removed:
-        return False
-    names = [job.id] if job.info is None else [job.id, job.info.name]
-    tags = () if job.info is None else job.info.tags
-    return any(text in name.casefold() for name in names) and (tag is None or tag in tags)
+def fits(job_id: str, info: JobInfo | None, text: str, tag: str | None) -> bool:
+    """Whether a job contains a text in its id or name, in upper or lower case, and has a tag; None is any."""
+    names = [job_id] if info is None else [job_id, info.name]
+    tags = () if info is None else info.tags
+    return any(text.casefold() in name.casefold() for name in names) and (tag is None or tag in tags)

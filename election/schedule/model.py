@@ -123,6 +123,14 @@ class RecordLog:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepResult:
+    """Keep what a run by request returned. value: JSON text."""
+
+    request: int
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class Skip:
     """Ticks of a job that will have no run; ``count`` is None where counting them would take too long."""
 
@@ -240,6 +248,7 @@ Entry = (
     | FinishRun
     | Retry
     | RecordLog
+    | KeepResult
     | Skip
     | RegisterJob
     | RetireJob
@@ -323,12 +332,13 @@ class JobState:
 
 @dataclass(frozen=True, slots=True)
 class OpenRun:
-    """A run that was claimed and not settled. ``interruptions``: earlier attempts that were cut short."""
+    """A run that was claimed and not settled. interruptions: attempts that were cut short. kwargs: of a ``Request``."""
 
     tick: Tick
     term: int
     attempt: int
     interruptions: int = 0
+    kwargs: Mapping[str, Any] | None = None
 
 
 class Action(StrEnum):
@@ -338,13 +348,17 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Something that a worker asked the leader for. ``term``: whose leader, for a resignation."""
+    """Something that a worker asked the leader for.
+
+    term: whose leader, for a resignation. kwargs: arguments of the run, in the place of the job's own.
+    """
 
     id: int
     action: Action
     job_id: str | None
     term: int | None
     at: datetime
+    kwargs: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,7 +239,7 @@ def _plan_open_run(plan: Plan, job: Job | None, paused: bool, run: OpenRun, now:
         plan.entries.append(FinishRun(run.tick, Outcome.INTERRUPTED, now, error))
     else:
         plan.entries.append(Retry(run.tick, Outcome.INTERRUPTED, now, error))
-        plan.reruns.append(OpenRun(run.tick, run.term, run.attempt + 1, interruptions))
+        plan.reruns.append(replace(run, attempt=run.attempt + 1, interruptions=interruptions))
 
 
 def rerun_delay_s(interruptions: int) -> float:

@@ -6,11 +6,9 @@ own process.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-from collections.abc import Callable, Coroutine, Generator, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,12 +18,15 @@ from apscheduler.util import ref_to_obj
 from election.core.errors import JobDefinitionError, describe_error
 from election.core.events import named
 
-from .jobs import Job, JobRegistry, check_id, reference_to
+from .jobs import Job, JobRegistry, check_call, check_id, reference_to
 from .ledger import IfExists
-from .model import UNREADABLE, JobState, MarkBroken, State, StoredJob
+from .model import UNREADABLE, JobState, MarkBroken, NewJob, State, StoredJob
 from .triggers import build, is_open
 
 log = logging.getLogger("election")
+
+MAX_ARGUMENTS_LENGTH = 65536
+"""Characters of JSON that the arguments of a job may have: whoever plans the job reads them."""
 
 OPTIONS = (
     "name",
@@ -75,12 +76,44 @@ def to_store(
     if "tags" in options:
         options["tags"] = list(job.tags)  # whatever they were given as, JSON has lists
     stored = StoredJob(reference, dict(kwargs or {}), options)
-    try:
-        if json.loads(json.dumps([stored.kwargs, stored.options])) != [stored.kwargs, stored.options]:
-            raise TypeError("it would not come back as it went")
-    except (TypeError, ValueError) as error:
-        raise JobDefinitionError(f"job {id!r}: its kwargs must be JSON: {error}") from error
+    _check_json(id, [stored.kwargs, stored.options])
     return job.schedule, stored
+
+
+def check_run(registry: JobRegistry, job_id: str, kwargs: Mapping[str, Any]) -> bool:
+    """Check the arguments of a run by request.
+
+    Args:
+        registry: Jobs of the code.
+        job_id: Which job is to be run.
+        kwargs: Arguments of the run, in the place of the job's own of these names.
+
+    Returns:
+        Whether the code has the job.
+
+    Raises:
+        JobDefinitionError: They cannot be stored, or the job of the code does not take them.
+    """
+    _check_json(job_id, kwargs)
+    job = registry.get(job_id)
+    if job is not None:
+        check_call(job, kwargs)
+    return job is not None
+
+
+def _check_json(job_id: str, value: object) -> None:
+    """Raise ``JobDefinitionError`` for arguments that would not be the same after a while in the ledger."""
+    try:
+        text = json.dumps(value)
+        if json.loads(text) != value:
+            raise TypeError("it would not come back as it went")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise JobDefinitionError(f"job {job_id!r}: its kwargs must be JSON: {error}") from error
+    if len(text) > MAX_ARGUMENTS_LENGTH:
+        raise JobDefinitionError(
+            f"job {job_id!r}: its kwargs have {len(text):,} characters of JSON, and a job has at most"
+            f" {MAX_ARGUMENTS_LENGTH:,}: store the data elsewhere, and give the job what finds it"
+        )
 
 
 def parse_if_exists(given: str) -> IfExists:
@@ -91,72 +124,51 @@ def parse_if_exists(given: str) -> IfExists:
         raise JobDefinitionError(f'if_exists is "error", "keep" or "replace", not {given!r}') from None
 
 
-class JobAddition(Coroutine[Any, Any, None]):
-    """Job that is being added. It is added whether this is awaited or not.
+def to_new_job(
+    registry: JobRegistry,
+    func: Callable[..., Any] | str,
+    trigger: str | BaseTrigger,
+    *,
+    id: str | None,  # noqa: A002
+    **arguments: Any,
+) -> NewJob:
+    """``to_store`` with the id, which a job needs by which it is found again. Raises ``JobDefinitionError``."""
+    if id is None:
+        raise JobDefinitionError("a job that is added at run time needs an id, by which it is found again: id=…")
+    return NewJob(id, *to_store(registry, func, trigger, id=id, **arguments))
+
+
+def modified(
+    registry: JobRegistry, found: JobState, trigger: str | BaseTrigger | None, changes: Mapping[str, Any]
+) -> NewJob:
+    """A job that was added at run time, with changes; what is not named stays.
 
     Args:
-        adding: Result of an addition that is under way in the event loop of the Election, or a function that begins
-            one when this is awaited.
+        registry: Jobs of the code.
+        found: The job as it is stored.
+        trigger: Its new trigger; None keeps the one that it has.
+        changes: Arguments of ``to_store``.
+
+    Raises:
+        JobDefinitionError: The changes cannot work, or the job is one of the code.
     """
-
-    def __init__(self, adding: Future[None] | Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._adding = adding
-        self._begun: Coroutine[Any, Any, None] | None = None
-        self._is_seen = False
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        return self._begin().__await__()
-
-    def send(self, value: Any) -> Any:
-        return self._begin().send(value)
-
-    def throw(self, *error: Any) -> Any:
-        return self._begin().throw(*error)
-
-    def close(self) -> None:
-        if self._begun is not None:
-            self._begun.close()
-
-    def result(self, timeout: float | None = None) -> None:
-        """Wait until the job has been added, where nothing can be awaited: in a thread, or in a plain script.
-
-        Args:
-            timeout: Seconds that a thread waits; None for as long as it takes.
-
-        Raises:
-            JobDefinitionError: The id is taken, or an event loop runs in this thread.
-            LedgerError: The job cannot be stored.
-            TimeoutError: It has not been added within ``timeout``; it may be later.
-        """
-        if asyncio._get_running_loop() is not None:
-            raise JobDefinitionError(
-                "an event loop runs in this thread and would stand still: await election.add_job(…)"
-            )
-        self._is_seen = True
-        if isinstance(self._adding, Future):
-            self._adding.result(timeout)
-        else:
-            asyncio.run(self)
-
-    def _begin(self) -> Coroutine[Any, Any, None]:
-        self._is_seen = True
-        if self._begun is None:
-            self._begun = _wait(self._adding) if isinstance(self._adding, Future) else self._adding()
-        return self._begun
-
-    def __del__(self) -> None:
-        if isinstance(self._adding, Future) and not self._is_seen:
-            self._adding.add_done_callback(_log_failure)
-
-
-async def _wait(adding: Future[None]) -> None:
-    await asyncio.wrap_future(adding)
-
-
-def _log_failure(adding: Future[None]) -> None:
-    """Log why a job was not added, since nobody has awaited it."""
-    if not adding.cancelled() and (error := adding.exception()) is not None:
-        log.error("a job was not added: %s", describe_error(error), extra=named("job_not_added"))
+    stored, job_id = found.stored, found.id
+    if stored is None:
+        raise JobDefinitionError(f"job {job_id!r} is one of the code: change it there")
+    others = changes.keys() - {"func", "kwargs", *OPTIONS}
+    if trigger is None and others:
+        raise JobDefinitionError(
+            f"job {job_id!r}: {', '.join(sorted(others))} cannot be changed without a trigger; name it, too:"
+            ' modify(id, "interval", seconds=10)'
+        )
+    arguments = {"func": stored.func, "kwargs": stored.kwargs, **stored.options, **changes}
+    kept = trigger is None
+    if trigger is None:
+        trigger = build(found.trigger, found.scheduled_since)
+    if trigger is None:
+        raise JobDefinitionError(f"job {job_id!r}: its trigger cannot be built again; name another one")
+    schedule, changed = to_store(registry, trigger=trigger, id=job_id, **arguments)
+    return NewJob(job_id, found.trigger if kept else schedule, changed)
 
 
 class StoredJobLoader:

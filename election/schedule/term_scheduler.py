@@ -286,7 +286,7 @@ class TermScheduler:
                 log.info("asked to resign term %d", self._number, extra=named("resignation_requested"))
                 self._context.resign()
             elif request.job_id is not None:
-                self._executor.run_now(self._jobs.progress[request.job_id], request.id, request.at)
+                self._executor.run_now(self._jobs.progress[request.job_id], request)
 
     async def _follow_ledger(self) -> None:
         """Apply changes by other processes as they come; go on when a ledger that failed can be used again."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from fastapi import APIRouter, Depends, HTTPException
 
-from election.core.errors import UnknownJobError
+from election.core.errors import JobDefinitionError, UnknownJobError
 from election.schedule.model import Action
 
 from . import models
@@ -37,9 +37,15 @@ def control_routes(view: PoolView, token: str) -> APIRouter:
         return models.Accepted(request=await _told(view.ledger.request(Action.RESIGN, term=seen.record.term)))
 
     @router.post("/leader/jobs/{job_id:path}/run", status_code=202)
-    async def run_job(job_id: str) -> models.Accepted:
-        """Run a job now, besides its schedule."""
-        return models.Accepted(request=await _told(view.ledger.request(Action.RUN, job_id=job_id)))
+    async def run_job(job_id: str, arguments: models.RunArguments | None = None) -> models.Accepted:
+        """Run a job now, besides its schedule, with the arguments in the body in the place of its own."""
+        kwargs = {} if arguments is None else arguments.kwargs
+        try:
+            is_known = view.check_run(job_id, kwargs)
+        except JobDefinitionError as error:
+            raise HTTPException(422, str(error)) from error
+        asked = view.ledger.request(Action.RUN, job_id=job_id, kwargs=kwargs or None, is_known=is_known)
+        return models.Accepted(request=await _told(asked))
 
     @router.post("/leader/jobs/{job_id:path}/pause", status_code=202)
     async def pause_job(job_id: str) -> models.Accepted:

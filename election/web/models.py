@@ -213,6 +213,12 @@ class Upcoming(BaseModel):
     remarks: list[str] = Field(description="what a coming clock change will move, and many jobs due at once")
 
 
+class RunArguments(BaseModel):  # type: ignore[no-redef]  # pydantic's plugin for mypy has a parameter ``kwargs``, too
+    kwargs: dict[str, Any] = Field(
+        {}, description="arguments of this run, in the place of the job's own of these names"
+    )
+
+
 class Accepted(BaseModel):
     """Written down; the leader carries it out within a heartbeat."""
 

@@ -19,6 +19,7 @@ from election.schedule.jobs import Job, JobRegistry
 from election.schedule.ledger import Ledger
 from election.schedule.model import JobInfo, JobState
 from election.schedule.plan import NOT_IN_THIS_CODE
+from election.schedule.stored import check_run
 from election.schedule.ticks import next_run_time
 from election.schedule.triggers import build, trigger_text
 from election.schedule.upcoming import zone_name
@@ -187,6 +188,10 @@ class PoolView:
         ids = [*of_code[:MAX_SHOWN], *sorted(others - ours)]
         self._jobs = self.entries([known.get(job_id) or job_id for job_id in ids], running)
         self._jobs_total = overview.total + len(ours - overview.code_ids.keys() - others)
+
+    def check_run(self, job_id: str, kwargs: Mapping[str, Any]) -> bool:
+        """Return whether the code has the job. Raises ``JobDefinitionError`` for arguments that it cannot have."""
+        return check_run(self._registry, job_id, kwargs)
 
     def entries(self, jobs: Iterable[JobState | str], running: Mapping[str, Sequence[RunRow]]) -> list[models.JobEntry]:
         """Entries of jobs, by the ledger's state, or the id of one that the ledger does not know yet.

@@ -13,7 +13,7 @@ import pytest
 from fastapi import Depends, FastAPI
 from starlette.testclient import TestClient
 
-from election import Election
+from election import Election, ElectionError
 from election.core.errors import JobDefinitionError
 from tests.schedule import stored_functions
 from tests.support.logs import logged
@@ -51,7 +51,7 @@ def election(tmp_path: Path) -> Election:
 
 
 async def stored(election: Election) -> list[str]:
-    return [job.id for job in await election._ledger.jobs() if job.stored is not None]
+    return [job.id for job in await election.jobs.list() if job.stored is not None]
 
 
 # --- before the start -------------------------------------------------------------------------------------------------
@@ -227,8 +227,8 @@ async def test_what_goes_wrong_and_is_not_awaited_is_logged(
         await election.add_job(FUNC, "interval", hours=1, id="job")
         election.add_job(FUNC, "interval", hours=1, id="job")
         gc.collect()
-        await until_async(lambda: logged(caplog, "job_not_added"))
-    (record,) = logged(caplog, "job_not_added")
+        await until_async(lambda: logged(caplog, "call_failed"))
+    (record,) = logged(caplog, "call_failed")
     assert "there is a job 'job' already" in record.getMessage()
 
 
@@ -239,7 +239,7 @@ async def test_what_cannot_work_raises_at_the_call(election: Election) -> None:
             election.add_job(FUNC, "interval", hours=1)
         with pytest.raises(JobDefinitionError, match="cannot be imported"):
             election.add_job("nobody:nothing", "interval", hours=1, id="job")
-        with pytest.raises(JobDefinitionError, match="an event loop runs in this thread"):
+        with pytest.raises(ElectionError, match=r"an event loop runs in this thread .* await election.add_job"):
             election.add_job(FUNC, "interval", hours=1, id="job").result()
 
 
@@ -254,7 +254,7 @@ async def test_an_id_that_exists(election: Election, if_exists: Any, expected: d
             await again
     else:
         await again
-    (job,) = await election._ledger.jobs()
+    job = await election.jobs.get("job")
     assert job.stored is not None
     assert job.stored.kwargs == expected
 

@@ -155,6 +155,28 @@ def test_run_now_is_a_tick_of_its_own(pool: Path) -> None:
 
 
 @pytest.mark.usefixtures("token")
+def test_a_run_with_arguments(pool: Path) -> None:
+    election = Election(pool, heartbeat=HEARTBEAT)
+    seen: list[str] = []
+
+    @election.scheduled_job("interval", hours=1, id="job", kwargs={"what": "own"}, max_instances=3)
+    async def note(what: str) -> None:
+        seen.append(what)
+
+    app = FastAPI(lifespan=election.lifespan)
+    app.include_router(election.router)
+    with TestClient(app, headers=AUTHORIZED) as client:
+        for arguments in (None, {}, {"kwargs": {"what": "given"}}):
+            assert client.post("/leader/jobs/job/run", json=arguments).status_code == 202
+        until(lambda: len(seen) == 3, what="all three have run")
+        refused = client.post("/leader/jobs/job/run", json={"kwargs": {"who": "?"}})
+        assert refused.status_code == 422
+        assert "job 'job' cannot be called with these arguments" in refused.json()["detail"]
+        assert client.post("/leader/jobs/job/run", json={"kwargs": []}).status_code == 422
+    assert sorted(seen) == ["given", "own", "own"]
+
+
+@pytest.mark.usefixtures("token")
 def test_run_now_works_while_paused(pool: Path) -> None:
     """A pause lets the schedule's ticks pass; who asks for a run gets it."""
     with served(pool) as client:

@@ -64,8 +64,10 @@ def test_every_route_answers_as_it_says(api: tuple[FastAPI, TestClient], headers
         @hypothesis.given(case=operation.as_strategy())
         def call(case: Any) -> None:
             arguments = case.as_transport_kwargs()
-            arguments = {name: value for name, value in arguments.items() if name in {"params", "json", "data"}}
-            answer = client.request(case.method, case.formatted_path, headers=headers, **arguments)
+            both = {**(arguments.get("headers") or {}), **headers}
+            names = {"params": "params", "json": "json", "data": "content"}  # the client's names
+            arguments = {names[name]: value for name, value in arguments.items() if name in names}
+            answer = client.request(case.method, case.formatted_path, headers=both, **arguments)
             seen.add(answer.status_code)
             documented = {str(code) for code in case.operation.definition.raw["responses"]}
             assert str(answer.status_code) in documented, (case.method, case.formatted_path, answer.text)

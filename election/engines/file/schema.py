@@ -154,7 +154,12 @@ WHEN NEW.removed <> 2 BEGIN  -- 1: somebody has removed it; 2: it has finished, 
 END;
 """
 
-_STEPS = [_TABLES + _COUNTING, _LOGS, _CLAIMS, _PLACE]
+_REQUESTS = """
+ALTER TABLE requests ADD COLUMN kwargs TEXT;  -- of a run, in the place of the job's own, as JSON
+ALTER TABLE requests ADD COLUMN result TEXT;  -- what that run returned, as JSON
+"""
+
+_STEPS = [_TABLES + _COUNTING, _LOGS, _CLAIMS, _PLACE, _REQUESTS]
 
 FIRST_VERSION = 6
 """The first schema that this code reads: 1 to 5 were written before the first release."""

@@ -228,7 +228,13 @@ FOR EACH ROW WHEN (NEW.removed <> 2)  -- 1: somebody has removed it; 2: it has f
 EXECUTE FUNCTION note_job();
 """
 
-_STEPS = [_TABLES + _COUNTING + _CHANGES + _STIRRING, _LOGS, _CLAIMS, _PLACE]
+_REQUESTS = """
+ALTER TABLE requests
+  ADD COLUMN kwargs TEXT,  -- of a run, in the place of the job's own, as JSON
+  ADD COLUMN result TEXT;  -- what that run returned, as JSON
+"""
+
+_STEPS = [_TABLES + _COUNTING + _CHANGES + _STIRRING, _LOGS, _CLAIMS, _PLACE, _REQUESTS]
 
 FIRST_VERSION = 3
 """The first schema that this code reads: 1 and 2 were written before the first release."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import singledispatch
 from typing import Any
 
-from election.engines.sql.rows import info_text, log_text, tick_key, to_us, to_us_or_none
+from election.engines.sql.rows import info_text, kwargs_text, log_text, tick_key, to_us, to_us_or_none
 from election.schedule.commands import (
     AcceptTime,
     AddRequest,
@@ -34,6 +34,7 @@ from election.schedule.model import (
     EndPause,
     FinishJob,
     FinishRun,
+    KeepResult,
     MarkBroken,
     RecordLog,
     RegisterJob,
@@ -94,6 +95,11 @@ def _(command: RecordLog) -> tuple[Any, ...]:
     kind = "failed" if command.log.traceback is not None else "other"
     limits = MAX_LOGS_PER_JOB, MAX_LOGS
     return "log", *tick_key(command.tick), command.log.attempt, kind, log_text(command.log), *limits
+
+
+@call.register
+def _(command: KeepResult) -> tuple[Any, ...]:
+    return "result", command.request, command.value
 
 
 @call.register
@@ -178,7 +184,8 @@ def _(command: Fence) -> tuple[Any, ...]:
 
 @call.register
 def _(command: AddRequest) -> tuple[Any, ...]:
-    return "request", command.action.value, command.job_id, command.term, to_us(command.at)
+    kwargs = kwargs_text(command.kwargs)
+    return "request", command.action.value, command.job_id, command.term, to_us(command.at), kwargs
 
 
 @call.register

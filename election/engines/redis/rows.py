@@ -86,7 +86,8 @@ def _attempts(row: Hash) -> list[Mapping[str, Any]]:
 
 def open_run(row: Hash) -> OpenRun:
     tick = Tick(row["job_id"], _time(row["due"]), int(row["request"]))
-    return OpenRun(tick, int(row["term"]), int(row["attempt"]), count_interruptions(_attempts(row)))
+    kwargs = _maybe(json.loads, row.get("kwargs"))
+    return OpenRun(tick, int(row["term"]), int(row["attempt"]), count_interruptions(_attempts(row)), kwargs)
 
 
 def claim_row(row: Hash) -> ClaimRow:
@@ -136,7 +137,8 @@ def term_row(row: Hash) -> TermRow:
 
 def request(row: Hash) -> Request:
     term = _maybe(int, row["term"] or None)
-    return Request(int(row["id"]), Action(row["action"]), row["job_id"] or None, term, _time(row["at"]))
+    kwargs = _maybe(json.loads, row.get("kwargs"))
+    return Request(int(row["id"]), Action(row["action"]), row["job_id"] or None, term, _time(row["at"]), kwargs)
 
 
 def request_row(row: Hash) -> RequestRow:
@@ -151,6 +153,7 @@ def request_row(row: Hash) -> RequestRow:
         outcome=_maybe(RequestOutcome, row.get("outcome")),
         reason=row.get("reason") or None,
         run=_maybe(int, row.get("run") or None),
+        result=row.get("result"),
     )
 
 

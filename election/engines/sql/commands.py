@@ -20,6 +20,7 @@ from election.schedule.model import (
     EndPause,
     FinishJob,
     FinishRun,
+    KeepResult,
     MarkBroken,
     RecordLog,
     RegisterJob,
@@ -108,6 +109,12 @@ def _(command: RecordLog, connection: Connection, term: int) -> bool:
     )
     connection.execute("DELETE FROM run_logs WHERE id <= (SELECT max(id) FROM run_logs) - ?", (MAX_LOGS,))
     return kept.rowcount == 1
+
+
+@write.register
+def _(command: KeepResult, connection: Connection, term: int) -> bool:
+    keep = "UPDATE requests SET result = ? WHERE id = ?"
+    return connection.execute(keep, (command.value, command.request)).rowcount == 1
 
 
 @write.register

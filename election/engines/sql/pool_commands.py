@@ -27,7 +27,7 @@ from .commands import close_epoch, write
 from .database import Connection
 from .place import adopt, note_place
 from .queries import find_jobs
-from .rows import to_us
+from .rows import kwargs_text, to_us
 
 
 @write.register
@@ -91,8 +91,8 @@ def _(command: Fence, connection: Connection, term: int) -> bool:
 @write.register
 def _(command: AddRequest, connection: Connection, term: int) -> int:
     made = connection.execute(
-        "INSERT INTO requests (action, job_id, term, at) VALUES (?, ?, ?, ?) RETURNING id",
-        (command.action, command.job_id, command.term, to_us(command.at)),
+        "INSERT INTO requests (action, job_id, term, at, kwargs) VALUES (?, ?, ?, ?, ?) RETURNING id",
+        (command.action, command.job_id, command.term, to_us(command.at), kwargs_text(command.kwargs)),
     )
     return int(made.fetchone()[0])
 

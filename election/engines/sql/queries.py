@@ -107,7 +107,8 @@ def data_version(connection: Connection) -> int:
 
 def open_runs(connection: Connection) -> list[OpenRun]:
     rows = connection.execute(  # "+": SQLite would rather read every run than put the few of an index in order
-        "SELECT job_id, due, request, term, attempt, attempts FROM runs WHERE outcome IS NULL ORDER BY +seq"
+        "SELECT runs.job_id, due, request, runs.term, attempt, attempts, kwargs FROM runs"
+        " LEFT JOIN requests ON requests.id = request WHERE runs.outcome IS NULL ORDER BY +seq"
     )
     return [open_run(row) for row in rows]
 

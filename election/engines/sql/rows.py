@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from election.core.errors import describe_error
 from election.core.term import Reason, Standing
@@ -53,7 +53,7 @@ TERM_COLUMNS = (
 )
 
 
-REQUEST_COLUMNS = "id, action, job_id, term, at, done_at, outcome, reason, run"
+REQUEST_COLUMNS = "id, action, job_id, term, at, done_at, outcome, reason, run, result"
 LOG_COLUMNS = "attempt, log"
 
 
@@ -148,6 +148,11 @@ def log_text(log: RunLog) -> str:
     return json.dumps([log.traceback, lines, log.dropped])
 
 
+def kwargs_text(kwargs: Mapping[str, Any] | None) -> str | None:
+    """JSON text of the arguments of a request; None if there are none."""
+    return None if kwargs is None else json.dumps(dict(kwargs))
+
+
 def parse_log(attempt: int, text: str) -> RunLog:
     """The log of an attempt from its ``log_text``."""
     traceback, lines, dropped = json.loads(text)
@@ -165,6 +170,7 @@ def request_row(row: Row) -> RequestRow:
         outcome=_maybe(RequestOutcome, row["outcome"]),
         reason=row["reason"],
         run=row["run"],
+        result=row["result"],
     )
 
 
@@ -201,11 +207,13 @@ def term_row(row: Row) -> TermRow:
 
 def open_run(row: Row) -> OpenRun:
     tick = Tick(row["job_id"], to_time(row["due"]), row["request"])
-    return OpenRun(tick, row["term"], row["attempt"], count_interruptions(json.loads(row["attempts"])))
+    interruptions = count_interruptions(json.loads(row["attempts"]))
+    return OpenRun(tick, row["term"], row["attempt"], interruptions, _maybe(json.loads, row["kwargs"]))
 
 
 def request(row: Row) -> Request:
-    return Request(row["id"], Action(row["action"]), row["job_id"], row["term"], to_time(row["at"]))
+    kwargs = _maybe(json.loads, row["kwargs"])
+    return Request(row["id"], Action(row["action"]), row["job_id"], row["term"], to_time(row["at"]), kwargs)
 
 
 def _maybe(convert: Callable[[_V], _T], value: _V | None) -> _T | None:

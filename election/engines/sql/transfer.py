@@ -56,7 +56,10 @@ TABLES = (
         appended=True,
     ),
     Table("run_logs", ("id",), ("run", "attempt", "job_id", "failed", "log")),
-    Table("requests", ("id",), ("action", "job_id", "term", "at", "done_at", "outcome", "reason", "run")),
+    Table(
+        "requests", ("id",),
+        ("action", "job_id", "term", "at", "done_at", "outcome", "reason", "run", "kwargs", "result"),
+    ),
     Table("fences", ("term",), ("pid", "by_pid", "at", "silent_s")),
     Table("pruned", ("until",), ()),
     Table(

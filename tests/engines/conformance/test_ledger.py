@@ -30,6 +30,7 @@ from election.schedule.model import (
     FinishRun,
     JobInfo,
     JobState,
+    KeepResult,
     LogLine,
     MarkBroken,
     NewJob,
@@ -203,6 +204,7 @@ OF_EACH_KIND: list[Entry] = [
     EndPause("job", NOW),
     MarkBroken("job", "broken"),
     RecordLog(TICK, RunLog(1, "traceback")),
+    KeepResult(1, "null"),
     SetNextDue("job", NOW),
     CompleteRequest(1, NOW, RequestOutcome.REFUSED, "no such job"),
 ]
@@ -483,6 +485,25 @@ async def test_requests(ledger: Ledger, other: Ledger) -> None:
     await ledger.record(1, [skip(1, 1, SkipReason.OVERLAP, request=again)])
     assert (await ledger.begin_term(make_term(1), process())).requests == []
     assert (await job_state(ledger)).settled_until == NOW
+
+
+async def test_a_run_by_request_has_its_arguments_and_result(ledger: Ledger, other: Ledger) -> None:
+    """Also when the next leader runs it again."""
+    given = {"text": "ü\n", "none": None, "list": [1, {"a": 2.5}]}
+    with_kwargs, without = [await other.request(Action.RUN, job_id="job", kwargs=each) for each in (given, None)]
+    state = await ledger.changes()
+    assert state is not None
+    assert [request.kwargs for request in state.requests] == [given, None]
+    ticks = [Tick("job", request.at, request.id) for request in state.requests]
+    assert await ledger.record(1, [*(Claim(tick, NOW) for tick in ticks), claim(1)]) == [True] * 3
+    begun = await ledger.begin_term(make_term(2), process(200))
+    assert {run.tick.request: run.kwargs for run in begun.open_runs} == {with_kwargs: given, without: None, 0: None}
+    value = '{"a": "ü"}'
+    kept, _ = await ledger.record(2, [KeepResult(with_kwargs, value), FinishRun(ticks[0], Outcome.SUCCEEDED, NOW)])
+    assert kept
+    rows = [await other.request_row(number) for number in (with_kwargs, without)]
+    assert [row and row.result for row in rows] == [value, None]
+    assert await ledger.record(2, [KeepResult(without + 1, value)]) == [False]
 
 
 async def test_what_becomes_of_a_request_can_be_read(ledger: Ledger, other: Ledger) -> None:

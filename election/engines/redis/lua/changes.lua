@@ -65,9 +65,12 @@ function does.adopt()
   return 0
 end
 
-function does.request(action, job, of, at)
+function does.request(action, job, of, at, kwargs)
   local number = redis.call('INCR', p .. 'request_seq')
   redis.call('HSET', p .. 'request:' .. number, 'action', action, 'job_id', job, 'term', of, 'at', at)
+  if kwargs ~= '' then
+    redis.call('HSET', p .. 'request:' .. number, 'kwargs', kwargs)
+  end
   redis.call('ZADD', p .. 'requests', number, number)
   return number
 end

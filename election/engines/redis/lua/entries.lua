@@ -87,6 +87,10 @@ function does.claim(job, due, request, at, seen, limit)
   if limit ~= '' then
     redis.call('HSET', p .. 'run:' .. seq, 'max_instances', limit)
   end
+  local kwargs = request ~= '0' and redis.call('HGET', p .. 'request:' .. request, 'kwargs')
+  if kwargs then
+    redis.call('HSET', p .. 'run:' .. seq, 'kwargs', kwargs)
+  end
   done(request, at, 'ran', '', seq)
   redis.call('ZADD', p .. 'runs', seq, seq)
   redis.call('ZADD', p .. 'runs:' .. job, seq, seq)
@@ -124,6 +128,12 @@ function does.settle(job, due, request, outcome, at, error, started, began, ende
     count(totals, 'duration', between(claimed, at))
   end
   return 1
+end
+
+-- What a run by request returned.
+function does.result(request, value)
+  local key = p .. 'request:' .. request
+  return redis.call('EXISTS', key) == 1 and redis.call('HSET', key, 'result', value) or 0
 end
 
 function does.retry(job, due, request, attempt, started)

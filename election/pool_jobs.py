@@ -1,0 +1,377 @@
+"""``election.jobs``: the pool's jobs, from any worker and from a script that takes no part."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any, Literal
+
+from apscheduler.triggers.base import BaseTrigger
+
+from .core.backoff import backoff_s
+from .core.clock import Clock, first, yield_to_loop
+from .core.errors import JobDefinitionError, RunError, UnknownJobError
+from .core.threads import run_in_thread
+from .operation import LedgerAccess, Operation
+from .schedule.history import MAX_RUNNING, RunRow, SkipRow, by_job
+from .schedule.jobs import JobRegistry
+from .schedule.ledger import Ledger
+from .schedule.ledger_reader import fits
+from .schedule.model import Action, JobState, NewJob, Outcome, StoredJob
+from .schedule.stored import check_run, modified, parse_if_exists, to_new_job
+from .schedule.upcoming import ComingTick, coming_ticks
+from .web.models import JobEntry
+from .web.view import PoolView
+
+JOBS_PER_TURN = 20
+"""Jobs of ``add_many`` that are checked in one turn of the event loop: some milliseconds."""
+
+MIN_POLL_S, MAX_POLL_S = 0.02, 0.5
+"""Delay before the ledger is asked again whether a run has ended; doubled each time, up to the second."""
+
+JOBS_PER_PAGE = 250
+"""Jobs that ``list`` reads at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolJob:
+    """A job of the pool: the fields of ``GET /leader/jobs``, and how it was added.
+
+    stored: function (``func``), ``kwargs`` and other arguments (``options``) of a job that was added at run time; None
+        for one of the code.
+    """
+
+    id: str
+    name: str
+    description: str | None
+    tags: Sequence[str]
+    trigger: str
+    timezone: str | None
+    next_run_time: datetime | None
+    paused: bool
+    broken: str | None
+    running: int
+    running_since: datetime | None
+    stored: StoredJob | None
+
+
+class RequestedRun:
+    """A run that was asked for.
+
+    Attributes:
+        request: Number of the request, as in ``GET /leader/requests/{number}``.
+        job_id: Id of the job.
+    """
+
+    def __init__(self, request: int, job_id: str, access: LedgerAccess, clock: Clock) -> None:
+        self.request = request
+        self.job_id = job_id
+        self._access = access
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"RequestedRun(request={self.request}, job_id={self.job_id!r})"
+
+    def result(self, timeout: float | None = None) -> Operation[Any]:
+        """Wait until the run has ended; a thread or a script calls ``wait``.
+
+        Args:
+            timeout: Seconds to wait; None for as long as it takes.
+
+        Returns:
+            What the job returned; None also if that is no JSON, or more than 64 KiB of it.
+
+        Raises:
+            RunError: It failed or was interrupted, or there was no run: skipped, refused, expired.
+            TimeoutError: It has not ended within ``timeout``, and goes on.
+            LedgerError: The ledger is out of reach.
+        """
+
+        async def read(ledger: Ledger) -> Any:
+            waiting = asyncio.ensure_future(self._ended(ledger))
+            try:
+                await first(asyncio.wait([waiting]), *([] if timeout is None else [self._clock.sleep(timeout)]))
+                if waiting.done():
+                    return waiting.result()
+                raise TimeoutError(f"request {self.request} to run {self.job_id} has not ended within {timeout:g} s")
+            finally:
+                waiting.cancel()
+
+        return self._access.perform(read, "jobs.run_now(…).result()")
+
+    def wait(self, timeout: float | None = None) -> Any:
+        """``result`` for a thread or a script, which stands still meanwhile."""
+        return self.result(timeout).result()
+
+    async def _ended(self, ledger: Ledger) -> Any:
+        tries = 0
+        while (run := await self._run(ledger)).outcome is None:
+            await self._clock.sleep(backoff_s(MIN_POLL_S, tries, MAX_POLL_S))
+            tries += 1
+        if run.outcome is not Outcome.SUCCEEDED:
+            raise RunError(f"{self.job_id} {run.outcome}: {run.error}", run.outcome.value, run.error)
+        request = await ledger.request_row(self.request)
+        return None if request is None or request.result is None else json.loads(request.result)
+
+    async def _run(self, ledger: Ledger) -> RunRow:
+        """The run, as soon as it is claimed. Raises ``RunError`` if there is none."""
+        tries = 0
+        while True:
+            request = await ledger.request_row(self.request)
+            run = None if request is None or request.run is None else await ledger.run(request.run)
+            if run is not None:
+                return run
+            if request is None or request.run is not None:
+                raise RunError(f"request {self.request} to run {self.job_id} has been pruned", "expired", None)
+            if request.outcome is not None:
+                message = f"{self.job_id} was not run: {request.outcome} ({request.reason})"
+                raise RunError(message, request.outcome.value, request.reason)
+            await self._clock.sleep(backoff_s(MIN_POLL_S, tries, MAX_POLL_S))
+            tries += 1
+
+
+class PoolJobs:
+    """The jobs of a pool, of the code and added at run time, from any worker.
+
+    Each method returns an ``Operation``: ``await`` it in a coroutine, call ``.result()`` of it in a thread (a ``def``
+    endpoint, a plain job, a Django view) or in a script. Each raises ``LedgerError`` while the ledger is out of reach.
+
+    Args:
+        registry: Jobs of the code.
+        view: Describes jobs.
+        access: Reaches the ledger.
+        clock: Time of coming ticks.
+    """
+
+    def __init__(self, registry: JobRegistry, view: PoolView, access: LedgerAccess, clock: Clock) -> None:
+        self._registry = registry
+        self._view = view
+        self._access = access
+        self._clock = clock
+
+    # --- reads --------------------------------------------------------------------------------------------------------
+
+    def list(self, *, search: str = "", tag: str | None = None) -> Operation[builtins.list[PoolJob]]:
+        """All jobs: those of the ledger by id, then those of this code that no leader has seen yet.
+
+        Args:
+            search: Only jobs whose id or name contains this, in upper or lower case.
+            tag: Only jobs that have this tag.
+        """
+
+        async def read(ledger: Ledger) -> builtins.list[PoolJob]:
+            found: builtins.list[JobState | str] = []
+            after, known = "", set()
+            while some := await ledger.search_jobs(text=search, tag=tag, after=after, limit=JOBS_PER_PAGE):
+                after = some[-1].id
+                known |= {job.id for job in some}
+                found += [job for job in some if not job.retired_at]
+                if len(some) < JOBS_PER_PAGE:
+                    break
+            ours = [job for job in self._registry if job.id not in known and fits(job.id, job.info, search, tag)]
+            seen = {job.id for job in await ledger.find_jobs([job.id for job in ours]) if not job.retired_at}
+            return await self._described(ledger, [*found, *(job.id for job in ours if job.id not in seen)])
+
+        return self._access.perform(read, "jobs.list()")
+
+    def get(self, id: str) -> Operation[PoolJob]:  # noqa: A002
+        """The job with this id. Raises ``UnknownJobError``."""
+
+        async def read(ledger: Ledger) -> PoolJob:
+            found = next(iter(await ledger.find_jobs([id])), None)
+            if found is not None and not found.removed and not found.retired_at:
+                return (await self._described(ledger, [found]))[0]
+            if id in self._registry:
+                return (await self._described(ledger, [id]))[0]
+            raise UnknownJobError(f"there is no job {id!r} in this pool")
+
+        return self._access.perform(read, f"jobs.get({id!r})")
+
+    def next(
+        self,
+        id: str | None = None,  # noqa: A002
+        *,
+        until: datetime | None = None,
+        limit: int = 10,
+    ) -> Operation[builtins.list[ComingTick]]:
+        """Coming ticks, earliest first.
+
+        Args:
+            id: Only this job's.
+            until: Only those due up to this time, which has an offset.
+            limit: How many at most; of many jobs that were added at run time, those of as many are planned.
+        """
+
+        async def read(ledger: Ledger) -> builtins.list[ComingTick]:
+            jobs, now = await ledger.due_soonest(limit, id), self._clock.now()
+            return await run_in_thread(partial(coming_ticks, jobs, now=now, until=until, limit=limit))
+
+        return self._access.perform(read, "jobs.next()")
+
+    def runs(
+        self,
+        id: str | None = None,  # noqa: A002
+        *,
+        outcome: Literal["running", "succeeded", "failed", "interrupted"] | None = None,
+        tag: str | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> Operation[builtins.list[RunRow]]:
+        """Runs, latest first.
+
+        Args:
+            id: Only this job's.
+            outcome: Only those that ended so, or run.
+            tag: Only those of jobs with this tag.
+            before: Only those with a smaller ``seq``, for the next page.
+            limit: How many at most.
+        """
+
+        async def read(ledger: Ledger) -> builtins.list[RunRow]:
+            return await ledger.runs(job_id=id, tag=tag, outcome=outcome, before=before, limit=limit)
+
+        return self._access.perform(read, "jobs.runs()")
+
+    def skips(
+        self,
+        id: str | None = None,  # noqa: A002
+        *,
+        tag: str | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> Operation[builtins.list[SkipRow]]:
+        """Ticks that had no run, and why, latest first; the arguments are those of ``runs``."""
+
+        async def read(ledger: Ledger) -> builtins.list[SkipRow]:
+            return await ledger.skips(job_id=id, tag=tag, before=before, limit=limit)
+
+        return self._access.perform(read, "jobs.skips()")
+
+    # --- changes ------------------------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        func: Callable[..., Any] | str,
+        trigger: str | BaseTrigger,
+        *,
+        id: str | None = None,  # noqa: A002
+        if_exists: Literal["error", "keep", "replace"] = "error",
+        **arguments: Any,
+    ) -> Operation[None]:
+        """Store a job, which survives restarts; the arguments and errors are those of ``Election.add_job``.
+
+        What no process could run raises at once; an id that is taken raises when this is awaited.
+        """
+        exists = parse_if_exists(if_exists)
+        job = to_new_job(self._registry, func, trigger, id=id, **arguments)
+        return self._access.perform(lambda ledger: ledger.store_jobs([job], if_exists=exists), f"add_job(…, id={id!r})")
+
+    def add_many(
+        self,
+        jobs: Iterable[Mapping[str, Any]],
+        *,
+        if_exists: Literal["error", "keep", "replace"] = "error",
+    ) -> Operation[None]:
+        """Store many jobs: some ten times as fast as one by one. See ``Election.add_jobs``."""
+        exists = parse_if_exists(if_exists)
+
+        async def add(ledger: Ledger) -> None:
+            await ledger.store_jobs(await self._checked(jobs), if_exists=exists)
+
+        return self._access.perform(add, "add_jobs(…)")
+
+    def modify(
+        self,
+        id: str,  # noqa: A002
+        trigger: str | BaseTrigger | None = None,
+        **changes: Any,
+    ) -> Operation[None]:
+        """Change a job that was added at run time; what is not named stays as it is.
+
+        Args:
+            id: The job's id.
+            trigger: Its trigger from now on; None keeps the one that it has, and what it owes.
+            changes: Arguments of ``add_job``: those of the new trigger, ``func``, ``kwargs``, ``name``, …
+
+        Raises:
+            UnknownJobError: There is no such job.
+            JobDefinitionError: The changes cannot work, or the job is one of the code.
+        """
+
+        async def change(ledger: Ledger) -> None:
+            await ledger.modify_job(id, lambda found: modified(self._registry, found, trigger, changes))
+
+        return self._access.perform(change, f"jobs.modify({id!r}, …)")
+
+    def reschedule(self, id: str, trigger: str | BaseTrigger, **arguments: Any) -> Operation[None]:  # noqa: A002
+        """Give a job another trigger, from now on. Raises as ``modify``."""
+        return self.modify(id, trigger, **arguments)
+
+    def remove(self, id: str) -> Operation[None]:  # noqa: A002
+        """Remove a job that was added at run time; its history stays. Raises ``UnknownJobError``."""
+        return self._access.perform(lambda ledger: ledger.remove_job(id), f"jobs.remove({id!r})")
+
+    def pause(self, id: str) -> Operation[None]:  # noqa: A002
+        """Let a job's ticks pass until it is resumed, also after a restart. Raises ``UnknownJobError``."""
+        return self._access.perform(lambda ledger: ledger.pause(id, True), f"jobs.pause({id!r})")
+
+    def resume(self, id: str) -> Operation[None]:  # noqa: A002
+        """End a pause; what fell due meanwhile is skipped as ``paused``. Raises ``UnknownJobError``."""
+        return self._access.perform(lambda ledger: ledger.pause(id, False), f"jobs.resume({id!r})")
+
+    def run_now(self, id: str, *, kwargs: Mapping[str, Any] | None = None) -> Operation[RequestedRun]:  # noqa: A002
+        """Ask whoever leads to run a job now, besides its schedule; it does within a heartbeat.
+
+        Args:
+            id: The job's id.
+            kwargs: Arguments of this run, in the place of the job's own of these names; JSON.
+
+        Returns:
+            The run: ``await run.result()`` waits for its end.
+
+        Raises:
+            UnknownJobError: There is no such job.
+            JobDefinitionError: The arguments are no JSON, or the job does not take them.
+        """
+        given = dict(kwargs or {})
+        is_known = check_run(self._registry, id, given)
+
+        async def ask(ledger: Ledger) -> RequestedRun:
+            number = await ledger.request(Action.RUN, job_id=id, kwargs=given or None, is_known=is_known)
+            return RequestedRun(number, id, self._access, self._clock)
+
+        return self._access.perform(ask, f"jobs.run_now({id!r})")
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    async def _checked(self, jobs: Iterable[Mapping[str, Any]]) -> builtins.list[NewJob]:
+        made: dict[str, NewJob] = {}
+        for number, arguments in enumerate(jobs):
+            if missing := {"func", "trigger", "id"} - arguments.keys():
+                raise JobDefinitionError(f"job number {number} of add_jobs lacks {', '.join(sorted(missing))}")
+            job = to_new_job(self._registry, **arguments)
+            if job.id in made:
+                raise JobDefinitionError(f"two jobs of add_jobs have the id {job.id!r}")
+            made[job.id] = job
+            if number % JOBS_PER_TURN == 0:
+                await yield_to_loop()
+        return builtins.list(made.values())
+
+    async def _described(self, ledger: Ledger, jobs: builtins.list[JobState | str]) -> builtins.list[PoolJob]:
+        """Describe jobs, by the ledger's state, or the id of one that the ledger does not know yet."""
+        running = by_job(await ledger.runs(outcome="running", limit=MAX_RUNNING))
+
+        def describe() -> builtins.list[PoolJob]:
+            entries = self._view.entries(jobs, running)
+            return [_pool_job(entry, job) for entry, job in zip(entries, jobs, strict=True)]
+
+        return await run_in_thread(describe)
+
+
+def _pool_job(entry: JobEntry, job: JobState | str) -> PoolJob:
+    return PoolJob(**entry.model_dump(), stored=None if isinstance(job, str) else job.stored)
