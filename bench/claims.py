@@ -15,8 +15,9 @@ from pathlib import Path
 from election.core.process import current_process
 from election.core.term import Reason, Takeover, Term
 from election.engines.file.ledger import SqliteLedger
+from election.schedule.commands import Claim, FinishRun, RegisterJob
 from election.schedule.ledger_writer import LedgerWriter
-from election.schedule.model import Claim, FinishRun, Outcome, RegisterJob, Tick
+from election.schedule.model import Outcome, Tick
 
 from .report import Cell, Table, p50, spread
 

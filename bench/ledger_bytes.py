@@ -15,8 +15,9 @@ from typing import Any
 
 from election.core.process import current_process
 from election.engines import open_engine
+from election.schedule.commands import Claim, Entry, FinishRun, RegisterJob
 from election.schedule.ledger import Ledger
-from election.schedule.model import Claim, Entry, FinishRun, Outcome, RegisterJob, Tick
+from election.schedule.model import Outcome, Tick
 
 from .claims import first_term
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from election.core.process import current_process
 from election.engines.file.ledger import SqliteLedger
+from election.schedule.commands import Claim, FinishRun, RegisterJob
 from election.schedule.ledger_writer import LedgerWriter
-from election.schedule.model import Claim, FinishRun, Outcome, RegisterJob, Tick
+from election.schedule.model import Outcome, Tick
 from election.schedule.verify import verify
 
 from .claims import first_term

@@ -11,10 +11,11 @@ from election.core.backoff import backoff_s
 from election.core.clock import Clock, first
 from election.core.errors import what_went_wrong
 
+from .commands import FinishRun, KeepResult, RecordLog, Retry, Skip
 from .job_runner import Attempt, JobRunner
 from .jobs import Job
 from .ledger_writer import LedgerWriter
-from .model import FinishRun, KeepResult, Outcome, RecordLog, Retry, Skip, SkipReason, Span, Tick
+from .model import Outcome, SkipReason, Span, Tick
 from .policy import is_misfire
 from .reporting import RunReporter
 from .run import Run

@@ -12,7 +12,8 @@ from itertools import islice
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.date import DateTrigger
 
-from .model import JobState, Skip, SkipReason
+from .commands import Skip
+from .model import JobState, SkipReason
 from .ticks import first_after, max_jitter, ticks, without_jitter
 from .triggers import FirstRunNow, build
 

@@ -21,10 +21,11 @@ from election.core.clock import Clock, yield_to_loop
 from election.core.events import named
 
 from .attempts import TERM_OVER, Attempts
+from .commands import Claim, Entry, Skip
 from .job_runner import JobRunner
 from .jobs import Job
 from .ledger_writer import LedgerWriter
-from .model import Claim, Entry, OpenRun, Request, Skip, SkipReason, Tick
+from .model import OpenRun, Request, SkipReason, Tick
 from .policy import decide
 from .progress import JobProgress
 from .reporting import RunReporter

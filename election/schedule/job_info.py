@@ -13,7 +13,8 @@ from typing import Any
 
 from election.core.errors import JobDefinitionError
 
-from .model import DescribeJob, JobInfo, State
+from .commands import DescribeJob
+from .model import JobInfo, State
 
 MAX_TAG_LENGTH = 50
 """Characters: a tag is a word to search for, and stands beside others in a narrow column."""

@@ -30,18 +30,21 @@ from .commands import (
     Command,
     ConfirmTerm,
     EndTerm,
+    Entry,
     ExpectJob,
     Fence,
     PauseJob,
+    RegisterJob,
     RemoveJob,
     RequireJob,
     ResumeJob,
+    SetNextDue,
     SettleFormerTerm,
     StoreJob,
 )
 from .job_info import name_few
 from .ledger_reader import LedgerReader
-from .model import Action, Entry, JobState, NewJob, RegisterJob, SetNextDue, State, StoredJob
+from .model import Action, JobState, NewJob, State, StoredJob
 from .store import LedgerStore, UnmetConditionError
 from .ticks import first_after, with_seed
 from .triggers import build

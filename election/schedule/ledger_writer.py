@@ -15,8 +15,9 @@ from election.core.clock import yield_to_loop
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
 from election.core.events import named
 
+from .commands import Entry, FinishRun, Skip
 from .ledger import Ledger
-from .model import Entry, FinishRun, Skip, Tick
+from .model import Tick
 
 log = logging.getLogger("election")
 

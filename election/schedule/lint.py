@@ -13,9 +13,10 @@ from apscheduler.triggers.cron import CronTrigger
 from election.core.clock import yield_to_loop
 from election.core.events import named
 
+from .commands import Entry, RegisterJob
 from .cron import cron_fields
 from .job_info import name_few
-from .model import Entry, JobState, RegisterJob
+from .model import JobState
 from .ticks import first_after, without_jitter
 from .wall_clock import CHANGE_WINDOW, next_change, offset_at
 

@@ -1,4 +1,4 @@
-"""The values of a ledger: what a term writes, and what a leader needs to know. All times are UTC."""
+"""The values of a ledger, and its state as a leader needs it. All times are UTC."""
 
 from __future__ import annotations
 
@@ -42,52 +42,11 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """Permission to run a tick, given once.
-
-    scheduled_since: of the schedule by which it fell due; no other one grants it.
-    max_instances: runs of the job that may be under way at once; None if unknown.
-    """
-
-    tick: Tick
-    at: datetime
-    scheduled_since: datetime | None = None
-    max_instances: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Span:
     """Start and end of an attempt's code, in microseconds of the leader's monotonic clock."""
 
     began_us: int
     ended_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class FinishRun:
-    """The end of a run, after its last attempt.
-
-    error: the exception of a failed run, as text. started_at: when the code of this attempt began; None if it did not.
-    span: the same beginning and the end, on a clock that nobody sets.
-    """
-
-    tick: Tick
-    outcome: Outcome
-    at: datetime
-    error: str | None = None
-    started_at: datetime | None = None
-    span: Span | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """Another attempt of a claimed tick, after the last one ended with ``outcome``. started_at: as in ``FinishRun``."""
-
-    tick: Tick
-    outcome: Outcome
-    at: datetime
-    error: str | None = None
-    started_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,112 +74,12 @@ class RunLog:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordLog:
-    """Keep the log of an attempt of a claimed tick; a ledger keeps the latest ones of each job."""
-
-    tick: Tick
-    log: RunLog
-
-
-@dataclass(frozen=True, slots=True)
-class KeepResult:
-    """Keep what a run by request returned. value: JSON text."""
-
-    request: int
-    value: str
-
-
-@dataclass(frozen=True, slots=True)
-class Skip:
-    """Ticks of a job that will have no run; ``count`` is None where counting them would take too long."""
-
-    job_id: str
-    first_due: datetime
-    last_due: datetime
-    count: int | None
-    reason: SkipReason
-    at: datetime
-    request: int = 0
-    claimed: bool = False
-    """Whether the tick had been claimed, but came too late to be run: the claim becomes this skip."""
-    scheduled_since: datetime | None = None
-    """Of the schedule by which the ticks fell due, as in ``Claim``."""
-
-
-@dataclass(frozen=True, slots=True)
-class RegisterJob:
-    """A job is seen for the first time, again after an absence, or with a changed trigger.
-
-    at: the moment, to which what has no start of its own is anchored. since: it owes the ticks later than this.
-    """
-
-    job_id: str
-    trigger: Mapping[str, Any]
-    at: datetime
-    since: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class SetNextDue:
-    """When a job that was added at run time is due next: a hint, by which a new leader plans the soonest first."""
-
-    job_id: str
-    due: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class RetireJob:
-    """A job is no longer in the code: it owes no ticks after ``at``, and keeps its history."""
-
-    job_id: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class FinishJob:
-    """A job that was added at run time has no further ticks: it leaves the pool, and its history stays.
-
-    It takes no effect if the schedule is another one by now, if not all up to ``settled_until`` is settled, or if a run
-    or a request of the job is open.
-    """
-
-    job_id: str
-    scheduled_since: datetime
-    settled_until: datetime
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class EndPause:
-    """A pause is over, and its ticks are settled until ``until``."""
-
-    job_id: str
-    until: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class MarkBroken:
-    """A stored job cannot be run, and why; None when it can again."""
-
-    job_id: str
-    error: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class JobInfo:
     """Name, description and tags of a job. tags: single words, to find jobs by."""
 
     name: str
     description: str | None = None
     tags: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class DescribeJob:
-    """The name, description or tags of a job have changed, or are not in the ledger yet."""
-
-    job_id: str
-    info: JobInfo
 
 
 class RequestOutcome(StrEnum):
@@ -231,35 +90,6 @@ class RequestOutcome(StrEnum):
     RESIGNED = "resigned"
     REFUSED = "refused"
     EXPIRED = "expired"  # it waited too long for a leader
-
-
-@dataclass(frozen=True, slots=True)
-class CompleteRequest:
-    """End of a request without a run. reason: why, in words; None for one that was carried out."""
-
-    request: int
-    at: datetime
-    outcome: RequestOutcome
-    reason: str | None = None
-
-
-Entry = (
-    Claim
-    | FinishRun
-    | Retry
-    | RecordLog
-    | KeepResult
-    | Skip
-    | RegisterJob
-    | RetireJob
-    | FinishJob
-    | EndPause
-    | MarkBroken
-    | DescribeJob
-    | SetNextDue
-    | CompleteRequest
-)
-"""Commands of a term, which ``Ledger.record`` takes."""
 
 
 # State of a ledger.

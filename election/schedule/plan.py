@@ -16,23 +16,9 @@ from election.core.backoff import backoff_s
 from election.core.errors import what_went_wrong
 
 from .catchup import catch_up, given_up, owes_from, skipped
+from .commands import EndPause, Entry, FinishJob, FinishRun, MarkBroken, RegisterJob, RetireJob, Retry
 from .jobs import Job
-from .model import (
-    EndPause,
-    Entry,
-    FinishJob,
-    FinishRun,
-    JobState,
-    MarkBroken,
-    OpenRun,
-    Outcome,
-    RegisterJob,
-    RetireJob,
-    Retry,
-    SkipReason,
-    State,
-    Tick,
-)
+from .model import JobState, OpenRun, Outcome, SkipReason, State, Tick
 from .ticks import with_seed
 from .triggers import build
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 
+from .commands import Skip
 from .jobs import Job
-from .model import Skip, SkipReason
+from .model import SkipReason
 
 
 @dataclass(frozen=True, slots=True)

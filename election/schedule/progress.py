@@ -15,8 +15,9 @@ from election.core.clock import Clock
 from election.core.events import named
 
 from . import catchup
+from .commands import Skip
 from .jobs import Job
-from .model import Skip, SkipReason
+from .model import SkipReason
 
 log = logging.getLogger("election")
 

@@ -19,8 +19,9 @@ from election.core.events import (
     named,
 )
 
+from .commands import Entry, FinishRun, RetireJob, Retry, Skip
 from .job_info import name_few
-from .model import Entry, FinishRun, Outcome, RetireJob, Retry, Skip, Tick
+from .model import Outcome, Tick
 from .run import Run
 
 log = logging.getLogger("election")

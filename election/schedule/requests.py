@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from .model import Action, CompleteRequest, Request, RequestOutcome, State
+from .commands import CompleteRequest
+from .model import Action, Request, RequestOutcome, State
 
 MAX_AGE = timedelta(minutes=10)
 """Age at which a request is not carried out any more: who made it has given up waiting."""

@@ -18,9 +18,10 @@ from apscheduler.util import ref_to_obj
 from election.core.errors import JobDefinitionError, describe_error
 from election.core.events import named
 
+from .commands import MarkBroken
 from .jobs import Job, JobRegistry, check_call, check_id, reference_to
 from .ledger import IfExists
-from .model import UNREADABLE, JobState, MarkBroken, NewJob, State, StoredJob
+from .model import UNREADABLE, JobState, NewJob, State, StoredJob
 from .triggers import build, is_open
 
 log = logging.getLogger("election")

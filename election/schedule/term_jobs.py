@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 
 from election.core.clock import Clock
 
+from .commands import FinishJob, MarkBroken, SetNextDue
 from .jobs import Job, JobRegistry
 from .ledger_writer import LedgerWriter
-from .model import Copied, FinishJob, JobState, MarkBroken, SetNextDue, State
+from .model import Copied, JobState, State
 from .plan import Plan, describe_broken
 from .progress import BrokenJobs, JobProgress, log_broken
 from .scheduler_adapter import SchedulerAdapter

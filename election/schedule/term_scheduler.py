@@ -24,6 +24,7 @@ from election.core.term import Standing
 from election.core.term_context import TermContext
 from election.core.watched_task import WatchedTask
 
+from .commands import FinishJob
 from .executor import TermExecutor
 from .job_info import changed_descriptions
 from .job_runner import MAX_THREADS, Around, JobRunner
@@ -31,7 +32,7 @@ from .jobs import JobRegistry
 from .ledger import Ledger
 from .ledger_writer import LedgerWriter
 from .lint import log_changed_zones, log_remarks
-from .model import Action, FinishJob, Request, State, Tick
+from .model import Action, Request, State, Tick
 from .plan import make_plan, rerun_delay_s, unknown_jobs
 from .reporting import RunReporter
 from .requests import sort_requests

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from election.core.term import Standing
+from election.schedule.commands import Claim, FinishRun, RegisterJob, RetireJob, Retry
 from election.schedule.ledger import Ledger
-from election.schedule.model import Claim, FinishRun, Outcome, RegisterJob, RetireJob, Retry, Tick
+from election.schedule.model import Outcome, Tick
 from election.schedule.verify import verify
 from tests.schedule.making import at, make_job, make_term, process
 

@@ -14,13 +14,10 @@ from typing import Any
 from election.core.events import Event
 from election.core.term_context import TermContext
 from election.engines.file.ledger import SqliteLedger
+from election.schedule.commands import Entry
 from election.schedule.history import RunRow
 from election.schedule.jobs import JobRegistry
-from election.schedule.model import (
-    Entry,
-    SkipReason,
-    State,
-)
+from election.schedule.model import SkipReason, State
 from election.schedule.run import Run, current_run
 from election.schedule.tasks import TaskRegistry
 from election.schedule.term_scheduler import ScheduleOptions, TermScheduler

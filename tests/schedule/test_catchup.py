@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from election.schedule import catchup
 from election.schedule.catchup import CatchUp, catch_up, jump, owes_from, skipped
-from election.schedule.model import Skip, SkipReason
+from election.schedule.commands import Skip
+from election.schedule.model import SkipReason
 from election.schedule.scheduler_adapter import PureTrigger
 from election.schedule.ticks import first_after, max_jitter, ticks, with_seed, without_jitter
 from tests.schedule.making import NOW, CountingTrigger, at

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from election.core.errors import LedgerError
+from election.schedule.commands import Claim
 from election.schedule.history import RunRow
-from election.schedule.model import Action, Claim, Outcome, SkipReason, Tick
+from election.schedule.model import Action, Outcome, SkipReason, Tick
 from election.schedule.stored import to_store
 from tests.schedule import stored_functions
 from tests.schedule.making import at, make_term, process

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from election import JobDefinitionError, current_run
-from election.schedule.model import RegisterJob, SkipReason
+from election.schedule.commands import RegisterJob
+from election.schedule.model import SkipReason
 from election.schedule.stored import to_store
 from election.schedule.triggers import build, describe, trigger_text
 from tests.schedule.making import NOW, CountingTrigger, at, make_job, make_term, process

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from election.core.errors import JobDefinitionError
+from election.schedule.commands import DescribeJob
 from election.schedule.job_info import changed_descriptions
 from election.schedule.jobs import Job, JobRegistry
-from election.schedule.model import DescribeJob, JobInfo, State
+from election.schedule.model import JobInfo, State
 from election.schedule.stored import StoredJobLoader, to_store
 from tests.schedule.making import make_job, state_of
 from tests.schedule.stored_functions import remember

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
+from election.schedule.commands import Claim, Entry, FinishRun, Retry, Skip
 from election.schedule.ledger_writer import LedgerWriter
-from election.schedule.model import Claim, Entry, FinishRun, Outcome, Retry, Skip, SkipReason, Tick
+from election.schedule.model import Outcome, SkipReason, Tick
 from tests.schedule.making import NOW, at, until
 
 pytestmark = pytest.mark.anyio

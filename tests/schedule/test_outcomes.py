@@ -19,8 +19,9 @@ import pytest
 from election import JobDefinitionError, current_run
 from election.core.events import Event, RunFailed, RunGivenUp, RunInterrupted, RunStarted, RunSucceeded, TickSkipped
 from election.schedule.attempts import MAX_RETRY_DELAY_S
+from election.schedule.commands import FinishRun, Retry
 from election.schedule.jobs import JobRegistry
-from election.schedule.model import FinishRun, OpenRun, Outcome, Retry, SkipReason, State, Tick
+from election.schedule.model import OpenRun, Outcome, SkipReason, State, Tick
 from election.schedule.plan import make_plan, rerun_delay_s
 from election.schedule.verify import verify
 from tests.schedule.making import NOW, at, make_job, state_of

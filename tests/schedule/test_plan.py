@@ -9,24 +9,9 @@ from typing import Any
 
 import pytest
 
+from election.schedule.commands import EndPause, Entry, FinishRun, RegisterJob, RetireJob, Retry, Skip
 from election.schedule.jobs import Job
-from election.schedule.model import (
-    Copied,
-    EndPause,
-    Entry,
-    FinishRun,
-    JobState,
-    OpenRun,
-    Outcome,
-    RegisterJob,
-    RetireJob,
-    Retry,
-    Skip,
-    SkipReason,
-    State,
-    StoredJob,
-    Tick,
-)
+from election.schedule.model import Copied, JobState, OpenRun, Outcome, SkipReason, State, StoredJob, Tick
 from election.schedule.plan import Plan, make_plan
 from election.schedule.triggers import describe
 from tests.schedule.making import NOW, at, make_job, state_of

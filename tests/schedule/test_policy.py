@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from election.schedule.model import Skip, SkipReason
+from election.schedule.commands import Skip
+from election.schedule.model import SkipReason
 from election.schedule.policy import decide, is_misfire
 from tests.schedule.making import NOW, at, make_job, moments
 

@@ -11,7 +11,8 @@ import pytest
 
 from election.core.clock import SystemClock
 from election.core.events import Event, RunFailed, RunInterrupted, TickSkipped
-from election.schedule.model import Skip, SkipReason, Tick
+from election.schedule.commands import Skip
+from election.schedule.model import SkipReason, Tick
 from election.schedule.reporting import RunReporter
 
 DUE = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)

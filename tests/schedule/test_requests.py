@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from election.schedule.model import Action, CompleteRequest, Copied, JobState, Request, RequestOutcome, State
+from election.schedule.commands import CompleteRequest
+from election.schedule.model import Action, Copied, JobState, Request, RequestOutcome, State
 from election.schedule.requests import MAX_AGE, sort_requests
 from tests.schedule.making import NOW, at
 

@@ -13,7 +13,8 @@ import pytest
 
 from election.core.errors import LedgerError
 from election.schedule import term_jobs, term_scheduler
-from election.schedule.model import Action, Entry, JobState, OpenRun, Request, SetNextDue, State, StoredJob, Tick
+from election.schedule.commands import Entry, SetNextDue
+from election.schedule.model import Action, JobState, OpenRun, Request, State, StoredJob, Tick
 from election.schedule.plan import Plan, make_plan
 from election.schedule.stored import to_store
 from election.schedule.term_jobs import TermJobs

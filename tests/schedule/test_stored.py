@@ -16,8 +16,9 @@ from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from election.core.errors import JobDefinitionError
+from election.schedule.commands import MarkBroken
 from election.schedule.jobs import JobRegistry
-from election.schedule.model import JobState, MarkBroken, State, StoredJob
+from election.schedule.model import JobState, State, StoredJob
 from election.schedule.plan import make_plan
 from election.schedule.stored import StoredJobLoader, load_jobs, mark_broken, to_store
 from tests.schedule import stored_functions

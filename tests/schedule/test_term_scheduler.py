@@ -28,23 +28,10 @@ from election.core.term import Standing
 from election.engines.file import schema
 from election.schedule import scheduler_adapter, term_scheduler
 from election.schedule import ticks as ticks_module
+from election.schedule.commands import Claim, CompleteRequest, EndPause, Entry, RegisterJob
 from election.schedule.history import RunRow
 from election.schedule.ledger import IfExists
-from election.schedule.model import (
-    Action,
-    Claim,
-    CompleteRequest,
-    EndPause,
-    Entry,
-    JobInfo,
-    Outcome,
-    RegisterJob,
-    RequestOutcome,
-    SkipReason,
-    State,
-    StoredJob,
-    Tick,
-)
+from election.schedule.model import Action, JobInfo, Outcome, RequestOutcome, SkipReason, State, StoredJob, Tick
 from election.schedule.run import Run, current_run
 from election.schedule.stored import to_store
 from election.schedule.verify import verify

@@ -14,21 +14,9 @@ from election.core.term import Reason, Standing
 from election.engines.file.ledger import SqliteLedger
 from election.engines.sql.rows import to_us
 from election.schedule.claim_history import ClaimHistory, Settlement
+from election.schedule.commands import Claim, Entry, FinishRun, RegisterJob, RetireJob, Retry, Skip
 from election.schedule.history import ClaimRow, Epoch, SkipRow, TermRow
-from election.schedule.model import (
-    Claim,
-    Entry,
-    FinishRun,
-    OpenRun,
-    Outcome,
-    RegisterJob,
-    RetireJob,
-    Retry,
-    Skip,
-    SkipReason,
-    Span,
-    Tick,
-)
+from election.schedule.model import OpenRun, Outcome, SkipReason, Span, Tick
 from election.schedule.ticks import ticks
 from election.schedule.triggers import describe
 from election.schedule.verify import Violation, check_open_runs, check_terms, check_ticks, owed_ticks, verify

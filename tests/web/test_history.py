@@ -18,21 +18,8 @@ from election import Election
 from election.core.process import current_process
 from election.core.term import Reason, Standing, Takeover, Term
 from election.engines.file.ledger import SqliteLedger
-from election.schedule.model import (
-    Action,
-    Claim,
-    DescribeJob,
-    FinishRun,
-    JobInfo,
-    LogLine,
-    Outcome,
-    RecordLog,
-    RegisterJob,
-    RunLog,
-    Skip,
-    SkipReason,
-    Tick,
-)
+from election.schedule.commands import Claim, DescribeJob, FinishRun, RecordLog, RegisterJob, Skip
+from election.schedule.model import Action, JobInfo, LogLine, Outcome, RunLog, SkipReason, Tick
 from election.web import history_cache, view
 from tests.support.pool import WorkerPool
 from tests.support.waiting import until

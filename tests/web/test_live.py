@@ -24,7 +24,8 @@ from election import Election
 from election.core.process import current_process
 from election.core.term import Reason, Standing, Takeover, Term
 from election.engines.file.ledger import SqliteLedger
-from election.schedule.model import Claim, FinishRun, Outcome, RegisterJob, Skip, SkipReason, Tick
+from election.schedule.commands import Claim, FinishRun, RegisterJob, Skip
+from election.schedule.model import Outcome, SkipReason, Tick
 from election.web import history_cache
 from tests.support.jobs import HOSTILE
 from tests.support.waiting import until

@@ -13,37 +13,34 @@ from election.schedule.commands import (
     AddRequest,
     Adopt,
     BeginTerm,
+    Claim,
     Command,
+    CompleteRequest,
     ConfirmTerm,
+    DescribeJob,
+    EndPause,
     EndTerm,
     ExpectJob,
     Fence,
-    PauseJob,
-    RemoveJob,
-    RequireJob,
-    ResumeJob,
-    SettleFormerTerm,
-    StoreJob,
-)
-from election.schedule.history import MAX_LOGS, MAX_LOGS_PER_JOB
-from election.schedule.model import (
-    TICK_RULE,
-    Claim,
-    CompleteRequest,
-    DescribeJob,
-    EndPause,
     FinishJob,
     FinishRun,
     KeepResult,
     MarkBroken,
+    PauseJob,
     RecordLog,
     RegisterJob,
+    RemoveJob,
+    RequireJob,
+    ResumeJob,
     RetireJob,
     Retry,
     SetNextDue,
+    SettleFormerTerm,
     Skip,
-    SkipReason,
+    StoreJob,
 )
+from election.schedule.history import MAX_LOGS, MAX_LOGS_PER_JOB
+from election.schedule.model import TICK_RULE, SkipReason
 
 MAX_ARGUMENTS = 9
 

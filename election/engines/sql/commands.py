@@ -10,11 +10,9 @@ import json
 from datetime import datetime
 from functools import singledispatch
 
-from election.schedule.commands import Command
-from election.schedule.history import MAX_LOGS, MAX_LOGS_PER_JOB
-from election.schedule.model import (
-    TICK_RULE,
+from election.schedule.commands import (
     Claim,
+    Command,
     CompleteRequest,
     DescribeJob,
     EndPause,
@@ -24,12 +22,13 @@ from election.schedule.model import (
     MarkBroken,
     RecordLog,
     RegisterJob,
-    RequestOutcome,
     RetireJob,
     Retry,
     SetNextDue,
     Skip,
 )
+from election.schedule.history import MAX_LOGS, MAX_LOGS_PER_JOB
+from election.schedule.model import TICK_RULE, RequestOutcome
 from election.schedule.store import term_over
 
 from .database import Connection

@@ -13,9 +13,9 @@ from functools import cache
 from itertools import chain
 
 from election.core.term import Reason
-from election.schedule.commands import BeginTerm, Command, ConfirmTerm
+from election.schedule.commands import BeginTerm, Command, ConfirmTerm, FinishRun, Skip
 from election.schedule.history import BOUNDS, UNCOUNTED_SKIP, Histogram, Totals, added_label
-from election.schedule.model import FinishRun, Outcome, Skip, SkipReason
+from election.schedule.model import Outcome, SkipReason
 
 from .database import Connection
 from .queries import MAX_PARAMETERS, in_parts

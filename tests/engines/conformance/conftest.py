@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from election.schedule.commands import RegisterJob
 from election.schedule.ledger import Ledger
-from election.schedule.model import RegisterJob
 from tests.engines.conformance.pool import SECONDS, Pool
 from tests.schedule.making import NOW, make_term, process
 from tests.support.postgres_server import RunningPostgres

@@ -15,35 +15,38 @@ import pytest
 
 from election.core.errors import JobDefinitionError, StaleTermError, UnknownJobError
 from election.core.term import Reason, Standing, Takeover, Term
-from election.schedule.commands import Command, StoreJob
-from election.schedule.history import ClaimRow, Epoch, SkipRow
-from election.schedule.ledger import IfExists, Ledger
-from election.schedule.ledger_reader import MAX_INTEGER
-from election.schedule.model import (
-    Action,
+from election.schedule.commands import (
     Claim,
+    Command,
     CompleteRequest,
     DescribeJob,
     EndPause,
     Entry,
     FinishJob,
     FinishRun,
+    KeepResult,
+    MarkBroken,
+    RecordLog,
+    RegisterJob,
+    RetireJob,
+    Retry,
+    SetNextDue,
+    Skip,
+    StoreJob,
+)
+from election.schedule.history import ClaimRow, Epoch, SkipRow
+from election.schedule.ledger import IfExists, Ledger
+from election.schedule.ledger_reader import MAX_INTEGER
+from election.schedule.model import (
+    Action,
     JobInfo,
     JobState,
-    KeepResult,
     LogLine,
-    MarkBroken,
     NewJob,
     OpenRun,
     Outcome,
-    RecordLog,
-    RegisterJob,
     RequestOutcome,
-    RetireJob,
-    Retry,
     RunLog,
-    SetNextDue,
-    Skip,
     SkipReason,
     Span,
     StoredJob,

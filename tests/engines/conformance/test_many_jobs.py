@@ -6,22 +6,20 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from election.schedule.commands import Command, StoreJob
-from election.schedule.ledger import Ledger
-from election.schedule.model import (
+from election.schedule.commands import (
     Claim,
+    Command,
     DescribeJob,
     Entry,
     FinishRun,
-    JobInfo,
     MarkBroken,
-    Outcome,
     RegisterJob,
     RetireJob,
     SetNextDue,
-    StoredJob,
-    Tick,
+    StoreJob,
 )
+from election.schedule.ledger import Ledger
+from election.schedule.model import JobInfo, Outcome, StoredJob, Tick
 from tests.engines.conformance.pool import SECONDS, Pool
 from tests.schedule.making import NOW, at, make_term, process
 

@@ -9,23 +9,10 @@ from typing import Any
 import pytest
 
 from election.core.term import Reason, Standing
+from election.schedule.commands import Claim, Entry, FinishRun, RegisterJob, RetireJob, Retry, Skip
 from election.schedule.history import BOUNDS, Histogram, Totals
 from election.schedule.ledger import Ledger
-from election.schedule.model import (
-    Action,
-    Claim,
-    Entry,
-    FinishRun,
-    NewJob,
-    Outcome,
-    RegisterJob,
-    RetireJob,
-    Retry,
-    Skip,
-    SkipReason,
-    StoredJob,
-    Tick,
-)
+from election.schedule.model import Action, NewJob, Outcome, SkipReason, StoredJob, Tick
 from tests.engines.conformance.pool import SECONDS
 from tests.schedule.making import at, make_job, make_term, process
 

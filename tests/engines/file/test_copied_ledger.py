@@ -11,7 +11,8 @@ import pytest
 
 from election.engines.file.file_identity import identify_file
 from election.engines.file.ledger import SqliteLedger
-from election.schedule.model import Copied, RegisterJob
+from election.schedule.commands import RegisterJob
+from election.schedule.model import Copied
 from tests.schedule.making import NOW, at, make_job, make_term, process
 
 pytestmark = pytest.mark.anyio

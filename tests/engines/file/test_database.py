@@ -24,7 +24,8 @@ from election.engines.file import database as database_module
 from election.engines.file import schema
 from election.engines.file.database import SqliteDatabase, stored_version
 from election.engines.file.ledger import SqliteLedger
-from election.schedule.model import Action, Claim, RegisterJob, Tick
+from election.schedule.commands import Claim, RegisterJob
+from election.schedule.model import Action, Tick
 from tests.schedule.making import NOW, at, make_job, make_term, process, until
 
 pytestmark = pytest.mark.anyio

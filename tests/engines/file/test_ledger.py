@@ -13,7 +13,8 @@ from election.engines.file.database import SqliteConnection
 from election.engines.file.ledger import SqliteLedger
 from election.engines.sql import queries
 from election.engines.sql.pruning import prune
-from election.schedule.model import RegisterJob, Request
+from election.schedule.commands import RegisterJob
+from election.schedule.model import Request
 from tests.schedule.making import NOW, at, make_job, make_term, process
 
 pytestmark = pytest.mark.anyio

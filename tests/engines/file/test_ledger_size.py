@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from election.engines.file.ledger import SqliteLedger
-from election.schedule.model import Claim, FinishRun, Outcome, RegisterJob, Tick
+from election.schedule.commands import Claim, FinishRun, RegisterJob
+from election.schedule.model import Outcome, Tick
 from tests.schedule.making import NOW, at, make_job, make_term, process
 
 pytestmark = pytest.mark.anyio

@@ -21,7 +21,8 @@ from election.engines.postgres.address import parse
 from election.engines.postgres.database import PostgresDatabase
 from election.engines.postgres.ledger import PostgresLedger
 from election.engines.postgres.preflight import Preflight
-from election.schedule.model import Claim, Copied, FinishRun, Outcome, RegisterJob, Tick
+from election.schedule.commands import Claim, FinishRun, RegisterJob
+from election.schedule.model import Copied, Outcome, Tick
 from tests.schedule.making import NOW, at, make_job, make_term, process
 from tests.support.postgres_server import PostgresServer, RunningPostgres
 from tests.support.waiting import until_async

@@ -15,7 +15,8 @@ from election.core.errors import LedgerError, SeatError, StaleTermError
 from election.core.term import Reason, Standing
 from election.engines.redis.address import address_of
 from election.engines.redis.client import RedisClient
-from election.schedule.model import Claim, RegisterJob, Tick
+from election.schedule.commands import Claim, RegisterJob
+from election.schedule.model import Tick
 from tests.engines.conformance.engines import HEARTBEAT
 from tests.engines.conformance.pool import Pool, RemoteSeat
 from tests.schedule.making import at, make_job, make_term, process

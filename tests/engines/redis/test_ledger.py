@@ -18,8 +18,9 @@ from election.engines import Engine, open_engine
 from election.engines.file.ledger import SqliteLedger
 from election.engines.redis import RedisLedger, redis_engine
 from election.engines.redis.address import address_of
+from election.schedule.commands import Claim, FinishRun, RegisterJob, Retry
 from election.schedule.ledger import IfExists
-from election.schedule.model import Claim, FinishRun, OpenRun, Outcome, RegisterJob, Retry, StoredJob, Tick
+from election.schedule.model import OpenRun, Outcome, StoredJob, Tick
 from election.schedule.verify import verify
 from tests.schedule.making import at, make_job, make_term, process
 from tests.support.postgres_server import RunningPostgres

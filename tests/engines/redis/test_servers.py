@@ -15,8 +15,9 @@ import pytest
 from election.core.errors import ConfigurationError, LedgerError
 from election.core.term import Reason, Standing
 from election.engines.redis.diagnostics import MIN_VERSION
+from election.schedule.commands import Claim, FinishRun, RegisterJob
 from election.schedule.ledger import Ledger
-from election.schedule.model import Claim, FinishRun, Outcome, RegisterJob, Tick
+from election.schedule.model import Outcome, Tick
 from tests.engines.conformance.pool import Pool
 from tests.engines.history import JOB, write_history
 from tests.schedule.making import at, make_term, process
