@@ -23,7 +23,7 @@ from .schedule.jobs import JobRegistry
 from .schedule.ledger import Ledger
 from .schedule.ledger_reader import fits
 from .schedule.model import Action, JobState, NewJob, Outcome, StoredJob
-from .schedule.stored import check_run, modified, parse_if_exists, to_new_job
+from .schedule.stored import check_run, modified, parse_if_exists, reset, to_new_job
 from .schedule.upcoming import ComingTick, coming_ticks
 from .web.models import JobEntry
 from .web.view import PoolView
@@ -291,16 +291,18 @@ class PoolJobs:
         trigger: str | BaseTrigger | None = None,
         **changes: Any,
     ) -> Operation[None]:
-        """Change a job that was added at run time; what is not named stays as it is.
+        """Change a job; what is not named stays as it is.
 
         Args:
             id: The job's id.
-            trigger: Its trigger from now on; None keeps the one that it has, and what it owes.
-            changes: Arguments of ``add_job``: those of the new trigger, ``func``, ``kwargs``, ``name``, …
+            trigger: Its trigger from now on; None keeps the one that it has, and what it owes. For a job of the code it
+                holds until the code has another one than now, also after restarts; see ``reset_trigger``.
+            changes: Arguments of ``add_job``: those of the new trigger, and of a job that was added at run time
+                ``func``, ``kwargs``, ``name``, …
 
         Raises:
             UnknownJobError: There is no such job.
-            JobDefinitionError: The changes cannot work, or the job is one of the code.
+            JobDefinitionError: The changes cannot work, or are for the code to make.
         """
 
         async def change(ledger: Ledger) -> None:
@@ -311,6 +313,10 @@ class PoolJobs:
     def reschedule(self, id: str, trigger: str | BaseTrigger, **arguments: Any) -> Operation[None]:  # noqa: A002
         """Give a job another trigger, from now on. Raises as ``modify``."""
         return self.modify(id, trigger, **arguments)
+
+    def reset_trigger(self, id: str) -> Operation[None]:  # noqa: A002
+        """Give a job of the code its own trigger again. Raises ``UnknownJobError``, ``JobDefinitionError``."""
+        return self._access.perform(lambda ledger: ledger.modify_job(id, reset), f"jobs.reset_trigger({id!r})")
 
     def remove(self, id: str) -> Operation[None]:  # noqa: A002
         """Remove a job that was added at run time; its history stays. Raises ``UnknownJobError``."""

@@ -305,3 +305,76 @@ def test_results_are_bounded() -> None:
     endless: list[Any] = []
     endless.append(endless)
     assert result_text(endless) is None
+
+
+# --- jobs of the code at run time -------------------------------------------------------------------------------------
+
+
+def code(pool: Path, seconds: int = 3600) -> Election:
+    election = Election(pool, heartbeat=0.1)
+
+    @election.scheduled_job("interval", seconds=seconds, id="code")
+    async def job() -> None: ...
+
+    return election
+
+
+async def seconds_between_ticks(election: Election) -> float | None:
+    first, second = (await election.jobs.next("code", limit=2)) or (None, None)
+    return None if first is None or second is None else (second.due - first.due).total_seconds()
+
+
+def has_ticks_every(election: Election, seconds: float) -> Callable[[], Awaitable[bool]]:
+    async def compare() -> bool:
+        return await seconds_between_ticks(election) == seconds
+
+    return compare
+
+
+async def test_a_job_of_the_code_is_rescheduled_until_the_code_changes(tmp_path: Path) -> None:
+    async with code(tmp_path) as election:
+        await until_async(has_ticks_every(election, 3600))
+        await election.jobs.reschedule("code", "interval", seconds=60)
+        await until_async(has_ticks_every(election, 60))
+        assert (await election.jobs.get("code")).trigger == "interval[0:01:00] (the code says: interval[1:00:00])"
+        await election.jobs.pause("code")
+    async with code(tmp_path) as election:  # a restart
+        await until_async(lambda: election.is_leader)
+        job = await election.jobs.get("code")
+        assert job.paused
+        await election.jobs.resume("code")
+        await until_async(has_ticks_every(election, 60))
+    async with code(tmp_path, 1800) as election:  # a deploy with another trigger: the code wins
+        await until_async(has_ticks_every(election, 1800))
+        assert (await election.jobs.get("code")).trigger == "interval[0:30:00]"
+    async with code(tmp_path) as election:  # and what was changed before does not come back
+        await until_async(has_ticks_every(election, 3600))
+
+
+async def test_the_trigger_of_the_code_comes_back(tmp_path: Path) -> None:
+    async with code(tmp_path) as election:
+        await until_async(has_ticks_every(election, 3600))
+        await election.jobs.modify("code", "cron", minute="*/5")
+        await until_async(has_ticks_every(election, 300))
+        await election.jobs.reset_trigger("code")
+        await until_async(has_ticks_every(election, 3600))
+        assert (await election.jobs.get("code")).trigger == "interval[1:00:00]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": "other"}, "its trigger can be changed at run time, and name in the code"),
+        ({}, "and nothing in the code"),
+        ({"trigger": "interval", "seconds": 5, "retries": 2, "kwargs": {}}, "and kwargs, retries in the code"),
+        ({"trigger": "interval", "hour": 5}, "hour"),
+    ],
+)
+async def test_what_is_for_the_code_to_change(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    async with code(tmp_path) as election:
+        await until_async(has_ticks_every(election, 3600))
+        with pytest.raises(JobDefinitionError, match=words):
+            await election.jobs.modify("code", **changes)
+        await election.jobs.add(FUNC, "interval", hours=2, id="job")
+        with pytest.raises(JobDefinitionError, match="'job' was added at run time"):
+            await election.jobs.reset_trigger("job")

@@ -275,6 +275,17 @@ class StoreJob:
 
 
 @dataclass(frozen=True, slots=True)
+class RescheduleJob:
+    """Give a job of the code another trigger than the code does; None for the code's own again.
+
+    It is registered by the leader, and holds until the code has another trigger for the job than now.
+    """
+
+    job_id: str
+    trigger: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
 class RemoveJob:
     """Remove a job that was added at run time: it owes no ticks after ``at``, and keeps its history."""
 
@@ -321,6 +332,7 @@ Command = (
     | PauseJob
     | ResumeJob
     | StoreJob
+    | RescheduleJob
     | RemoveJob
     | AcceptTime
     | Adopt

@@ -37,6 +37,7 @@ from .commands import (
     RegisterJob,
     RemoveJob,
     RequireJob,
+    RescheduleJob,
     ResumeJob,
     SetNextDue,
     SettleFormerTerm,
@@ -199,14 +200,23 @@ class Ledger(LedgerReader):
             some, now = jobs[place : place + JOBS_PER_WRITE], self._clock.now()
             await self._change_jobs({job.id: partial(_store, job, now, if_exists) for job in some})
 
-    async def modify_job(self, job_id: str, change: Callable[[JobState], NewJob]) -> None:
-        """Replace a job of the pool by what ``change`` makes of it. Raises ``UnknownJobError``, and as that does."""
+    async def modify_job(self, job_id: str, change: Callable[[JobState], NewJob | RescheduleJob]) -> None:
+        """Change a job of the pool, from any worker.
+
+        Args:
+            job_id: Which job.
+            change: Returns the job as it is to be, or the new trigger of one of the code. What it raises is raised.
+
+        Raises:
+            UnknownJobError: The pool has no such job, or no leader has seen it yet.
+        """
         now = self._clock.now()
 
         def plan(found: JobState | None) -> list[Command]:
             if found is None or found.removed or found.retired_at is not None:
-                raise UnknownJobError(f"there is no job {job_id!r} in this pool")
-            return _store(change(found), now, IfExists.REPLACE, found)
+                raise UnknownJobError(f"there is no job {job_id!r} in this pool, or no leader has seen it yet")
+            made = change(found)
+            return [made] if isinstance(made, RescheduleJob) else _store(made, now, IfExists.REPLACE, found)
 
         await self._change_jobs({job_id: plan})
 

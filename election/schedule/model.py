@@ -134,6 +134,7 @@ class JobState:
     removed: whether it was added at run time, and has been removed or has finished.
     info: None before a leader has written it.
     next_due: when a job that was added at run time was to be due next; None if nobody has said so.
+    new_trigger: what a job of the code was given at run time, in the place of ``code_trigger``; None for nothing.
     """
 
     id: str
@@ -148,6 +149,8 @@ class JobState:
     broken: str | None = None
     info: JobInfo | None = None
     next_due: datetime | None = None
+    new_trigger: Mapping[str, Any] | None = None
+    code_trigger: Mapping[str, Any] | None = None
 
     @property
     def paused(self) -> bool:

@@ -18,7 +18,7 @@ from apscheduler.util import ref_to_obj
 from election.core.errors import JobDefinitionError, describe_error
 from election.core.events import named
 
-from .commands import MarkBroken
+from .commands import MarkBroken, RescheduleJob
 from .jobs import Job, JobRegistry, check_call, check_id, reference_to
 from .ledger import IfExists
 from .model import UNREADABLE, JobState, NewJob, State, StoredJob
@@ -81,6 +81,31 @@ def to_store(
     return job.schedule, stored
 
 
+def _reschedule(
+    registry: JobRegistry, job_id: str, trigger: str | BaseTrigger | None, changes: Mapping[str, Any]
+) -> RescheduleJob:
+    if trigger is None or (fixed := changes.keys() & {"func", "args", "kwargs", "first_run", *OPTIONS}):
+        named = ", ".join(sorted(changes if trigger is None else fixed)) or "nothing"
+        raise JobDefinitionError(
+            f"job {job_id!r} is one of the code: its trigger can be changed at run time, and {named} in the code"
+        )
+    job = registry.define(_nothing, trigger, id=job_id, **changes)
+    if job.schedule["type"] == "other":
+        raise JobDefinitionError(f"job {job_id!r}: a trigger class of your own cannot be stored; put it into the code")
+    return RescheduleJob(job_id, job.schedule)
+
+
+def _nothing() -> None:
+    """In the place of a function that this process may not have."""
+
+
+def reset(found: JobState) -> RescheduleJob:
+    """Give a job of the code its own trigger again. Raises ``JobDefinitionError`` for one added at run time."""
+    if found.stored is not None:
+        raise JobDefinitionError(f"job {found.id!r} was added at run time: no code has a trigger for it")
+    return RescheduleJob(found.id, None)
+
+
 def check_run(registry: JobRegistry, job_id: str, kwargs: Mapping[str, Any]) -> bool:
     """Check the arguments of a run by request.
 
@@ -141,8 +166,8 @@ def to_new_job(
 
 def modified(
     registry: JobRegistry, found: JobState, trigger: str | BaseTrigger | None, changes: Mapping[str, Any]
-) -> NewJob:
-    """A job that was added at run time, with changes; what is not named stays.
+) -> NewJob | RescheduleJob:
+    """A job with changes; what is not named stays. Of a job of the code the trigger alone can be changed.
 
     Args:
         registry: Jobs of the code.
@@ -151,11 +176,11 @@ def modified(
         changes: Arguments of ``to_store``.
 
     Raises:
-        JobDefinitionError: The changes cannot work, or the job is one of the code.
+        JobDefinitionError: The changes cannot work.
     """
     stored, job_id = found.stored, found.id
     if stored is None:
-        raise JobDefinitionError(f"job {job_id!r} is one of the code: change it there")
+        return _reschedule(registry, job_id, trigger, changes)
     others = changes.keys() - {"func", "kwargs", *OPTIONS}
     if trigger is None and others:
         raise JobDefinitionError(
@@ -199,14 +224,21 @@ class StoredJobLoader:
             func = import_function(stored.func, state.id)
             alike = self._registry.define(func, trigger, id=state.id, kwargs=stored.kwargs, **stored.options)
             self._checked[kind] = alike
-        return replace(  # with the schedule as it was stored: anew would close what is open
-            alike,
-            id=state.id,
-            kwargs=dict(stored.kwargs),
-            trigger=trigger,
-            schedule=state.trigger,
-            built=None if is_open(state.trigger) else trigger,
-        )
+        own = replace(alike, id=state.id, kwargs=dict(stored.kwargs))
+        return _with_schedule(own, state.trigger, trigger)
+
+
+def _with_schedule(job: Job, schedule: Mapping[str, Any], trigger: BaseTrigger) -> Job:
+    """The job with a schedule as it was stored: anew would close what is open."""
+    return replace(job, trigger=trigger, schedule=schedule, built=None if is_open(schedule) else trigger)
+
+
+def _as_rescheduled(job: Job, found: JobState | None) -> Job:
+    """A job of the code with the trigger that it was given at run time, unless the code has another one since."""
+    if found is None or found.new_trigger is None or found.code_trigger != job.schedule:
+        return job
+    trigger = build(found.new_trigger, found.scheduled_since)
+    return job if trigger is None else _with_schedule(job, found.new_trigger, trigger)
 
 
 def load_jobs(registry: JobRegistry, state: State) -> tuple[dict[str, Job], dict[str, str]]:
@@ -215,7 +247,8 @@ def load_jobs(registry: JobRegistry, state: State) -> tuple[dict[str, Job], dict
     Of a change, those that it is about.
     """
     about, broken = state.about, {}
-    jobs = {job.id: job for job in registry if about is None or job.id in about}
+    known = {found.id: found for found in state.jobs}
+    jobs = {job.id: _as_rescheduled(job, known.get(job.id)) for job in registry if about is None or job.id in about}
     loader = StoredJobLoader(registry)
     for found in state.jobs:
         if found.stored is None or found.removed or found.id in jobs:

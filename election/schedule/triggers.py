@@ -24,6 +24,7 @@ from election.core.errors import ElectionError
 
 from .cron import cron_fields
 from .crontab import WEEKDAYS
+from .model import JobState
 from .ticks import SearchLimitError, search
 from .wall_clock import offset_at
 
@@ -202,6 +203,14 @@ def is_open(description: Mapping[str, Any]) -> bool:
         or (description["type"] == "date" and description["run_date"] is None)
         or any(map(is_open, description.get("triggers", ())))
     )
+
+
+def job_trigger_text(trigger: BaseTrigger | None, job: JobState | None) -> str:
+    """``trigger_text`` of a job's trigger, and beside one that it was given at run time that of the code."""
+    if job is None or job.new_trigger is None or job.code_trigger is None:
+        return trigger_text(trigger)
+    new, code = (build(each, job.scheduled_since) for each in (job.new_trigger, job.code_trigger))
+    return f"{trigger_text(new)} (the code says: {trigger_text(code)})"
 
 
 def _text(moment: date | None) -> str | None:

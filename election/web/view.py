@@ -21,7 +21,7 @@ from election.schedule.model import JobInfo, JobState
 from election.schedule.plan import NOT_IN_THIS_CODE
 from election.schedule.stored import check_run
 from election.schedule.ticks import next_run_time
-from election.schedule.triggers import build, trigger_text
+from election.schedule.triggers import build, job_trigger_text
 from election.schedule.upcoming import zone_name
 
 from . import models
@@ -233,7 +233,7 @@ def _entry(
         name=info.name,
         description=info.description,
         tags=list(info.tags),
-        trigger=trigger_text(job.trigger if job else trigger),
+        trigger=job_trigger_text(job.trigger if job else trigger, state),
         timezone=zone_name(trigger),
         next_run_time=next_run_time(state, trigger, now) if state else None,
         paused=state is not None and state.paused,

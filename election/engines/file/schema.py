@@ -157,6 +157,8 @@ END;
 _REQUESTS = """
 ALTER TABLE requests ADD COLUMN kwargs TEXT;  -- of a run, in the place of the job's own, as JSON
 ALTER TABLE requests ADD COLUMN result TEXT;  -- what that run returned, as JSON
+ALTER TABLE jobs ADD COLUMN new_trigger TEXT;  -- what a job of the code was given at run time,
+ALTER TABLE jobs ADD COLUMN code_trigger TEXT;  -- in the place of this
 """
 
 _STEPS = [_TABLES + _COUNTING, _LOGS, _CLAIMS, _PLACE, _REQUESTS]

@@ -232,6 +232,9 @@ _REQUESTS = """
 ALTER TABLE requests
   ADD COLUMN kwargs TEXT,  -- of a run, in the place of the job's own, as JSON
   ADD COLUMN result TEXT;  -- what that run returned, as JSON
+ALTER TABLE jobs
+  ADD COLUMN new_trigger TEXT,  -- what a job of the code was given at run time,
+  ADD COLUMN code_trigger TEXT;  -- in the place of this
 """
 
 _STEPS = [_TABLES + _COUNTING + _CHANGES + _STIRRING, _LOGS, _CLAIMS, _PLACE, _REQUESTS]

@@ -31,6 +31,7 @@ from election.schedule.commands import (
     RegisterJob,
     RemoveJob,
     RequireJob,
+    RescheduleJob,
     ResumeJob,
     RetireJob,
     Retry,
@@ -44,7 +45,7 @@ from election.schedule.model import TICK_RULE, SkipReason
 
 MAX_ARGUMENTS = 9
 
-ANNOUNCED = (AddRequest, PauseJob, ResumeJob, StoreJob, RemoveJob, AcceptTime)
+ANNOUNCED = (AddRequest, PauseJob, ResumeJob, StoreJob, RescheduleJob, RemoveJob, AcceptTime)
 """Commands of any worker that the leader has to notice."""
 
 CHANGE = ("change",)
@@ -200,6 +201,11 @@ def _(command: StoreJob) -> tuple[Any, ...]:
     stored = command.stored
     texts = stored.func, json.dumps(dict(stored.kwargs)), json.dumps(dict(stored.options))
     return "store", command.job_id, *texts, int(command.keep_pause)
+
+
+@call.register
+def _(command: RescheduleJob) -> tuple[Any, ...]:
+    return "reschedule", command.job_id, None if command.trigger is None else json.dumps(dict(command.trigger))
 
 
 @call.register

@@ -60,6 +60,8 @@ def _job_state(row: Hash) -> JobState:
         broken=parse_text(row.get("broken")),
         next_due=_maybe(_time, row.get("next_due")),
         info=_maybe(_info, row.get("info")),
+        new_trigger=_maybe(json.loads, row.get("new_trigger")),
+        code_trigger=_maybe(json.loads, row.get("code_trigger")),
     )
 
 

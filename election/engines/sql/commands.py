@@ -169,6 +169,7 @@ def _(command: RegisterJob, connection: Connection, term: int) -> bool:
         "INSERT INTO jobs (id, trigger, scheduled_since, settled_until) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
         " SET trigger = excluded.trigger, scheduled_since = excluded.scheduled_since, retired_at = NULL, removed = 0,"
         " func = CASE jobs.removed WHEN 0 THEN jobs.func END,"  # one that was removed may be in the code from now on
+        " new_trigger = CASE jobs.new_trigger WHEN excluded.trigger THEN jobs.new_trigger END,"  # else the code has won
         f" settled_until = {connection.dialect.greatest}(jobs.settled_until, excluded.settled_until)",
         (command.job_id, trigger, to_us(command.at), since),
     )

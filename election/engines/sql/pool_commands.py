@@ -16,6 +16,7 @@ from election.schedule.commands import (
     PauseJob,
     RemoveJob,
     RequireJob,
+    RescheduleJob,
     ResumeJob,
     SettleFormerTerm,
     StoreJob,
@@ -120,6 +121,17 @@ def _(command: StoreJob, connection: Connection, term: int) -> bool:
     changed = connection.execute(
         f"UPDATE jobs SET func = ?, kwargs = ?, options = ?, removed = 0, broken = NULL{pause} WHERE id = ?",
         (stored.func, json.dumps(dict(stored.kwargs)), json.dumps(dict(stored.options)), command.job_id),
+    )
+    return changed.rowcount == 1
+
+
+@write.register
+def _(command: RescheduleJob, connection: Connection, term: int) -> bool:
+    trigger = None if command.trigger is None else json.dumps(dict(command.trigger))
+    changed = connection.execute(  # the trigger itself is for the leader to register, which this notifies
+        "UPDATE jobs SET code_trigger = CASE WHEN new_trigger IS NULL THEN trigger ELSE code_trigger END,"
+        " new_trigger = ?, trigger = trigger WHERE id = ? AND func IS NULL",
+        (trigger, command.job_id),
     )
     return changed.rowcount == 1
 

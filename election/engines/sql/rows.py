@@ -43,7 +43,7 @@ DUE_ORDER = f"(CASE WHEN paused_at IS NULL AND broken IS NULL THEN next_due ELSE
 
 JOB_COLUMNS = (
     "id, trigger, scheduled_since, settled_until, paused_at, resume_at, retired_at, func, kwargs, options,"
-    " removed, broken, info, next_due"
+    " removed, broken, info, next_due, new_trigger, code_trigger"
 )
 RUN_COLUMNS = "seq, job_id, due, request, term, attempt, claimed_at, ended_at, outcome, error, attempts, started_at"
 CLAIM_COLUMNS = "term, max_instances, began_us, ended_us"  # after seq, job_id, due, request and the first term
@@ -106,6 +106,8 @@ def _job_state(row: Row) -> JobState:
         broken=row["broken"],
         info=_maybe(_info, row["info"]),
         next_due=to_time(row["next_due"]) if row["next_due"] < NEVER else None,
+        new_trigger=_maybe(json.loads, row["new_trigger"]),
+        code_trigger=_maybe(json.loads, row["code_trigger"]),
     )
 
 

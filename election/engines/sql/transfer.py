@@ -42,7 +42,7 @@ TABLES = (
     Table(
         "jobs", ("id",),
         ("trigger", "scheduled_since", "settled_until", "paused_at", "resume_at", "retired_at", "func", "kwargs",
-         "options", "removed", "broken", "info", "next_due"),
+         "options", "removed", "broken", "info", "next_due", "new_trigger", "code_trigger"),
     ),
     Table("epochs", ("job_id", "since"), ("until", "anchor", "trigger", "rule")),
     Table(

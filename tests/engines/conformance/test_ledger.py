@@ -28,6 +28,7 @@ from election.schedule.commands import (
     MarkBroken,
     RecordLog,
     RegisterJob,
+    RescheduleJob,
     RetireJob,
     Retry,
     SetNextDue,
@@ -488,6 +489,27 @@ async def test_requests(ledger: Ledger, other: Ledger) -> None:
     await ledger.record(1, [skip(1, 1, SkipReason.OVERLAP, request=again)])
     assert (await ledger.begin_term(make_term(1), process())).requests == []
     assert (await job_state(ledger)).settled_until == NOW
+
+
+async def test_a_job_of_the_code_is_rescheduled(ledger: Ledger, other: Ledger) -> None:
+    await ledger.changes()
+    before = await job_state(ledger)
+    new, newer = make_job("interval", seconds=7).schedule, make_job("interval", seconds=8).schedule
+    for trigger in (new, newer):
+        await other.modify_job("job", lambda found, trigger=trigger: RescheduleJob(found.id, trigger))
+    state = await ledger.changes()
+    assert state is not None
+    (changed,) = state.jobs
+    assert (changed.trigger, changed.new_trigger, changed.code_trigger) == (before.trigger, newer, before.trigger)
+    await ledger.record(1, [RegisterJob("job", newer, at=at(5), since=at(5))])  # by a leader
+    assert ((await job_state(ledger)).new_trigger, (await job_state(ledger)).trigger) == (newer, newer)
+    assert (await job_state(ledger)).code_trigger == before.trigger
+    await ledger.record(1, [RegisterJob("job", new, at=at(6), since=at(6))])  # the code has another one
+    assert ((await job_state(ledger)).new_trigger, (await job_state(ledger)).trigger) == (None, new)
+    await other.modify_job("job", lambda found: RescheduleJob(found.id, newer))
+    assert (await job_state(ledger)).code_trigger == new
+    await other.modify_job("job", lambda found: RescheduleJob(found.id, None))
+    assert (await job_state(ledger)).new_trigger is None
 
 
 async def test_a_run_by_request_has_its_arguments_and_result(ledger: Ledger, other: Ledger) -> None:

@@ -43,6 +43,20 @@ function does.store(job, func, kwargs, options, keep_pause)
   return does.set(job, 'func', func, 'kwargs', kwargs, 'options', options, 'removed', '', 'broken', '')
 end
 
+-- The trigger itself is for the leader to register.
+function does.reschedule(job, trigger)
+  local key = p .. 'job:' .. job
+  local row = redis.call('HMGET', key, 'trigger', 'func', 'new_trigger')
+  if not row[1] or row[2] then
+    return 0
+  end
+  if not row[3] then
+    redis.call('HSET', key, 'code_trigger', row[1])
+  end
+  note(job)
+  return does.set(job, 'new_trigger', trigger)
+end
+
 function does.remove(job, at)
   note(job)
   return leave(job, at)

@@ -216,6 +216,9 @@ function does.enrol(job, trigger, at, since, rule)
   if redis.call('HGET', key, 'removed') == '1' then  -- it may be in the code from now on
     redis.call('HDEL', key, 'removed', 'func', 'kwargs', 'options')
   end
+  if redis.call('HGET', key, 'new_trigger') ~= trigger then  -- the code has won
+    redis.call('HDEL', key, 'new_trigger')
+  end
   redis.call('HSET', key, 'trigger', trigger, 'scheduled_since', at)
   redis.call('HDEL', key, 'retired_at')
   close_epoch(job, since)
