@@ -161,6 +161,8 @@ class Window:
     """History of a time range, latest first, thinned where it is too much for a picture.
 
     runs_every, skips_every: one in so many is here, and beside them the latest runs that did not succeed.
+    counts: how many runs there are in all by outcome, ``running`` included, and ticks that were ``skipped``; None if
+        they are too many to be counted in a picture's time.
     begins: when the history begins; None if there is none.
     """
 
@@ -169,6 +171,7 @@ class Window:
     skips: Sequence[SkipRow]
     runs_every: int
     skips_every: int
+    counts: Mapping[str, int] | None
     begins: datetime | None
 
 
@@ -186,6 +189,9 @@ class Epoch:
     trigger: Mapping[str, Any]
     rule: int = TICK_RULE
 
+
+MAX_COUNTED = 100_000
+"""Rows of a time range that are counted one by one."""
 
 BOUNDS = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 3600.0)
 """The upper bounds, in seconds, of a ``Histogram``'s buckets but the last. Ledgers count by them as things happen, so

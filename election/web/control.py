@@ -28,6 +28,10 @@ def control_routes(view: PoolView, token: str) -> APIRouter:
         dependencies=[Depends(guarded_by(token, view.clock))], responses=models.REFUSED | models.UNAVAILABLE
     )
 
+    @router.get("/leader/control", status_code=204)
+    async def check_token() -> None:
+        """Whether the token is the right one: 204, and 401 if not."""
+
     @router.post("/leader/resign", status_code=202)
     async def resign() -> models.Accepted:
         """Ask the leader to give the seat up in good order."""

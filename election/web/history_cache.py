@@ -31,7 +31,7 @@ MAX_ERROR_LENGTH = 400
 """Characters of an error that are told; ``/leader/runs`` tells all."""
 
 EMPTY: Mapping[str, Any] = {
-    "terms": [], "runs": [], "skips": [], "last": {}, "runs_every": 1, "skips_every": 1, "begins": None,
+    "terms": [], "runs": [], "skips": [], "last": {}, "runs_every": 1, "skips_every": 1, "counts": None, "begins": None,
 }  # fmt: skip
 
 
@@ -68,7 +68,7 @@ class HistoryCache:
             last = await self._view.ledger.last_outcomes(self._view.shown())
         except (LedgerError, LedgerVersionError) as error:
             return without(str(error))
-        return json.dumps(_told(found, last))
+        return json.dumps(_told(found, last, _moment(since)))
 
 
 def without(problem: str | None) -> str:
@@ -76,14 +76,18 @@ def without(problem: str | None) -> str:
     return json.dumps({**EMPTY, "problem": problem})
 
 
-def _told(found: Window, last: Mapping[str, RunRow]) -> dict[str, Any]:
+def _told(found: Window, last: Mapping[str, RunRow], since: datetime) -> dict[str, Any]:
+    runs = {row.seq: row for row in found.runs}
+    if found.runs_every > 1:  # no job that ran then disappears
+        runs |= {row.seq: row for row in last.values() if row.claimed_at >= since}
     return {
         "terms": [_term(row) for row in found.terms],
-        "runs": [_run(row) for row in found.runs],
+        "runs": [_run(runs[seq]) for seq in sorted(runs, reverse=True)],
         "skips": [_skip(row) for row in found.skips],
         "last": {job_id: _run(row) for job_id, row in last.items()},
         "runs_every": found.runs_every,
         "skips_every": found.skips_every,
+        "counts": None if found.counts is None else dict(found.counts),
         "begins": _ms(found.begins),
         "problem": None,
     }

@@ -17,7 +17,17 @@ from fastapi import APIRouter, Query, Response
 from .history_cache import HistoryCache, without
 from .view import PoolView
 
-SCRIPTS = ("words.js", "state.js", "marks.js", "picture.js", "pointing.js", "tables.js", "control.js", "main.js")
+SCRIPTS = (
+    "words.js",
+    "state.js",
+    "marks.js",
+    "picture.js",
+    "pointing.js",
+    "tables.js",
+    "control.js",
+    "run.js",
+    "main.js",
+)
 """The parts of the page's script, in their order: each uses those before it."""
 
 MAX_MOMENT_MS = 253_402_300_799_000

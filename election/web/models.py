@@ -41,6 +41,7 @@ class TakeoverEntry(BaseModel):
     to_pid: int
     reason: Reason
     takeover_ms: float | None = Field(description="from learning of the vacancy to the scheduler running")
+    vacant_s: float | None = Field(description="from the last sign of life of the leader before to this term")
     at: datetime
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,6 @@ def test_what_goes_wrong_with_a_button_is_said_in_words(whole: Pool, new_page: N
     """A wrong token is told and forgotten; one in letters beyond ASCII can be sent."""
     page = new_page(whole)
     unlock(page, "wrong, ümlaut")
-    page.get_by_role("button", name="Pause report").click()
     comes(page, "document.getElementById('said').textContent.includes('the token is missing or wrong')")
     assert page.get_by_role("button", name="Pause report").count() == 0
     unlock(page)
@@ -161,7 +161,7 @@ def test_what_means_harm_stays_text(whole: Pool, new_page: NewPage) -> None:
     assert "hurt" not in page.title()
     unlock(page)
     row.get_by_role("button", name="Run").click()
-    comes(page, "document.getElementById('said').textContent.includes('runs within a heartbeat')")
+    comes(page, "document.getElementById('said').textContent.includes(' failed in ')")
 
 
 def test_without_a_mouse(whole: Pool, new_page: NewPage) -> None:
@@ -310,3 +310,100 @@ def replace(pool: Pool, number: signal.Signals) -> None:
     leader = pool.leader()["leader"]["pid"]
     os.kill(leader, number)
     pool.leader(but=leader)
+
+
+def test_without_an_answer_it_says_so_and_promises_nothing(pool: Pool, new_page: NewPage) -> None:
+    """P8: heading, title, icon, colours and clocks: nothing on the page tells of a now that nobody knows."""
+    page = new_page(pool)
+    led = pool.leader()["leader"]
+    pool.stop()
+    comes(page, "document.getElementById('who').textContent.startsWith('No worker has answered for ')")
+    assert page.title() == "no answer · election"
+    assert f"worker {led['pid']} led, in term {led['term']}" in shown(page, "#how")
+    assert shown(page, "#heart").strip() == "not known"
+    assert "stale" in page.locator("body").get_attribute("class")
+    assert "6b7480" in page.locator("#icon").get_attribute("href")
+    clocks = page.evaluate("[serverNow(), $('stretch').textContent]")
+    page.wait_for_timeout(1200)
+    assert page.evaluate("[serverNow(), $('stretch').textContent]") == clocks, "the clocks stand"
+    assert "the last answer" in clocks[1]
+    for cell in page.locator("#jobs-table tbody tr td:nth-of-type(1)").all_inner_texts():
+        assert cell.endswith("if somebody leads then") or cell.startswith("owed since"), cell
+    comes(page, "document.getElementById('announce').textContent.includes('No worker answers')")
+    pool.start()
+    comes(page, "document.getElementById('who').textContent.startsWith('Worker ')")
+    assert page.locator("body.stale").count() == 0
+
+
+def test_while_nobody_leads_ticks_are_owed(pool: Pool, new_page: NewPage) -> None:
+    page = new_page(pool)
+    page.route("**/live/data*", lambda route: route.fulfill(json=without_leader(route.fetch().json())))
+    comes(page, "document.getElementById('who').textContent === 'Nobody leads'")
+    assert page.title() == "nobody leads · election"
+    comes(page, "document.querySelector('[data-job=report] td').textContent.startsWith('owed since')")
+    comes(page, "document.querySelector('[data-job=later] td').textContent.endsWith('if somebody leads then')")
+
+
+def without_leader(document: dict[str, Any]) -> dict[str, Any]:
+    """The document while an election is under way, with a job that is due and one that will be."""
+    pool, now = document["pool"], document["now"] / 1000
+    pool["leader"], pool["state"] = None, "electing"
+    report = next(job for job in pool["jobs"] if job["id"] == "report")
+    report["next_run_time"] = datetime.fromtimestamp(now - 5, UTC).isoformat()
+    later = datetime.fromtimestamp(now + 60, UTC).isoformat()
+    pool["jobs"].append({**report, "id": "later", "name": "later", "next_run_time": later})
+    return document
+
+
+def test_each_row_of_the_picture_is_one_job_and_bears_its_name(whole: Pool, new_page: NewPage) -> None:
+    """Also of more jobs than fit on a screen."""
+    page = new_page(whole)
+    page.route("**/live/data*", lambda route: route.fulfill(json=with_many_jobs(route.fetch().json())))
+    page.evaluate("state.live.upTo = null")
+    comes(page, "document.querySelectorAll('#picture .job').length >= 40")
+    rows = page.evaluate(
+        "[...document.querySelectorAll('#picture .job')].map((row) => [row.dataset.row, row.getAttribute('y')])"
+    )
+    assert len({job for job, _ in rows}) == len(rows) == len({y for _, y in rows})
+    box = page.locator("#timeline").bounding_box()
+    assert box["height"] <= 720, "more rows are scrolled to"
+
+
+def with_many_jobs(document: dict[str, Any]) -> dict[str, Any]:
+    runs = document["history"]["runs"]
+    if runs:
+        runs += [{**runs[0], "seq": 10**6 + number, "job": f"job-{number}"} for number in range(40)]
+    return document
+
+
+def test_a_button_follows_its_request_to_the_end(pool: Pool, new_page: NewPage) -> None:
+    page = new_page(pool)
+    unlock(page)
+    page.get_by_role("button", name="Run report now").click()
+    comes(page, "/^report succeeded in /.test(document.getElementById('said').textContent)")
+    assert page.locator("[data-job=report] .answer").inner_text() == shown(page, "#said"), "beside the button, too"
+    page.route("**/requests/*", lambda route: route.fulfill(json=SKIPPED))
+    page.get_by_role("button", name="Run report now").click()
+    comes(page, "$('said').textContent === 'report was not run: skipped, the run before was still going.'")
+
+
+SKIPPED = {"id": 1, "action": "run", "outcome": "skipped", "reason": "overlap", "run": None}
+
+
+def test_a_wrong_token_is_told_at_once(whole: Pool, new_page: NewPage) -> None:
+    page = new_page(whole)
+    unlock(page, "a wrong token, of some length")
+    comes(page, "$('said').textContent === 'The token was not accepted: the token is missing or wrong.'")
+    assert page.get_by_role("button", name="Pause report").count() == 0
+
+
+def test_from_a_failure_to_its_traceback_it_is_one_click(whole: Pool, new_page: NewPage) -> None:
+    page = new_page(whole)
+    why = page.get_by_role("button", name="Why did send_invoices fail?")
+    why.wait_for()
+    why.click()
+    comes(page, "$('run-log').textContent.includes('Traceback (most recent call last)')")
+    assert "ConnectionError: mail.example:25 refused the connection" in shown(page, "#run-log")
+    assert "failed" in shown(page, "#run-facts")
+    page.get_by_role("button", name="Close").click()
+    assert page.locator("#run").is_hidden()

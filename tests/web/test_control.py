@@ -155,6 +155,13 @@ def test_run_now_is_a_tick_of_its_own(pool: Path) -> None:
 
 
 @pytest.mark.usefixtures("token")
+def test_a_token_is_tried_without_a_change(pool: Path) -> None:
+    with served(pool) as client:
+        assert client.get("/leader/control", headers=AUTHORIZED).status_code == 204
+        assert client.get("/leader/control", headers={"Authorization": "Bearer wrong"}).status_code == 401
+
+
+@pytest.mark.usefixtures("token")
 def test_a_run_with_arguments(pool: Path) -> None:
     election = Election(pool, heartbeat=HEARTBEAT)
     seen: list[str] = []

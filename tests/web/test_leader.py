@@ -84,6 +84,7 @@ def test_the_document_is_the_agreed_one(tmp_path: Path) -> None:
                 "to_pid": os.getpid(),
                 "reason": "started",
                 "takeover_ms": found["last_takeover"]["takeover_ms"],
+                "vacant_s": None,
                 "at": elected_at,
             },
             "jobs": [

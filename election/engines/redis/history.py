@@ -22,6 +22,9 @@ _T = TypeVar("_T")
 ROWS_PER_REQUEST = 500
 """Rows that are read in one step."""
 
+MAX_COUNTED_SKIPS = 5000
+"""Skips, and runs that did not succeed, that are counted one by one: the server does nothing else meanwhile."""
+
 MAX_EARLIER_ROWS = 500
 """Rows before a stretch that are looked at for runs that reach into it."""
 
@@ -93,9 +96,10 @@ class History:
         return await self._page("run", indexes, before, limit, run_row, fits)
 
     async def window(self, since: datetime, until: datetime, limit: int) -> Window:
-        runs, runs_every, first = await self._stretch("run", "at", since, until, limit, MAX_EARLIER_ROWS, "ended_at")
-        skips, skips_every, _ = await self._stretch("skip", "at", since, until, limit, 0, "")
-        terms, _, begun = await self._stretch("term", "began_at", since, until, limit, 1, "")
+        times = since, until, limit
+        runs, runs_every, first, counts = await self._stretch("run", "at", *times, MAX_EARLIER_ROWS, "ended_at")
+        skips, skips_every, _, skipped = await self._stretch("skip", "at", *times, 0, "")
+        terms, _, begun, _ = await self._stretch("term", "began_at", *times, 1, "")
         open_rows = await self.rows("run", await self._read("ZREVRANGE", "open", 0, limit - 1))
         by_seq = {run.seq: run for run in map(run_row, runs)}
         by_seq |= {run.seq: run for run in map(run_row, open_rows) if run.claimed_at <= until}
@@ -106,6 +110,7 @@ class History:
             skips=sorted(map(skip_row, skips), key=lambda skip: -skip.seq),
             runs_every=runs_every,
             skips_every=skips_every,
+            counts=None if counts is None or skipped is None else counts | skipped,
             begins=min(begins, default=None),
         )
 
@@ -185,12 +190,13 @@ class History:
 
     async def _stretch(
         self, kind: str, time: str, since: datetime, until: datetime, limit: int, before: int, end: str
-    ) -> tuple[list[dict[str, str]], int, str | None]:
-        """Rows of a stretch of time, one in how many that is, and the time of the oldest row of all."""
-        found = await self._client.run(
-            WINDOW, f"{kind}s", f"{kind}:", time, to_us(since), to_us(until), limit, before, end
+    ) -> tuple[list[dict[str, str]], int, str | None, dict[str, int] | None]:
+        """Rows of a stretch of time, one in how many that is, the time of the oldest row of all, and the counts."""
+        every, oldest, rows, counts = await self._client.run(
+            WINDOW, f"{kind}s", f"{kind}:", time, to_us(since), to_us(until), limit, before, end, MAX_COUNTED_SKIPS
         )
-        return [to_dict(row) for row in found[2]], int(found[0]), found[1]
+        counted = None if counts is None else {name: int(number) for name, number in to_dict(counts).items()}
+        return [to_dict(row) for row in rows], int(every), oldest, counted
 
 
 def _jobs(rows: Sequence[Any]) -> list[JobState]:

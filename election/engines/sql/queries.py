@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from election.core.backend import LatestTerms
-from election.schedule.history import Epoch, JobOverview, RunRow, SkipRow, TermRow, Window
+from election.schedule.history import MAX_COUNTED, Epoch, JobOverview, RunRow, SkipRow, TermRow, Window
 from election.schedule.model import JobState, OpenRun, Request, State
 from election.schedule.store import FIRST_JOBS, Filter, Kind
 
@@ -267,7 +267,19 @@ def window(connection: Connection, since: datetime, until: datetime, limit: int)
     runs, runs_every = _sampled_runs(connection, *stretch, limit)
     skips, skips_every = _sampled_skips(connection, *stretch, limit)
     terms = _window_terms(connection, *stretch, limit)
-    return Window(terms, runs, skips, runs_every, skips_every, _begins(connection))
+    return Window(terms, runs, skips, runs_every, skips_every, _counts(connection, *stretch), _begins(connection))
+
+
+def _counts(connection: Connection, since: int, until: int) -> dict[str, int] | None:
+    """Runs that were claimed in the stretch, by outcome, and ticks that were skipped in it; None if they are many."""
+    runs = _keys(connection, "runs", "seq", "claimed_at", since, until)
+    skips = _keys(connection, "skips", "seq", "at", since, until)
+    if sum(beyond - first for first, beyond in (runs, skips)) > MAX_COUNTED:
+        return None
+    by_outcome = "SELECT coalesce(outcome, 'running'), count(*) FROM runs WHERE seq >= ? AND seq < ? GROUP BY outcome"
+    skipped = "SELECT coalesce(sum(coalesce(count, 1)), 0) FROM skips WHERE seq >= ? AND seq < ?"
+    counts = {str(outcome): int(number) for outcome, number in connection.execute(by_outcome, runs)}
+    return {**counts, "skipped": int(connection.execute(skipped, skips).fetchone()[0])}
 
 
 def _sampled_runs(connection: Connection, since: int, until: int, limit: int) -> tuple[list[RunRow], int]:

@@ -10,11 +10,20 @@ const REFUSED = {
   429: "too many tries; wait a moment",
 };
 
-const DONE = { pause: "is paused", resume: "is resumed", run: "runs within a heartbeat" };
+const DONE = { pause: "is paused", resume: "is resumed" };
+
+const FOLLOWED = 120000; // ms: how long a run that was asked for is followed
+
+// The answer stands beside the button, and where a screen reader hears of it.
+function answered(job, words) {
+  say($("said"), words);
+  const row = jobRows.get(job);
+  if (row) say(row.answer, words);
+}
 
 async function tell(job, what) {
   const name = jobName(job);
-  say($("said"), `Asking for ${name} …`);
+  answered(job, `Asking for ${name} …`);
   let words;
   try {
     const answer = await ask(`jobs/${encodeURIComponent(job)}/${what}`, {
@@ -22,12 +31,42 @@ async function tell(job, what) {
       timeout: PATIENT,
       headers: { Authorization: `Bearer ${bytes(control.token)}` },
     });
+    if (answer.ok && what === "run") {
+      await follow(job, (await answer.json()).request);
+      return;
+    }
     words = answer.ok ? `${name} ${DONE[what]}.` : `${firstCapital(name)} was left as it is: ${await reason(answer)}.`;
     if (answer.status === 401) lock();
   } catch {
     words = `No answer for ${name}: the worker may have died. Look whether it was done, and try again.`;
   }
-  say($("said"), words);
+  answered(job, words);
+}
+
+// What becomes of a run that was asked for: whether it ran, and how it ended.
+async function follow(job, request) {
+  const name = jobName(job);
+  for (const until = performance.now() + FOLLOWED; performance.now() < until; ) {
+    const words = await fate(name, request);
+    answered(job, words.text);
+    if (words.done) return;
+    await new Promise((done) => setTimeout(done, POLL));
+  }
+  answered(job, `${name} has not ended yet; its last run is in the table.`);
+}
+
+async function fate(name, request) {
+  try {
+    const found = await (await ask(`requests/${request}`)).json();
+    if (found.outcome === null) return { text: `${name} is to be run; the leader has not read it yet.` };
+    if (found.run === null) return { done: true, text: `${name} was not run: ${found.outcome}, ${SKIPPED[found.reason] ?? found.reason}.` };
+    const run = await (await ask(`runs/${found.run}`)).json();
+    if (run.outcome === null) return { text: `${name} runs.` };
+    const took = duration(Date.parse(run.ended_at) - Date.parse(run.claimed_at));
+    return { done: true, text: `${name} ${OUTCOME[run.outcome]} in ${took}${run.error ? `: ${run.error}` : ""}.` };
+  } catch {
+    return { text: `No answer for ${name}; asking again.` };
+  }
 }
 
 async function reason(answer) {
@@ -51,6 +90,20 @@ function lock() {
   changed();
 }
 
+async function tryToken() {
+  let words;
+  try {
+    const answer = await ask("control", { timeout: PATIENT, headers: { Authorization: `Bearer ${bytes(control.token)}` } });
+    words = answer.ok ? "The jobs can be controlled now." : `The token was not accepted: ${await reason(answer)}.`;
+    if (!answer.ok) control.token = "";
+  } catch {
+    words = "No answer: the worker may have died. Try again.";
+    control.token = "";
+  }
+  say($("said"), words);
+  changed();
+}
+
 function tellControl() {
   const unlocked = control.token !== "";
   show($("unlock"), state.controls);
@@ -70,8 +123,8 @@ function listenForToken() {
     } else {
       control.token = $("token").value.trim();
       $("token").value = "";
-      say($("said"), control.token === "" ? "Enter the admin token first." : "The jobs can be controlled now.");
-      changed();
+      if (control.token === "") say($("said"), "Enter the admin token first.");
+      else tryToken();
     }
   });
 }

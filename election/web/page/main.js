@@ -5,6 +5,7 @@ let announced = null;
 
 function changed() {
   tellLink();
+  if (isStale()) tellStale();
   if (state.pool === null) return;
   const now = serverNow();
   const store = state.until === null ? state.live : state.past ?? newStore();
@@ -13,8 +14,8 @@ function changed() {
   const width = Math.max($("timeline").clientWidth, 280);
   const found = paint(svg, { store, from, to, width });
   pointAt(svg, found.marks);
-  tellHeader(now);
-  tellCounts(countsOf(found.runs, found.skips));
+  if (!isStale()) tellHeader(now);
+  tellCounts(store.every > 1 ? store.counts : countsOf(found.runs, found.skips));
   tellRange(now, { from, to });
   tellNote(store);
   tellControl();
@@ -23,7 +24,14 @@ function changed() {
   announce();
 }
 
+let silent = false;
+
 function announce() {
+  if (isStale() !== silent) {
+    silent = !silent;
+    say($("announce"), silent ? "No worker answers. What is shown is not of now." : "A worker answers again.");
+    return;
+  }
   const takeover = state.pool.last_takeover;
   if (takeover === null || takeover.takeover_ms === null || takeover.term === announced) return;
   if (announced !== null) {
@@ -36,7 +44,7 @@ function announce() {
 function tellNote(store) {
   const words = [];
   if (state.until !== null && state.past === null) words.push("Asking for this stretch of the history.");
-  if (store.every > 1) words.push(`Too many runs to show each: one in ${store.every} is drawn, and the latest that did not succeed.`);
+  if (store.every > 1) words.push(`Too many runs to show each: one in ${store.every} is drawn, and the latest of each job and of those that did not succeed. The counts are of all.`);
   say($("note"), words.join(" "));
   show($("note"), words.length > 0);
 }
@@ -48,7 +56,7 @@ function tellRange(now, { from, to }) {
   const slider = $("when");
   const share = state.until === null ? 1000 : Math.round(((to - begins - state.span) / Math.max(now - begins - state.span, 1)) * 1000);
   if (document.activeElement !== slider || state.until === null) slider.value = share;
-  const words = `${clock(from)} – ${state.until === null ? "now" : clock(to)}`;
+  const words = `${clock(from)} – ${state.until !== null ? clock(to) : isStale() ? `${clock(to)}, the last answer` : "now"} · ${ZONE}`;
   mark(slider, "aria-valuetext", state.until === null ? "now" : `${clock(from)} to ${clock(to)}`);
   say($("stretch"), words);
   for (const button of document.querySelectorAll("[data-minutes]")) {
@@ -95,6 +103,7 @@ paintLegend($("legend"));
 listen($("timeline"), $("picture"));
 listenForRange();
 listenForToken();
+listenForRun();
 new ResizeObserver(changed).observe($("timeline"));
 setInterval(changed, STILL.matches ? 1000 : 500);
 poll(changed);

@@ -1,6 +1,5 @@
 // What the picture shows, as values: terms with their ends, lanes, and the rows in them.
 
-const ROWS = 6; // jobs in rows of their own; more share them
 const GONE = 3; // workers that are gone and still have lanes of their own
 
 // Terms that touch the stretch, in order, each with when it ended and how; ``end`` null while it lasts.
@@ -48,14 +47,14 @@ function lanesOf(terms, { from, to }) {
   return lanes;
 }
 
-// Which row of a lane shows which job: in the order of the jobs, by what is in view.
+// The row of each job that is in view, in the order of the jobs.
 function rowsOf(runs, skips) {
   const seen = new Set();
   for (const run of runs) seen.add(run.job);
   for (const skip of skips) seen.add(skip.job);
   const order = new Map((state.pool ? state.pool.jobs : []).map((job, at) => [job.id, at]));
   const jobs = [...seen].sort((one, other) => (order.get(one) ?? 1e9) - (order.get(other) ?? 1e9) || (one < other ? -1 : 1));
-  return new Map(jobs.map((job, at) => [job, at % ROWS]));
+  return new Map(jobs.map((job, at) => [job, at]));
 }
 
 function countsOf(runs, skips) {

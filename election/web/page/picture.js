@@ -24,7 +24,6 @@ function paint(svg, { store, from, to, width }) {
   const runs = runsIn(store, { from, to });
   const skips = skipsIn(store, { from, to });
   const rows = rowsOf(runs, skips);
-  const deep = Math.min(rows.size, ROWS);
   const made = [];
   const marks = [];
 
@@ -33,21 +32,24 @@ function paint(svg, { store, from, to, width }) {
   for (const lane of lanesOf(terms, { from, to })) {
     lane.led = terms.some((term) => lane.pids.includes(term.pid));
     lane.y = y;
-    lane.height = lane.led ? BAR + 12 + deep * ROW : 26;
+    lane.height = BAR + 8;
     for (const pid of lane.pids) laneOf.set(pid, lane);
-    made.push(...paintLane(lane, { x, gutter, right, narrow, rows, from, to }));
+    made.push(...paintLane(lane, { x, gutter, right, narrow, from, to }));
     y += lane.height;
   }
+  const first = y + 12;
+  made.push(...paintRows(rows, { first, gutter, right, narrow }));
+  if (rows.size) y = first + rows.size * ROW;
   const height = Math.max(y, TOP + 60) + 6;
   made.unshift(...paintAxis({ x, from, to, gutter, height, right }));
 
   for (const term of terms) made.push(...paintTerm(term, { laneOf, x, to, within, marks }));
   made.push(...paintTakeovers(terms, { laneOf, x, within, right }));
-  const lane = (entry) => laneOf.get((store.terms.get(entry.term) ?? {}).pid);
-  const at = (entry) => ({ lane: lane(entry), y: lane(entry).y + BAR + 11 + rows.get(entry.job) * ROW });
+  made.push(...paintChanges(terms, { x, within, from: first - 8, to: y }));
+  const at = (entry) => ({ y: first + rows.get(entry.job) * ROW });
   const busy = new Map(); // by row: from where to where runs are drawn
-  made.push(...paintRuns(runs.filter(lane), { at, x, from, to, marks, busy }));
-  made.push(...paintSkips(skips.filter(lane), { at, x, from, to, marks, busy }));
+  made.push(...paintRuns(runs, { at, x, from, to, marks, busy }));
+  made.push(...paintSkips(skips, { at, x, from, to, marks, busy }));
 
   marks.sort((one, other) => one.time - other.time || (one.key < other.key ? -1 : 1));
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -73,7 +75,7 @@ function paintAxis({ x, from, to, gutter, height, right }) {
   return found;
 }
 
-function paintLane(lane, { x, gutter, right, narrow, rows, from, to }) {
+function paintLane(lane, { x, gutter, right, narrow, from, to }) {
   const middle = lane.y + (lane.led ? BAR / 2 + 3 : lane.height / 2);
   const name = lane.role === "earlier" ? count(lane.pids.length, "earlier", "earlier") : lane.pids[0];
   const found = [
@@ -93,17 +95,27 @@ function paintLane(lane, { x, gutter, right, narrow, rows, from, to }) {
       found.push(drawn("path", { class: "parted", transform: `translate(${x(known.gone).toFixed(1)} ${middle})`, d: SIGNS.died }));
     }
   }
-  if (lane.led) {
-    const named = new Set();
-    for (const [job, row] of rows) {
-      if (named.has(row)) continue;
-      named.add(row);
-      const top = lane.y + BAR + 11 + row * ROW;
-      found.push(drawn("path", { class: "row", d: `M${gutter} ${top + 0.5}H${right}` }));
-      if (!narrow) found.push(drawn("text", { class: "job", x: gutter - 12, y: top + 3.5, "text-anchor": "end" }, shortName(job, 20)));
-    }
+  return found;
+}
+
+function paintRows(rows, { first, gutter, right, narrow }) {
+  const found = [];
+  if (rows.size) found.push(drawn("path", { class: "rule", d: `M0 ${first - 10}H${right + SIDE}` }));
+  for (const [job, row] of rows) {
+    const top = first + row * ROW;
+    found.push(
+      drawn("path", { class: "row", d: `M${gutter} ${top + 0.5}H${right}` }),
+      drawn("text", { class: "job", x: gutter - 8, y: top + 3.5, "text-anchor": "end", "data-row": job },
+        shortName(job, narrow ? 9 : 20), drawn("title", {}, jobName(job))),
+    );
   }
   return found;
+}
+
+// Where the jobs went from one leader to the next.
+function paintChanges(terms, { x, within, from, to }) {
+  const begun = terms.filter((term) => within(term.at));
+  return begun.map((term) => drawn("path", { class: "change", d: `M${x(term.at).toFixed(1)} ${from}V${to}` }));
 }
 
 function paintTerm(term, { laneOf, x, to, within, marks }) {

@@ -6,12 +6,16 @@ const QUICK = 40; // ms before the next try, when a worker died under a question
 const SLOW = 400; // ms before the next try, when nobody answers
 const OVERLAP = 3000; // ms that are asked for again: what was under way then has ended since
 const MOST = 5000; // runs that are remembered before all are asked for anew, and thinned
+const STALE = 3000; // ms without an answer after which nothing is said of now any more
+const HIDDEN = 5000; // ms between two questions of a page that nobody sees
+const RECOUNT = 10000; // ms after which thinned runs are asked for and counted anew
 
 const state = {
   pool: null, // the document of /leader
   controls: false,
   offset: 0, // the server's clock less ours
   answeredAt: null, // performance.now()
+  toldAt: null, // the server's time then
   failures: 0,
   live: newStore(),
   past: null, // the stretch that is looked back at
@@ -23,11 +27,21 @@ const state = {
 };
 
 function newStore() {
-  return { terms: new Map(), runs: new Map(), skips: new Map(), upTo: null, from: null, every: 1, problem: null };
+  return { terms: new Map(), runs: new Map(), skips: new Map(), upTo: null, from: null, every: 1, counts: null, countedAt: null, problem: null };
 }
 
+// Whether nobody has answered for so long that nothing can be said of now.
+function isStale() {
+  return state.failures > 0 && silence() > STALE;
+}
+
+function silence() {
+  return performance.now() - (state.answeredAt ?? 0);
+}
+
+// The server's clock; it stands while nobody answers.
 function serverNow() {
-  return Date.now() + state.offset;
+  return isStale() && state.toldAt !== null ? state.toldAt : Date.now() + state.offset;
 }
 
 function stretch() {
@@ -57,12 +71,14 @@ async function askForData(since, until) {
 async function refresh() {
   const store = state.live;
   const wanted = serverNow() - state.span - 5000;
-  const whole = store.upTo === null || store.from > wanted + 10000 || store.runs.size > MOST;
+  const old = store.every > 1 && performance.now() - store.countedAt > RECOUNT;
+  const whole = store.upTo === null || store.from > wanted + 10000 || store.runs.size > MOST || old;
   // Rounded, so that all who look at the pool ask the same, and the ledger is asked once.
   const since = Math.floor((whole ? wanted : store.upTo - OVERLAP) / 1000) * 1000;
   const told = await askForData(since, null);
   state.offset = told.now - Date.now();
   state.answeredAt = performance.now();
+  state.toldAt = told.now;
   state.pool = told.pool;
   state.controls = told.controls;
   noteWorkers(told.pool, told.now);
@@ -91,6 +107,8 @@ function merge(store, history, whole) {
   }
   if (whole) {
     store.every = history.runs_every;
+    store.counts = history.counts;
+    store.countedAt = performance.now();
     return;
   }
   for (const run of store.runs.values()) {
@@ -144,8 +162,10 @@ async function poll(changed) {
       wait = state.failures < 4 ? QUICK : SLOW;
     }
     changed();
-    await new Promise((done) => setTimeout(done, wait));
-    while (document.hidden) await new Promise((seen) => document.addEventListener("visibilitychange", seen, { once: true }));
+    await new Promise((done) => {
+      setTimeout(done, document.hidden ? HIDDEN : wait); // the title is seen all the same
+      document.addEventListener("visibilitychange", done, { once: true });
+    });
   }
 }
 

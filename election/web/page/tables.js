@@ -3,17 +3,41 @@
 const RECENT = 24; // runs in a job's strip
 const LISTED = 60; // rows of the table behind the picture
 
+const ICON = $("icon").href;
+const ICONS = { led: "3567b0", silent: "9a5b00", electing: "bf3410", stale: "6b7480" };
+
+// The heading's kind also colours the icon, which is seen when the page is not.
+function tellKind(kind, title) {
+  document.title = `${title} · election`;
+  mark($("who"), "class", kind);
+  mark($("icon"), "href", ICON.replace("3567b0", ICONS[kind]));
+  document.body.classList.toggle("stale", kind === "stale");
+}
+
+// Nobody answers: what was known last, and since when nothing more is.
+function tellStale() {
+  tellKind("stale", "no answer");
+  const pool = state.pool;
+  say($("who"), pool === null ? "No worker answers" : `No worker has answered for ${duration(silence())}`);
+  if (pool === null) return;
+  const known = pool.leader ? `worker ${pool.leader.pid} led, in term ${pool.leader.term}` : "nobody led";
+  say($("how"), `At ${clock(state.toldAt)} ${known}. All below is as it was then; what has happened since is not known here.`);
+  mark($("heart"), "class", "none");
+  say($("heart").lastElementChild, "not known");
+}
+
 function tellHeader(now) {
   const pool = state.pool;
   const leader = pool.leader;
   say($("pool"), `${pool.pool} · ${pool.engine} engine`);
   const takeover = pool.last_takeover;
-  document.title = leader ? `${leader.pid} leads term ${leader.term} · election` : "nobody leads · election";
+  if (leader) tellKind(leader.responsive ? "led" : "silent", leader.responsive ? `${leader.pid} leads term ${leader.term}` : `${leader.pid} hangs`);
+  else tellKind("electing", "nobody leads");
   if (leader) {
     const since = Date.parse(leader.elected_at);
     say($("who"), `Worker ${leader.pid} leads, in term ${leader.term}`);
     const began = takeover && takeover.term === leader.term && takeover.from_pid !== null
-      ? ` It took over from worker ${takeover.from_pid}, which ${ENDED[takeover.reason] ?? takeover.reason}${takeover.takeover_ms === null ? "" : `, in ${duration(takeover.takeover_ms)}`}.`
+      ? ` It took over from worker ${takeover.from_pid}, which ${ENDED[takeover.reason] ?? takeover.reason}${takeover.takeover_ms === null ? "" : `, in ${tookWords(takeover)}`}.`
       : "";
     const heart = leader.responsive ? "Its heart beats." : `Its heart has not beaten for ${duration(leader.heartbeat_age_s * 1000)}: it hangs, is stopped, or the machine is overloaded.`;
     say($("how"), `Since ${clock(since)}, for ${duration(Math.max(now - since, 1000))}, on ${leader.host}.${began} ${heart}`);
@@ -21,14 +45,19 @@ function tellHeader(now) {
     say($("who"), pool.workers.length ? "Nobody leads" : "Nobody is known to lead");
     say($("how"), takeover && pool.workers.length ? `The last to lead was worker ${takeover.to_pid}, in term ${takeover.term}. An election is under way.` : "");
   }
-  mark($("who"), "class", leader ? (leader.responsive ? "led" : "silent") : "electing");
   tellProblem([pool.problem, state.live.problem]);
   const heart = $("heart");
   mark(heart, "class", leader ? (leader.responsive ? "beats" : "silent") : "none");
   say(heart.lastElementChild, leader ? (leader.heartbeat_age_s < 1 ? "< 1 s ago" : `${duration(leader.heartbeat_age_s * 1000)} ago`) : "none");
   say($("term"), leader ? String(leader.term) : "–");
-  say($("takeover"), takeover && takeover.takeover_ms !== null ? duration(takeover.takeover_ms) : "–");
+  say($("takeover"), takeover && takeover.takeover_ms !== null ? tookWords(takeover) : "–");
   say($("workers"), String(pool.workers.length));
+}
+
+// How long a takeover took, and how long nobody led: from the last sign of life of the leader before.
+function tookWords(takeover) {
+  const vacant = takeover.vacant_s === null ? "" : `, vacant ${duration(takeover.vacant_s * 1000)}`;
+  return `${duration(takeover.takeover_ms)}${vacant}`;
 }
 
 function tellProblem(problems) {
@@ -38,12 +67,16 @@ function tellProblem(problems) {
 }
 
 function tellCounts(counts) {
+  if (counts === null) {
+    say($("counts"), "too many to count here");
+    return;
+  }
   const rest = ["failed", "interrupted", "running", "skipped"].filter((kind) => counts[kind]);
   say($("counts"), [`${NUMBER.format(counts.succeeded)} ok`, ...rest.map((kind) => `${NUMBER.format(counts[kind])} ${kind}`)].join(" · "));
 }
 
 function tellLink() {
-  const silent = state.answeredAt === null ? 0 : performance.now() - state.answeredAt;
+  const silent = silence();
   const link = $("link");
   if (state.answeredAt === null) {
     say(link, state.failures > 3 ? "no answer; trying again" : "connecting");
@@ -93,11 +126,14 @@ function newJobRow(id) {
     control: node("td", { class: "control" }),
   };
   parts.mark = node("span");
-  parts.words = node("span", {});
-  parts.last.append(parts.mark, parts.words);
+  parts.words = node("span", { class: "words" });
+  parts.why = node("button", { type: "button", class: "why" }, "Why?");
+  parts.last.append(parts.mark, parts.words, parts.why);
+  parts.why.addEventListener("click", () => showRun(parts.seq));
   parts.pause = node("button", { type: "button" }, "Pause");
   parts.run = node("button", { type: "button" }, "Run now");
-  parts.control.append(parts.pause, parts.run);
+  parts.answer = node("span", { class: "answer" });
+  parts.control.append(parts.pause, parts.run, parts.answer);
   parts.pause.addEventListener("click", () => tell(id, parts.paused ? "resume" : "pause"));
   parts.run.addEventListener("click", () => tell(id, "run"));
   parts.row = node("tr", { "data-job": id }, node("th", { scope: "row" }, parts.name, parts.about), parts.next, parts.last, parts.late, parts.strip, parts.control);
@@ -107,13 +143,15 @@ function newJobRow(id) {
 function tellJob(parts, job, last, recent, now) {
   say(parts.name, job.name || job.id);
   const about = [job.name && job.name !== job.id ? job.id : "", job.description, job.trigger, job.timezone, ...(job.tags || []).map((tag) => `#${tag}`)];
+  if (job.timezone) about[about.indexOf(job.timezone)] = `by the clocks of ${job.timezone}`;
   say(parts.about, about.filter(Boolean).join(" · "));
   say(parts.next, nextWords(job, now));
   mark(parts.next, "class", job.broken ? "bad" : job.paused ? "paused" : "");
   mark(parts.mark, "class", last ? `dot ${outcome(last)}` : "dot");
   say(parts.words, last ? lastWords(last, now) : "not yet");
-  if (last && last.error) mark(parts.last, "title", last.error);
-  else parts.last.removeAttribute("title");
+  parts.seq = last && last.seq;
+  show(parts.why, Boolean(last && last.error));
+  mark(parts.why, "aria-label", `Why did ${job.name || job.id} fail?`);
   say(parts.late, last && !last.asked ? duration(last.at - last.due) : "–");
   drawStrip(parts, recent.slice(-RECENT));
   parts.paused = job.paused;
@@ -130,7 +168,10 @@ function nextWords(job, now) {
   if (!job.next_run_time) return "none";
   const at = Date.parse(job.next_run_time);
   const left = at - now;
-  if (left < 1500) return left < -2000 ? `due since ${clock(at)}` : `${clock(at)}, now`;
+  const led = state.pool.leader !== null && state.pool.leader.responsive && !isStale();
+  if (left < (led ? -2000 : 0)) return `owed since ${clock(at)}`;
+  if (!led) return `${clock(at)}, if somebody leads then`;
+  if (left < 1500) return `${clock(at)}, now`;
   return `${clock(at)}, in ${duration(Math.round(left / 1000) * 1000)}`;
 }
 
@@ -138,7 +179,7 @@ function lastWords(run, now) {
   if (run.end === null) return `running for ${duration(Math.max(now - run.at, 0))}`;
   const ago = now - run.end;
   const words = `${run.outcome}, ${ago < 1500 ? "just now" : `${duration(Math.round(ago / 1000) * 1000)} ago`}`;
-  return run.error && run.outcome !== "succeeded" ? `${words}: ${run.error.split("\n")[0].slice(0, 90)}` : words;
+  return run.error && run.outcome !== "succeeded" ? `${words}: ${run.error}` : words;
 }
 
 // The latest runs of a job: a column each, as high as it took long.

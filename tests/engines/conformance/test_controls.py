@@ -221,6 +221,10 @@ async def test_the_history_tells_of_all_that_was_asked_for(pool: Pool, outside: 
     window = await outside.window(began, datetime.now(UTC), ALL)
     assert (window.runs_every, window.skips_every) == (1, 1)
     assert (list(window.runs), list(window.skips), list(window.terms)) == (runs, skips, terms)
+    counted = {"succeeded": len(runs), "skipped": sum(skip.count or 1 for skip in skips)}
+    assert {outcome: number for outcome, number in (window.counts or {}).items() if number} == counted
+    thinned = await outside.window(began, datetime.now(UTC), 1)
+    assert (thinned.runs_every, thinned.counts) == (len(runs), window.counts), "all are counted, also those not shown"
 
     totals = await outside.totals()
     assert totals.runs == Counter((run.job_id, Outcome.SUCCEEDED) for run in runs)

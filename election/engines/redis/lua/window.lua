@@ -1,7 +1,9 @@
 -- Rows of a stretch of time, thinned to a limit. Rows are written in the order of time, so where the stretch begins
 -- and ends is found by halving.
 -- ARGV: prefix, zset of the rows, prefix of a row, field of its time, since, until, limit,
---       rows before the stretch that are looked at, field of the time that lets such a one reach into it
+--       rows before the stretch that are looked at, field of the time that lets such a one reach into it,
+--       rows that are counted one by one
+-- Returns one in how many rows is among them, the time of the oldest of all, the rows, and the count of each outcome.
 local p = ARGV[1]
 local order, row, field, limit = p .. ARGV[2], p .. ARGV[3], ARGV[4], tonumber(ARGV[7])
 
@@ -43,9 +45,48 @@ for rank = first, beyond - 1, every do
 end
 if every > 1 and ARGV[9] ~= '' then
   local range = {at(beyond - 1), at(first)}
-  for _, key in ipairs(redis.call('ZREVRANGEBYSCORE', p .. 'troubled', range[1], range[2], 'LIMIT', 0, limit / 2)) do
+  for _, key in ipairs(redis.call('ZREVRANGEBYSCORE', p .. 'troubled', range[1], range[2], 'LIMIT', 0, math.floor(limit / 2))) do
     add(key)
   end
 end
 local oldest = at(0)
-return {every, oldest and redis.call('HGET', row .. oldest, field) or false, found}
+
+-- Nearly all runs succeed: the others are in sets of their own.
+local function count_runs(least, most)
+  local counts, rest = {running = redis.call('ZCOUNT', p .. 'open', least, most)}, beyond - first
+  rest = rest - counts.running
+  for _, key in ipairs(redis.call('ZRANGEBYSCORE', p .. 'troubled', least, most)) do
+    local outcome = redis.call('HGET', row .. key, 'outcome')
+    counts[outcome] = (counts[outcome] or 0) + 1
+    rest = rest - 1
+  end
+  counts.succeeded = rest
+  return counts
+end
+
+local function count_skips()
+  local skipped = 0
+  for _, key in ipairs(redis.call('ZRANGE', order, first, beyond - 1)) do
+    local number = redis.call('HGET', row .. key, 'count')
+    skipped = skipped + (number and tonumber(number) or 1)
+  end
+  return {skipped = skipped}
+end
+
+local counted, most = false, tonumber(ARGV[10])
+if ARGV[2] == 'runs' and beyond > first and redis.call('ZCOUNT', p .. 'troubled', at(first), at(beyond - 1)) <= most then
+  counted = count_runs(at(first), at(beyond - 1))
+elseif ARGV[2] == 'skips' and beyond - first <= most then
+  counted = count_skips()
+elseif beyond <= first then
+  counted = {}
+end
+local counts = false
+if counted then
+  counts = {}
+  for outcome, number in pairs(counted) do
+    table.insert(counts, outcome)
+    table.insert(counts, tostring(number))
+  end
+end
+return {every, oldest and redis.call('HGET', row .. oldest, field) or false, found, counts}
