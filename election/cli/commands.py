@@ -12,7 +12,7 @@ from election.schedule.model import Action
 from election.schedule.upcoming import ComingTick, coming_ticks, remarks, unknown_triggers
 from election.schedule.verify import verify as judge
 
-from .open_pool import changing, engine_of, reading, without_history
+from .open_pool import changing, engine_of, reading, refuse_unknown, without_history
 from .pool_status import late_ms
 from .show import Progress, printable, show_json, show_table, text
 from .show_run import show_run
@@ -23,6 +23,7 @@ async def runs(options: Namespace) -> int:
     if options.id is not None:
         return await _run(options)
     async with reading(engine_of(options)) as ledger:
+        await refuse_unknown(ledger, options.job)
         rows = await ledger.runs(
             job_id=options.job,
             tag=options.tag,
@@ -30,6 +31,7 @@ async def runs(options: Namespace) -> int:
             before=options.before,
             limit=options.limit,
         )
+    rows = [row for row in rows if options.since is None or row.claimed_at >= options.since]
     if options.json:
         show_json(rows)
     else:
@@ -60,9 +62,8 @@ async def _run(options: Namespace) -> int:
 async def coming(options: Namespace) -> int:
     """Print the coming ticks of all jobs."""
     async with reading(engine_of(options)) as ledger:
+        await refuse_unknown(ledger, options.job)
         jobs = await ledger.due_soonest(options.limit, options.job)
-    if options.job is not None and not jobs:
-        raise ElectionError(f"there is no job {options.job!r} in this pool")
     now = datetime.now(UTC)
     ticks = coming_ticks(jobs, now=now, until=options.until, limit=options.limit)
     unknown, noticed = unknown_triggers(jobs), remarks(jobs, now)
@@ -87,13 +88,15 @@ async def coming(options: Namespace) -> int:
 async def skips(options: Namespace) -> int:
     """Print the skips, with their reasons."""
     async with reading(engine_of(options)) as ledger:
+        await refuse_unknown(ledger, options.job)
         rows = await ledger.skips(job_id=options.job, tag=options.tag, before=options.before, limit=options.limit)
+    rows = [row for row in rows if options.since is None or row.at >= options.since]
     if options.json:
         show_json(rows)
     else:
         show_table(
             ("SEQ", "JOB", "REASON", "TICKS", "FIRST DUE", "LAST DUE", "TERM"),
-            ((row.seq, row.job_id, row.reason, _count(row), row.first_due, row.last_due, row.term) for row in rows),
+            ((row.seq, row.job_id, row.reason, count(row), row.first_due, row.last_due, row.term) for row in rows),
         )
     return 0
 
@@ -102,6 +105,7 @@ async def terms(options: Namespace) -> int:
     """Print the terms."""
     async with reading(engine_of(options)) as ledger:
         rows = await ledger.terms(before=options.before, limit=options.limit)
+    rows = [row for row in rows if options.since is None or row.began_at >= options.since]
     if options.json:
         show_json(rows)
     else:
@@ -194,5 +198,6 @@ def _note(tick: ComingTick) -> str:
     return ", ".join(notes)
 
 
-def _count(row: SkipRow) -> object:
+def count(row: SkipRow) -> object:
+    """How many ticks a skip is of, as it is shown."""
     return row.count if row.count is not None else "many"

@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from election.core.errors import LedgerError, PoolPathError, SeatError
+from election.core.errors import LedgerError, PoolPathError, SeatError, UnknownJobError
 from election.core.term import LeaderRecord
 from election.engines import Engine, open_engine
 from election.schedule.ledger import Ledger
@@ -46,6 +46,12 @@ async def changing(engine: Engine) -> AsyncIterator[Ledger]:
         yield ledger
     finally:
         await ledger.close()
+
+
+async def refuse_unknown(ledger: LedgerReader, job_id: str | None) -> None:
+    """Raise ``UnknownJobError`` for a job that the pool has never had; None is none in particular."""
+    if job_id is not None and not await ledger.find_jobs([job_id]):
+        raise UnknownJobError(f"there is no job {job_id!r} in this pool; python -m election jobs lists all")
 
 
 async def without_history(engine: Engine, ledger: LedgerReader) -> str | None:

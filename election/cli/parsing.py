@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
+from election.core.distribution import DISTRIBUTION, installed_version
 from election.schedule.ledger_reader import MAX_INTEGER
 
-from . import commands
+from . import commands, job_commands
 from .completion import SHELLS, completion
 from .doctor import doctor
 from .migrate import migrate
@@ -26,6 +29,12 @@ exit codes: 0 as it should be; 1 nobody leads (status), a promise was broken (ve
 2 the command itself could not do its work.
 """
 
+POOL_VARIABLE = "ELECTION_POOL"
+"""Environment variable that stands for ``--pool``, as for ``run.py``."""
+
+JUDGING = {"status", "verify", "doctor"}
+"""Commands whose exit code is a verdict."""
+
 Command = Callable[[argparse.Namespace], Awaitable[int]]
 
 
@@ -40,6 +49,7 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
         epilog=EXAMPLES.format(program=program),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"{DISTRIBUTION} {installed_version()}")
     commands_of = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Command, text: str, *examples: str) -> argparse.ArgumentParser:
@@ -50,7 +60,7 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
             epilog="\n".join(["examples:", *(f"  {program} {name} {example}" for example in examples)]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        added.set_defaults(command=command)
+        added.set_defaults(command=command, judges=name in JUDGING)
         return added
 
     def add_for_pool(
@@ -58,7 +68,9 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
     ) -> argparse.ArgumentParser:
         examples = tuple(f"--pool var/pool{example}" for example in examples)
         added = add(name, command, text, *examples)
-        pool = added.add_argument("--pool", required=True, metavar="POOL", help="the pool's directory or URL")
+        given = os.environ.get(POOL_VARIABLE) or None
+        about = f"the pool's directory or URL; without, what ${POOL_VARIABLE} holds"
+        pool = added.add_argument("--pool", required=given is None, default=given, metavar="POOL", help=about)
         pool.complete = directory  # type: ignore[attr-defined]  # where shtab looks
         added.add_argument("--ledger", metavar="URL", help="where the ledger of a pool on Redis is, if not there, too")
         added.add_argument("--json", action="store_true", help=json)
@@ -68,6 +80,9 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
         added = add_for_pool(name, command, text, *examples)
         added.add_argument("--limit", type=_number, default=20, metavar="N", help="so many at most (20)")
         added.add_argument("--before", type=_number, metavar="N", help="only those before this number")
+        added.add_argument(
+            "--since", type=_moment, metavar="TIME", help="only since this time, as ISO 8601; local without offset"
+        )
         return added
 
     def add_filters(added: argparse.ArgumentParser) -> None:
@@ -103,14 +118,23 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
     skips = "which ticks had no run, and why, latest first"
     add_filters(add_pages("skips", commands.skips, skips, " --job app.jobs:report --limit 100"))
     add_pages("terms", commands.terms, "who led when, latest first", " --limit 5")
-    promises = "whether the recorded history keeps the promises P1 to P4"
-    add_for_pool("verify", commands.verify, promises, " && echo all promises held")
+    add_for_pool(
+        "verify", commands.verify, "whether the recorded history keeps the promises P1 to P4",
+        " && echo all promises held",
+    )  # fmt: skip
     add_for_pool("doctor", doctor, "whether the pool's ground is sound, and what to do if not", "", " --json")
+    _add_job_commands(add_for_pool)
     add_for_pool("resign", commands.resign, "ask the leader to give the seat up in good order", "")
     accepting = "after a wall clock was ahead: let the jobs that it silenced go on from now, by this machine's clock"
     add_for_pool("accept-time", commands.accept_time, accepting, "")
     adopting = "take a ledger that was copied or restored for the original: before it is led, what it owes is run"
     add_for_pool("adopt", commands.adopt, adopting, "")
+    _add_other_commands(add)
+    return parser
+
+
+def _add_other_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The commands that take no ``--pool``."""
     moving = add(
         "migrate", migrate, "a stopped pool's whole history to another engine, compared row by row; goes on if cut off",
         "var/pool postgresql://app@db/app",
@@ -125,7 +149,26 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
         "fish > ~/.config/fish/completions/election.fish",
     )  # fmt: skip
     scripts.add_argument("shell", choices=SHELLS)
-    return parser
+
+
+def _add_job_commands(add_for_pool: Callable[..., argparse.ArgumentParser]) -> None:
+    """The commands about one job."""
+    job = " app.jobs:report"
+    added = [
+        add_for_pool("job", job_commands.show_job, "one job: its state, latest runs and coming ticks", job),
+        add_for_pool(
+            "pause", job_commands.pause, "let a job's ticks pass until it is resumed, also after a restart", job
+        ),
+        add_for_pool("resume", job_commands.resume, "end a pause; what fell due meanwhile is skipped", job),
+    ]
+    running = add_for_pool(
+        "run", job_commands.run_now, "ask the leader to run a job now, besides its schedule",
+        job, f"{job} --kwargs '{{\"day\": \"mon\"}}' --wait 60",
+    )  # fmt: skip
+    running.add_argument("--kwargs", type=_arguments, metavar="JSON", help="arguments of this run, by name")
+    running.add_argument("--wait", type=float, metavar="S", help="wait so many seconds for its end; 1 if it fails")
+    for each in (*added, running):
+        each.add_argument("job", metavar="ID", help="the job's id")
 
 
 def _add_search(added: argparse.ArgumentParser) -> None:
@@ -144,6 +187,16 @@ def _moment(text: str) -> datetime:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no time such as 2027-03-29T12:00+02:00") from error
+
+
+def _arguments(text: str) -> dict[str, object]:
+    try:
+        given = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise argparse.ArgumentTypeError(f'{text!r} is no JSON object, such as {{"day": "mon"}}')
+    return given
 
 
 def _number(text: str) -> int:

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
+
 DISTRIBUTION = "fastapi-election"
 """The name to install; pyproject.toml, messages and documents agree with it, by a test."""
+
+
+def installed_version() -> str:
+    """Return the version of this package; "not installed" if it is run from its source alone."""
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def install_command(extra: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import json
 import os
 import re
 import signal
@@ -67,6 +68,14 @@ def test_a_reader_that_goes_away_is_no_reason_to_complain(ended: Path) -> None:
     readable, writable = os.pipe()
     os.close(readable)
     done = as_program("runs", "--pool", str(ended), stdout=writable)
+    os.close(writable)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_verdict_that_nobody_reads_is_none(ended: Path) -> None:
+    readable, writable = os.pipe()
+    os.close(readable)
+    done = as_program("verify", "--pool", str(ended), stdout=writable)
     os.close(writable)
     assert (done.returncode, done.stderr) == (2, "")
 
@@ -320,7 +329,11 @@ def test_what_comes_next(ended: Path, ask: Ask, call: Call) -> None:
     assert ask("next", ended, "--until", "2020-01-01")["ticks"] == []
     code, out, _ = call("next", ended)
     assert (code, len(out.splitlines())) == (0, 11)
-    assert call("next", ended, "--job", "none") == (2, "", "election: there is no job 'none' in this pool\n")
+    assert call("next", ended, "--job", "none") == (
+        2,
+        "",
+        "election: there is no job 'none' in this pool; python -m election jobs lists all\n",
+    )
 
 
 def test_skips_and_terms_for_machines(ended: Path, ask: Ask) -> None:
@@ -442,3 +455,88 @@ def test_a_copy_is_a_finding_and_can_be_adopted(spoiled: Path, tmp_path: Path, c
     assert "was copied" not in call("doctor", spoiled)[1]
     assert call("adopt", copy) == (0, "this ledger is the original from now on\n", "")
     assert "was copied" not in call("doctor", copy)[1]
+
+
+# --- one job ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["job", "run", "pause", "resume"])
+def test_a_command_about_a_job_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    out = capsys.readouterr().out
+    assert f"examples:\n  python -m election {command} --pool var/pool app.jobs:report" in out
+    assert "the job's id" in out
+
+
+def test_one_job_with_its_runs_and_ticks(ended: Path, call: Call, ask: Ask) -> None:
+    code, out, _ = call("job", ended, "bad")
+    assert code == 0
+    assert out.startswith("job      bad\n")
+    assert out.count("ValueError: no such  [31mluck") >= 3, "what it raised, without what a terminal would obey"
+    found = ask("job", ended, "good")
+    assert found["job"]["tags"] == ["fine", "small"]
+    assert {run["job_id"] for run in found["runs"]} == {"good"}
+    assert len(found["next"]) == 5
+
+
+@pytest.mark.parametrize("command", ["runs --job", "skips --job", "next --job", "job", "run", "pause", "resume"])
+def test_an_unknown_job_is_an_error(command: str, spoiled: Path, call: Call) -> None:
+    name, *option = command.split()
+    code, out, err = call(name, spoiled, *option, "nobody")
+    assert (code, out) == (2, "")
+    assert "there is no job 'nobody' in this pool" in err
+    assert "election jobs lists all" in err
+
+
+def test_a_job_is_paused_and_resumed(spoiled: Path, call: Call, ask: Ask) -> None:
+    assert call("pause", spoiled, "bad")[:2] == (0, "bad is paused\n")
+    assert ask("job", spoiled, "bad")["job"]["paused"] is True
+    assert ask("resume", spoiled, "bad") == {"job": "bad", "paused": False}
+
+
+def test_a_run_is_asked_for_and_waited_for(living: WorkerPool, call: Call, ask: Ask) -> None:
+    job = ask("jobs", living.path)[0]["id"]
+    code, out, _ = call("run", living.path, job, "--wait", "60")
+    assert code == 0
+    assert re.fullmatch(rf"{job}, run \d+: succeeded\n", out)
+    assert ask("run", living.path, job)["request"] > 0
+
+
+def test_a_run_that_nobody_reads(spoiled: Path, call: Call) -> None:
+    code, out, _ = call("run", spoiled, "good", "--wait", "0.1")
+    assert (code, out.startswith("good was not run yet: no leader has read request ")) == (1, True)
+
+
+@pytest.mark.parametrize("given", ["{", "[1]", "1"])
+def test_arguments_are_a_json_object(given: str, spoiled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["run", "--pool", str(spoiled), "good", "--kwargs", given])
+    assert "is no JSON" in capsys.readouterr().err
+
+
+def test_since_a_time(ended: Path, ask: Ask) -> None:
+    every = ask("runs", ended, "--limit", "1000")
+    since = every[len(every) // 2]["claimed_at"]
+    assert ask("runs", ended, "--limit", "1000", "--since", since) == [
+        run for run in every if run["claimed_at"] >= since
+    ]
+    assert ask("skips", ended, "--since", "2100-01-01T00:00Z") == []
+    assert ask("terms", ended, "--since", "2100-01-01T00:00Z") == []
+
+
+def test_the_environment_names_the_pool(
+    ended: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = ask("terms", ended)
+    monkeypatch.setenv("ELECTION_POOL", str(ended))
+    capsys.readouterr()
+    assert main(["terms", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == found
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["--version"])
+    assert done.value.code == 0
+    assert capsys.readouterr().out.startswith("fastapi-election ")
