@@ -120,6 +120,37 @@ class RunGivenUp(_OfARun):
 
 
 @dataclass(frozen=True, slots=True)
+class RunLate(_OfARun):
+    """A run has not begun, or began, later after it was due than ``late_after`` of its job. late_s: seconds."""
+
+    late_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunOverlong(_OfARun):
+    """An attempt has run for longer than ``expected`` of its job, and goes on. expected_s: seconds."""
+
+    expected_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailing(Event):
+    """So many runs of a job in a row have failed as its ``failing_after`` says. error: the latest one, in words."""
+
+    job_id: str
+    failures: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecovered(Event):
+    """A run of a job that was failing has succeeded. failures: runs that had failed in a row."""
+
+    job_id: str
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
 class TickSkipped(Event):
     """Ticks will have no run. count: how many; None for more than could be counted at once. reason: see the ledger."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from dataclasses import dataclass
 from datetime import datetime
 
 from election.core.backoff import backoff_s
-from election.core.clock import Clock, first
+from election.core.clock import Clock, call_later, first
 from election.core.errors import what_went_wrong
 
 from .commands import FinishRun, KeepResult, RecordLog, Retry, Skip
@@ -94,9 +95,9 @@ class Attempts:
 
     async def _may_begin(self, job: Job, tick: Tick, attempt: int) -> bool:
         """Wait for a thread if the job needs one; False if the run has ended meanwhile, which is settled then."""
-        reserved = False
+        reserved, is_told = False, False
         if not job.is_coroutine:
-            reserved = await self._reserve_thread(job)
+            reserved, is_told = await self._reserve_thread(job, tick, attempt)
             if not reserved:
                 self.interrupted(job, tick, TERM_OVER, attempt)
                 return False
@@ -108,33 +109,64 @@ class Attempts:
             self._reporter.skipped(skip)
             self._writer.append(skip)
         else:
+            late_s = (now - tick.due).total_seconds()
+            if attempt == 1 and job.late_after is not None and late_s > job.late_after and not is_told:
+                self._reporter.late(tick, late_s)
             return True
         if reserved:
             self._runner.return_thread()
         return False
 
-    async def _reserve_thread(self, job: Job) -> bool:
-        """Reserve a thread as soon as one is free; False if the term is over first."""
+    async def _reserve_thread(self, job: Job, tick: Tick, attempt: int) -> tuple[bool, bool]:
+        """Reserve a thread as soon as one is free.
+
+        Returns:
+            Whether there is one: not if the term is over first. And whether the run was reported as late meanwhile.
+        """
         if self._runner.has_free_thread():
             await self._runner.reserve_thread()
-            return True
+            return True, False
         self.queued.append(job.id)
+        told: list[float] = []
+        timer = None
+        if attempt == 1 and job.late_after is not None:
+            left = job.late_after - (self._clock.now() - tick.due).total_seconds()
+
+            def report() -> None:
+                told.append(job.late_after or 0.0)
+                self._reporter.late(tick, (self._clock.now() - tick.due).total_seconds())
+
+            timer = call_later(self._clock, max(left, 0.0), report)
         try:
-            reserving = asyncio.ensure_future(self._runner.reserve_thread())
-            await first(asyncio.wait([reserving]), self._cancelled.wait())
-            if reserving.done():
-                return True
-            reserving.cancel()
-            await asyncio.wait([reserving])
-            return not reserving.cancelled()
+            return await self._wait_for_thread(), bool(told)
         finally:
             self.queued.remove(job.id)
+            if timer is not None:
+                timer.cancel()
+
+    async def _wait_for_thread(self) -> bool:
+        """Reserve a thread; False if the term is over first."""
+        reserving = asyncio.ensure_future(self._runner.reserve_thread())
+        await first(asyncio.wait([reserving]), self._cancelled.wait())
+        if reserving.done():
+            return True
+        reserving.cancel()
+        await asyncio.wait([reserving])
+        return not reserving.cancelled()
 
     async def _attempt(self, job: Job, tick: Tick, number: int) -> float | None:
         """Make one attempt and settle it; returns the seconds until the next one, None if there is none."""
         began, started_at = self._clock.monotonic(), self._clock.now()
         self._reporter.started(tick, number)
-        ended = await self._runner.call(job, Run(tick.job_id, tick.due, self._term, number, tick.request))
+        overlong = None
+        if job.expected is not None:
+            report = functools.partial(self._reporter.overlong, tick, number, job.expected)
+            overlong = call_later(self._clock, job.expected, report)
+        try:
+            ended = await self._runner.call(job, Run(tick.job_id, tick.due, self._term, number, tick.request))
+        finally:
+            if overlong is not None:
+                overlong.cancel()
         ran = _Execution(started_at, began, self._clock.monotonic())
         if (kept := ended.log()) is not None:
             self._writer.append(RecordLog(tick, kept))
@@ -147,7 +179,7 @@ class Attempts:
             self._writer.append(
                 FinishRun(tick, Outcome.SUCCEEDED, self._clock.now(), started_at=started_at, span=ran.span)
             )
-            self._reporter.succeeded(tick, number, ran.took_s, ended.value)
+            self._reporter.succeeded(job, tick, number, ran.took_s, ended.value)
             return None
         return self._failed(ended, tick, number, ran)
 
@@ -158,7 +190,7 @@ class Attempts:
         delay = None
         if number <= job.retries and not self._closing.is_set():
             delay = backoff_s(job.retry_backoff, number - 1, MAX_RETRY_DELAY_S)
-        self._reporter.failed(tick, number, ran.took_s, raised, error, delay)
+        self._reporter.failed(job, tick, number, ran.took_s, raised, error, delay)
         if delay is None:
             self._writer.append(FinishRun(tick, Outcome.FAILED, self._clock.now(), error, ran.started_at, ran.span))
         else:

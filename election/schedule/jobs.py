@@ -49,6 +49,12 @@ _STARTS = {"interval": "start_date", "calendarinterval": "start_date", "date": "
 
 _CRONTAB_OPTIONS = frozenset({"timezone", "start_date", "end_date", "jitter"})
 
+LATE_AFTER_S = 10.0
+"""Seconds after which a run that has not begun is late, unless its job says otherwise."""
+
+FAILING_AFTER = 3
+"""Failed runs in a row after which a job counts as failing, unless it says otherwise."""
+
 log = logging.getLogger("election")
 
 _SILENT = logging.getLogger("election.argument-check")
@@ -68,6 +74,8 @@ class Job:
     timeout: seconds after which an attempt fails: a coroutine is cancelled, of a thread it is only told.
     keep_log: whether the lines that the job logs are kept with each run.
     at_start: whether it runs at the start of each term, too.
+    late_after, expected: seconds after which a run that has not begun is late, and one that runs overlong; None for
+    never. failing_after: failed runs in a row after which the job counts as failing.
     """
 
     id: str
@@ -89,6 +97,9 @@ class Job:
     timeout: float | None = None
     keep_log: bool = True
     at_start: bool = False
+    late_after: float | None = LATE_AFTER_S
+    expected: float | None = None
+    failing_after: int = FAILING_AFTER
     built: BaseTrigger | None = None
 
     @property
@@ -206,6 +217,9 @@ class JobRegistry:
         keep_log: bool = True,
         first_run: str | None = None,
         at_start: bool = False,
+        late_after: float | None = LATE_AFTER_S,
+        expected: float | None = None,
+        failing_after: int = FAILING_AFTER,
         expression: str | None = None,
         **arguments: Any,
     ) -> Job:
@@ -231,6 +245,9 @@ class JobRegistry:
                 f"job {job_id!r}: retries, max_reruns and retry_backoff are not less than 0, and timeout"
                 " is more (seconds)"
             )
+        for name, value in (("late_after", late_after), ("expected", expected), ("failing_after", failing_after)):
+            if value is not None and value <= 0:
+                raise JobDefinitionError(f"job {job_id!r}: {name} is more than 0, not {value!r}")
         defaults = {"misfire_grace_time": MISFIRE_GRACE_S, "coalesce": True, "max_instances": 1}
         defaults |= self._options.get("job_defaults", {})
         given = _STARTS[trigger] in arguments if isinstance(trigger, str) and trigger in _STARTS else None
@@ -274,6 +291,9 @@ class JobRegistry:
             timeout=timeout,
             keep_log=keep_log,
             at_start=at_start,
+            late_after=late_after,
+            expected=expected,
+            failing_after=failing_after,
             built=None if is_open(schedule) else built,
         )
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from election.core.clock import Clock
+from election.core.errors import LedgerError, LedgerVersionError
 from election.core.events import (
     Event,
+    JobFailing,
+    JobRecovered,
     RunFailed,
     RunGivenUp,
     RunInterrupted,
+    RunLate,
+    RunOverlong,
     RunStarted,
     RunSucceeded,
     TickSkipped,
@@ -21,10 +28,69 @@ from election.core.events import (
 
 from .commands import Entry, FinishRun, RetireJob, Retry, Skip
 from .job_info import name_few
+from .jobs import Job
+from .ledger_reader import LedgerReader
 from .model import Outcome, Tick
 from .run import Run
 
 log = logging.getLogger("election")
+
+
+LOAD_DELAY_S = 1.0
+"""Delay after the start of a term before it is read which jobs were failing: due jobs go first."""
+
+MAX_STREAKS = 10_000
+"""Jobs whose failures are counted; the one that failed least recently makes room for another."""
+
+MAX_FAILED_RUNS = 500
+"""Failed runs that are looked through at the start of a term for jobs that were failing."""
+
+MAX_STREAK = 100
+"""Failed runs of a job in a row that are counted there."""
+
+
+class FailureStreaks:
+    """Failed runs in a row, by job; runs that were interrupted or skipped say nothing of the job's code."""
+
+    def __init__(self) -> None:
+        self._failures: OrderedDict[str, int] = OrderedDict()
+        self._early: dict[str, Job] | None = {}
+        """Jobs that have succeeded in this term before it was read which were failing; None since that was read."""
+
+    def failed(self, job_id: str) -> int:
+        """Count a failed run; returns how many have failed in a row."""
+        self._failures[job_id] = self._failures.pop(job_id, 0) + 1
+        if len(self._failures) > MAX_STREAKS:
+            self._failures.popitem(last=False)
+        return self._failures[job_id]
+
+    def succeeded(self, job: Job) -> int:
+        """Count a run that succeeded; returns how many had failed in a row before."""
+        if self._early is not None:
+            self._early[job.id] = job
+        return self._failures.pop(job.id, 0) if self._failures else 0
+
+    async def load(self, ledger: LedgerReader, term: int) -> list[tuple[Job, int]]:
+        """Add the failures of terms before ``term``.
+
+        Returns:
+            Jobs that have succeeded in this term already, and how many of their runs had failed in a row before it.
+        """
+        recovered: list[tuple[Job, int]] = []
+        recent = await ledger.runs(outcome=Outcome.FAILED, limit=MAX_FAILED_RUNS)
+        for job_id in dict.fromkeys(run.job_id for run in recent):
+            runs = [run for run in await ledger.runs(job_id=job_id, limit=MAX_STREAK) if run.outcome in _OF_THE_CODE]
+            earlier = itertools.takewhile(lambda run: run.outcome is Outcome.FAILED, (r for r in runs if r.term < term))
+            count, early = len(list(earlier)), self._early or {}
+            if count and job_id in early:
+                recovered.append((early[job_id], count))
+            elif count:
+                self._failures[job_id] = self._failures.get(job_id, 0) + count
+        self._early = None
+        return recovered
+
+
+_OF_THE_CODE = {Outcome.SUCCEEDED, Outcome.FAILED}
 
 
 class RunReporter:
@@ -40,15 +106,50 @@ class RunReporter:
         self._term = term
         self._clock = clock
         self._emit = emit
+        self._streaks = FailureStreaks()
+
+    async def load(self, ledger: LedgerReader) -> None:
+        """Go on where earlier terms have left the jobs that were failing."""
+        await self._clock.sleep(LOAD_DELAY_S)
+        try:
+            recovered = await self._streaks.load(ledger, self._term)
+        except (LedgerError, LedgerVersionError) as error:
+            log.debug("it was not read which jobs were failing: %s", error)
+            return
+        for job, failures in recovered:
+            self._recovered(job, failures)
 
     def started(self, tick: Tick, attempt: int) -> None:
         self._emit(RunStarted(**self._named(tick, attempt)))
 
-    def succeeded(self, tick: Tick, attempt: int, duration_s: float, value: object = None) -> None:
+    def late(self, tick: Tick, late_s: float) -> None:
+        event = RunLate(**self._named(tick, 1), late_s=round(late_s, 3))
+        info = (tick.job_id, late_s, tick.due.isoformat())
+        log.warning("job %s is late by %.1f s (due %s)", *info, extra=described(event))
+        self._emit(event)
+
+    def overlong(self, tick: Tick, attempt: int, expected_s: float) -> None:
+        event = RunOverlong(**self._named(tick, attempt), expected_s=expected_s)
+        log.warning(
+            "job %s runs for longer than the %g s that it is expected to take (due %s, attempt %d)",
+            tick.job_id, expected_s, tick.due.isoformat(), attempt, extra=described(event),
+        )  # fmt: skip
+        self._emit(event)
+
+    def succeeded(self, job: Job, tick: Tick, attempt: int, duration_s: float, value: object = None) -> None:
         self._emit(RunSucceeded(**self._named(tick, attempt), duration_s=duration_s, value=value))
+        self._recovered(job, self._streaks.succeeded(job))
+
+    def _recovered(self, job: Job, failures: int) -> None:
+        """Report a job that was failing; nothing if fewer runs had failed in a row."""
+        if failures >= job.failing_after:
+            event = JobRecovered(self._clock.now(), self._term, job.id, failures)
+            log.warning("job %s has recovered, after %d failed runs", job.id, failures, extra=described(event))
+            self._emit(event)
 
     def failed(
         self,
+        job: Job,
         tick: Tick,
         attempt: int,
         duration_s: float,
@@ -68,6 +169,10 @@ class RunReporter:
                 *info, again_in_s, exc_info=raised, extra=described(event),
             )  # fmt: skip
         self._emit(event)
+        if again_in_s is None and (failures := self._streaks.failed(job.id)) == job.failing_after:
+            failing = JobFailing(self._clock.now(), self._term, job.id, failures, error)
+            log.error("job %s fails: %d runs in a row", job.id, failures, extra=described(failing))
+            self._emit(failing)
 
     def interrupted(self, tick: Tick, attempt: int, error: str) -> None:
         event = RunInterrupted(**self._named(tick, attempt), error=error)

@@ -43,6 +43,9 @@ OPTIONS = (
     "timeout",
     "keep_log",
     "at_start",
+    "late_after",
+    "expected",
+    "failing_after",
 )
 
 

@@ -146,6 +146,7 @@ class TermScheduler:
         steps = {
             "election scheduler": self._follow_ledger(),
             "election retention": self._ledger.keep_pruned(self._options.retention),
+            "election failures": self._reporter.load(self._ledger),
             "election remarks": log_remarks({job.id: job.trigger for job in self._registry}, self._clock.now()),
         }
         resign = self._context.resign  # the next term has all of them again

@@ -14,23 +14,25 @@ from election.core.events import Event, RunFailed, RunInterrupted, TickSkipped
 from election.schedule.commands import Skip
 from election.schedule.model import SkipReason, Tick
 from election.schedule.reporting import RunReporter
+from tests.schedule.making import make_job
 
 DUE = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 TICK = Tick("job", DUE)
 RAISED = ValueError("it broke")
+JOB = make_job("interval", seconds=1)
 
 
 @pytest.mark.parametrize(
     ("tell", "kind", "level", "words"),
     [
         (
-            lambda teller: teller.failed(TICK, 2, 0.5, RAISED, "ValueError: it broke", None),
+            lambda teller: teller.failed(JOB, TICK, 2, 0.5, RAISED, "ValueError: it broke", None),
             RunFailed,
             logging.ERROR,
             "job job failed (due 2026-03-02T12:00:00+00:00, attempt 2)",
         ),
         (
-            lambda teller: teller.failed(TICK, 1, 0.5, RAISED, "ValueError: it broke", 4.0),
+            lambda teller: teller.failed(JOB, TICK, 1, 0.5, RAISED, "ValueError: it broke", 4.0),
             RunFailed,
             logging.WARNING,
             "job job failed (due 2026-03-02T12:00:00+00:00, attempt 1); again in 4.0 s",
