@@ -20,7 +20,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.params import Depends
 
 from election.core.errors import JobDefinitionError
-from election.schedule.jobs import is_coroutine_function, without_partial
+from election.schedule.functions import is_coroutine_function, without_partial
 
 _PATH = "/job"
 

@@ -26,8 +26,9 @@ from .membership import Membership
 from .operation import LedgerAccess, Operation
 from .options import Timing, check_scheduling
 from .pool_jobs import PoolJobs, RequestedRun
+from .schedule.functions import reference_to
 from .schedule.job_runner import MAX_THREADS, Around
-from .schedule.jobs import JobRegistry, reference_to
+from .schedule.jobs import JobRegistry
 from .schedule.ledger import Ledger
 from .schedule.run import in_a_run
 from .schedule.stored import import_function, parse_if_exists, to_new_job

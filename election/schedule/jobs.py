@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import inspect
 import logging
@@ -20,6 +19,13 @@ from election.core.errors import JobDefinitionError
 from election.core.events import named
 
 from .crontab import parse_crontab
+from .functions import (
+    is_coroutine_function,
+    reference_to,
+    refuse_what_cannot_run,
+    same_code,
+    same_function,
+)
 from .job_info import make_job_info
 from .model import JobInfo
 from .run_log import shorten
@@ -187,7 +193,7 @@ class JobRegistry:
 
     def _is_again(self, job: Job, func: Callable[..., Any], before: Job) -> bool:
         """Whether a job with this function is the one that is registered under its id."""
-        same = _same_function if job.id not in self._former else _same_code
+        same = same_function if job.id not in self._former else same_code
         like = replace(job, func=before.func, trigger=before.trigger, built=before.built)
         return like == before and same(func, self._given[job.id][0])
 
@@ -238,7 +244,7 @@ class JobRegistry:
         if unknown and (trigger == "crontab" or isinstance(trigger, BaseTrigger)):
             made = "a crontab" if trigger == "crontab" else "a trigger that is made already"
             raise JobDefinitionError(f"job {job_id!r}: {made} takes no {', '.join(sorted(unknown))}")
-        _refuse_what_cannot_run(job_id, func)
+        refuse_what_cannot_run(job_id, func)
         func = self._wrap(func)
         if retries < 0 or max_reruns < 0 or retry_backoff < 0 or (timeout is not None and timeout <= 0):
             raise JobDefinitionError(
@@ -298,29 +304,6 @@ class JobRegistry:
         )
 
 
-def _same_function(one: Any, other: Any) -> bool:
-    if isinstance(one, functools.partial) and isinstance(other, functools.partial):
-        return _same_function(one.func, other.func) and (one.args, one.keywords) == (other.args, other.keywords)
-    return bool(one == other)
-
-
-def _same_code(one: Any, other: Any) -> bool:
-    """Whether both functions were made by the same lines: a function within another one is made anew by each call."""
-    codes = _codes(one)
-    same = None not in codes and [*map(id, codes)] == [*map(id, _codes(other))]  # equal code may stand in two files
-    return same or _same_function(one, other)
-
-
-def _codes(func: Any) -> list[Any]:
-    """Code of a function and of those that it wraps: that of a decorator's wrapper is the same for each of them."""
-    codes = []
-    while func is not None:
-        func = without_partial(func)
-        codes.append(getattr(func, "__code__", None))
-        func = getattr(func, "__wrapped__", None)
-    return codes
-
-
 def _place_of_caller() -> str:
     """File and line of the code outside of this package that called."""
     package, frame = __name__.partition(".")[0], sys._getframe(1)
@@ -350,17 +333,6 @@ def _crontab(trigger: object, expression: str | None, arguments: dict[str, Any],
     return parse_crontab(expression, **{"timezone": timezone, **options})
 
 
-def _refuse_what_cannot_run(job_id: str, func: Callable[..., Any]) -> None:
-    """Raise ``JobDefinitionError`` for a function that does nothing when it is called, or awaited."""
-    plain = without_partial(func)
-    for each in (plain, type(plain).__call__):
-        if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
-            raise JobDefinitionError(
-                f"job {job_id!r}: {plain!r} is a generator function, none of whose code would run; give a function"
-                " that iterates over it: for _ in generator(): pass"
-            )
-
-
 def check_call(job: Job, kwargs: Mapping[str, Any]) -> None:
     """Raise ``JobDefinitionError`` if the function of a job does not take its arguments and, in their place, these."""
     try:
@@ -371,25 +343,3 @@ def check_call(job: Job, kwargs: Mapping[str, Any]) -> None:
         signature.bind(*job.args, **{**job.kwargs, **kwargs})
     except TypeError as error:
         raise JobDefinitionError(f"job {job.id!r} cannot be called with these arguments: {error}") from None
-
-
-def without_partial(func: Callable[..., Any]) -> Callable[..., Any]:
-    """The function that ``functools.partial`` calls in the end."""
-    while isinstance(func, functools.partial):
-        func = func.func
-    return func
-
-
-def is_coroutine_function(func: Callable[..., Any]) -> bool:
-    """Whether calling ``func`` gives a coroutine; sees through ``functools.partial`` and callable objects."""
-    func = without_partial(func)
-    return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(type(func).__call__)
-
-
-def reference_to(func: Callable[..., Any]) -> str:
-    """``module:qualname`` of a function. Raises ``JobDefinitionError`` for what has no name."""
-    named: Any = without_partial(func)
-    try:
-        return f"{named.__module__}:{named.__qualname__}"
-    except AttributeError:
-        raise JobDefinitionError(f"{func!r} has no name that other processes would know; give it one: id=…") from None

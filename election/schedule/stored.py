@@ -19,7 +19,8 @@ from election.core.errors import JobDefinitionError, describe_error
 from election.core.events import named
 
 from .commands import MarkBroken, RescheduleJob
-from .jobs import Job, JobRegistry, check_call, check_id, reference_to
+from .functions import reference_to
+from .jobs import Job, JobRegistry, check_call, check_id
 from .ledger import IfExists
 from .model import UNREADABLE, JobState, NewJob, State, StoredJob
 from .triggers import build, is_open

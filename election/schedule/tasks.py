@@ -10,7 +10,7 @@ from election.core.clock import Clock, is_cancelled
 from election.core.errors import JobDefinitionError
 from election.core.events import named
 
-from .jobs import is_coroutine_function
+from .functions import is_coroutine_function
 
 log = logging.getLogger("election")
 

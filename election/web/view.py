@@ -6,15 +6,16 @@ import asyncio
 import logging
 import operator
 import os
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from election.core.clock import Clock, first
 from election.core.errors import LedgerError, LedgerVersionError
 from election.core.events import named
-from election.core.seat import Seat
+from election.core.seat import Observation, Seat
 from election.schedule.history import MAX_RUNNING, MAX_SHOWN, JobOverview, RunRow, by_job
+from election.schedule.job_info import name_few
 from election.schedule.jobs import Job, JobRegistry
 from election.schedule.ledger import Ledger
 from election.schedule.model import JobInfo, JobState
@@ -25,7 +26,6 @@ from election.schedule.triggers import build, job_trigger_text
 from election.schedule.upcoming import zone_name
 
 from . import models
-from .jobs_differ import describe_difference, planned_term
 
 log = logging.getLogger("election")
 
@@ -34,6 +34,9 @@ _R = TypeVar("_R")
 
 MAX_AGE_S = 0.5
 """Seconds for which what the ledger says of the jobs is given again without asking it."""
+
+PLANNED_AFTER = timedelta(seconds=2)
+"""Time after an election in which the leader has surely written down the jobs of its code."""
 
 NO_CANDIDATE = "nobody leads, because every worker takes part with candidate=False; start one that may lead"
 
@@ -154,7 +157,7 @@ class PoolView:
         if not self._jobs:  # the code's own jobs are known all the same
             self._show(JobOverview([], [], {}, 0), {})
         seen = await self.seat.observe()
-        term = planned_term(seen, self.clock.now())  # first: the jobs are then those of its plan, or later
+        term = _planned_term(seen, self.clock.now())  # first: the jobs are then those of its plan, or later
         try:
             overview = await self.ledger.overview()
             running = by_job(await self.ledger.runs(outcome="running", limit=MAX_RUNNING))
@@ -240,4 +243,32 @@ def _entry(
         broken=state.broken if state else None,
         running=len(running),
         running_since=min((run.claimed_at for run in running), default=None),
+    )
+
+
+def _planned_term(seen: Observation, now: datetime) -> int | None:
+    """Return the number of the term, if its leader has written down its jobs by ``now``; None otherwise."""
+    record = seen.record
+    if not seen.led or record is None or record.takeover.takeover_ms is None:
+        return None
+    return record.term if now - record.elected_at >= PLANNED_AFTER else None
+
+
+def describe_difference(ours: Collection[str], known: Mapping[str, str | None], leader: str) -> str | None:
+    """Return how the jobs of this worker's code differ from those of the leader's, in words; None if they do not.
+
+    Args:
+        ours: Ids of the jobs of this worker's code.
+        known: Jobs of the leader's code by the ledger, and why each cannot be run, or None.
+        leader: Leader, in words.
+    """
+    theirs = {job_id for job_id, broken in known.items() if broken != NOT_IN_THIS_CODE}
+    only_here, only_there = set(ours) - theirs, theirs - set(ours)
+    if not only_here and not only_there:
+        return None
+    parts = [f"{where}: {name_few(ids)}" for where, ids in (("here", only_here), ("there", only_there)) if ids]
+    return (
+        f"this worker's code has other jobs than that of {leader}, and only the leader's run (only"
+        f" {'; only '.join(parts)}); while a deploy is under way that is so for a moment, and if two applications share"
+        " this pool, give each one of its own"
     )

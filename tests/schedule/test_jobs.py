@@ -12,7 +12,8 @@ import pytest
 from apscheduler.triggers.interval import IntervalTrigger
 
 from election import ConfigurationError, Election, JobDefinitionError
-from election.schedule.jobs import MISFIRE_GRACE_S, JobRegistry, is_coroutine_function
+from election.schedule.functions import is_coroutine_function
+from election.schedule.jobs import MISFIRE_GRACE_S, JobRegistry
 from election.testing import always_leader
 
 HERE = __name__

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from election import Election
 from election.schedule.plan import NOT_IN_THIS_CODE
-from election.web.jobs_differ import describe_difference
+from election.web.view import describe_difference
 from tests.support.logs import logged
 from tests.support.pool import WorkerPool
 from tests.support.waiting import until

@@ -1,0 +1,66 @@
+"""Functions that are given as jobs: their names, whether they can run, and whether two of them are the same."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from election.core.errors import JobDefinitionError
+
+
+def same_function(one: Any, other: Any) -> bool:
+    if isinstance(one, functools.partial) and isinstance(other, functools.partial):
+        return same_function(one.func, other.func) and (one.args, one.keywords) == (other.args, other.keywords)
+    return bool(one == other)
+
+
+def same_code(one: Any, other: Any) -> bool:
+    """Whether both functions were made by the same lines: a function within another one is made anew by each call."""
+    codes = _codes(one)
+    same = None not in codes and [*map(id, codes)] == [*map(id, _codes(other))]  # equal code may stand in two files
+    return same or same_function(one, other)
+
+
+def _codes(func: Any) -> list[Any]:
+    """Code of a function and of those that it wraps: that of a decorator's wrapper is the same for each of them."""
+    codes = []
+    while func is not None:
+        func = without_partial(func)
+        codes.append(getattr(func, "__code__", None))
+        func = getattr(func, "__wrapped__", None)
+    return codes
+
+
+def refuse_what_cannot_run(job_id: str, func: Callable[..., Any]) -> None:
+    """Raise ``JobDefinitionError`` for a function that does nothing when it is called, or awaited."""
+    plain = without_partial(func)
+    for each in (plain, type(plain).__call__):
+        if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
+            raise JobDefinitionError(
+                f"job {job_id!r}: {plain!r} is a generator function, none of whose code would run; give a function"
+                " that iterates over it: for _ in generator(): pass"
+            )
+
+
+def without_partial(func: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that ``functools.partial`` calls in the end."""
+    while isinstance(func, functools.partial):
+        func = func.func
+    return func
+
+
+def is_coroutine_function(func: Callable[..., Any]) -> bool:
+    """Whether calling ``func`` gives a coroutine; sees through ``functools.partial`` and callable objects."""
+    func = without_partial(func)
+    return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(type(func).__call__)
+
+
+def reference_to(func: Callable[..., Any]) -> str:
+    """``module:qualname`` of a function. Raises ``JobDefinitionError`` for what has no name."""
+    named: Any = without_partial(func)
+    try:
+        return f"{named.__module__}:{named.__qualname__}"
+    except AttributeError:
+        raise JobDefinitionError(f"{func!r} has no name that other processes would know; give it one: id=…") from None
