@@ -13,7 +13,7 @@ from election.core.clock import Clock, call_later, first
 from election.core.errors import what_went_wrong
 
 from .commands import FinishRun, KeepResult, RecordLog, Retry, Skip
-from .job_runner import Attempt, JobRunner
+from .job_runner import Attempt, CancelledBy, JobRunner
 from .jobs import Job
 from .ledger_writer import LedgerWriter
 from .model import Outcome, SkipReason, Span, Tick
@@ -51,6 +51,7 @@ class Attempts:
         self._reporter = reporter
         self._closing = asyncio.Event()
         self._cancelled = asyncio.Event()
+        self._back_offs: dict[Tick, asyncio.Event] = {}
         self.queued: list[str] = []
         """Ids of the jobs that wait for a thread, one for each run."""
 
@@ -64,7 +65,14 @@ class Attempts:
         self._cancelled.set()
         self._runner.cancel()
 
-    async def run(self, job: Job, tick: Tick, attempt: int = 1, *, delay: float = 0.0) -> None:
+    def cancel_oldest(self, job_id: str) -> None:
+        """Cut off the oldest run of a job, whose place a later tick takes; a thread runs to its end."""
+        found = [(tick.due, stop.set) for tick, stop in self._back_offs.items() if tick.job_id == job_id]
+        found += [(each.run.due, each.give_way) for each in self._runner.cancellable(job_id)]
+        if found:
+            min(found, key=lambda run: run[0])[1]()
+
+    async def run(self, job: Job, tick: Tick, attempt: int = 1, *, delay: float = 0.0, queued: bool = False) -> None:
         """Run a claimed tick, with as many attempts as the job allows, and settle it.
 
         Args:
@@ -72,18 +80,19 @@ class Attempts:
             tick: The tick.
             attempt: Number of the next attempt.
             delay: Seconds before that attempt.
+            queued: Whether it has waited for its turn, and so cannot be too late; in the drain none begins.
 
         Raises:
             CancelledError: The event loop goes down.
         """
         try:
+            if queued and self._closing.is_set():
+                self.interrupted(job, tick, TERM_OVER, attempt)
+                return
             while True:
-                if attempt > 1:
-                    await first(self._clock.sleep(delay), self._closing.wait())
-                    if self._closing.is_set():
-                        self.interrupted(job, tick, "the leader resigned before this attempt", attempt)
-                        return
-                if not await self._may_begin(job, tick, attempt):
+                if attempt > 1 and not await self._backed_off(job, tick, attempt, delay):
+                    return
+                if not await self._may_begin(job, tick, attempt, queued=queued):
                     return
                 ended = await self._attempt(job, tick, attempt)
                 if ended is None:
@@ -93,7 +102,22 @@ class Attempts:
             self.interrupted(job, tick, "the event loop was closed", attempt)
             raise
 
-    async def _may_begin(self, job: Job, tick: Tick, attempt: int) -> bool:
+    async def _backed_off(self, job: Job, tick: Tick, attempt: int, delay: float) -> bool:
+        """Wait before an attempt; False if the run has ended meanwhile, which is settled then."""
+        stop = self._back_offs[tick] = asyncio.Event()
+        try:
+            await first(self._clock.sleep(delay), self._closing.wait(), stop.wait())
+        finally:
+            del self._back_offs[tick]
+        if self._closing.is_set():
+            self.interrupted(job, tick, "the leader resigned before this attempt", attempt)
+        elif stop.is_set():
+            self.interrupted(job, tick, f"cancelled: {CancelledBy.LATER_TICK}", attempt, is_final=True)
+        else:
+            return True
+        return False
+
+    async def _may_begin(self, job: Job, tick: Tick, attempt: int, *, queued: bool) -> bool:
         """Wait for a thread if the job needs one; False if the run has ended meanwhile, which is settled then."""
         reserved, is_told = False, False
         if not job.is_coroutine:
@@ -104,7 +128,7 @@ class Attempts:
         now = self._clock.now()
         if self._cancelled.is_set():
             self.interrupted(job, tick, TERM_OVER, attempt)
-        elif attempt == 1 and not tick.request and is_misfire(job, tick.due, now):
+        elif attempt == 1 and not tick.request and not queued and is_misfire(job, tick.due, now):
             skip = Skip(job.id, tick.due, tick.due, 1, SkipReason.MISFIRED, now, claimed=True)
             self._reporter.skipped(skip)
             self._writer.append(skip)
@@ -171,7 +195,8 @@ class Attempts:
         if (kept := ended.log()) is not None:
             self._writer.append(RecordLog(tick, kept))
         if ended.is_interrupted:
-            self.interrupted(job, tick, f"cancelled: {ended.cancelled_by}", number, ran)
+            is_final = ended.cancelled_by is CancelledBy.LATER_TICK
+            self.interrupted(job, tick, f"cancelled: {ended.cancelled_by}", number, ran, is_final=is_final)
             return None
         if ended.raised is None:
             if tick.request and (value := result_text(ended.value)) is not None:
@@ -197,10 +222,19 @@ class Attempts:
             self._writer.append(Retry(tick, Outcome.FAILED, self._clock.now(), error, ran.started_at))
         return delay
 
-    def interrupted(self, job: Job, tick: Tick, why: str, attempt: int = 1, ran: _Execution | None = None) -> None:
-        """Leave the run open for the next leader if the job is to be run again; settle it otherwise."""
+    def interrupted(
+        self,
+        job: Job,
+        tick: Tick,
+        why: str,
+        attempt: int = 1,
+        ran: _Execution | None = None,
+        *,
+        is_final: bool = False,
+    ) -> None:
+        """Leave the run open for the next leader, if the job is to be run again and it is not final; else settle it."""
         self._reporter.interrupted(tick, attempt, why)
-        if not job.rerun_interrupted:
+        if is_final or not job.rerun_interrupted:
             started_at, span = (None, None) if ran is None else (ran.started_at, ran.span)
             self._writer.append(FinishRun(tick, Outcome.INTERRUPTED, self._clock.now(), why, started_at, span))
 

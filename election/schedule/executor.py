@@ -23,7 +23,7 @@ from election.core.events import named
 from .attempts import TERM_OVER, Attempts
 from .commands import Claim, Entry, Skip
 from .job_runner import JobRunner
-from .jobs import Job
+from .jobs import Job, Overlap
 from .ledger_writer import LedgerWriter
 from .model import OpenRun, Request, SkipReason, Tick
 from .policy import decide
@@ -104,7 +104,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         tick = Tick(job.id, at, request.id)
         if tick in self._ticks:
             return
-        if progress.active >= job.max_instances:
+        if progress.active >= job.max_open:
             skip = Skip(job.id, at, at, 1, SkipReason.OVERLAP, self._clock.now(), request=request.id)
             self._reporter.skipped(skip)
             self._start(progress, [skip])
@@ -193,7 +193,21 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         if not granted:
             self._ended(progress, ticks)
         else:
-            self._spawn(progress, self._run_all(_with_kwargs(progress.job, kwargs), granted), ticks)
+            self._run_in_turn(progress, _with_kwargs(progress.job, kwargs), granted, ticks)
+
+    def _run_in_turn(self, progress: JobProgress, job: Job, granted: Sequence[Tick], ticks: Sequence[Tick]) -> None:
+        """Run ticks that were granted, if need be when one of those that run has ended; see ``Overlap``."""
+        if progress.running <= job.max_instances:
+            self._spawn(progress, self._run_all(job, granted), ticks)
+            return
+        progress.running -= 1  # it waits
+        progress.waiting.append(functools.partial(self._begin_queued, progress, job, granted, ticks))
+        if job.overlap is Overlap.CANCEL_RUNNING:
+            self._attempts.cancel_oldest(job.id)
+
+    def _begin_queued(self, progress: JobProgress, job: Job, granted: Sequence[Tick], ticks: Sequence[Tick]) -> None:
+        progress.running += 1
+        self._spawn(progress, self._run_all(job, granted, queued=True), ticks)
 
     def _ended(self, progress: JobProgress, ticks: Sequence[Tick]) -> None:
         if ticks:
@@ -220,10 +234,10 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
                 extra=named("run_crashed"),
             )
 
-    async def _run_all(self, job: Job, ticks: Sequence[Tick]) -> None:
+    async def _run_all(self, job: Job, ticks: Sequence[Tick], *, queued: bool = False) -> None:
         for place, tick in enumerate(ticks):
             try:
-                await self._attempts.run(job, tick)
+                await self._attempts.run(job, tick, queued=queued)
             except asyncio.CancelledError:
                 for left in ticks[place + 1 :]:
                     self._attempts.interrupted(job, left, TERM_OVER)

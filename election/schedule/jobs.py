@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
+from enum import StrEnum
 from typing import Any
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -40,12 +41,22 @@ MAX_RERUNS = 3
 MAX_ID_LENGTH = 255
 """Characters of a job's id: what an index of every engine can hold."""
 
+
+class Overlap(StrEnum):
+    """Treatment of a tick that falls due while ``max_instances`` of its job run."""
+
+    SKIP = "skip"
+    QUEUE_ONE = "queue_one"
+    CANCEL_RUNNING = "cancel_running"
+
+
 _REFUSED = {
     "next_run_time": 'every worker would work out its own; first_run="now" runs the job once when it is first seen,'
     " at_start=True at the start of each term",
     "jobstore": "the pool's ledger keeps the jobs and their history",
     "executor": "an Election brings its own, which claims each tick and waits for what runs",
-    "replace_existing": "the id of a job is its own",
+    "replace_existing": "a job of the code takes its own place at each start; one that is added at run time takes that"
+    ' of another with add_job(…, if_exists="replace")',
 }
 
 _UNDERSTOOD = frozenset(inspect.signature(AsyncIOScheduler.add_job).parameters)
@@ -80,6 +91,7 @@ class Job:
     timeout: seconds after which an attempt fails: a coroutine is cancelled, of a thread it is only told.
     keep_log: whether the lines that the job logs are kept with each run.
     at_start: whether it runs at the start of each term, too.
+    overlap: what becomes of a tick while ``max_instances`` run: one waits for its turn, or takes theirs.
     late_after, expected: seconds after which a run that has not begun is late, and one that runs overlong; None for
     never. failing_after: failed runs in a row after which the job counts as failing.
     """
@@ -103,6 +115,7 @@ class Job:
     timeout: float | None = None
     keep_log: bool = True
     at_start: bool = False
+    overlap: Overlap = Overlap.SKIP
     late_after: float | None = LATE_AFTER_S
     expected: float | None = None
     failing_after: int = FAILING_AFTER
@@ -112,6 +125,11 @@ class Job:
     def info(self) -> JobInfo:
         """Name, description and tags."""
         return JobInfo(self.name, self.description, self.tags)
+
+    @property
+    def max_open(self) -> int:
+        """Runs that may be open at once: those that run, and one that waits for its turn."""
+        return self.max_instances + (self.overlap is not Overlap.SKIP)
 
     @property
     def is_coroutine(self) -> bool:
@@ -223,6 +241,7 @@ class JobRegistry:
         keep_log: bool = True,
         first_run: str | None = None,
         at_start: bool = False,
+        overlap: str = Overlap.SKIP,
         late_after: float | None = LATE_AFTER_S,
         expected: float | None = None,
         failing_after: int = FAILING_AFTER,
@@ -251,6 +270,9 @@ class JobRegistry:
                 f"job {job_id!r}: retries, max_reruns and retry_backoff are not less than 0, and timeout"
                 " is more (seconds)"
             )
+        if overlap not in {*Overlap}:
+            words = " or ".join(f'"{each}"' for each in Overlap)
+            raise JobDefinitionError(f"job {job_id!r}: overlap is {words}, not {overlap!r}")
         for name, value in (("late_after", late_after), ("expected", expected), ("failing_after", failing_after)):
             if value is not None and value <= 0:
                 raise JobDefinitionError(f"job {job_id!r}: {name} is more than 0, not {value!r}")
@@ -297,6 +319,7 @@ class JobRegistry:
             timeout=timeout,
             keep_log=keep_log,
             at_start=at_start,
+            overlap=Overlap(overlap),
             late_after=late_after,
             expected=expected,
             failing_after=failing_after,

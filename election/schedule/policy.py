@@ -30,10 +30,10 @@ def decide(
 ) -> Decision:
     """Apply ``misfire_grace_time``, ``coalesce`` and ``max_instances`` to the ticks of ``job`` that are due.
 
-    dues: in UTC, oldest first. running: instances of the job that run now.
+    dues: in UTC, oldest first. running: instances of the job that run now, or wait for their turn.
     gaps: those of them before which others were leapt over; no skip reaches across.
     """
-    if len(dues) == 1 and running < job.max_instances and not is_misfire(job, dues[0], now):
+    if len(dues) == 1 and running < job.max_open and not is_misfire(job, dues[0], now):
         return Decision((dues[0],), ())  # nearly always
     fate: dict[datetime, SkipReason] = {}
     in_time = [due for due in dues if not is_misfire(job, due, now)]
@@ -42,8 +42,9 @@ def decide(
         fate |= dict.fromkeys(in_time[:-1], SkipReason.COALESCED)
         in_time = in_time[-1:]
     if running >= job.max_instances:
-        fate |= dict.fromkeys(in_time, SkipReason.OVERLAP)
-        in_time = []
+        waits = in_time[: job.max_open - running] if running < job.max_open else []
+        fate |= dict.fromkeys(in_time[len(waits) :], SkipReason.OVERLAP)
+        in_time = waits
     skips = []
     for (reason, _), group in groupby(sorted(fate), key=lambda due: (fate[due], bisect_right(gaps, due))):
         skipped = list(group)

@@ -44,6 +44,7 @@ OPTIONS = (
     "timeout",
     "keep_log",
     "at_start",
+    "overlap",
     "late_after",
     "expected",
     "failing_after",
