@@ -1,0 +1,107 @@
+"""The recipes of docs/guides/alerts.md against a server on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import itertools
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.support.waiting import until_async
+
+from .markdown import blocks
+
+pytestmark = pytest.mark.anyio
+
+Received = list[tuple[str, str]]
+
+
+@contextmanager
+def server() -> Iterator[tuple[str, Received]]:
+    """A server that keeps the path and the body of each request, in their order."""
+    received: Received = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            received.append((self.path, body.decode()))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=listening.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.server_port}", received
+    finally:
+        listening.shutdown()
+        listening.server_close()
+        thread.join()
+
+
+def recipe(number: int, directory: Path, monkeypatch: pytest.MonkeyPatch, **environment: str) -> ModuleType:
+    """The block of that number as a module, with a pool in ``directory``."""
+    monkeypatch.chdir(directory)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    found = [block for block in blocks("python") if block.page == "docs/guides/alerts.md"]
+    path = directory / "recipe.py"
+    path.write_text(found[number].code)
+    spec = importlib.util.spec_from_file_location("recipe", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Fails:
+    """A job that fails at first."""
+
+    def __init__(self, times: int) -> None:
+        self.left = itertools.count(times, -1)
+
+    async def __call__(self) -> None:
+        if next(self.left) > 0:
+            raise ValueError("no luck")
+
+
+async def test_a_webhook_is_told_of_failure_and_recovery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with server() as (url, received):
+        module: Any = recipe(0, tmp_path, monkeypatch, WEBHOOK_URL=f"{url}/hook")
+        module.election.scheduled_job("interval", seconds=0.1, id="report")(Fails(3))
+        async with module.election:
+            await until_async(lambda: len(received) >= 2)
+    told = [json.loads(body) for path, body in received if path == "/hook"]
+    assert [(each["event"], each["job_id"], each["failures"]) for each in told] == [
+        ("job_failing", "report", 3),
+        ("job_recovered", "report", 3),
+    ]
+    assert told[0]["error"] == "ValueError: no luck"
+
+
+async def test_each_run_pings_its_start_and_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with server() as (url, received):
+        module: Any = recipe(1, tmp_path, monkeypatch, PING_URL=f"{url}/key")
+        module.election.scheduled_job("interval", seconds=0.1, id="app.jobs:Report", max_instances=1)(Fails(1))
+        async with module.election:
+            await until_async(lambda: len(received) >= 4)
+            await asyncio.sleep(0)
+    assert [path for path, _ in received[:4]] == [
+        "/key/app-jobs-report/start?create=1",
+        "/key/app-jobs-report/fail?create=1",
+        "/key/app-jobs-report/start?create=1",
+        "/key/app-jobs-report?create=1",
+    ]
+    assert received[1][1] == "ValueError: no luck"
