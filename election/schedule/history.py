@@ -190,8 +190,8 @@ class Epoch:
     rule: int = TICK_RULE
 
 
-MAX_COUNTED = 100_000
-"""Rows of a time range that are counted one by one."""
+MAX_COUNTED = 20_000
+"""Rows of a time range that are counted one by one: a count may not take longer because there is more history."""
 
 BOUNDS = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 3600.0)
 """The upper bounds, in seconds, of a ``Histogram``'s buckets but the last. Ledgers count by them as things happen, so
