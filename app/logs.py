@@ -33,6 +33,17 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class WithoutPolling(logging.Filter):
+    """Leaves the questions of the live page, three a second, out of the access log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is to be logged."""
+        return not (isinstance(record.args, tuple) and len(record.args) > 2 and _POLLED in str(record.args[2]))
+
+
+_POLLED = "/leader/live/data"
+
+
 def log_config(level: str, form: str) -> dict[str, Any]:
     """Uvicorn's own logging, with the election's and the application's lines beside it; ``form``: text or json."""
     config = copy.deepcopy(LOGGING_CONFIG)
@@ -40,6 +51,8 @@ def log_config(level: str, form: str) -> dict[str, Any]:
     config["formatters"]["plain"]["datefmt"] = "%H:%M:%S"
     if form == "json":
         config["formatters"] = {name: {"()": JsonFormatter} for name in config["formatters"]}
+    config["filters"] = {"without polling": {"()": WithoutPolling}}
+    config["handlers"]["access"]["filters"] = ["without polling"]
     config["handlers"]["plain"] = {"class": "logging.StreamHandler", "formatter": "plain"}
     levels = {"election": level, "app": level, "run": level, "apscheduler": "error" if level == "error" else "warning"}
     for name, least in levels.items():

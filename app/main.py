@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse
 
+from . import first_steps
 from .jobs import election
 
 app = FastAPI(title="election demonstration", lifespan=election.lifespan)
 app.include_router(election.router)
 app.include_router(election.metrics)
 app.include_router(election.health)
+election.on_event(first_steps.show)
 
 
 @app.get("/")
-async def index() -> dict[str, str]:
-    """Where to look."""
-    return {"leader": "/leader", "metrics": "/metrics", "ready": "/readyz", "docs": "/docs"}
+async def index(request: Request) -> Response:
+    """The live page for a browser, and where to look for others."""
+    if "text/html" in request.headers.get("accept", ""):
+        return RedirectResponse("leader/live")
+    places = {"page": "/leader/live", "leader": "/leader", "metrics": "/metrics", "ready": "/readyz", "docs": "/docs"}
+    return JSONResponse(places)

@@ -24,7 +24,11 @@ HOOKED = "an event of election.events"
 """For a log line of an event that hooks are told of, too: its name is its type's."""
 
 SOURCES = sorted(
-    [*(ROOT / "election").rglob("*.py"), *{*(ROOT / "app").rglob("*.py")} - {ROOT / "app/jobs.py"}, ROOT / "run.py"]
+    [
+        *(ROOT / "election").rglob("*.py"),
+        *{*(ROOT / "app").rglob("*.py")} - {ROOT / "app/jobs.py", ROOT / "app/first_steps.py"},
+        ROOT / "run.py",
+    ]
 )
 """All but the demonstration's jobs, which log as the jobs of an application do."""
 

@@ -1,0 +1,33 @@
+"""Three lines for a visitor: where the page is, when the next report comes, and how to see a failover."""
+
+from __future__ import annotations
+
+import logging
+
+from election import ElectionError
+from election.events import Elected, Event, TookOver
+
+from .jobs import election, settings
+
+log = logging.getLogger("app")
+
+REPORT = "app.jobs:report"
+
+ANSWER_S = 5.0
+"""Time that the ledger gets to tell when the next report is due."""
+
+
+def show(event: Event) -> None:
+    """Log the lines when this worker begins to lead."""
+    if isinstance(event, Elected | TookOver):
+        log.info("watch:    http://%s:%d/leader/live", settings.host, settings.port)
+        log.info("expect:   %s", _next_report())
+        log.info("failover: kill -9 %d", event.pid)
+
+
+def _next_report() -> str:
+    try:
+        ticks = election.jobs.next(REPORT, limit=1).result(ANSWER_S)
+    except (ElectionError, TimeoutError):  # it is not what a demonstration fails for
+        ticks = []
+    return f"the next report at {ticks[0].local:%H:%M:%S}" if ticks else "a report in seconds 0 to 30 of each minute"
