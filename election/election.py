@@ -25,7 +25,8 @@ from .lifespan import Lifespan
 from .membership import Membership
 from .operation import LedgerAccess, Operation
 from .options import Timing, check_scheduling
-from .pool_jobs import PoolJobs, RequestedRun
+from .pool_jobs import PoolJobs
+from .requested_run import RequestedRun
 from .schedule.functions import reference_to
 from .schedule.job_runner import MAX_THREADS, Around
 from .schedule.jobs import JobRegistry

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import builtins
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,16 +11,16 @@ from typing import Any, Literal
 
 from apscheduler.triggers.base import BaseTrigger
 
-from .core.backoff import backoff_s
-from .core.clock import Clock, first, yield_to_loop
-from .core.errors import JobDefinitionError, RunError, UnknownJobError
+from .core.clock import Clock, yield_to_loop
+from .core.errors import JobDefinitionError, UnknownJobError
 from .core.threads import run_in_thread
 from .operation import LedgerAccess, Operation
+from .requested_run import RequestedRun, cancel_run
 from .schedule.history import MAX_RUNNING, RunRow, SkipRow, by_job
 from .schedule.jobs import JobRegistry
 from .schedule.ledger import Ledger
 from .schedule.ledger_reader import fits
-from .schedule.model import Action, JobState, NewJob, Outcome, StoredJob
+from .schedule.model import Action, JobState, NewJob, StoredJob
 from .schedule.stored import check_run, modified, parse_if_exists, reset, to_new_job
 from .schedule.upcoming import ComingTick, coming_ticks
 from .web.models import JobEntry
@@ -30,9 +28,6 @@ from .web.view import PoolView
 
 JOBS_PER_TURN = 20
 """Jobs of ``add_many`` that are checked in one turn of the event loop: some milliseconds."""
-
-MIN_POLL_S, MAX_POLL_S = 0.02, 0.5
-"""Delay before the ledger is asked again whether a run has ended; doubled each time, up to the second."""
 
 JOBS_PER_PAGE = 250
 """Jobs that ``list`` reads at once."""
@@ -58,81 +53,6 @@ class PoolJob:
     running: int
     running_since: datetime | None
     stored: StoredJob | None
-
-
-class RequestedRun:
-    """A run that was asked for.
-
-    Attributes:
-        request: Number of the request, as in ``GET /leader/requests/{number}``.
-        job_id: Id of the job.
-    """
-
-    def __init__(self, request: int, job_id: str, access: LedgerAccess, clock: Clock) -> None:
-        self.request = request
-        self.job_id = job_id
-        self._access = access
-        self._clock = clock
-
-    def __repr__(self) -> str:
-        return f"RequestedRun(request={self.request}, job_id={self.job_id!r})"
-
-    def result(self, timeout: float | None = None) -> Operation[Any]:
-        """Wait until the run has ended; a thread or a script calls ``wait``.
-
-        Args:
-            timeout: Seconds to wait; None for as long as it takes.
-
-        Returns:
-            What the job returned; None also if that is no JSON, or more than 64 KiB of it.
-
-        Raises:
-            RunError: It failed or was interrupted, or there was no run: skipped, refused, expired.
-            TimeoutError: It has not ended within ``timeout``, and goes on.
-            LedgerError: The ledger is out of reach.
-        """
-
-        async def read(ledger: Ledger) -> Any:
-            waiting = asyncio.ensure_future(self._ended(ledger))
-            try:
-                await first(asyncio.wait([waiting]), *([] if timeout is None else [self._clock.sleep(timeout)]))
-                if waiting.done():
-                    return waiting.result()
-                raise TimeoutError(f"request {self.request} to run {self.job_id} has not ended within {timeout:g} s")
-            finally:
-                waiting.cancel()
-
-        return self._access.perform(read, "jobs.run_now(…).result()")
-
-    def wait(self, timeout: float | None = None) -> Any:
-        """``result`` for a thread or a script, which stands still meanwhile."""
-        return self.result(timeout).result()
-
-    async def _ended(self, ledger: Ledger) -> Any:
-        tries = 0
-        while (run := await self._run(ledger)).outcome is None:
-            await self._clock.sleep(backoff_s(MIN_POLL_S, tries, MAX_POLL_S))
-            tries += 1
-        if run.outcome is not Outcome.SUCCEEDED:
-            raise RunError(f"{self.job_id} {run.outcome}: {run.error}", run.outcome.value, run.error)
-        request = await ledger.request_row(self.request)
-        return None if request is None or request.result is None else json.loads(request.result)
-
-    async def _run(self, ledger: Ledger) -> RunRow:
-        """The run, as soon as it is claimed. Raises ``RunError`` if there is none."""
-        tries = 0
-        while True:
-            request = await ledger.request_row(self.request)
-            run = None if request is None or request.run is None else await ledger.run(request.run)
-            if run is not None:
-                return run
-            if request is None or request.run is not None:
-                raise RunError(f"request {self.request} to run {self.job_id} has been pruned", "expired", None)
-            if request.outcome is not None:
-                message = f"{self.job_id} was not run: {request.outcome} ({request.reason})"
-                raise RunError(message, request.outcome.value, request.reason)
-            await self._clock.sleep(backoff_s(MIN_POLL_S, tries, MAX_POLL_S))
-            tries += 1
 
 
 class PoolJobs:
@@ -352,6 +272,26 @@ class PoolJobs:
             return RequestedRun(number, id, self._access, self._clock)
 
         return self._access.perform(ask, f"jobs.run_now({id!r})")
+
+    def cancel(self, run: int | RunRow) -> Operation[None]:
+        """Cancel a run that has not ended, for good: its coroutine is cancelled, and the outcome is ``interrupted``.
+
+        Args:
+            run: The run, or its number (``seq``).
+
+        Raises:
+            RunError: It cannot be cancelled: it has ended, has not begun, or its code runs in a thread.
+            UnknownJobError: There is no such run.
+        """
+        number = run if isinstance(run, int) else run.seq
+
+        async def ask(ledger: Ledger) -> None:
+            found = await ledger.run(number)
+            if found is None:
+                raise UnknownJobError(f"there is no run {number}, or it has been pruned")
+            await cancel_run(ledger, found, self._clock)
+
+        return self._access.perform(ask, f"jobs.cancel({number})")
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

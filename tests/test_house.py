@@ -23,6 +23,7 @@ _PARTS = {
     "election.operation",
     "election.options",
     "election.pool_jobs",
+    "election.requested_run",
     "election.signals",
 }
 """What ``election.election`` is put together from, beside the rooms below."""
@@ -41,7 +42,14 @@ WALLS: dict[str, set[str]] = {
         "election.core",
     },
     "election.dependencies": {"election.schedule", "election.core"},
-    "election.pool_jobs": {"election.operation", "election.web", "election.schedule", "election.core"},
+    "election.requested_run": {"election.operation", "election.schedule", "election.core"},
+    "election.pool_jobs": {
+        "election.requested_run",
+        "election.operation",
+        "election.web",
+        "election.schedule",
+        "election.core",
+    },
     "election.operation": {"election.schedule", "election.core"},
     "election.fencing": {"election.core"},
     "election.options": {"election.core"},

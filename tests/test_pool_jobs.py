@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -263,6 +264,44 @@ async def test_a_run_that_does_not_succeed(pool: Election) -> None:
         with pytest.raises(RunError, match=r"long was not run: skipped \(overlap\)") as raised:
             await (await pool.run_now("long")).result(30)
         assert raised.value.outcome == "skipped"
+
+
+async def test_a_run_is_cancelled(pool: Election) -> None:
+    ends = threading.Event()
+
+    @pool.scheduled_job("interval", hours=1, id="holds")
+    def holds() -> None:
+        ends.wait(60)
+
+    @pool.scheduled_job("interval", hours=1, id="tries again", retries=1, retry_backoff=3600)
+    async def tries_again() -> None:
+        raise ValueError
+
+    async with pool:
+        run = await pool.run_now("long")
+        await run.cancel()
+        with pytest.raises(RunError, match="long interrupted: cancelled: somebody asked for that"):
+            await run.result(30)
+        with pytest.raises(RunError, match="it does not run any more"):
+            await run.cancel()
+        holding = await pool.run_now("holds")
+        (row,) = await until_async(lambda: pool.jobs.runs("holds"))
+        await until_async(lambda: pool.unfinished_jobs() == ["holds"])
+        with pytest.raises(RunError, match="its code runs in a thread, which cannot be stopped"):
+            await pool.jobs.cancel(row)
+        ends.set()
+        await holding.result(30)
+        again = await pool.run_now("tries again")
+        (row,) = await until_async(lambda: waiting_for_another_attempt(pool))
+        await pool.jobs.cancel(row.seq)
+        with pytest.raises(RunError, match="somebody asked for that"):
+            await again.result(30)
+        with pytest.raises(UnknownJobError, match="no run 999"):
+            await pool.jobs.cancel(999)
+
+
+async def waiting_for_another_attempt(pool: Election) -> Any:
+    return [run for run in await pool.jobs.runs("tries again") if run.attempt == 2]
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ class Attempts:
         self._reporter = reporter
         self._closing = asyncio.Event()
         self._cancelled = asyncio.Event()
-        self._back_offs: dict[Tick, asyncio.Event] = {}
+        self._back_offs: dict[Tick, asyncio.Future[CancelledBy]] = {}
         self.queued: list[str] = []
         """Ids of the jobs that wait for a thread, one for each run."""
 
@@ -67,10 +67,29 @@ class Attempts:
 
     def cancel_oldest(self, job_id: str) -> None:
         """Cut off the oldest run of a job, whose place a later tick takes; a thread runs to its end."""
-        found = [(tick.due, stop.set) for tick, stop in self._back_offs.items() if tick.job_id == job_id]
-        found += [(each.run.due, each.give_way) for each in self._runner.cancellable(job_id)]
-        if found:
-            min(found, key=lambda run: run[0])[1]()
+        ticks = [tick for tick in self._back_offs if tick.job_id == job_id]
+        on_loop = [each for each in self._runner.attempts_of(job_id) if not each.is_in_thread]
+        ticks += [Tick(job_id, each.run.due, each.run.request) for each in on_loop]
+        if ticks:
+            self._cancel(min(ticks, key=lambda tick: tick.due), CancelledBy.LATER_TICK)
+
+    def cancel_run(self, tick: Tick) -> str | None:
+        """Cut off the run of a tick, for good. Returns why that cannot be done, or None."""
+        return self._cancel(tick, CancelledBy.REQUEST)
+
+    def _cancel(self, tick: Tick, reason: CancelledBy) -> str | None:
+        if tick in self._back_offs:
+            if not self._back_offs[tick].done():
+                self._back_offs[tick].set_result(reason)
+            return None
+        of_job = self._runner.attempts_of(tick.job_id)
+        attempt = next((each for each in of_job if (each.run.due, each.run.request) == (tick.due, tick.request)), None)
+        if attempt is None:
+            return "it has not begun yet: it waits for its turn, or for a thread"
+        if attempt.is_in_thread:
+            return "its code runs in a thread, which cannot be stopped"
+        attempt.cancel(reason)
+        return None
 
     async def run(self, job: Job, tick: Tick, attempt: int = 1, *, delay: float = 0.0, queued: bool = False) -> None:
         """Run a claimed tick, with as many attempts as the job allows, and settle it.
@@ -104,15 +123,15 @@ class Attempts:
 
     async def _backed_off(self, job: Job, tick: Tick, attempt: int, delay: float) -> bool:
         """Wait before an attempt; False if the run has ended meanwhile, which is settled then."""
-        stop = self._back_offs[tick] = asyncio.Event()
+        stop = self._back_offs[tick] = asyncio.get_running_loop().create_future()
         try:
-            await first(self._clock.sleep(delay), self._closing.wait(), stop.wait())
+            await first(self._clock.sleep(delay), self._closing.wait(), asyncio.wait([stop]))
         finally:
             del self._back_offs[tick]
         if self._closing.is_set():
             self.interrupted(job, tick, "the leader resigned before this attempt", attempt)
-        elif stop.is_set():
-            self.interrupted(job, tick, f"cancelled: {CancelledBy.LATER_TICK}", attempt, is_final=True)
+        elif stop.done():
+            self.interrupted(job, tick, f"cancelled: {stop.result()}", attempt, is_final=True)
         else:
             return True
         return False
@@ -195,7 +214,7 @@ class Attempts:
         if (kept := ended.log()) is not None:
             self._writer.append(RecordLog(tick, kept))
         if ended.is_interrupted:
-            is_final = ended.cancelled_by is CancelledBy.LATER_TICK
+            is_final = ended.cancelled_by is not CancelledBy.TERM
             self.interrupted(job, tick, f"cancelled: {ended.cancelled_by}", number, ran, is_final=is_final)
             return None
         if ended.raised is None:

@@ -128,6 +128,12 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         attempts = self._attempts.run(_with_kwargs(progress.job, run.kwargs), run.tick, run.attempt, delay=delay)
         self._spawn(progress, attempts, [run.tick])
 
+    def cancel_run(self, tick: Tick) -> str | None:
+        """Cancel the run of a tick, for good. Returns why it cannot be, or None."""
+        if tick not in self._ticks:
+            return "it does not run any more"
+        return self._attempts.cancel_run(tick)
+
     def running(self) -> set[Tick]:
         """The ticks that are claimed, or about to be, and not settled."""
         return self._ticks

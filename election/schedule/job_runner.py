@@ -41,6 +41,7 @@ class CancelledBy(StrEnum):
     TERM = "the drain limit had passed, or the term was lost"
     TIMEOUT = "timeout"
     LATER_TICK = "a later tick of the job has taken its place"
+    REQUEST = "somebody asked for that"
 
 
 @dataclass(eq=False, slots=True)
@@ -79,8 +80,8 @@ class Attempt:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether it was cut off, by the end of the term or by a later tick."""
-        return self.cancelled_by in {CancelledBy.TERM, CancelledBy.LATER_TICK}
+        """Whether it was cut off: not by its timeout, which is a failure."""
+        return self.cancelled_by not in {None, CancelledBy.TIMEOUT}
 
     def cancel(self, reason: CancelledBy) -> None:
         """Cancel its coroutine; a thread runs on, and only what would follow it is not begun."""
@@ -91,10 +92,6 @@ class Attempt:
         else:
             self.cancelled_by = self.cancelled_by or reason
             self.task.cancel()
-
-    def give_way(self) -> None:
-        """Cancel it for a later tick."""
-        self.cancel(CancelledBy.LATER_TICK)
 
 
 class JobRunner:
@@ -132,9 +129,9 @@ class JobRunner:
         for attempt in list(self._attempts):
             attempt.cancel(CancelledBy.TERM)
 
-    def cancellable(self, job_id: str) -> list[Attempt]:
-        """Attempts of a job whose code runs on the loop; what runs in a thread cannot be stopped."""
-        return [each for each in self._attempts if each.job.id == job_id and not each.is_in_thread]
+    def attempts_of(self, job_id: str) -> list[Attempt]:
+        """Attempts of a job that run now."""
+        return [each for each in self._attempts if each.job.id == job_id]
 
     def has_free_thread(self) -> bool:
         return not self._free_threads.locked()
@@ -270,7 +267,7 @@ def _call(job: Job) -> tuple[Any, BaseException | None]:
 def _verdict(attempt: Attempt) -> BaseException | None:
     """How an attempt ends that the scheduler cancelled; None for one that it did not cancel."""
     match attempt.cancelled_by:
-        case CancelledBy.TERM | CancelledBy.LATER_TICK as reason:
+        case CancelledBy.TERM | CancelledBy.LATER_TICK | CancelledBy.REQUEST as reason:
             return asyncio.CancelledError(str(reason))
         case CancelledBy.TIMEOUT:
             return TimeoutError(f"timed out: it ran for longer than its timeout of {attempt.job.timeout:g} s")

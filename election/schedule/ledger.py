@@ -43,9 +43,11 @@ from .commands import (
     SettleFormerTerm,
     StoreJob,
 )
+from .history import RunRow
 from .job_info import name_few
 from .ledger_reader import LedgerReader
-from .model import Action, JobState, NewJob, State, StoredJob
+from .model import Action, JobState, NewJob, State, StoredJob, Tick
+from .requests import name_tick
 from .store import LedgerStore, UnmetConditionError
 from .ticks import first_after, with_seed
 from .triggers import build
@@ -177,6 +179,11 @@ class Ledger(LedgerReader):
         if job_id is None or is_known:
             return (await self.store.write([asked], term=None))[0]
         return await self._write_known(job_id, asked)
+
+    async def request_cancellation(self, run: RunRow) -> int:
+        """Ask the leader to cancel a run, from any worker; returns the request's number."""
+        tick = Tick(run.job_id, run.due, run.request)
+        return await self.request(Action.CANCEL, job_id=run.job_id, kwargs=name_tick(tick), is_known=True)
 
     async def pause(self, job_id: str, paused: bool) -> None:
         """Pause or resume a job from now on, from any worker. Raises ``UnknownJobError``."""

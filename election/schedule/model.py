@@ -87,6 +87,7 @@ class RequestOutcome(StrEnum):
 
     RAN = "ran"  # its run was claimed; how that ended is the run's outcome
     SKIPPED = "skipped"
+    CANCELLED = "cancelled"  # the run was told to end, which its own row says
     RESIGNED = "resigned"
     REFUSED = "refused"
     EXPIRED = "expired"  # it waited too long for a leader
@@ -176,6 +177,7 @@ class OpenRun:
 
 class Action(StrEnum):
     RUN = "run"
+    CANCEL = "cancel"
     RESIGN = "resign"
 
 
@@ -183,7 +185,8 @@ class Action(StrEnum):
 class Request:
     """Something that a worker asked the leader for.
 
-    term: whose leader, for a resignation. kwargs: arguments of the run, in the place of the job's own.
+    term: whose leader, for a resignation.
+    kwargs: arguments of the run, in the place of the job's own; to cancel a run its tick, as ``name_tick`` gives it.
     """
 
     id: int

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
+from typing import Any
 
 from .commands import CompleteRequest
-from .model import Action, Request, RequestOutcome, State
+from .model import Action, Request, RequestOutcome, State, Tick
 
 MAX_AGE = timedelta(minutes=10)
 """Age at which a request is not carried out any more: who made it has given up waiting."""
+
+
+def name_tick(tick: Tick) -> dict[str, Any]:
+    """A tick as the arguments of a request to cancel its run."""
+    return {"due": tick.due.isoformat(), "request": tick.request}
+
+
+def _named_tick(request: Request) -> Tick:
+    assert request.job_id is not None
+    assert request.kwargs is not None
+    return Tick(request.job_id, datetime.fromisoformat(request.kwargs["due"]), request.kwargs["request"])
+
+
+def cancel(request: Request, cancel_run: Callable[[Tick], str | None], now: datetime) -> CompleteRequest:
+    """Carry out a request to cancel a run.
+
+    Args:
+        request: The request.
+        cancel_run: Cancels the run of a tick; returns why it cannot.
+        now: Time in UTC.
+    """
+    refusal = cancel_run(_named_tick(request))
+    outcome = RequestOutcome.CANCELLED if refusal is None else RequestOutcome.REFUSED
+    return CompleteRequest(request.id, now, outcome, refusal)
 
 
 def sort_requests(
@@ -43,6 +68,9 @@ def sort_requests(
         elif request.action is Action.RESIGN:
             outcome = RequestOutcome.RESIGNED
             wanted.append(request)
+        elif request.action is Action.CANCEL:
+            wanted.append(request)
+            continue
         elif request.job_id not in jobs:
             reason = broken.get(request.job_id or "") or f"there is no job {request.job_id!r} any more"
         else:

@@ -35,7 +35,7 @@ from .lint import log_changed_zones, log_remarks
 from .model import Action, Request, State, Tick
 from .plan import make_plan, rerun_delay_s, unknown_jobs
 from .reporting import RunReporter
-from .requests import sort_requests
+from .requests import cancel, sort_requests
 from .run_threads import counting_threads
 from .scheduler_adapter import SchedulerAdapter
 from .stored import load_jobs, mark_broken
@@ -107,6 +107,8 @@ class TermScheduler:
         self._number = context.term.number
         self._began_ns = since_boot()
         self._confirmed = False
+        self._cancelled: set[int] = set()
+        """Requests to cancel a run that were carried out."""
         self._ledger_failed = asyncio.Event()
         self._warnings = TermWarnings(context, clock)
         self._running_tasks = RunningTasks({})
@@ -287,6 +289,10 @@ class TermScheduler:
             if request.action is Action.RESIGN:
                 log.info("asked to resign term %d", self._number, extra=named("resignation_requested"))
                 self._context.resign()
+            elif request.action is Action.CANCEL:
+                if request.id not in self._cancelled:  # until that is written, each look finds it anew
+                    self._cancelled.add(request.id)
+                    self._writer.append(cancel(request, self._executor.cancel_run, self._clock.now()))
             elif request.job_id is not None:
                 self._executor.run_now(self._jobs.progress[request.job_id], request)
 

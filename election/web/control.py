@@ -15,7 +15,7 @@ from election.schedule.model import Action
 
 from . import models
 from .guard import guarded_by
-from .history import asked
+from .history import Number, asked
 from .view import PoolView
 
 _T = TypeVar("_T")
@@ -50,6 +50,14 @@ def control_routes(view: PoolView, token: str) -> APIRouter:
             raise HTTPException(422, str(error)) from error
         asked = view.ledger.request(Action.RUN, job_id=job_id, kwargs=kwargs or None, is_known=is_known)
         return models.Accepted(request=await _told(asked))
+
+    @router.post("/leader/runs/{seq}/cancel", status_code=202, responses=models.MISSING)
+    async def cancel_run(seq: Number) -> models.Accepted:
+        """Cancel a run that has not ended; a thread cannot be stopped, which the request's outcome says."""
+        run = await asked(view.ledger.run(seq))
+        if run is None:
+            raise HTTPException(404, f"there is no run {seq}, or it has been pruned")
+        return models.Accepted(request=await _told(view.ledger.request_cancellation(run)))
 
     @router.post("/leader/jobs/{job_id:path}/pause", status_code=202)
     async def pause_job(job_id: str) -> models.Accepted:

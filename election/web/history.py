@@ -1,4 +1,4 @@
-"""``GET /leader/jobs``, ``/leader/runs``, ``/leader/skips``, ``/leader/terms`` and ``/leader/requests``, in pages.
+"""``GET /leader/jobs``, ``/leader/runs``, ``/leader/skips``, ``/leader/terms`` and ``/leader/next``, in pages.
 
 From any worker.
 """
@@ -9,11 +9,13 @@ from collections.abc import Awaitable
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, HTTPException, Path, Query
+from pydantic import AwareDatetime
 
 from election.core.errors import LedgerError, LedgerVersionError
 from election.core.threads import run_in_thread
 from election.schedule.history import MAX_RUNNING, by_job
 from election.schedule.ledger_reader import MAX_INTEGER
+from election.schedule.upcoming import coming_ticks, remarks, unknown_triggers
 
 from . import models
 from .view import PoolView
@@ -26,6 +28,7 @@ Search = Annotated[str, Query(max_length=255, description="only those whose id o
 Number = Annotated[int, Path(ge=1, le=MAX_INTEGER)]
 Limit = Annotated[int, Query(ge=1, le=1000, description="entries a page")]
 Tag = Annotated[str | None, Query(max_length=50, description="only those of jobs with this tag")]
+Until = Annotated[AwareDatetime | None, Query(description="only ticks due up to this time, which has an offset")]
 JobId = Annotated[str | None, Query(alias="job", max_length=500, description="only this job's")]
 
 
@@ -88,6 +91,19 @@ def history_routes(view: PoolView) -> APIRouter:
         rows = await asked(view.ledger.terms(before=before, limit=limit))
         entries = [models.TermEntry.model_validate(row, from_attributes=True) for row in rows]
         return models.Terms(terms=entries, next=rows[-1].term if len(rows) == limit else None)
+
+    @router.get("/leader/next")
+    async def read_next(job_id: JobId = None, until: Until = None, limit: Limit = 10) -> models.Upcoming:
+        """Coming ticks, earliest first; of many jobs that were added at run time, of the ``limit`` due soonest."""
+        jobs = await asked(view.ledger.due_soonest(limit, job_id))
+        now = view.clock.now()
+
+        def read() -> models.Upcoming:
+            ticks = coming_ticks(jobs, now=now, until=until, limit=limit)
+            entries = [models.ComingTickEntry.model_validate(tick, from_attributes=True) for tick in ticks]
+            return models.Upcoming(ticks=entries, unknown=unknown_triggers(jobs), remarks=remarks(jobs, now))
+
+        return await run_in_thread(read)  # ten thousand jobs take a while, and a trigger may search for long
 
     return router
 

@@ -12,7 +12,6 @@ from .guard import check_token, only_known_hosts
 from .history import history_routes
 from .live import live_routes
 from .models import LeaderDocument
-from .upcoming import upcoming_routes
 from .view import PoolView
 
 TOKEN = "ELECTION_ADMIN_TOKEN"  # noqa: S105  the name of the variable, not a token
@@ -51,7 +50,6 @@ def build_router(view: PoolView, allowed_hosts: Collection[str]) -> APIRouter:
     router.include_router(live_routes(view, controls=bool(token)))
     part = [Depends(taking_part)]
     router.include_router(history_routes(view), dependencies=part)
-    router.include_router(upcoming_routes(view), dependencies=part)
     if token:
         check_token(token)
         router.include_router(control_routes(view, token), dependencies=part)

@@ -114,7 +114,11 @@ def test_the_routes_and_how_to_authorize_are_documented(filled: TestClient) -> N
     document = filled.get("/openapi.json").json()
     assert document["components"]["securitySchemes"]["admin token"]["scheme"] == "bearer"
     posts = {path: methods["post"] for path, methods in document["paths"].items() if "post" in methods}
-    assert posts.keys() == {"/leader/resign", *(f"/leader/jobs/{{job_id}}/{do}" for do in ("run", "pause", "resume"))}
+    assert posts.keys() == {
+        "/leader/resign",
+        "/leader/runs/{seq}/cancel",
+        *(f"/leader/jobs/{{job_id}}/{do}" for do in ("run", "pause", "resume")),
+    }
     for post in posts.values():
         assert post["security"] == [{"admin token": []}]
         assert {"202", "401", "503"} <= post["responses"].keys()
@@ -159,6 +163,27 @@ def test_a_token_is_tried_without_a_change(pool: Path) -> None:
     with served(pool) as client:
         assert client.get("/leader/control", headers=AUTHORIZED).status_code == 204
         assert client.get("/leader/control", headers={"Authorization": "Bearer wrong"}).status_code == 401
+
+
+@pytest.mark.usefixtures("token")
+def test_a_run_is_cancelled(pool: Path) -> None:
+    election = Election(pool, heartbeat=HEARTBEAT)
+
+    @election.scheduled_job("interval", hours=1, id="job", at_start=True)
+    async def waits() -> None:
+        await asyncio.Event().wait()
+
+    app = FastAPI(lifespan=election.lifespan)
+    app.include_router(election.router)
+    with TestClient(app, headers=AUTHORIZED) as client:
+        (run,) = until(lambda: client.get("/leader/runs?outcome=running").json()["runs"])
+        assert client.post("/leader/runs/999/cancel").status_code == 404
+        number = client.post(f"/leader/runs/{run['seq']}/cancel").json()["request"]
+        until(lambda: client.get(f"/leader/requests/{number}").json()["outcome"] == "cancelled")
+        until(lambda: client.get(f"/leader/runs/{run['seq']}").json()["outcome"] == "interrupted")
+        number = client.post(f"/leader/runs/{run['seq']}/cancel").json()["request"]
+        refused = until(lambda: (found := client.get(f"/leader/requests/{number}").json())["outcome"] and found)
+        assert (refused["outcome"], refused["reason"]) == ("refused", "it does not run any more")
 
 
 @pytest.mark.usefixtures("token")

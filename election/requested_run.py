@@ -1,0 +1,115 @@
+"""A run that was asked for, and the cancellation of a run: requests that somebody waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from .core.backoff import backoff_s
+from .core.clock import Clock, first
+from .core.errors import RunError
+from .operation import LedgerAccess, Operation
+from .schedule.history import RunRow
+from .schedule.ledger import Ledger
+from .schedule.model import Outcome, RequestOutcome
+
+MIN_POLL_S, MAX_POLL_S = 0.02, 0.5
+"""Delay before the ledger is asked again whether a run has ended; doubled each time, up to the second."""
+
+
+class RequestedRun:
+    """A run that was asked for.
+
+    Attributes:
+        request: Number of the request, as in ``GET /leader/requests/{number}``.
+        job_id: Id of the job.
+    """
+
+    def __init__(self, request: int, job_id: str, access: LedgerAccess, clock: Clock) -> None:
+        self.request = request
+        self.job_id = job_id
+        self._access = access
+        self._clock = clock
+
+    def __repr__(self) -> str:
+        return f"RequestedRun(request={self.request}, job_id={self.job_id!r})"
+
+    def result(self, timeout: float | None = None) -> Operation[Any]:
+        """Wait until the run has ended; a thread or a script calls ``wait``.
+
+        Args:
+            timeout: Seconds to wait; None for as long as it takes.
+
+        Returns:
+            What the job returned; None also if that is no JSON, or more than 64 KiB of it.
+
+        Raises:
+            RunError: It failed or was interrupted, or there was no run: skipped, refused, expired.
+            TimeoutError: It has not ended within ``timeout``, and goes on.
+            LedgerError: The ledger is out of reach.
+        """
+
+        async def read(ledger: Ledger) -> Any:
+            waiting = asyncio.ensure_future(self._ended(ledger))
+            try:
+                await first(asyncio.wait([waiting]), *([] if timeout is None else [self._clock.sleep(timeout)]))
+                if waiting.done():
+                    return waiting.result()
+                raise TimeoutError(f"request {self.request} to run {self.job_id} has not ended within {timeout:g} s")
+            finally:
+                waiting.cancel()
+
+        return self._access.perform(read, "jobs.run_now(…).result()")
+
+    def cancel(self) -> Operation[None]:
+        """Cancel the run; see ``PoolJobs.cancel``."""
+
+        async def ask(ledger: Ledger) -> None:
+            await cancel_run(ledger, await self._run(ledger), self._clock)
+
+        return self._access.perform(ask, "jobs.run_now(…).cancel()")
+
+    def wait(self, timeout: float | None = None) -> Any:
+        """``result`` for a thread or a script, which stands still meanwhile."""
+        return self.result(timeout).result()
+
+    async def _ended(self, ledger: Ledger) -> Any:
+        tries = 0
+        while (run := await self._run(ledger)).outcome is None:
+            await self._clock.sleep(backoff_s(MIN_POLL_S, tries, MAX_POLL_S))
+            tries += 1
+        if run.outcome is not Outcome.SUCCEEDED:
+            raise RunError(f"{self.job_id} {run.outcome}: {run.error}", run.outcome.value, run.error)
+        request = await ledger.request_row(self.request)
+        return None if request is None or request.result is None else json.loads(request.result)
+
+    async def _run(self, ledger: Ledger) -> RunRow:
+        """The run, as soon as it is claimed. Raises ``RunError`` if there is none."""
+        tries = 0
+        while True:
+            request = await ledger.request_row(self.request)
+            run = None if request is None or request.run is None else await ledger.run(request.run)
+            if run is not None:
+                return run
+            if request is None or request.run is not None:
+                raise RunError(f"request {self.request} to run {self.job_id} has been pruned", "expired", None)
+            if request.outcome is not None:
+                message = f"{self.job_id} was not run: {request.outcome} ({request.reason})"
+                raise RunError(message, request.outcome.value, request.reason)
+            await self._clock.sleep(backoff_s(MIN_POLL_S, tries, MAX_POLL_S))
+            tries += 1
+
+
+async def cancel_run(ledger: Ledger, run: RunRow, clock: Clock) -> None:
+    """Ask the leader to cancel a run, and wait for its answer. Raises ``RunError`` if it cannot."""
+    number, tries = await ledger.request_cancellation(run), 0
+    while True:
+        request = await ledger.request_row(number)
+        if request is not None and request.outcome is RequestOutcome.CANCELLED:
+            return
+        if request is None or request.outcome is not None:
+            outcome, reason = ("expired", None) if request is None else (request.outcome or "", request.reason)
+            raise RunError(f"run {run.seq} of {run.job_id} was not cancelled: {reason}", str(outcome), reason)
+        await clock.sleep(backoff_s(MIN_POLL_S, tries, MAX_POLL_S))
+        tries += 1
