@@ -66,6 +66,7 @@ def examine_server(address: Address, *, durable: bool = False) -> Iterator[Check
     with contextlib.closing(_blocking_client(address)) as client:
         try:
             info: dict[str, Any] = client.info()
+            settings = _settings(client)
         except AuthenticationError as error:
             yield CheckResult(Severity.WRONG, f"{address.pool}: {error}", "put USER:PASSWORD@ into the pool's URL")
         except NoPermissionError as error:
@@ -77,7 +78,7 @@ def examine_server(address: Address, *, durable: bool = False) -> Iterator[Check
                 Severity.WARNING, f"{address.pool}: {describe(error)}", "nobody leads until it can be reached"
             )
         else:
-            yield from judge(address.pool, info, _settings(client), durable=durable)
+            yield from judge(address.pool, info, settings, durable=durable)
 
 
 def _blocking_client(address: Address) -> Redis:

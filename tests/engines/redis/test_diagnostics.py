@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import redis
 
 from election import Election
 from election.core.backend import SeatTiming
@@ -17,7 +18,7 @@ from election.core.checks import Severity
 from election.core.clock import SystemClock
 from election.core.errors import ConfigurationError
 from election.engines.engine import Engine
-from election.engines.redis import redis_engine
+from election.engines.redis import diagnostics, redis_engine
 from election.engines.redis.address import address_of
 from election.engines.redis.diagnostics import judge
 from tests.support.ports import free_port
@@ -141,6 +142,26 @@ def test_of_a_sound_server_nothing_is_said(info: dict[str, Any], settings: dict[
 def test_a_server_that_cannot_be_reached_fails_no_start(caplog: pytest.LogCaptureFixture) -> None:
     engine(f"redis://127.0.0.1:{free_port()}").check()
     assert "refused" in caplog.text
+
+
+def test_a_server_that_goes_away_between_two_answers_fails_no_start(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ``INFO`` has come, and the connection is reset before its settings have."""
+
+    class Resetting:
+        def info(self) -> dict[str, Any]:
+            return GOOD
+
+        def execute_command(self, *_: str) -> object:
+            raise redis.ConnectionError("Connection reset by peer")
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(diagnostics, "_blocking_client", lambda _: Resetting())
+    engine("redis://127.0.0.1:1/0").check()
+    (record,) = caplog.records
+    assert "Connection reset by peer" in record.getMessage()
 
 
 def test_a_server_that_does_not_answer_fails_no_start_and_holds_it_up_for_seconds_only(
