@@ -19,7 +19,7 @@ from .requested_run import RequestedRun, cancel_run
 from .schedule.history import MAX_RUNNING, RunRow, SkipRow, by_job
 from .schedule.jobs import JobRegistry
 from .schedule.ledger import Ledger
-from .schedule.ledger_reader import fits
+from .schedule.ledger_reader import MAX_INTEGER, fits
 from .schedule.model import Action, JobState, NewJob, StoredJob
 from .schedule.stored import check_run, modified, parse_if_exists, reset, to_new_job
 from .schedule.upcoming import ComingTick, coming_ticks
@@ -28,9 +28,6 @@ from .web.view import PoolView
 
 JOBS_PER_TURN = 20
 """Jobs of ``add_many`` that are checked in one turn of the event loop: some milliseconds."""
-
-JOBS_PER_PAGE = 250
-"""Jobs that ``list`` reads at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +82,11 @@ class PoolJobs:
         """
 
         async def read(ledger: Ledger) -> builtins.list[PoolJob]:
-            found: builtins.list[JobState | str] = []
-            after, known = "", set()
-            while some := await ledger.search_jobs(text=search, tag=tag, after=after, limit=JOBS_PER_PAGE):
-                after = some[-1].id
-                known |= {job.id for job in some}
-                found += [job for job in some if not job.retired_at]
-                if len(some) < JOBS_PER_PAGE:
-                    break
+            found = await ledger.search_jobs(text=search, tag=tag, limit=MAX_INTEGER)
+            known, here = {job.id for job in found}, [job for job in found if not job.retired_at]
             ours = [job for job in self._registry if job.id not in known and fits(job.id, job.info, search, tag)]
             seen = {job.id for job in await ledger.find_jobs([job.id for job in ours]) if not job.retired_at}
-            return await self._described(ledger, [*found, *(job.id for job in ours if job.id not in seen)])
+            return await self._described(ledger, [*here, *(job.id for job in ours if job.id not in seen)])
 
         return self._access.perform(read, "jobs.list()")
 

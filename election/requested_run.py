@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from .core.backoff import backoff_s
-from .core.clock import Clock, first
+from .core.clock import Clock, time_limit
 from .core.errors import RunError
 from .operation import LedgerAccess, Operation
 from .schedule.history import RunRow
 from .schedule.ledger import Ledger
 from .schedule.model import Outcome, RequestOutcome
+
+_T = TypeVar("_T")
 
 MIN_POLL_S, MAX_POLL_S = 0.02, 0.5
 """Delay before the ledger is asked again whether a run has ended; doubled each time, up to the second."""
@@ -51,14 +53,14 @@ class RequestedRun:
         """
 
         async def read(ledger: Ledger) -> Any:
-            waiting = asyncio.ensure_future(self._ended(ledger))
+            if timeout is None:
+                return await self._ended(ledger)
             try:
-                await first(asyncio.wait([waiting]), *([] if timeout is None else [self._clock.sleep(timeout)]))
-                if waiting.done():
-                    return waiting.result()
-                raise TimeoutError(f"request {self.request} to run {self.job_id} has not ended within {timeout:g} s")
-            finally:
-                waiting.cancel()
+                async with time_limit(self._clock, timeout):
+                    return await self._ended(ledger)
+            except TimeoutError:
+                late = f"request {self.request} to run {self.job_id} has not ended within {timeout:g} s"
+                raise TimeoutError(late) from None
 
         return self._access.perform(read, "jobs.run_now(…).result()")
 
@@ -75,41 +77,51 @@ class RequestedRun:
         return self.result(timeout).result()
 
     async def _ended(self, ledger: Ledger) -> Any:
-        tries = 0
-        while (run := await self._run(ledger)).outcome is None:
-            await self._clock.sleep(backoff_s(MIN_POLL_S, tries, MAX_POLL_S))
-            tries += 1
+        async def look() -> RunRow | None:
+            run = await self._run(ledger)
+            return run if run.outcome is not None else None
+
+        run = await _poll(self._clock, look)
         if run.outcome is not Outcome.SUCCEEDED:
-            raise RunError(f"{self.job_id} {run.outcome}: {run.error}", run.outcome.value, run.error)
+            raise RunError(f"{self.job_id} {run.outcome}: {run.error}", str(run.outcome), run.error)
         request = await ledger.request_row(self.request)
         return None if request is None or request.result is None else json.loads(request.result)
 
     async def _run(self, ledger: Ledger) -> RunRow:
         """The run, as soon as it is claimed. Raises ``RunError`` if there is none."""
-        tries = 0
-        while True:
+
+        async def look() -> RunRow | None:
             request = await ledger.request_row(self.request)
             run = None if request is None or request.run is None else await ledger.run(request.run)
-            if run is not None:
-                return run
-            if request is None or request.run is not None:
+            if run is None and (request is None or request.run is not None):
                 raise RunError(f"request {self.request} to run {self.job_id} has been pruned", "expired", None)
-            if request.outcome is not None:
+            if run is None and request is not None and request.outcome is not None:
                 message = f"{self.job_id} was not run: {request.outcome} ({request.reason})"
                 raise RunError(message, request.outcome.value, request.reason)
-            await self._clock.sleep(backoff_s(MIN_POLL_S, tries, MAX_POLL_S))
-            tries += 1
+            return run
+
+        return await _poll(self._clock, look)
 
 
 async def cancel_run(ledger: Ledger, run: RunRow, clock: Clock) -> None:
     """Ask the leader to cancel a run, and wait for its answer. Raises ``RunError`` if it cannot."""
-    number, tries = await ledger.request_cancellation(run), 0
-    while True:
+    number = await ledger.request_cancellation(run)
+
+    async def look() -> tuple[str, str | None] | None:
         request = await ledger.request_row(number)
-        if request is not None and request.outcome is RequestOutcome.CANCELLED:
-            return
-        if request is None or request.outcome is not None:
-            outcome, reason = ("expired", None) if request is None else (request.outcome or "", request.reason)
-            raise RunError(f"run {run.seq} of {run.job_id} was not cancelled: {reason}", str(outcome), reason)
+        if request is None:
+            return "expired", None
+        return None if request.outcome is None else (request.outcome.value, request.reason)
+
+    outcome, reason = await _poll(clock, look)
+    if outcome != RequestOutcome.CANCELLED:
+        raise RunError(f"run {run.seq} of {run.job_id} was not cancelled: {reason}", outcome, reason)
+
+
+async def _poll(clock: Clock, look: Callable[[], Awaitable[_T | None]]) -> _T:
+    """Look, with back-off, until there is something to return."""
+    tries = 0
+    while (found := await look()) is None:
         await clock.sleep(backoff_s(MIN_POLL_S, tries, MAX_POLL_S))
         tries += 1
+    return found

@@ -68,8 +68,7 @@ class Attempts:
     def cancel_oldest(self, job_id: str) -> None:
         """Cut off the oldest run of a job, whose place a later tick takes; a thread runs to its end."""
         ticks = [tick for tick in self._back_offs if tick.job_id == job_id]
-        on_loop = [each for each in self._runner.attempts_of(job_id) if not each.is_in_thread]
-        ticks += [Tick(job_id, each.run.due, each.run.request) for each in on_loop]
+        ticks += [each.tick for each in self._runner.attempts_of(job_id) if not each.is_in_thread]
         if ticks:
             self._cancel(min(ticks, key=lambda tick: tick.due), CancelledBy.LATER_TICK)
 
@@ -82,8 +81,7 @@ class Attempts:
             if not self._back_offs[tick].done():
                 self._back_offs[tick].set_result(reason)
             return None
-        of_job = self._runner.attempts_of(tick.job_id)
-        attempt = next((each for each in of_job if (each.run.due, each.run.request) == (tick.due, tick.request)), None)
+        attempt = next((each for each in self._runner.attempts_of(tick.job_id) if each.tick == tick), None)
         if attempt is None:
             return "it has not begun yet: it waits for its turn, or for a thread"
         if attempt.is_in_thread:
@@ -152,7 +150,7 @@ class Attempts:
             self._reporter.skipped(skip)
             self._writer.append(skip)
         else:
-            late_s = (now - tick.due).total_seconds()
+            late_s = self._late_s(tick)
             if attempt == 1 and job.late_after is not None and late_s > job.late_after and not is_told:
                 self._reporter.late(tick, late_s)
             return True
@@ -170,22 +168,20 @@ class Attempts:
             await self._runner.reserve_thread()
             return True, False
         self.queued.append(job.id)
-        told: list[float] = []
         timer = None
         if attempt == 1 and job.late_after is not None:
-            left = job.late_after - (self._clock.now() - tick.due).total_seconds()
-
-            def report() -> None:
-                told.append(job.late_after or 0.0)
-                self._reporter.late(tick, (self._clock.now() - tick.due).total_seconds())
-
-            timer = call_later(self._clock, max(left, 0.0), report)
+            left = job.late_after - self._late_s(tick)
+            timer = call_later(self._clock, max(left, 0.0), lambda: self._reporter.late(tick, self._late_s(tick)))
         try:
-            return await self._wait_for_thread(), bool(told)
+            return await self._wait_for_thread(), timer is not None and timer.done()
         finally:
             self.queued.remove(job.id)
             if timer is not None:
                 timer.cancel()
+
+    def _late_s(self, tick: Tick) -> float:
+        """Seconds since a tick was due."""
+        return (self._clock.now() - tick.due).total_seconds()
 
     async def _wait_for_thread(self) -> bool:
         """Reserve a thread; False if the term is over first."""

@@ -21,7 +21,7 @@ from election.core.clock import Clock, first, is_cancelled
 from election.core.events import named
 
 from .jobs import Job
-from .model import RunLog
+from .model import RunLog, Tick
 from .run import Run, set_current_run
 from .run_log import LineCollector, collect_lines
 from .run_threads import RunThreads, count_threads_in
@@ -73,6 +73,11 @@ class Attempt:
     is_last_step: bool = False
     has_thread: bool = False
     task: asyncio.Task[None] | None = None
+
+    @property
+    def tick(self) -> Tick:
+        """Tick that it runs."""
+        return Tick(self.run.job_id, self.run.due, self.run.request)
 
     def log(self) -> RunLog | None:
         """Log for the ledger; None if the code logged nothing and did not fail."""

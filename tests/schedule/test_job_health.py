@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,18 +17,6 @@ from tests.support.logs import logged
 from tests.support.waiting import until_async
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("error")]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[TermBench]:
-    bench = TermBench(tmp_path)
-    yield bench
-    await bench.close()
 
 
 def of(bench: TermBench, *kinds: type[Event]) -> list[Any]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,18 +17,6 @@ from tests.schedule.term_bench import TermBench
 from tests.support.waiting import until_async
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("error")]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[TermBench]:
-    bench = TermBench(tmp_path)
-    yield bench
-    await bench.close()
 
 
 class Slow:

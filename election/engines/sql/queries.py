@@ -264,16 +264,17 @@ def window(connection: Connection, since: datetime, until: datetime, limit: int)
     the ledger's thread has other work.
     """
     stretch = to_us(since), to_us(until)
-    runs, runs_every = _sampled_runs(connection, *stretch, limit)
-    skips, skips_every = _sampled_skips(connection, *stretch, limit)
+    run_keys = _keys(connection, "runs", "seq", "claimed_at", *stretch)
+    skip_keys = _keys(connection, "skips", "seq", "at", *stretch)
+    runs, runs_every = _sampled_runs(connection, run_keys, *stretch, limit)
+    skips, skips_every = _sampled_skips(connection, skip_keys, limit)
     terms = _window_terms(connection, *stretch, limit)
-    return Window(terms, runs, skips, runs_every, skips_every, _counts(connection, *stretch), _begins(connection))
+    counts = _counts(connection, run_keys, skip_keys)
+    return Window(terms, runs, skips, runs_every, skips_every, counts, _begins(connection))
 
 
-def _counts(connection: Connection, since: int, until: int) -> dict[str, int] | None:
-    """Runs that were claimed in the stretch, by outcome, and ticks that were skipped in it; None if they are many."""
-    runs = _keys(connection, "runs", "seq", "claimed_at", since, until)
-    skips = _keys(connection, "skips", "seq", "at", since, until)
+def _counts(connection: Connection, runs: tuple[int, int], skips: tuple[int, int]) -> dict[str, int] | None:
+    """Runs by outcome, and ticks that were skipped, from a first key to one beyond; None if they are many."""
     if sum(beyond - first for first, beyond in (runs, skips)) > MAX_COUNTED:
         return None
     by_outcome = "SELECT coalesce(outcome, 'running'), count(*) FROM runs WHERE seq >= ? AND seq < ? GROUP BY outcome"
@@ -282,8 +283,10 @@ def _counts(connection: Connection, since: int, until: int) -> dict[str, int] | 
     return {**counts, "skipped": int(connection.execute(skipped, skips).fetchone()[0])}
 
 
-def _sampled_runs(connection: Connection, since: int, until: int, limit: int) -> tuple[list[RunRow], int]:
-    first, beyond = _keys(connection, "runs", "seq", "claimed_at", since, until)
+def _sampled_runs(
+    connection: Connection, keys: tuple[int, int], since: int, until: int, limit: int
+) -> tuple[list[RunRow], int]:
+    first, beyond = keys
     every = _every(first, beyond, limit)
     steps = (first, every, beyond, beyond)
     select = f"SELECT {RUN_COLUMNS} FROM runs"
@@ -303,8 +306,8 @@ def _sampled_runs(connection: Connection, since: int, until: int, limit: int) ->
     return [by_seq[seq] for seq in sorted(by_seq, reverse=True)], every
 
 
-def _sampled_skips(connection: Connection, since: int, until: int, limit: int) -> tuple[list[SkipRow], int]:
-    first, beyond = _keys(connection, "skips", "seq", "at", since, until)
+def _sampled_skips(connection: Connection, keys: tuple[int, int], limit: int) -> tuple[list[SkipRow], int]:
+    first, beyond = keys
     every = _every(first, beyond, limit)
     steps = (first, every, beyond, beyond)
     found = connection.execute(f"SELECT {SKIP_COLUMNS} FROM skips WHERE {_IN_STEPS} ORDER BY seq DESC", steps)

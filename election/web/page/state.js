@@ -150,6 +150,9 @@ function noteWorkers(pool, now) {
   }
 }
 
+let wake = () => {}; // ends the wait before the next question
+document.addEventListener("visibilitychange", () => wake());
+
 // Ask for ever. ``changed`` is called after each answer, and after each failure.
 async function poll(changed) {
   for (;;) {
@@ -163,8 +166,8 @@ async function poll(changed) {
     }
     changed();
     await new Promise((done) => {
+      wake = done;
       setTimeout(done, document.hidden ? HIDDEN : wait); // the title is seen all the same
-      document.addEventListener("visibilitychange", done, { once: true });
     });
   }
 }
