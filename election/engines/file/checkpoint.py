@@ -87,6 +87,7 @@ class Checkpoints:
                 self._checkpoint()  # syncs the log first
             else:
                 self._sync()
+            self._sync_names()
             with self._lock:
                 if not self._is_needed():
                     self._thread = None
@@ -99,11 +100,18 @@ class Checkpoints:
                 os.fdatasync(descriptor)
             finally:
                 os.close(descriptor)
-            if not self._named:  # the files are new, perhaps
-                sync_directory(os.path.dirname(self._path))
-                self._named = True
         except (OSError, AttributeError) as error:  # what is wrong with the file, the next transaction tells
             log.debug("no sync: %s", error)
+
+    def _sync_names(self) -> None:
+        """Sync the directory once: the files are new, perhaps."""
+        if not self._syncs or self._named:
+            return
+        try:
+            sync_directory(os.path.dirname(self._path))
+            self._named = True
+        except OSError as error:
+            log.debug("no sync of the directory: %s", error)
 
     def _checkpoint(self) -> None:
         try:

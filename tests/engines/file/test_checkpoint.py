@@ -63,3 +63,28 @@ async def test_closing_waits_for_the_checkpoint_that_is_under_way(
     go_on.set()
     await database.close()
     assert ended.is_set()
+
+
+async def test_names_of_new_files_are_synced_with_the_next_checkpoint_if_they_could_not_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ledger with many writes a second has checkpoints only, and needs its names as much."""
+    tried = list[str]()
+
+    def sync(path: str) -> None:
+        tried.append(path)
+        if len(tried) == 1:
+            raise OSError("not now")
+
+    monkeypatch.setattr(checkpoint, "INTERVAL_S", 0.0)
+    monkeypatch.setattr(checkpoint, "sync_directory", sync)
+    monkeypatch.setattr(Checkpoints, "_sync", lambda self: None)
+    database = Database(str(tmp_path / "ledger.db"))
+    await database.write(_note)
+    await until(lambda: not _busy())
+    monkeypatch.setattr(checkpoint, "WRITES_PER_CHECKPOINT", 1)
+    for _ in range(3):
+        await database.write(_note)
+        await until(lambda: not _busy())
+    await database.close()
+    assert tried == [str(tmp_path)] * 2, "once is enough"
