@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from election.cli import main
-from election.engines.sql import transfer
+from election.engines.sql import schema, transfer
 from tests.cli.conftest import Call, live
 from tests.support.pool import WorkerPool
+from tests.support.postgres_server import RunningPostgres
+from tests.support.servers import new_name
 
 Migrate = Callable[[Path | str, Path | str], tuple[int, str, str]]
 
@@ -31,7 +33,7 @@ def migrate(capsys: pytest.CaptureFixture[str]) -> Migrate:
     return run
 
 
-OWN = {"place", "job_changes"}
+OWN = {table.name for table in schema.TABLES if not table.moves}
 """Tables of the database itself: where it lies, and in which order jobs were changed there."""
 
 
@@ -52,8 +54,8 @@ def test_all_tables_are_known(ended: Path) -> None:
     """A table or a column that is added to the ledger moves along, but for those of the database itself."""
     connection = sqlite3.connect(ended / "ledger.db")
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    known = {table.name: set(table.columns) for table in transfer.TABLES}
-    assert names - {"sqlite_sequence", *OWN} == known.keys()
+    known = {table.name: set(table.columns) for table in schema.TABLES}
+    assert names - {"sqlite_sequence"} == known.keys()
     for name, columns in known.items():
         assert {column for _, column, *_ in connection.execute(f"PRAGMA table_info({name})")} == columns
     connection.close()
@@ -71,6 +73,20 @@ def test_the_copy_is_the_same_and_goes_on(ended: Path, tmp_path: Path, migrate: 
     terms = [term for term, *_ in tables(target)["terms"]]
     assert terms == [*range(1, max(terms) + 1)]
     assert max(terms) == len(tables(ended)["terms"]) + 1
+
+
+@pytest.mark.timeout(60)
+def test_a_pool_on_postgresql_goes_on_with_its_numbers(
+    ended: Path, postgres_server: RunningPostgres, migrate: Migrate, call: Call
+) -> None:
+    """The rows came with the numbers that they had; those that follow get others, and each tick its run."""
+    target = postgres_server.url(pool=new_name())
+    assert migrate(ended, target)[0] == 0
+    asyncio.run(live(target, pause=True))
+    code, out, _ = call("verify", target)
+    assert code == 0, out
+    runs = json.loads(call("runs", target, "--json")[1])
+    assert max(run["seq"] for run in runs) > max(row[0] for row in tables(ended)["runs"])
 
 
 def test_cut_off_and_done_again(ended: Path, tmp_path: Path, migrate: Migrate, monkeypatch: pytest.MonkeyPatch) -> None:

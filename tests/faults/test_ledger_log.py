@@ -34,7 +34,7 @@ asyncio.run(live(*sys.argv[1:]))
 
 
 def note(connection: sqlite3.Connection) -> None:
-    connection.execute("INSERT INTO requests (action, at) VALUES ('run', 1)")
+    connection.execute("INSERT INTO requests (action, requested_at) VALUES ('run', 1)")
 
 
 def notes(connection: sqlite3.Connection) -> int:

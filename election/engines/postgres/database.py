@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 
 from election.core.errors import LedgerError
 from election.engines.sql.connection_thread import ThreadedDatabase
-from election.engines.sql.database import Dialect
+from election.engines.sql.database import Dialect, NamedRow, rows_with
+from election.engines.sql.schema import NUMBERED
 
 from .address import Address
 from .connection import connect, describe_error, settings, shutdown, way_out
@@ -36,27 +37,17 @@ DIALECT = Dialect(
     tags="(SELECT json_array_elements_text(jobs.info::json -> 'tags'))",
     version=("SELECT version - coalesce(nullif(current_setting('election.written', true), ''), '0')::bigint FROM meta"),
     place="here()",
+    after_change=("SELECT note_change()",),
+    after_copy=tuple(
+        f"SELECT setval(pg_get_serial_sequence('{name}', '{key}'), max({key})) FROM {name}"
+        for name, key in NUMBERED.items()
+    ),
 )
 
 
-class Row(tuple[Any, ...]):
-    """A row, by the columns' places or names."""
-
-    __slots__ = ()
-    places: ClassVar[dict[str, int]] = {}
-
-    def __getitem__(self, key: Any) -> Any:
-        return super().__getitem__(self.places[key] if isinstance(key, str) else key)
-
-
-@functools.lru_cache(maxsize=256)
-def _rows_with(*names: str) -> type[Row]:
-    return type("Row", (Row,), {"__slots__": (), "places": {name: place for place, name in enumerate(names)}})
-
-
-def named_rows(cursor: psycopg.Cursor[Any]) -> Callable[[Sequence[Any]], Row]:
+def named_rows(cursor: psycopg.Cursor[Any]) -> Callable[[Sequence[Any]], NamedRow]:
     """A row factory for the driver."""
-    return _rows_with(*(column.name for column in cursor.description or ()))
+    return rows_with(*(column.name for column in cursor.description or ()))
 
 
 class PostgresConnection:

@@ -67,7 +67,7 @@ def _(command: Claim, connection: Connection, term: int) -> bool:
         return False
     granted = connection.execute(
         "INSERT INTO runs (job_id, due, request, term, claimed_at, max_instances) VALUES (?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT DO NOTHING",
+        " ON CONFLICT (job_id, due, request) DO NOTHING",
         (*tick_key(tick), term, to_us(command.at), command.max_instances),
     )
     if tick.request:
@@ -98,7 +98,7 @@ def _(command: RecordLog, connection: Connection, term: int) -> bool:
     job_id, failed = command.tick.job_id, int(command.log.traceback is not None)
     kept = connection.execute(
         "INSERT INTO run_logs (run, attempt, job_id, failed, log) SELECT seq, ?, job_id, ?, ? FROM runs"
-        f" WHERE {_THE_TICK} ON CONFLICT DO NOTHING",
+        f" WHERE {_THE_TICK} ON CONFLICT (run, attempt) DO NOTHING",
         (command.log.attempt, failed, log_text(command.log), *tick_key(command.tick)),
     )
     connection.execute(
@@ -153,7 +153,7 @@ def _(command: Skip, connection: Connection, term: int) -> bool:
     ):
         return False
     connection.execute(
-        "INSERT INTO skips (job_id, first_due, last_due, count, reason, request, term, at)"
+        "INSERT INTO skips (job_id, first_due, last_due, count, reason, request, term, skipped_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (command.job_id, first, last, command.count, command.reason, command.request, term, to_us(command.at)),
     )

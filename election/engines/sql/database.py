@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 _T = TypeVar("_T")
 
@@ -19,6 +20,7 @@ class Dialect:
     tags: the tags of a job in the table ``jobs``, one a row, as ``(SELECT …)``.
     version: a query for a number that changes when somebody else has written.
     place: an expression for what only this database has, and not a copy of it; NULL if that cannot be told.
+    after_change: what is to be done in a transaction that has changed what a leader has to notice.
     after_copy: what is to be done when rows were inserted with the numbers that they had elsewhere.
     """
 
@@ -27,6 +29,7 @@ class Dialect:
     tags: str
     version: str
     place: str
+    after_change: tuple[str, ...] = ()
     after_copy: tuple[str, ...] = ()
 
 
@@ -36,6 +39,22 @@ class Row(Protocol):
     def __getitem__(self, key: Any, /) -> Any: ...
 
     def __iter__(self) -> Iterator[Any]: ...
+
+
+class NamedRow(tuple[Any, ...]):
+    """A row of a driver that has tuples only; see ``rows_with``."""
+
+    __slots__ = ()
+    places: ClassVar[dict[str, int]] = {}
+
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(self.places[key] if isinstance(key, str) else key)
+
+
+@functools.lru_cache(maxsize=256)
+def rows_with(*names: str) -> type[NamedRow]:
+    """Type of the rows with these columns, made from a sequence of values."""
+    return type("NamedRow", (NamedRow,), {"__slots__": (), "places": {name: place for place, name in enumerate(names)}})
 
 
 class Cursor(Protocol):

@@ -36,7 +36,7 @@ def _(command: BeginTerm, connection: Connection, term: int) -> bool:
     begun, holder = command.term, command.holder
     made = connection.execute(
         "INSERT INTO terms (term, pid, host, boot_id, began_at, began_ns, reason, from_pid, vacant_s)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (term) DO NOTHING",
         (
             begun.number, holder.pid, holder.host, holder.boot_id, to_us(begun.elected_at), command.began_ns,
             begun.takeover.reason, begun.takeover.from_pid, begun.takeover.vacant_s,
@@ -78,12 +78,13 @@ def _(command: EndTerm, connection: Connection, term: int) -> bool:
 
 @write.register
 def _(command: Fence, connection: Connection, term: int) -> bool:
-    recent = connection.execute("SELECT 1 FROM fences WHERE at > ?", (to_us(command.not_since),))
+    recent = connection.execute("SELECT 1 FROM fences WHERE fenced_at > ?", (to_us(command.not_since),))
     if recent.fetchone() is not None:
         return False
     connection.execute(
-        "INSERT INTO fences (term, pid, by_pid, at, silent_s) VALUES (?, ?, ?, ?, ?) ON CONFLICT (term) DO UPDATE"
-        " SET pid = excluded.pid, by_pid = excluded.by_pid, at = excluded.at, silent_s = excluded.silent_s",
+        "INSERT INTO fences (term, pid, by_pid, fenced_at, silent_s) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (term) DO UPDATE SET pid = excluded.pid, by_pid = excluded.by_pid,"
+        " fenced_at = excluded.fenced_at, silent_s = excluded.silent_s",
         (command.term, command.pid, command.by_pid, to_us(command.at), command.silent_s),
     )
     return True
@@ -92,7 +93,7 @@ def _(command: Fence, connection: Connection, term: int) -> bool:
 @write.register
 def _(command: AddRequest, connection: Connection, term: int) -> int:
     made = connection.execute(
-        "INSERT INTO requests (action, job_id, term, at, kwargs) VALUES (?, ?, ?, ?, ?) RETURNING id",
+        "INSERT INTO requests (action, job_id, term, requested_at, kwargs) VALUES (?, ?, ?, ?, ?) RETURNING id",
         (command.action, command.job_id, command.term, to_us(command.at), kwargs_text(command.kwargs)),
     )
     return int(made.fetchone()[0])
@@ -151,7 +152,7 @@ def _(command: AcceptTime, connection: Connection, term: int) -> bool:
     if taken_back.rowcount != 1:
         return False
     connection.execute(
-        "INSERT INTO skips (job_id, first_due, last_due, count, reason, request, term, at)"
+        "INSERT INTO skips (job_id, first_due, last_due, count, reason, request, term, skipped_at)"
         " VALUES (?, ?, ?, 0, ?, 0, ?, ?)",
         (command.job_id, at, at, SkipReason.CLOCK, term, at),
     )

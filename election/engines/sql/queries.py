@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from election.core.backend import LatestTerms
 from election.schedule.history import MAX_COUNTED, Epoch, JobOverview, RunRow, SkipRow, TermRow, Window
@@ -35,6 +35,8 @@ from .rows import (
     to_time,
     to_us,
 )
+
+_Key = TypeVar("_Key", str, int)
 
 MAX_EARLIER_ROWS = 500
 """Rows before a window that are looked at for runs that reach into it."""
@@ -171,10 +173,10 @@ def latest_runs(connection: Connection, job_ids: Sequence[str]) -> dict[str, Run
     return found
 
 
-def in_parts(job_ids: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The condition that an id is among some of ``job_ids``, and these, until all have been among them."""
-    for place in range(0, len(job_ids), MAX_PARAMETERS):
-        some = tuple(job_ids[place : place + MAX_PARAMETERS])
+def in_parts(keys: Sequence[_Key]) -> Iterator[tuple[str, tuple[_Key, ...]]]:
+    """The condition that a key is among some of ``keys``, and these, until all have been among them."""
+    for place in range(0, len(keys), MAX_PARAMETERS):
+        some = tuple(keys[place : place + MAX_PARAMETERS])
         yield f"IN ({', '.join('?' * len(some))})", some
 
 
@@ -265,7 +267,7 @@ def window(connection: Connection, since: datetime, until: datetime, limit: int)
     """
     stretch = to_us(since), to_us(until)
     run_keys = _keys(connection, "runs", "seq", "claimed_at", *stretch)
-    skip_keys = _keys(connection, "skips", "seq", "at", *stretch)
+    skip_keys = _keys(connection, "skips", "seq", "skipped_at", *stretch)
     runs, runs_every = _sampled_runs(connection, run_keys, *stretch, limit)
     skips, skips_every = _sampled_skips(connection, skip_keys, limit)
     terms = _window_terms(connection, *stretch, limit)
@@ -327,7 +329,7 @@ def _window_terms(connection: Connection, since: int, until: int, limit: int) ->
 
 def _begins(connection: Connection) -> datetime | None:
     oldest = connection.execute(
-        "SELECT min(at) FROM (SELECT * FROM (SELECT claimed_at AS at FROM runs ORDER BY seq LIMIT 1) AS run"
+        "SELECT min(moment) FROM (SELECT * FROM (SELECT claimed_at AS moment FROM runs ORDER BY seq LIMIT 1) AS run"
         " UNION ALL SELECT * FROM (SELECT began_at FROM terms ORDER BY term LIMIT 1) AS term) AS oldest"
     ).fetchone()[0]
     return None if oldest is None else to_time(oldest)

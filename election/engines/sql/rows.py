@@ -47,13 +47,13 @@ JOB_COLUMNS = (
 )
 RUN_COLUMNS = "seq, job_id, due, request, term, attempt, claimed_at, ended_at, outcome, error, attempts, started_at"
 CLAIM_COLUMNS = "term, max_instances, began_us, ended_us"  # after seq, job_id, due, request and the first term
-SKIP_COLUMNS = "seq, job_id, first_due, last_due, count, reason, term, at, request"
+SKIP_COLUMNS = "seq, job_id, first_due, last_due, count, reason, term, skipped_at, request"
 TERM_COLUMNS = (
     "term, pid, host, boot_id, began_at, began_ns, reason, from_pid, takeover_ms, ended_at, ended_ns, standing"
 )
 
 
-REQUEST_COLUMNS = "id, action, job_id, term, at, done_at, outcome, reason, run, result"
+REQUEST_COLUMNS = "id, action, job_id, term, requested_at, done_at, outcome, reason, run, result"
 LOG_COLUMNS = "attempt, log"
 
 
@@ -167,7 +167,7 @@ def request_row(row: Row) -> RequestRow:
         action=Action(row["action"]),
         job_id=row["job_id"],
         term=row["term"],
-        at=to_time(row["at"]),
+        at=to_time(row["requested_at"]),
         done_at=_maybe(to_time, row["done_at"]),
         outcome=_maybe(RequestOutcome, row["outcome"]),
         reason=row["reason"],
@@ -185,7 +185,7 @@ def skip_row(row: Row) -> SkipRow:
         count=row["count"],
         reason=SkipReason(row["reason"]),
         term=row["term"],
-        at=to_time(row["at"]),
+        at=to_time(row["skipped_at"]),
         request=row["request"],
     )
 
@@ -215,7 +215,7 @@ def open_run(row: Row) -> OpenRun:
 
 def request(row: Row) -> Request:
     kwargs = _maybe(json.loads, row["kwargs"])
-    return Request(row["id"], Action(row["action"]), row["job_id"], row["term"], to_time(row["at"]), kwargs)
+    return Request(row["id"], Action(row["action"]), row["job_id"], row["term"], to_time(row["requested_at"]), kwargs)
 
 
 def _maybe(convert: Callable[[_V], _T], value: _V | None) -> _T | None:

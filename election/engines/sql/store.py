@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from election.core.backend import LatestTerms
-from election.schedule.commands import Command
+from election.schedule.commands import (
+    AddRequest,
+    Adopt,
+    BeginTerm,
+    Command,
+    EndPause,
+    PauseJob,
+    RegisterJob,
+    RemoveJob,
+    RescheduleJob,
+    ResumeJob,
+    StoreJob,
+)
 from election.schedule.history import Epoch, JobOverview, RunRow, Totals, Window
 from election.schedule.model import JobState, State
 from election.schedule.store import Filter, Kind
@@ -16,9 +28,14 @@ from . import pool_commands, queries  # noqa: F401  registers its commands
 from .commands import refuse_stale, write
 from .database import Connection, Database
 from .place import is_moved
-from .pruning import prune
 from .rows import to_us
-from .totals import count, read_totals
+from .totals import count, forget_jobs, read_totals
+
+PRUNE_SCAN_FACTOR = 20
+"""Oldest rows that are looked at per row that may be removed: looking at all of them would keep claims waiting."""
+
+_OF_A_JOB = (RegisterJob, EndPause, PauseJob, ResumeJob, StoreJob, RescheduleJob, RemoveJob)
+_OTHERS = (BeginTerm, AddRequest, Adopt)
 
 
 class SqlStore:
@@ -110,5 +127,63 @@ def _write_all(connection: Connection, commands: Sequence[Command], term: int | 
     else:
         refuse_stale(connection, term)
     answers = [write(command, connection, term) for command in commands]
-    count(connection, (command for command, answer in zip(commands, answers, strict=True) if answer))
+    effective = [command for command, answer in zip(commands, answers, strict=True) if answer]
+    count(connection, effective)
+    _note_changes(connection, effective)
     return answers
+
+
+def _note_changes(connection: Connection, commands: Iterable[Command]) -> None:
+    """Note which jobs the commands, which have taken effect, have changed, and notify the leader."""
+    noticed = [command for command in commands if isinstance(command, (*_OF_A_JOB, *_OTHERS))]
+    if not noticed:
+        return
+    jobs = [*dict.fromkeys(command.job_id for command in noticed if isinstance(command, _OF_A_JOB))]
+    for place in range(0, len(jobs), queries.MAX_PARAMETERS):
+        some = jobs[place : place + queries.MAX_PARAMETERS]
+        connection.execute(
+            f"WITH changed(id) AS (VALUES {', '.join(['(?)'] * len(some))})"
+            " INSERT INTO job_changes SELECT id, (SELECT coalesce(max(number), 0) + 1 FROM job_changes) FROM changed"
+            " WHERE true ON CONFLICT (job_id) DO UPDATE SET number = excluded.number",
+            some,
+        )
+    for statement in connection.dialect.after_change:
+        connection.execute(statement)
+
+
+def prune(connection: Connection, before: int, at_most: int) -> int:
+    """Remove up to ``at_most`` rows of each kind older than ``before`` (microseconds); returns how many were removed.
+
+    ``settled_until`` stays, and with it the certainty that nothing runs twice.
+    """
+    looked_at = at_most * PRUNE_SCAN_FACTOR
+    oldest_claim = f"SELECT {connection.dialect.first_term} FROM runs ORDER BY seq LIMIT 1"
+    runs = [
+        row[0]
+        for row in connection.execute(
+            "DELETE FROM runs WHERE seq IN"
+            " (SELECT seq FROM (SELECT seq, claimed_at, outcome FROM runs ORDER BY seq LIMIT ?) AS oldest"
+            " WHERE claimed_at < ? AND outcome IS NOT NULL ORDER BY seq LIMIT ?) RETURNING seq",
+            (looked_at, before, at_most),
+        )
+    ]
+    for which, some in queries.in_parts(runs):
+        connection.execute(f"DELETE FROM run_logs WHERE run {which}", some)
+    skips = connection.execute(
+        "DELETE FROM skips WHERE seq IN"
+        " (SELECT seq FROM (SELECT seq, skipped_at FROM skips ORDER BY seq LIMIT ?) AS oldest"
+        " WHERE skipped_at < ? ORDER BY seq LIMIT ?)",
+        (looked_at, before, at_most),
+    ).rowcount
+    terms = connection.execute(  # those that died have no end; none goes that a run still names
+        "DELETE FROM terms WHERE term IN (SELECT term FROM terms WHERE coalesce(ended_at, began_at) < ?"
+        f" AND term < (SELECT max(term) FROM terms) AND term < coalesce(({oldest_claim}), term + 1)"
+        " ORDER BY term LIMIT ?)",
+        (before, at_most),
+    ).rowcount
+    connection.execute("DELETE FROM requests WHERE done_at < ?", (before,))
+    connection.execute("DELETE FROM epochs WHERE until < ?", (before,))
+    if runs or skips:
+        connection.execute(f"UPDATE pruned SET until = {connection.dialect.greatest}(until, ?)", (before,))
+        forget_jobs(connection, before)
+    return len(runs) + skips + terms

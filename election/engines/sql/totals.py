@@ -85,9 +85,10 @@ def _count_runs(connection: Connection, runs: Sequence[FinishRun], counters: _Co
 def _select_ended(count: int) -> str:
     """Query of ``count`` runs by their ticks: each is found by the unique index."""
     return (
-        "SELECT job_id, func, due, request, claimed_at, started_at, ended_at, outcome"
-        f" FROM (VALUES {', '.join(['(?, ?, ?)'] * count)}) AS ended CROSS JOIN runs CROSS JOIN jobs"
-        " WHERE job_id = column1 AND due = column2 AND request = column3 AND jobs.id = column1"
+        f"WITH ended(ended_job, ended_due, ended_request) AS (VALUES {', '.join(['(?, ?, ?)'] * count)})"
+        " SELECT job_id, func, due, request, claimed_at, started_at, ended_at, outcome"
+        " FROM ended CROSS JOIN runs CROSS JOIN jobs"
+        " WHERE job_id = ended_job AND due = ended_due AND request = ended_request AND jobs.id = ended_job"
     )
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from election.core.errors import LedgerError
 
 from .database import Connection, Database
+from .schema import TABLES, Table
 
 ROWS_PER_TRANSACTION = 5000
 """Rows in one transaction."""
@@ -20,56 +20,8 @@ ROWS_PER_TRANSACTION = 5000
 Progress = Callable[[str, int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table, the columns that name a row, in order, and all of its columns.
-
-    appended: whether its rows are only ever added in the order of their key, and stay as they are.
-    """
-
-    name: str
-    key: tuple[str, ...]
-    others: tuple[str, ...]
-    appended: bool = False
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """All columns, the key first."""
-        return (*self.key, *self.others)
-
-
-TABLES = (
-    Table(
-        "jobs", ("id",),
-        ("trigger", "scheduled_since", "settled_until", "paused_at", "resume_at", "retired_at", "func", "kwargs",
-         "options", "removed", "broken", "info", "next_due", "new_trigger", "code_trigger"),
-    ),
-    Table("epochs", ("job_id", "since"), ("until", "anchor", "trigger", "rule")),
-    Table(
-        "runs", ("seq",),
-        ("job_id", "due", "request", "term", "attempt", "claimed_at", "ended_at", "outcome", "error", "attempts",
-         "started_at", "max_instances", "began_us", "ended_us"),
-        appended=True,
-    ),
-    Table(
-        "skips", ("seq",), ("job_id", "first_due", "last_due", "count", "reason", "request", "term", "at"),
-        appended=True,
-    ),
-    Table("run_logs", ("id",), ("run", "attempt", "job_id", "failed", "log")),
-    Table(
-        "requests", ("id",),
-        ("action", "job_id", "term", "at", "done_at", "outcome", "reason", "run", "kwargs", "result"),
-    ),
-    Table("fences", ("term",), ("pid", "by_pid", "at", "silent_s")),
-    Table("pruned", ("until",), ()),
-    Table(
-        "terms", ("term",),
-        ("pid", "host", "boot_id", "began_at", "began_ns", "reason", "from_pid", "takeover_ms", "ended_at", "ended_ns",
-         "standing", "vacant_s"),
-    ),
-    Table("totals", ("what", "job_id", "label"), ("count", "total")),
-)  # fmt: skip
-"""Tables of a ledger. Totals last: triggers have counted in the target while the rest was written."""
+MOVED = tuple(table for table in TABLES if table.moves)
+"""Tables whose rows go along; the counters last, since writes to the others would count."""
 
 
 async def transfer(source: Database, target: Database, progress: Progress) -> dict[str, int]:
@@ -80,10 +32,10 @@ async def transfer(source: Database, target: Database, progress: Progress) -> di
     """
     await _refuse_another_history(source, target)
     counts = {}
-    for table in TABLES:
+    for table in MOVED:
         counts[table.name] = await _copy(table, source, target, progress)
     await target.write(_renumber)
-    for table in TABLES:
+    for table in MOVED:
         progress(f"{table.name}, compared", counts[table.name])
         if await _digest(table, source) != await _digest(table, target):
             raise LedgerError(
@@ -95,7 +47,7 @@ async def transfer(source: Database, target: Database, progress: Progress) -> di
 
 async def _refuse_another_history(source: Database, target: Database) -> None:
     for name, key in (("terms", "term"), ("runs", "seq"), ("skips", "seq")):
-        table = next(table for table in TABLES if table.name == name)
+        table = next(table for table in MOVED if table.name == name)
         last = f"SELECT {', '.join(table.columns)} FROM {name} ORDER BY {key} DESC LIMIT 1"
         found = await target.read(_one(last))
         if found is None:

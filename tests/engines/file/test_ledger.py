@@ -12,7 +12,7 @@ import pytest
 from election.engines.file.database import SqliteConnection
 from election.engines.file.ledger import SqliteLedger
 from election.engines.sql import queries
-from election.engines.sql.pruning import prune
+from election.engines.sql.store import prune
 from election.schedule.commands import RegisterJob
 from election.schedule.model import Request
 from tests.schedule.making import NOW, at, make_job, make_term, process
@@ -61,7 +61,7 @@ async def test_a_state_is_of_one_moment(
         if threading.current_thread() is not threading.main_thread() and not done:
             done.append(True)
             second = sqlite3.connect(path)
-            second.execute("INSERT INTO requests (action, job_id, at) VALUES ('run', 'unheard of', 0)")
+            second.execute("INSERT INTO requests (action, job_id, requested_at) VALUES ('run', 'unheard of', 0)")
             second.commit()
             second.close()
         return read_requests(connection)
@@ -92,7 +92,7 @@ def test_to_look_for_old_history_takes_no_longer_when_there_is_more_of_it(tmp_pa
             (rows,),
         )
         connection.execute(
-            "INSERT INTO skips (job_id, first_due, last_due, reason, request, term, at)"
+            "INSERT INTO skips (job_id, first_due, last_due, reason, request, term, skipped_at)"
             " SELECT job_id, due, due, 'down', 0, 5, claimed_at FROM runs"
         )
         connection.executemany(

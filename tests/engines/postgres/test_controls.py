@@ -93,7 +93,8 @@ async def test_without_a_word_from_the_server_the_next_look_finds_it(
     async with election:
         await until_async(lambda: bool(runs), what="it leads, with its jobs in the ledger")
         schema = election._engine.ledger.store.database._address.schema  # type: ignore[attr-defined]
-        silence = f'DROP TRIGGER stir ON "{schema}".requests'
+        body = f'BEGIN UPDATE "{schema}".meta SET version = version + 1; END'
+        silence = f'CREATE OR REPLACE FUNCTION "{schema}".note_change() RETURNS void LANGUAGE plpgsql AS $${body}$$'
         await asyncio.to_thread(postgres_server.execute, silence)
         ledger = open_engine(url, heartbeat=0.5, safety_poll=1.0).open_ledger()
         try:
