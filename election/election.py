@@ -58,7 +58,7 @@ class Election:
     """A worker's part in a pool: the jobs, and the election that decides where they run.
 
     pool: the pool's directory, or the URL of a server: ``postgresql://…``, ``redis://…``. Workers with the same one
-        elect one leader.
+        elect one leader. Or an engine whose ledger is your own, see docs/engines/your-own.md.
     ledger: with a pool on Redis, the ``postgresql://…`` URL of a database that keeps the ledger instead.
     heartbeat: seconds between two signs of life of the leader's event loop.
     safety_poll: seconds after which a follower tries the seat even if nothing has woken it.
@@ -80,7 +80,7 @@ class Election:
 
     def __init__(
         self,
-        pool: str | os.PathLike[str],
+        pool: str | os.PathLike[str] | Engine,
         *,
         ledger: str | None = None,
         heartbeat: float = 0.5,
@@ -124,7 +124,9 @@ class Election:
             problem=self._problem,
         )
         self._use(
-            open_engine(
+            pool
+            if isinstance(pool, Engine)
+            else open_engine(
                 pool,
                 ledger=ledger,
                 heartbeat=heartbeat,

@@ -14,7 +14,7 @@ import pytest
 
 from election.schedule.commands import RegisterJob
 from election.schedule.ledger import Ledger
-from tests.engines.conformance.pool import SECONDS, Pool
+from tests.engines.conformance.pool import SECONDS, Pool, PoolWithOwnLedger
 from tests.schedule.making import NOW, make_term, process
 from tests.support.postgres_server import RunningPostgres
 from tests.support.processes import ForkServer
@@ -40,13 +40,14 @@ def _redis_and_postgres(request: pytest.FixtureRequest, path: Path) -> tuple[str
     return _redis(request, path)[0], {"ledger": _postgres(request, path)[0]}
 
 
-LEDGERS = ["file", "postgres", "redis"]
+LEDGERS = ["file", "postgres", "redis", "your-own"]
 
 PLACES: dict[str, Callable[[pytest.FixtureRequest, Path], tuple[str, dict[str, Any]]]] = {
     "file": _file,
     "postgres": _postgres,
     "redis": _redis,
     "redis+postgres": _redis_and_postgres,
+    "your-own": _file,
 }
 """Where a new pool is: its URL, and the options that go with it."""
 
@@ -56,11 +57,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
     The halves of ``redis+postgres`` are each tried by themselves, so that there only the promises that both must keep
     together belong to the ordinary run: numbers that grow (P2), and ticks that run once and are accounted for (P3, P4).
+    ``your-own`` is the ledger of docs/engines/your-own.md, which one process can use.
     """
     if "pool" in metafunc.fixturenames:
-        names = LEDGERS if "ledger" in metafunc.fixturenames else list(PLACES)
+        names = LEDGERS if "ledger" in metafunc.fixturenames else [name for name in PLACES if name != "your-own"]
+        if "two_processes" in metafunc.function.__name__:
+            names = [name for name in names if name != "your-own"]
         together = metafunc.function.__name__.startswith(("test_p2_", "test_p3_", "test_p4_"))
-        extended = set() if together else {"redis+postgres"}
+        extended = {"your-own"} if together else {"redis+postgres", "your-own"}
         marked = [pytest.param(name, marks=pytest.mark.extended if name in extended else ()) for name in names]
         metafunc.parametrize("pool", marked, indirect=True)
 
@@ -80,7 +84,8 @@ def another_pool(request: pytest.FixtureRequest, pool: Pool, tmp_path: Path, wor
 
 def _made(request: pytest.FixtureRequest, name: str, path: Path, workers: ForkServer) -> Iterator[Pool]:
     url, options = PLACES[name](request, path)
-    pool = Pool(name, url, path, workers, options)
+    kind = PoolWithOwnLedger if name == "your-own" else Pool
+    pool = kind(name, url, path, workers, options)
     pool.engine().check()
     yield pool
     pool.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from election.core.seat import Observation, Worker
 from election.core.term import Standing, Term
 from election.engines import Engine
 from election.schedule.ledger import Ledger
+from tests.docs.markdown import ROOT, blocks_of
 from tests.engines.conformance.engines import engine_on
 from tests.schedule.making import at, make_job
 from tests.support.processes import ForkServer, ProcessPool, RemoteWorker
@@ -123,6 +125,7 @@ class Pool(ProcessPool):
         self, name: str, url: str, path: Path, server: ForkServer, options: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__(server, path)
+        self.path = path
         self.name = name
         self.url = url
         self.options = dict(options or {})
@@ -142,3 +145,20 @@ class Pool(ProcessPool):
         if opened:
             seat.open()
         return seat
+
+
+class PoolWithOwnLedger(Pool):
+    """A pool of the file engine with the ledger of docs/engines/your-own.md."""
+
+    def engine(self, **options: Any) -> Engine:
+        made: Engine = _own_ledger()["with_duckdb"](self.url, str(self.path / "history.duckdb"))
+        return made
+
+
+@functools.cache
+def _own_ledger() -> dict[str, Any]:
+    """Names of the page's program."""
+    [block] = [block for block in blocks_of(ROOT / "docs/engines/your-own.md") if block.language == "python"]
+    names: dict[str, Any] = {"__name__": "your_own"}
+    exec(compile(block.code, str(block), "exec"), names)
+    return names
