@@ -78,8 +78,8 @@ class Injector:
         return replace(nothing, at=at, until=over, pid=pid, term=seen.term, others=len(others))
 
     def _do(self, fault: Fault, pid: int | None) -> None:
-        if (deed := self._ground.deeds.get(fault.kind)) is not None:
-            if (undo := deed(self._ground, fault.seconds)) is not None:
+        if (action := self._ground.actions.get(fault.kind)) is not None:
+            if (undo := action(self._ground, fault.seconds)) is not None:
                 self._later(fault.seconds, undo)
         elif fault.kind in _TO_A_WORKER:
             _TO_A_WORKER[fault.kind](self, psutil.Process(pid), fault)

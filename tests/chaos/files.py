@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from .grounds import Deed, NotPossibleError, Seen
+from .grounds import Injury, NotPossibleError, Seen
 
 
-def _to(name: str, do: Callable[[Path], object]) -> Deed:
-    def deed(ground: FileGround, _: float) -> None:
+def _to(name: str, do: Callable[[Path], object]) -> Injury:
+    def action(ground: FileGround, _: float) -> None:
         try:
             do(ground.pool / name)
         except FileNotFoundError as error:
             raise NotPossibleError(str(error)) from error
 
-    return deed
+    return action
 
 
 def _put(path: Path, content: bytes = b"") -> None:
@@ -31,7 +31,7 @@ def _put(path: Path, content: bytes = b"") -> None:
 class FileGround:
     """A pool in ``path``, which its workers make."""
 
-    deeds: ClassVar[Mapping[str, Deed]] = {
+    actions: ClassVar[Mapping[str, Injury]] = {
         "remove lock": _to("leader.lock", os.unlink),
         "rename lock": _to("leader.lock", lambda path: path.rename(f"{path}.moved")),
         "replace lock": _to("leader.lock", _put),

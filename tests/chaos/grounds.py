@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 Undo = Callable[[], object]
 
-Deed = Callable[[Any, float], Undo | None]
+Injury = Callable[[Any, float], Undo | None]
 """Does a fault to a ground that lasts so many seconds; returns what ends it. Raises ``NotPossibleError``."""
 
 
@@ -33,7 +33,7 @@ class Seen:
 class Ground(Protocol):
     """pool: what the workers are told. ledger: where the history is read when all is over. environment: for workers."""
 
-    deeds: ClassVar[Mapping[str, Deed]]
+    actions: ClassVar[Mapping[str, Injury]]
     pool: Path | str
     ledger: Path | str
     environment: Mapping[str, str]

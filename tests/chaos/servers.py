@@ -19,7 +19,7 @@ from tests.support.postgres_server import PostgresServer, binaries
 from tests.support.proxy import Proxy
 from tests.support.redis_server import Server as RedisServer
 
-from .grounds import Deed, NotPossibleError, Seen, Undo
+from .grounds import Injury, NotPossibleError, Seen, Undo
 
 LOOK_WITHIN = 0.5
 """Seconds in which a server has to answer who looks from outside."""
@@ -45,10 +45,10 @@ class Onlooker:
         return Seen(record.holder.pid if leads else None, record.term, self._members)
 
 
-def _away(begin: str) -> Deed:
+def _away(begin: str) -> Injury:
     """The server goes in that way, and comes back; one that is away already stays as it is."""
 
-    def deed(ground: PostgresGround | RedisGround, _: float) -> Undo:
+    def action(ground: PostgresGround | RedisGround, _: float) -> Undo:
         if ground.away:
             raise NotPossibleError("the server is away already")
         back = getattr(ground, begin)()
@@ -60,7 +60,7 @@ def _away(begin: str) -> Deed:
 
         return undo
 
-    return deed
+    return action
 
 
 def _cut(ground: PostgresGround | RedisGround, _: float) -> Undo:
@@ -72,12 +72,12 @@ def _reset(ground: PostgresGround | RedisGround, _: float) -> None:
     ground.proxy.reset()
 
 
-def _ledgers(deed: Deed) -> Deed:
+def _ledgers(action: Injury) -> Injury:
     """The same to the server that keeps the ledger."""
-    return lambda ground, seconds: deed(ground.history, seconds)
+    return lambda ground, seconds: action(ground.history, seconds)
 
 
-_SERVER: Mapping[str, Deed] = {
+_SERVER: Mapping[str, Injury] = {
     "kill server": _away("kill"),
     "restart server": _away("stop"),
     "pause server": _away("pause"),
@@ -89,7 +89,7 @@ _SERVER: Mapping[str, Deed] = {
 class PostgresGround:
     """A PostgreSQL server of its own."""
 
-    deeds: ClassVar[Mapping[str, Deed]] = {
+    actions: ClassVar[Mapping[str, Injury]] = {
         **_SERVER,
         "end session": lambda ground, _: ground.end_session(),
     }
@@ -136,7 +136,7 @@ class PostgresGround:
 class RedisGround:
     """A Redis or Valkey server of its own. history: the ground that has the ledger, if it is another."""
 
-    deeds: ClassVar[Mapping[str, Deed]] = {
+    actions: ClassVar[Mapping[str, Injury]] = {
         **_SERVER,
         "end connections": lambda ground, _: ground.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"),
         "flush server": lambda ground, _: ground.ask("FLUSHALL"),

@@ -87,14 +87,14 @@ def test_some_follow_at_once() -> None:
 
 @pytest.mark.parametrize("engine", SETTINGS)
 def test_every_kind_can_be_done(engine: str) -> None:
-    """By the ground, in the pool, or to one of its workers; the ground's own deeds come first."""
-    kinds, deeds = SETTINGS[engine].kinds, GROUNDS[engine].deeds
+    """By the ground, in the pool, or to one of its workers; the ground's own actions come first."""
+    kinds, actions = SETTINGS[engine].kinds, GROUNDS[engine].actions
     for name, kind in kinds.items():
-        assert name in deeds or name in (_IN_THE_POOL if kind.hits is Hits.POOL else _TO_A_WORKER)
-    assert not deeds.keys() & (_IN_THE_POOL.keys() | _TO_A_WORKER.keys())
+        assert name in actions or name in (_IN_THE_POOL if kind.hits is Hits.POOL else _TO_A_WORKER)
+    assert not actions.keys() & (_IN_THE_POOL.keys() | _TO_A_WORKER.keys())
 
 
 def test_every_deed_is_a_kind_of_some_engine() -> None:
     every = {name for setting in SETTINGS.values() for name in setting.kinds}
-    deeds = {name for ground in GROUNDS.values() for name in ground.deeds}
-    assert (deeds | _IN_THE_POOL.keys() | _TO_A_WORKER.keys()) == every
+    actions = {name for ground in GROUNDS.values() for name in ground.actions}
+    assert (actions | _IN_THE_POOL.keys() | _TO_A_WORKER.keys()) == every

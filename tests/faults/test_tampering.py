@@ -22,10 +22,10 @@ from tests.support.pool import Pool
 from tests.support.waiting import remove_in_use, until
 
 NOTICED = 0.5 + 1.5
-"""Seconds from the deed to the end of the term: a heartbeat, and slack for a busy machine."""
+"""Seconds from the action to the end of the term: a heartbeat, and slack for a busy machine."""
 
 WITHIN = 6.0
-"""Seconds from the deed to the next term's first tick: a heartbeat, a settling pause, a poll, a tick, and slack."""
+"""Seconds from the action to the next term's first tick: a heartbeat, a settling pause, a poll, a tick, and slack."""
 
 
 def remove(path: Path) -> None:
@@ -73,32 +73,32 @@ TAMPERINGS: list[tuple[str, Callable[[Path], None]]] = [
 def test_lock_and_record(new_pool: Callable[..., Pool]) -> None:
     """P1, P2: a term ends within a heartbeat and a larger one begins, whatever was done."""
     pool = new_pool(workers=3).start()
-    deeds: dict[int, tuple[str, float]] = {}
-    for name, deed in TAMPERINGS:
+    actions: dict[int, tuple[str, float]] = {}
+    for name, action in TAMPERINGS:
         before = pool.settled()["leader"]["term"]
-        deeds[before] = f"{deed.__name__} {name}", time.time()
-        deed(pool.path / name)
+        actions[before] = f"{action.__name__} {name}", time.time()
+        action(pool.path / name)
         done = time.monotonic()
-        what = f"{deed.__name__} {name}"
+        what = f"{action.__name__} {name}"
         first = until(lambda before=before: first_of_a_later_term(pool, before), what=what)
         assert first - done < WITHIN, what
         assert pool.facts().overlaps() == [], what
     pool.settled()
     pool.stop()
-    check_ends(pool, deeds)
+    check_ends(pool, actions)
     code, said = pool.verify()
     assert code == 0, said
 
 
-def check_ends(pool: Pool, deeds: dict[int, tuple[str, float]]) -> None:
+def check_ends(pool: Pool, actions: dict[int, tuple[str, float]]) -> None:
     """Each term that was tampered with ended as lost, by its leader's own hand, within a heartbeat."""
     with closing(sqlite3.connect(pool.path / "ledger.db")) as connection:
         ends = {term: (how, at) for term, how, at in connection.execute("SELECT term, standing, ended_at FROM terms")}
-    for term, (what, at) in deeds.items():
+    for term, (what, at) in actions.items():
         how, ended_at = ends[term]
         assert how == "lost", what
         assert ended_at / 1e6 - at < NOTICED, what
-    print(f"\nnoticed within {max(ends[term][1] / 1e6 - at for term, (_, at) in deeds.items()):.2f} s")
+    print(f"\nnoticed within {max(ends[term][1] / 1e6 - at for term, (_, at) in actions.items()):.2f} s")
 
 
 @pytest.mark.extended

@@ -15,7 +15,7 @@ from election.engines.redis.client import RedisClient
 pytestmark = pytest.mark.anyio
 
 
-class Deaf:
+class UnresponsiveServer:
     """A client that does what ``asyncio.wait_for`` of Python 3.11 may do (cpython#86296): it goes on."""
 
     async def execute_command(self, *_: Any) -> str:
@@ -28,7 +28,7 @@ class Deaf:
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> RedisClient:
-    monkeypatch.setattr(RedisClient, "driver", Deaf())
+    monkeypatch.setattr(RedisClient, "driver", UnresponsiveServer())
     return RedisClient(address_of("redis://127.0.0.1:1/0"), SeatError)
 
 

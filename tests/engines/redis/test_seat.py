@@ -60,16 +60,16 @@ def test_p5_p6_whoever_is_cancelled_is_so_whenever_it_comes(steady: Server) -> N
 
 def test_p7_a_campaign_that_is_lost_leaves_no_connection_to_the_ledger(steady: Server) -> None:
     """It was asked for the last term, and somebody else was quicker."""
-    deeds: list[str] = []
+    actions: list[str] = []
 
     class Asked:
         async def latest_terms(self) -> LatestTerms:
-            deeds.append("asked")
+            actions.append("asked")
             await asyncio.to_thread(steady.ask, "SET", "election:{election}:lease", "another", "PX", 3000)
             return LatestTerms(0, 0)
 
         async def close(self) -> None:
-            deeds.append("closed")
+            actions.append("closed")
 
     async def live() -> None:
         clock, history = SystemClock(), Asked()
@@ -78,7 +78,7 @@ def test_p7_a_campaign_that_is_lost_leaves_no_connection_to_the_ledger(steady: S
         await seat.open()
         try:
             assert await seat.campaign() is None
-            *asked, last = deeds  # a slow answer makes it ask once more before it drafts a record
+            *asked, last = actions  # a slow answer makes it ask once more before it drafts a record
             assert set(asked) == {"asked"}
             assert last == "closed"
         finally:

@@ -123,15 +123,15 @@ def test_a_window_is_thinned_and_keeps_what_failed(each: Server, new_pool: Calla
     asyncio.run(look())
 
 
-def _with_a_job(pool: Pool, deed: Any) -> None:
-    """Run ``deed(ledger)`` on a durable ledger in which term 1 has begun and a job is known."""
+def _with_a_job(pool: Pool, action: Any) -> None:
+    """Run ``action(ledger)`` on a durable ledger in which term 1 has begun and a job is known."""
 
     async def run() -> None:
         ledger = pool.engine(durable=True).open_ledger()
         try:
             await ledger.begin_term(make_term(1), process())
             await ledger.record(1, [RegisterJob("job", JOB.schedule, at=at(0), since=at(0))])
-            await deed(ledger)
+            await action(ledger)
         finally:
             await ledger.close()
 
