@@ -21,7 +21,7 @@ WIDE_COLUMNS = 110
 """Columns from which on there is room for descriptions."""
 
 MIN_COLUMN_WIDTH = 4
-"""Columns that remain of a text that is cut short."""
+"""Characters that remain of a text that is cut."""
 
 GAP = "  "
 
@@ -44,8 +44,8 @@ def frame(
         *_section(
             _jobs_table(snapshot.jobs[:jobs], width, now), len(snapshot.jobs) - jobs + (snapshot.more_jobs or 0), "jobs"
         ),
-        *_section(_history_table(islice(_history(recent), runs), width, now), 0, "runs"),
-        *_section(_terms_table(recent.terms[:terms], width, now), 0, "terms"),
+        *_section(_history_table(islice(_history(recent), runs), now), 0, "runs"),
+        *_section(_terms_table(recent.terms[:terms], now), 0, "terms"),
     ]
     if height is not None:
         only = f"; only jobs tagged {tag}" if tag else ""
@@ -103,23 +103,16 @@ def _section(table: Table, left_out: int, what: str) -> list[RenderableType]:
     return [Text(), table, *more]
 
 
-def _table(width: int, heads: Sequence[str], rows: Sequence[Sequence[Text]]) -> Table:
-    """A table of ``width`` columns at most: a star marks heads of what may be cut short, a plus those of numbers.
+def _table(heads: Sequence[str], rows: Sequence[Sequence[Text]]) -> Table:
+    """A table as wide as the terminal at most: a star marks heads of columns that may be cut, a plus those of numbers.
 
-    Rich would shorten every column alike, and so the times, too.
+    Rich shrinks only columns that may wrap, the widest first; a cell that may not wrap is cut there.
     """
-    names = [head.lstrip("*+") for head in heads]
-    widths = [max([len(name), *(row[at].cell_len for row in rows)]) for at, name in enumerate(names)]
-    elastic = [at for at, head in enumerate(heads) if head.startswith("*")]
-    while sum(widths) + len(GAP) * (len(heads) - 1) > width:
-        longest = max(elastic, key=widths.__getitem__)
-        if widths[longest] <= MIN_COLUMN_WIDTH:
-            break
-        widths[longest] -= 1
     table = Table(box=None, padding=(0, len(GAP), 0, 0), pad_edge=False, header_style="bold")
-    for head, name, column in zip(heads, names, widths, strict=True):
+    for head in heads:
+        may_be_cut = head.startswith("*")
         justify: JustifyMethod = "right" if head.startswith("+") else "left"
-        table.add_column(name, width=column, no_wrap=True, overflow="ellipsis", justify=justify)
+        table.add_column(_cell(head.lstrip("*+")), no_wrap=not may_be_cut, min_width=MIN_COLUMN_WIDTH, justify=justify)
     for row in rows:
         table.add_row(*row)
     return table
@@ -139,9 +132,7 @@ def _jobs_table(jobs: Sequence[JobStatus], width: int, now: datetime) -> Table:
         ]
         for job in jobs
     ]
-    return (
-        _table(width, heads, rows) if width >= WIDE_COLUMNS else _table(width, heads[:-1], [row[:-1] for row in rows])
-    )
+    return _table(heads, rows) if width >= WIDE_COLUMNS else _table(heads[:-1], [row[:-1] for row in rows])
 
 
 def _next(job: JobStatus, now: datetime) -> Text:
@@ -163,7 +154,7 @@ def _history(recent: RecentHistory) -> Iterable[RunRow | SkipRow]:
     return sorted([*recent.runs, *recent.skips], key=written, reverse=True)
 
 
-def _history_table(entries: Iterable[RunRow | SkipRow], width: int, now: datetime) -> Table:
+def _history_table(entries: Iterable[RunRow | SkipRow], now: datetime) -> Table:
     rows = []
     for entry in entries:
         if isinstance(entry, RunRow):
@@ -174,10 +165,10 @@ def _history_table(entries: Iterable[RunRow | SkipRow], width: int, now: datetim
         style = _STYLES.get(what, "yellow")
         cells = (_clock(due, now), entry.job_id, late, entry.term, error)
         rows.append([_cell(cells[0]), _cell(cells[1]), _cell(what, style), *(_cell(cell) for cell in cells[2:])])
-    return _table(width, ["DUE", "*JOB", "WHAT", "+LATE ms", "+TERM", "*ERROR"], rows)
+    return _table(["DUE", "*JOB", "WHAT", "+LATE ms", "+TERM", "*ERROR"], rows)
 
 
-def _terms_table(terms: Sequence[TermRow], width: int, now: datetime) -> Table:
+def _terms_table(terms: Sequence[TermRow], now: datetime) -> Table:
     rows = []
     for row in terms:
         ended = row.standing and f"{row.standing}{f' {_clock(row.ended_at, now)}' if row.ended_at else ''}"
@@ -185,7 +176,7 @@ def _terms_table(terms: Sequence[TermRow], width: int, now: datetime) -> Table:
         rows.append(
             [_cell(cell) for cell in (row.term, began, row.pid, row.reason, row.from_pid, row.takeover_ms, ended)]
         )
-    return _table(width, ["+TERM", "BEGAN", "+PID", "WHY", "+FROM", "+TOOK ms", "*ENDED"], rows)
+    return _table(["+TERM", "BEGAN", "+PID", "WHY", "+FROM", "+TOOK ms", "*ENDED"], rows)
 
 
 # --- words -----------------------------------------------------------------------------------------------------------
@@ -210,7 +201,8 @@ def _clock(moment: datetime, now: datetime) -> str:
 
 
 def _cell(value: object, style: str = "") -> Text:
-    return Text("-" if value is None else text(value), style="dim" if value is None else style)
+    shown, style = ("-", "dim") if value is None else (text(value), style)
+    return Text(shown, style=style, no_wrap=True, overflow="ellipsis")
 
 
 def _line(words: str, style: str) -> Text:
