@@ -23,6 +23,11 @@ NETWORK_FILESYSTEMS = frozenset((
 ))  # fmt: skip
 """Where flock is emulated, optional or per client, and so may exclude nobody."""
 
+SHARED_FOLDERS = frozenset((
+    "virtiofs", "vboxsf", "prl_fs", "fakeowner", "fuse.grpcfuse", "osxfs", "fuse.osxfs", "vmhgfs", "fuse.vmhgfs-fuse",
+))  # fmt: skip
+"""Folders that a host shares with a machine or container: flock and SQLite are tried there (``probe.py``)."""
+
 _WRONG = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 _uid = getattr(os, "geteuid", lambda: 0)  # Windows knows no uids, and stat says 0 there
 _NO_FLOCK = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
@@ -80,7 +85,11 @@ class PoolDirectory:
     def check_filesystem(self) -> None:
         """Check, once at start, that flock works here. Raises like ``prepare``."""
         kind = filesystem_type(os.path.realpath(self.path))
-        if (kind in NETWORK_FILESYSTEMS or kind.startswith("fuse")) and not self._allow_network_fs:
+        if self._allow_network_fs:
+            pass
+        elif kind in SHARED_FOLDERS:
+            self._probe(kind)
+        elif kind in NETWORK_FILESYSTEMS or kind.startswith("fuse"):
             raise PoolPathError(
                 f"{self.path} is on {kind}, where flock may exclude nobody;"
                 " use a local directory, or pass allow_network_fs=True if you know that it does"
@@ -100,6 +109,16 @@ class PoolDirectory:
                     f"{self.path} is on {kind}, which has no flock; use a directory on a local filesystem"
                 ) from error
             raise SeatError(f"flock cannot be tried in {self.path}: {error.strerror}") from error
+
+    def _probe(self, kind: str) -> None:
+        from .probe import probe_shared_folder
+
+        failure = probe_shared_folder(self.path)
+        if failure is not None:
+            raise PoolPathError(
+                f"{self.path} is on {kind}, a folder shared with the host, and {failure}: two workers could lead, or"
+                " the ledger be damaged; use a directory inside of the machine or container, such as a volume"
+            )
 
     def missing(self) -> str | None:
         """Problem text if there is no pool; None if there may be one."""

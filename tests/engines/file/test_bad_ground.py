@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from election import Election, PoolPathError
-from election.engines.file import PoolDirectory
+from election.engines.file import PoolDirectory, probe
 from tests.engines.file.pool import Pool
 from tests.support.logs import logged
 from tests.support.waiting import until
@@ -95,6 +95,49 @@ def test_row_06_filesystems_where_flock_may_exclude_nobody(
 def test_row_06_filesystems_where_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setattr("election.engines.file.directory.filesystem_type", lambda _: kind)
     Election(tmp_path / "pool").check()
+
+
+@pytest.mark.parametrize("kind", ["virtiofs", "vboxsf", "prl_fs", "fakeowner", "fuse.grpcfuse"])
+def test_row_06_a_folder_shared_with_the_host_where_everything_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Whether flock works there depends on more than the name, so it is tried."""
+    monkeypatch.setattr("election.engines.file.directory.filesystem_type", lambda _: kind)
+    Election(tmp_path / "pool").check()
+    assert not list((tmp_path / "pool").glob("probe*"))
+
+
+ALWAYS = "fcntl.flock = lambda *_: None"
+ALONE = "sqlite3.connect = lambda *_, **__: __import__('unittest.mock').mock.MagicMock()"
+
+
+@pytest.mark.parametrize(
+    ("other", "failure"),
+    [
+        (ALWAYS, "another process can lock a file that this one has locked"),
+        (ALONE, "another process does not see what this one has written with SQLite"),
+        ("sys.exit(1)", "another process fails"),
+    ],
+    ids=["flock", "memory", "nothing"],
+)
+def test_row_06_a_folder_shared_with_the_host_where_another_process_is_not_excluded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str, failure: str
+) -> None:
+    monkeypatch.setattr("election.engines.file.directory.filesystem_type", lambda _: "virtiofs")
+    program = probe._OTHER_PROCESS.replace("\ntry:", f"\n{other}\ntry:", 1)
+    monkeypatch.setattr(probe, "_OTHER_PROCESS", program)
+    told = refusal(tmp_path / "pool")
+    assert f"is on virtiofs, a folder shared with the host, and {failure}" in told
+    assert "use a directory inside of the machine or container" in told
+    Election(tmp_path / "pool", allow_network_fs=True).check()
+
+
+def test_row_06_a_folder_shared_with_the_host_where_a_second_descriptor_is_not_excluded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("election.engines.file.directory.filesystem_type", lambda _: "fakeowner")
+    monkeypatch.setattr(probe, "lock_descriptor", lambda *_, **__: True)
+    assert "a second descriptor can lock a file that is locked" in refusal(tmp_path / "pool")
 
 
 def test_row_05_a_pool_under_tmp_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
