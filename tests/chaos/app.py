@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import anyio.to_thread
 from fastapi import FastAPI
 
 from election import Election, current_run
@@ -27,6 +28,11 @@ SIGN_EVERY = 0.1
 
 FORKED_FOR = 3.0
 """Seconds that a forked child lives: long enough for its parent to die and be replaced meanwhile."""
+
+EVERY_THREAD = 40
+"""Threads that FastAPI has; the loop's executor has fewer."""
+
+_WAITING: set[asyncio.Future[None]] = set()
 
 election = Election(
     os.environ["ELECTION_POOL"],
@@ -98,8 +104,19 @@ def fork() -> None:
 def carry_out(what: str, seconds: float) -> None:
     if what == "block":  # the event loop, as a long computation or a blocking call does
         time.sleep(seconds)
+    elif what == "threads":
+        use_up_threads(seconds)
     elif what == "exit":  # as a crash in native code does: nothing is cleaned up
         os._exit(1)
+
+
+def use_up_threads(seconds: float) -> None:
+    """Leave no thread of the loop's executor and of FastAPI idle for so many seconds."""
+    for _ in range(EVERY_THREAD):
+        asyncio.get_running_loop().run_in_executor(None, time.sleep, seconds)
+        waiting = asyncio.ensure_future(anyio.to_thread.run_sync(time.sleep, seconds))
+        _WAITING.add(waiting)
+        waiting.add_done_callback(_WAITING.discard)
 
 
 @asynccontextmanager

@@ -144,6 +144,10 @@ class Injector:
     def block(self, worker: psutil.Process, fault: Fault) -> None:
         self._order(worker, f"block {fault.seconds or FOR_GOOD}")
 
+    def use_up_threads(self, worker: psutil.Process, fault: Fault) -> None:
+        """Those of the event loop and of FastAPI, which the application may need all of."""
+        self._order(worker, f"threads {fault.seconds}")
+
     def exit(self, worker: psutil.Process, fault: Fault) -> None:
         self._order(worker, "exit")
         self._killed.add(worker.pid)
@@ -205,6 +209,8 @@ _TO_A_WORKER: dict[str, Callable[[Injector, psutil.Process, Fault], None]] = {
     "stop leader": Injector.stop,
     "stop follower": Injector.stop,
     "stop leader for good": Injector.stop,
+    "block follower": Injector.block,
+    "use up threads": Injector.use_up_threads,
     "block leader": Injector.block,
     "block leader for good": Injector.block,
 }

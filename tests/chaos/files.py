@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
-from .grounds import Injury, NotPossibleError, Seen
+from tests.support.disk import Disk, NoDiskError
+
+from .grounds import Injury, NotPossibleError, Seen, Undo
 
 
 def _to(name: str, do: Callable[[Path], object]) -> Injury:
@@ -29,7 +34,7 @@ def _put(path: Path, content: bytes = b"") -> None:
 
 
 class FileGround:
-    """A pool in ``path``, which its workers make."""
+    """A pool in a directory that its workers make, on a disk that can be frozen where root runs this."""
 
     actions: ClassVar[Mapping[str, Injury]] = {
         "remove lock": _to("leader.lock", os.unlink),
@@ -41,11 +46,24 @@ class FileGround:
         "remove number": _to("leader.term", os.unlink),
         "remove fifo": _to("leader.alive", os.unlink),
         "replace fifo": _to("leader.alive", _put),
+        "freeze disk": lambda ground, _: ground.freeze(),
     }
 
-    def __init__(self, path: Path) -> None:
-        self.pool = self.ledger = path
+    def __init__(self, directory: Path) -> None:
+        self._kept = directory / "pool"
+        self._disk: Disk | None = None
+        with contextlib.suppress(NoDiskError):
+            self._disk = Disk.mounted(directory)
+        self.pool = self.ledger = self._kept if self._disk is None else self._disk.path / "pool"
         self.environment: Mapping[str, str] = {}
+
+    def freeze(self) -> Undo:
+        """Let every write to the pool wait."""
+        if self._disk is None:
+            raise NotPossibleError("no filesystem can be mounted here")
+        stack = ExitStack()
+        stack.enter_context(self._disk.frozen())
+        return stack.close
 
     def look(self) -> Seen:
         record = self._record()
@@ -67,4 +85,9 @@ class FileGround:
             return None  # spoilt a moment ago
 
     def close(self) -> None:
-        pass
+        """Keep the pool beside the disk, for who wants to look at it, and let go of the disk."""
+        if self._disk is None:
+            return
+        if self.pool.exists():
+            shutil.copytree(self.pool, self._kept, ignore=shutil.ignore_patterns("leader.alive"))
+        self._disk.unmount()

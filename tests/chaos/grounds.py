@@ -50,7 +50,7 @@ def open_ground(engine: str, directory: Path) -> Ground:
     if engine == "file":
         from .files import FileGround
 
-        return FileGround(directory / "pool")
+        return FileGround(directory)
     from .servers import PostgresGround, RedisGround
 
     if engine == "postgres":

@@ -77,6 +77,8 @@ _PROCESSES = {
     "stop leader": Kind(6, Hits.LEADER, lasts=(0.3, 2.5)),
     "stop follower": Kind(4, Hits.FOLLOWER, lasts=(0.3, 2.5)),
     "stop leader for good": Kind(4, Hits.LEADER, _DIED, replaces=True, limit=_BEAT, alone=_BEAT, needs_fence=True),
+    "block follower": Kind(4, Hits.FOLLOWER, lasts=(1.0, 3.0), ordered=True),
+    "use up threads": Kind(4, Hits.LEADER, limit=0, lasts=(1.0, 3.0), ordered=True),
     "block leader": Kind(5, Hits.LEADER, lasts=(1.0, 2.0), ordered=True),
     "block leader for good": Kind(
         4, Hits.LEADER, _DIED, replaces=True, limit=_BEAT, alone=_BEAT, needs_fence=True, ordered=True
@@ -93,6 +95,10 @@ _FILES = {
     "remove number": Kind(2, Hits.POOL, limit=0),
     "remove fifo": Kind(2, Hits.POOL, limit=0),
     "replace fifo": Kind(2, Hits.POOL, limit=0),
+}
+
+_DISK = {
+    "freeze disk": Kind(3, Hits.POOL, limit=_BEAT, lasts=(0.5, 4.0), lingers=2, rests=8, away=True),
 }
 
 _POOLS = {
@@ -145,12 +151,13 @@ def _leased(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
 _ON_REDIS = {
     **_leased(_PROCESSES),
     **_SERVER,
+    "demote server": _server(3, 4.0),
     "end connections": Kind(4, Hits.POOL, lingers=1, away=True),
     **_POOLS,
 }
 
 SETTINGS = {
-    "file": Setting({**_PROCESSES, **_FILES, **_POOLS}, fence_after=3.0),
+    "file": Setting({**_PROCESSES, **_FILES, **_DISK, **_POOLS}, fence_after=3.0),
     "postgres": Setting(
         {**_PROCESSES, **_SERVER, "end session": Kind(5, Hits.LEADER, _LOST, replaces=True, limit=_BEAT), **_POOLS},
         fence_after=3.0,

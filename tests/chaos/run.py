@@ -105,7 +105,7 @@ def _run(
 def _clear(directory: Path) -> None:
     """Remove what an earlier run left, and nothing else that may lie there."""
     folders = ("pool", "server", "orders", "second-*")
-    for pattern in (*folders, "facts", "samples", "faults", "log", "report.json", "picture.*"):
+    for pattern in (*folders, "image", "facts", "samples", "faults", "log", "report.json", "picture.*"):
         for found in directory.glob(pattern):
             if found.is_dir():
                 shutil.rmtree(found)

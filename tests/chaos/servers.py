@@ -138,6 +138,7 @@ class RedisGround:
 
     actions: ClassVar[Mapping[str, Injury]] = {
         **_SERVER,
+        "demote server": _away("demote"),
         "end connections": lambda ground, _: ground.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"),
         "flush server": lambda ground, _: ground.ask("FLUSHALL"),
         "kill ledger": _ledgers(_SERVER["kill server"]),
@@ -168,6 +169,11 @@ class RedisGround:
     def pause(self) -> Undo:
         self._server.pause()
         return self._server.resume
+
+    def demote(self) -> Undo:
+        """Make a replica of it that reaches no master: it keeps its data and writes nothing."""
+        self._server.ask("REPLICAOF", "127.0.0.1", "1")
+        return lambda: self._server.ask("REPLICAOF", "NO", "ONE")
 
     def ask(self, *command: Any) -> None:
         """A command that hurts."""

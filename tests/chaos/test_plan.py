@@ -94,7 +94,7 @@ def test_every_kind_can_be_done(engine: str) -> None:
     assert not actions.keys() & (_IN_THE_POOL.keys() | _TO_A_WORKER.keys())
 
 
-def test_every_deed_is_a_kind_of_some_engine() -> None:
+def test_every_action_is_a_kind_of_some_engine() -> None:
     every = {name for setting in SETTINGS.values() for name in setting.kinds}
     actions = {name for ground in GROUNDS.values() for name in ground.actions}
     assert (actions | _IN_THE_POOL.keys() | _TO_A_WORKER.keys()) == every

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.pool.conftest import new_pool, pool
-from tests.support.disk import Disk
+from tests.support.disk import Disk, NoDiskError
 
 __all__ = ["disk", "new_pool", "pool"]
 
@@ -18,9 +18,8 @@ __all__ = ["disk", "new_pool", "pool"]
 def disk(tmp_path: Path, as_root: None) -> Iterator[Disk]:
     """A disk of the test's own, mounted."""
     try:
-        disk = Disk(tmp_path)
-        disk.mount()
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"no filesystem can be made and mounted here: {error}")
+        disk = Disk.mounted(tmp_path)
+    except NoDiskError as error:
+        pytest.skip(str(error))
     yield disk
     subprocess.run(["umount", "-l", str(disk.path)], check=False, capture_output=True)

@@ -18,6 +18,9 @@ import pytest
 from tests.support.pool import POLL, Pool
 from tests.support.waiting import until
 
+BY_THE_POLL_MS = 500.0
+"""Median of a takeover that only the safety poll, once a second, had noticed."""
+
 OFFSETS = [-0.015, -0.006, -0.003, -0.001, 0.0, 0.001, 0.003, 0.006]
 """Seconds from a full second, at which ticks fall due, to a kill."""
 
@@ -69,7 +72,7 @@ def test_kills_around_the_due_time(new_pool: Callable[..., Pool], count: int, ro
         check_kills(pool, terms[pool])
     every = [ms for pool in pools for ms in took[pool]]
     print(f"\n{len(every)} kills: takeover median {statistics.median(every):.1f} ms, worst {max(every):.1f} ms")
-    assert statistics.median(every) < 100, "within milliseconds (P6); the figure itself is the benchmark's"
+    assert statistics.median(every) < BY_THE_POLL_MS / 2, "by an event (P6); how quickly is the benchmark's to measure"
 
 
 def check_kills(pool: Pool, terms: list[int]) -> None:

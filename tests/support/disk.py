@@ -19,16 +19,34 @@ SHUTDOWN = 0x8004587D
 WITHOUT_A_FLUSH = struct.pack("I", 2)
 
 
+class NoDiskError(Exception):
+    """No filesystem can be made and mounted here, for one who is not root, say."""
+
+
 class Disk:
     """An ext4 filesystem in a file below ``directory``, not mounted yet."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "disk"
         self._image = directory / "image"
-        self.path.mkdir()
+        self.path.mkdir(parents=True, exist_ok=True)
         with self._image.open("wb") as file:
             file.truncate(96 << 20)
         subprocess.run(["mkfs.ext4", "-q", str(self._image)], check=True, capture_output=True)
+
+    @classmethod
+    def mounted(cls, directory: Path) -> Disk:
+        """A new one, in the place of what a process that was killed has left there. Raises ``NoDiskError``."""
+        if os.geteuid() != 0:
+            raise NoDiskError("only root mounts filesystems")
+        try:
+            if (directory / "disk").is_mount():
+                subprocess.run(["umount", "-l", str(directory / "disk")], check=True, capture_output=True)
+            disk = cls(directory)
+            disk.mount()
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise NoDiskError(f"no filesystem can be made and mounted here: {error}") from error
+        return disk
 
     def sync_takes(self) -> float:
         """Seconds that a sync takes on the disk beneath, now: nothing here can be saved sooner."""
