@@ -73,7 +73,7 @@ def test_kills_in_a_row(new_pool: Callable[..., Pool], kills: int, start_method:
     took = kill_leaders(pool, kills)
     check_that_no_second_was_lost(pool)
     print(f"\n{kills} kills, 4 workers: takeover median {statistics.median(took):.1f} ms, worst {max(took):.1f} ms")
-    assert statistics.median(took) < 100
+    assert statistics.median(took) < 250, "by an event, not by a poll"
     logged = [float(ms) for ms in re.findall(r"which died, in ([\d.]+) ms", pool.log.read_text())]
     assert logged == pytest.approx(took, abs=0.06), "/leader says what the leader logged"
 

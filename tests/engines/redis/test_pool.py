@@ -35,7 +35,7 @@ def test_kills_in_a_row(served: Callable[..., Pool], steady: Server, kills: int)
     check_that_no_second_was_lost(pool)
     check(pool)
     print(f"\n{kills} kills, 3 workers: takeover median {statistics.median(took):.1f} ms, worst {max(took):.1f} ms")
-    assert statistics.median(took) < 100
+    assert statistics.median(took) < 250, "by an event, not by a poll"
 
 
 @pytest.mark.timeout(300)
