@@ -1,4 +1,4 @@
-"""``python -m election …``, or ``election …``: looks at a pool from outside, whether it is alive or not."""
+"""Command line, ``python -m election …`` or ``election …``: inspects a pool from outside, running or not."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "python -m el
     try:
         code = int(asyncio.run(options.command(options)))
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough; what is left must not be written at exit either
+    except BrokenPipeError:  # the reader closed the pipe; the rest must not be written at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 2 if options.judges else 0  # a verdict that nobody has read is none
+        return 2 if options.judges else 0  # an unread verdict does not count
     except (ElectionError, OSError) as error:
         print(f"election: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 2
-    except Exception:  # Python's own exit code for it means something else here
+    except Exception:  # Python's exit code 1 has another meaning here
         traceback.print_exc()
         return 2
     return code

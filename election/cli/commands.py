@@ -1,4 +1,4 @@
-"""The commands that read a pool's history and what comes next, and ``resign`` and ``accept_time``, which change it."""
+"""The commands that read a pool's history and coming ticks, and ``resign``, ``accept_time`` and ``adopt``."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ async def verify(options: Namespace) -> int:
 
 
 async def resign(options: Namespace) -> int:
-    """Ask the leader to resign; the leader does within a heartbeat."""
+    """Request the resignation of the leader, which follows within a heartbeat."""
     engine = engine_of(options)
     await engine.look()
     seen = await engine.seat.observe()
@@ -165,7 +165,7 @@ async def resign(options: Namespace) -> int:
 
 
 async def accept_time(options: Namespace) -> int:
-    """Let jobs whose ticks a clock that was ahead has settled go on from now."""
+    """Resume jobs from now on whose future ticks were settled by a clock that was ahead."""
     async with changing(engine_of(options)) as ledger:
         jobs = await ledger.accept_time()
     if options.json:
@@ -177,7 +177,7 @@ async def accept_time(options: Namespace) -> int:
 
 
 async def adopt(options: Namespace) -> int:
-    """Take a ledger that was copied or restored for the original."""
+    """Mark a copied or restored ledger as the original."""
     async with changing(engine_of(options)) as ledger:
         adopted = await ledger.adopt()
     if options.json:
@@ -199,5 +199,5 @@ def _note(tick: ComingTick) -> str:
 
 
 def count(row: SkipRow) -> object:
-    """How many ticks a skip is of, as it is shown."""
+    """Number of ticks of a skip, for display."""
     return row.count if row.count is not None else "many"

@@ -1,6 +1,6 @@
 """``python -m election completion SHELL``: a script for the shell, made by shtab from the command line itself.
 
-A script of the shell's own, so that no Python starts at each press of the key.
+A script in the language of the shell, so that a completion does not start Python.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``python -m election doctor``: is the pool's ground sound, and what to do if it is not."""
+"""``python -m election doctor``: checks of the pool's prerequisites, with advice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SIGN = {Severity.GOOD: "ok     ", Severity.WARNING: "warning", Severity.WRONG: 
 
 
 async def doctor(options: Namespace) -> int:
-    """Look at everything, and change nothing; 1 if something is wrong."""
+    """Run all checks, read only; 1 if something is wrong."""
     engine = engine_of(options, readable=False)
     async with Progress("looking at the ground, and at who may hold the seat") as progress:
         findings = await asyncio.to_thread(lambda: list(engine.examine()))
@@ -53,7 +53,7 @@ async def _examine_ledger(engine: Engine) -> list[CheckResult]:
                 CheckResult(Severity.WARNING, f"no ledger can be read: {error}", "normal before the first election")
             ]
         return [CheckResult(Severity.WRONG, f"the ledger cannot be read: {error}", ledger_advice.unreadable)]
-    except (ValueError, TypeError) as error:  # a ledger that is whole, and that somebody else has written into
+    except (ValueError, TypeError) as error:  # an intact ledger into which another program has written
         return [
             CheckResult(
                 Severity.WRONG, f"the ledger holds what no worker can have written: {error}", ledger_advice.damaged

@@ -18,7 +18,7 @@ from .show import text
 from .status import heartbeat
 
 WIDE_COLUMNS = 110
-"""Columns from which on there is room for descriptions."""
+"""Minimum columns of a terminal that shows descriptions."""
 
 MIN_COLUMN_WIDTH = 4
 """Characters that remain of a text that is cut."""
@@ -31,7 +31,7 @@ _STYLES = {"succeeded": "green", "failed": "red", "interrupted": "yellow", "runn
 def frame(
     snapshot: PoolStatus, recent: RecentHistory, width: int, height: int | None, *, tag: str | None = None
 ) -> RenderableType:
-    """The picture for a terminal of ``width`` columns and ``height`` lines; None for as many as it takes."""
+    """Frame for a terminal of ``width`` columns and ``height`` lines; ``height`` is None for no limit."""
     now = datetime.now(UTC)
     header = [_headline(snapshot, now), _heart(snapshot), _workers(snapshot)]
     troubles = [words for words in (snapshot.trouble, snapshot.unread) if words]
@@ -54,7 +54,7 @@ def frame(
 
 
 def _shares(height: int | None, header: int, jobs: int, runs: int, terms: Sequence[TermRow]) -> tuple[int, int, int]:
-    """How many jobs, entries of history and terms fit below ``header`` lines."""
+    """Numbers of jobs, entries of history and terms that fit below ``header`` lines."""
     if height is None:
         return jobs, min(runs, 10), min(len(terms), 5)
     room = height - header - 1 - 3 * 2  # the last line; three sections with an empty line and heads each
@@ -146,7 +146,7 @@ def _next(job: JobStatus, now: datetime) -> Text:
 
 
 def _history(recent: RecentHistory) -> Iterable[RunRow | SkipRow]:
-    """Runs and skips, in the order in which they were written down, latest first."""
+    """Runs and skips, in the order in which they were written, latest first."""
 
     def written(row: RunRow | SkipRow) -> datetime:
         return row.claimed_at if isinstance(row, RunRow) else row.at
@@ -183,7 +183,7 @@ def _terms_table(terms: Sequence[TermRow], now: datetime) -> Table:
 
 
 def duration(time: timedelta) -> str:
-    """A stretch of time in two units at most: ``3 min 12 s``."""
+    """A duration in at most two units: ``3 min 12 s``."""
     seconds = max(int(time.total_seconds()), 0)
     if seconds < 60:
         return f"{seconds} s"

@@ -25,7 +25,7 @@ SHOWN_TICKS = 5
 """Coming ticks that ``job`` shows."""
 
 POLL_S = 0.2
-"""Seconds between two looks whether a run has ended."""
+"""Seconds between two polls for the end of a run."""
 
 
 async def show_job(options: Namespace) -> int:
@@ -69,7 +69,7 @@ async def show_job(options: Namespace) -> int:
 
 
 async def run_now(options: Namespace) -> int:
-    """Ask for a run; with ``--wait`` 0 only if it succeeds."""
+    """Request a run; with ``--wait``, return 0 only if it succeeds."""
     async with changing(engine_of(options)) as ledger:
         await refuse_unknown(ledger, options.job)
         number = await ledger.request(Action.RUN, job_id=options.job, kwargs=options.kwargs)
@@ -85,7 +85,7 @@ async def run_now(options: Namespace) -> int:
 
 
 def _describe(job_id: str, number: int, request: RequestRow | None, run: RunRow | None) -> str:
-    """Describe what has become of a request so far. request: None if nobody has waited."""
+    """Describe the state of a request. request: None without ``--wait``."""
     if request is None:
         return f"asked the leader to run {job_id}: request {number}"
     if run is not None:
@@ -97,7 +97,7 @@ def _describe(job_id: str, number: int, request: RequestRow | None, run: RunRow 
 
 
 async def _ended(ledger: Ledger, number: int, wait_s: float) -> tuple[RequestRow | None, RunRow | None]:
-    """The request, and its run if there is one, as soon as it has ended, or after so many seconds."""
+    """The request, and its run if there is one, at the end of the run, or after ``wait_s`` seconds."""
     request, run = None, None
     try:
         async with asyncio.timeout(wait_s):

@@ -1,4 +1,4 @@
-"""``python -m election migrate``: a pool's whole history from one engine to another."""
+"""``python -m election migrate``: copies a pool's whole history from one engine to another."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .show import Progress, show_json
 
 
 async def migrate(options: Namespace) -> int:
-    """Copy, compare, and judge the copy; 1 if the history that was copied breaks a promise."""
+    """Copy, compare and verify; 1 if the copied history breaks a promise."""
     source, target = (open_engine(pool, heartbeat=0.5, safety_poll=1.0) for pool in (options.source, options.target))
     if (text := source.missing()) is not None:
         raise ElectionError(text)
@@ -60,7 +60,7 @@ async def _refuse_if_in_use(engine: Engine) -> None:
 
 
 async def _refuse_if_behind(source: Engine, last: int) -> None:
-    """A term that the ledger does not know of would be begun again elsewhere (P2)."""
+    """Refuse a ledger that lacks the latest term, whose number would be used again elsewhere (P2)."""
     record = (await source.seat.observe()).record
     if record is not None and record.term > last:
         raise ElectionError(

@@ -1,4 +1,4 @@
-"""Opening a pool to look at it: nothing is made, and a running pool does not notice."""
+"""Access to an existing pool: creates nothing, and does not disturb a running pool."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from election.schedule.ledger_reader import LedgerReader
 
 
 def engine_of(options: Namespace, *, readable: bool = True) -> Engine:
-    """The engine of an existing pool. Raises ``PoolPathError`` if there is none: to look does not make one.
+    """The engine of an existing pool. Raises ``PoolPathError`` if there is none: a command creates no pool.
 
-    readable: whether to raise it, too, if this user may not read the pool, which would look like a vacant one.
+    readable: whether to raise also if this user may not read the pool, which would look like a vacant one.
     """
     engine = open_engine(options.pool, heartbeat=0.5, safety_poll=1.0, ledger=options.ledger)
     if (text := engine.missing() or (engine.closed() if readable else None)) is not None:
@@ -26,7 +26,7 @@ def engine_of(options: Namespace, *, readable: bool = True) -> Engine:
 
 @asynccontextmanager
 async def reading(engine: Engine) -> AsyncIterator[LedgerReader]:
-    """The ledger of the pool, to look at only. Raises ``LedgerError``, also if there is nothing in it."""
+    """The ledger of the pool, read only. Raises ``LedgerError``, also if the ledger is empty."""
     ledger = engine.open_reader()
     try:
         if (text := await without_history(engine, ledger)) is not None:
@@ -38,7 +38,7 @@ async def reading(engine: Engine) -> AsyncIterator[LedgerReader]:
 
 @asynccontextmanager
 async def changing(engine: Engine) -> AsyncIterator[Ledger]:
-    """The ledger of a pool, to change it. Raises ``LedgerError`` if nobody has led: to ask does not make a pool."""
+    """The ledger of a pool, to change it. Raises ``LedgerError`` if nobody has led: a command creates no pool."""
     async with reading(engine):
         pass
     ledger = engine.open_ledger()
@@ -49,13 +49,13 @@ async def changing(engine: Engine) -> AsyncIterator[Ledger]:
 
 
 async def refuse_unknown(ledger: LedgerReader, job_id: str | None) -> None:
-    """Raise ``UnknownJobError`` for a job that the pool has never had; None is none in particular."""
+    """Raise ``UnknownJobError`` for a job that the pool has never had; None is no particular job."""
     if job_id is not None and not await ledger.find_jobs([job_id]):
         raise UnknownJobError(f"there is no job {job_id!r} in this pool; python -m election jobs lists all")
 
 
 async def without_history(engine: Engine, ledger: LedgerReader) -> str | None:
-    """In words, why there is no history; None if there is some. Raises ``LedgerError`` if that cannot be told."""
+    """Text why there is no history; None if there is some. Raises ``LedgerError`` if that cannot be read."""
     try:
         if await ledger.terms(limit=1):
             return None
@@ -74,12 +74,12 @@ async def without_history(engine: Engine, ledger: LedgerReader) -> str | None:
 
 
 async def explained(engine: Engine, error: LedgerError) -> str:
-    """The error, in other words where there is no ledger because nobody has led yet."""
+    """Text of the error, with an explanation if there is no ledger because nobody has led yet."""
     return f"{_NEVER.format(engine.pool)}: {error}" if await never_led(engine) else str(error)
 
 
 async def never_led(engine: Engine) -> bool:
-    """Whether nobody has left a leader record; where nobody can be asked, somebody may have."""
+    """Whether there is no leader record; False if that cannot be read."""
     try:
         return await _record(engine) is None
     except SeatError:

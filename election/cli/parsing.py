@@ -41,7 +41,7 @@ Command = Callable[[argparse.Namespace], Awaitable[int]]
 def parser(program: str = "python -m election", *, directory: object = None) -> argparse.ArgumentParser:
     """The command line, with each command's options and its function.
 
-    program: what it is called by. directory: how a shell completes ``--pool``, for shtab.
+    program: name of the program. directory: shtab's completion of ``--pool``.
     """
     parser = argparse.ArgumentParser(
         prog=program,

@@ -1,6 +1,6 @@
 """Status of a pool, read from outside: leader, heartbeat, workers, jobs and latest history.
 
-``status`` takes one, ``watch`` one after the other, on the same connection. It reads, and changes nothing.
+``status`` reads one, ``watch`` one after the other, on the same connection. Read only.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from election.schedule.upcoming import zone_name
 from .open_pool import explained, without_history
 
 STALLED_AFTER_S = 3.0
-"""Seconds without a heartbeat after which a leader is called unresponsive, as ``Election`` has it unless told."""
+"""Seconds without a heartbeat after which a leader counts as unresponsive; the default of ``Election``."""
 
 
 POLL_INTERVAL_S = 0.02
-"""Seconds between two looks of who waits for a heartbeat."""
+"""Seconds between two polls for a heartbeat."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A job as the ledger knows it. ``retired``: it is no longer in the code. ``last_…``: of its latest run.
+    """State of a job in the ledger. ``retired``: it is no longer in the code. ``last_…``: of its latest run.
 
     last_late_ms: milliseconds from the due time to the start of its code. running: runs that have not ended;
     running_since: when the oldest of them was claimed. timezone: that of the trigger; None for elapsed
@@ -59,13 +59,13 @@ class JobStatus:
 
 @dataclass(frozen=True, slots=True)
 class PoolStatus:
-    """How a pool stands. ``record``: the latest leader record, whether that leader ``led`` on or not.
+    """Status of a pool. ``record``: the latest leader record. ``led``: whether that leader still leads.
 
-    silent_s: seconds since its heartbeat was last seen to move, or since it was first looked at; None without a leader.
-    beats: whether it was seen to move at all. jobs: of many, those of the code and those due soonest. more_jobs: how
-    many others there are; None for those with a tag, if there are more of them. jobs_total: how many the pool has,
-    without those that have left the code. trouble: what keeps the pool from its work. unread: why nothing is known
-    of the jobs. Both in words; None if nothing does.
+    silent_s: seconds since its last observed heartbeat, or since the first read; None without a leader. beats: whether
+    a heartbeat was observed at all. jobs: of many, those of the code and those due soonest. more_jobs: number of
+    others; None for those with a tag, if there are more of them. jobs_total: number of jobs in the pool, without those
+    that have left the code. trouble: text of a problem of the pool. unread: text why the jobs cannot be read. Both are
+    None without a problem.
     """
 
     engine: str
@@ -83,7 +83,7 @@ class PoolStatus:
 
     @property
     def responsive(self) -> bool | None:
-        """Whether the leader lives, as ``/leader`` says it; None while that cannot be said, and without a leader."""
+        """Whether the leader is responsive, as ``/leader`` reports it; None while unknown, and without a leader."""
         if self.silent_s is None:
             return None
         if self.silent_s >= STALLED_AFTER_S:
@@ -91,7 +91,7 @@ class PoolStatus:
         return True if self.beats else None
 
     def document(self) -> dict[str, object]:
-        """The same for machines, in the words of ``GET /leader``."""
+        """The status for machines, with the field names of ``GET /leader``."""
         holder = self.record.holder if self.record and self.led else None
         roles = [(worker, "leader" if worker.process == holder else "follower") for worker in self.workers]
         return {
@@ -138,7 +138,7 @@ class RecentHistory:
 
 
 class StatusReader:
-    """Looks at one pool again and again. ``close`` it."""
+    """Polls the status of one pool, until ``close``."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -147,11 +147,11 @@ class StatusReader:
         self._beats = False
 
     async def close(self) -> None:
-        """Let go of the ledger."""
+        """Close the ledger."""
         await self._ledger.close()
 
     async def read_leader(self) -> Observation:
-        """Look at the leader alone; the next ``look`` knows whether its heart was seen to beat."""
+        """Read only the leader; the next ``look`` reports whether a heartbeat was observed."""
         try:
             await self._engine.look()
             seen = await self._engine.seat.observe()
@@ -163,9 +163,9 @@ class StatusReader:
         return seen
 
     async def wait_for_heartbeat(self) -> None:
-        """Look at the leader until its heart is seen to beat, or is called unresponsive.
+        """Poll the leader until a heartbeat is observed, or the leader counts as unresponsive.
 
-        A single look cannot tell a live leader from one that hangs. Returns at once if nobody leads.
+        A single read cannot distinguish a live leader from a hung one. Returns at once if nobody leads.
         """
         await self.read_leader()
         while not self._beats and self._silent is not None and self._silent < STALLED_AFTER_S:
@@ -173,7 +173,7 @@ class StatusReader:
             await self.read_leader()
 
     async def look(self, tag: str | None = None) -> PoolStatus:
-        """How the pool stands, with the jobs that have ``tag``; the snapshot says what could not be read."""
+        """Status of the pool, with the jobs that have ``tag``; its ``trouble`` and ``unread`` report errors."""
         jobs, more, total, unread = await self._jobs(tag)
         seen = await self.read_leader()
         led = seen.led and seen.record is not None and self._silent is not None
@@ -198,12 +198,12 @@ class StatusReader:
             runs = await self._ledger.runs(tag=tag, limit=limit)
             skips = await self._ledger.skips(tag=tag, limit=limit)
             terms = await self._ledger.terms(limit=limit)
-        except (LedgerError, LedgerVersionError):  # the snapshot says why
+        except (LedgerError, LedgerVersionError):  # the status reports it
             return RecentHistory()
         return RecentHistory(tuple(runs), tuple(skips), tuple(terms))
 
     async def _jobs(self, tag: str | None) -> tuple[tuple[JobStatus, ...], int | None, int, str | None]:
-        """The jobs to show, how many more there are, how many in all, and why they cannot be read."""
+        """The jobs to show, the number of others, the total number, and why they cannot be read."""
         try:
             overview = await self._ledger.overview()
             shown: Sequence[JobState] = overview.jobs
@@ -251,5 +251,5 @@ def _job_status(job: JobState, last: RunRow | None, running: Sequence[RunRow], n
 
 
 def late_ms(run: RunRow) -> float:
-    """Milliseconds from a run's due time to the start of its code; to its claim where that is not known."""
+    """Milliseconds from a run's due time to the start of its code; to its claim if the start is unknown."""
     return round(((run.started_at or run.claimed_at) - run.due).total_seconds() * 1000, 1)

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Self
 
 QUIET_S = 0.3
-"""Seconds after which work counts as long, and between two looks at how long it has taken."""
+"""Seconds after which progress is shown, and between two updates of the elapsed time."""
 
 
 def show_json(value: Any, *, indent: int | None = 1) -> None:
@@ -30,7 +30,7 @@ def show_table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def text(value: Any) -> str:
-    """A value as it stands in a table, on one line: times in local time, to the millisecond."""
+    """A value as shown in a table, on one line: times in local time, to the millisecond."""
     if value is None:
         return "-"
     if isinstance(value, datetime):
@@ -39,14 +39,14 @@ def text(value: Any) -> str:
 
 
 def printable(value: str) -> str:
-    """The text without what a terminal would obey; line ends stay."""
+    """The text without control characters of a terminal; line ends stay."""
     return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in value)
 
 
 class Progress:
-    """Shows, on a terminal only, what long work is at and how long it has taken; the line is gone at its end.
+    """Shows, on a terminal only, the step of a long task and the elapsed time; the line is removed at the end.
 
-    ``say`` what it is at now. What is over at once shows nothing.
+    ``update`` sets the step. A short task shows nothing.
     """
 
     def __init__(self, line: str) -> None:

@@ -1,4 +1,4 @@
-"""``python -m election status``: who leads, whether its heart beats, which workers there are, what the jobs do."""
+"""``python -m election status``: leader, heartbeat, workers and jobs of a pool."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .show import Progress, show_json, show_table, text
 async def status(options: Namespace) -> int:
     """Print who leads; return 0 with a leader, 1 without.
 
-    Raises ``SeatError`` if that cannot be read, ``PoolPathError`` without a pool.
+    Raises ``SeatError`` if the leader cannot be read, ``PoolPathError`` without a pool.
     """
     reader = StatusReader(engine_of(options))
     try:

@@ -1,6 +1,6 @@
-"""``python -m election watch``: a live table of the pool, through whatever happens to it.
+"""``python -m election watch``: a live table of the pool, which survives failures of the pool.
 
-It looks four times a second, reads only and holds no lock, so a pool does not notice who watches it.
+Polls four times a second, read only and without a lock, so that the pool is not disturbed.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 REFRESH_INTERVAL_S = 0.25
-"""Seconds between two looks."""
+"""Seconds between two polls."""
 
 MAX_ROWS = 20
-"""Entries of history that the largest terminal shows of each kind."""
+"""Maximum entries of history of each kind, on the largest terminal."""
 
 
 async def watch(options: Namespace) -> int:
     """Show the pool as it changes, until q or Ctrl-C; 0 then.
 
-    On a terminal the picture is drawn anew; elsewhere one follows the other at each change.
+    On a terminal the frame is redrawn; elsewhere a new frame is printed at each change.
     Raises ``ElectionError`` without rich, ``PoolPathError`` without a pool.
     """
     reader = StatusReader(engine_of(options))
@@ -58,7 +58,7 @@ async def watch(options: Namespace) -> int:
 async def _each_change(
     reader: StatusReader, options: Namespace, stop: asyncio.Event, show: Callable[[PoolStatus, RecentHistory], None]
 ) -> None:
-    """Show the first snapshot, and each that says something else than the one before."""
+    """Show the first status, and each one that differs from the one before."""
     before: object = None
     if options.once:
         await reader.wait_for_heartbeat()
@@ -111,12 +111,12 @@ def _console() -> Console:
     return Console(highlight=False, markup=False, emoji=False)
 
 
-# --- how it ends -----------------------------------------------------------------------------------------------------
+# --- stopping --------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def _stopped() -> Iterator[asyncio.Event]:
-    """An event that is set by Ctrl-C and SIGTERM, which end a look in good order."""
+    """An event that is set by Ctrl-C and SIGTERM, for an orderly end."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     signals = (signal.SIGINT, signal.SIGTERM)
     with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows; or a loop that is not the main thread's
@@ -132,7 +132,7 @@ def _stopped() -> Iterator[asyncio.Event]:
 
 @contextmanager
 def _keys(stop: asyncio.Event) -> Iterator[None]:
-    """Within it, the key q sets ``stop``, and what is typed is not shown."""
+    """Within the scope, the key q sets ``stop``, and typed characters are not echoed."""
     try:
         import termios
         import tty

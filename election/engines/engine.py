@@ -15,7 +15,7 @@ NO_SENTINELS = (
     "sentinels are not asked for the master; name an address that always leads to it (a virtual IP, a proxy such as"
     " HAProxy, a service): after a failover the workers connect anew within a lease"
 )
-"""Text of a refusal."""
+"""Error message for a Sentinel URL, and for a server that is a sentinel."""
 
 
 async def _no_refresh() -> None:
@@ -57,7 +57,7 @@ class Engine:
         examine: Yields the engine's results for ``doctor``.
         hang_trace: File for the traceback of a hung leader, ``-`` for standard error; None if leaders are never fenced.
         check: Raises ``ConfigurationError`` if no worker could use the pool.
-        look: Refreshes what ``observe`` and ``workers`` return, however long that takes, for a process that does not
+        look: Refreshes the results of ``observe`` and ``workers``, without a time limit, for a process that does not
             take part; raises ``SeatError`` if the server cannot be reached.
         wait_for_changes: Returns when other processes have written to the leader's ledger; None if only polling helps.
         terminate: Takes the seat from a hung leader in another container or on another host; raises ``SeatError`` if

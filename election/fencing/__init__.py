@@ -1,4 +1,4 @@
-"""Fences for a leader that hangs: its own switch, and the supervision by its followers.
+"""Fences for a leader that hangs: its own dead man's switch, and the supervision by its followers.
 
-Neither is needed for P1: a hung leader keeps the seat, and so nobody else leads. They are what P6 needs then.
+P1 needs neither: a hung leader keeps the seat, so no other worker leads. P6 needs both.
 """

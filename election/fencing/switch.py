@@ -1,7 +1,7 @@
-"""The leader's own fence: a dead man's switch that its event loop has to press at each heartbeat.
+"""The leader's own fence: a dead man's switch that its event loop resets at each heartbeat.
 
-``faulthandler`` keeps the time in a thread of its own, outside of the interpreter: it works with the GIL held, says in
-which line each thread hangs, and ends the process, which frees the seat (docs/pitfalls.md#12).
+``faulthandler`` runs the timer in a thread outside of the interpreter: it works while the GIL is held, writes the
+traceback of each thread, and ends the process, which frees the seat (docs/pitfalls.md#12).
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ STDERR = 2
 
 
 class DeadMansSwitch:
-    """Armed for the time of a term.
+    """Dead man's switch, armed during a term.
 
     after: seconds without a sign of life of the event loop until the process ends.
     every: seconds between two signs.
     hang_trace: the file for the tracebacks; standard error takes them if it cannot be opened, or if this is ``-``.
 
-    These are seconds of real time, whatever clock the rest lives by.
+    All seconds are real time, even if other modules use another ``Clock``.
     """
 
     def __init__(self, after: float, *, every: float, hang_trace: str) -> None:
@@ -42,7 +42,7 @@ class DeadMansSwitch:
 
     @asynccontextmanager
     async def armed(self) -> AsyncIterator[None]:
-        """Armed within the scope, unless something else in this process uses faulthandler's only timer."""
+        """Arm the switch within the scope, unless something else in this process uses faulthandler's only timer."""
         with contextlib.ExitStack() as scope:
             file = await run_in_thread(self._open)
             if file != STDERR:
@@ -102,7 +102,7 @@ class _Others:
 
     @classmethod
     def watch(cls) -> None:
-        """From now on, know of others that call faulthandler."""
+        """Wrap faulthandler's functions, to record calls by other code."""
         if cls._watched:
             return
         cls._watched = True

@@ -1,7 +1,7 @@
-"""The observers' fence: followers that see a leader's heart stand still, say so, and end it in the last resort.
+"""The observers' fence: followers detect and log a leader's missing heartbeat, and end the leader as a last resort.
 
-For a leader that is stopped, or whose own switch does not work. Only a punctual observer may judge, because what stood
-still while nobody looked proves nothing (docs/pitfalls.md#13): a laptop that slept, a host that was overloaded.
+For a leader that is stopped, or whose own switch does not work. Only a punctual observer may decide: after a gap
+in its polls (a suspended laptop, an overloaded host), a missing heartbeat proves nothing (docs/pitfalls.md#13).
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from election.core.term import LeaderRecord
 log = logging.getLogger("election")
 
 MAX_POLL_INTERVAL_S = 1.0
-"""Seconds between two looks at most."""
+"""Maximum seconds between two polls."""
 
 POLLS_PER_FENCE = 4
-"""So many looks at least there are within ``fence_after``; a quarter of it is how late an observer may be."""
+"""Minimum number of polls within ``fence_after``; an observer may be late by ``fence_after`` divided by this."""
 
 SWITCH_LEAD = 0.1
-"""Of ``fence_after``: by how much the leader's own switch comes first."""
+"""Fraction of ``fence_after`` by which the leader's own switch precedes the observers."""
 
 STAGGER_S = 0.25
-"""Seconds by which each follower waits longer than the one before it, so that one of them acts."""
+"""Seconds by which each follower waits longer than the one before it, so that only one of them acts."""
 
 
 class Intents(Protocol):
-    """Where it is written down before it is done."""
+    """Record of each fence, written before the leader is ended."""
 
     async def fence(self, term: int, *, pid: int, by_pid: int, silent: float, every: float) -> bool:
-        """Note the intent to fence a term; False if somebody else has in the last ``every`` seconds."""
+        """Record the intent to fence a term; False if another observer did in the last ``every`` seconds."""
 
 
 class Warden:
-    """Looks after the leader on behalf of one follower.
+    """Supervises the leader on behalf of one follower.
 
     stalled_after: seconds of silence after which the log warns.
     fence_after: seconds of silence after which the leader is ended; None to warn only.
@@ -76,7 +76,7 @@ class Warden:
         self._cannot: str | None = None
 
     async def look(self) -> float:
-        """Look once, and act on it. Returns the seconds until the next look is due."""
+        """Poll once, and act on the result. Returns the seconds until the next poll."""
         seen = await self._seat.observe(CAMPAIGN_AGE_S)
         now = self._clock.monotonic()
         record = seen.record if seen.led else None
@@ -84,7 +84,7 @@ class Warden:
             self._watched = None
             return self._plan(now, self._every)
         if record.term != self._watched or now > self._expected + self._slack:
-            self._watched, self._since = record.term, now  # a new leader, or we were not there to see
+            self._watched, self._since = record.term, now  # a new leader, or our own poll was late
         silent = self._silent(seen, now)
         if silent < self._suspicious and self._told is None:
             return self._plan(now, self._every)
@@ -99,12 +99,12 @@ class Warden:
         return self._plan(now, min(self._every, due - silent))
 
     def _silent(self, seen: Observation, now: float) -> float:
-        """Seconds for which the heart stood still before our eyes."""
+        """Seconds without a heartbeat while this observer was watching."""
         age = seen.heartbeat_age_s
         return min(now - self._since, float("inf") if age is None else age)
 
     async def _position(self, record: LeaderRecord) -> int:
-        """How many other followers come before this one."""
+        """Number of followers that come before this one."""
         pids = [worker.process.pid for worker in await self._seat.workers() if worker.process != record.holder]
         return pids.index(os.getpid()) if os.getpid() in pids else 0
 
@@ -132,7 +132,7 @@ class Warden:
             self._told = silent
 
     async def _fence(self, record: LeaderRecord, silent: float) -> None:
-        """End the leader, unless it turns out that it lives, or that it is not ours to end."""
+        """End the leader, unless it turns out to be alive, or another observer fences it."""
         assert self._fence_after is not None
         began, holder = self._clock.monotonic(), record.holder
         who = (holder.pid, record.term)
@@ -162,7 +162,7 @@ class Warden:
                     elif self._terminate is not None:
                         await self._terminate(record)
                 if noted:
-                    self._since, self._told = self._clock.monotonic(), None  # of no use? Then not again at once
+                    self._since, self._told = self._clock.monotonic(), None  # if it had no effect, do not retry at once
         except (OSError, SeatError, LedgerError, LedgerVersionError) as error:
             if str(error) != self._cannot:
                 log.error(

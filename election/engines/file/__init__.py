@@ -1,6 +1,6 @@
-"""File engine: the workers of one host contend for a flock on a file in a directory of their own.
+"""File engine: the workers of one host contend for a flock on a file in their pool directory.
 
-Promises on one host, whatever dies, hangs or forks: P1, P2, P6, P7 (docs/decisions/ says why in this way).
+Promises on one host, even when processes die, hang or fork: P1, P2, P6, P7 (reasons in docs/decisions/).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def replace_file(path: str, content: bytes) -> None:
 
 
 def create_file(path: str, content: bytes) -> bool:
-    """The same, but only if there is nothing at ``path``; returns whether there was nothing."""
+    """Like ``replace_file``, but only if nothing exists at ``path``; returns whether that was the case."""
     with _written_beside(path, content) as beside:
         try:
             os.link(beside, path)
@@ -60,7 +60,7 @@ def sync_directory(path: str) -> None:
 
 
 def make_directories(path: str, mode: int) -> None:
-    """Make a directory, and those above it that are missing, so that a power cut does not take them back."""
+    """Make a directory and its missing parents, synced so that a power cut does not undo them."""
     parent = os.path.dirname(path)
     if not os.path.lexists(parent):
         make_directories(parent, 0o777)
@@ -90,7 +90,7 @@ def read_file(path: str, at_most: int = 65536) -> bytes | None:
 class DurableNumber:
     """A number that only grows, synced before it is published; never deleted (P2, docs/pitfalls.md#37).
 
-    It is overwritten in place, twenty digits in one sector, and so costs one ``fdatasync`` and no journal commit.
+    The file is overwritten in place, twenty digits in one sector, which costs one ``fdatasync`` and no journal commit.
     A flock on its file excludes other writers of number and record: the lock file may be swapped, so that two workers
     hold "the" flock, but this file is never deleted.
     """
@@ -126,7 +126,7 @@ class DurableNumber:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[bool]:
-        """Hold the flock within the scope; gives whether it was free."""
+        """Hold the flock within the scope; yields whether it was free."""
         free = self.try_lock()
         try:
             yield free
@@ -139,10 +139,10 @@ class DurableNumber:
         return _number(read_file(self._path, 64))
 
     def write(self, number: int) -> None:
-        """Store ``number``; returns when the disk has it.
+        """Store ``number``, and wait for the disk.
 
         Raises:
-            SeatError: The number is used already, by a worker that was elected on another lock file while this one
+            SeatError: The number was already used by a worker that was elected on another lock file while this one
                 was stopped (docs/pitfalls.md#4).
         """
         content = b"%020d\n" % number

@@ -1,7 +1,7 @@
-"""Seat backend of the file engine: a flock, and what makes a flock enough.
+"""Seat backend of the file engine: a flock, and the checks that make it sufficient.
 
 Promises P1 on one host, P2, P6, P7 and P8. Winning the flock is not yet leading: the lock file may have been swapped
-while its holder leads on, so a winner leads only if the record allows it (``split_brain.py`` decides).
+while its holder still leads, so a winner leads only if the record allows it (``split_brain.py`` decides).
 
 Order of a term: flock, judgement, flock on the number file, judgement unchanged, FIFO held, number on the disk, record
 written, lock file still the same. Order of its end: record written, flock free, FIFO closed.
@@ -38,7 +38,7 @@ log = logging.getLogger("election")
 TERM_IN_PROGRESS = "another worker is about to begin or end a term, and nobody else does before"
 
 SETTLE_HEARTBEATS = 2.0
-"""Heartbeats that a winner waits if it finds no record, so that a leader whose directory was removed has noticed."""
+"""Heartbeats that a winner waits if it finds no record, so that a leader whose directory was removed detects it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,8 @@ class _Unsettled:
 class FileBackend:
     """Implements ``election.core.backend.SeatBackend`` on a directory.
 
-    Every operation on the files runs in one thread; the event loop sees what that has found. What remains on the loop
-    are calls on open descriptors (``flock``, ``fstat``, ``close``) and ``/proc``, which no disk can hold up.
+    Every operation on the files runs in one thread; the event loop reads its results. Only calls on open descriptors
+    (``flock``, ``fstat``, ``close``) and on ``/proc``, which no disk can delay, run on the loop.
 
     Args:
         directory: Directory of the pool.
@@ -106,7 +106,7 @@ class FileBackend:
         self._logged_error: str | None = None
         self._absence: str | None = None
         self._seen: tuple[LeaderRecord | None, bool] = None, False
-        """Record at the last look, and whether it is about this directory's lock file."""
+        """Record at the last read, and whether it names this directory's lock file."""
         self._looked_at = float("-inf")
 
     async def open(self, worker: Worker) -> None:
@@ -149,7 +149,7 @@ class FileBackend:
                 self._give_up()
 
     def _attempt(self) -> Grant | Refusal | _Unsettled:
-        """Try the flock, and judge whether it allows a term; in the thread."""
+        """Try the flock, and decide whether it allows a term; runs in the thread."""
         self._attend()
         held = self.lock.acquire()
         if held is None:
@@ -160,7 +160,7 @@ class FileBackend:
         return self._judge(unsettled) if unsettled.found is not None else unsettled
 
     def _judge(self, state: _Unsettled) -> Grant | Refusal:
-        """From the flock to the permission to begin a term; then the flock on the number file is held, too."""
+        """Decide whether the flock permits a term; if so, the flock on the number file is held, too."""
         found = state.found or self.record_file.read()
         before = found or self.observer.last_seen
         obstacle = self._rival(before, state.held)
@@ -171,15 +171,15 @@ class FileBackend:
             return Refusal.NOT_YET
         unchanged = (self._number.read(), self.record_file.read()) == (state.latest, found)
         if not unchanged or not self.lock.is_current():
-            return Refusal.NOT_YET  # not as it was when that was judged
+            return Refusal.NOT_YET  # the files changed after the check
         self.fifo.hold()  # before the record can be read, so that no follower misses the hang-up
         fenced = before is not None and before.standing is Standing.LEADING and self._hang_trace() is not None
         return Grant(seat_id(state.held), before, state.latest, fenced=fenced, silent_s=self._silent_s())
 
     def _rival(self, before: LeaderRecord | None, held: Identity) -> str | None:
-        """Text of who may lead on another lock file; None if nobody does."""
+        """Problem text that names a leader on another lock file; None if there is none."""
         if before is None or before.seat_id == seat_id(held) or before.holder == self._process:
-            return None  # a worker that campaigns does not lead, though its own record may still say so
+            return None  # a worker that campaigns does not lead, even if its own record still names it
         alive = before.holder.is_alive()
         flocked = None if alive is None else is_flocked(before.seat_id, held)
         if alive is None:  # in another container, whose locks are not listed here either: the heartbeat decides
@@ -199,7 +199,7 @@ class FileBackend:
         return None
 
     def _log_hang_trace(self, pid: int | None) -> None:
-        """Log the traceback of the leader before, once, and remove its file."""
+        """Log the former leader's traceback once, and remove its file."""
         trace = self._hang_trace()
         with contextlib.suppress(OSError):
             os.unlink(self.directory.hang_trace)
@@ -225,7 +225,8 @@ class FileBackend:
             if isinstance(error, OSError):
                 raise self._seat_error(error) from error
             raise
-        self.observer.last_seen = record  # also without a term: two that remember each other could wait for ever
+        # Even without a term: two workers that each keep the record of the other could wait for ever.
+        self.observer.last_seen = record
         if begun:
             self._published = record
             self._number.unlock()
@@ -233,7 +234,7 @@ class FileBackend:
 
     def _write_first(self, record: LeaderRecord) -> bool:
         self.record_file.write(record)
-        if self.lock.is_current():  # checked only now: a worker that wins another lock file later reads our record
+        if self.lock.is_current():  # after the write: a worker that later wins another lock file reads our record
             self._log_hang_trace(record.takeover.from_pid)
             self._look()
             return True
@@ -268,7 +269,7 @@ class FileBackend:
         self._say_present(self._presence.renew)
 
     def _rewrite(self, record: LeaderRecord) -> None:
-        """Publish changes of the record. A failure is no reason to end a term; the next heartbeat tries again."""
+        """Publish changes of the record. A failure does not end the term; the next heartbeat retries."""
         try:
             if self.record_file.is_ours():
                 self.record_file.write(record)
@@ -279,7 +280,7 @@ class FileBackend:
             self._logged_error = str(error)
 
     def _say_present(self, say: Callable[[], None]) -> None:
-        """Say that this worker takes part. It does all the same if that fails; the next campaign or heartbeat tries."""
+        """Publish this worker's presence. After a failure, the next campaign or heartbeat retries."""
         try:
             say()
         except OSError as error:
@@ -296,8 +297,8 @@ class FileBackend:
         with contextlib.suppress(OSError, SeatError, PoolPathError):
             self.directory.prepare()
             if not self.record_file.write_if_absent(self._published) and self.record_file.read() is None:
-                self.record_file.write(self._published)  # over what no worker can parse
-            self.record_file.beat()  # for workers that cannot look at our process
+                self.record_file.write(self._published)  # replaces content that no worker can parse
+            self.record_file.beat()  # for workers that cannot inspect our process
 
     # --- the end of a term ------------------------------------------------------------------------------------------
 
@@ -311,7 +312,7 @@ class FileBackend:
     def _write_last(self, record: LeaderRecord) -> None:
         """Publish the end of the term. Never raises ``OSError``, because the seat has to be freed all the same.
 
-        Not while another worker begins a term on another lock file: our write could replace its record.
+        Skipped while another worker begins a term on another lock file: our write could replace its record.
         """
         why: object = "another worker begins one"
         try:
@@ -354,25 +355,25 @@ class FileBackend:
         return Snapshot(record, led, self.observer.heartbeat_age(), problem)
 
     async def refresh(self) -> None:
-        """Look at the files, however long that takes: for a process that has nothing else to do."""
+        """Read the files without a time limit, for a process that has nothing else to do."""
         await self._files.run(self._look)
         await self._files.run(self._presence.look)
 
     def _look(self) -> None:
-        """Look at record and lock file for the next snapshots, in the thread."""
+        """Read record and lock file for the next snapshots; runs in the thread."""
         began = self._clock.monotonic()
         try:
             record = self.observer.look()
             if record is not self._seen[0]:  # once for each record: it costs a system call
                 current = self.lock.current()
-                # A copied directory has the record of another one, whose leader is not to be ended by a fence here.
-                # No lock file: it was removed, which the leader notices at its next heartbeat.
+                # A copied directory has the record of another one, whose leader must not be fenced from here.
+                # The leader detects a removed lock file at its next heartbeat.
                 self._seen = record, record is not None and (current is None or record.seat_id == seat_id(current))
         except OSError as error:
             self._unreadable = error.strerror or str(error)
         else:
             self._unreadable = None
-        self.lock.is_current()  # notes what it finds
+        self.lock.is_current()  # caches the result
         self._looked_at = began
 
     async def workers(self) -> list[Worker]:

@@ -1,9 +1,9 @@
-"""Care of SQLite's log beside the work, so that no claim waits for the disk: the log is synced, and checkpointed.
+"""WAL sync and checkpoint in a thread, so that no claim waits for the disk.
 
-SQLite itself syncs the log of a ledger that is not ``durable`` at a checkpoint only: a power cut would take a whole
-young ledger, and not the last claims (docs/pitfalls.md#78). A checkpoint waits for the disk, mostly for a millisecond
-or two and now and then for a tenth of a second. A log that is kept short is also read sooner by the next leader: SQLite
-takes 0.6 ms for each MB of it.
+SQLite itself syncs the WAL of a ledger that is not ``durable`` at a checkpoint only: a power cut would lose a whole
+young ledger, not just the last claims (docs/pitfalls.md#78). A checkpoint waits for the disk, mostly for one or two
+milliseconds, sometimes for a tenth of a second. The next leader also reads a short WAL sooner: SQLite takes 0.6 ms for
+each MB.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from .atomic_files import sync_directory
 log = logging.getLogger("election")
 
 WRITES_PER_CHECKPOINT = 64
-"""Transactions after which it is time for a checkpoint: some 8 pages of 4 KiB each."""
+"""Transactions between two checkpoints; a transaction writes some 8 pages of 4 KiB."""
 
 INTERVAL_S = 1.0
-"""Seconds from a transaction until it is on the disk, about; and between two checkpoints at least."""
+"""Approximate seconds from a transaction to its sync, and minimum between two checkpoints."""
 
 MAX_WAL_PAGES = 8000
-"""Pages in the log with which a transaction has to do it after all, because this has not kept up with it."""
+"""Pages in the WAL at which a transaction checkpoints by itself, because the thread has not kept up."""
 
 
 class Checkpoints:
-    """Syncs and checkpoints of one database file, one at a time, in threads of their own.
+    """Syncs and checkpoints of one database file, one at a time, in separate threads.
 
     Args:
         path: Database file.
-        uri: The same as SQLite wants to have it.
-        syncs: Whether the log is synced; not needed where each transaction does that.
+        uri: URI of that file for SQLite.
+        syncs: Whether to sync the WAL; not needed where each transaction does.
     """
 
     def __init__(self, path: str, uri: str, *, syncs: bool) -> None:
@@ -43,7 +43,7 @@ class Checkpoints:
         self._uri = uri
         self._syncs = syncs
         self._lock = threading.Lock()
-        """Held for moments: what is written meanwhile is seen before the thread ends."""
+        """Held briefly, so that the thread reads each write before it ends."""
         self._writes = 0
         self._unsynced = False
         self._named = False
@@ -52,19 +52,19 @@ class Checkpoints:
         self._ending = threading.Event()
 
     def written(self) -> None:
-        """Count a transaction, and begin a thread that takes care of it. Never waits."""
+        """Count a transaction, and start the thread if needed. Never waits."""
         with self._lock:
             self._writes += 1
             self._unsynced = self._syncs
             if self._thread is not None or not self._is_needed():
                 return
             thread = threading.Thread(target=self._take_care, name="election-checkpoint", daemon=True)
-            with contextlib.suppress(RuntimeError):  # no thread can be started: the next transaction tries
+            with contextlib.suppress(RuntimeError):  # no thread can be started: the next transaction retries
                 thread.start()
                 self._thread = thread
 
     def end(self) -> None:
-        """Sync what is written, and wait for what is under way."""
+        """Sync pending writes, and wait for the thread."""
         self._ending.set()
         with self._lock:
             thread = self._thread
@@ -75,7 +75,7 @@ class Checkpoints:
         return self._unsynced or self._writes >= WRITES_PER_CHECKPOINT
 
     def _take_care(self) -> None:
-        """Go on until nothing is left to do, with pauses."""
+        """Sync and checkpoint, with pauses, until nothing is left to do."""
         while True:
             self._ending.wait(max(0.0, self._last + INTERVAL_S - time.monotonic()))
             self._last = time.monotonic()
@@ -84,7 +84,7 @@ class Checkpoints:
                 if is_long:
                     self._writes = 0
             if is_long:
-                self._checkpoint()  # syncs the log first
+                self._checkpoint()  # syncs the WAL first
             else:
                 self._sync()
             self._sync_names()
@@ -100,11 +100,11 @@ class Checkpoints:
                 os.fdatasync(descriptor)
             finally:
                 os.close(descriptor)
-        except (OSError, AttributeError) as error:  # what is wrong with the file, the next transaction tells
+        except (OSError, AttributeError) as error:  # the next transaction reports a broken file
             log.debug("no sync: %s", error)
 
     def _sync_names(self) -> None:
-        """Sync the directory once: the files are new, perhaps."""
+        """Sync the directory once: the files may be new."""
         if not self._syncs or self._named:
             return
         try:
@@ -119,5 +119,5 @@ class Checkpoints:
                 sqlite3.connect(self._uri, uri=True, timeout=0, isolation_level=None)
             ) as connection:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except sqlite3.Error as error:  # what is wrong with the file, the next transaction tells
+        except sqlite3.Error as error:  # the next transaction reports a broken file
             log.debug("no checkpoint: %s", error)

@@ -1,4 +1,4 @@
-"""One SQLite database in a file, and what can become of the file while it is in use."""
+"""SQLite database in a file; handles a file that is replaced, removed or corrupted while in use."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BUSY_TIMEOUT_S = 5.0
 
 
 class SqliteConnection(sqlite3.Connection):
-    """A connection that knows what SQLite says differently."""
+    """Connection with SQLite's dialect."""
 
     dialect = Dialect(
         greatest="max",
@@ -43,8 +43,8 @@ class SqliteDatabase(ThreadedDatabase[SqliteConnection]):
 
     path: the file, or ``:memory:``.
     durable: whether a commit waits for the disk (``synchronous=FULL``); otherwise a power cut can undo the last ones.
-    create: whether to make the file, and bring its schema up to date; False for those who only look.
-    keeper: whether to set a corrupt file aside and begin a new one: the leader's right, and nobody else's.
+    create: whether to make the file, and bring its schema up to date; False for readers.
+    keeper: whether to set a corrupt file aside and begin a new one; only the leader may.
     """
 
     at_hand = True
@@ -129,9 +129,9 @@ class SqliteDatabase(ThreadedDatabase[SqliteConnection]):
         return connection
 
     def _save_log(self, connection: SqliteConnection) -> None:
-        """The log has lost its name: written on, it would be gone with its last reader, and its claims with it (P3).
+        """Handle an unlinked WAL: it would vanish with its last reader, together with the claims written to it (P3).
 
-        Its keeper, who writes most of it and looks most often, saves it into the file; the others only let go of it.
+        The keeper, which writes most of it and checks most often, saves it into the file; other workers only close it.
         """
         if self._keeper and connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
             raise LedgerError(f"{self.path}-wal was removed, and what is in it cannot be saved yet: a reader is busy")
@@ -145,11 +145,11 @@ class SqliteDatabase(ThreadedDatabase[SqliteConnection]):
             connection.close()
 
     def _set_aside(self) -> str | None:
-        """Rename the file that was opened, unless another has taken its place; what it was is kept, never deleted."""
+        """Rename the opened file, unless another file has replaced it; a corrupt file is kept, never deleted."""
         if _identity(self.path) != self._identity:
             return None
         aside = f"{self.path}.corrupt-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{threading.get_native_id()}"
-        for suffix in ("-wal", "-shm", ""):  # the file last: who opened a new one would throw an old -wal away
+        for suffix in ("-wal", "-shm", ""):  # the file last: a worker that opens a new one would delete an old -wal
             with contextlib.suppress(FileNotFoundError):
                 os.rename(self.path + suffix, aside + suffix)
         return aside
@@ -158,7 +158,7 @@ class SqliteDatabase(ThreadedDatabase[SqliteConnection]):
 def _transaction(path: str, begin: str, function: Callable[[SqliteConnection], _T], connection: SqliteConnection) -> _T:
     connection.execute(begin)
     try:
-        check_version(path, connection.execute("PRAGMA user_version").fetchone()[0])  # by a newer worker, meanwhile
+        check_version(path, connection.execute("PRAGMA user_version").fetchone()[0])  # a newer worker may migrate
         result = function(connection)
         connection.execute("COMMIT")
     except BaseException:
@@ -177,7 +177,7 @@ def stored_version(path: str) -> int | None:
 
 
 def _is_corrupt(code: int) -> bool:
-    """A log that is shorter than its index says was removed while it was needed; it does not grow again."""
+    """Whether a code means corruption; a WAL shorter than its index was removed while in use, and stays short."""
     return code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB} or code == sqlite3.SQLITE_IOERR_SHORT_READ
 
 

@@ -22,10 +22,10 @@ SILENT_AFTER_S = 5.0
 """Seconds without a heartbeat after which a leader is reported as silent, independent of the pool's settings."""
 
 FORK_WINDOW_S = 0.1
-"""Longer than a child needs from its fork to its exec, between which it has every descriptor of its parent."""
+"""Seconds, more than a child needs from its fork to its exec; until then it has every descriptor of its parent."""
 
 MAX_SNAPSHOTS = 5
-"""Readings of the record and the lock, until no election comes between the two."""
+"""Maximum number of reads of record and lock, repeated until no election comes between the two."""
 
 
 def examine(directory: PoolDirectory) -> Iterator[CheckResult]:
@@ -130,7 +130,7 @@ _ENDED = {Standing.RESIGNED: "resigned", Standing.LOST: "lost its seat"}
 
 
 def _snapshot(directory: PoolDirectory) -> tuple[LeaderRecord | None, list[Holder]]:
-    """Read the record and the holders of the lock as they were at one time: again if an election came between."""
+    """Read the record and the holders of the lock; repeat both if an election came between them."""
     records = LeaderRecordFile(directory.record)
     record = records.read()
     for _ in range(MAX_SNAPSHOTS):
@@ -142,7 +142,7 @@ def _snapshot(directory: PoolDirectory) -> tuple[LeaderRecord | None, list[Holde
 
 
 def _lasting_holders(directory: PoolDirectory, record: LeaderRecord | None) -> list[Holder]:
-    """Holders of the lock, without children that had not reached their exec."""
+    """Holders of the lock, without forked children before their exec."""
     try:
         found = os.stat(directory.lock, follow_symlinks=False)
     except FileNotFoundError:

@@ -21,7 +21,7 @@ NETWORK_FILESYSTEMS = frozenset((
     "nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "9p", "afs", "ceph", "coda", "glusterfs", "lustre", "gpfs",
     "orangefs", "beegfs", "davfs",
 ))  # fmt: skip
-"""Where flock is emulated, optional or per client, and so may exclude nobody."""
+"""Filesystems whose flock is emulated, optional or per client, and so may exclude nobody."""
 
 SHARED_FOLDERS = frozenset((
     "virtiofs", "vboxsf", "prl_fs", "fakeowner", "fuse.grpcfuse", "osxfs", "fuse.osxfs", "vmhgfs", "fuse.vmhgfs-fuse",
@@ -29,7 +29,7 @@ SHARED_FOLDERS = frozenset((
 """Folders that a host shares with a machine or container: flock and SQLite are tried there (``probe.py``)."""
 
 _WRONG = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
-_uid = getattr(os, "geteuid", lambda: 0)  # Windows knows no uids, and stat says 0 there
+_uid = getattr(os, "geteuid", lambda: 0)  # Windows has no uids, and stat returns 0 there
 _NO_FLOCK = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 

@@ -1,4 +1,4 @@
-"""Identity of a file: what a copy of it does not have (docs/pitfalls.md#49)."""
+"""Identity of a file, different from that of any copy (docs/pitfalls.md#49)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _AT_FDCWD, _AT_SYMLINK_NOFOLLOW, _STATX_BTIME = -100, 0x100, 0x800
 _STATX_SIZE = 256
 _BORN = struct.Struct("=qI")
 _BORN_AT = 80
-"""Place of the time of birth in ``struct statx``; see statx(2)."""
+"""Offset of the birth time in ``struct statx``; see statx(2)."""
 
 
 def identify_file(path: str) -> str | None:
-    """Return the inode and, where the filesystem knows it, the time of birth of a file; None if there is no such file.
+    """Return the inode and, where the filesystem stores it, the birth time of a file; None if there is no such file.
 
-    Both stay what they are across renames, restarts and remounts; a copy has others. No device number is among them:
-    those change from boot to boot. A clone of a whole filesystem cannot be told from the original.
+    Both stay the same across renames, restarts and remounts; a copy has others. Device numbers are left out, because
+    they change from boot to boot. A clone of a whole filesystem cannot be distinguished from the original.
     """
     try:
         inode, born = os.stat(path).st_ino, _born(path)
@@ -29,7 +29,7 @@ def identify_file(path: str) -> str | None:
 
 
 def _born(path: str) -> str | None:
-    """When the file was made, in seconds; None if that is not known."""
+    """Birth time of the file in seconds; None if unknown."""
     if sys.platform != "linux":
         moment = getattr(os.stat(path), "st_birthtime", None)
         return None if moment is None else f"{moment:.9f}"

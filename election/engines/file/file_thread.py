@@ -1,4 +1,4 @@
-"""Thread for all file operations of a seat: a disk that stands still stops no event loop (P8, docs/pitfalls.md#48)."""
+"""Thread for all file operations of a seat: a stalled disk blocks no event loop (P8, docs/pitfalls.md#48)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ log = logging.getLogger("election")
 _T = TypeVar("_T")
 
 PATIENCE_S = 0.05
-"""Seconds that a question waits for the disk; after that the answer is what was known before."""
+"""Seconds that a read waits for the disk; after that the cached state is used."""
 
 STALLED_AFTER_S = 1.0
-"""Seconds without an answer after which a disk is said to stand still."""
+"""Seconds without an answer after which a disk is reported as stalled."""
 
 
 class FileThread:
-    """Runs file operations one after the other, beside the event loop.
+    """Runs file operations one after the other, outside of the event loop.
 
     Args:
         path: Directory of the files, for messages.
@@ -36,12 +36,12 @@ class FileThread:
         self._pid = 0
         self._stalled_since: float | None = None
         self._looks: dict[Callable[[], object], tuple[asyncio.Future[Any], float]] = {}
-        """Looks under way, and until when they are waited for, by function."""
+        """Reads in progress and the deadline of their callers, by function."""
 
     def run(self, function: Callable[[], _T]) -> asyncio.Future[_T]:
-        """Return the result of ``function``; a caller that is cancelled waits for its end all the same.
+        """Return the result of ``function``; a cancelled caller still waits for its end.
 
-        No write may go on after its lock was released.
+        No write may continue after its lock was released.
         """
         if self._executor is None or self._pid != os.getpid():  # in a forked child the parent's thread does not exist
             self._executor, self._pid = ThreadPoolExecutor(1, thread_name_prefix="election-files"), os.getpid()
@@ -54,9 +54,9 @@ class FileThread:
         return found
 
     async def run_briefly(self, function: Callable[[], object]) -> None:
-        """Run a function that looks at the files, and return when it has ended, or after ``PATIENCE_S``.
+        """Run a function that reads the files; return when it has ended, or after ``PATIENCE_S``.
 
-        Callers that come while it is under way share it, and its time.
+        Concurrent callers share one run and its deadline.
         """
         loop, (looking, until) = asyncio.get_running_loop(), self._looks.get(function, (None, 0.0))
         if looking is None or looking.done() or looking.get_loop() is not loop:
@@ -67,14 +67,14 @@ class FileThread:
 
     @property
     def problem(self) -> str | None:
-        """Problem text while the disk stands still; None otherwise."""
+        """Problem text while the disk is stalled; None otherwise."""
         if self._stalled_since is None:
             return None
         waited_s = asyncio.get_running_loop().time() - self._stalled_since
         return f"the disk of {self._path} has not answered for {waited_s:.0f} s; until it does, no run can begin"
 
     def close(self) -> None:
-        """End the thread, after what it still has to do; the next ``run`` starts another one."""
+        """End the thread after its pending work; the next ``run`` starts a new one."""
         if self._executor is not None and self._pid == os.getpid():
             self._executor.shutdown(wait=False)
         self._executor = None

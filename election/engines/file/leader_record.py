@@ -25,8 +25,8 @@ log = logging.getLogger("election")
 _FORMAT = TypeAdapter(LeaderRecord)
 
 Stamp = tuple[int, int, int]
-"""Inode, size and mtime (ns): changes whenever the record or the heartbeat does. None of them would do alone: ext4
-gives the inode before last to a replacement, so that two of them in a row look like none."""
+"""Inode, size and mtime (ns): changes with each new record or heartbeat. No single field is enough: ext4 gives a
+replacement the inode before last, so that two replacements in a row look like none."""
 
 
 _NO_PLAIN_FILE = {errno.ELOOP, errno.ENXIO, errno.EAGAIN}
@@ -84,7 +84,7 @@ class LeaderRecordFile:
         return self._record, stamp
 
     def write(self, record: LeaderRecord) -> None:
-        """Replace the record. Only the holder of the seat may. Raises ``OSError`` as the disk does."""
+        """Replace the record; only the holder of the seat may call this. Raises ``OSError``."""
         content = _FORMAT.dump_json(record, indent=1) + b"\n"
         replace_file(self._path, content)
         self._written, self._touched = content, None
@@ -94,7 +94,7 @@ class LeaderRecordFile:
         return create_file(self._path, _FORMAT.dump_json(record, indent=1) + b"\n")
 
     def end(self, over: LeaderRecord) -> None:
-        """Write the last record of our term, but only over our own: by another one, another worker may lead."""
+        """Write the last record of our term, but only over our own: another record may be of a new leader."""
         try:
             if self.is_ours():
                 self.write(over)
@@ -110,7 +110,7 @@ class LeaderRecordFile:
 
     def beat(self) -> None:
         """Touch the record as a sign of life. Raises ``SeatLostError`` if it is not the one that we wrote."""
-        # Untouched since our last beat: no need to read it, nor for a descriptor, which may have run out.
+        # Unchanged since our last beat: a read would need a descriptor, and there may be none left.
         if (self._touched is None or self._stamp() != self._touched) and not self.is_ours():
             raise SeatLostError(f"{self._path}: the leader record was removed or changed by somebody else")
         os.utime(self._path, follow_symlinks=False)
@@ -141,9 +141,9 @@ class RecordObserver:
         self._clock = clock
         self._pulse: tuple[Stamp, float] | None = None
         self.record: LeaderRecord | None = None
-        """Record at the last look; None if there was none."""
+        """Record at the last read; None if there was none."""
         self.last_seen: LeaderRecord | None = None
-        """Last record that was there: a lost file is no reason to forget the leader."""
+        """Last record that was read, kept when the file is lost."""
 
     def look(self) -> LeaderRecord | None:
         """Current record; None if there is none. Raises ``OSError`` if it cannot be read."""
@@ -156,11 +156,11 @@ class RecordObserver:
         return record
 
     def heartbeat_age(self) -> float | None:
-        """Seconds for which the heartbeat was not seen to change; None if none was ever seen."""
+        """Seconds since a change of the heartbeat was last observed; None if no heartbeat was observed."""
         return None if self._pulse is None else self._clock.monotonic() - self._pulse[1]
 
     def beats_within(self, seconds: float) -> bool:
-        """Whether the heartbeat was seen to change in the last ``seconds``."""
+        """Whether a change of the heartbeat was observed in the last ``seconds``."""
         self.look()
         age = self.heartbeat_age()
         return age is not None and age < seconds

@@ -32,9 +32,9 @@ class SqliteLedger(Ledger):
     """A ledger in one file.
 
     Args:
-        path: The database, or ``:memory:`` for one that is gone with the process.
+        path: The database, or ``:memory:`` for one that ends with the process.
         durable: Whether each commit waits for the disk. Without it a crash of a process loses nothing, but a power cut
-            can take the last claims along, and their ticks may run again.
+            can lose the last claims, and their ticks may run again.
         look_only: Read, never create or change anything.
         keeper: Set a corrupt file aside and begin a new one, as a leader may.
         clock: Clock that dates what is written.

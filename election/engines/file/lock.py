@@ -13,13 +13,13 @@ from filelock import FileLock, Timeout, lock_descriptor
 from election.core.errors import SeatError, SeatLostError
 
 Identity = tuple[int, int]
-"""Device and inode: what a file is, whatever it is called."""
+"""Device and inode of a file, independent of its path."""
 
 
 class LockFile:
     """An exclusive flock on a file that is never unlinked and never written.
 
-    Built where it is first needed, never at import: a ``FileLock`` made before a fork is refused after it.
+    Builds its ``FileLock`` at first use, never at import: one that was made before a fork is refused after it.
     """
 
     def __init__(self, path: str) -> None:
@@ -29,7 +29,7 @@ class LockFile:
         self._identity: Identity | None = None
         self._pid = 0
         self._named = False
-        """Whether the path named the locked file when it was last looked at."""
+        """Whether the path named the locked file at the last check."""
 
     @property
     def identity(self) -> Identity | None:
@@ -42,7 +42,7 @@ class LockFile:
         return self._descriptor
 
     def current(self) -> Identity | None:
-        """Identity of the file that the path names now, whoever has locked it; None if there is none."""
+        """Identity of the file that the path names now, locked or not; None if there is none."""
         try:
             named = os.stat(self._path, follow_symlinks=False)
         except FileNotFoundError:
@@ -53,13 +53,13 @@ class LockFile:
         """Try once to take the flock.
 
         Returns:
-            Identity of the locked file; None if another process holds it, or the path names another file by now.
+            Identity of the locked file; None if another process holds the flock, or the path now names another file.
 
         Raises:
             SeatError: An error other than contention: ENOSPC, EROFS, ENOLCK, EIO, EMFILE and the like.
         """
         if self._lock is None or self._pid != os.getpid():
-            self._pid, self._identity = os.getpid(), None  # in a forked child: nothing is held by it yet
+            self._pid, self._identity = os.getpid(), None  # a forked child holds nothing yet
             self._lock = FileLock(
                 self._path,
                 mode=0o600,
@@ -87,14 +87,14 @@ class LockFile:
             return False
 
     def is_held(self) -> bool:
-        """Whether this process holds the flock, by its descriptor and the last look at the path; asks no disk."""
+        """Whether this process holds the flock, by its descriptor and the last check of the path; no disk access."""
         return self._named and self._pid == os.getpid() and _is(self._descriptor, self._identity)
 
     def check(self) -> None:
         """Thorough check for the heartbeat. Raises ``SeatLostError`` that names the difference."""
         try:
             differs = self._differs()
-            # A flock that is held can be asked for again at no cost; one that a forked child undid cannot always.
+            # A held flock can be requested again at no cost; if a forked child released it, the request may fail.
             if differs is None and not lock_descriptor(self._descriptor, blocking=False):
                 differs = "the flock was undone and somebody else took it"
         except OSError as error:
@@ -108,7 +108,7 @@ class LockFile:
         self._identity = None
         if lock is None or identity is None or self._pid != os.getpid():
             return
-        if not _is(self._descriptor, identity):  # closed behind our back, and so no longer locked
+        if not _is(self._descriptor, identity):  # closed by other code, and so no longer locked
             _ABANDONED.append(lock)
             self._lock = None
             return
@@ -122,7 +122,7 @@ class LockFile:
         self._descriptor, self._identity, self._named = descriptor, (found.st_dev, found.st_ino), True
 
     def _differs(self) -> str | None:
-        """Text of what is wrong with the lock; None if nothing is. Notes it for ``is_held``, whatever thread asks."""
+        """Problem text of the lock; None if there is none. Caches the result for ``is_held``; runs in any thread."""
         try:
             found = self._difference()
         except OSError:
@@ -141,7 +141,7 @@ class LockFile:
 
 
 _ABANDONED: list[FileLock] = []
-"""Locks whose descriptor is another file's by now: kept, because filelock would close that when they are collected."""
+"""Locks whose descriptor now belongs to another file; kept, because filelock would close it at garbage collection."""
 
 
 def _is(descriptor: int, identity: Identity | None) -> bool:

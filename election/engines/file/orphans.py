@@ -1,8 +1,8 @@
 """Diagnosis of a lock that is held while no worker leads: its holder is named, and ended (docs/pitfalls.md#1).
 
-The holder may be an orphan, a child that a dead leader forked behind Python's back; a worker that was stopped in the
-middle of its election, or whose record was removed; or a foreign process. Foreign processes are left alone; the others
-are ended if the pool fences, by an observer that was punctual itself.
+The holder may be an orphan, a child that a dead leader forked without Python's fork hooks; a worker that was stopped in
+the middle of its election, or whose record was removed; or a foreign process. Foreign processes are left alone; the
+others are ended if the pool fences, by a punctual observer.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from .split_brain import seat_id
 log = logging.getLogger("election")
 
 MIN_REFUSAL_S = 1.0
-"""Seconds for which a flock may be taken while nobody leads: a winner needs some of that to begin its term."""
+"""Seconds for which a flock may be held while nobody leads: a winner needs part of them to begin its term."""
 
 LOOK_AGAIN_S = 5.0
-"""Seconds between two looks at all processes, which costs milliseconds, though in a thread."""
+"""Seconds between two scans of all processes; a scan takes milliseconds, in a thread."""
 
 
 class OrphanDetector:
@@ -38,7 +38,7 @@ class OrphanDetector:
 
     Args:
         path: Lock file.
-        min_refusal_s: Seconds of refusals before the holder is looked for.
+        min_refusal_s: Seconds of refusals before the search for the holder.
         timing: Seconds, as in ``Election``; with ``fence_after``, an orphan or a stalled worker is ended.
         clock: Time of refusals.
         workers: Returns the workers of the pool, in the thread.
@@ -72,12 +72,12 @@ class OrphanDetector:
         self.problem: str | None = None
 
     def clear(self) -> None:
-        """Forget earlier refusals: a worker leads, or the lock is free."""
+        """Reset earlier refusals: a worker leads, or the lock is free."""
         self._since = self.problem = None
         self._last_try, self._found = float("-inf"), {}
 
     async def refused(self, record: LeaderRecord | None) -> None:
-        """Note one more refusal.
+        """Record one more refusal.
 
         Args:
             record: Current leader record.
@@ -120,8 +120,8 @@ class OrphanDetector:
             log.error("%s", self.problem, extra=named("orphan_found"))
 
     async def _end(self, found: Holder, why: str) -> None:
-        """End a process, if it still holds the lock now that its pid can be nobody else's."""
-        with contextlib.suppress(OSError), pinned(found.pid) as kill:  # gone meanwhile, or not ours to end
+        """Pin a process, so that its pid cannot be reused, and end it if it still holds the lock."""
+        with contextlib.suppress(OSError), pinned(found.pid) as kill:  # gone meanwhile, or no permission
             if await self._files.run(partial(_still_holds, self._path, found)):
                 log.error("ending pid %d (%s): %s", found.pid, found.command, why, extra=named("orphan_killed"))
                 kill()

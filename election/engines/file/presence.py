@@ -1,4 +1,4 @@
-"""Presence in the pool: one small file per worker, valid only while that very process lives."""
+"""Presence in the pool: one small file per worker, valid only while that process lives."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ TOUCH_INTERVAL_S = 10.0
 """Seconds between two touches of an entry."""
 
 FOREIGN_MAX_AGE_S = 40.0
-"""Seconds without a touch after which a worker that cannot be looked at from here is taken to be gone: its container
-was killed, and nobody is left who could remove its entry (docs/pitfalls.md#68)."""
+"""Seconds without a touch after which a worker that cannot be inspected from here counts as gone: its container
+was killed, and no process is left to remove its entry (docs/pitfalls.md#68)."""
 
 _FORMAT = TypeAdapter(Worker)
 
@@ -36,7 +36,7 @@ class Presence:
         self._worker: Worker | None = None
         self._read: dict[str, Worker] = {}
         self.listed: list[Worker] = []
-        """Live workers at the last look, oldest first."""
+        """Live workers at the last read, oldest first."""
         self._listed_at = float("-inf")
         self._touched_at = float("-inf")
 
@@ -53,7 +53,7 @@ class Presence:
             self.renew()
 
     def renew(self) -> None:
-        """Write the entry if it is missing, and touch it now and then."""
+        """Write the entry if it is missing, and touch it every ``TOUCH_INTERVAL_S``."""
         if self._entry is None or self._worker is None:
             return
         now = self._clock.monotonic()
@@ -73,7 +73,7 @@ class Presence:
             self._entry = None
 
     def look(self) -> list[Worker]:
-        """Live workers, oldest first; a worker removes the entries of dead ones on the way."""
+        """Live workers, oldest first; a worker also removes the entries of dead ones."""
         if not self.is_fresh():
             self.listed, self._listed_at = self._look(), self._clock.monotonic()
         return self.listed
@@ -85,7 +85,7 @@ class Presence:
         return workers[: workers.index(own)] if own in workers else workers
 
     def is_fresh(self) -> bool:
-        """Whether the list is new enough to be used as it is."""
+        """Whether the cached list is recent enough to be used."""
         return self._clock.monotonic() - self._listed_at <= LIST_MAX_AGE_S
 
     def _look(self) -> list[Worker]:

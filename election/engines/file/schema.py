@@ -29,7 +29,7 @@ def check_version(path: str, version: int) -> None:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the tables up to ``VERSION``. Somebody else may be doing the same: the first one does it."""
+    """Bring the tables up to ``VERSION``. If several processes migrate at once, only the first does the work."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -42,4 +42,4 @@ def migrate(connection: sqlite3.Connection) -> None:
         if connection.in_transaction:  # a full disk has rolled it back already
             connection.execute("ROLLBACK")
         raise
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that the version stands in the file's own header
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # so that the file's own header has the version

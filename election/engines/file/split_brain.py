@@ -1,7 +1,7 @@
 """Split-brain check: whether a leader may still lead on a lock file that was replaced (docs/pitfalls.md#4).
 
 A flock proves that no other process holds *this* file. The leader record names the file that its holder had locked, and
-so shows a leader on another one.
+so reveals a leader on another file.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def seat_id(identity: Identity) -> str:
 
 
 def is_flocked(wanted: str, ours: Identity, locks: str = "/proc/locks") -> bool | None:
-    """Whether the kernel lists a flock on the file that the record calls ``wanted``; None if the list is unusable.
+    """Whether the kernel lists a flock on the file that the record names as ``wanted``; None if the list is unusable.
 
     Args:
         wanted: Device and inode as in ``seat_id``.
@@ -63,7 +63,7 @@ def is_flocked(wanted: str, ours: Identity, locks: str = "/proc/locks") -> bool 
     try:
         return _as_listed((int(device), int(inode))) in {file for _, file in listed}
     except (ValueError, OverflowError):
-        return False  # no lock file's name, so nobody holds that
+        return False  # not the name of a lock file, so no process holds it
 
 
 def _as_listed(identity: Identity) -> str:

@@ -1,13 +1,13 @@
 """Wake-up of followers at a vacancy (P6), at next to no cost (P7).
 
 Three sources: a pidfd of the recorded leader, readable at its death, when its flock is already free; the hang-up of a
-FIFO that the leader holds, at a resignation or a death; a safety poll. The first two only shorten the third: everything
-works, later, without them.
+FIFO that the leader holds, at a resignation or a death; a safety poll. The first two only shorten the third: without
+them everything works, only later.
 
-A herd would keep the successor from the cores that it needs. So only the eight oldest followers listen to the leader:
-the oldest tries the seat at once, the others one after the other when it has had the time to take over. Each younger
-one listens to the death of the eighth before it, and moves up then. This is the recipe of ZooKeeper's locks, where each
-waits for its predecessor.
+A thundering herd would take the cores that the successor needs. So only the eight oldest followers watch the leader:
+the oldest tries the seat at once, the others one by one after the time of a takeover. Each younger follower watches the
+eighth before it, and moves up at its death. This is the recipe of ZooKeeper's locks, in which each client waits for its
+predecessor.
 """
 
 from __future__ import annotations
@@ -39,14 +39,13 @@ HANG_UP_DOUBT_S = 1.0
 that takes time on a busy host."""
 
 DYING_S = 0.1
-"""Time that a leader which has hung up gets to be dead: an attempt before that finds its flock taken, and slows its
-death down."""
+"""Time for a leader to die after its hang-up: an earlier attempt finds the flock taken, and slows the death down."""
 
 UNSETTLED_S = 0.05
-"""Interval of attempts while there is no record: a winner that settles may be gone before it has written one."""
+"""Interval of attempts while there is no record: a winner that settles may die before it writes one."""
 
 LISTENERS = 8
-"""Followers that listen to the leader."""
+"""Followers that watch the leader."""
 
 HEAD_START_S = 0.02
 """Time in which the oldest follower has usually taken over."""
@@ -57,7 +56,7 @@ HEAD_START_STEP_S = 0.002
 _FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 _held: set[int] = set()
-"""Write ends of this process."""
+"""FIFO write ends that this process holds."""
 
 
 class AliveFifo:
@@ -92,7 +91,7 @@ class AliveFifo:
             )
 
     def let_go(self) -> None:
-        """Hang up. In a forked child the descriptor is closed already, and its number may be another file's."""
+        """Close the write end. In a forked child it is closed already, and its number may belong to another file."""
         if self._descriptor in _held:
             _held.discard(self._descriptor)
             with contextlib.suppress(OSError):
@@ -102,7 +101,7 @@ class AliveFifo:
     def listen(self) -> int | None:
         """Open a descriptor that becomes readable when a present or future writer hangs up; None if that fails.
 
-        A FIFO is readable only then: a fresh read end is silent until its first writer has come and gone.
+        Nothing else makes a FIFO readable: a new read end reports no event until its first writer has closed it.
         """
         try:
             descriptor = os.open(self._path, os.O_RDONLY | _FLAGS)
@@ -121,7 +120,7 @@ class AliveFifo:
 
 
 def _close_in_child() -> None:
-    """A forked child that kept the write end would keep the FIFO from hanging up (docs/pitfalls.md#1)."""
+    """Close the write ends in a forked child, which would otherwise prevent the hang-up (docs/pitfalls.md#1)."""
     for descriptor in _held:
         with contextlib.suppress(OSError):
             os.close(descriptor)
@@ -140,7 +139,7 @@ class VacancyWatcher:
         safety_poll: Seconds, jittered by a fifth, after which a campaign is worth trying in any case.
         clock: Time of the waits.
         files: Thread that opens files.
-        list_elders: Returns the workers that take part longer than this one, oldest first; may block.
+        list_elders: Returns the workers that joined before this one, oldest first; may block.
     """
 
     def __init__(
@@ -174,7 +173,7 @@ class VacancyWatcher:
 
         Args:
             record: Leader record as it was read just now.
-            look: Returns the current one, and may block.
+            look: Returns the current record; may block.
         """
         if record is not None and (record.term, record.standing) != self.armed_for:
             self.close()
@@ -183,10 +182,10 @@ class VacancyWatcher:
             return  # one more attempt at once: a term that ended before the watcher was armed does not wake it
         source = await self._first_event(self._min_refusal_s(record))
         if source == "fifo" and "pidfd" in self._descriptors and _is_same(record, await self._files.run(look)):
-            self._drop(source)  # it did not resign, so it is dying, and the pidfd reports when its flock is free
+            self._drop(source)  # the leader is dying, not resigning: the pidfd reports when its flock is free
             source = await self._first_event(DYING_S) or source
         if source == "elder":
-            self.armed_for = None  # one place further on
+            self.armed_for = None  # moved up one place
         elif source:
             if source in self._descriptors:
                 self._drop(source)
@@ -224,10 +223,10 @@ class VacancyWatcher:
         if record.standing is Standing.LEADING:
             self._watch("pidfd", record.holder)
         if "pidfd" not in self._descriptors and self._previous != previous:
-            self._retry = FIRST_RETRY_S  # it may have hung up before we listened, and have its flock still
+            self._retry = FIRST_RETRY_S  # the leader may have hung up before, and still hold its flock
 
     def _min_refusal_s(self, record: LeaderRecord | None) -> float:
-        """Seconds to wait: a safety poll while a worker leads, short and growing while none seems to."""
+        """Seconds to wait: a safety poll while a worker leads, short and growing while no worker seems to lead."""
         poll = self._safety_poll * random.uniform(0.8, 1.2)
         if record is None:
             return min(UNSETTLED_S, poll)
@@ -236,7 +235,7 @@ class VacancyWatcher:
             return poll
         delay = self._retry or FIRST_RETRY_S
         if led and delay > HANG_UP_DOUBT_S:
-            self._retry = self.armed_for = None  # it leads on, so listen to it again
+            self._retry = self.armed_for = None  # the leader lives, so watch it again
             return poll
         self._retry = delay * 2
         return min(delay * random.uniform(0.5, 1.0), poll)
@@ -268,7 +267,7 @@ class VacancyWatcher:
                 self._descriptors[source] = os.pidfd_open(process.pid)
                 if process.is_alive():
                     return True
-                self._drop(source)  # another process has got the pid in between
+                self._drop(source)  # the pid was reused in between
         return False
 
     def _drop(self, source: str) -> None:

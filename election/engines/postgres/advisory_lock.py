@@ -1,7 +1,7 @@
 """Session that holds the pool's advisory lock, or waits for it in the server's queue.
 
 The server wakes exactly one of the waiting sessions, at the moment at which the lock is free (P6, P7). The lock belongs
-to the session and is gone with it; a session is tested by using it.
+to the session and ends with it; a session is tested by a statement.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .connection import (
 )
 
 WAIT_S = 30.0
-"""Time that one statement waits for the lock at most, see ``schema.wait_for_seat``."""
+"""Maximum time that one statement waits for the lock, see ``schema.wait_for_seat``."""
 
 _TERMINATE = (
     "SELECT pg_terminate_backend(it.pid) FROM leader, pg_stat_get_activity(backend) AS it"
@@ -57,7 +57,7 @@ class AdvisoryLock:
 
     Args:
         address: Server and schema of the pool.
-        limit: Seconds for which the server keeps the lock of a silent client, at least.
+        limit: Minimum seconds for which the server keeps the lock of a silent client.
     """
 
     def __init__(self, address: Address, limit: float) -> None:
@@ -133,7 +133,7 @@ class AdvisoryLock:
             self.ledger_changed.set()  # by earlier writes
 
     async def release(self) -> None:
-        """Free the lock, and keep the session. Raises ``psycopg.Error``; then the lock is gone with the session."""
+        """Free the lock, and keep the session. Raises ``psycopg.Error``; then the lock has ended with the session."""
         self.held = self._listening = False
         try:
             # All, because a lock that was granted twice is held twice.
@@ -158,7 +158,7 @@ class AdvisoryLock:
         if connection is not None:
             shutdown(connection)
             with contextlib.suppress(psycopg.Error):
-                async with connection.lock:  # a statement that waited on it has failed by now
+                async with connection.lock:  # a statement on this connection has failed already
                     pass
             await connection.close()
 
@@ -181,7 +181,7 @@ class AdvisoryLock:
             [(self.held,)] = await self.execute(statement, parameters, within=limit + ANSWER_TIMEOUT_S)
 
     def _on_readable(self) -> None:
-        """Test the session: the server has sent something without a statement, a notification or the end."""
+        """Test the session after data that no statement requested: a notification or the end of the session."""
         if self._executing or self._socket is None:
             return
         self._socket.pause()
@@ -196,7 +196,7 @@ class AdvisoryLock:
 async def terminate_leader(address: Address, record: LeaderRecord) -> None:
     """End the session of a leader that hangs where its process cannot be killed; see ``Engine.terminate``.
 
-    It ends sessions of its own role only, which needs no further privilege.
+    Ends only sessions of its own role, which needs no further privilege.
 
     Raises:
         SeatError: There is no such session, or the server cannot be reached.

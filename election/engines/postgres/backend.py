@@ -1,8 +1,8 @@
-"""Seat backend of the PostgreSQL engine: a session's advisory lock, and what makes it enough.
+"""Seat backend of the PostgreSQL engine: a session's advisory lock, and the checks that make it sufficient.
 
 Promises P2, P6, P7, P8, and P1 for as long as a term may be trusted: the leader trusts its seat until the start of its
 last heartbeat plus a limit less a margin. The next holder of the lock leads at once if that process is known to be dead
-or its term over, and otherwise not before the last heartbeat is that old (``trust.py`` decides).
+or its term is over, and otherwise only when the last heartbeat is older than the limit (``trust.py`` decides).
 
 The table ``leader`` has one row: record, term number, heartbeat, and the sessions of the leader. It is written by the
 holder of the lock only.
@@ -36,7 +36,7 @@ from .trust import StateBefore, Trust, died, remaining_trust, was_fenced_by_swit
 log = logging.getLogger("election")
 
 LAST_TRY_S = 1.0
-"""Time in which the server has to answer a leader that does not trust its seat any more."""
+"""Time in which the server has to answer a leader that no longer trusts its seat."""
 
 DYING_S = 0.05
 """Time that a process may take to die after its sockets are closed."""
@@ -52,7 +52,7 @@ _READ_STATE = (
     " coalesce((SELECT max(term) FROM terms), 0)"
     " FROM (SELECT 1) AS always LEFT JOIN leader ON TRUE"
 )
-_BEGIN = (  # on the server's disk before any session can see it (P2), whatever the session has set
+_BEGIN = (  # on the server's disk before any session can read it (P2), despite the session's settings
     "WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit', 'on', true))"
     " INSERT INTO leader (term, record, beaten_at, backend, backend_start, watch, watch_start)"
     " SELECT %s, %s, clock_timestamp(), %s, %s, %s, %s FROM durable"
@@ -101,7 +101,7 @@ class PostgresBackend:
         self._background: asyncio.Task[object] | None = None
 
     async def open(self, worker: Worker) -> None:
-        self._lock = AdvisoryLock(self._address, self._trust.limit)  # a forked child leaves its parent's alone
+        self._lock = AdvisoryLock(self._address, self._trust.limit)  # a forked child must not use its parent's
         self._process, self._published, self._unpublished_end = worker.process, None, None
         self._leaving = self._background = None
         self._monitor.open(worker)
@@ -128,7 +128,7 @@ class PostgresBackend:
     # --- the beginning of a term ------------------------------------------------------------------------------------
 
     async def attend(self) -> None:
-        """Nothing: the monitor writes this worker's presence."""
+        """Do nothing: the monitor writes this worker's presence."""
 
     async def try_acquire(self) -> Grant | Refusal:
         self._stay_in_queue()
@@ -144,11 +144,11 @@ class PostgresBackend:
         except psycopg.Error as error:
             await self._lock.close()
             raise self._seat_error(error) from error
-        except (ConfigurationError, LedgerVersionError) as error:  # at the start it would have been one
+        except (ConfigurationError, LedgerVersionError) as error:  # fatal at the start only
             raise SeatError(str(error)) from error
 
     async def _judge(self) -> Grant | Refusal:
-        """From the lock to the permission to begin a term, if no other process may still trust an earlier one."""
+        """Decide whether the lock permits a term: only if no other process may still trust an earlier one."""
         assert self._process is not None
         self._background = asyncio.create_task(self._ledger.get_ready())
         before = await self._state_before()
@@ -178,7 +178,7 @@ class PostgresBackend:
             return StateBefore(None, last)
         try:
             record = RECORD.validate_json(text)
-        except ValidationError:  # written by something else
+        except ValidationError:  # written by another program
             return StateBefore(None, max(number, last))
         return StateBefore(record, max(number, last), fenced, silent, witnessed, watched)
 
@@ -221,17 +221,17 @@ class PostgresBackend:
             await self._lock.listen()
         except psycopg.Error as error:
             if not self._lock.held:
-                if not self._trust.left():  # a claim in progress would keep the term from its end
+                if not self._trust.left():  # a claim in progress would delay the end of the term
                     self._ledger.give_up()
                 raise SeatLostError(f"the session that holds the seat has ended: {describe_error(error)}") from error
-            self._trust.renew(started)  # an answer all the same: the session lives, and the lock with it
+            self._trust.renew(started)  # an error is an answer, too: session and lock are alive
             raise self._seat_error(error) from error
         if not found:
             raise SeatLostError(f"{self.pool}: another worker has begun a term after {record.term}")
-        self._trust.renew(started)  # though it had run out: the lock is a session's, and this is the same one
+        self._trust.renew(started)  # even if it had run out: the same session still holds the lock
 
     async def _beat_without_seat(self, record: LeaderRecord) -> None:
-        """Show life though the seat is lost, so that the others wait for the end of the work; raises always."""
+        """Write a heartbeat without the seat, so that the others wait for the end of the work; always raises."""
         why = "its session has ended"
         try:
             await self._monitor.execute(_BEAT_WITHOUT_SEAT, (record.term,), within=1.0)
@@ -287,21 +287,21 @@ class PostgresBackend:
             self._leaving = call_later(self._clock, LINGER_S, self._leave_queue)
 
     async def _sit_out_the_doubt(self) -> None:
-        """Return when the record changes or the doubt is over; meanwhile the server sees that this winner is awake."""
+        """Return when the record changes or the doubt is over; meanwhile, statements show that this winner is awake."""
         before = self._monitor.record
         while (wait := self._doubted_until - self._clock.monotonic()) > 0 and self._monitor.record is before:
             await first(self._monitor.changed(), self._clock.sleep(min(wait, self._timing.heartbeat)))
             try:
                 await self._lock.execute("SELECT 1")
             except psycopg.Error:
-                return  # the next campaign finds out
+                return  # the next campaign detects it
 
     def _stay_in_queue(self) -> None:
         if self._leaving is not None:
             self._leaving.cancel()
 
     def _leave_queue(self) -> None:
-        """Close the session, so that the next worker in the server's queue does not wait for one that does not wait."""
+        """Close the session, so that a worker that does not wait blocks no other in the server's queue."""
         if self._published is None:
             self._background = asyncio.create_task(self._lock.close())
 

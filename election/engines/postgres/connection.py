@@ -31,10 +31,10 @@ _ROLE_DEFAULTS = {
     "transaction_timeout": 0,  # from PostgreSQL 17 on; a follower waits for the lock in a transaction
     "idle_session_timeout": 0,
     "idle_in_transaction_session_timeout": 0,
-    "default_transaction_isolation": "read committed",  # claims are decided by what others have committed
+    "default_transaction_isolation": "read committed",  # claims depend on the commits of others
     "default_transaction_deferrable": "off",
 }
-"""Settings that a role or a database may have otherwise, as every session of ours needs them."""
+"""Settings that our sessions need, in place of those of the role or the database."""
 
 CONNECT_TIMEOUT_S = 5
 """Timeout of a connection, unless the URL has another ``connect_timeout``."""
@@ -43,7 +43,7 @@ ANSWER_TIMEOUT_S = 5.0
 """Seconds in which the server has to answer a statement that does not wait for the lock."""
 
 SELECT_SESSION = "SELECT pid, backend_start FROM pg_stat_get_activity(pg_backend_pid())"
-"""The server's process of this session, and its start: no other session ever has both."""
+"""Server process of this session, and its start: together unique."""
 
 PEER_TIMEOUT_S = 10
 """Time without any answer of the server's host after which this side closes a connection."""
@@ -63,7 +63,7 @@ def driver_options(url: str) -> dict[str, Any]:
         "keepalives_interval": 1,
         "keepalives_count": PEER_TIMEOUT_S // 2,
         "tcp_user_timeout": PEER_TIMEOUT_S * 1000,
-        "target_session_attrs": "read-write",  # of several hosts the one that is no standby
+        "target_session_attrs": "read-write",  # selects the host that is no standby
     }
     return {name: value for name, value in ours.items() if name not in given}
 
@@ -114,7 +114,7 @@ async def connect_async(url: str, settings: str) -> psycopg.AsyncConnection[Any]
 
 
 async def _addresses(url: str) -> dict[str, str]:
-    """Options by which the driver need not resolve the host's name, which it does in the application's threads."""
+    """Resolved addresses as options: the driver would resolve names in the application's threads."""
     parameters = conninfo_to_dict(url)
     host, port = str(parameters.get("host") or ""), str(parameters.get("port") or "5432")
     if not host or host.startswith("/") or "," in host or "," in port or parameters.get("hostaddr"):
@@ -128,7 +128,7 @@ async def _addresses(url: str) -> dict[str, str]:
 
 
 def settings(schema: str, **more: str | int) -> str:
-    """Statements that set up a session: search path ``schema``, no limits but ``more``, whatever the role has."""
+    """Statements that set up a session: search path ``schema``, no limits but ``more``, not even the role's."""
     wanted: dict[str, str | int] = {"search_path": f'"{schema}", pg_temp', **more}
     values = ", ".join(f"('{name}', '{value}')" for name, value in {**_ROLE_DEFAULTS, **wanted}.items())
     return (  # settings that this version of the server does not have are left out

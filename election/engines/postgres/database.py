@@ -1,7 +1,7 @@
-"""The ledger's database on a PostgreSQL server: one session in one thread, that writes as if it were alone.
+"""The ledger's database on a PostgreSQL server: one session in one thread, with serialized writes.
 
-A write locks the one row of ``meta`` first. So the writes of a pool come one after the other, as in SQLite; each sees
-what was committed before, and a term that is over is refused for good (P3).
+Each write first locks the only row of ``meta``. So the writes of a pool are serialized, as in SQLite; each reads all
+earlier commits, and a term that is over is refused for good (P3).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from .schema import check_version, migrate, stored_version
 _T = TypeVar("_T")
 
 BUSY_TIMEOUT_S = 5
-"""Seconds that one writer waits for another, and after which the server ends one that stands still."""
+"""Seconds that one writer waits for another, and after which the server ends one that is idle."""
 
 TRANSACTION_TIMEOUT_S = 15.0
-"""Seconds after which a transaction of a worker is given up: the server is not there, though it does not say so."""
+"""Seconds after which a worker's transaction is given up: the server is gone, but the connection is still open."""
 
 DIALECT = Dialect(
     greatest="greatest",
@@ -79,7 +79,7 @@ def _translated(statement: str) -> str:
 class PostgresDatabase(ThreadedDatabase[PostgresConnection]):
     """A session, opened when first used and again when it is lost.
 
-    durable: whether a commit waits for synchronous standbys as well; for the server's own disk it always waits, since
+    durable: whether a commit waits for synchronous standbys as well; it always waits for the server's own disk, since
         servers are restarted more often than hosts lose their power.
     look_only: never create or change anything. timeout_s: seconds that a transaction may take.
     """
@@ -135,7 +135,7 @@ class PostgresDatabase(ThreadedDatabase[PostgresConnection]):
 
     def _begun(self, begin: str) -> tuple[PostgresConnection, int]:
         """A connection within a transaction, and the version of the tables, which the second statement of ``begin``
-        reads. A connection that was lost while nobody used it is opened anew."""
+        reads. A connection that was lost while idle is opened anew."""
         if self._connection is not None:
             try:
                 version = _second_answer(self._connection.execute(begin))
@@ -182,7 +182,7 @@ class PostgresDatabase(ThreadedDatabase[PostgresConnection]):
         return asyncio.get_running_loop().call_later(self._timeout_s, self.give_up)
 
     def give_up(self) -> None:
-        """End the transaction that is on its way, from any thread, though the server does not answer."""
+        """End the transaction in progress, from any thread, even if the server does not answer."""
         self._given_up = True
         if self._connection is not None:
             shutdown(self._connection.raw)

@@ -14,7 +14,7 @@ from .database import TRANSACTION_TIMEOUT_S, PostgresDatabase
 from .preflight import Preflight
 
 READER_TIMEOUT_S = 600.0
-"""Seconds that a question of somebody who only looks may take: ``verify`` reads all of the history."""
+"""Maximum seconds for a reader's query: ``verify`` reads all of the history."""
 
 
 class PostgresStore(SqlStore):
@@ -52,6 +52,6 @@ class PostgresLedger(Ledger):
         self.give_up = database.give_up
 
     async def get_ready(self) -> None:
-        """Connect, so that it need not be done when it is used."""
-        with contextlib.suppress(LedgerError, LedgerVersionError):  # whoever uses it is told
+        """Connect ahead of the first use."""
+        with contextlib.suppress(LedgerError, LedgerVersionError):  # the first use reports it
             await self.latest_terms()

@@ -1,4 +1,4 @@
-"""Background view of the pool, so that questions are answered from memory (P8).
+"""Background view of the pool, so that reads are served from memory (P8).
 
 A task reads the pool's state every safety poll, and at once on a notification of an election or its end. It also writes
 this worker's presence.
@@ -43,13 +43,13 @@ RECORD = TypeAdapter(LeaderRecord)
 _WORKER = TypeAdapter(Worker)
 
 MISSED_PRESENCES = 3.0
-"""Intervals without presence until a worker is taken to be gone."""
+"""Intervals without presence after which a worker counts as gone."""
 
 VACANT_POLL_S = 0.25
 """Seconds between two reads while nobody leads."""
 
 LATE_S = 0.25
-"""Seconds by which a read may be late to be punctual."""
+"""Seconds by which a punctual read may be late."""
 
 _READ = (
     "SELECT record, beat, problem, extract(epoch FROM clock_timestamp() - beaten_at)::double precision,"
@@ -105,13 +105,13 @@ class PoolMonitor:
         """Monotonic time of the server's last answer."""
         self.record: LeaderRecord | None = None
         self.latest = 0
-        """Largest term number that was ever seen, kept though the tables be lost."""
+        """Largest term number that was ever read, kept even if the tables are lost."""
         self.seated = False
         """Whether the session of the recorded leader is open."""
         self.trouble: str | None = None
         """Why the server cannot be reached; None if it can."""
         self.session: tuple[int, datetime] | None = None
-        """Server process of the monitor's session, and its start; gone when this worker is."""
+        """Server process of the monitor's session, and its start; the session ends with this worker."""
 
     def open(self, worker: Worker) -> None:
         """Take part as ``worker``, and begin to read."""
@@ -160,7 +160,7 @@ class PoolMonitor:
         self.latest = max(self.latest, record.term)
 
     def heartbeat_age(self) -> float | None:
-        """Seconds for which the heartbeat was not seen to change; None if none was ever seen."""
+        """Seconds since a change of the heartbeat was last observed; None if no heartbeat was observed."""
         return None if self._pulse is None else self._clock.monotonic() - self._pulse[1]
 
     def workers(self) -> list[Worker]:
@@ -194,7 +194,7 @@ class PoolMonitor:
                     interval, asked = self._jittered(), self._clock.monotonic()
                     async for _ in connection.notifies(timeout=interval, stop_after=1):
                         pass
-                    # Who was late itself does not judge: on such a host a winner takes its time.
+                    # A late observer does not decide: on such a host a winner is slow, too.
                     is_punctual = self._clock.monotonic() - asked < interval + LATE_S
             except (psycopg.Error, OSError, SeatError, ConfigurationError, LedgerVersionError) as error:
                 self.trouble = f"{self._address.pool} cannot be reached: {describe_error(error)}"
@@ -261,7 +261,7 @@ class PoolMonitor:
             self.seated = seated
         if is_current and found != self.record:
             if found is not None and (self.record is None or found.holder != self.record.holder):
-                found.holder.is_known_dead()  # seen alive from here, its death is certain later: ``is_surely_dead``
+                found.holder.is_known_dead()  # once observed alive, its later death is certain: ``is_surely_dead``
             self.record = found
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()

@@ -1,4 +1,4 @@
-"""Preflight checks of a server: its version, sessions that stay apart, the role's rights; and the tables."""
+"""Preflight checks of a server: its version, separate sessions, the role's rights; and the tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TIMEOUT_S = 10.0
 """Time after which the checks are given up."""
 
 POOLING_TRIES = 5
-"""Transactions that detect a pooler which gives each the next of its sessions."""
+"""Transactions that detect a pooler which gives each of them another session."""
 
 _POOLED = (
     "something between here and the server gives each transaction another session (PgBouncer with pool_mode ="
@@ -62,7 +62,7 @@ class Preflight:
             self.check_server(connection)
             connection.execute(
                 settings(self._address.schema, lock_timeout=5000)
-            )  # not before: a pooler would pass it on to others
+            )  # not before: a pooler would pass them on to others
             migrate(connection, self._address)
             self._check_rights(connection)
         self.ready = True
@@ -115,11 +115,11 @@ class Preflight:
             try:
                 other.execute("BEGIN")
             except psycopg.Error as error:
-                if "pooling mode" in str(error):  # PgBouncer's words for pool_mode = statement
+                if "pooling mode" in str(error):  # PgBouncer's message for pool_mode = statement
                     raise ConfigurationError(f"{self._address.pool}: {_POOLED}") from error
                 raise
             taken = _one(other, "SELECT pg_backend_pid()")
-            if taken == own:  # it was ours a moment ago
+            if taken == own:  # until now it was our own session
                 raise ConfigurationError(f"{self._address.pool}: {_POOLED}")
             other.execute("ROLLBACK")
             if {_one(connection, "SELECT pg_backend_pid()") for _ in range(POOLING_TRIES)} != {own}:
@@ -156,6 +156,6 @@ _TABLES = (
 
 
 def _one(connection: psycopg.Connection[Any], query: str) -> Any:
-    """First value of a query, never as a prepared statement: that a pooler may look for in another session."""
+    """First value of a query, never as a prepared statement, which a pooler may run in another session."""
     found = connection.execute(query, prepare=False).fetchone()
     return None if found is None else found[0]

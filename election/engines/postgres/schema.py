@@ -1,4 +1,4 @@
-"""The pool's tables, in a schema of their own, and the way from each version to the next: forward only."""
+"""The pool's tables, in a separate schema, and their migrations: forward only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from election.schedule.store import check_schema_version
 from .address import Address
 
 FILL_FACTORS = {"jobs": 50, "runs": 80, "totals": 50}
-"""Per cent of a page that new rows fill; the rest is for their changes."""
+"""Per cent of a page that new rows fill; the rest is for their updates."""
 
 _OF_THE_POOL = """
 CREATE TABLE meta (  -- one row; whoever writes to the ledger locks it, so that writes come one after the other
@@ -40,8 +40,8 @@ _LEDGER = [
 ]
 
 _FUNCTIONS = (
-    # Notes that somebody has written what a leader has to notice. What a session has written itself it subtracts, see
-    # ``database.DIALECT``: the setting goes with the transaction, if that is rolled back.
+    # Records a write that a leader has to detect. A session subtracts its own writes, see ``database.DIALECT``: a
+    # rollback of the transaction also resets the setting.
     """
 CREATE FUNCTION note_change() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
   UPDATE {schema}.meta SET version = version + 1;
@@ -51,8 +51,8 @@ CREATE FUNCTION note_change() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
   PERFORM pg_notify('{channel}', '');
 END $$;
 """
-    # Waits for the seat's advisory lock, so many milliseconds at most: the snapshot of a statement that waited for
-    # days would keep the server from cleaning up after everybody. An error that is caught here is in no log.
+    # Waits for the seat's advisory lock, ``timeout_ms`` at most: the snapshot of a statement that waits for days would
+    # block the server's vacuum. The server does not log an error that is caught here.
     """
 CREATE FUNCTION wait_for_seat(key bigint, timeout_ms bigint) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
   PERFORM set_config('lock_timeout', timeout_ms::text, true);
@@ -61,7 +61,7 @@ CREATE FUNCTION wait_for_seat(key bigint, timeout_ms bigint) RETURNS boolean LAN
 EXCEPTION WHEN lock_not_available THEN RETURN false;
 END $$;
 """
-    # A dump that is restored has another database or another cluster around it; a standby that is promoted has not.
+    # A restored dump is in another database or cluster; a promoted standby is in the same.
     """
 CREATE FUNCTION here() RETURNS text LANGUAGE plpgsql AS $$ BEGIN
   RETURN (SELECT system_identifier || ' ' || oid FROM pg_control_system(), pg_database
@@ -80,7 +80,7 @@ VERSION = FIRST_VERSION + len(_STEPS) - 1
 """The schema that this code writes."""
 
 
-# Read like any table: to_regclass() would answer from a cache that may be older than a lock that was waited for.
+# A plain query, because the cache of to_regclass() may be older than a lock that was waited for.
 _THERE = (
     "SELECT 1 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
     " WHERE nspname = %s AND relname = 'meta'"
@@ -103,7 +103,7 @@ def check_version(address: Address, version: int) -> None:
 
 
 def migrate(connection: Any, address: Address) -> None:
-    """Bring the tables up to ``VERSION``. Somebody else may be doing the same: the first one does it."""
+    """Bring the tables up to ``VERSION``. If several processes migrate at once, only the first does the work."""
     if stored_version(connection, address) == VERSION:
         return
     schema = f'"{address.schema}"'

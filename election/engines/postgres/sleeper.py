@@ -1,4 +1,4 @@
-"""Winner that sleeps: a session that was granted the seat, and whose process does not begin a term.
+"""Sleeping winner: a session that was granted the seat, and whose process does not begin a term.
 
 The server grants the lock to the first session of the queue, although that worker may be stopped or its event loop
 blocked; nobody would lead until it wakes. So the other workers end such a session, and the next in the queue has its
@@ -22,8 +22,8 @@ log = logging.getLogger("election")
 MIN_GRACE_S = 1.0
 """Seconds that a winner has to begin its term, or two heartbeats if they are longer."""
 
-# A session is idle since the server sent it the answer to its last statement, the grant or a later one. A leader's
-# session is left alone, however long its heartbeats stay away: that is the fence's business.
+# A session is idle since the server answered its last statement, the grant or a later one. A leader's session is left
+# alone, even without heartbeats: the fence ends such a leader.
 _END = (
     "SELECT it.pid, pg_terminate_backend(it.pid) FROM pg_locks AS held, pg_stat_get_activity(held.pid) AS it"
     " WHERE held.locktype = 'advisory' AND held.granted AND held.objsubid = 1"
@@ -46,7 +46,7 @@ async def end_sleeping_winner(
 ) -> None:
     """End the session that holds the seat, if it has not begun a term within ``grace_s`` seconds.
 
-    It ends sessions of its own role only, which needs no further privilege.
+    Ends only sessions of its own role, which needs no further privilege.
 
     Args:
         connection: Another session.
@@ -55,7 +55,7 @@ async def end_sleeping_winner(
         own_session: Server process of this worker's session for the lock, which is left alone: this worker is awake.
 
     Raises:
-        psycopg.Error: The server cannot be asked.
+        psycopg.Error: The server cannot be queried.
     """
     key = address.key("seat")
     for session, ended in await execute(connection, _END, (key, key, own_session, grace_s), within=ANSWER_TIMEOUT_S):

@@ -1,6 +1,6 @@
 """Trust of a leader in its seat, and whether a former leader may still trust its own after its session has ended.
 
-The lock of a session is free as soon as the server ends the session, and its leader may not have noticed.
+The lock of a session is free as soon as the server ends the session, and the leader may not have detected it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Trust:
         self._until = started + self.limit * (1 - TRUST_MARGIN)
 
     def left(self) -> float:
-        """Seconds that are left; 0 when there are none."""
+        """Seconds of trust that are left; 0 if there are none."""
         return max(0.0, self._until - self._clock.monotonic())
 
 
@@ -63,8 +63,8 @@ class StateBefore:
 def died(before: StateBefore) -> bool:
     """Whether the recorded leader is taken to be dead, for the record of how its term ended. Decides only.
 
-    On this host the system knows. On another host all of its sessions ended while ours was open; it may have been cut
-    off as well, which cannot be told apart.
+    On this host, the operating system reports the death. On another host, all sessions of the leader ended while ours
+    was open; a dead leader and one that was cut off cannot be distinguished.
     """
     assert before.record is not None
     return before.record.holder.is_known_dead() or _has_vanished(before)
@@ -78,8 +78,8 @@ def _has_vanished(before: StateBefore) -> bool:
 def remaining_trust(before: StateBefore, ours: ProcessIdentity, limit: float) -> float:
     """Seconds for which the recorded leader may still trust its seat though the lock is ours. Decides only.
 
-    Its session has ended. If its process is dead, or its term over by its record, there is no doubt. Otherwise the
-    server may have ended the session, and the leader may not have noticed.
+    The leader's session has ended. If its process is dead, or its term is over by its record, there is no doubt.
+    Otherwise the server may have ended the session, and the leader may not have detected it.
     """
     if before.record is None or before.record.standing is not Standing.LEADING:
         return 0.0

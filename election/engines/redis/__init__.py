@@ -1,6 +1,6 @@
 """Redis engine: a seat that is a lease, and a ledger of scripts, in one Redis or Valkey server.
 
-Promises P1 for unexpired terms; P2, P3 and P4 as long as the server forgets nothing (docs/engines/redis.md).
+Promises P1 for unexpired terms; P2, P3 and P4 as long as the server loses no data (docs/engines/redis.md).
 """
 
 from __future__ import annotations

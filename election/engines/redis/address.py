@@ -70,8 +70,8 @@ def _options() -> dict[str, Any]:
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
 
-    # The driver must not retry: a repeated write whose answer was lost would be refused by its own first run.
-    # Without driver_info, a connection does not look for the driver's version on the disk, nor tell it to the server.
+    # The driver must not retry: a repeated write whose answer was lost would be refused because of its own first run.
+    # Without driver_info, a connection neither reads the driver's version from the disk nor sends it to the server.
     return {
         "decode_responses": True,
         "encoding_errors": "surrogatepass",

@@ -1,7 +1,7 @@
 """Seat backend of the Redis engine: a lease, granted together with its term's number and record in one script.
 
-Promises P1 for unexpired terms, P2, P6 within the lease (at once on one host), P7 and P8. Not promised: a server that
-keeps its data (see ``diagnostics.py``), or whose wall clock, by which it counts a lease, makes no leaps.
+Promises P1 for unexpired terms, P2, P6 within the lease (at once on one host), P7 and P8. Not promised
+but required: the server keeps its data (see ``diagnostics.py``), and its wall clock, which times leases, does not jump.
 
 redis-py's ``Lock`` is not used: it cannot write a term's number in the script that grants it, and its waiting polls.
 """
@@ -34,8 +34,8 @@ CAMPAIGN_SPREAD_S = 0.0002
 """Time per worker of the pool, over which the campaigns after a vacancy are spread against a thundering herd."""
 
 SETTLE_HEARTBEATS = 2.0
-"""Heartbeats that a winner waits if it finds no record and knows of no term, so that a leader whose keys were deleted
-has noticed. A worker that knows of a term waits for a lease: its leader may be stopped, and trust its lease as long."""
+"""Heartbeats that a winner waits if it finds neither a record nor an earlier term, so that a leader whose keys were
+deleted detects that. After an earlier term, the winner waits for a lease: a stopped leader may trust it as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,8 @@ class RedisBackend:
         address: Server and keys of the pool.
         timing: Seconds, as in ``Election``.
         clock: Time of waits and of the lease.
-        history: Another ledger, which is asked for earlier terms; None if it is in the same server.
-        durable: Whether a grant counts only when the disk, and the replicas that the server asks for, have it.
+        history: Another ledger, queried for earlier terms; None if the ledger is in the same server.
+        durable: Whether a grant counts only when the disk, and the replicas that the server requires, have stored it.
     """
 
     doubt = None  # only a heartbeat finds a loss
@@ -111,7 +111,7 @@ class RedisBackend:
     # --- the beginning of a term ------------------------------------------------------------------------------------
 
     async def attend(self) -> None:
-        """Nothing: the monitor writes this worker's presence."""
+        """Do nothing: the monitor writes this worker's presence."""
 
     async def try_acquire(self) -> Grant | Refusal:
         self._retry_after = self._problem = None
@@ -239,7 +239,7 @@ class RedisBackend:
 def watch_local_leader(process: ProcessIdentity | None, on_death: Callable[[], None]) -> Iterator[None]:
     """Call ``on_death`` at the death of a leader on this host, by its pidfd, while the scope is open.
 
-    The death is proof enough to take its lease without waiting. Leaders that cannot be watched from here are ignored.
+    The death suffices to take the lease without waiting. Leaders that cannot be watched from here are ignored.
     """
     descriptor = _open_pidfd(process)
     if descriptor is None:
@@ -265,5 +265,5 @@ def _open_pidfd(process: ProcessIdentity | None) -> int | None:
         return None
     if process.is_alive():
         return descriptor
-    os.close(descriptor)  # another process has got the pid in between
+    os.close(descriptor)  # the pid was reused in between
     return None

@@ -40,7 +40,7 @@ _KEEPALIVE = {
     for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
     if hasattr(socket, name)
 }
-"""TCP keep-alive: an idle connection notices within half a minute that its server has vanished."""
+"""TCP keep-alive: an idle connection detects within half a minute that its server has vanished."""
 
 _WAYS_OUT = {
     "ReadOnlyError": "this server is a replica: name its master",
@@ -54,7 +54,7 @@ _WAYS_OUT = {
 
 _WRONG_SERVER_ERRORS = (ReadOnlyError, MasterDownError, BusyLoadingError)
 _WRONG_SERVER = frozenset({"READONLY", "MASTERDOWN", "LOADING"})
-"""Answers of a server that is not, or not yet, the one to ask: its name may lead to another by now."""
+"""Error codes of a server that is no master, or not ready; its name may now resolve to another server."""
 
 _clients: weakref.WeakSet[RedisClient] = weakref.WeakSet()
 """Clients of this process."""
@@ -142,7 +142,7 @@ class RedisClient:
                 return await self.driver.execute_command("EVAL", script.text, *call)
 
     async def write(self, script: Script, *arguments: Any, then: tuple[Any, ...] | None = None) -> Any:
-        """Run a script that writes; durable, it counts only when disk and replicas have stored it.
+        """Run a script that writes; with ``durable``, the write counts only when disk and replicas have stored it.
 
         Args:
             script: Script to run.
@@ -204,7 +204,7 @@ class RedisClient:
 
     @asynccontextmanager
     async def pipeline(self, *, transaction: bool = False) -> AsyncIterator[Pipeline]:
-        """Pipeline of commands, as one transaction if asked for. Raises ``error``."""
+        """Pipeline of commands, with ``transaction`` as one transaction. Raises ``error``."""
         with self.translated_errors():
             async with self.driver.pipeline(transaction=transaction) as pipe:
                 yield pipe
@@ -232,9 +232,9 @@ async def _close(driver: Redis) -> None:
 
 
 def _is_closed_transport(error: RuntimeError | AttributeError) -> bool:
-    """Whether it is the error of a loop that wrote to a connection which it had closed after a reset.
+    """Whether the error comes from a write to a connection that the event loop closed after a reset.
 
-    That of uvloop is a ``RuntimeError``; asyncio's from Python 3.12 has forgotten its loop, and raises an
+    uvloop raises a ``RuntimeError``; asyncio from Python 3.12 on has cleared the transport's loop, and raises an
     ``AttributeError`` (cpython's ``selector_events.py``, ``writelines``).
     """
     if isinstance(error, AttributeError):
@@ -244,10 +244,10 @@ def _is_closed_transport(error: RuntimeError | AttributeError) -> bool:
 
 @contextlib.contextmanager
 def _raise_if_cancelled() -> Iterator[None]:
-    """Raise a cancellation that came within the scope at its end, if it was swallowed.
+    """Raise, at the end of the scope, a cancellation that was swallowed within it.
 
-    The driver sends in ``asyncio.wait_for``, and that of Python 3.11 swallows a cancellation that comes as its work is
-    done: a heartbeat would go on for ever.
+    The driver sends in ``asyncio.wait_for``, which in Python 3.11 swallows a cancellation that arrives as its work
+    ends: a heartbeat would continue for ever.
     """
     task = asyncio.current_task()
     before = task.cancelling() if task is not None else 0

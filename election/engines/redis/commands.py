@@ -46,10 +46,10 @@ from election.schedule.model import TICK_RULE, SkipReason
 MAX_ARGUMENTS = 9
 
 ANNOUNCED = (AddRequest, PauseJob, ResumeJob, StoreJob, RescheduleJob, RemoveJob, AcceptTime)
-"""Commands of any worker that the leader has to notice."""
+"""Commands of any worker that the leader has to detect."""
 
 CHANGE = ("change",)
-"""Call that counts the version up, by which the leader notices a write."""
+"""Call that increments the version, by which the leader detects a write."""
 
 
 def flat(calls: Iterable[tuple[Any, ...]]) -> list[str]:
@@ -238,5 +238,5 @@ def _(command: ExpectJob) -> tuple[Any, ...]:
 
 
 def _maybe(text: str | None) -> str | None:
-    """A text that may be empty, told from none."""
+    """Mark a text that may be empty, to distinguish it from None."""
     return None if text is None else f"={text}"

@@ -23,10 +23,10 @@ ROWS_PER_REQUEST = 500
 """Rows that are read in one step."""
 
 MAX_COUNTED_SKIPS = 5000
-"""Skips, and runs that did not succeed, that are counted one by one: the server does nothing else meanwhile."""
+"""Maximum of skips, and of unsuccessful runs, counted one by one: the server is blocked meanwhile."""
 
 MAX_EARLIER_ROWS = 500
-"""Rows before a stretch that are looked at for runs that reach into it."""
+"""Rows before a time range that are searched for runs that extend into it."""
 
 
 class History:
@@ -37,7 +37,7 @@ class History:
         self._prefix = prefix
 
     async def jobs(self, *, removed: bool = False) -> list[dict[str, str]]:
-        """The rows of all jobs, by id; those that were removed or have finished only with ``removed``."""
+        """The rows of all jobs, by id; with ``removed``, also of those that were removed or have finished."""
         return await self.rows("job", await self._names(removed=removed))
 
     async def overview(self, limit: int) -> JobOverview:
@@ -56,7 +56,7 @@ class History:
         return sorted({name for each in sets for name in await self._read("SMEMBERS", each)})
 
     async def rows(self, kind: str, names: Sequence[Any]) -> list[dict[str, str]]:
-        """The rows of that name that are there."""
+        """The rows with these names; missing rows are left out."""
         if not names:
             return []
         async with self._client.pipeline() as pipe:
@@ -151,14 +151,14 @@ class History:
         return sorted(earlier, key=lambda log: -log.attempt)[:limit]
 
     async def number(self, key: str) -> int:
-        """A number that is kept under ``key``; 0 if there is none."""
+        """Number stored under ``key``; 0 if there is none."""
         return int(await self._read("GET", key) or 0)
 
     async def _read(self, command: str, key: str, *arguments: Any) -> Any:
         return await self._client.read(command, self._prefix + key, *arguments)
 
     async def _indexes(self, kind: str, job_id: str | None, tag: str | None) -> list[str]:
-        """The indexes to look through: that of all rows, or of some jobs."""
+        """The indexes to read: that of all rows, or those of some jobs."""
         if tag is None:
             return [kind if job_id is None else f"{kind}:{job_id}"]
         tagged = [job.id for job in map(job_state, await self.jobs()) if job.info and tag in job.info.tags]
@@ -173,7 +173,7 @@ class History:
         convert: Callable[[dict[str, str]], _T],
         fits: Callable[[_T], bool] | None = None,
     ) -> list[_T]:
-        """Rows from the indexes, latest first, in steps until there are enough that fit."""
+        """Rows from the indexes, latest first, read in steps until enough of them fit."""
         found: list[_T] = []
         while indexes and len(found) < limit:
             step = ROWS_PER_REQUEST if fits else min(ROWS_PER_REQUEST, limit - len(found))
@@ -191,7 +191,7 @@ class History:
     async def _stretch(
         self, kind: str, time: str, since: datetime, until: datetime, limit: int, before: int, end: str
     ) -> tuple[list[dict[str, str]], int, str | None, dict[str, int] | None]:
-        """Rows of a stretch of time, one in how many that is, the time of the oldest row of all, and the counts."""
+        """Sampled rows of a time range, the sampling interval, the time of the oldest row of all, and the counts."""
         every, oldest, rows, counts = await self._client.run(
             WINDOW, f"{kind}s", f"{kind}:", time, to_us(since), to_us(until), limit, before, end, MAX_COUNTED_SKIPS
         )
@@ -200,7 +200,7 @@ class History:
 
 
 def _jobs(rows: Sequence[Any]) -> list[JobState]:
-    """Jobs by an index; one may be removed, by a worker of an earlier version, which knows no indexes."""
+    """Jobs by an index, which may list a job that a worker of an earlier version, without indexes, has removed."""
     return [job_state(to_dict(row)) for row in rows]
 
 

@@ -1,7 +1,7 @@
-"""Lease of a leader: until when it may be trusted, how it is renewed, how it ends.
+"""Lease of a leader: its trust, its renewal and its end.
 
-The leader trusts it until the start of its last heartbeat that the server has answered + lease - margin, by the
-monotonic clock: the server, which began to count later, grants the lease to no other worker before
+The leader trusts the lease until the start of the last heartbeat that the server has answered + lease - margin, by the
+monotonic clock. The server began to count later, so it grants the lease to no other worker before
 (docs/pitfalls.md#32).
 """
 
@@ -42,7 +42,7 @@ def lease_for(heartbeat: float) -> float:
 
 
 def trust_for(heartbeat: float) -> float:
-    """Seconds for which its holder trusts it. The margin covers clock drift, and the delay of a heartbeat."""
+    """Seconds for which its holder trusts a lease. The margin covers clock drift, and the delay of a heartbeat."""
     return 0.9 * lease_for(heartbeat) - heartbeat
 
 
@@ -77,7 +77,7 @@ class Lease:
         self._record, self._lost, self._until = record, None, asked_at + self._trust
 
     def forget(self) -> None:
-        """Start afresh in a forked child: a lease is the parent's."""
+        """Reset in a forked child: the lease belongs to the parent."""
         self._record = self._unpublished_end = None
 
     def is_trusted(self) -> bool:

@@ -1,7 +1,7 @@
-"""Background view of the pool, so that questions are answered from memory (P8).
+"""Background view of the pool, so that reads are served from memory (P8).
 
-Two connections: one waits for published news (P7: a follower does nothing meanwhile), one reads the state every safety
-poll, for news that were lost, and writes this worker's presence.
+Two connections: one waits for published news (P7: a follower is idle meanwhile), one reads the state every safety poll,
+in case news were lost, and writes this worker's presence.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ class PoolMonitor:
         """Set when something has changed; cleared by its waiter."""
         self.record: LeaderRecord | None = None
         self.last: LeaderRecord | None = None
-        """Last record that was seen: its loss is no reason to forget the leader."""
+        """Last record that was read, kept when the record is lost."""
         self.lease = ""
-        """Lease as it was seen last; empty if there was none."""
+        """Lease at the last read; empty if there was none."""
         self.lease_until = float("-inf")
-        """Monotonic time at which the lease that was seen ends, unless it is renewed."""
+        """Monotonic time at which that lease ends, unless it is renewed."""
         self.largest = 0
         """Largest term number that this worker has seen (P2)."""
         self.trouble: str | None = None
@@ -80,7 +80,7 @@ class PoolMonitor:
     def open(self, worker: Worker) -> None:
         """Take part as ``worker``, and follow the news."""
         self._worker = worker
-        self.news = asyncio.Event()  # for this event loop, which may be another than last time
+        self.news = asyncio.Event()  # for this event loop, which may be a new one
         self._task = WatchedTask(self._follow(), name="election monitor", on_death=self._died)
 
     async def close(self) -> None:
@@ -104,7 +104,7 @@ class PoolMonitor:
         else:
             arguments = [self._id, _WORKER.dump_json(self._worker).decode(), round(self._presence * 3500)]
         lease, pttl, record, listed = await self._client.run(LOOK, self.largest, *arguments)
-        if self._updates == updates:  # else this answer is older than what was learned while it was on its way
+        if self._updates == updates:  # else a newer update arrived before this answer
             self.set_lease(lease, pttl, began)
             self.set_record(record)
         if self._worker is None:
@@ -165,7 +165,7 @@ class PoolMonitor:
         )
 
     def heartbeat_age(self) -> float:
-        """Seconds since the last heartbeat that was seen."""
+        """Seconds since the last observed heartbeat."""
         return max(0.0, self._clock.monotonic() - (self.lease_until - self._lease))
 
     def workers(self) -> list[Worker]:
@@ -182,9 +182,9 @@ class PoolMonitor:
                 with self._client.translated_errors():
                     async with self._client.driver.pubsub(ignore_subscribe_messages=True) as pubsub:
                         names = {name: f"{self._prefix}{name}" for name in ("news", "joined", "left")}
-                        with self._client.translated_errors():  # by itself: a cancelled subscription must not go on
+                        with self._client.translated_errors():  # a cancelled subscription must not go on
                             await pubsub.subscribe(*names.values())
-                        await self.refresh()  # for news before the subscription
+                        await self.refresh()  # covers news before the subscription
                         if self.trouble is not None:
                             log.info("the pool can be heard again", extra=named("monitor_recovered"))
                         failures, self.trouble = 0, None
@@ -227,7 +227,7 @@ class PoolMonitor:
         if channel == "news":
             record = self._parse(text)
             if record is None or (self.record is not None and _age(record) < _age(self.record)):
-                return  # a read was faster
+                return  # a read has returned a newer record
             self.set_record(text)
             leads = record.standing is Standing.LEADING
             self.set_lease(record.seat_id if leads else "", round(self._lease * 1000), self._clock.monotonic())

@@ -33,7 +33,7 @@ class _ResolvingConnection(Connection):
 
 
 class _ResolvingSSLConnection(_ResolvingConnection, SSLConnection):
-    """The same with TLS; the certificate has to be for the host's name."""
+    """A TLS connection of the same kind; the certificate has to be for the host's name."""
 
     def _connection_arguments(self) -> dict[str, Any]:
         return {**super()._connection_arguments(), "server_hostname": self.host}

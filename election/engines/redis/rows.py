@@ -1,4 +1,4 @@
-"""Between the hashes in Redis and the ledger's values. What a hash does not have is None."""
+"""Conversion between the hashes in Redis and the ledger's values. A missing field is None."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Hash = Mapping[str, str]
 
 
 def job_state(row: Hash) -> JobState:
-    """State of a job; one that cannot be read, because another version wrote it, say, is a broken job."""
+    """State of a job; a row that cannot be read, for example of another version, is a broken job."""
     try:
         return _job_state(row)
     except Exception as error:

@@ -28,7 +28,7 @@ from .rows import job_state, open_run, request
 from .scripts import PRUNE, STATE, WRITE
 
 PRUNE_SCAN_FACTOR = 4
-"""Oldest rows that are looked at per row that may be removed: the server does nothing else meanwhile."""
+"""Oldest rows that are scanned per row that may be removed: the server is blocked meanwhile."""
 
 _BOUNDS = " ".join(map(str, BOUNDS))
 
@@ -38,7 +38,7 @@ class RedisStore:
 
     Args:
         address: Server and pool.
-        durable: Whether a write counts only when the disk, and the replicas that the server asks for, have it.
+        durable: Whether a write counts only when the disk, and the replicas that the server requires, have stored it.
     """
 
     def __init__(self, address: Address, *, durable: bool = False) -> None:
@@ -48,7 +48,7 @@ class RedisStore:
         self._seen: int | None = None
 
     def check(self) -> None:
-        """Nothing: a server that cannot be reached at a start may be reached later."""
+        """Do nothing: a server that cannot be reached at the start may be reached later."""
 
     async def integrity(self) -> list[str]:
         return []  # a server checks its own storage
@@ -83,7 +83,7 @@ class RedisStore:
         return int(await self._client.write(PRUNE, to_us(before), at_most, at_most * PRUNE_SCAN_FACTOR))
 
     async def is_moved(self) -> bool:
-        return False  # a server has nothing by which a copy of its data could be told from the original
+        return False  # a copy of a server's data cannot be distinguished from the original
 
     async def find_jobs(self, job_ids: Sequence[str]) -> list[JobState]:
         return [job_state(row) for row in await self._history.rows("job", job_ids)]
@@ -133,7 +133,7 @@ class RedisStore:
         version, jobs, requests, runs, stored = found
         self._seen = int(version)
         read = [job_state(to_dict(row)) for row in jobs]
-        by_id = {job.id: job for job in read if is_change or not job.removed}  # one may be there for two reasons
+        by_id = {job.id: job for job in read if is_change or not job.removed}  # a job may be listed twice
         states = sorted(by_id.values(), key=lambda job: job.id)
         wanted, open_runs = [request(to_dict(row)) for row in requests], [open_run(to_dict(row)) for row in runs]
         about = frozenset(by_id) if is_change else None

@@ -1,1 +1,1 @@
-"""A ledger in SQL: what a term writes and what anybody asks, once, for every database that an engine brings."""
+"""SQL ledger: commands and queries, written once for the databases of all engines."""

@@ -1,9 +1,9 @@
 """Waits up to 5 ms for the ledger thread without yielding to the event loop; backs off when that does not pay.
 
-A thread that works beside a busy event loop gets the interpreter's lock back only after its switch interval of 5 ms,
-each time that it has let go of it, as it does with every statement: a transaction of 0.2 ms took 50 ms and more. And
-each turn of a loop that serves requests takes milliseconds. So the loop stands still for the thread, which is done
-before the next request would have been; and a disk that is slow, or hangs, takes a twentieth of the loop at most.
+Beside a busy event loop, a thread gets the GIL back only after the switch interval of 5 ms, and it releases the GIL
+with every statement: a transaction of 0.2 ms took 50 ms and more. Each iteration of a loop that serves requests adds
+milliseconds. So the loop blocks for the thread, which ends its work before the next request would have ended; a slow or
+hanging disk takes a twentieth of the loop's time at most.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from election.core.threads import Awaited
 _T = TypeVar("_T")
 
 MAX_WAIT_S = 0.005
-"""Seconds that the event loop is blocked."""
+"""Maximum seconds for which one wait blocks the event loop."""
 
 MIN_PAUSE_S = 0.005
-"""Seconds until the next wait after one in vain; doubled each time, until work is done in time again."""
+"""Seconds from a wait that timed out to the next one; doubled each time, until work ends in time."""
 
 MAX_PAUSE_S = 20 * MAX_WAIT_S
 
@@ -35,7 +35,7 @@ class BoundedWait:
         self._spent_until = 0.0
 
     def wait_briefly(self, work: Future[_T]) -> asyncio.Future[_T]:
-        """Result of ``work``, which as a rule is there already; see ``core.threads.in_passing``."""
+        """Result of ``work``, usually done already; see ``core.threads.in_passing``."""
         if time.monotonic() >= self._spent_until and self._wait(work):
             self._pause = MIN_PAUSE_S
         awaited = Awaited(work)

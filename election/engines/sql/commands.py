@@ -1,7 +1,7 @@
 """Commands of a term as SQL, each within the transaction of its write: P3 is enforced here.
 
 A tick of the schedule is settled by moving the job's ``settled_until`` forward to it, and only forward; the
-unique index on (job, due, request) stands behind that.
+unique index on (job, due, request) is the second safeguard.
 """
 
 from __future__ import annotations
@@ -168,8 +168,8 @@ def _(command: RegisterJob, connection: Connection, term: int) -> bool:
     connection.execute(
         "INSERT INTO jobs (id, trigger, scheduled_since, settled_until) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
         " SET trigger = excluded.trigger, scheduled_since = excluded.scheduled_since, retired_at = NULL, removed = 0,"
-        " func = CASE jobs.removed WHEN 0 THEN jobs.func END,"  # one that was removed may be in the code from now on
-        " new_trigger = CASE jobs.new_trigger WHEN excluded.trigger THEN jobs.new_trigger END,"  # else the code has won
+        " func = CASE jobs.removed WHEN 0 THEN jobs.func END,"  # a removed job may now be in the code
+        " new_trigger = CASE jobs.new_trigger WHEN excluded.trigger THEN jobs.new_trigger END,"  # else the code decides
         f" settled_until = {connection.dialect.greatest}(jobs.settled_until, excluded.settled_until)",
         (command.job_id, trigger, to_us(command.at), since),
     )
@@ -241,8 +241,7 @@ def _complete(connection: Connection, request: int, at: datetime, outcome: Reque
 
 def _account(connection: Connection, job_id: str, until: int, *, since: int, scheduled_since: datetime | None) -> bool:
     """Move the job's ``settled_until`` forward to ``until``, unless it has reached ``since`` already, or the schedule
-    that began at ``scheduled_since`` is over: what it owed is settled, and
-    the ticks of the next one are not its own."""
+    that began at ``scheduled_since`` is over: its ticks are settled, and those of the next schedule do not count."""
     move = "UPDATE jobs SET settled_until = ? WHERE id = ? AND settled_until < ?"
     if scheduled_since is None:
         moved = connection.execute(move, (until, job_id, since))
@@ -252,7 +251,7 @@ def _account(connection: Connection, job_id: str, until: int, *, since: int, sch
 
 
 def open_epoch(connection: Connection, job_id: str, since: int, anchor: int, trigger: str) -> None:
-    """After ``since`` the job owes the ticks of ``trigger``, and no longer those of the one before."""
+    """Begin an epoch: after ``since`` the ticks of ``trigger`` are due, and no longer those of the former one."""
     close_epoch(connection, job_id, since)
     connection.execute(
         "INSERT INTO epochs (job_id, since, anchor, trigger, rule) VALUES (?, ?, ?, ?, ?) ON CONFLICT (job_id, since)"
@@ -262,5 +261,5 @@ def open_epoch(connection: Connection, job_id: str, since: int, anchor: int, tri
 
 
 def close_epoch(connection: Connection, job_id: str, until: int) -> None:
-    """After ``until`` the job owes nothing."""
+    """End the job's epoch: after ``until`` no ticks are due."""
     connection.execute("UPDATE epochs SET until = ? WHERE job_id = ? AND until IS NULL", (until, job_id))

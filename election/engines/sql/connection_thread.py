@@ -1,7 +1,7 @@
-"""A database connection in one thread of its own, that is used for a whole transaction at a time.
+"""Database connection in a thread, which runs one whole transaction at a time.
 
-Not an asyncio driver: there each statement is a trip to a thread or through the event loop and back, and a claim has
-five of them. Nor can a busy event loop hold a transaction open.
+With an asyncio driver, each statement would be a round trip to a thread or through the event loop, and a claim has five
+statements. Nor can a busy event loop hold a transaction open here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 _C = TypeVar("_C")
 
 _INHERITED: list[object] = []
-"""A parent's connections, in its forked child: they may not be used there, nor closed."""
+"""Connections of the parent in a forked child, kept because they may be neither used nor closed there."""
 
 
 class ThreadedDatabase(ABC, Generic[_C]):
@@ -35,30 +35,30 @@ class ThreadedDatabase(ABC, Generic[_C]):
         self._waiting = BoundedWait()
 
     at_hand = False
-    """Whether a write takes less than a millisecond as a rule, since nobody else's process takes part in it."""
+    """Whether a write usually takes less than a millisecond, because no other process takes part in it."""
 
     async def read(self, function: Callable[[Any], _T]) -> _T:
-        """Run ``function``, which sees one state of things however often it looks. Raises ``LedgerError``."""
+        """Run ``function`` on one snapshot of the database. Raises ``LedgerError``."""
         return await in_passing(self._submitted(self._read, function))
 
     async def write(self, function: Callable[[Any], _T]) -> _T:
-        """Run ``function`` in one transaction, all of it or nothing. Raises ``LedgerError``, and what it raises."""
+        """Run ``function`` in one atomic transaction. Raises ``LedgerError``, and the errors of ``function``."""
         return await self.written(function)
 
     def written(self, function: Callable[[Any], _T]) -> asyncio.Future[_T]:
-        """The same, as a future that cannot be cancelled, and that may be done already."""
+        """Like ``write``, as a future that cannot be cancelled and may be done already."""
         work = self._submitted(self._write, function)
         return self._waiting.wait_briefly(work) if self.at_hand else in_passing(work)
 
     async def close(self) -> None:
-        """Close the connection and end the thread. What is asked for meanwhile, by a request say, opens it again."""
+        """Close the connection and end the thread. A call meanwhile, for example by a request, reopens it."""
         thread, self._thread = self._thread, None
         if thread is None or self._pid != os.getpid():
             return  # a forked child inherits no thread, and may not touch the connection
         self._closed = thread.submit(self._disconnect)
         thread.shutdown(wait=False)
         closed = in_passing(self._closed)
-        await asyncio.wait([closed])  # who is cancelled here need not wait for a disk that hangs
+        await asyncio.wait([closed])  # a cancelled caller need not wait for a disk that hangs
         closed.result()
 
     @abstractmethod
@@ -81,5 +81,5 @@ class ThreadedDatabase(ABC, Generic[_C]):
         if self._thread is None:
             self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="election-ledger")
             if self._closed is not None:
-                self._thread.submit(self._closed.exception)  # a connection that is closed while it is used ends Python
+                self._thread.submit(self._closed.exception)  # closing a connection in use crashes Python
         return self._thread.submit(how, function)

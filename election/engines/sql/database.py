@@ -13,15 +13,15 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """The little that is not the same SQL everywhere.
+    """Differences between the SQL databases.
 
     greatest: the function for the larger of two values.
     first_term: the term of a run's first attempt, from the columns ``attempts`` and ``term``.
     tags: the tags of a job in the table ``jobs``, one a row, as ``(SELECT …)``.
-    version: a query for a number that changes when somebody else has written.
-    place: an expression for what only this database has, and not a copy of it; NULL if that cannot be told.
-    after_change: what is to be done in a transaction that has changed what a leader has to notice.
-    after_copy: what is to be done when rows were inserted with the numbers that they had elsewhere.
+    version: a query for a number that changes when another connection has written.
+    place: an expression for an identity that a copy of the database does not have; NULL if it is unknown.
+    after_change: statements for a transaction with changes that a leader has to detect.
+    after_copy: statements to run after rows were inserted with the numbers of another database.
     """
 
     greatest: str
@@ -34,7 +34,7 @@ class Dialect:
 
 
 class Row(Protocol):
-    """A row, by the columns' places or names."""
+    """A row, indexed by the position or name of a column."""
 
     def __getitem__(self, key: Any, /) -> Any: ...
 
@@ -42,7 +42,7 @@ class Row(Protocol):
 
 
 class NamedRow(tuple[Any, ...]):
-    """A row of a driver that has tuples only; see ``rows_with``."""
+    """A row for a driver that returns only tuples; see ``rows_with``."""
 
     __slots__ = ()
     places: ClassVar[dict[str, int]] = {}
@@ -69,7 +69,7 @@ class Cursor(Protocol):
 
 
 class Connection(Protocol):
-    """A connection within a transaction. Parameters stand as ``?`` in the statement."""
+    """A connection within a transaction. The mark of a parameter is ``?``."""
 
     dialect: Dialect
 
@@ -77,19 +77,19 @@ class Connection(Protocol):
 
 
 class Database(Protocol):
-    """Runs functions in transactions, each in a thread that is not the event loop's."""
+    """Runs functions in transactions, outside of the thread of the event loop."""
 
     async def read(self, function: Callable[[Any], _T]) -> _T:
-        """Run ``function(connection)``, which sees one state of things all the time. Raises ``LedgerError``."""
+        """Run ``function(connection)`` on one snapshot of the database. Raises ``LedgerError``."""
 
     async def write(self, function: Callable[[Any], _T]) -> _T:
-        """Run ``function(connection)`` in one transaction, all of it or nothing, and no other write beside it.
+        """Run ``function(connection)`` in one atomic transaction, with no concurrent write.
 
-        Raises ``LedgerError``, and what it raises.
+        Raises ``LedgerError``, and the errors of ``function``.
         """
 
     def written(self, function: Callable[[Any], _T]) -> asyncio.Future[_T]:
-        """The same, as a future that cannot be cancelled, and that may be done already."""
+        """Like ``write``, as a future that cannot be cancelled and may be done already."""
 
     async def close(self) -> None:
-        """Let go of the database; using it again opens it again."""
+        """Close the database; the next use reopens it."""

@@ -1,4 +1,4 @@
-"""Where a ledger lies, and whether it is a copy (``Copied``): one row, in the table ``place``."""
+"""Location of a ledger, and whether it is a copy (``Copied``): one row in the table ``place``."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from .rows import to_time
 
 
 def note_place(connection: Connection, term: int, at: int) -> None:
-    """Note at the beginning of a term, ``at`` so many microseconds, where the ledger is led.
+    """Record the location of the ledger at the beginning of a term, ``at`` (microseconds since the epoch).
 
-    It is a copy if it was led somewhere else before.
+    A ledger that was last led at another location is marked as a copy.
     """
     known, here, _ = _place(connection)
     if here is None or here == known:
         return
-    copied = (at, term) if known else (None, None)  # a ledger that is new, or from before places were noted
+    copied = (at, term) if known else (None, None)  # a ledger that is new, or older than this record
     connection.execute("UPDATE place SET identity = ?, copied_at = ?, copied_term = ?", (here, *copied))
 
 
 def read_copied(connection: Connection) -> Copied | None:
-    """A copy that nobody has adopted; None if it is none."""
+    """Time and term of a copy that was not adopted; None if the ledger is none."""
     at, term = connection.execute("SELECT copied_at, copied_term FROM place").fetchone()
     return None if at is None else Copied(to_time(at), term)
 
 
 def is_moved(connection: Connection) -> bool:
-    """Whether the ledger is such a copy, or will be one once it is led."""
+    """Whether the ledger is a copy that was not adopted, or becomes one at its next term."""
     known, here, copied_at = _place(connection)
     return copied_at is not None or (known != "" and here not in {None, known})
 
 
 def adopt(connection: Connection) -> bool:
-    """Take the ledger for the original; returns whether it was a copy."""
+    """Mark the ledger as the original; returns whether it was a copy."""
     if not is_moved(connection):
         return False
     connection.execute(
@@ -43,9 +43,9 @@ def adopt(connection: Connection) -> bool:
 
 
 def _place(connection: Connection) -> tuple[str, str | None, int | None]:
-    """Where the ledger was last led (empty if that is not known), where it is, and since when it is noted as a copy.
+    """Location at the last term, current location, and time since when the ledger is marked as a copy.
 
-    None for where it is, if that cannot be told, and for a ledger that is no copy.
+    The first is empty if unknown, the second None if unknown, the third None if the ledger is no copy.
     """
     known, here, copied_at = connection.execute(
         f"SELECT identity, {connection.dialect.place}, copied_at FROM place"

@@ -129,7 +129,7 @@ def _(command: StoreJob, connection: Connection, term: int) -> bool:
 @write.register
 def _(command: RescheduleJob, connection: Connection, term: int) -> bool:
     trigger = None if command.trigger is None else json.dumps(dict(command.trigger))
-    changed = connection.execute(  # the trigger itself is for the leader to register, which this notifies
+    changed = connection.execute(  # the leader, which this notifies, registers the trigger
         "UPDATE jobs SET code_trigger = CASE WHEN new_trigger IS NULL THEN trigger ELSE code_trigger END,"
         " new_trigger = ?, trigger = trigger WHERE id = ? AND func IS NULL",
         (trigger, command.job_id),

@@ -39,7 +39,7 @@ from .rows import (
 _Key = TypeVar("_Key", str, int)
 
 MAX_EARLIER_ROWS = 500
-"""Rows before a window that are looked at for runs that reach into it."""
+"""Rows before a window that are searched for runs that extend into it."""
 
 MAX_PARAMETERS = 500
 """Parameters of one statement; SQLite may allow 999."""
@@ -47,12 +47,12 @@ MAX_PARAMETERS = 500
 _LIVE_JOBS = f"SELECT {JOB_COLUMNS} FROM jobs WHERE removed = 0 ORDER BY id {{}}"
 
 MAX_ATTEMPT = 2**31
-"""Beyond the number of any attempt."""
+"""Larger than any attempt number."""
 
 _FIRST_TERM = "CASE attempt WHEN 1 THEN term ELSE {} END"  # JSON is parsed for few rows
 
 MAX_ROWS_SEARCHED = 20_000
-"""Rows that are searched for runs that did not succeed, where a window has too many to return all."""
+"""Rows that are searched for unsuccessful runs, where a window has too many to return all."""
 
 
 def last_term(connection: Connection) -> int:
@@ -68,7 +68,7 @@ def latest_terms(connection: Connection) -> LatestTerms:
 
 
 def state(connection: Connection) -> State:
-    """All that a leader needs at the start of its term."""
+    """State that a leader needs at the start of its term."""
     requests, runs, copied = open_requests(connection), open_runs(connection), read_copied(connection)
     few = [job_state(row) for row in connection.execute(_LIVE_JOBS.format(f"LIMIT {FIRST_JOBS + 1}"))]
     if len(few) <= FIRST_JOBS:
@@ -89,7 +89,7 @@ def open_requests(connection: Connection) -> list[Request]:
 
 
 def change(connection: Connection, since: int) -> State:
-    """Return what has changed after the change of that number."""
+    """Return the changes after change number ``since``."""
     changed = "SELECT job_id FROM job_changes WHERE number > ? UNION SELECT job_id FROM requests WHERE done_at IS NULL"
     rows = connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs WHERE id IN ({changed}) ORDER BY id", (since,))
     jobs = [job_state(row) for row in rows]
@@ -103,12 +103,12 @@ def last_change(connection: Connection) -> int:
 
 
 def data_version(connection: Connection) -> int:
-    """Changes when somebody else has written, and only then: the cheapest question there is."""
+    """Number that changes only when another connection has written; the cheapest query."""
     return int(connection.execute(connection.dialect.version).fetchone()[0])
 
 
 def open_runs(connection: Connection) -> list[OpenRun]:
-    rows = connection.execute(  # "+": SQLite would rather read every run than put the few of an index in order
+    rows = connection.execute(  # "+": SQLite would otherwise read every run instead of sorting the few of an index
         "SELECT runs.job_id, due, request, runs.term, attempt, attempts, kwargs FROM runs"
         " LEFT JOIN requests ON requests.id = request WHERE runs.outcome IS NULL ORDER BY +seq"
     )
@@ -144,7 +144,7 @@ def overview(connection: Connection, limit: int) -> JobOverview:
 
 
 def _overview_of_few(jobs: Sequence[JobState]) -> JobOverview:
-    """The overview of all jobs, which are in the order of their ids."""
+    """Overview of all jobs, given in the order of their ids."""
     code = sorted((job for job in jobs if job.stored is None), key=lambda job: job.retired_at is not None)
     stored = sorted((job for job in jobs if job.stored is not None), key=_due_order)
     code_ids = {job.id: job.broken for job in code if job.retired_at is None}
@@ -174,7 +174,7 @@ def latest_runs(connection: Connection, job_ids: Sequence[str]) -> dict[str, Run
 
 
 def in_parts(keys: Sequence[_Key]) -> Iterator[tuple[str, tuple[_Key, ...]]]:
-    """The condition that a key is among some of ``keys``, and these, until all have been among them."""
+    """Yield an ``IN`` condition and its parameters for each batch of ``keys``."""
     for place in range(0, len(keys), MAX_PARAMETERS):
         some = tuple(keys[place : place + MAX_PARAMETERS])
         yield f"IN ({', '.join('?' * len(some))})", some
@@ -183,7 +183,7 @@ def in_parts(keys: Sequence[_Key]) -> Iterator[tuple[str, tuple[_Key, ...]]]:
 _OUTCOMES = {
     "running": "outcome IS NULL",
     "succeeded": "outcome = 'succeeded'",
-    "failed": "outcome = 'failed' AND outcome <> 'succeeded'",  # the latter says what ``unsuccessful_runs`` is of
+    "failed": "outcome = 'failed' AND outcome <> 'succeeded'",  # the second is the condition of ``unsuccessful_runs``
     "interrupted": "outcome = 'interrupted' AND outcome <> 'succeeded'",
 }
 
@@ -245,10 +245,10 @@ def _page(
     *,
     so: str = "TRUE",
 ) -> Cursor:
-    """A page of rows, latest first; a condition without a value does not count.
+    """A page of rows, latest first; a condition without a value is ignored.
 
-    The keys first, which an index has at hand, and then the rows of the page and no others. Behind a "+", the key is
-    one that no index is chosen for.
+    Selects the keys from an index first, and then only the rows of the page. A "+" before the key keeps the database
+    from choosing an index for it.
     """
     wanted = {condition: value for condition, value in conditions.items() if value is not None}
     where = " AND ".join([so, *wanted])
@@ -259,11 +259,11 @@ def _page(
 
 
 def window(connection: Connection, since: datetime, until: datetime, limit: int) -> Window:
-    """Read a sample of a stretch of time, see ``LedgerReader.window``.
+    """Read a sample of a time range, see ``LedgerReader.window``.
 
-    No index is needed, for which each claim would have to pay: rows are written in the order of time, so the keys at
-    which the stretch begins and ends are found by bisection. The number of rows that are looked at is bounded, since
-    the ledger's thread has other work.
+    Needs no index, which would slow down each claim: rows are written in the order of time, so bisection finds the
+    keys at which the range begins and ends. The number of rows that are read is bounded, since the ledger's thread has
+    other work.
     """
     stretch = to_us(since), to_us(until)
     run_keys = _keys(connection, "runs", "seq", "claimed_at", *stretch)
@@ -276,7 +276,7 @@ def window(connection: Connection, since: datetime, until: datetime, limit: int)
 
 
 def _counts(connection: Connection, runs: tuple[int, int], skips: tuple[int, int]) -> dict[str, int] | None:
-    """Runs by outcome, and ticks that were skipped, from a first key to one beyond; None if they are many."""
+    """Runs by outcome and skipped ticks, in half-open ranges of keys; None if there are too many rows."""
     if sum(beyond - first for first, beyond in (runs, skips)) > MAX_COUNTED:
         return None
     by_outcome = "SELECT coalesce(outcome, 'running'), count(*) FROM runs WHERE seq >= ? AND seq < ? GROUP BY outcome"
@@ -317,7 +317,7 @@ def _sampled_skips(connection: Connection, keys: tuple[int, int], limit: int) ->
 
 
 def _window_terms(connection: Connection, since: int, until: int, limit: int) -> list[TermRow]:
-    """Those that began in it, and the one before, which may last into it."""
+    """Terms that began in the window, and the one before, which may extend into it."""
     first, beyond = _keys(connection, "terms", "term", "began_at", since, until)
     before = "SELECT coalesce(max(term), ?) FROM terms WHERE term < ?"
     found = connection.execute(
@@ -346,7 +346,7 @@ def _every(first: int, beyond: int, limit: int) -> int:
 
 
 def _keys(connection: Connection, table: str, key: str, time: str, since: int, until: int) -> tuple[int, int]:
-    """The first key of the stretch, and the first beyond it."""
+    """The first key of a time range, and the first after it."""
     return _at(connection, table, key, time, since), _at(connection, table, key, time, until + 1)
 
 

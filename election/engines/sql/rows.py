@@ -1,4 +1,4 @@
-"""Between the ledger's tables and its values: times are stored as microseconds since the epoch, in UTC."""
+"""Conversion between the ledger's rows and values. Times are stored as microseconds since the epoch, in UTC."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 NEVER = 2**62
-"""Value of ``jobs.next_due`` where that is not known: such a job is planned last."""
+"""Value of ``jobs.next_due`` if it is unknown: such a job is planned last."""
 
 DUE_ORDER = f"(CASE WHEN paused_at IS NULL AND broken IS NULL THEN next_due ELSE {NEVER} END), id"
-"""Order in which stored jobs are due: of the index ``due_jobs``, which serves a query that has the same text only."""
+"""Due order of stored jobs; the index ``due_jobs`` serves only queries with exactly this text."""
 
 JOB_COLUMNS = (
     "id, trigger, scheduled_since, settled_until, paused_at, resume_at, retired_at, func, kwargs, options,"
@@ -58,7 +58,7 @@ LOG_COLUMNS = "attempt, log"
 
 
 def to_us(moment: datetime) -> int:
-    """Microseconds since the epoch, exactly: no float comes near a due time."""
+    """Microseconds since the epoch, exact: a due time is never converted to a float."""
     return (moment.astimezone(UTC) - _EPOCH) // _MICROSECOND
 
 
@@ -77,7 +77,7 @@ def to_time(us: int) -> datetime:
 
 
 def job_state(row: Row) -> JobState:
-    """State of a job; one that cannot be read, because another version wrote it, say, is a broken job."""
+    """State of a job; a row that cannot be read, for example of another version, is a broken job."""
     try:
         return _job_state(row)
     except Exception as error:
@@ -145,7 +145,7 @@ def run_row(row: Row) -> RunRow:
 
 
 def log_text(log: RunLog) -> str:
-    """JSON text of a log, in characters that every database can hold."""
+    """JSON text of a log, in characters that every database can store."""
     lines = [[to_us(line.at), line.level, line.logger, line.text] for line in log.lines]
     return json.dumps([log.traceback, lines, log.dropped])
 

@@ -18,7 +18,7 @@ class Table:
         definition: Its columns, with the types TEXT, INTEGER (64 bits) and REAL (64 bits). A key that the database
             numbers is not among them.
         appended: Whether its rows are only ever added, in the order of their key, and stay as they are.
-        moves: Whether a migration to another database takes its rows along.
+        moves: Whether a migration to another database copies its rows.
     """
 
     name: str
@@ -35,13 +35,13 @@ class Table:
 
     @property
     def numbered(self) -> bool:
-        """Whether the database numbers its rows, upwards, and uses no number again."""
+        """Whether the database numbers its rows, ascending and without reuse."""
         return len(self.columns) > len(self.definition.split(", "))
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index. where: condition on the rows that it has; a database without partial indexes may have all of them."""
+    """An index. where: condition of a partial index; a database without partial indexes may index all rows."""
 
     name: str
     table: str
@@ -57,12 +57,12 @@ TABLES = (
         "id TEXT, trigger TEXT NOT NULL, scheduled_since INTEGER NOT NULL, settled_until INTEGER NOT NULL,"
         " paused_at INTEGER, resume_at INTEGER, retired_at INTEGER,"
         " func TEXT, kwargs TEXT, options TEXT,"  # of a job that was added at run time
-        " removed INTEGER NOT NULL DEFAULT 0,"  # 1: somebody has removed it; 2: it has finished
+        " removed INTEGER NOT NULL DEFAULT 0,"  # 1: the job was removed; 2: it has finished
         " broken TEXT, info TEXT,"  # why it cannot run; name, description and tags as JSON
         f" next_due INTEGER NOT NULL DEFAULT {NEVER},"
-        " new_trigger TEXT, code_trigger TEXT",  # what a job of the code was given at run time, in the place of this
+        " new_trigger TEXT, code_trigger TEXT",  # of a job of the code: run-time trigger, and the one that it replaces
     ),
-    Table(  # which schedule a job had, from when to when: what it owed can be worked out again
+    Table(  # the schedules of each job, from when to when, to compute its due ticks again
         "epochs",
         ("job_id", "since"),
         "job_id TEXT NOT NULL, since INTEGER NOT NULL, until INTEGER, anchor INTEGER NOT NULL, trigger TEXT NOT NULL,"
@@ -95,7 +95,7 @@ TABLES = (
         ("id",),
         "action TEXT NOT NULL, job_id TEXT, term INTEGER, requested_at INTEGER NOT NULL, done_at INTEGER, outcome TEXT,"
         " reason TEXT, run INTEGER,"
-        " kwargs TEXT, result TEXT",  # of a run: in the place of the job's own, and what it returned, as JSON
+        " kwargs TEXT, result TEXT",  # of a requested run, as JSON: arguments, and return value
     ),
     Table(  # intents to end a leader that hung
         "fences",
@@ -116,10 +116,10 @@ TABLES = (
         ("what", "job_id", "label"),
         "what TEXT NOT NULL, job_id TEXT NOT NULL, label TEXT NOT NULL, count INTEGER NOT NULL, total REAL NOT NULL",
     ),
-    Table(  # in which order jobs were last changed, so that a leader reads these and not all
+    Table(  # order of the latest changes of jobs, so that a leader reads only changed jobs
         "job_changes", ("job_id",), "job_id TEXT, number INTEGER NOT NULL", moves=False
     ),
-    Table(  # one row: where the ledger was last led, and since when and which term as a copy
+    Table(  # one row: last location of the ledger; time and term since when it is a copy
         "place",
         ("identity",),
         "identity TEXT NOT NULL, copied_at INTEGER, copied_term INTEGER",
@@ -133,13 +133,13 @@ NUMBERED = {table.name: table.key[0] for table in TABLES if table.numbered}
 INDEXES = (
     Index("one_claim_per_tick", "runs", "job_id, due, request", unique=True),
     Index("open_runs", "runs", "job_id", "outcome IS NULL"),
-    Index("unsuccessful_runs", "runs", "outcome, seq", "outcome <> 'succeeded'"),  # costs nothing where all goes well
+    Index("unsuccessful_runs", "runs", "outcome, seq", "outcome <> 'succeeded'"),  # empty if all runs succeed
     Index("skips_of_job", "skips", "job_id, first_due"),
     Index("open_requests", "requests", "id", "done_at IS NULL"),
     Index("log_of_attempt", "run_logs", "run, attempt", unique=True),
     Index("logs_of_job", "run_logs", "job_id, failed, id"),
     Index("latest_changes", "job_changes", "number"),
-    Index("live_jobs", "jobs", "id, removed", "removed = 0"),  # has all that a count needs
+    Index("live_jobs", "jobs", "id, removed", "removed = 0"),  # covers a count
     Index("code_jobs", "jobs", "func, id", "removed = 0 AND func IS NULL"),
     Index("due_jobs", "jobs", DUE_ORDER, "removed = 0 AND func IS NOT NULL"),
 )

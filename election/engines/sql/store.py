@@ -1,4 +1,4 @@
-"""Ledger store in SQL, on any database that keeps its transactions apart. Implements ``LedgerStore``."""
+"""Ledger store in SQL, on any database that isolates its transactions. Implements ``LedgerStore``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .rows import to_us
 from .totals import count, forget_jobs, read_totals
 
 PRUNE_SCAN_FACTOR = 20
-"""Oldest rows that are looked at per row that may be removed: looking at all of them would keep claims waiting."""
+"""Oldest rows that are scanned per row that may be removed: a scan of all rows would keep claims waiting."""
 
 _OF_A_JOB = (RegisterJob, EndPause, PauseJob, ResumeJob, StoreJob, RescheduleJob, RemoveJob)
 _OTHERS = (BeginTerm, AddRequest, Adopt)
@@ -51,7 +51,7 @@ class SqlStore:
         self._last_change: int | None = None
 
     def check(self) -> None:
-        """Nothing: a server that cannot be reached at a start may be reached later."""
+        """Do nothing: a server that cannot be reached at the start may be reached later."""
 
     async def integrity(self) -> list[str]:
         return []  # a server checks its own storage
@@ -134,7 +134,7 @@ def _write_all(connection: Connection, commands: Sequence[Command], term: int | 
 
 
 def _note_changes(connection: Connection, commands: Iterable[Command]) -> None:
-    """Note which jobs the commands, which have taken effect, have changed, and notify the leader."""
+    """Record the jobs that were changed by ``commands``, which have taken effect, and notify the leader."""
     noticed = [command for command in commands if isinstance(command, (*_OF_A_JOB, *_OTHERS))]
     if not noticed:
         return
@@ -154,7 +154,7 @@ def _note_changes(connection: Connection, commands: Iterable[Command]) -> None:
 def prune(connection: Connection, before: int, at_most: int) -> int:
     """Remove up to ``at_most`` rows of each kind older than ``before`` (microseconds); returns how many were removed.
 
-    ``settled_until`` stays, and with it the certainty that nothing runs twice.
+    Keeps ``settled_until``, so that nothing runs twice.
     """
     looked_at = at_most * PRUNE_SCAN_FACTOR
     oldest_claim = f"SELECT {connection.dialect.first_term} FROM runs ORDER BY seq LIMIT 1"
@@ -175,7 +175,7 @@ def prune(connection: Connection, before: int, at_most: int) -> int:
         " WHERE skipped_at < ? ORDER BY seq LIMIT ?)",
         (looked_at, before, at_most),
     ).rowcount
-    terms = connection.execute(  # those that died have no end; none goes that a run still names
+    terms = connection.execute(  # terms of dead leaders have no end; those that a run refers to stay
         "DELETE FROM terms WHERE term IN (SELECT term FROM terms WHERE coalesce(ended_at, began_at) < ?"
         f" AND term < (SELECT max(term) FROM terms) AND term < coalesce(({oldest_claim}), term + 1)"
         " ORDER BY term LIMIT ?)",

@@ -1,7 +1,7 @@
-"""Counters of a ledger in SQL: kept in the transaction of each change, read as values, and removed with their jobs.
+"""Counters of a ledger in SQL: updated in the transaction of each change, read as values, removed with their jobs.
 
-A scrape reads a few rows however long the history is, and what is pruned stays counted. Jobs that were added at run
-time are counted together, by their function: their ids have no bound.
+A scrape reads a few rows, independent of the length of the history; pruned rows stay counted. Jobs that were added at
+run time are counted together, by their function: their ids have no bound.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class _Counters:
         self.found[what, job, label] = before[0] + count, before[1] + total
 
     def add_time(self, what: str, job: str, seconds: float) -> None:
-        """Add to a histogram; a clock that stepped back gives no time."""
+        """Add to a histogram; a clock that stepped back counts as 0 s."""
         seconds = max(0.0, seconds)
         self.add(what, job, _BUCKETS[bisect_left(BOUNDS, seconds)], 1, seconds)
 
 
 def count(connection: Connection, commands: Iterable[Command]) -> None:
-    """Count what the commands, which have taken effect, have changed."""
+    """Update the counters for ``commands``, which have taken effect."""
     counters, runs, skips = _Counters(), list[FinishRun](), list[Skip]()
     for command in commands:
         match command:
@@ -124,7 +124,7 @@ def _add_rows(count: int) -> str:
 
 
 def read_totals(connection: Connection) -> Totals:
-    """All of it."""
+    """Read all counters."""
     found: Mapping[str, dict[tuple[str, str], tuple[int, float]]] = defaultdict(dict)
     for what, job_id, label, number, total in connection.execute(
         "SELECT what, job_id, label, count, total FROM totals"
@@ -148,7 +148,7 @@ def read_totals(connection: Connection) -> Totals:
 
 
 def forget_jobs(connection: Connection, before: int) -> None:
-    """Forget the counters of jobs of the code that were gone ``before`` (microseconds), when their history has gone."""
+    """Delete the counters of code jobs without history, removed or retired before ``before`` (microseconds)."""
     connection.execute(
         "DELETE FROM totals WHERE job_id IN (SELECT id FROM jobs WHERE (removed <> 0 OR retired_at < ?)"
         " AND NOT EXISTS (SELECT 1 FROM runs WHERE job_id = jobs.id)"

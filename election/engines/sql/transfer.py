@@ -1,6 +1,6 @@
-"""A ledger's whole history into another database, in stretches: what was cut off goes on where it stood.
+"""Copy of a ledger's whole history to another database, in batches; an interrupted copy resumes where it stopped.
 
-The target is compared with the source, row by row, at the end; nothing is believed because it was written.
+At the end the target is compared with the source, row by row; a successful write alone is no proof.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Progress = Callable[[str, int], None]
 
 
 MOVED = tuple(table for table in TABLES if table.moves)
-"""Tables whose rows go along; the counters last, since writes to the others would count."""
+"""Tables whose rows are copied; the counters last, since writes to the others would change them."""
 
 
 async def transfer(source: Database, target: Database, progress: Progress) -> dict[str, int]:
-    """Make ``target`` what ``source`` is; returns the number of rows of each table.
+    """Copy ``source`` to ``target``; returns the number of rows of each table.
 
-    Nobody may write to either meanwhile. progress: told the table and how many of its rows are done. Raises
-    ``LedgerError`` if the target has a history of its own, or is not the same in the end.
+    No process may write to either meanwhile. progress: called with the table and the number of rows copied. Raises
+    ``LedgerError`` if the target has another history, or differs from the source at the end.
     """
     await _refuse_another_history(source, target)
     counts = {}
@@ -98,7 +98,7 @@ async def _copy(table: Table, source: Database, target: Database, progress: Prog
 async def _stretches(
     table: Table, database: Database, after: tuple[Any, ...] | None = None
 ) -> AsyncIterator[list[tuple[Any, ...]]]:
-    """The table's rows in the order of their key, from the one after ``after`` on."""
+    """Batches of the table's rows in the order of their key, starting after ``after``."""
     key = ", ".join(table.key)
     beyond = f"({key}) > ({', '.join('?' * len(table.key))})"
     while True:
@@ -117,7 +117,7 @@ async def _stretches(
 
 
 async def _digest(table: Table, database: Database) -> str:
-    """Read the table, in an order that does not depend on the database's collation."""
+    """Hash of the table's rows, in an order that does not depend on the database's collation."""
     found = hashlib.sha256()
     each: list[bytes] = []
     async for rows in _stretches(table, database):

@@ -8,7 +8,7 @@ function does.known(job)
   return 1
 end
 
--- A job is as somebody has seen it.
+-- Condition: the job is in the state that the caller has read.
 function does.expect(job, ...)
   local row = redis.call('HMGET', p .. 'job:' .. job, 'settled_until', 'scheduled_since', 'retired_at', 'removed', 'paused_at')
   for place, value in ipairs({...}) do
@@ -43,7 +43,7 @@ function does.store(job, func, kwargs, options, keep_pause)
   return does.set(job, 'func', func, 'kwargs', kwargs, 'options', options, 'removed', '', 'broken', '')
 end
 
--- The trigger itself is for the leader to register.
+-- The leader registers the trigger itself.
 function does.reschedule(job, trigger)
   local key = p .. 'job:' .. job
   local row = redis.call('HMGET', key, 'trigger', 'func', 'new_trigger')
@@ -62,7 +62,7 @@ function does.remove(job, at)
   return leave(job, at)
 end
 
--- A clock that was ahead has settled ticks that have not come yet.
+-- Settle only up to now: a clock that was ahead has settled ticks that are not due yet.
 function does.accept_time(job, at, reason)
   local key = p .. 'job:' .. job
   local settled = redis.call('HGET', key, 'settled_until')
@@ -74,7 +74,7 @@ function does.accept_time(job, at, reason)
   return add_skip(job, at, at, '0', reason, at, '0')
 end
 
--- A server has nothing by which a copy of its data could be told from the original.
+-- A copy of a server's data cannot be distinguished from the original.
 function does.adopt()
   return 0
 end
@@ -89,7 +89,7 @@ function does.request(action, job, of, at, kwargs)
   return number
 end
 
--- What the leader has to look at has changed.
+-- Increment the version by which the leader detects a write.
 function does.change()
   return redis.call('INCR', p .. 'version')
 end
@@ -111,7 +111,7 @@ function does.begin(pid, boot, host, at, ns, reason, from_pid, vacant)
   return 1
 end
 
--- How the term before ended, where its own leader could not write it down.
+-- Record the end of the term before, if its own leader could not.
 function does.ended(pid, standing, at)
   local before = redis.call('ZREVRANGEBYSCORE', p .. 'terms', '(' .. term, '-inf', 'LIMIT', 0, 1)[1]
   local key = p .. 'term:' .. (before or '')

@@ -1,4 +1,5 @@
--- What a term writes, entry by entry: here P3 is kept. After job_index.lua, followed by changes.lua and write.lua.
+-- Entries that a term writes, one function each; P3 is enforced here. After job_index.lua, before changes.lua and
+-- write.lua.
 local term, bounds = ARGV[2], ARGV[3]
 local last = redis.call('GET', p .. 'term') or '0'
 if term == '' then
@@ -21,7 +22,7 @@ local function count(key, what, seconds)
   redis.call('HINCRBYFLOAT', key, what .. ' total', string.format('%.6f', seconds))
 end
 
--- The counters of a job; of those that were added at run time, those of their function.
+-- Key of the counters of a job; jobs that were added at run time share those of their function.
 local function totals_of(job)
   local func = redis.call('HGET', p .. 'job:' .. job, 'func')
   local label = func and 'added:' .. func or job
@@ -43,7 +44,7 @@ local function run_of(job, due, request)
   end
 end
 
--- seen: when the schedule began by which it fell due, or '': of one that is over nothing is settled for any more.
+-- seen: start of the schedule by which the tick fell due, or ''; ticks of a schedule that is over settle nothing.
 local function account(job, to, since, seen)
   local key = p .. 'job:' .. job
   local row = redis.call('HMGET', key, 'settled_until', 'scheduled_since')
@@ -130,7 +131,7 @@ function does.settle(job, due, request, outcome, at, error, started, began, ende
   return 1
 end
 
--- What a run by request returned.
+-- Return value of a requested run.
 function does.result(request, value)
   local key = p .. 'request:' .. request
   return redis.call('EXISTS', key) == 1 and redis.call('HSET', key, 'result', value) or 0
@@ -152,7 +153,7 @@ function does.retry(job, due, request, attempt, started)
   return 1
 end
 
--- Keep no more than so many of the logs whose names are in a list.
+-- Keep at most `most` of the logs that a list names.
 local function keep_latest(list, most)
   while redis.call('LLEN', list) > tonumber(most) do
     local seq, attempt = string.match(redis.call('RPOP', list), '^(%d+) (%d+)$')
@@ -200,7 +201,7 @@ function does.skip(job, first, to, number, reason, at, request, claimed, seen)
   return add_skip(job, first, to, number, reason, at, request)
 end
 
--- The leader reads what has changed since the version that it knows; who writes counts it up at the end.
+-- The leader reads the changes since its last version; each writer increments the version at the end.
 local function note(job)
   redis.call('ZADD', p .. 'changed', (tonumber(redis.call('GET', p .. 'version')) or 0) + 1, job)
 end
@@ -213,10 +214,10 @@ function does.enrol(job, trigger, at, since, rule)
   end
   redis.call('SADD', p .. 'jobs', job)
   redis.call('SREM', p .. 'removed', job)
-  if redis.call('HGET', key, 'removed') == '1' then  -- it may be in the code from now on
+  if redis.call('HGET', key, 'removed') == '1' then  -- the job may now be in the code
     redis.call('HDEL', key, 'removed', 'func', 'kwargs', 'options')
   end
-  if redis.call('HGET', key, 'new_trigger') ~= trigger then  -- the code has won
+  if redis.call('HGET', key, 'new_trigger') ~= trigger then  -- the code decides
     redis.call('HDEL', key, 'new_trigger')
   end
   redis.call('HSET', key, 'trigger', trigger, 'scheduled_since', at)
@@ -237,7 +238,7 @@ local function leave(job, at)
   return does.set(job, 'removed', '1')
 end
 
--- A one-shot has one run, and a pool has few that are open: the shorter list of the two is looked through.
+-- A one-shot has one run, and a pool has few open runs: search the shorter of the two lists.
 local function has_open_run(job)
   local own = p .. 'runs:' .. job
   local few = redis.call('ZCARD', own) < redis.call('ZCARD', p .. 'open') and own or p .. 'open'
@@ -283,7 +284,7 @@ function does.resumed(job, to)
   return 1
 end
 
--- Change fields of a job that is there; an empty text takes one away.
+-- Change fields of an existing job; an empty text removes a field.
 function does.set(job, ...)
   local key, changes = p .. 'job:' .. job, {...}
   if redis.call('EXISTS', key) == 1 then

@@ -1,6 +1,6 @@
--- Indexes of the live jobs, derived from their rows: `due` has those of the code at -1, and those that were added at run
--- time by when they are due; `ids` has all by id; `settled` has the time up to which the ticks of each are settled. Where
--- an earlier version has written, they are made anew.
+-- Indexes of the live jobs, derived from their rows: `due` has jobs of the code at -1, and jobs that were added at run
+-- time at their due time; `ids` has all by id; `settled` has the time up to which the ticks of each job are settled.
+-- The indexes are rebuilt if an earlier version has written.
 -- ARGV: prefix
 local p = ARGV[1]
 

@@ -1,5 +1,5 @@
 -- Removes a worker's presence.
--- ARGV: prefix, its id, itself
+-- ARGV: prefix, id of the worker, the worker as JSON
 local p = ARGV[1]
 redis.call('ZREM', p .. 'seen', ARGV[2])
 redis.call('HDEL', p .. 'workers', ARGV[2])

@@ -1,5 +1,6 @@
--- State of the pool; writes the worker's presence, and the largest term that it has seen (P2).
--- ARGV: prefix, the largest number it knows of, its id or '' (not now), itself, milliseconds that this holds
+-- State of the pool; writes the worker's presence, and the largest term number that the worker has seen (P2).
+-- ARGV: prefix, that number, id of the worker or '' (writes no presence), the worker as JSON,
+--       milliseconds for which the presence is valid
 local p = ARGV[1]
 if tonumber(ARGV[2]) > tonumber(redis.call('GET', p .. 'term') or '0') then
   redis.call('SET', p .. 'term', ARGV[2])

@@ -1,4 +1,4 @@
--- A bounded number of jobs, and how far any is settled; after job_index.lua.
+-- A bounded number of jobs, and the latest time up to which any job is settled; after job_index.lua.
 -- ARGV: prefix, limit
 check_indexes()
 local limit = tonumber(ARGV[2])

@@ -1,5 +1,5 @@
--- Old history goes; settled_until stays, and with it the certainty that nothing runs twice (P3).
--- ARGV: prefix, before, rows to remove at most, rows to look at
+-- Removes old history; keeps settled_until, so that nothing runs twice (P3).
+-- ARGV: prefix, before, rows to remove at most, rows to scan
 local p, before, at_most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local touched = {}
 
@@ -35,7 +35,7 @@ local rows = gone
 local oldest = redis.call('ZRANGE', p .. 'runs', 0, 0)[1]
 local first_term = oldest and tonumber(redis.call('HGET', p .. 'run:' .. oldest, 'first_term'))
 local terms = redis.call('ZRANGE', p .. 'terms', 0, at_most)
-for place, number in ipairs(terms) do  -- those that died have no end; none goes that a run still names
+for place, number in ipairs(terms) do  -- terms of dead leaders have no end; those that a run refers to stay
   local row = redis.call('HMGET', p .. 'term:' .. number, 'ended_at', 'began_at')
   if place == #terms or tonumber(row[1] or row[2]) >= before then
     break
@@ -62,7 +62,7 @@ if rows > 0 then
   if tonumber(redis.call('GET', p .. 'pruned') or '0') < before then
     redis.call('SET', p .. 'pruned', ARGV[2])
   end
-  for job in pairs(touched) do  -- ids that are used once each would otherwise be counted for ever
+  for job in pairs(touched) do  -- otherwise the counters of ids that are used once would stay for ever
     local row = redis.call('HMGET', p .. 'job:' .. job, 'removed', 'retired_at')
     local past = row[1] == '1' or (row[2] and tonumber(row[2]) < before)
     if past and redis.call('EXISTS', p .. 'runs:' .. job, p .. 'skips:' .. job) == 0 then

@@ -1,6 +1,6 @@
--- Heartbeat. A lease that is gone and not another worker's is put back, to keep the others off until the work ends;
--- its term is over all the same.
--- ARGV: prefix, lease (id:number), number, milliseconds, the record as it is to be
+-- Heartbeat. Restores a lease that is gone, and that no other worker holds, to keep the others off until the work ends;
+-- the term is over nevertheless.
+-- ARGV: prefix, lease (id:number), number, milliseconds, the new record
 local p = ARGV[1]
 local held = redis.call('GET', p .. 'lease')
 local record = redis.call('GET', p .. 'record')

@@ -1,11 +1,11 @@
--- All that a leader needs at the start of its term, as of one moment; or what of it has changed after a version. After
+-- State that a leader needs at the start of its term, as of one moment; or its changes after a version. After
 -- job_index.lua.
--- ARGV: prefix, how many jobs come at once, version or nothing
+-- ARGV: prefix, number of jobs to return at once, version or nothing
 local at_once, since = tonumber(ARGV[2]), ARGV[3]
 local requests = redis.call('ZRANGE', p .. 'requests', 0, -1)
 local runs = since and {} or redis.call('ZRANGE', p .. 'open', 0, -1)
 local jobs, rest = {}, {}
--- Add the jobs that the rows of a kind are about, if they are there.
+-- Add the jobs of these rows, if they exist.
 local function add_jobs_of(keys, prefix)
   for _, key in ipairs(keys) do
     local job = redis.call('HGET', prefix .. key, 'job_id')

@@ -1,9 +1,9 @@
--- Rows of a stretch of time, thinned to a limit. Rows are written in the order of time, so where the stretch begins
--- and ends is found by halving.
+-- Rows of a time range, sampled down to a limit. Rows are written in the order of time, so bisection finds the start
+-- and the end of the range.
 -- ARGV: prefix, zset of the rows, prefix of a row, field of its time, since, until, limit,
---       rows before the stretch that are looked at, field of the time that lets such a one reach into it,
---       rows that are counted one by one
--- Returns one in how many rows is among them, the time of the oldest of all, the rows, and the count of each outcome.
+--       rows before the range to read, field of the time up to which such a row extends, or '',
+--       rows to count one by one
+-- Returns the sampling interval in rows, the time of the oldest row of all, the rows, and the count of each outcome.
 local p = ARGV[1]
 local order, row, field, limit = p .. ARGV[2], p .. ARGV[3], ARGV[4], tonumber(ARGV[7])
 
@@ -51,7 +51,7 @@ if every > 1 and ARGV[9] ~= '' then
 end
 local oldest = at(0)
 
--- Nearly all runs succeed: the others are in sets of their own.
+-- Nearly all runs succeed; the others are in separate sets.
 local function count_runs(least, most)
   local counts, rest = {running = redis.call('ZCOUNT', p .. 'open', least, most)}, beyond - first
   rest = rest - counts.running
