@@ -1,8 +1,8 @@
 """FastAPI's dependencies in jobs: ``async def report(session: Annotated[Session, Depends(get_session)])``.
 
-FastAPI itself provides the values: the job is called inside the endpoint of a route of an application that nobody else
-can reach. So whatever works in an endpoint works in a job: dependencies of dependencies, ``yield``, caching within a
-run, ``dependency_overrides``. What a dependency reads of a request is empty, but for ``request.app.state``.
+FastAPI itself provides the values: the job is called inside the endpoint of a route of a private application. So all
+that works in an endpoint works in a job: dependencies of dependencies, ``yield``, caching within a run,
+``dependency_overrides``. The request that a dependency reads is empty, except for ``request.app.state``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Dependencies:
     """Wraps the functions of jobs that have dependencies.
 
     Attributes:
-        app: Application whose overrides and state count; None if the Election knows none.
+        app: Application whose overrides and state are used; None if the Election has none.
         loop: Event loop in which dependencies are provided; None before the start.
     """
 
@@ -39,7 +39,7 @@ class Dependencies:
         self._wrapped: dict[Callable[..., Any], Callable[..., Any]] = {}
 
     def use(self, app: Any) -> None:
-        """Let the overrides and the state of this application count, if it is one of FastAPI's."""
+        """Use the overrides and the state of this application, if it is one of FastAPI's."""
         self.app = app if isinstance(app, FastAPI) else None
 
     def wrap(self, func: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,14 +94,14 @@ class Dependencies:
 
             async def call(**values: Any) -> None:
                 provided.set_result(values)
-                await asyncio.wrap_future(called)  # what the job raises is raised in its dependencies, too
+                await asyncio.wrap_future(called)  # an exception of the job is raised in its dependencies, too
 
             within = asyncio.run_coroutine_threadsafe(self._within(application, call), self.loop)
             within.add_done_callback(lambda _: provided.cancel())
             try:
                 values = provided.result()
             except CancelledError:
-                within.result()  # says why they could not be provided
+                within.result()  # raises the reason why no values were provided
                 raise
             try:
                 called.set_result(func(*args, **kwargs, **values))
@@ -143,7 +143,7 @@ class Dependencies:
         except Exception:
             if not raised:
                 raise
-        if raised:  # also what a web application would have answered with, such as HTTPException
+        if raised:  # also an exception that a web application turns into a response, such as HTTPException
             error, its_traceback = raised[0]
             raise error.with_traceback(its_traceback)  # without FastAPI's frames
         status = next((message["status"] for message in answer if message["type"] == "http.response.start"), None)
@@ -153,11 +153,11 @@ class Dependencies:
 
 
 _CALLED = 204
-"""Status of an answer for which the job was called."""
+"""Status of a response after the job was called."""
 
 
 _CALL = "election.call"
-"""Key of a request's scope: what is called with the values."""
+"""Key in a request's scope: the function that is called with the values."""
 
 
 async def _endpoint(election_request: Request, **values: Any) -> Response:
@@ -168,7 +168,7 @@ async def _endpoint(election_request: Request, **values: Any) -> Response:
 
 def _application(parameters: Iterable[inspect.Parameter]) -> FastAPI:
     """Application with one route, whose endpoint has these parameters."""
-    endpoint = functools.partial(_endpoint)  # of a plain function FastAPI looks for the file, on the event loop
+    endpoint = functools.partial(_endpoint)  # FastAPI would look for the file of a plain function, on the event loop
     request = inspect.Parameter("election_request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
     others = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
     endpoint.__signature__ = inspect.Signature([request, *others])  # type: ignore[attr-defined]
@@ -194,7 +194,7 @@ def _dependencies_of(func: Callable[..., Any]) -> list[inspect.Parameter]:
 
 
 def _with_type(parameter: inspect.Parameter, names: dict[str, Any]) -> inspect.Parameter:
-    """The parameter with its annotation, if that is text which names something else than a type checker's imports."""
+    """Return the parameter with a text annotation evaluated, unless its names are imported for type checkers only."""
     if isinstance(parameter.annotation, str):
         with contextlib.suppress(Exception):
             text = SimpleNamespace(__annotations__={"it": parameter.annotation})

@@ -65,12 +65,12 @@ class Election:
     stalled_after: seconds without a heartbeat after which ``/leader`` calls the leader unresponsive.
     fence_after: seconds without a heartbeat after which a leader that hangs is killed; None to report it only.
     drain_timeout: seconds that running jobs get to end when the leader resigns.
-    catch_up_limit: ticks of one job that a new leader catches up with at most; what is cut off is skipped as ``down``.
+    catch_up_limit: ticks of one job that a new leader catches up with at most; older ticks are skipped as ``down``.
     max_threads: plain functions that run at the same time; others wait until one of them has ended.
     retention: how long history is kept; None for ever.
-    durable: whether each claim waits for the disk; without, a power cut (no crash) can forget the last ones.
+    durable: whether each claim waits for the disk; if not, a power cut (not a crash) can lose the last claims.
     scheduler_options: passed to each term's ``AsyncIOScheduler``: ``timezone``, ``job_defaults``.
-    allowed_hosts: host names by which a proxy on this machine asks; over a loopback address the routes answer for
+    allowed_hosts: host names in requests of a proxy on this machine; over a loopback address the routes answer for
         localhost and addresses only, so that no page of another site can read them (DNS rebinding). ``["*"]`` for any.
     allow_network_fs: accept a pool directory on a filesystem where flock may exclude nobody.
     candidate: False for a worker that never leads: it answers, adds jobs and reads, and leaves the seat to the others.
@@ -146,7 +146,7 @@ class Election:
         The trigger ``"crontab"`` takes an ``expression`` as cron reads it: ``scheduled_job("crontab", "0 9 * * mon")``.
 
         ``misfire_grace_time`` is 30 s unless given. ``name``, ``description`` (by default the first line of the
-        function's docstring) and ``tags`` (single words) tell people of the job, wherever it is shown. Raises
+        function's docstring) and ``tags`` (single words) are for people, wherever the job is shown. Raises
         ``JobDefinitionError`` for arguments that cannot work.
         """
         self._check_registration()
@@ -168,10 +168,10 @@ class Election:
         return task
 
     def on_event(self, hook: _Hook) -> _Hook:
-        """Tell the decorated function of every event in this worker, as a frozen value (``election.events``).
+        """Call the decorated function with every event in this worker, a frozen value (``election.events``).
 
-        A plain function is called in a thread of its own, a coroutine function in a task of its own: one that raises
-        or hangs hurts nothing.
+        A plain function is called in its own thread, a coroutine function in its own task: one that raises or hangs
+        affects nothing else.
         """
         self._hooks.add(hook)
         return hook
@@ -179,8 +179,8 @@ class Election:
     def around_runs(self, around: _Around) -> _Around:
         """Enter the context manager ``around(run)`` around each attempt at a run, in the process that makes it.
 
-        It is entered on the event loop, so it may not block. The job's code sees the context variables that it sets,
-        and it sees what the code raises. What it raises itself fails the run.
+        The context manager is entered on the event loop, so it may not block. Context variables that it sets are
+        visible to the job's code, and exceptions of that code are raised in it. Its own exceptions fail the run.
         """
         self._check_registration()
         self._around.append(around)
@@ -197,22 +197,22 @@ class Election:
         replace: bool = False,
         **arguments: Any,
     ) -> Operation[None]:
-        """Add a job; whoever leads runs it.
+        """Add a job, which the leader runs.
 
-        Awaited, from any worker and from a script that takes no part: the job is stored in the ledger, and survives
-        restarts. Not awaited, before the start, as at module level: it is a job of the code, as with ``scheduled_job``;
-        the same registration once more, as by a second start, changes nothing. Once the Election has started, the job
-        is stored also if the call is not awaited; a thread waits for that with ``add_job(…).result()``.
+        An awaited call, in any worker or in a script that takes no part, stores the job in the ledger; the job survives
+        restarts. A call that is not awaited, before the start, as at module level, adds a job of the code, as with
+        ``scheduled_job``; the same registration again, as by a second start, changes nothing. Once the Election has
+        started, the job is stored even if the call is not awaited; a thread waits with ``add_job(…).result()``.
 
-        func: a function. To be stored it is one at module level, or a reference to one, ``"package.module:function"``.
+        func: a function; for a stored job at module level, or as a reference, ``"package.module:function"``.
         id: the job's name in the pool; for a job of the code by default ``module:qualname``.
-        kwargs: what to call it with; JSON, to be stored. The other arguments are those of ``scheduled_job``.
+        kwargs: arguments of the function; JSON for a stored job. The other arguments are those of ``scheduled_job``.
         if_exists: what to do if a job was stored under that id before: ``"error"``, ``"keep"`` it, or ``"replace"`` it;
-        one that has the same trigger keeps its schedule, so that an application may do this at each start.
+        a replaced job with the same trigger keeps its schedule, so that an application may replace it at each start.
         replace: the same as ``if_exists="replace"``, and so is APScheduler's ``replace_existing``.
 
-        Raises ``JobDefinitionError`` for what cannot work, or what another process could not run; awaited, also for an
-        id that is taken, and ``LedgerError`` if the job cannot be stored.
+        Raises ``JobDefinitionError`` for arguments that cannot work or that another process could not run; awaited,
+        also for an id that is taken, and ``LedgerError`` if the job cannot be stored.
         """
         exists = parse_if_exists("replace" if arguments.pop("replace_existing", False) or replace else if_exists)
         arguments |= {"id": id, "kwargs": kwargs}
@@ -256,7 +256,7 @@ class Election:
         return self.jobs.remove(id)
 
     def run_now(self, id: str, *, kwargs: Mapping[str, Any] | None = None) -> Operation[RequestedRun]:  # noqa: A002
-        """Ask whoever leads to run a job now: ``run = await election.run_now("report"); await run.result()``.
+        """Request a run of a job now: ``run = await election.run_now("report"); await run.result()``.
 
         See ``PoolJobs.run_now``.
         """
@@ -268,14 +268,14 @@ class Election:
         return PoolJobs(self._jobs, self._view, self._access, self._clock)
 
     def check(self) -> None:
-        """Find out before a start whether the pool can be used; the start does the same.
+        """Check before a start whether the pool can be used; the start does the same.
 
         Raises ``ConfigurationError`` with the way out.
         """
         self._engine.check()
 
     async def __aenter__(self) -> Self:
-        """Take part in the pool. Raises ``ConfigurationError`` for what will not mend itself, and nothing else."""
+        """Take part in the pool. Raises ``ConfigurationError`` for permanent errors, and nothing else."""
         if self._member is not None:
             raise PoolInUseError("this Election has been started already; a process takes part in a pool once")
         self._engine.seat.code, self._engine.seat.candidate = self._jobs.digest(), self._candidate
@@ -304,7 +304,7 @@ class Election:
 
     @cached_property
     def router(self) -> APIRouter:
-        """``GET /leader`` and what is beside it, for ``app.include_router(election.router)``."""
+        """``GET /leader`` and the related routes, for ``app.include_router(election.router)``."""
         return build_router(self._view, self._allowed_hosts)
 
     @cached_property
@@ -319,7 +319,7 @@ class Election:
 
     @property
     def is_leader(self) -> bool:
-        """Whether this process leads, worked out anew each time; when in doubt, False (P8)."""
+        """Whether this process leads, determined anew each time; False when in doubt (P8)."""
         return self.term is not None
 
     @property
@@ -331,8 +331,8 @@ class Election:
     async def resign(self) -> bool:
         """Give the seat up in good order: no new ticks, running jobs end, the next leader takes over.
 
-        Returns whether this worker led. It returns when the seat is given up; inside of a job, which could not end
-        while it waits for itself, it returns at once.
+        Returns whether this worker led, after the seat is given up; inside a job at once, because the job would wait
+        for its own end.
         """
         if self._member is None:
             return False
@@ -348,11 +348,11 @@ class Election:
 
     @cached_property
     def leader_only(self) -> Callable[[], Awaitable[None]]:
-        """Dependency of routes that only the leader answers; the others answer 421 with who leads, or 503."""
+        """Dependency of routes that only the leader answers; the others answer 421 with the leader, or 503."""
         return build_leader_only(self._view, lambda: self.is_leader)
 
     def unfinished_jobs(self) -> list[str]:
-        """The jobs and tasks whose code runs in this process now; after the shutdown, those that would not end.
+        """The jobs and tasks whose code runs in this process now; after the shutdown, those that have not ended.
 
         Such a worker keeps the seat until its process is gone (P5), so end the process.
         """

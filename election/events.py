@@ -1,4 +1,4 @@
-"""The events that ``Election.on_event`` tells of, for applications to match on."""
+"""Events that ``Election.on_event`` passes to hooks, for applications to match on."""
 
 from .core.events import (
     Deposed,

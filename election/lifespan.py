@@ -18,7 +18,7 @@ class Lifespan:
     """The lifespan of an application that takes part in a pool: ``FastAPI(lifespan=election.lifespan)``.
 
     ``election.lifespan.inside(existing)`` opens the election within a lifespan that the application has already, so
-    that jobs find what that one provides, and have ended before it is taken away.
+    that jobs can use the resources of that lifespan, and have ended before it closes them.
     """
 
     def __init__(self, election: AbstractAsyncContextManager[Any], use: Callable[[Any], None] = lambda _: None) -> None:
@@ -33,7 +33,7 @@ class Lifespan:
             yield
 
     def inside(self, existing: ExistingLifespan) -> ExistingLifespan:
-        """A lifespan that is ``existing`` with the election running inside; what ``existing`` yields is passed on."""
+        """Return ``existing`` with the election running inside; the value that ``existing`` yields is passed on."""
 
         @asynccontextmanager
         async def both(app: Any) -> AsyncIterator[Any]:

@@ -1,4 +1,4 @@
-"""One worker's part in its pool while it takes part: a scope, from the start to the shutdown."""
+"""Participation of one worker in its pool: a scope, from the start to the shutdown."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Membership:
     Args:
         engine: Engine of the pool.
         open_term: Returns the scheduler of a new term.
-        intents: Where a fence is recorded before it is carried out.
+        intents: Records a fence before it is carried out.
         hooks: Receive every event.
         clock: Time of waits and events.
         timing: Times of the Election.
@@ -82,7 +82,7 @@ class Membership:
         )
 
     async def __aenter__(self) -> Self:
-        """Raises ``ConfigurationError`` for what will not mend itself, and nothing else."""
+        """Raises ``ConfigurationError`` for permanent errors, and nothing else."""
         _warn_if_silenced()
         async with AsyncExitStack() as scope:
             self._engine.check()
@@ -96,7 +96,7 @@ class Membership:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Return when the seat is given up, or the drain limit has passed and something would not end."""
+        """Return when the seat is given up, or the drain limit has passed and something has not ended."""
         await self._scope.aclose()
 
     @property
@@ -108,7 +108,7 @@ class Membership:
         """Return when the work of a term of this worker runs.
 
         Raises:
-            ElectionError: This worker never leads, or has stopped to take part.
+            ElectionError: This worker never leads, or has stopped taking part.
         """
         if not self._engine.seat.candidate:
             raise ElectionError("this worker takes part with candidate=False, and never leads")
@@ -145,8 +145,8 @@ class Membership:
 
 
 def _warn_if_silenced() -> None:
-    """Warn, beside the log, if ``logging.config`` has switched the logger off: by default it does, for every logger
-    that exists when it is called, and what an operator has to know would be told nowhere."""
+    """Warn, beside the log, if ``logging.config`` has disabled the logger: by default it disables every logger that
+    exists when it is called, and messages for operators would be lost."""
     if log.disabled:
         warnings.warn(
             "the logger 'election' is switched off, so nothing of this pool is logged: logging.config disables the"

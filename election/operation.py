@@ -24,12 +24,12 @@ CLOSE_GRACE_S = 0.2
 class Operation(Coroutine[Any, Any, _T], Generic[_T]):
     """Operation on the ledger: awaited in a coroutine, or waited for with ``result`` in a thread or a plain script.
 
-    Once the Election has started, it is carried out whether somebody waits for it or not.
+    Once the Election has started, the operation is carried out even if nothing waits for it.
 
     Args:
         work: Result of an operation that is under way, or a function that begins one when this is awaited.
         name: The call, for messages: ``jobs.pause('report')``.
-        optional: Whether nothing is missing if it is never begun.
+        optional: Whether it is no error if the operation never begins.
     """
 
     def __init__(
@@ -54,17 +54,17 @@ class Operation(Coroutine[Any, Any, _T], Generic[_T]):
             self._begun.close()
 
     def result(self, timeout: float | None = None) -> _T:
-        """Wait for the result, where nothing can be awaited: in a thread, or in a plain script.
+        """Wait for the result where ``await`` is not possible: in a thread, or in a plain script.
 
         Args:
             timeout: Seconds that a thread waits; None for as long as it takes.
 
         Returns:
-            What awaiting it would return.
+            The result that ``await`` would return.
 
         Raises:
-            ElectionError: An event loop runs in this thread; or what awaiting it would raise.
-            TimeoutError: It has not ended within ``timeout``, and goes on.
+            ElectionError: An event loop runs in this thread; or the error that ``await`` would raise.
+            TimeoutError: The operation has not ended within ``timeout``, and goes on.
         """
         if asyncio._get_running_loop() is not None:
             raise ElectionError(f"an event loop runs in this thread and would stand still: await election.{self._name}")
@@ -94,7 +94,7 @@ class Operation(Coroutine[Any, Any, _T], Generic[_T]):
 
 
 class LedgerAccess:
-    """Way of this process to the ledger: within the started Election, and for itself before and after.
+    """Access of this process to the ledger: shared with the Election while it is started, separate before and after.
 
     Args:
         clock: Time of waits.
@@ -155,6 +155,6 @@ async def _wait(work: Future[_T]) -> _T:
 
 
 def _log_failure(work: Future[Any], name: str) -> None:
-    """Log why an operation has failed whose result nobody has asked for."""
+    """Log the failure of an operation whose result is not awaited."""
     if not work.cancelled() and (error := work.exception()) is not None:
         log.error("election.%s failed: %s", name, describe_error(error), extra=named("call_failed"))

@@ -9,12 +9,12 @@ from typing import Any
 from .core.errors import ConfigurationError
 
 MIN_HEARTBEATS_PER_FENCE = 4
-"""So many heartbeats a leader may miss at least before it is fenced."""
+"""Heartbeats that a leader may miss at least before it is fenced."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The times of an Election, in seconds, as it describes them.
+    """Times of an Election in seconds, as described in ``Election``.
 
     Raises ``ConfigurationError`` with the way out for times that cannot work together.
     """
@@ -44,7 +44,7 @@ class Timing:
 
 
 def check_scheduling(catch_up_limit: int, max_threads: int, options: Mapping[str, Any]) -> None:
-    """Raises ``ConfigurationError`` with the way out for what cannot work."""
+    """Raise ``ConfigurationError`` with the way out for options that cannot work."""
     if catch_up_limit < 1:
         raise ConfigurationError("catch_up_limit is a number of ticks, and at least 1")
     if max_threads < 1:

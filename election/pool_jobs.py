@@ -115,7 +115,7 @@ class PoolJobs:
         Args:
             id: Only this job's.
             until: Only those due up to this time, which has an offset.
-            limit: How many at most; of many jobs that were added at run time, those of as many are planned.
+            limit: How many at most; of many jobs that were added at run time, only as many are planned.
         """
 
         async def read(ledger: Ledger) -> builtins.list[ComingTick]:
@@ -137,7 +137,7 @@ class PoolJobs:
 
         Args:
             id: Only this job's.
-            outcome: Only those that ended so, or run.
+            outcome: Only those with this outcome; ``running`` for those that run.
             tag: Only those of jobs with this tag.
             before: Only those with a smaller ``seq``, for the next page.
             limit: How many at most.
@@ -176,7 +176,7 @@ class PoolJobs:
     ) -> Operation[None]:
         """Store a job, which survives restarts; the arguments and errors are those of ``Election.add_job``.
 
-        What no process could run raises at once; an id that is taken raises when this is awaited.
+        A job that no process could run raises at once; an id that is taken raises when this is awaited.
         """
         exists = parse_if_exists(if_exists)
         job = to_new_job(self._registry, func, trigger, id=id, **arguments)
@@ -202,18 +202,18 @@ class PoolJobs:
         trigger: str | BaseTrigger | None = None,
         **changes: Any,
     ) -> Operation[None]:
-        """Change a job; what is not named stays as it is.
+        """Change a job; arguments that are not given stay as they are.
 
         Args:
             id: The job's id.
-            trigger: Its trigger from now on; None keeps the one that it has, and what it owes. For a job of the code it
-                holds until the code has another one than now, also after restarts; see ``reset_trigger``.
+            trigger: Its trigger from now on; None keeps the present one, and the ticks that it owes. For a job of the
+                code it holds until the trigger in the code changes, also after restarts; see ``reset_trigger``.
             changes: Arguments of ``add_job``: those of the new trigger, and of a job that was added at run time
                 ``func``, ``kwargs``, ``name``, …
 
         Raises:
             UnknownJobError: There is no such job.
-            JobDefinitionError: The changes cannot work, or are for the code to make.
+            JobDefinitionError: The changes cannot work, or can only be made in the code.
         """
 
         async def change(ledger: Ledger) -> None:
@@ -234,19 +234,19 @@ class PoolJobs:
         return self._access.perform(lambda ledger: ledger.remove_job(id), f"jobs.remove({id!r})")
 
     def pause(self, id: str) -> Operation[None]:  # noqa: A002
-        """Let a job's ticks pass until it is resumed, also after a restart. Raises ``UnknownJobError``."""
+        """Skip a job's ticks until it is resumed, also after a restart. Raises ``UnknownJobError``."""
         return self._access.perform(lambda ledger: ledger.pause(id, True), f"jobs.pause({id!r})")
 
     def resume(self, id: str) -> Operation[None]:  # noqa: A002
-        """End a pause; what fell due meanwhile is skipped as ``paused``. Raises ``UnknownJobError``."""
+        """End a pause; ticks that fell due meanwhile are skipped as ``paused``. Raises ``UnknownJobError``."""
         return self._access.perform(lambda ledger: ledger.pause(id, False), f"jobs.resume({id!r})")
 
     def run_now(self, id: str, *, kwargs: Mapping[str, Any] | None = None) -> Operation[RequestedRun]:  # noqa: A002
-        """Ask whoever leads to run a job now, besides its schedule; it does within a heartbeat.
+        """Request a run of a job now, besides its schedule; the leader begins it within a heartbeat.
 
         Args:
             id: The job's id.
-            kwargs: Arguments of this run, in the place of the job's own of these names; JSON.
+            kwargs: Arguments of this run, in place of the job's own arguments with these names; JSON.
 
         Returns:
             The run: ``await run.result()`` waits for its end.
@@ -300,7 +300,7 @@ class PoolJobs:
         return builtins.list(made.values())
 
     async def _described(self, ledger: Ledger, jobs: builtins.list[JobState | str]) -> builtins.list[PoolJob]:
-        """Describe jobs, by the ledger's state, or the id of one that the ledger does not know yet."""
+        """Describe jobs, given by their state in the ledger, or by the id of one that is not in the ledger yet."""
         running = by_job(await ledger.runs(outcome="running", limit=MAX_RUNNING))
 
         def describe() -> builtins.list[PoolJob]:

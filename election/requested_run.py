@@ -1,4 +1,4 @@
-"""A run that was asked for, and the cancellation of a run: requests that somebody waits for."""
+"""Requests whose outcome can be awaited: a run, and the cancellation of a run."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .schedule.model import Outcome, RequestOutcome
 _T = TypeVar("_T")
 
 MIN_POLL_S, MAX_POLL_S = 0.02, 0.5
-"""Delay before the ledger is asked again whether a run has ended; doubled each time, up to the second."""
+"""First and longest delay between two reads of the ledger while a run goes on; doubled each time."""
 
 
 class RequestedRun:
-    """A run that was asked for.
+    """Requested run of a job.
 
     Attributes:
         request: Number of the request, as in ``GET /leader/requests/{number}``.
@@ -44,11 +44,11 @@ class RequestedRun:
             timeout: Seconds to wait; None for as long as it takes.
 
         Returns:
-            What the job returned; None also if that is no JSON, or more than 64 KiB of it.
+            The value that the job returned; None also if the value is no JSON, or more than 64 KiB of it.
 
         Raises:
-            RunError: It failed or was interrupted, or there was no run: skipped, refused, expired.
-            TimeoutError: It has not ended within ``timeout``, and goes on.
+            RunError: The run failed or was interrupted, or there was no run: skipped, refused, expired.
+            TimeoutError: The run has not ended within ``timeout``, and goes on.
             LedgerError: The ledger is out of reach.
         """
 
@@ -73,7 +73,7 @@ class RequestedRun:
         return self._access.perform(ask, "jobs.run_now(…).cancel()")
 
     def wait(self, timeout: float | None = None) -> Any:
-        """``result`` for a thread or a script, which stands still meanwhile."""
+        """Blocking ``result``, for a thread or a script."""
         return self.result(timeout).result()
 
     async def _ended(self, ledger: Ledger) -> Any:
@@ -104,7 +104,7 @@ class RequestedRun:
 
 
 async def cancel_run(ledger: Ledger, run: RunRow, clock: Clock) -> None:
-    """Ask the leader to cancel a run, and wait for its answer. Raises ``RunError`` if it cannot."""
+    """Request the cancellation of a run, and wait for the outcome. Raises ``RunError`` if it cannot be cancelled."""
     number = await ledger.request_cancellation(run)
 
     async def look() -> tuple[str, str | None] | None:
@@ -119,7 +119,7 @@ async def cancel_run(ledger: Ledger, run: RunRow, clock: Clock) -> None:
 
 
 async def _poll(clock: Clock, look: Callable[[], Awaitable[_T | None]]) -> _T:
-    """Look, with back-off, until there is something to return."""
+    """Call ``look``, with back-off, until it returns a value."""
     tries = 0
     while (found := await look()) is None:
         await clock.sleep(backoff_s(MIN_POLL_S, tries, MAX_POLL_S))

@@ -1,4 +1,4 @@
-"""Learning that this worker has been told to stop, before its server gets around to ending the lifespan."""
+"""Detection of a stop signal before the server ends the lifespan."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def told_to_stop(tell: Callable[[], object]) -> Iterator[None]:
 
 @contextmanager
 def stopping_with_the_pool(elector: Elector) -> Iterator[None]:
-    """Let a stop signal reach ``elector`` at once, also one that came before; to be entered on its event loop."""
+    """Pass a stop signal to ``elector`` at once, also an earlier one; to be entered on the elector's event loop."""
     if _told_already():
         elector.stop()
     loop = asyncio.get_running_loop()
@@ -58,8 +58,8 @@ def stopping_with_the_pool(elector: Elector) -> Iterator[None]:
 
 
 def _told_already() -> bool:
-    """Whether a signal came while the application was starting: Uvicorn's server, which handles it, remembers that and
-    lets it start all the same."""
+    """Whether a signal came while the application was starting: Uvicorn's server handles the signal by setting
+    ``should_exit``, and lets the application start all the same."""
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return bool(getattr(server, "should_exit", False))
 

@@ -30,13 +30,13 @@ MAX_LINKED = 1000
 def instrument(election: Election, tracer_provider: TracerProvider | None = None) -> None:
     """Make a span of each attempt at a run, current while the job's code runs, in a coroutine or in a thread.
 
-    It is named after the job and begins a trace; another attempt at the same tick is linked to the one before. Its
+    A span is named after the job and begins a trace; another attempt at the same tick is linked to the one before. Its
     attributes are ``election.job``, ``election.due`` (ISO 8601, UTC), ``election.term``, ``election.attempt``,
     ``election.key``, ``election.lateness_s`` (seconds from due to this attempt) and at its end ``election.outcome``:
-    ``succeeded``, ``failed`` or ``interrupted``. What the job raised is recorded.
+    ``succeeded``, ``failed`` or ``interrupted``. An exception of the job is recorded.
 
-    tracer_provider: the global one if not given. Call it before the Election starts; raises ``JobDefinitionError``
-    later.
+    tracer_provider: the global one if not given. Call this before the Election starts; a later call raises
+    ``JobDefinitionError``.
     """
     tracer = get_tracer("election", tracer_provider=tracer_provider)
     spans: OrderedDict[str, SpanContext] = OrderedDict()
@@ -54,7 +54,7 @@ def instrument(election: Election, tracer_provider: TracerProvider | None = None
         }
         with tracer.start_as_current_span(
             run.job_id,
-            context=Context(),  # a trace of its own, whatever the scheduler was started in
+            context=Context(),  # a separate trace, in whatever context the scheduler was started
             attributes=attributes,
             links=[Link(last)] if last is not None else [],
             record_exception=False,

@@ -1,4 +1,4 @@
-"""Port between the seat and its engines: where only one worker of a pool can hold something, and a record is published.
+"""Port between the seat and its engines: exclusion among the workers of a pool, and a published leader record.
 
 ``Seat`` has everything that engines have in common: numbers, reasons, records, terms. A backend offers storage and
 exclusion, and no more.
@@ -26,10 +26,10 @@ class Worker:
     """A process that takes part in the pool.
 
     Attributes:
-        process: Its identity.
-        started_at: When it began to take part.
-        code: Digest of the jobs in its code; empty if it does not say.
-        candidate: Whether it may lead.
+        process: Identity of the process.
+        started_at: When the process began to take part.
+        code: Digest of the jobs in its code; empty if not published.
+        candidate: Whether the worker may lead.
     """
 
     process: ProcessIdentity
@@ -60,7 +60,7 @@ class SeatTiming:
 
 
 CAMPAIGN_AGE_S = 0.005
-"""Seconds for which the look of a campaign serves for what a follower does right after it: supervise, and wait."""
+"""Seconds for which a follower reuses the state that its campaign has read, to supervise and wait right after it."""
 
 
 class Refusal(Enum):
@@ -75,7 +75,7 @@ class Grant:
     """A seat that this worker may take, and the state of the pool at that moment.
 
     Attributes:
-        seat_id: Name of what is held, for the leader record.
+        seat_id: Name of the held object, for the leader record.
         before: Record of the term before; None if there is none.
         last_term: Largest term number that the backend has stored or seen; 0 if none.
         fenced: Whether the leader of ``before`` was fenced.
@@ -111,7 +111,7 @@ class Snapshot:
 class SeatBackend(Protocol):
     """Exclusive resource of one pool, as one worker uses it.
 
-    All methods raise ``SeatError`` when the resource cannot be reached, unless they say otherwise.
+    All methods raise ``SeatError`` when the resource cannot be reached, unless documented otherwise.
     """
 
     @property
@@ -125,14 +125,14 @@ class SeatBackend(Protocol):
     async def open(self, worker: Worker) -> None:
         """Take part as ``worker``. A forked child starts afresh and leaves its parent's resources alone.
 
-        Raises nothing: a presence that cannot be made known now is tried again by ``try_acquire``.
+        Raises nothing: ``try_acquire`` retries a presence that cannot be published now.
         """
 
     async def close(self) -> None:
         """Leave the pool. A seat that is still held stays held until the process ends (P5). Raises nothing."""
 
     async def attend(self) -> None:
-        """Go on taking part without a try at the seat, as a worker does that never leads."""
+        """Keep taking part without a try at the seat, for a worker that never leads."""
 
     async def try_acquire(self) -> Grant | Refusal:
         """Try once to acquire the seat, without waiting for its holder.
@@ -149,8 +149,8 @@ class SeatBackend(Protocol):
     async def publish(self, record: LeaderRecord) -> bool:
         """Begin a term: make its record visible to the pool.
 
-        Not cancelled by its caller. Returns False if another worker was faster; then no one reads the record as
-        current.
+        Not cancelled by its caller. Returns False if another worker was faster; then no worker reads the
+        record as current.
         """
 
     async def renew(self, record: LeaderRecord) -> None:
@@ -163,7 +163,7 @@ class SeatBackend(Protocol):
     def holds(self) -> bool:
         """Whether this process holds the seat of the term that it published; False when in doubt (P8).
 
-        From memory and open descriptors: it waits for nobody.
+        From memory and open descriptors, without waiting.
         """
 
     async def release(self, record: LeaderRecord | None) -> None:
@@ -177,12 +177,12 @@ class SeatBackend(Protocol):
         """Return when an attempt is worth it; too early is allowed, much too late is not. Raises nothing."""
 
     async def snapshot(self, max_age_s: float = 0.0) -> Snapshot:
-        """Current state of the pool; after a moment without an answer, the state that was known before.
+        """Current state of the pool; after a short time without an answer, the last known state.
 
         Raises nothing.
 
         Args:
-            max_age_s: Seconds for which an earlier look at a disk serves.
+            max_age_s: Seconds for which an earlier read of a disk is reused.
         """
 
     async def workers(self) -> list[Worker]:
@@ -194,7 +194,7 @@ class LatestTerms(NamedTuple):
 
     Attributes:
         begun: Largest number of a term that was begun; 0 if none.
-        fenced: Largest number of a term whose leader somebody set out to fence; 0 if none.
+        fenced: Largest number of a term with an intent to fence its leader; 0 if none.
     """
 
     begun: int
@@ -202,7 +202,7 @@ class LatestTerms(NamedTuple):
 
 
 class TermHistory(Protocol):
-    """Part of a ledger that knows earlier terms (P2)."""
+    """Part of a ledger that stores earlier terms (P2)."""
 
     async def latest_terms(self) -> LatestTerms:
         """Latest terms in the ledger."""

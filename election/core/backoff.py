@@ -1,4 +1,4 @@
-"""Retries of what fails again and again: how long to wait, and which failures to log."""
+"""Back-off for repeated failures, and which of them to log."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def backoff_s(first_delay_s: float, retries: int, max_delay_s: float = RETRY_MAX
 
 
 def is_logged(failures: int) -> bool:
-    """Return whether to log the latest of so many failures in a row: the first, then every tenth."""
+    """Return whether to log the latest of ``failures`` in a row: the first, then every tenth."""
     return failures == 1 or failures % LOG_EVERY == 0

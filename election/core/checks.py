@@ -14,7 +14,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One thing that was looked at. ``advice``: what to do about it."""
+    """Result of one check. ``advice``: what to do about the result."""
 
     grade: Severity
     text: str

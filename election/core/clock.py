@@ -17,7 +17,7 @@ class Clock(Protocol):
         """The wall clock, in UTC."""
 
     def monotonic(self) -> float:
-        """Seconds that never step back, with the time that the machine was asleep (docs/pitfalls.md#70)."""
+        """Seconds that never step back and include the time that the machine was asleep (docs/pitfalls.md#70)."""
 
     async def sleep(self, seconds: float) -> None:
         """Return when ``seconds`` of monotonic time have passed."""
@@ -37,12 +37,12 @@ class SystemClock:
 
 
 def since_boot() -> int:
-    """Nanoseconds since boot, with the time asleep; orders events of one boot whatever the wall clock does."""
+    """Nanoseconds since boot, with the time asleep; orders events of one boot independently of the wall clock."""
     return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 async def yield_to_loop() -> None:
-    """Let the event loop run once everything that is ready."""
+    """Let the event loop run everything that is ready, once."""
     await asyncio.sleep(0)
 
 
@@ -69,9 +69,9 @@ async def time_limit(clock: Clock, seconds: float) -> AsyncIterator[asyncio.Time
 
 
 async def first(*waits: Awaitable[Any]) -> None:
-    """Return when the first of ``waits`` ends; the others are cancelled and have ended by then.
+    """Return when the first of ``waits`` has ended and the others, which are then cancelled, have ended too.
 
-    Raises what a wait that ended first raised.
+    Raises the exception of a wait that ended first.
     """
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:
@@ -85,7 +85,7 @@ async def first(*waits: Awaitable[Any]) -> None:
 
 
 def is_cancelled() -> bool:
-    """Return whether the current task has been cancelled, also if something else was raised in answer."""
+    """Return whether the current task has been cancelled, also if another exception has masked the cancellation."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

@@ -1,8 +1,7 @@
 """Elector: campaigns, leads and follows for one worker.
 
-Promises P1 and P5 as far as order can keep them. The work of a term is opened inside the heartbeat, the heartbeat
-inside the seat: the work ends first, and the seat is released last. That nobody else holds the seat is the seat's own
-promise.
+Keeps the order that P1 and P5 need: the work of a term is opened inside the heartbeat, the heartbeat inside the seat.
+So the work ends first, and the seat is released last. ``Seat`` itself promises that no other worker holds the seat.
 
 One loop: *campaign; if won, lead until resigned or lost, then release; else wait for a vacancy.*
 """
@@ -29,14 +28,14 @@ log = logging.getLogger("election")
 
 Lead = Callable[[TermContext], AbstractAsyncContextManager[object]]
 """Opens the work of a term. Its exit is the drain: with grace, or at once when the term is lost. It returns when no job
-code runs, or raises ``UnfinishedJobsError`` if it could not wait for that."""
+code runs, or raises ``UnfinishedJobsError`` if it cannot wait for that."""
 
 SIGNAL_GRACE_S = 0.2
-"""Delay between a stop signal and the resignation, so that the whole pool has got the signal before."""
+"""Delay between a stop signal and the resignation, so that all workers receive the signal first."""
 
 
 class Elector:
-    """Campaigns, leads and follows until told to stop.
+    """Campaigns, leads and follows until stopped.
 
     Args:
         seat: Exclusive resource that the workers compete for.
@@ -85,7 +84,7 @@ class Elector:
                     async with self._held(term) as context:
                         await self._work(context)
                     self._recover()
-                    await self._wait_for_vacancy()  # the others have their turn
+                    await self._wait_for_vacancy()  # let other workers campaign
             except UnfinishedJobsError as error:
                 log.error("term ends with its process: %s", error, extra=named("release_deferred"))
                 return  # without a release: the seat is free when the process has ended (P5)
@@ -103,7 +102,7 @@ class Elector:
     async def stop_with_the_pool(self) -> None:
         """Stop as a worker whose whole pool may be stopping: end campaigns now, and resign after a grace.
 
-        By then the other workers have got the signal, too, so that none begins a term on the way down
+        During the grace the other workers receive the signal too, so that none begins a term while it shuts down
         (docs/pitfalls.md#34).
         """
         self._stopping.set()
@@ -111,7 +110,7 @@ class Elector:
         self._resign.set()
 
     async def resign(self) -> bool:
-        """Release the seat after the drain. Returns when that is done: False if this worker does not lead."""
+        """Drain and release the seat, then return True; return False at once if this worker does not lead."""
         if not self.request_resignation():
             return False
         await self._released.wait()
@@ -125,7 +124,7 @@ class Elector:
         return True
 
     async def _campaign(self) -> Term | None:
-        """Try once to take the seat; None if another worker may lead, or this one has been told to stop meanwhile."""
+        """Try once to take the seat; None if another worker may lead, or this one was stopped meanwhile."""
         self._campaign_began = self._clock.monotonic()
         term = await self._seat.campaign()
         if term is not None and self._stopping.is_set():
@@ -134,7 +133,7 @@ class Elector:
         return term
 
     async def _follow(self) -> None:
-        """Supervise the leader until a campaign is worth trying, or it is time to look at the leader again."""
+        """Supervise the leader until a campaign is worth trying, or the next check is due."""
         if self._stopping.is_set():
             return
         if self._failures and (await self._seat.observe()).led:
@@ -152,7 +151,7 @@ class Elector:
     async def _held(self, term: Term) -> AsyncIterator[TermContext]:
         """Hold the seat while the scope is open: heartbeats until its end, then the release.
 
-        Without a release if job code still runs.
+        Does not release the seat if job code still runs.
         """
         context = TermContext(
             term,

@@ -12,7 +12,7 @@ ElectionError                   base class
 ├── SeatError                   the seat cannot be reached now: shown in /leader, retried
 │   └── SeatLostError           the holder has lost its seat: the term ends
 ├── StaleTermError              a later term has begun: a write of this one was refused
-├── RunError                    a run that was asked for did not succeed, or there was none
+├── RunError                    a requested run did not succeed, or there was no run
 ├── UnfinishedJobsError         job code still runs at the end of its term
 ├── UnknownJobError             no job has that id; also a LookupError
 ├── RefusedError                internal: a script of Redis refused a write
@@ -32,7 +32,7 @@ class ElectionError(Exception):
 
 
 class ConfigurationError(ElectionError, ValueError):
-    """Something that will not mend itself; raised at start, before anything runs."""
+    """An error that cannot pass by itself; raised at start, before anything runs."""
 
 
 class PoolPathError(ConfigurationError):
@@ -44,7 +44,7 @@ class PoolInUseError(ConfigurationError):
 
 
 class UnknownEngineError(ConfigurationError):
-    """No engine answers to the URL that was given as the pool."""
+    """There is no engine for the URL that was given as the pool."""
 
 
 class JobDefinitionError(ConfigurationError):
@@ -56,7 +56,7 @@ class SeatError(ElectionError):
 
 
 class SeatLostError(SeatError):
-    """The seat is no longer ours; the message says how that was seen."""
+    """The seat is no longer ours; the message reports how the loss was detected."""
 
 
 class LedgerVersionError(ConfigurationError):
@@ -76,7 +76,7 @@ class UnknownJobError(ElectionError, LookupError):
 
 
 class RunError(ElectionError):
-    """A run that was asked for has not succeeded, or there was none.
+    """A requested run has not succeeded, or there was no run.
 
     Attributes:
         outcome: ``failed`` or ``interrupted``; ``skipped``, ``refused`` or ``expired`` if there was no run.
@@ -94,16 +94,16 @@ class UnfinishedJobsError(ElectionError):
 
 
 class NotStartedError(ElectionError):
-    """The Election has not been started; its lifespan, or ``async with election``, does that."""
+    """The Election has not been started; its lifespan, or ``async with election``, starts it."""
 
 
 def describe_error(error: BaseException) -> str:
-    """The error as a message has it."""
+    """Return the message of the error; its ``repr`` if it has none."""
     return str(error) or repr(error)
 
 
 def traceback_if_unexpected(error: Exception) -> Exception | None:
-    """The error, if its traceback would tell more than its message."""
+    """Return the error if its traceback adds to its message; None otherwise."""
     return None if isinstance(error, SeatError | OSError) else error
 
 
@@ -112,7 +112,7 @@ MAX_ERROR_LENGTH = 2000
 
 
 def what_went_wrong(error: BaseException) -> str:
-    """The error in words that any ledger can hold, whatever the job's own classes make of themselves."""
+    """Return type and message of an error as text that any ledger can store, even if its class cannot format it."""
     try:
         text = str(error)
     except BaseException:

@@ -13,7 +13,7 @@ from .term import Reason
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened in this worker. at: in UTC. term: in which."""
+    """Event in this worker. at: in UTC. term: number of its term."""
 
     at: datetime
     term: int
@@ -24,7 +24,7 @@ class Event:
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
 
     def fields(self) -> dict[str, Any]:
-        """The event as plain values, ``event`` being its name; without the objects that only this process has."""
+        """The event as plain values, with its name as ``event``; without objects that only this process has."""
         values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.repr}
         return {"event": self.name} | {
             name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()
@@ -40,7 +40,7 @@ class Elected(Event):
 
 @dataclass(frozen=True, slots=True)
 class TookOver(Event):
-    """The same, after another leader. takeover_ms: from learning of the vacancy to the scheduler running."""
+    """This worker leads after another one. takeover_ms: from detecting the vacancy to the running scheduler."""
 
     pid: int
     from_pid: int | None
@@ -50,7 +50,7 @@ class TookOver(Event):
 
 @dataclass(frozen=True, slots=True)
 class Fenced(Event):
-    """The leader before this one hung and was ended; ``term`` and ``pid`` are its own. Told by whoever took over."""
+    """The former leader hung and was ended; ``term`` and ``pid`` are that leader's. Emitted by the new leader."""
 
     pid: int | None
 
@@ -86,7 +86,7 @@ class RunStarted(_OfARun):
 
 @dataclass(frozen=True, slots=True)
 class RunSucceeded(_OfARun):
-    """duration_s: seconds from the attempt's start to its end. value: what the job returned."""
+    """duration_s: seconds from the attempt's start to its end. value: result of the job."""
 
     duration_s: float
     value: Any = dataclasses.field(default=None, repr=False, compare=False)
@@ -96,7 +96,7 @@ class RunSucceeded(_OfARun):
 class RunFailed(_OfARun):
     """An attempt failed. again_in_s: seconds until the next one; None if there is none, and the run has failed.
 
-    error: the exception in words. exception: what the job raised.
+    error: the exception in words. exception: raised by the job.
     """
 
     duration_s: float
@@ -135,7 +135,7 @@ class RunOverlong(_OfARun):
 
 @dataclass(frozen=True, slots=True)
 class JobFailing(Event):
-    """So many runs of a job in a row have failed as its ``failing_after`` says. error: the latest one, in words."""
+    """As many runs of a job in a row have failed as its ``failing_after``. error: the latest error, in words."""
 
     job_id: str
     failures: int
@@ -167,5 +167,5 @@ def described(event: Event) -> dict[str, Any]:
 
 
 def named(name: str) -> dict[str, Any]:
-    """``extra`` of a log call that no hook is told of: the record's ``event`` has this name and no other field."""
+    """``extra`` of a log call without an event for hooks: the record's ``event`` has this name and no other field."""
     return {"event": {"event": name}}

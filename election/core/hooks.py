@@ -1,7 +1,7 @@
 """Hooks: functions of the application that receive events; one that raises or hangs affects nothing else.
 
-Each hook has a queue of its own, and a thread (or for a coroutine function a task) that begins with its first event: a
-follower that nothing happens to has neither.
+Each hook has its own queue, and a thread (for a coroutine function: a task) that begins with its first event: a
+follower without events has neither thread nor task.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class _HookQueue(ABC):
 
     @abstractmethod
     async def finish(self) -> None:
-        """Return when nothing waits any more."""
+        """Return when all queued events have been handled."""
 
     def _drop(self) -> None:
         self._dropped += 1
@@ -104,7 +104,7 @@ class _InThread(_HookQueue):
         while isinstance(event := self._waiting.get(), Event):
             try:
                 self._hook(event)
-            except BaseException:  # in a thread of its own, nothing else would report it
+            except BaseException:  # in the hook's own thread, nothing else would report it
                 self._failed()
         event()
 
@@ -114,14 +114,14 @@ class _InThread(_HookQueue):
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 
         def report() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: the last moment was over long ago
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the grace has passed long ago
                 loop.call_soon_threadsafe(done.set)
 
         try:
             self._waiting.put_nowait(report)
         except queue.Full:
             return
-        self._thread, self._former = None, self._thread  # it may live a moment longer, and takes nothing up any more
+        self._thread, self._former = None, self._thread  # it may live a moment longer, but takes no further event
         await done.wait()
 
 

@@ -1,7 +1,7 @@
 """Identity of a process, by which a pid in a file can be verified (docs/pitfalls.md#10, #18).
 
-A pid alone names nobody: it is reused, it may be a zombie's, and it means another process in another container.
-Boot, pid namespace, pid and start time together name one process for good.
+A pid alone identifies no process: it is reused, it may be a zombie's, and it means another process in another
+container. Boot, pid namespace, pid and start time together identify one process for good.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NO_BOOT_ID = "machine "
 """Beginning of a boot id that does not name a boot."""
 
 MAX_SEEN_ALIVE = 1000
-"""Processes that are remembered as seen alive: the latest."""
+"""Processes that are cached as seen alive: the latest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,9 @@ class ProcessIdentity:
         return (self.boot_id, self.pid_namespace) == _surroundings()
 
     def is_alive(self) -> bool | None:
-        """Whether the process runs; None if that cannot be told from here (another container's pid).
+        """Whether the process runs; None if that cannot be determined from here (another container's pid).
 
-        Only for processes of this host: what ran on another one ran under another boot, and would be called dead.
+        Only for processes of this host: a process of another host has another boot id, and would be reported as dead.
         """
         boot_id, pid_namespace = _surroundings()
         if self.boot_id != boot_id:
@@ -54,11 +54,11 @@ class ProcessIdentity:
         return self._runs()
 
     def is_known_dead(self) -> bool:
-        """Whether the process is dead for certain. Of one in another container or on another host, nothing is."""
+        """Whether the process is dead for certain; False for one in another container or on another host."""
         return self.is_neighbour() and not self._runs()
 
     def is_surely_dead(self) -> bool:
-        """The same where another host may have equal ids, as clones of a snapshot do: it was seen alive from here."""
+        """``is_known_dead``, and seen alive from here: safe even if another host has equal ids (snapshot clones)."""
         return self.is_known_dead() and self in _seen_alive
 
     def _runs(self) -> bool:
@@ -71,11 +71,11 @@ class ProcessIdentity:
 
 
 _seen_alive: dict[ProcessIdentity, None] = {}
-"""Processes that were seen alive from this one, and so are of this host, whatever ids another host has."""
+"""Processes that were seen alive from this one, and so are of this host, even if another host has equal ids."""
 
 
 def current_process() -> ProcessIdentity:
-    """The identity of this process. Raises ``OSError`` when the system does not tell."""
+    """The identity of this process. Raises ``OSError`` if it cannot be read."""
     boot_id, pid_namespace = _surroundings()
     pid = os.getpid()
     start_time = _start_time(pid)
@@ -86,10 +86,10 @@ def current_process() -> ProcessIdentity:
 
 @contextmanager
 def pinned(pid: int) -> Iterator[Callable[[], None]]:
-    """Hold on to a process by a pidfd, so that its pid cannot become another's; gives a function that kills it.
+    """Hold a process by a pidfd, so that its pid cannot be reused; yield a function that kills the process.
 
-    What is found out about ``pid`` within the scope is true of the process that would be killed. Linux only. Raises
-    ``PermissionError`` if it is another user's, and ``OSError`` if there is none.
+    Facts that are read about ``pid`` within the scope hold for the process that would be killed. Linux only. Raises
+    ``PermissionError`` if the process is another user's, and ``OSError`` if there is none.
     """
     if not hasattr(os, "pidfd_open"):
         raise OSError("this system has no pidfd, without which another process might be killed")
@@ -111,7 +111,7 @@ def _surroundings() -> tuple[str, str]:
 
 
 def _boot_id() -> str:
-    """Id of this boot; where /proc lacks it (systemd's ``ProcSubset=pid``), that of the machine."""
+    """Id of this boot; id of the machine where /proc lacks the former (systemd's ``ProcSubset=pid``)."""
     for path, prefix in (("/proc/sys/kernel/random/boot_id", ""), ("/etc/machine-id", _NO_BOOT_ID)):
         with contextlib.suppress(OSError), open(path) as file:
             if text := file.read().strip():
@@ -122,7 +122,7 @@ def _boot_id() -> str:
 if sys.platform == "linux":
 
     def _start_time(pid: int) -> int | None:
-        """The start time of a live process; None for a dead one, which a zombie is: its locks are free already."""
+        """Start time of a live process; None for a dead one, and for a zombie, whose locks are free already."""
         try:
             descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY)  # half the time that a file object takes
             try:

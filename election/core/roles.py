@@ -1,4 +1,4 @@
-"""The roles of a worker as a table, after h11's ``_state.py``: what is not in it cannot happen.
+"""Transitions between the roles of a worker as a table, after h11's ``_state.py``: no others can happen.
 
 The leader's role is left only through RESIGNING or LOST, and so the seat is only given up after the work has ended.
 """
@@ -11,8 +11,8 @@ from enum import StrEnum
 class Role(StrEnum):
     FOLLOWER = "follower"
     LEADER = "leader"
-    RESIGNING = "resigning"  # no new ticks; what runs may end; the seat is still held
-    LOST = "lost"  # what runs is cancelled; nobody else can lead before it has ended
+    RESIGNING = "resigning"  # no new ticks; runs may end; the seat is still held
+    LOST = "lost"  # runs are cancelled; no other worker can lead before they have ended
     STOPPED = "stopped"
 
 

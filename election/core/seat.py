@@ -1,7 +1,7 @@
-"""Seat of a pool: the exclusive resource that makes one worker the leader, whatever engine offers it.
+"""Seat of a pool: the exclusive resource that makes one worker the leader, on any engine.
 
-Promises P1 as far as the backend excludes others, and P2: a term's number is larger than any that the backend, the last
-record or the ledger know. The one place where terms, takeovers and leader records are made.
+Promises P1, given a backend that excludes other workers, and P2: a term's number is larger than any in the backend, the
+last record or the ledger. Terms, takeovers and leader records are made only here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["LOSER_PAUSE", "RESIGNER_PAUSE", "Observation", "Seat", "Worker"]
 log = logging.getLogger("election")
 
 RESIGNER_PAUSE = 1.0
-"""Safety polls for which a worker that resigned leaves the seat to the others: the next one may be short of a core."""
+"""Safety polls for which a worker that resigned leaves the seat to others: the next leader may be short of CPU time."""
 
 LOSER_PAUSE = 0.25
 """Safety polls before a worker that lost the seat tries for it again."""
@@ -59,7 +59,7 @@ class Seat:
         backend: Engine's part: exclusion and storage.
         clock: Time of terms and waits.
         safety_poll: Seconds, as in ``Election``.
-        history: Ledger that is asked for earlier terms; None if the backend knows them.
+        history: Ledger from which earlier terms are read; None if the backend stores them.
         identify: Returns the identity of this process.
     """
 
@@ -74,9 +74,9 @@ class Seat:
     ) -> None:
         self.backend = backend
         self.code = ""
-        """Digest of the jobs in this worker's code, which ``open`` makes known; empty to say nothing."""
+        """Digest of the jobs in this worker's code, which ``open`` publishes; empty to publish none."""
         self.candidate = True
-        """Whether this worker may lead, which ``open`` makes known."""
+        """Whether this worker may lead, which ``open`` publishes."""
         self._clock = clock
         self._safety_poll = safety_poll
         self._history = history
@@ -113,7 +113,7 @@ class Seat:
             )
         try:
             await self._enter()
-        except OSError as error:  # may pass: the first campaign meets it again, and raises
+        except OSError as error:  # may pass: if not, the first campaign raises it
             log.warning("the identity of this process cannot be read: %s", error, extra=named("identity_unknown"))
         _in_use[self.backend.pool] = self
 
@@ -158,7 +158,7 @@ class Seat:
         finally:
             if not begun:
                 await self.backend.release(None)
-                if self._history is not None:  # a worker that does not lead keeps no connection to it (P7)
+                if self._history is not None:  # a worker that does not lead keeps no connection to the ledger (P7)
                     await self._history.close()
         return self._term if begun else None
 
@@ -231,7 +231,7 @@ class Seat:
         self._record = replace(self._record, takeover=takeover)
         try:
             await self.backend.renew(self._record)
-        except (SeatError, OSError) as error:  # the next heartbeat publishes it, or finds more
+        except (SeatError, OSError) as error:  # the next heartbeat publishes it, or detects a loss
             log.warning(
                 "the pool was not told what the takeover took: %s", error, extra=named("takeover_time_unrecorded")
             )
@@ -253,7 +253,7 @@ class Seat:
     async def release(self, standing: Standing) -> None:
         """Publish how the term ended, then free the seat, then wake the others, in this order.
 
-        In a forked child that runs its parent's clean-up it does nothing: record and seat are the parent's.
+        Does nothing in a forked child that runs its parent's clean-up: record and seat are the parent's.
         """
         if not self._is_ours():
             return
@@ -266,10 +266,10 @@ class Seat:
             self._vacant_for_others_until = self._clock.monotonic() + self._safety_poll * pause
 
     async def observe(self, max_age_s: float = 0.0) -> Observation:
-        """State of the pool (P8); after a moment without an answer, the state that was known before.
+        """State of the pool (P8); after a short time without an answer, the last known state.
 
         Args:
-            max_age_s: Seconds for which an earlier look at a disk serves.
+            max_age_s: Seconds for which an earlier read of a disk is reused.
         """
         seen = await self.backend.snapshot(max_age_s)
         problem = seen.problem or (seen.record.problem if seen.led and seen.record is not None else None)
@@ -285,7 +285,7 @@ class Seat:
         return any(worker.code not in {"", self.code} for worker in candidates)
 
     async def _enter(self) -> None:
-        """Take part as this process, which may be a forked child of the one that did before."""
+        """Take part as this process, which may be a forked child of the process that took part before."""
         self._process, self._pid = self._identify(), os.getpid()
         self._record = self._term = None
         self._entered_at = self._clock.now()

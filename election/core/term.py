@@ -1,4 +1,4 @@
-"""The values that describe a time in the seat: a term, how it began, and the record that tells the pool."""
+"""Values of a term: its number and beginning, the takeover, and the leader record that the pool reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .process import ProcessIdentity
 class Reason(StrEnum):
     """Why the seat was vacant when a term began."""
 
-    STARTED = "started"  # nobody had led before, or the pool had been stopped in good order
+    STARTED = "started"  # there was no leader before, or the pool had been stopped in good order
     DIED = "died"
     RESIGNED = "resigned"
     FENCED = "fenced"
@@ -29,10 +29,10 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """How a term began. ``takeover_ms``: from learning of the vacancy to the scheduler running; None until it runs.
+    """Beginning of a term. ``takeover_ms``: from detecting the vacancy to the running scheduler; None until it runs.
 
-    ``vacant_s``: seconds from the last sign of life of the leader before to this term's beginning; None if there was
-    none.
+    ``vacant_s``: seconds from the last sign of life of the former leader to this term's beginning; None if there was
+    no former leader.
     """
 
     term: int
@@ -45,7 +45,7 @@ class Takeover:
 
     @property
     def vacant_since(self) -> datetime:
-        """When the vacancy began, as far as that is known."""
+        """Beginning of the vacancy; of the term where that is unknown."""
         return self.at - timedelta(seconds=self.vacant_s or 0.0)
 
 
@@ -53,8 +53,8 @@ class Takeover:
 class Term:
     """One worker's time in the seat.
 
-    ``number`` only ever grows (P2), and so serves as a fencing token: a system that remembers the largest number it
-    has seen can refuse the writes of an earlier leader. After Kleppmann, "How to do distributed locking", 2016.
+    ``number`` only ever grows (P2), and so serves as a fencing token: a system that stores the largest number it has
+    received can refuse the writes of an earlier leader. After Kleppmann, "How to do distributed locking", 2016.
     """
 
     number: int
@@ -66,9 +66,9 @@ class Term:
 class LeaderRecord:
     """Record of the leader: readable by every worker, written only by the holder of the seat.
 
-    ``seat_id`` names what the holder holds (for the file engine the lock file's device and inode), so that a second
-    seat that somebody slipped into the pool's place can be told from the first. ``problem`` says in words what keeps
-    the leader from its work, so that every worker can tell. ``queued``: runs that wait for a thread in its process.
+    ``seat_id``: name of the held object (for the file engine the lock file's device and inode), which distinguishes a
+    second seat that was put in the pool's place from the first. ``problem``: why the leader cannot work, in words, for
+    every worker to report. ``queued``: runs that wait for a thread in the leader's process.
     """
 
     term: int
@@ -85,10 +85,10 @@ class LeaderRecord:
 def reason_after(before: LeaderRecord | None, *, followed: bool, fenced: bool = False, died: bool = True) -> Reason:
     """Why the seat was vacant, given the record of the term ``before`` ours.
 
-    followed: whether we took part while it lasted; who finds the seat free on arrival starts a pool that had been
-    stopped.
-    fenced: whether somebody, or itself, set out to fence that term's leader. died: whether it is taken to be dead; a
-    leader that may live, and of whose end nothing is known but that its seat was free, has lost it.
+    followed: whether this worker took part during that term; one that finds a resigned leader's seat free on arrival
+    starts a pool that had been stopped.
+    fenced: whether there was an intent, also of that leader itself, to fence it. died: whether that leader is taken to
+    be dead; one that may live, and that left its seat free without recording an end, has lost it.
     """
     if before is None:
         return Reason.STARTED
@@ -100,7 +100,7 @@ def reason_after(before: LeaderRecord | None, *, followed: bool, fenced: bool = 
 
 
 def ended_by(takeover: Takeover) -> Standing | None:
-    """How the term before ended, as its successor knows; None if there was none, or if its leader just died."""
+    """Standing in which the former term ended; None if there was none, or if its leader died or was fenced."""
     if takeover.from_pid is None or takeover.reason in {Reason.DIED, Reason.FENCED}:
         return None
     return Standing.LOST if takeover.reason is Reason.LOST else Standing.RESIGNED

@@ -16,14 +16,14 @@ class TermContext:
 
     Attributes:
         term: The term.
-        lost: Set when the seat is seen to be lost.
+        lost: Set when the loss of the seat is detected.
         is_held: Returns whether this process holds the seat of the term now, determined anew (P8).
         resign: Requests the resignation; returns at once.
         emit: Passes an event to the hooks.
         peers_differ: Returns whether a living worker has other jobs in its code than this one.
         takeover_ms: Duration of the takeover in milliseconds; None until the work has begun.
         problem: Why the work cannot be done now; None if it can. Every heartbeat publishes it.
-        warning: What an operator should look at though the work goes on; published where there is no problem.
+        warning: Condition that an operator should look at though the work goes on; published if there is no problem.
         queued: Ids of the jobs that wait for a thread, one for each run. Every heartbeat publishes their number.
     """
 

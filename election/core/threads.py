@@ -1,7 +1,7 @@
-"""Threads of the election's own, for calls that would block the event loop.
+"""The election's own threads, for calls that would block the event loop.
 
-The event loop's default executor belongs to the application, which may keep all of its threads busy: nobody could be
-elected, or resign, for as long as that lasts.
+The event loop's default executor belongs to the application, which may keep all of its threads busy: meanwhile no
+worker could be elected, or resign.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _executors: dict[int, ThreadPoolExecutor] = {}
 
 
 def run_in_thread(function: Callable[[], _T]) -> asyncio.Future[_T]:
-    """Run ``function`` in a thread of the election's own; the future is its result.
+    """Run ``function`` in one of the election's own threads; the future is its result.
 
     A function that is cancelled while it runs goes on to its end.
     """

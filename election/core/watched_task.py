@@ -1,4 +1,4 @@
-"""Task whose unexpected end is told: an application that cancels every task of the loop cancels ours, too."""
+"""Task whose unexpected end is logged: an application that cancels every task of the loop cancels ours, too."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class WatchedTask:
     Args:
         work: Coroutine to run.
         name: Name of the task.
-        on_death: Called if it was cancelled by somebody else, or raised; None where a log line is all that can be done.
+        on_death: Called if the task was cancelled by other code, or raised; None where a log line is enough.
     """
 
     def __init__(
@@ -35,12 +35,12 @@ class WatchedTask:
         self.task.add_done_callback(self._ended)
 
     def cancel(self) -> None:
-        """Begin to end it."""
+        """Begin to end the task."""
         self.task.remove_done_callback(self._ended)
         self.task.cancel()
 
     async def stop(self) -> None:
-        """Cancel it, and return when it has ended."""
+        """Cancel the task, and return when it has ended."""
         self.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
 

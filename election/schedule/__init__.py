@@ -1,1 +1,1 @@
-"""Work of a term: the registered jobs on an ``AsyncIOScheduler`` of its own, and the tasks beside it."""
+"""Work of a term: the registered jobs on its own ``AsyncIOScheduler``, and the tasks beside it."""

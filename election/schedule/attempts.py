@@ -1,4 +1,4 @@
-"""Carries a claimed tick through: waits for a thread, calls the function, tries again what failed, settles the run."""
+"""Attempts at a claimed tick: waits for a thread, calls the function, retries failures, settles the run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_RETRY_DELAY_S = 86400.0
 """Longest back-off between two attempts; the delay doubles up to here."""
 
 MAX_RESULT_LENGTH = 65536
-"""Characters of JSON that are kept of what a run by request returned."""
+"""Characters of JSON up to which the result of a requested run is kept."""
 
 _encode = json.JSONEncoder(allow_nan=False)
 
@@ -56,11 +56,11 @@ class Attempts:
         """Ids of the jobs that wait for a thread, one for each run."""
 
     def close(self) -> None:
-        """Begin no more retries; what is under way goes on, and what waits for a thread still gets one."""
+        """Begin no more retries; attempts under way go on, and those that wait for a thread still get one."""
         self._closing.set()
 
     def cancel(self) -> None:
-        """Cancel what can be cancelled; a thread runs to its end. Nothing begins any more."""
+        """Cancel coroutines; a thread runs to its end. No attempt begins any more."""
         self._closing.set()
         self._cancelled.set()
         self._runner.cancel()
@@ -97,7 +97,7 @@ class Attempts:
             tick: The tick.
             attempt: Number of the next attempt.
             delay: Seconds before that attempt.
-            queued: Whether it has waited for its turn, and so cannot be too late; in the drain none begins.
+            queued: Whether the run has waited for its turn, and so cannot be too late; in the drain no such run begins.
 
         Raises:
             CancelledError: The event loop goes down.
@@ -120,7 +120,7 @@ class Attempts:
             raise
 
     async def _backed_off(self, job: Job, tick: Tick, attempt: int, delay: float) -> bool:
-        """Wait before an attempt; False if the run has ended meanwhile, which is settled then."""
+        """Wait before an attempt; False if the run has ended meanwhile and is settled."""
         stop = self._back_offs[tick] = asyncio.get_running_loop().create_future()
         try:
             await first(self._clock.sleep(delay), self._closing.wait(), asyncio.wait([stop]))
@@ -135,7 +135,7 @@ class Attempts:
         return False
 
     async def _may_begin(self, job: Job, tick: Tick, attempt: int, *, queued: bool) -> bool:
-        """Wait for a thread if the job needs one; False if the run has ended meanwhile, which is settled then."""
+        """Wait for a thread if the job needs one; False if the run has ended meanwhile and is settled."""
         reserved, is_told = False, False
         if not job.is_coroutine:
             reserved, is_told = await self._reserve_thread(job, tick, attempt)
@@ -162,7 +162,7 @@ class Attempts:
         """Reserve a thread as soon as one is free.
 
         Returns:
-            Whether there is one: not if the term is over first. And whether the run was reported as late meanwhile.
+            Whether a thread is reserved: not if the term ends first. And whether the run was reported as late.
         """
         if self._runner.has_free_thread():
             await self._runner.reserve_thread()
@@ -184,7 +184,7 @@ class Attempts:
         return (self._clock.now() - tick.due).total_seconds()
 
     async def _wait_for_thread(self) -> bool:
-        """Reserve a thread; False if the term is over first."""
+        """Reserve a thread; False if the term ends first."""
         reserving = asyncio.ensure_future(self._runner.reserve_thread())
         await first(asyncio.wait([reserving]), self._cancelled.wait())
         if reserving.done():
@@ -255,7 +255,7 @@ class Attempts:
 
 
 def result_text(value: object) -> str | None:
-    """JSON text of what a job returned; None for nothing, and for what JSON does not have or is too long to be kept."""
+    """JSON text of a job's result; None for no result, and for one that is no JSON or is too long to be kept."""
     pieces, length = [], 0
     try:
         for piece in _encode.iterencode(value):
@@ -263,7 +263,7 @@ def result_text(value: object) -> str | None:
             length += len(piece)
             if length > MAX_RESULT_LENGTH:
                 return None
-    except Exception:  # of a class of the job's own, too
+    except Exception:  # also of a class in the job's code
         return None
     return None if value is None else "".join(pieces)
 

@@ -1,6 +1,6 @@
-"""Where a job goes on after nobody ran it: bounded before anything is enumerated (docs/pitfalls.md#24, #29).
+"""Catch-up of a job after a time without a leader: bounded before any tick is enumerated (docs/pitfalls.md#24, #29).
 
-Pure: what is owed is decided here from values, and written by others.
+Pure functions: owed ticks are derived here from values, and written elsewhere.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def catch_up(
     misfire_grace_time: float | None,
     limit: int,
 ) -> CatchUp:
-    """Find the first tick after ``settled_until`` that is still worth a look.
+    """Find the first tick after ``settled_until`` that may still be run.
 
-    misfire_grace_time: seconds; what is older is given up at once, since it would be a misfire in any case.
-    limit: at most so many ticks are handed over; what is older is given up too.
+    misfire_grace_time: seconds; older ticks are given up at once, since they would be misfires in any case.
+    limit: maximum number of ticks that are handed over; older ones are given up too.
 
     The work done depends on ``limit`` and the grace time, never on how long the pool was down.
     """
@@ -64,9 +64,9 @@ def catch_up(
 def jump(
     trigger: BaseTrigger, last: datetime, now: datetime, *, misfire_grace_time: float | None, limit: int
 ) -> datetime:
-    """Where a scheduler that wakes at ``now`` goes on after the tick ``last``; what lies between is given up.
+    """Moment from which a scheduler that wakes at ``now`` goes on after the tick ``last``; ticks between are given up.
 
-    It is asked after each tick, and so answers at once when it is not late.
+    Called after each tick, and so returns at once when the scheduler is not late.
     """
     if now - last <= RECENT:
         return last
@@ -81,7 +81,7 @@ def skipped(
     now: datetime,
     reason: SkipReason,
 ) -> Skip | None:
-    """The ticks later than ``after`` up to ``until`` as one skip; counted if they are not too many, see above."""
+    """The ticks later than ``after`` up to ``until`` as one skip; not counted if more than ``MAX_COUNTED_TICKS``."""
     trigger = without_jitter(trigger)
     first = first_after(trigger, after)
     if first is None or first > until:
@@ -110,7 +110,7 @@ def owes_from(trigger: BaseTrigger, now: datetime, *, is_new: bool = True) -> da
 
 
 def _grace_s(trigger: BaseTrigger, misfire_grace_time: float | None) -> float | None:
-    """The grace counts from the moment that jitter has drawn, which may be so much later than the planned one."""
+    """Grace time plus the largest jitter, since the grace counts from the jittered moment, not from the planned one."""
     return None if misfire_grace_time is None else misfire_grace_time + max_jitter(trigger).total_seconds()
 
 

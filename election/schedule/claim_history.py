@@ -84,7 +84,7 @@ class ClaimHistory:
         return sorted(self._dues.get(job_id, ()))
 
     def late(self) -> Iterator[int]:
-        """Numbers of the claims that a term was given after a later term had claimed."""
+        """Numbers of the claims that were granted to a term after a later term had claimed."""
         latest = 0
         for seq, term in zip(reversed(self._seqs), reversed(self._first_terms), strict=True):
             if term < latest:

@@ -17,7 +17,7 @@ from .model import Action, JobInfo, JobState, Outcome, RequestOutcome, RunLog, S
 class Claim:
     """Permission to run a tick, given once.
 
-    scheduled_since: of the schedule by which it fell due; no other one grants it.
+    scheduled_since: of the schedule by which the tick fell due; under no other schedule is the claim granted.
     max_instances: runs of the job that may be under way at once; None if unknown.
     """
 
@@ -32,7 +32,7 @@ class FinishRun:
     """The end of a run, after its last attempt.
 
     error: the exception of a failed run, as text. started_at: when the code of this attempt began; None if it did not.
-    span: the same beginning and the end, on a clock that nobody sets.
+    span: the same beginning and the end, on a monotonic clock.
     """
 
     tick: Tick
@@ -64,7 +64,7 @@ class RecordLog:
 
 @dataclass(frozen=True, slots=True)
 class KeepResult:
-    """Keep what a run by request returned. value: JSON text."""
+    """Keep the result of a requested run. value: JSON text."""
 
     request: int
     value: str
@@ -91,7 +91,7 @@ class Skip:
 class RegisterJob:
     """A job is seen for the first time, again after an absence, or with a changed trigger.
 
-    at: the moment, to which what has no start of its own is anchored. since: it owes the ticks later than this.
+    at: the moment, to which a trigger without a start is anchored. since: the job owes the ticks later than this.
     """
 
     job_id: str
@@ -102,7 +102,7 @@ class RegisterJob:
 
 @dataclass(frozen=True, slots=True)
 class SetNextDue:
-    """When a job that was added at run time is due next: a hint, by which a new leader plans the soonest first."""
+    """Next due time of a job that was added at run time: a hint, by which a new leader plans the soonest first."""
 
     job_id: str
     due: datetime
@@ -120,8 +120,8 @@ class RetireJob:
 class FinishJob:
     """A job that was added at run time has no further ticks: it leaves the pool, and its history stays.
 
-    It takes no effect if the schedule is another one by now, if not all up to ``settled_until`` is settled, or if a run
-    or a request of the job is open.
+    It takes no effect if the schedule has changed meanwhile, if a tick up to ``settled_until`` is not settled, or if a
+    run or a request of the job is open.
     """
 
     job_id: str
@@ -140,7 +140,7 @@ class EndPause:
 
 @dataclass(frozen=True, slots=True)
 class MarkBroken:
-    """A stored job cannot be run, and why; None when it can again."""
+    """A stored job cannot be run. error: why, in words; None when it can be run again."""
 
     job_id: str
     error: str | None
@@ -185,9 +185,9 @@ Entry = (
 
 @dataclass(frozen=True, slots=True)
 class BeginTerm:
-    """Begin a term, or repeat that by the same process. began_ns: nanoseconds since boot; they order terms.
+    """Begin a term; the same process may repeat this. began_ns: nanoseconds since boot; they order terms.
 
-    A ledger that lies at another place than at the term before is noted as a copy; see ``Copied``.
+    A ledger that lies at another place than at the term before is recorded as a copy; see ``Copied``.
     """
 
     term: Term
@@ -240,7 +240,7 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class AddRequest:
-    """Ask the leader for an action. The fields are those of ``Request``."""
+    """Request an action of the leader. The fields are those of ``Request``."""
 
     action: Action
     job_id: str | None
@@ -259,7 +259,7 @@ class PauseJob:
 
 @dataclass(frozen=True, slots=True)
 class ResumeJob:
-    """Ask that a job's pause end at ``at``; see ``EndPause``."""
+    """Request that a job's pause end at ``at``; see ``EndPause``."""
 
     job_id: str
     at: datetime
@@ -276,9 +276,9 @@ class StoreJob:
 
 @dataclass(frozen=True, slots=True)
 class RescheduleJob:
-    """Give a job of the code another trigger than the code does; None for the code's own again.
+    """Give a job of the code another trigger at run time; None restores the trigger of the code.
 
-    It is registered by the leader, and holds until the code has another trigger for the job than now.
+    The leader registers it, and it holds until the trigger in the code changes.
     """
 
     job_id: str
@@ -295,7 +295,7 @@ class RemoveJob:
 
 @dataclass(frozen=True, slots=True)
 class AcceptTime:
-    """Take a job's ``settled_until`` back to ``at``, and write a skip that says so."""
+    """Set a job's ``settled_until`` back to ``at``, and write a skip that records this."""
 
     job_id: str
     at: datetime
@@ -303,7 +303,7 @@ class AcceptTime:
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """Take a ledger that was copied or restored for the original. It has an effect if it was one."""
+    """Accept a copied or restored ledger as the original. It takes effect if the ledger was such a copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +315,7 @@ class RequireJob:
 
 @dataclass(frozen=True, slots=True)
 class ExpectJob:
-    """Condition: the job is as ``found`` in what ``fingerprint`` compares; None: it was never seen."""
+    """Condition: the job has the ``fingerprint`` of ``found``; None: the job was never seen."""
 
     job_id: str
     found: JobState | None

@@ -2,7 +2,7 @@
 
 The expression is read by cronsim, Healthchecks' parser of Debian's syntax, and becomes APScheduler's own triggers, so
 that it is kept, compared and shown like any other cron trigger. APScheduler's ``CronTrigger.from_crontab`` counts
-weekdays from Monday, and joins day of month and day of week with "and" where cron says "or".
+weekdays from Monday, and joins day of month and day of week with "and" where cron uses "or".
 """
 
 from __future__ import annotations

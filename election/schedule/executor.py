@@ -1,7 +1,7 @@
 """Runs the jobs of one term: claims each tick before it calls the function, settles the run after (P3, P4).
 
-It knows at any time what still runs (P5). APScheduler's own executors do not: its ``shutdown(wait=True)`` neither
-waits for coroutines nor for threads.
+The executor tracks at any time which code still runs (P5). APScheduler's own executors do not: ``shutdown(wait=True)``
+waits neither for coroutines nor for threads.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ log = logging.getLogger("election")
 
 
 class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no types
-    """Runs what APScheduler finds due.
+    """Runs the ticks that APScheduler finds due.
 
     Args:
         term: Number of the term.
         writer: Ledger of the term.
         clock: Time of ticks and timeouts.
         progress: Progress of each job by id; entries may come and go while the term lasts.
-        reporter: Reports what becomes of each tick.
+        reporter: Reports the runs and skips.
         runner: Calls the functions.
-        on_idle: Called when nothing of a job runs or waits to run any more.
+        on_idle: Called when no run of a job is under way or waiting any more.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
     # --- what APScheduler calls -----------------------------------------------------------------------------------
 
     def submit_job(self, job: Any, run_times: list[datetime]) -> None:
-        """Decide what becomes of the ticks that are due, and start what is to be run."""
+        """Decide which of the due ticks are run, start these and skip the others."""
         progress, now = self._progress[job.id], self._clock.now()
         dues = [due.astimezone(UTC) for due in run_times]
         gaps = {due: gap for due in dues if (gap := progress.skipped_range(due, now)) is not None}
@@ -112,7 +112,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
             self._start(progress, [Claim(tick, self._clock.now(), max_instances=job.max_instances)], request.kwargs)
 
     def rerun(self, progress: JobProgress, run: OpenRun, delay: float) -> None:
-        """Try a run again that a former leader left open, as soon as ``max_instances`` allows; it is claimed already.
+        """Retry a run that a former leader left open, as soon as ``max_instances`` allows; the run is claimed already.
 
         delay: seconds before the attempt.
         """
@@ -129,7 +129,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         self._spawn(progress, attempts, [run.tick])
 
     def cancel_run(self, tick: Tick) -> str | None:
-        """Cancel the run of a tick, for good. Returns why it cannot be, or None."""
+        """Cancel the run of a tick, for good. Returns why that cannot be done, or None."""
         if tick not in self._ticks:
             return "it does not run any more"
         return self._attempts.cancel_run(tick)
@@ -147,18 +147,18 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         return self._attempts.queued
 
     def close(self) -> None:
-        """No new attempts from now on."""
+        """Begin no new attempts from now on."""
         self._attempts.close()
 
     def cancel(self) -> None:
-        """Cancel what can be cancelled: coroutines. A thread cannot be stopped, and goes on counting as running."""
+        """Cancel coroutines. A thread cannot be stopped, and goes on counting as running."""
         self._attempts.cancel()
 
     async def wait(self) -> None:
         """Return when no job code runs."""
         while waited := self._awaited():
             await asyncio.wait(waited)
-            await yield_to_loop()  # let the callbacks take out what has ended
+            await yield_to_loop()  # let the callbacks remove the ended tasks
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
@@ -195,14 +195,14 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
                 entry.tick for entry, yes in zip(entries, answers, strict=True) if yes and isinstance(entry, Claim)
             ]
         if not any(answers):
-            progress.take_back(settled_before)  # they may still be owed; the next plan asks the ledger
+            progress.take_back(settled_before)  # the ticks may still be owed; the next plan reads the ledger
         if not granted:
             self._ended(progress, ticks)
         else:
             self._run_in_turn(progress, _with_kwargs(progress.job, kwargs), granted, ticks)
 
     def _run_in_turn(self, progress: JobProgress, job: Job, granted: Sequence[Tick], ticks: Sequence[Tick]) -> None:
-        """Run ticks that were granted, if need be when one of those that run has ended; see ``Overlap``."""
+        """Run ticks that were granted, if necessary after a running one has ended; see ``Overlap``."""
         if progress.running <= job.max_instances:
             self._spawn(progress, self._run_all(job, granted), ticks)
             return
@@ -251,7 +251,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
 
 
 def _with_kwargs(job: Job, kwargs: Mapping[str, Any] | None) -> Job:
-    """The job as a request wants it run."""
+    """The job with the arguments of a request."""
     return replace(job, kwargs={**job.kwargs, **kwargs}) if kwargs else job
 
 

@@ -1,4 +1,4 @@
-"""Functions that are given as jobs: their names, whether they can run, and whether two of them are the same."""
+"""Functions of jobs: their names, whether they can run, and whether two of them are the same."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def is_coroutine_function(func: Callable[..., Any]) -> bool:
 
 
 def reference_to(func: Callable[..., Any]) -> str:
-    """``module:qualname`` of a function. Raises ``JobDefinitionError`` for what has no name."""
+    """``module:qualname`` of a function. Raises ``JobDefinitionError`` for one without a name."""
     named: Any = without_partial(func)
     try:
         return f"{named.__module__}:{named.__qualname__}"

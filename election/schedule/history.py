@@ -1,4 +1,4 @@
-"""The values of a ledger's history, as anybody may read it. All times are UTC."""
+"""Values of a ledger's history, for any reader. All times are UTC."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RunRow:
     """A run in the history.
 
     ``attempts``: the earlier ones, as ``{attempt, term, ended_at, outcome, error}``. ``started_at``: when the code of
-    the first attempt began; None while that lasts, and for one whose leader died.
+    the first attempt began; None during that attempt, and for a run whose leader died.
     """
 
     seq: int
@@ -74,7 +74,7 @@ class JobOverview:
 
     @property
     def jobs(self) -> list[JobState]:
-        """Those of the code, and then those that were added at run time."""
+        """Jobs of the code, then jobs that were added at run time."""
         return [*self.code, *self.stored]
 
 
@@ -87,7 +87,7 @@ def by_job(runs: Iterable[RunRow]) -> dict[str, list[RunRow]]:
 
 
 class ClaimRow(NamedTuple):
-    """Claim of a run in the history, and when its code ran, for ``verify``: a tuple, since it reads millions.
+    """Claim of a run in the history, and when its code ran, for ``verify``: a tuple, since ``verify`` reads millions.
 
     first_term: term that was given the claim. term: term of the last attempt. max_instances: runs of the job that were
     allowed at once; None if unknown. span: of the last attempt; None if it has not ended or is unknown.
@@ -120,10 +120,10 @@ class SkipRow:
 
 @dataclass(frozen=True, slots=True)
 class RequestRow:
-    """A request and what became of it.
+    """A request and its outcome.
 
-    term: whose leader was asked to resign. outcome: None while it waits. reason: why it was not carried out, in words.
-    run: ``seq`` of the run that it led to. result: what that returned, as JSON text; None if it is not kept.
+    term: whose leader is to resign. outcome: None while the request waits. reason: why it was not carried out, in
+    words. run: ``seq`` of the resulting run. result: that of the run, as JSON text; None if it is not kept.
     """
 
     id: int
@@ -140,7 +140,7 @@ class RequestRow:
 
 @dataclass(frozen=True, slots=True)
 class TermRow:
-    """A term in the history. ``…_ns``: nanoseconds since boot, for what the wall clock cannot order."""
+    """A term in the history. ``…_ns``: nanoseconds since boot, because the wall clock gives no reliable order."""
 
     term: int
     pid: int
@@ -160,9 +160,9 @@ class TermRow:
 class Window:
     """History of a time range, latest first, thinned where it is too much for a picture.
 
-    runs_every, skips_every: one in so many is here, and beside them the latest runs that did not succeed.
+    runs_every, skips_every: one in so many is included, and also the latest runs that did not succeed.
     counts: how many runs there are in all by outcome, ``running`` included, and ticks that were ``skipped``; None if
-        they are too many to be counted in a picture's time.
+        they are too many to be counted in time for a picture.
     begins: when the history begins; None if there is none.
     """
 
@@ -194,24 +194,24 @@ MAX_COUNTED = 20_000
 """Rows of a time range that are counted one by one: a count may not take longer because there is more history."""
 
 BOUNDS = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 3600.0)
-"""The upper bounds, in seconds, of a ``Histogram``'s buckets but the last. Ledgers count by them as things happen, so
-that to change one takes a migration."""
+"""The upper bounds, in seconds, of a ``Histogram``'s buckets but the last. Ledgers count by these bounds as they write,
+so that a change of one needs a migration."""
 
 
 UNCOUNTED_SKIP = 100
-"""Ticks that a skip counts for whose range was too long to be counted."""
+"""Ticks that are counted for a skip whose range was too long to be counted."""
 
 
 def added_label(func: str) -> str:
-    """Label under which runs of jobs are counted that were added at run time with this function."""
+    """Label that counts the runs of the jobs that were added at run time with this function."""
     return f"added:{func}"
 
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """How often something took how long.
+    """Distribution of durations.
 
-    counts: by bucket, not cumulated, one more than ``BOUNDS``. total_s: seconds of all together.
+    counts: by bucket, not cumulated, one more than ``BOUNDS``. total_s: sum of all durations in seconds.
     """
 
     counts: Sequence[int]
@@ -228,8 +228,8 @@ class Totals:
     jobs: the ids of those in the code now. runs: settled ones, by job and outcome. skips: ticks, by job id and
     reason; a range that was too long to be counted counts as 100. lateness: from due to the start of the code, or to
     the claim where that is not known, of the schedule's ticks, by job id. durations: from claimed to ended, with all
-    attempts, of the runs that ended by themselves, by job id. terms: how they began. takeover: from learning of the
-    vacancy to the scheduler running. vacant_s: seconds from the last sign of life of a leader to the next election, by
+    attempts, of the runs that ended by themselves, by job id. terms: how they began. takeover: from detecting the
+    vacancy to the running scheduler. vacant_s: seconds from the last sign of life of a leader to the next election, by
     how that term began. settled_until: latest time up to which the ticks of a job are settled; None without jobs.
     """
 

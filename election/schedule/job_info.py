@@ -1,7 +1,7 @@
 """Name, description and tags of a job.
 
-The code of the workers says it, and the leader writes it into the ledger, where whoever has only the ledger finds it
-(the command line, a worker of another version). It is no part of the schedule: to change it starts nothing afresh.
+The code of the workers defines them, and the leader writes them to the ledger, for readers without that code (the
+command line, a worker of another version). They are no part of the schedule: a change restarts no schedule.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from .commands import DescribeJob
 from .model import JobInfo, State
 
 MAX_TAG_LENGTH = 50
-"""Characters: a tag is a word to search for, and stands beside others in a narrow column."""
+"""Characters of a tag: it is a word to search for, shown beside others in a narrow column."""
 
 
 MAX_NAME_LENGTH = 255
 MAX_DESCRIPTION_LENGTH = 4000
-"""Characters. The first line of a docstring is shortened to it."""
+"""Characters of a description. The first line of a docstring is shortened to this length."""
 
 MAX_NAMED = 5
 """Ids that a message names."""
 
 
 def make_job_info(job_id: str, func: Callable[..., Any], name: str, description: object, tags: object) -> JobInfo:
-    """Check what was given of a job; without a description, it is the first line of the function's docstring.
+    """Check name, description and tags of a job; the default description is the first line of the docstring.
 
     Raises ``JobDefinitionError`` with the way out.
     """
@@ -61,7 +61,7 @@ def changed_descriptions(said: Mapping[str, JobInfo], state: State) -> list[Desc
 
 
 def _first_line(func: Callable[..., Any]) -> str | None:
-    while isinstance(func, functools.partial):  # whose own docstring tells of partial
+    while isinstance(func, functools.partial):  # its own docstring describes partial
         func = func.func
     words = (inspect.getdoc(func) or "").partition("\n")[0]
     return words[:MAX_DESCRIPTION_LENGTH].encode(errors="replace").decode() or None
@@ -79,7 +79,7 @@ def _is_tag(tag: object) -> bool:
 def _check_text(job_id: str, text: str) -> None:
     try:
         text.encode()
-    except UnicodeEncodeError as error:  # it would break the answer of whoever is asked for it
+    except UnicodeEncodeError as error:  # it would break every answer that contains it
         raise JobDefinitionError(f"job {job_id!r}: {text!r} cannot be sent to anybody: {error.reason}") from error
 
 

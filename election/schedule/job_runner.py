@@ -1,7 +1,7 @@
-"""Calls job functions, on the loop or in a thread, each attempt in a task and a context of its own.
+"""Calls job functions, on the loop or in a thread, each attempt in its own task and context.
 
 Promises: an attempt has ended only when nothing that it started in the loop's executors runs any more (P5), and it has
-succeeded only if its code ran to its end. Who cancelled an attempt decides how it ended, not what the job made of it.
+succeeded only if its code ran to its end. The cause of a cancellation decides the outcome, not the job's reaction.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .run_threads import RunThreads, count_threads_in
 log = logging.getLogger("election")
 
 Around = Callable[[Run], AbstractContextManager[Any]]
-"""Gives what is entered around each attempt."""
+"""Returns the context manager that is entered around each attempt."""
 
 MAX_THREADS = 32
 """Default number of plain functions that run at the same time."""
@@ -50,10 +50,10 @@ class Attempt:
 
     Attributes:
         job: The job.
-        run: What ``current_run()`` returns to its code.
-        raised: What it raised; None if it ran to its end.
-        value: What it returned.
-        cancelled_by: Who cancelled it; None if nobody did.
+        run: Value of ``current_run()`` in its code.
+        raised: Exception that ended it; None if it ran to its end.
+        value: Result of the job.
+        cancelled_by: Cause of its cancellation; None if it was not cancelled.
         threads: Threads of the loop's executors that its code started.
         lines: Collects the lines that its code logs.
         is_in_thread: Whether its own code runs in a thread now, which cannot be stopped.
@@ -89,7 +89,7 @@ class Attempt:
         return self.cancelled_by not in {None, CancelledBy.TIMEOUT}
 
     def cancel(self, reason: CancelledBy) -> None:
-        """Cancel its coroutine; a thread runs on, and only what would follow it is not begun."""
+        """Cancel its coroutine; a thread runs on, and only the code after it is not begun."""
         if self.task is None or self.task.done():
             return
         if self.is_in_thread:
@@ -152,7 +152,7 @@ class JobRunner:
     async def call(self, job: Job, run: Run) -> Attempt:
         """Call the function, for a plain one in the thread that was reserved, and return when the attempt has ended.
 
-        Raises nothing that the job raises; ``CancelledError`` only if the event loop goes down.
+        Raises no exception of the job; ``CancelledError`` only if the event loop goes down.
         """
         attempt = Attempt(job, run, has_thread=not job.is_coroutine)
         attempt.task = asyncio.get_running_loop().create_task(
@@ -194,7 +194,7 @@ class JobRunner:
             attempt.cancel(CancelledBy.TIMEOUT)
 
     async def _guarded(self, attempt: Attempt) -> None:
-        """Run the attempt, and keep whatever it raises: in a task, some exceptions would end the event loop."""
+        """Run the attempt, and keep its exception: in a task, some exceptions would end the event loop."""
         set_current_run(attempt.run)
         count_threads_in(attempt.threads)
         if attempt.job.keep_log:
@@ -211,7 +211,7 @@ class JobRunner:
             attempt.raised = verdict
 
     async def _judged(self, attempt: Attempt) -> None:
-        """Call the function; raise what the one who cancelled it decides, else what it raises itself."""
+        """Call the function; raise the exception of its cancellation if there was one, else its own."""
         try:
             attempt.value = await self._called(attempt)
         except BaseException as error:
@@ -262,7 +262,7 @@ class JobRunner:
 
 
 def _call(job: Job) -> tuple[Any, BaseException | None]:
-    """Call a plain function; an exception as a value, because a future cannot hold every one of them."""
+    """Call a plain function; return its exception as a value, because a future cannot hold every exception."""
     try:
         return job.func(*job.args, **job.kwargs), None
     except BaseException as error:
@@ -270,7 +270,7 @@ def _call(job: Job) -> tuple[Any, BaseException | None]:
 
 
 def _verdict(attempt: Attempt) -> BaseException | None:
-    """How an attempt ends that the scheduler cancelled; None for one that it did not cancel."""
+    """Exception that ends an attempt that the scheduler cancelled; None for any other attempt."""
     match attempt.cancelled_by:
         case CancelledBy.TERM | CancelledBy.LATER_TICK | CancelledBy.REQUEST as reason:
             return asyncio.CancelledError(str(reason))

@@ -39,7 +39,7 @@ MAX_RERUNS = 3
 """Reruns of one tick whose run was interrupted, unless a job has another ``max_reruns``."""
 
 MAX_ID_LENGTH = 255
-"""Characters of a job's id: what an index of every engine can hold."""
+"""Characters of a job's id: an index of every engine can hold so many."""
 
 
 class Overlap(StrEnum):
@@ -60,17 +60,17 @@ _REFUSED = {
 }
 
 _UNDERSTOOD = frozenset(inspect.signature(AsyncIOScheduler.add_job).parameters)
-"""Arguments of ``add_job``; it passes any other to the trigger, or drops it if there is a trigger already."""
+"""Arguments of ``add_job``, which passes any other to the trigger, or drops it if there is a trigger already."""
 
 _STARTS = {"interval": "start_date", "calendarinterval": "start_date", "date": "run_date"}
 
 _CRONTAB_OPTIONS = frozenset({"timezone", "start_date", "end_date", "jitter"})
 
 LATE_AFTER_S = 10.0
-"""Seconds after which a run that has not begun is late, unless its job says otherwise."""
+"""Seconds after which a run that has not begun is late, unless its job has another ``late_after``."""
 
 FAILING_AFTER = 3
-"""Failed runs in a row after which a job counts as failing, unless it says otherwise."""
+"""Failed runs in a row after which a job counts as failing, unless it has another ``failing_after``."""
 
 log = logging.getLogger("election")
 
@@ -82,16 +82,16 @@ _SILENT.disabled = True
 class Job:
     """A function with a trigger. The id is stable across processes: ``module:qualname`` unless given.
 
-    schedule: the trigger as the ledger remembers it; see ``triggers.describe``.
-    built: the trigger as every process builds it from ``schedule``, if that takes nothing else.
+    schedule: the trigger as the ledger stores it; see ``triggers.describe``.
+    built: the trigger as every process builds it from ``schedule``, if that needs nothing else.
     name, description, tags: for people, and to find the job by.
     rerun_interrupted: whether a run that was cut short by the end of its term is tried again by the next leader.
     max_reruns: how often that is done for one tick, so that a run that kills its process does not kill all of them.
     retries: further attempts of a tick that failed. retry_backoff: seconds before the first, doubled for each.
-    timeout: seconds after which an attempt fails: a coroutine is cancelled, of a thread it is only told.
+    timeout: seconds after which an attempt fails: a coroutine is cancelled, for a thread it is only logged.
     keep_log: whether the lines that the job logs are kept with each run.
     at_start: whether it runs at the start of each term, too.
-    overlap: what becomes of a tick while ``max_instances`` run: one waits for its turn, or takes theirs.
+    overlap: treatment of a tick while ``max_instances`` run: skipped, or one waits, or one replaces the oldest run.
     late_after, expected: seconds after which a run that has not begun is late, and one that runs overlong; None for
     never. failing_after: failed runs in a row after which the job counts as failing.
     """
@@ -139,8 +139,8 @@ class Job:
 class JobRegistry:
     """The jobs of one Election, in the order of their registration.
 
-    scheduler_options: what the schedulers of the terms are made with. clock: tells the moment of a registration. wrap:
-    returns the function that is called in the place of a job's own.
+    scheduler_options: options of each term's scheduler. clock: dates a registration. wrap: returns the function that is
+    called in the place of a job's own.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class JobRegistry:
         self._wrap = wrap
         self._jobs: dict[str, Job] = {}
         self._given: dict[str, tuple[Callable[..., Any], str]] = {}
-        """By id, the function that was registered, without its wrapper, and the place where."""
+        """By id, the function that was registered, without its wrapper, and the place of the registration."""
         self._former: set[str] = set()
 
     def __iter__(self) -> Iterator[Job]:
@@ -172,7 +172,7 @@ class JobRegistry:
         return hashlib.blake2b("\0".join(sorted(self._jobs)).encode(), digest_size=8).hexdigest()
 
     def add(self, func: Callable[..., Any], trigger: str | BaseTrigger, **arguments: Any) -> Job:
-        """Register a job; one that is registered already, as it is, stays.
+        """Register a job; the same registration again changes nothing.
 
         Raises ``JobDefinitionError`` as ``define`` does, and if another job has the id.
         """
@@ -206,7 +206,7 @@ class JobRegistry:
             del self._jobs[job.id]
 
     def expect_again(self) -> None:
-        """Expect that what is registered now may be registered once more, by the same code in another start."""
+        """Accept the registrations so far once more, by the same code in another start."""
         self._former = set(self._jobs)
 
     def _is_again(self, job: Job, func: Callable[..., Any], before: Job) -> bool:
@@ -280,7 +280,7 @@ class JobRegistry:
         defaults |= self._options.get("job_defaults", {})
         given = _STARTS[trigger] in arguments if isinstance(trigger, str) and trigger in _STARTS else None
         try:
-            # A scheduler that is never started: it lends its check of the arguments, and holds nothing.
+            # A scheduler that is never started, and only checks the arguments.
             scheduler = AsyncIOScheduler(**{**self._options, "logger": _SILENT})
             if trigger == "crontab" or expression is not None:
                 trigger = _crontab(trigger, expression, arguments, scheduler.timezone)
@@ -296,7 +296,7 @@ class JobRegistry:
             built = build(schedule, now)
             if schedule["type"] != "other" and built is None:
                 raise UnstableTriggerError(f"{checked.trigger!r} cannot be written down so that it can be built again")
-        except Exception as error:  # APScheduler's, or that of a trigger of the user's own
+        except Exception as error:  # APScheduler's, or that of a custom trigger
             raise JobDefinitionError(f"job {job_id!r}: {str(error).strip(chr(34))}") from error
         told = make_job_info(job_id, func, checked.name, description, tags)
         return Job(
@@ -336,7 +336,7 @@ def _place_of_caller() -> str:
 
 
 def check_id(job_id: object) -> None:
-    """Raise ``JobDefinitionError`` for an id that some ledger or some answer could not hold."""
+    """Raise ``JobDefinitionError`` for an id that some ledger or some answer cannot contain."""
     if not isinstance(job_id, str):
         raise JobDefinitionError(f"the id of a job is text, not {job_id!r}")
     if not 0 < len(job_id) <= MAX_ID_LENGTH or not job_id.isprintable() or job_id != job_id.strip():
@@ -357,7 +357,7 @@ def _crontab(trigger: object, expression: str | None, arguments: dict[str, Any],
 
 
 def check_call(job: Job, kwargs: Mapping[str, Any]) -> None:
-    """Raise ``JobDefinitionError`` if the function of a job does not take its arguments and, in their place, these."""
+    """Raise ``JobDefinitionError`` if a job's function does not take its arguments, overridden by ``kwargs``."""
     try:
         signature = inspect.signature(job.func)
     except (TypeError, ValueError):  # of a function that is not written in Python

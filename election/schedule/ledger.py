@@ -1,7 +1,7 @@
-"""Ledger of a pool: the rules of what is written and refused, once, above any store (``store.py``).
+"""Ledger of a pool: the rules for writes and refusals, in one place above any store (``store.py``).
 
-Promises P3 and P4 rest on the store's two rules. What needs a read, a decision and a write is written under the
-condition that nothing has changed meanwhile, and tried again if it has. Times are UTC.
+Promises P3 and P4 rest on the store's two rules. A change that needs a read, a decision and a write is written under
+the condition that nothing has changed meanwhile, and retried if it has. Times are UTC.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from .triggers import build
 log = logging.getLogger("election")
 
 JOBS_PER_WRITE = 200
-"""Jobs that are added in one transaction: nobody else writes meanwhile."""
+"""Jobs that are added in one transaction: no other process writes meanwhile."""
 
 PRUNE_INTERVAL_S = 60.0
 """Seconds between two removals of old history."""
@@ -79,11 +79,11 @@ class IfExists(StrEnum):
 
 
 class Ledger(LedgerReader):
-    """A ledger that is written, by the leader and, where a method says so, by any worker.
+    """Ledger with its writes, which are the leader's unless a method is documented for any worker.
 
     Args:
         store: Storage of the ledger.
-        clock: Clock that dates what is written.
+        clock: Clock that dates the writes.
     """
 
     def __init__(self, store: LedgerStore, clock: Clock | None = None) -> None:
@@ -95,10 +95,10 @@ class Ledger(LedgerReader):
         self.store.check()
 
     async def fence(self, term: int, *, pid: int, by_pid: int, silent: float, every: float) -> bool:
-        """Write the intent to fence a term's leader, before it is done; any worker's.
+        """Write the intent to fence a term's leader, before the fence; from any worker.
 
         silent: seconds without a heartbeat. every: seconds in which there is one intent at most; returns whether this
-        is the one.
+        one was written.
         """
         now = self._clock.now()
         intent = Fence(term, pid, by_pid, round(silent, 3), now, now - timedelta(seconds=every))
@@ -107,7 +107,7 @@ class Ledger(LedgerReader):
     async def begin_term(self, term: Term, holder: ProcessIdentity, *, began_ns: int | None = None) -> State:
         """Begin the term and read the state. Repeating it for the same term is allowed (a ledger that was lost).
 
-        The takeover shows how the term before ended, in case its own leader could not write that down. began_ns: when
+        The takeover shows how the term before ended, in case its own leader could not write that. began_ns: when
         it began, in nanoseconds since boot, by which terms are ordered; now, unless the ledger was out of reach then.
         Raises ``StaleTermError`` if a later term has begun.
         """
@@ -160,14 +160,14 @@ class Ledger(LedgerReader):
         kwargs: Mapping[str, Any] | None = None,
         is_known: bool = False,
     ) -> int:
-        """Ask the leader for an action, from any worker.
+        """Request an action of the leader, from any worker.
 
         Args:
-            action: What for.
-            job_id: Which job is to be run.
-            term: Whose leader is to resign.
-            kwargs: Arguments of the run, in the place of the job's own of these names; JSON.
-            is_known: Whether the code has the job, which the ledger may not know yet.
+            action: The action.
+            job_id: Id of the job to run.
+            term: Number of the term whose leader is to resign.
+            kwargs: Arguments of the run, in place of the job's own arguments with these names; JSON.
+            is_known: Whether the code has the job, which may not be in the ledger yet.
 
         Returns:
             The number of the request.
@@ -181,7 +181,7 @@ class Ledger(LedgerReader):
         return await self._write_known(job_id, asked)
 
     async def request_cancellation(self, run: RunRow) -> int:
-        """Ask the leader to cancel a run, from any worker; returns the request's number."""
+        """Request the cancellation of a run, from any worker; returns the request's number."""
         tick = Tick(run.job_id, run.due, run.request)
         return await self.request(Action.CANCEL, job_id=run.job_id, kwargs=name_tick(tick), is_known=True)
 
@@ -200,8 +200,8 @@ class Ledger(LedgerReader):
         """Add jobs at run time, from any worker; many in several transactions, one after the other.
 
         A job with the same trigger as the one that it replaces keeps its schedule, and one that is the same is left
-        alone: what every start of an application stores again changes nothing. Raises ``JobDefinitionError`` if an id
-        is taken; of the jobs before it, those of other transactions may have been added.
+        alone: storing the same jobs at every start changes nothing. Raises ``JobDefinitionError`` if an id is taken; of
+        the jobs before it, those of other transactions may have been added.
         """
         for place in range(0, len(jobs), JOBS_PER_WRITE):
             some, now = jobs[place : place + JOBS_PER_WRITE], self._clock.now()
@@ -211,8 +211,8 @@ class Ledger(LedgerReader):
         """Change a job of the pool, from any worker.
 
         Args:
-            job_id: Which job.
-            change: Returns the job as it is to be, or the new trigger of one of the code. What it raises is raised.
+            job_id: Id of the job.
+            change: Returns the changed job, or the new trigger of one of the code. Its exceptions are passed on.
 
         Raises:
             UnknownJobError: The pool has no such job, or no leader has seen it yet.
@@ -240,7 +240,7 @@ class Ledger(LedgerReader):
         await self._change_jobs({job_id: plan})
 
     async def accept_time(self) -> list[str]:
-        """Let jobs whose ticks a clock that was ahead has settled go on from now; any worker's, or the command line's.
+        """Let jobs go on from now whose ticks were settled by a clock that was ahead; from any worker, or the CLI.
 
         Their schedules begin anew, as if they were registered now. A tick that was claimed stays claimed (P3), also one
         that falls due again. Returns the ids of these jobs.
@@ -261,21 +261,21 @@ class Ledger(LedgerReader):
         return ahead
 
     async def adopt(self) -> bool:
-        """Take a ledger that was copied or restored for the original; any worker's, or the command line's.
+        """Accept a copied or restored ledger as the original; from any worker, and the command line.
 
-        Before anybody leads it, what it owes is run here. Returns whether it was a copy.
+        If it is adopted before its first term here, its owed ticks are run here. Returns whether it was a copy.
         """
         return bool((await self.store.write([Adopt()], term=None))[0])
 
     async def _write_known(self, job_id: str, command: Command) -> int:
-        """Write a command about a job that the pool has to have."""
+        """Write a command about a job that has to be in the pool."""
         try:
             return (await self.store.write([RequireJob(job_id), command], term=None))[1]
         except UnmetConditionError as error:
             raise UnknownJobError(f"there is no job {job_id!r} in this pool") from error
 
     async def _change_jobs(self, plans: Mapping[str, Callable[[JobState | None], list[Command]]]) -> None:
-        """Write the commands that each plan derives from its job, by id; again, if one was changed meanwhile."""
+        """Write the commands that each plan derives from its job, by id; retry if a job was changed meanwhile."""
         for _ in range(MAX_TRIES):
             found = {job.id: job for job in await self.store.find_jobs(list(plans))}
             commands: list[Command] = []
@@ -292,7 +292,7 @@ class Ledger(LedgerReader):
 
 
 def _store(job: NewJob, now: datetime, if_exists: IfExists, found: JobState | None) -> list[Command]:
-    """The commands that add a job, or put it in the place of the one that was found under its id."""
+    """Return the commands that add a job, or that replace the one that was found under its id."""
     in_use = found is not None and found.retired_at is None and not found.removed
     built = build(job.trigger, now)
     since = now if built is None else owes_from(built, now, is_new=not in_use)
@@ -306,7 +306,7 @@ def _store(job: NewJob, now: datetime, if_exists: IfExists, found: JobState | No
             raise JobDefinitionError(
                 f'there is a job {job.id!r} already; choose another id, or replace=True, or if_exists="keep"'
             )
-        if found.trigger == job.trigger:  # the same schedule goes on, and keeps what it owes
+        if found.trigger == job.trigger:  # the same schedule goes on, and keeps its owed ticks
             return [] if found.stored == job.stored else [StoreJob(job.id, job.stored, keep_pause=True)]
         before, until = _give_up(found, now)
         since = max(since, until)
@@ -318,14 +318,14 @@ def _store(job: NewJob, now: datetime, if_exists: IfExists, found: JobState | No
 
 
 def _give_up(job: JobState, now: datetime) -> tuple[list[Command], datetime]:
-    """The skip of what the job's schedule owed until now, if it owed anything; and until when it is settled then."""
+    """Return the skip of the ticks that a job's schedule owed until now, if any, and until when it is then settled."""
     over = given_up(job, now)
     return ([], job.settled_until) if over is None else ([over], over.last_due)
 
 
 def _hint(job_id: str, trigger: BaseTrigger | None, since: datetime) -> list[Command]:
-    """When a job that is being added will be due first; nothing if that cannot be told here."""
-    with contextlib.suppress(Exception):  # of a trigger; the leader says what is wrong with it
+    """First due time of a job that is being added; nothing if it cannot be computed here."""
+    with contextlib.suppress(Exception):  # of a trigger; the leader reports it
         due = None if trigger is None else first_after(with_seed(trigger, job_id), since)
         return [] if due is None else [SetNextDue(job_id, due)]
     return []

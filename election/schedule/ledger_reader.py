@@ -25,7 +25,7 @@ from .model import JobInfo, JobState, OpenRun, RunLog, Tick
 from .store import Filter, Kind, LedgerStore
 
 MAX_INTEGER = 2**63 - 1
-"""Largest number that a ledger can be asked for."""
+"""Largest number that a query of a ledger accepts."""
 
 JOBS_PER_SEARCH = 250
 """Jobs that are read at once to search them: the leader's writes wait that long."""
@@ -34,7 +34,7 @@ JOBS_PER_SEARCH = 250
 class LedgerReader:
     """Reads of a ledger, for any worker and the command line.
 
-    Every method raises ``LedgerError`` when it cannot do its work at the moment.
+    Every method raises ``LedgerError`` if the ledger cannot be used at the moment.
 
     Args:
         store: Storage of the ledger.
@@ -117,7 +117,7 @@ class LedgerReader:
         return (await self.store.page(Kind.LOG, Filter(run=run), None, MAX_LOGS))[::-1]
 
     async def request_row(self, number: int) -> RequestRow | None:
-        """The request of that number, and what became of it; None if there is none any more."""
+        """The request of that number, with its outcome; None if there is none any more."""
         rows: list[RequestRow] = await self._before(Kind.REQUEST, number + 1)
         return next((row for row in rows if row.id == number), None)
 
@@ -142,13 +142,13 @@ class LedgerReader:
     async def window(self, since: datetime, until: datetime, limit: int) -> Window:
         """History from ``since`` to ``until``: about ``limit`` runs and as many skips and terms at most.
 
-        Runs that were claimed or that ended then, and all that run now. For pictures: where the wall clock was set
+        Runs that were claimed or ended in that range, and all that run now. For pictures: where the wall clock was set
         back, some may be left out.
         """
         return await self.store.window(since, until, limit)
 
     async def epochs(self) -> list[Epoch]:
-        """Which schedule each job had, from when to when; oldest first."""
+        """Schedules of all jobs with their time ranges, oldest first."""
         return await self.store.epochs()
 
     async def open_runs(self) -> list[OpenRun]:
@@ -168,7 +168,7 @@ class LedgerReader:
         return await self.store.pruned_until()
 
     async def latest_terms(self) -> LatestTerms:
-        """The numbers of the last term that was begun, and of the last one that was to be fenced."""
+        """Numbers of the last term that was begun, and of the last one with an intent to fence its leader."""
         return await self.store.latest_terms()
 
     async def is_moved(self) -> bool:

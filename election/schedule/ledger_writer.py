@@ -58,8 +58,8 @@ class LedgerWriter:
     ) -> asyncio.Future[list[bool]]:
         """Claim and skip ticks; for each entry, whether it was granted.
 
-        The future raises ``StaleTermError``, ``LedgerError`` or whatever keeps the ledger from being written; then
-        none of the entries was.
+        The future raises ``StaleTermError``, ``LedgerError`` or any other error of the write; then no entry was
+        written.
 
         on_done: Called with the future as soon as it is done, one turn of the event loop before a task that awaits it
             goes on. It raises nothing.
@@ -75,16 +75,16 @@ class LedgerWriter:
         self._write_soon()
 
     def unwritten(self) -> set[Tick]:
-        """The ticks whose run has ended, without the ledger's knowing yet."""
+        """Ticks whose run has ended, but is not settled in the ledger yet."""
         ended = (_run_that_ended(entry) for entry in [*self._under_way, *self._results])
         return {tick for tick in ended if tick is not None}
 
     def resume(self) -> None:
-        """The ledger can be written again."""
+        """Go on writing, because the ledger can be written again."""
         self._write_soon()
 
     async def close(self) -> int:
-        """Wait until all is written or nothing can be; returns how many results were not."""
+        """Wait until all results are written or the ledger fails; returns how many were not written."""
         self.write()
         while self._writing is not None:
             await asyncio.wait([self._writing])
@@ -92,12 +92,12 @@ class LedgerWriter:
         return len(self._results)
 
     def write(self) -> None:
-        """Write now what there is, unless something is being written; then it is the next."""
+        """Write all queued entries now; if a write is under way, after it."""
         if self._writing is not None or not (self._results or self._claims):
             return
         results, self._results = self._results, []
         claims, self._claims = self._claims, []
-        if claims and not self._is_held():  # a loop that was blocked may come to this before its next heartbeat
+        if claims and not self._is_held():  # a loop that was blocked may get here before its next heartbeat
             lost = StaleTermError(f"the seat of term {self._term} is no longer held")
             self._refuse(claims, lost)
             self._on_stale(lost)
@@ -114,7 +114,7 @@ class LedgerWriter:
     def _recorded(self, entries: Sequence[Entry]) -> Awaitable[list[bool]]:
         try:
             return self._ledger.record(self._term, entries)
-        except Exception as error:  # no thread could be started, say
+        except Exception as error:  # for example, no thread could be started
             failed: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
             failed.set_exception(error)
             return failed

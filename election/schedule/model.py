@@ -1,4 +1,4 @@
-"""The values of a ledger, and its state as a leader needs it. All times are UTC."""
+"""Values of a ledger, and its state for a leader. All times are UTC."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class SkipReason(StrEnum):
     MISFIRED = "misfired"  # it was later than the job's misfire_grace_time
     OVERLAP = "overlap"  # max_instances of the job were running
     PAUSED = "paused"
-    COPIED = "copied"  # what the original owes, in a ledger that was copied or restored; see ``Copied``
+    COPIED = "copied"  # owed by the original of a ledger that was copied or restored; see ``Copied``
     CLOCK = "clock"  # the wall clock was ahead, and is accepted as it is now; see ``Ledger.accept_time``
-    DOWN = "down"  # nobody led, and it was too long ago to be caught up with
+    DOWN = "down"  # it fell due without a leader, too long ago to be caught up with
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A planned fire of a job. ``request``: 0 for the schedule's own, else the request to run the job now."""
+    """A planned fire of a job. ``request``: 0 for a tick of the schedule, else the request to run the job now."""
 
     job_id: str
     due: datetime
@@ -87,7 +87,7 @@ class RequestOutcome(StrEnum):
 
     RAN = "ran"  # its run was claimed; how that ended is the run's outcome
     SKIPPED = "skipped"
-    CANCELLED = "cancelled"  # the run was told to end, which its own row says
+    CANCELLED = "cancelled"  # the run was requested to end; its own row has the outcome
     RESIGNED = "resigned"
     REFUSED = "refused"
     EXPIRED = "expired"  # it waited too long for a leader
@@ -108,7 +108,7 @@ class StoredJob:
 TICK_RULE = 1
 """Version of the rule by which ticks are counted, kept with each schedule.
 
-``verify`` leaves schedules of another version alone: a later rule says nothing about what an earlier leader owed.
+``verify`` skips schedules of another version: a later rule does not define the ticks that an earlier leader owed.
 """
 
 UNREADABLE: Mapping[str, Any] = {"type": "other", "text": "unreadable"}
@@ -129,13 +129,13 @@ class JobState:
     """State of a job in the ledger.
 
     trigger: as ``triggers.describe`` gives it.
-    scheduled_since: when the present schedule of the job began; what has no start date of its own is anchored to it.
+    scheduled_since: when the present schedule of the job began; a trigger without a start date is anchored to it.
     settled_until: no tick up to here is owed any more.
-    resume_at: when somebody asked that a pause end; the leader accounts for its ticks and clears both.
+    resume_at: requested end of a pause; the leader settles the ticks of the pause and clears both fields.
     removed: whether it was added at run time, and has been removed or has finished.
     info: None before a leader has written it.
-    next_due: when a job that was added at run time was to be due next; None if nobody has said so.
-    new_trigger: what a job of the code was given at run time, in the place of ``code_trigger``; None for nothing.
+    next_due: recorded next due time of a job that was added at run time; None if there is none.
+    new_trigger: trigger of a job of the code that replaces ``code_trigger`` at run time; None if there is none.
     """
 
     id: str
@@ -155,7 +155,7 @@ class JobState:
 
     @property
     def paused(self) -> bool:
-        """Whether a pause lasts: nobody has asked yet that it end."""
+        """Whether a pause lasts: its end has not been requested yet."""
         return self.paused_at is not None and self.resume_at is None
 
     @property
@@ -183,10 +183,10 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Something that a worker asked the leader for.
+    """Request of a worker to the leader.
 
-    term: whose leader, for a resignation.
-    kwargs: arguments of the run, in the place of the job's own; to cancel a run its tick, as ``name_tick`` gives it.
+    term: for a resignation, the term whose leader is to resign.
+    kwargs: arguments of the run, in place of the job's own; to cancel a run its tick, as ``name_tick`` returns it.
     """
 
     id: int
@@ -201,7 +201,7 @@ class Request:
 class Copied:
     """A ledger that was copied or restored, and led at its new place since.
 
-    What the original owed before is not run here: its leader may run it, too.
+    Ticks that the original owed before are not run here: its leader may run them, too.
 
     Attributes:
         at: When the first term at the new place began.
@@ -214,17 +214,17 @@ class Copied:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All that a leader needs at the start of its term, or what of it has changed since.
+    """Full state for the start of a term, or the part of it that has changed since.
 
     Attributes:
-        jobs: Jobs that were not removed, but for ``rest``; of a change those that somebody has stored, registered,
-            paused, resumed or removed since, and those with an open request.
+        jobs: Jobs that were not removed, except ``rest``; in a change those that were stored, registered, paused,
+            resumed or removed since, and those with an open request.
         requests: All open requests.
-        open_runs: Runs that are not settled; empty of a change.
-        copied: None unless the ledger is a copy that nobody has adopted.
-        about: Ids of the jobs that this says something of; None if this is the whole state.
-        rest: Ids of jobs that were added at run time and are not among ``jobs``, due soonest first. Of many, only the
-            first are, and those with an open request or run.
+        open_runs: Runs that are not settled; empty in a change.
+        copied: None unless the ledger is a copy that was not adopted.
+        about: Ids of the jobs that this state covers; None if it is the whole state.
+        rest: Ids of jobs that were added at run time and are not among ``jobs``, due soonest first. Of many such jobs,
+            only the first, and those with an open request or run, are among ``jobs``.
     """
 
     jobs: Sequence[JobState]

@@ -1,6 +1,6 @@
 """Plan of a leader: a pure function of the jobs and the ledger's state.
 
-The same plan serves at a takeover, after the ledger was out of reach, and when somebody has paused or added a job.
+The same plan serves at a takeover, after the ledger was out of reach, and after a job was paused or added.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 @dataclass(slots=True)
 class Plan:
     """entries: what to write, in order, before anything starts.
-    starts: when each job that is not paused goes on, and the trigger with which.
+    starts: when each job that is not paused goes on, and its trigger.
     schedules: when the schedule of each job began: its ``scheduled_since`` once this is written.
     reruns: runs that a former leader left open, to be tried again; their attempt is the new one.
-    given_up: those that have been interrupted too often to be tried again.
+    given_up: open runs that have been interrupted too often to be tried again.
     broken: why a job cannot be planned, by id; the others go on.
     kept: ids of jobs that are not in the leader's code, and not retired yet.
     exhausted: until when each job is settled whose schedule has no further tick.
@@ -107,7 +107,7 @@ def make_plan(
             if found.broken != NOT_IN_THIS_CODE:
                 plan.entries.append(MarkBroken(found.id, NOT_IN_THIS_CODE))
         else:
-            with contextlib.suppress(Exception):  # what a trigger owed that raises cannot be known
+            with contextlib.suppress(Exception):  # the owed ticks of a trigger that raises cannot be computed
                 _give_up(plan, found, now)
             plan.entries.append(RetireJob(found.id, now))
     for run in state.open_runs:
@@ -119,7 +119,7 @@ def make_plan(
                 plan.entries.append(FinishRun(run.tick, Outcome.INTERRUPTED, now, error))
             else:
                 _plan_open_run(plan, jobs.get(run.tick.job_id), paused, run, now)
-    plan.entries += [  # after the runs of theirs that have ended with the former leader
+    plan.entries += [  # after those of their runs that ended with the former leader
         FinishJob(job_id, plan.schedules[job_id], until, now)
         for job_id, until in plan.exhausted.items()
         if job_id in known and known[job_id].stored is not None
@@ -133,12 +133,12 @@ def unknown_jobs(jobs: Mapping[str, Job], state: State) -> list[JobState]:
 
 
 def describe_broken(error: Exception) -> str:
-    """Text of why a job's ticks cannot be worked out."""
+    """Text of the reason why a job's ticks cannot be computed."""
     return f"its trigger raises {what_went_wrong(error)}"
 
 
 def _plan_of_broken(job: Job, found: JobState | None, now: datetime) -> Plan:
-    """Nothing of it is run; what it owes is worked out when its trigger can be used again."""
+    """Plan of a job whose trigger raises: no runs; its owed ticks are computed when the trigger can be used again."""
     if found is None or found.retired_at is not None:
         return Plan([RegisterJob(job.id, job.schedule, at=now, since=now)], schedules={job.id: now})
     return Plan(schedules={job.id: found.scheduled_since})
@@ -147,7 +147,7 @@ def _plan_of_broken(job: Job, found: JobState | None, now: datetime) -> Plan:
 def _without_original(
     plan: Plan, job: Job, found: JobState | None, copied_at: datetime, now: datetime
 ) -> JobState | None:
-    """The job as it is once the ticks up to ``copied_at`` are left to the original; see ``Copied``."""
+    """Return the job with its ticks up to ``copied_at`` left to the original; see ``Copied``."""
     if found is None or found.retired_at is not None or found.paused or found.settled_until >= copied_at:
         return found
     trigger = build(found.trigger, found.scheduled_since)
@@ -191,7 +191,7 @@ def _plan_job(
         plan.entries.append(replace(caught.skip, scheduled_since=scheduled_since))
     next_due = caught.next_due
     if starts:
-        now = max(now, until + _MICROSECOND)  # a tick of its own, after what is settled
+        now = max(now, until + _MICROSECOND)  # an additional tick, after the settled ones
         next_due = now if next_due is None else min(now, next_due)
     if next_due is not None:
         plan.starts[job.id] = (next_due, trigger)
@@ -204,7 +204,7 @@ def _trigger(job: Job, anchor: datetime) -> BaseTrigger:
 
 
 def _give_up(plan: Plan, found: JobState, now: datetime) -> datetime:
-    """The schedule of ``found`` is over: what it still owes will have no run. Until when is it settled then?"""
+    """End the schedule of ``found``: skip the ticks that it still owes. Returns until when it is then settled."""
     over = given_up(found, now) if found.retired_at is None else None
     if over is None:
         return found.settled_until

@@ -1,6 +1,6 @@
-"""Which of the ticks that are due are run, and why the others are not: APScheduler's rules, as a pure function.
+"""Choice of the due ticks to run, and the reasons to skip the others: APScheduler's rules, as a pure function.
 
-APScheduler applies them itself, but in three places, and says nothing of the ticks that it drops (docs/pitfalls.md#25).
+APScheduler applies them itself, but in three places, and does not report dropped ticks (docs/pitfalls.md#25).
 After Temporal's ``processBuffer``: values in, values out, tested as a table.
 """
 
@@ -19,7 +19,7 @@ from .model import SkipReason
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``run``: the ticks to claim, oldest first. ``skips``: what becomes of the others."""
+    """``run``: the ticks to claim, oldest first. ``skips``: the others."""
 
     run: tuple[datetime, ...]
     skips: tuple[Skip, ...]
@@ -31,7 +31,7 @@ def decide(
     """Apply ``misfire_grace_time``, ``coalesce`` and ``max_instances`` to the ticks of ``job`` that are due.
 
     dues: in UTC, oldest first. running: instances of the job that run now, or wait for their turn.
-    gaps: those of them before which others were leapt over; no skip reaches across.
+    gaps: those of ``dues`` before which ticks were left out; no skip spans such a gap.
     """
     if len(dues) == 1 and running < job.max_open and not is_misfire(job, dues[0], now):
         return Decision((dues[0],), ())  # nearly always
@@ -53,6 +53,6 @@ def decide(
 
 
 def is_misfire(job: Job, due: datetime, now: datetime) -> bool:
-    """Whether it is too late for the tick."""
+    """Whether ``now`` is too late for the tick."""
     grace = job.misfire_grace_time
     return grace is not None and (now - due).total_seconds() > grace

@@ -37,7 +37,7 @@ class JobProgress:
 
     Attributes:
         job: The job as it is registered now.
-        scheduled_since: When the schedule began by which ticks are handed over; None before the first plan.
+        scheduled_since: When the schedule of the handed-over ticks began; None before the first plan.
         settled_until: Last tick that was handed over to the executor; None if none was.
         begun: Whether a tick was handed over in this term.
         exhausted: Last tick that was settled, or handed over, if the schedule has none after it; None if it may have.
@@ -71,9 +71,9 @@ class JobProgress:
         return catchup.skipped(self.job.id, jump.trigger, jump.after, jump.until, now, SkipReason.DOWN)
 
     def replaced(self, since: datetime) -> None:
-        """Forget the ticks of another schedule: they say nothing about the one that began at ``since``.
+        """Discard ``settled_until`` of another schedule: it does not apply to the one that began at ``since``.
 
-        It may have begun earlier, by a clock that was ahead of the one by which the other began.
+        The dates of two schedules cannot be compared: one clock may have been ahead of the other.
         """
         if self.scheduled_since is not None and since != self.scheduled_since:
             self.settled_until = None
@@ -95,7 +95,7 @@ MAX_REPLAN_DELAY_S = 60.0
 
 
 class BrokenJobs:
-    """Jobs that cannot be planned in a term, and when that is tried again.
+    """Jobs that cannot be planned in a term, and the time of the next try.
 
     Args:
         clock: Time of the tries.
@@ -108,7 +108,7 @@ class BrokenJobs:
         self._due_at = 0.0
 
     def retry(self) -> list[str]:
-        """Return the ids of all, and forget them: they are about to be planned anew."""
+        """Return the ids of all, and clear them: they are about to be planned anew."""
         again = list(self._errors)
         self._tries = self._tries + 1 if again else 0
         self._errors = {}
@@ -128,11 +128,11 @@ class BrokenJobs:
             self._due_at = self._clock.monotonic() + backoff_s(REPLAN_DELAY_S, self._tries, MAX_REPLAN_DELAY_S)
 
     def add(self, job_id: str, error: str) -> None:
-        """Note a job whose next tick could not be worked out."""
+        """Note a job whose next tick could not be computed."""
         self._errors[job_id] = error
 
     def is_due(self) -> bool:
-        """Whether there are such jobs, and it is time to plan them again."""
+        """Whether there are broken jobs, and it is time to plan them again."""
         return bool(self._errors) and self._clock.monotonic() >= self._due_at
 
 

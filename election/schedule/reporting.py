@@ -1,4 +1,4 @@
-"""Reports what becomes of a term's ticks, to the application's hooks and to the log."""
+"""Reports the runs and skips of a term's ticks to the application's hooks and to the log."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ log = logging.getLogger("election")
 
 
 LOAD_DELAY_S = 1.0
-"""Delay after the start of a term before it is read which jobs were failing: due jobs go first."""
+"""Delay after the start of a term before the failing jobs are read: due jobs go first."""
 
 MAX_STREAKS = 10_000
 """Jobs whose failures are counted; the one that failed least recently makes room for another."""
@@ -50,12 +50,12 @@ MAX_STREAK = 100
 
 
 class FailureStreaks:
-    """Failed runs in a row, by job; runs that were interrupted or skipped say nothing of the job's code."""
+    """Failed runs in a row, by job; runs that were interrupted or skipped do not count."""
 
     def __init__(self) -> None:
         self._failures: OrderedDict[str, int] = OrderedDict()
         self._early: dict[str, Job] | None = {}
-        """Jobs that have succeeded in this term before it was read which were failing; None since that was read."""
+        """Jobs that have succeeded in this term before the failing jobs were read; None after that read."""
 
     def failed(self, job_id: str) -> int:
         """Count a failed run; returns how many have failed in a row."""
@@ -109,7 +109,7 @@ class RunReporter:
         self._streaks = FailureStreaks()
 
     async def load(self, ledger: LedgerReader) -> None:
-        """Go on where earlier terms have left the jobs that were failing."""
+        """Read the failing jobs of earlier terms, and go on with their counts."""
         await self._clock.sleep(LOAD_DELAY_S)
         try:
             recovered = await self._streaks.load(ledger, self._term)
@@ -141,7 +141,7 @@ class RunReporter:
         self._recovered(job, self._streaks.succeeded(job))
 
     def _recovered(self, job: Job, failures: int) -> None:
-        """Report a job that was failing; nothing if fewer runs had failed in a row."""
+        """Report a job that was failing; do nothing if fewer runs had failed in a row."""
         if failures >= job.failing_after:
             event = JobRecovered(self._clock.now(), self._term, job.id, failures)
             log.warning("job %s has recovered, after %d failed runs", job.id, failures, extra=described(event))
@@ -206,7 +206,7 @@ class RunReporter:
         self._emit(event)
 
     def planned(self, entries: Sequence[Entry], attempts: Mapping[Tick, int]) -> None:
-        """Report what a plan settled and skipped; ``attempts``: how often each open run had been tried."""
+        """Report the runs and skips of a plan; ``attempts``: how often each open run had been tried."""
         if retired := [entry.job_id for entry in entries if isinstance(entry, RetireJob)]:
             log.warning(
                 "jobs are no longer in the code, and are not run: %s; if they are those of another application, give"

@@ -10,7 +10,7 @@ from .commands import CompleteRequest
 from .model import Action, Request, RequestOutcome, State, Tick
 
 MAX_AGE = timedelta(minutes=10)
-"""Age at which a request is not carried out any more: who made it has given up waiting."""
+"""Age at which a request is not carried out any more: its caller has given up waiting."""
 
 
 def name_tick(tick: Tick) -> dict[str, Any]:

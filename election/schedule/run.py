@@ -1,4 +1,4 @@
-"""The run that code is part of, for the code itself."""
+"""Current run, for the code of a job."""
 
 from __future__ import annotations
 

@@ -77,13 +77,13 @@ _collector: ContextVar[LineCollector | None] = ContextVar("election_line_collect
 
 
 def collect_lines(collector: LineCollector) -> None:
-    """Collect what code in the current context logs."""
+    """Collect the log records of code in the current context."""
     _install()
     _collector.set(collector)
 
 
 class _Factory:
-    """Log record factory that passes on what the factory before it makes."""
+    """Log record factory that passes on the records of the factory before it."""
 
     installed = False
 
@@ -149,6 +149,6 @@ def _text_of(record: logging.LogRecord) -> str:
         text = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
             text += "\n" + format_traceback(record.exc_info[1])
-    except BaseException as error:  # whatever the arguments of the message do
+    except BaseException as error:  # the arguments of the message may raise anything
         text = f"{record.msg if isinstance(record.msg, str) else '?'} (cannot be formatted: {type(error).__name__})"
     return shorten(text, MAX_LINE_LENGTH)

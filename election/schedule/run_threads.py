@@ -43,7 +43,7 @@ _threads: ContextVar[RunThreads | None] = ContextVar("election_run_threads", def
 
 
 def count_threads_in(threads: RunThreads) -> None:
-    """Count what the code in the current context starts in an executor."""
+    """Count the executor calls of code in the current context."""
     _threads.set(threads)
 
 

@@ -1,4 +1,4 @@
-"""The ``AsyncIOScheduler`` of one term: when each job goes on, and what it need not look at one by one.
+"""Adapter of the ``AsyncIOScheduler`` of one term: when each job goes on, and which ticks are left out together.
 
 APScheduler's own rules (misfire, coalesce, max_instances) are switched off here: the executor applies them, and
 accounts for each tick.
@@ -34,17 +34,17 @@ MAX_SLEEP_S = 1.0
 
 
 def _run_by_the_executor() -> None:
-    """In place of the job's function, which the executor knows: its arguments were checked at its registration."""
+    """Placeholder of the job's function, which the executor calls: its arguments were checked at its registration."""
 
 
 class PureTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
-    """A trigger as a term's scheduler sees it: its next tick depends on the last one only, not on when it is asked.
+    """Trigger for a term's scheduler: its next tick depends on the last one only, not on the time of the query.
 
     So the scheduler, a catch-up and ``verify`` see the same ticks, and a clock that steps back makes none twice. A
-    scheduler that wakes long after a tick (its machine was asleep) is given the way around what ``jump`` gives up,
-    so that it need not look at a month of ticks one by one.
+    scheduler that wakes long after a tick (its machine was asleep) skips the ticks that ``jump`` gives up, and need not
+    look at a month of ticks one by one.
 
-    jump: from the last tick and now, in UTC, the moment to go on from.
+    jump: returns the moment to go on from, given the last tick and now, in UTC.
     """
 
     __slots__ = ("_answered", "_jump", "_looked_at", "trigger")
@@ -58,9 +58,9 @@ class PureTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no ty
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
         if previous_fire_time is None:
             return first_after(self.trigger, now)
-        if self._answered is None or self._answered[0] != previous_fire_time:  # APScheduler asks twice
+        if self._answered is None or self._answered[0] != previous_fire_time:  # APScheduler calls this twice
             last = previous_fire_time
-            if now != self._looked_at:  # one jump a look: what comes after it is to be handed over
+            if now != self._looked_at:  # one jump a look: later ticks are to be handed over
                 self._looked_at, last = now, self._jump(last, now.astimezone(UTC))
             self._answered = previous_fire_time, first_after(self.trigger, last)
         return self._answered[1]
@@ -112,7 +112,7 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
         self._start_timer(self._process_jobs())
 
     def _process_jobs(self) -> float | None:
-        """Hand over what is due, and return the seconds until the next look; None if nothing will be due.
+        """Hand over the due ticks, and return the seconds until the next look; None if no tick will be due.
 
         APScheduler's own method, for one store and one executor, reads the time from the machine.
         """
@@ -175,9 +175,9 @@ class SchedulerAdapter:
         """Start the scheduler, which hands nothing over until ``resume``.
 
         handed_over: called each time that the executor has been given all that is due.
-        failed: called with the id of a job whose trigger raises, and what; nothing of it is handed over any more.
+        failed: called with the id of a job whose trigger raises, and the error; no more of its ticks are handed over.
         exhausted: called with the id of a job whose last tick was handed over.
-        moved: called with the id of a job of which ticks were handed over, and its next one.
+        moved: called with the id of a job whose ticks were handed over, and its next tick.
         """
         self._scheduler.handed_over, self._scheduler.failed = handed_over, failed
         self._scheduler.exhausted, self._scheduler.moved = exhausted, moved
@@ -207,7 +207,7 @@ class SchedulerAdapter:
         progress: Mapping[str, JobProgress],
         among: Collection[str],
     ) -> None:
-        """Hand over ticks from ``starts`` on, and none of any other job among these.
+        """Hand over ticks from ``starts`` on, and none of any other job in ``among``.
 
         Args:
             starts: First tick and trigger of each job.

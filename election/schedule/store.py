@@ -1,4 +1,4 @@
-"""Port of the ledger: what a database has to offer. The rules are above it, in ``ledger.py``.
+"""Port of the ledger: the methods that a database has to offer. The rules are above it, in ``ledger.py``.
 
 A store keeps two rules, each within the transaction of ``write``, on which the promises P3 and P4 rest:
 
@@ -24,7 +24,7 @@ from .history import Epoch, JobOverview, RunRow, Totals, Window
 from .model import JobState, State
 
 FIRST_JOBS = 100
-"""Jobs that were added at run time, due soonest, that come with the state; of any others it has the ids."""
+"""Jobs that were added at run time, due soonest, that the state contains; of any others it contains the ids."""
 
 
 class Kind(StrEnum):
@@ -95,7 +95,7 @@ def check_schema_version(where: str, version: int, *, first: int, latest: int, w
 
 
 class LedgerStore(Protocol):
-    """Storage of a ledger. Every method raises ``LedgerError`` when it cannot do its work at the moment."""
+    """Storage of a ledger. Every method raises ``LedgerError`` if the storage cannot be used at the moment."""
 
     def check(self) -> None:
         """Raise ``LedgerVersionError`` if this code cannot read the storage. Opens nothing that stays open."""
@@ -144,15 +144,15 @@ class LedgerStore(Protocol):
         """Read up to ``limit`` rows with smaller numbers than ``before``, latest first.
 
         Returns:
-            ``RunRow``, ``ClaimRow``, ``SkipRow``, ``TermRow``, ``RequestRow`` or ``RunLog``, as ``kind`` says. Runs
+            ``RunRow``, ``ClaimRow``, ``SkipRow``, ``TermRow``, ``RequestRow`` or ``RunLog``, selected by ``kind``. Runs
             and claims are the same rows; the number of a log is that of its attempt.
         """
 
     async def latest_runs(self, job_ids: Sequence[str]) -> dict[str, RunRow]:
-        """Read the latest run of each of these jobs, by job id; of one without a run there is none."""
+        """Read the latest run of each of these jobs, by job id; a job without a run is left out."""
 
     async def window(self, since: datetime, until: datetime, limit: int) -> Window:
-        """Read a bounded sample of a stretch of time; see ``LedgerReader.window``."""
+        """Read a bounded sample of a time range; see ``LedgerReader.window``."""
 
     async def epochs(self) -> list[Epoch]:
         """Read the schedules of all jobs, oldest first."""

@@ -1,7 +1,7 @@
-"""Jobs that are added at run time, by any worker, and run by whoever leads: a reference and JSON, never pickle.
+"""Jobs that are added at run time, by any worker, and run by the leader: a reference and JSON, never pickle.
 
-This answers the oldest complaint about APScheduler under several workers: an endpoint that adds a job reaches only its
-own process.
+This solves the oldest problem of APScheduler under several workers: an endpoint that adds a job reaches only its own
+process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .triggers import build, is_open
 log = logging.getLogger("election")
 
 MAX_ARGUMENTS_LENGTH = 65536
-"""Characters of JSON that the arguments of a job may have: whoever plans the job reads them."""
+"""Characters of JSON that the arguments of a job may have: each process that plans the job reads them."""
 
 OPTIONS = (
     "name",
@@ -60,7 +60,7 @@ def to_store(
     kwargs: Mapping[str, Any] | None = None,
     **arguments: Any,
 ) -> tuple[Mapping[str, Any], StoredJob]:
-    """A job in the form in which it is stored: its trigger's description, and the rest.
+    """Return the stored form of a job: its trigger's description, and the rest.
 
     Raises ``JobDefinitionError`` if another process could not import the function, or could not read the arguments.
     """
@@ -80,7 +80,7 @@ def to_store(
         raise JobDefinitionError(f"job {id!r}: a trigger class of your own cannot be stored; register it in the code")
     options = {name: arguments[name] for name in OPTIONS if name in arguments}
     if "tags" in options:
-        options["tags"] = list(job.tags)  # whatever they were given as, JSON has lists
+        options["tags"] = list(job.tags)  # JSON has lists only
     stored = StoredJob(reference, dict(kwargs or {}), options)
     _check_json(id, [stored.kwargs, stored.options])
     return job.schedule, stored
@@ -101,7 +101,7 @@ def _reschedule(
 
 
 def _nothing() -> None:
-    """In the place of a function that this process may not have."""
+    """Placeholder of a function that this process may not have."""
 
 
 def reset(found: JobState) -> RescheduleJob:
@@ -116,8 +116,8 @@ def check_run(registry: JobRegistry, job_id: str, kwargs: Mapping[str, Any]) -> 
 
     Args:
         registry: Jobs of the code.
-        job_id: Which job is to be run.
-        kwargs: Arguments of the run, in the place of the job's own of these names.
+        job_id: Id of the job to run.
+        kwargs: Arguments of the run, in place of the job's own arguments with these names.
 
     Returns:
         Whether the code has the job.
@@ -133,7 +133,7 @@ def check_run(registry: JobRegistry, job_id: str, kwargs: Mapping[str, Any]) -> 
 
 
 def _check_json(job_id: str, value: object) -> None:
-    """Raise ``JobDefinitionError`` for arguments that would not be the same after a while in the ledger."""
+    """Raise ``JobDefinitionError`` for arguments that storage in the ledger would change."""
     try:
         text = json.dumps(value)
         if json.loads(text) != value:
@@ -163,7 +163,7 @@ def to_new_job(
     id: str | None,  # noqa: A002
     **arguments: Any,
 ) -> NewJob:
-    """``to_store`` with the id, which a job needs by which it is found again. Raises ``JobDefinitionError``."""
+    """``to_store`` with the id, which is needed to find the job again. Raises ``JobDefinitionError``."""
     if id is None:
         raise JobDefinitionError("a job that is added at run time needs an id, by which it is found again: id=…")
     return NewJob(id, *to_store(registry, func, trigger, id=id, **arguments))
@@ -172,7 +172,7 @@ def to_new_job(
 def modified(
     registry: JobRegistry, found: JobState, trigger: str | BaseTrigger | None, changes: Mapping[str, Any]
 ) -> NewJob | RescheduleJob:
-    """A job with changes; what is not named stays. Of a job of the code the trigger alone can be changed.
+    """Return a changed job; arguments that are not given stay. Of a job of the code only the trigger can be changed.
 
     Args:
         registry: Jobs of the code.
@@ -203,7 +203,7 @@ def modified(
 
 
 class StoredJobLoader:
-    """Makes jobs of what is stored. Those that differ in id, schedule and values alone are checked once for all.
+    """Builds stored jobs. Jobs that differ only in id, schedule and values are checked once for all.
 
     Args:
         registry: Defines the jobs.
@@ -214,7 +214,7 @@ class StoredJobLoader:
         self._checked: dict[tuple[str, str], Job] = {}
 
     def load(self, state: JobState) -> Job:
-        """The job again. Raises ``JobDefinitionError`` with what is broken: its function does not import any more."""
+        """Build a job. Raises ``JobDefinitionError`` if it is broken: for example, its function cannot be imported."""
         stored = state.stored
         assert stored is not None
         check_id(state.id)
@@ -234,12 +234,12 @@ class StoredJobLoader:
 
 
 def _with_schedule(job: Job, schedule: Mapping[str, Any], trigger: BaseTrigger) -> Job:
-    """The job with a schedule as it was stored: anew would close what is open."""
+    """Return the job with its stored schedule: a new description would fix a start that was left open."""
     return replace(job, trigger=trigger, schedule=schedule, built=None if is_open(schedule) else trigger)
 
 
 def _as_rescheduled(job: Job, found: JobState | None) -> Job:
-    """A job of the code with the trigger that it was given at run time, unless the code has another one since."""
+    """A job of the code with the trigger that it was given at run time, unless that in the code has changed since."""
     if found is None or found.new_trigger is None or found.code_trigger != job.schedule:
         return job
     trigger = build(found.new_trigger, found.scheduled_since)
@@ -247,9 +247,9 @@ def _as_rescheduled(job: Job, found: JobState | None) -> Job:
 
 
 def load_jobs(registry: JobRegistry, state: State) -> tuple[dict[str, Job], dict[str, str]]:
-    """The jobs of the code and those that were added at run time, by id; and why some of these cannot be loaded.
+    """Return the jobs of the code and those that were added at run time, by id; and why some of these cannot be loaded.
 
-    Of a change, those that it is about.
+    For a change, only the jobs that it covers.
     """
     about, broken = state.about, {}
     known = {found.id: found for found in state.jobs}
@@ -268,9 +268,9 @@ def load_jobs(registry: JobRegistry, state: State) -> tuple[dict[str, Job], dict
 
 
 def mark_broken(broken: Mapping[str, str], state: State) -> list[MarkBroken]:
-    """Return the commands that say why jobs cannot be loaded, where the ledger does not know; and log the reasons.
+    """Return the commands that record why jobs cannot be loaded, where the ledger lacks that; and log the reasons.
 
-    One that loads again is planned, see ``make_plan``.
+    A job that loads again is planned, see ``make_plan``.
     """
     known = {found.id: found.broken for found in state.jobs}
     marks = [MarkBroken(job_id, error) for job_id, error in broken.items() if error != known[job_id]]
@@ -282,7 +282,7 @@ def mark_broken(broken: Mapping[str, str], state: State) -> list[MarkBroken]:
 def import_function(reference: str, job_id: str) -> Callable[..., Any]:
     try:
         found = ref_to_obj(reference)
-    except (Exception, SystemExit) as error:  # whatever the module does when it is imported
+    except (Exception, SystemExit) as error:  # the module may raise anything when it is imported
         raise JobDefinitionError(
             f"job {job_id!r}: {reference} cannot be imported: {error.__cause__ or error};"
             " a stored job needs a function at module level, named as 'package.module:function'"

@@ -72,7 +72,7 @@ async def _keep_running(task: Task, clock: Clock) -> None:
             return
         except BaseException:
             if is_cancelled():
-                raise  # it answered its cancellation with an error: no reason to start it again
+                raise  # its cancellation led to this error: no reason to start it again
             if clock.monotonic() - began > MAX_RESTART_DELAY_S:
                 delay = MIN_RESTART_DELAY_S
             log.exception(

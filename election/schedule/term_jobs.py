@@ -1,6 +1,6 @@
-"""Jobs of a term: which there are, how far each has come, and which cannot be run.
+"""Jobs of a term: the progress of each, and which of them cannot be run.
 
-They are planned in slices, so that the event loop goes on however many there are: what cannot wait first.
+Jobs are planned in slices, urgent ones first, so that the event loop stays responsive with any number of jobs.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class TermJobs:
         """Ids of the jobs that are not in the leader's code, and not retired yet."""
         self.broken = BrokenJobs(clock)
         self.pending: dict[str, JobState | None] = {}
-        """Jobs that are to be planned, in this order, by id; None if they are to be read before."""
+        """Jobs that are to be planned, in this order, by id; None for one that must be read first."""
         self._copied: Copied | None = None
         self._registry = registry
         self._adapter = adapter
@@ -64,15 +64,15 @@ class TermJobs:
         self._find_jobs = find_jobs
 
     async def take(self, state: State) -> State:
-        """Take what was read of the ledger, and return the part of it to be planned now.
+        """Take a state that was read from the ledger, and return the part of it to be planned now.
 
-        That is each with an open run or request, and the first of the others: those of the code, the most frequent
-        first, then those that were added at run time, the next due first. ``next_slice`` returns the rest. What was
-        read before of the same jobs is forgotten.
+        The part has each job with an open run or request, and the first of the others: those of the code, the most
+        frequent first, then those that were added at run time, the next due first. ``next_slice`` returns the rest.
+        Earlier reads of the same jobs are discarded.
         """
         self._copied = state.copied
         code = frozenset(job.id for job in self._registry)
-        if taken := sorted(code.intersection(state.rest)):  # added at run time, and in the code by now
+        if taken := sorted(code.intersection(state.rest)):  # added at run time, and now in the code
             rest = [job_id for job_id in state.rest if job_id not in code]
             state = replace(state, jobs=[*state.jobs, *await self._find_jobs(taken)], rest=rest)
         if state.about is None:
@@ -147,13 +147,13 @@ class TermJobs:
         self.forget_replaced(state)
 
     def forget_replaced(self, state: State) -> None:
-        """Forget the ticks that were handed over by schedules that are replaced."""
+        """Discard the progress of schedules that were replaced."""
         for found in state.jobs:
             if (progress := self.progress.get(found.id)) is not None:
                 progress.replaced(found.scheduled_since)
 
     def hints(self, plan: Plan, state: State) -> list[SetNextDue]:
-        """Return when jobs of a plan that were added at run time are due next, where the ledger does not know."""
+        """Return the next due times of a plan's jobs that were added at run time, where the ledger has others."""
         known = {found.id: found.next_due for found in state.jobs}
         starts = {job_id: due for job_id, (due, _) in plan.starts.items() if self.progress[job_id].stored}
         return [SetNextDue(job_id, due) for job_id, due in starts.items() if due != known[job_id]]
@@ -164,7 +164,7 @@ class TermJobs:
         Args:
             plan: Plan for the jobs of ``state``.
             unloaded: Why jobs of ``state`` cannot be loaded, by id.
-            state: What the plan was made for.
+            state: State that the plan was made for.
         """
         about = _about(state)
         self.broken.planned(plan.broken | dict(unloaded), about)
@@ -174,8 +174,8 @@ class TermJobs:
                 log_broken(entry.job_id, entry.error)
 
     def follow(self, plan: Plan, jobs: Mapping[str, Job], state: State) -> None:
-        """Hand over ticks as a plan says that is written down."""
-        self.forget_replaced(state)  # ticks of theirs that were handed over while the plan was written
+        """Hand over ticks according to a plan that has been written."""
+        self.forget_replaced(state)  # ticks that replaced schedules have handed over while the plan was written
         for job_id, since in plan.schedules.items():
             self.progress[job_id].scheduled_since = since
         for job_id in jobs:
@@ -183,13 +183,13 @@ class TermJobs:
         self._adapter.follow(plan.starts, self.progress, among=_about(state))
 
     def _drop(self, job_id: str) -> None:
-        """Hand over no more ticks of a job, and forget it when nothing of it runs."""
+        """Hand over no more ticks of a job, and drop its progress if it does not run."""
         self._adapter.drop(self.progress[job_id])
         if not self.progress[job_id].running:
             del self.progress[job_id]
 
     def forget(self, job_id: str) -> None:
-        """Forget a job that has left the pool."""
+        """Drop a job that has left the pool; its progress only if no run of the job is active."""
         self.loaded.discard(job_id)
         progress = self.progress.get(job_id)
         if progress is not None and not progress.active:
@@ -215,7 +215,7 @@ class TermJobs:
             self._writer.append(SetNextDue(job_id, due.astimezone(UTC)))
 
     def on_idle(self, progress: JobProgress) -> None:
-        """Let a job that was added at run time leave the pool when its last run has ended; forget one that has left."""
+        """Let a job that was added at run time leave the pool when its last run has ended; drop one that has left."""
         job_id = progress.job.id
         if job_id not in self.loaded:
             self.progress.pop(job_id, None)

@@ -54,11 +54,11 @@ class ScheduleOptions:
     """The options of an Election that concern its jobs.
 
     drain_timeout: seconds that runs may take to end by themselves after a resignation.
-    poll_interval: seconds between two looks at what others have written to the ledger.
-    wait_for_changes: returns as soon as others have written; None if only a look finds that out.
+    poll_interval: seconds between two polls of the ledger for changes by other processes.
+    wait_for_changes: returns as soon as another process has written; None if only a poll detects that.
     catch_up_limit: ticks of a job that a leader catches up with at most.
     retention: how long history is kept; None for ever.
-    scheduler_options: what each term's ``AsyncIOScheduler`` is made with.
+    scheduler_options: options of each term's ``AsyncIOScheduler``.
     max_threads: plain functions that run at the same time.
     around: see ``Election.around_runs``; the first is the outermost.
     """
@@ -151,7 +151,7 @@ class TermScheduler:
             "election failures": self._reporter.load(self._ledger),
             "election remarks": log_remarks({job.id: job.trigger for job in self._registry}, self._clock.now()),
         }
-        resign = self._context.resign  # the next term has all of them again
+        resign = self._context.resign  # the next term starts all of them again
         self._background = [WatchedTask(step, name=name, on_death=resign) for name, step in steps.items()]
         return self
 
@@ -181,7 +181,7 @@ class TermScheduler:
             await task.stop()
 
     async def _drain(self) -> None:
-        """Wait for what runs, within the limit unless the term is lost; then cancel it, and wait for its end."""
+        """Wait for running code, within the limit unless the term is lost; then cancel it, and wait for its end."""
         executor, tasks, lost = self._executor, self._running_tasks, self._context.lost
         tasks.cancel()
         executor.close()
@@ -207,7 +207,7 @@ class TermScheduler:
             raise
 
     async def _end(self, standing: Standing) -> None:
-        """Record how the term ended. The next leader settles what cannot be written now."""
+        """Record how the term ended. The next leader settles runs that cannot be settled now."""
         if left := await self._writer.close():
             log.warning(
                 "%d results could not be written to the ledger; the next leader settles these runs",
@@ -238,7 +238,7 @@ class TermScheduler:
         await self._take(state, ours)
 
     async def _take(self, state: State, ours: Collection[Tick]) -> None:
-        """Plan what cannot wait of what was read of the ledger; the rest is pending.
+        """Plan the urgent part of a state that was read from the ledger; the rest is pending.
 
         Args:
             state: State of the ledger, or a change of it.
@@ -290,7 +290,7 @@ class TermScheduler:
                 log.info("asked to resign term %d", self._number, extra=named("resignation_requested"))
                 self._context.resign()
             elif request.action is Action.CANCEL:
-                if request.id not in self._cancelled:  # until that is written, each look finds it anew
+                if request.id not in self._cancelled:  # until that is written, each poll returns the request again
                     self._cancelled.add(request.id)
                     self._writer.append(cancel(request, self._executor.cancel_run, self._clock.now()))
             elif request.job_id is not None:
@@ -311,7 +311,7 @@ class TermScheduler:
                 elif again := await self._to_plan_again():
                     await self._apply(await self._jobs.find(again))
                 elif is_time and (state := await self._ledger.changes()) is not None:
-                    # Only this leader claims; what a former one left open was settled when the term was opened.
+                    # Only this leader claims; runs that a former one left open were settled when the term was opened.
                     await self._take(state, [run.tick for run in state.open_runs])
                 if (part := await self._jobs.next_slice()) is not None:
                     await self._apply(part)
@@ -334,7 +334,7 @@ class TermScheduler:
                     self._context.resign()  # the workers that have migrated the ledger can lead
 
     async def _to_plan_again(self) -> list[str]:
-        """Ids of jobs that are broken and to be tried again, or that were kept for a deploy that is over."""
+        """Ids of broken jobs that are due for another try, and of jobs that were kept for a deploy that is over."""
         if self._jobs.pending:
             return []
         if self._jobs.broken.is_due():

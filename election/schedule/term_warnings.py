@@ -1,4 +1,4 @@
-"""Warnings of one term: what an operator should look at though the work goes on, published in ``/leader``."""
+"""Warnings of one term: conditions for an operator to look at though the work goes on, published in ``/leader``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .progress import JobProgress
 log = logging.getLogger("election")
 
 TOLERANCE = timedelta(seconds=5)
-"""A clock may be put back by so much without a word: the jobs go on as soon as it has caught up."""
+"""Largest step back of a clock without a warning: the jobs go on as soon as the clock has caught up."""
 
 
 class TermWarnings:
@@ -57,7 +57,7 @@ class TermWarnings:
         self._look()
 
     def look(self, progress: Iterable[JobProgress]) -> None:
-        """Look at the wall clock again: it may have been put back, or have caught up."""
+        """Read the wall clock again: it may have been put back, or have caught up."""
         now = self._clock.now()
         if now < self._last_look - TOLERANCE:
             for each in progress:
@@ -84,7 +84,7 @@ class TermWarnings:
         self._publish()
 
     def copied(self, copied: Copied | None) -> None:
-        """Warn of a ledger that is a copy, until somebody adopts it."""
+        """Warn of a ledger that is a copy, until it is adopted."""
         warning = None
         if copied is not None:
             warning = (
@@ -104,7 +104,7 @@ class TermWarnings:
         if warning is None:
             self._ahead = {}
         if (warning is None) == (self._clock_warning is None):
-            return  # not at each look anew: the text has the time in it
+            return  # not at each look: the text contains the time
         if warning is not None:
             log.warning("%s", warning, extra=named("clock_was_ahead"))
         self._clock_warning = warning
@@ -122,7 +122,7 @@ def settled_ahead(jobs: Iterable[JobState], now: datetime) -> dict[str, datetime
 
 
 def describe_ahead(settled: Mapping[str, datetime], now: datetime) -> str | None:
-    """Return why such jobs are silent and what to do; None if there are none any more."""
+    """Return why such jobs do not run and what to do; None if there are none any more."""
     left = {job_id: until for job_id, until in settled.items() if until > now + TOLERANCE}
     if not left:
         return None

@@ -1,8 +1,8 @@
 """The ticks of a trigger, as one function of a moment: the scheduler, a catch-up and ``verify`` see the same ones.
 
-The answer depends on the trigger and the moment alone, not on APScheduler's version or on its arithmetic with zones.
+The result depends on the trigger and the moment alone, not on APScheduler's version or on its arithmetic with zones.
 Clock changes follow Debian's cron: a fixed time that the clocks leave out is due at the first moment after the gap, a
-fixed time that comes twice is due once, the first time, and what recurs (``*``, ``*/10``) goes by elapsed time.
+fixed time that comes twice is due once, the first time, and recurring times (``*``, ``*/10``) go by elapsed time.
 """
 
 from __future__ import annotations
@@ -96,12 +96,12 @@ def is_planned(job: JobState) -> bool:
 
 
 def next_run_time(job: JobState, trigger: BaseTrigger | None, now: datetime) -> datetime | None:
-    """When a job runs next by the ledger's word, in UTC; None if nothing of it is planned."""
+    """Next run time of a job according to the ledger, in UTC; None if no tick of it is planned."""
     if trigger is None or not is_planned(job):
         return None
     try:
         return first_after(with_seed(trigger, job.id), max(job.settled_until, now))
-    except Exception:  # the leader, which finds the same, marks the job as broken
+    except Exception:  # the leader gets the same error and marks the job as broken
         return None
 
 
@@ -116,8 +116,8 @@ def ticks(trigger: BaseTrigger, after: datetime, until: datetime) -> Iterator[da
 def with_seed(trigger: BaseTrigger, seed: str) -> BaseTrigger:
     """The trigger with a seed for its jitter: the id of its job, so that no two jobs draw the same.
 
-    The moment that was drawn is the same whenever it is asked for, by any process: a new plan, or a takeover, does not
-    move a tick that waits for it.
+    The drawn moment is the same at any time and in any process: a new plan, or a takeover, does not move a tick that
+    waits for it.
     """
     if not max_jitter(trigger) or not isinstance(trigger, (*_SINGLE, *_COMBINED)):
         return trigger
@@ -136,7 +136,7 @@ def max_jitter(trigger: BaseTrigger) -> timedelta:
 
 
 def without_jitter(trigger: BaseTrigger) -> BaseTrigger:
-    """The trigger at the moments that were planned: what is owed can only be counted by these."""
+    """Return the trigger without its jitter: owed ticks can only be counted by their planned moments."""
     if isinstance(trigger, _COMBINED):
         return type(trigger)([without_jitter(part) for part in trigger.triggers])
     if isinstance(trigger, _SINGLE) and trigger.jitter:
@@ -190,11 +190,11 @@ def _by_elapsed_time(fields: CronFields, zone: tzinfo, moment: datetime) -> date
 
 def _first_from(fields: CronFields, wall: datetime) -> datetime | None:
     found = fields.first_from(wall)
-    return None if found is None or found.year == MAXYEAR else found  # beside the end of time no zone can be reckoned
+    return None if found is None or found.year == MAXYEAR else found  # near the largest date no zone can be computed
 
 
 def _calendar_interval(trigger: CalendarIntervalTrigger, moment: datetime) -> datetime | None:
-    """Dates counted from the start, whatever the clocks do, each with its time of day by ``to_utc``."""
+    """Dates counted from the start, independently of clock changes, each with its time of day by ``to_utc``."""
     time_of_day = trigger._time.replace(tzinfo=None)
     day = wall_time(moment, trigger.timezone).date() - _DAY  # a gap may put a tick of yesterday after midnight
     for due_date in _calendar_dates(trigger, day):
@@ -230,14 +230,14 @@ def _calendar_dates(trigger: CalendarIntervalTrigger, first: date) -> Iterator[d
 
 
 def _interval(trigger: IntervalTrigger, moment: datetime) -> datetime | None:
-    """In whole microseconds from the start: APScheduler's floats are now and then one off, and a tick with them."""
+    """Search in whole microseconds from the start: APScheduler's floats, and so its ticks, are sometimes one off."""
     start = trigger.start_date.astimezone(UTC)
     due = start + max(0, (moment - start) // trigger.interval + 1) * trigger.interval
     return None if trigger.end_date is not None and due > trigger.end_date else _jittered(trigger, due)
 
 
 def _walk(trigger: BaseTrigger, moment: datetime) -> datetime | None:
-    """Search with a trigger class of the user's own, which may round, or go on from its start."""
+    """Search with a custom trigger class, which may round, or go on from its start."""
     zone = getattr(trigger, "timezone", None) or UTC
     found = trigger.get_next_fire_time(None, (moment + _MICROSECOND).astimezone(zone))
     for _ in range(MAX_ROUNDS):

@@ -1,7 +1,7 @@
 """Triggers as values: written to the ledger, compared, and built again, by any process, with the same ticks.
 
-What APScheduler would take from the moment of construction (the start of an interval, the date of a date trigger)
-differs from worker to worker, so it is left open here and anchored to the job's first registration.
+Values that APScheduler would take from the moment of construction (the start of an interval, the date of a date
+trigger) differ from worker to worker, so they are left open here and anchored to the job's first registration.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .ticks import SearchLimitError, search
 from .wall_clock import offset_at
 
 JUST_NOW = timedelta(seconds=60)
-"""A start this close to the moment of registration, to the microsecond, was not written down by anybody."""
+"""A start this close to the moment of registration, to the microsecond, was read from the clock, not given."""
 
 _NAMES_OF_UTC = frozenset({"UTC", "UCT", "Universal", "Zulu", "Etc/UTC", "Etc/UCT", "Etc/Universal", "Etc/Zulu"})
 
@@ -57,7 +57,7 @@ def with_first_run(
     """Return the trigger with a tick before its others, when the job is first registered; and its description.
 
     Raises:
-        UnstableTriggerError: The trigger has one tick only, or is a class of the user's own.
+        UnstableTriggerError: The trigger has one tick only, or is a custom class.
     """
     if description["type"] in {"date", "other"}:
         raise UnstableTriggerError('first_run="now" goes with cron, crontab, interval and calendarinterval')
@@ -72,11 +72,11 @@ def describe(trigger: BaseTrigger, now: datetime, given: bool | None = None) -> 
     given: whether the user gave a start; None if that has to be guessed from the trigger.
 
     A start that the trigger took from the clock is None. Raises ``UnstableTriggerError`` if one is hidden where it
-    cannot be anchored. A trigger class of the user's own is described by its text alone, and never built again.
+    cannot be anchored. A custom trigger class is described by its text alone, and never built again.
     """
 
     def start(moment: datetime, from_clock: datetime) -> str | None:
-        # The clock was asked before now: an odd moment that is later was written down by somebody.
+        # The trigger read the clock before now: an odd moment that is later was given by the user.
         guess = bool(moment.microsecond) and timedelta(0) <= from_clock - moment < JUST_NOW
         return None if given is False or (given is None and guess) else _text(moment)
 
@@ -131,18 +131,18 @@ def describe(trigger: BaseTrigger, now: datetime, given: bool | None = None) -> 
                 except SearchLimitError as error:
                     raise UnstableTriggerError(f"an and trigger would never run: {error}") from error
             return {"type": kind, "triggers": parts, "jitter": trigger.jitter}
-    text = re.sub(r" at 0x[0-9a-f]+", "", str(trigger))  # where it lies in this process is no part of it
+    text = re.sub(r" at 0x[0-9a-f]+", "", str(trigger))  # its address in this process is no part of it
     return {"type": "other", "text": f"{type(trigger).__module__}.{type(trigger).__qualname__}: {text}"}
 
 
 def build(description: Mapping[str, Any], anchor: datetime) -> BaseTrigger | None:
-    """The trigger again, what was left open anchored to ``anchor``.
+    """Build the trigger again, with a start that was left open anchored to ``anchor``.
 
-    None for a trigger class of the user's own, and for what this machine cannot build (a time zone it has not got).
+    None for a custom trigger class, and for one that this machine cannot build (a time zone that it does not have).
     """
     try:
         return _build(description, anchor)
-    except Exception:  # whatever a row holds that another version wrote
+    except Exception:  # a row that another version wrote may hold anything
         return None
 
 
@@ -152,7 +152,7 @@ def _build(description: Mapping[str, Any], anchor: datetime) -> BaseTrigger | No
         rest["timezone"] = _zone(rest["timezone"])
     match description["type"]:
         case "cron":
-            # A "*" before the last field goes without saying, and people read what is said.
+            # A "*" before the last field is the default, and left out for readers.
             fields = {name: text for name, text in rest.pop("fields").items() if text != "*" or name == "second"}
             return CronTrigger(**fields, **rest)
         case "interval":
@@ -174,7 +174,7 @@ def _build(description: Mapping[str, Any], anchor: datetime) -> BaseTrigger | No
 
 
 def trigger_text(trigger: BaseTrigger | None) -> str:
-    """Text of a trigger for people, in which weekdays have names: in APScheduler's numbers Monday is 0."""
+    """Text of a trigger for people, with names of weekdays: in APScheduler's numbers Monday is 0."""
     if isinstance(trigger, AndTrigger | OrTrigger) and not isinstance(trigger, FirstRunNow):
         kind = "and" if isinstance(trigger, AndTrigger) else "or"
         return f"{kind}[{', '.join(map(trigger_text, trigger.triggers))}]"
@@ -182,7 +182,7 @@ def trigger_text(trigger: BaseTrigger | None) -> str:
         return re.sub(r"day_of_week='([^']*)'", lambda found: f"day_of_week='{_named(found[1])}'", str(trigger))
     try:
         return str(trigger)
-    except Exception:  # a class of the user's own
+    except Exception:  # a custom class
         return type(trigger).__qualname__
 
 
@@ -206,7 +206,7 @@ def is_open(description: Mapping[str, Any]) -> bool:
 
 
 def job_trigger_text(trigger: BaseTrigger | None, job: JobState | None) -> str:
-    """``trigger_text`` of a job's trigger, and beside one that it was given at run time that of the code."""
+    """``trigger_text`` of a job's trigger; for one that was given at run time, also that of the code's trigger."""
     if job is None or job.new_trigger is None or job.code_trigger is None:
         return trigger_text(trigger)
     new, code = (build(each, job.scheduled_since) for each in (job.new_trigger, job.code_trigger))
@@ -223,9 +223,9 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def _zone_name(zone: tzinfo) -> str:
-    """A name that ``_zone`` understands, for a zone of the time zone database or a fixed offset from UTC."""
+    """Return a name that ``_zone`` accepts, for a zone of the time zone database or a fixed offset from UTC."""
     if isinstance(zone, timezone):
-        return str(timezone(zone.utcoffset(None)))  # whatever it calls itself: an offset named CET is not the zone CET
+        return str(timezone(zone.utcoffset(None)))  # whatever its name is: an offset named CET is not the zone CET
     name: str | None = getattr(zone, "key", None) or getattr(zone, "zone", None)  # pytz calls it zone
     if not name:
         raise UnstableTriggerError(

@@ -46,7 +46,7 @@ def coming_ticks(
 ) -> list[ComingTick]:
     """Return the ticks that the jobs owe from ``now`` on, earliest first, ``limit`` at most.
 
-    Jobs that are paused, broken or gone have none, nor have those whose trigger is a class of the user's own
+    Jobs that are paused, broken or gone have none, nor have those whose trigger is a custom class
     (``unknown_triggers``).
     """
     each = (_ticks_of(job, now, until) for job in jobs if is_planned(job))
@@ -60,7 +60,7 @@ def remarks(jobs: Iterable[JobState], now: datetime) -> list[str]:
 
 
 def unknown_triggers(jobs: Iterable[JobState]) -> list[str]:
-    """Return the ids of planned jobs whose ticks only the leader knows."""
+    """Return the ids of planned jobs whose ticks only the leader can compute."""
     return [job.id for job in jobs if is_planned(job) and build(job.trigger, job.scheduled_since) is None]
 
 

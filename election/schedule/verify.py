@@ -1,9 +1,9 @@
 """Judges a pool's whole recorded history: no violations mean that P1 to P4 held, and each job's ``max_instances``.
 
-Rows are read and judged here; the ledger that wrote them is asked nothing else. What each trigger owed is worked out
-anew from the schedules that the ledger remembers, tick by tick, and compared with what was claimed and skipped. After
-hashicorp/raft's ``fuzzy/verifier.go``: the history is judged, not a moment.
-Not judged: effects in other systems, ticks of trigger classes of the user's own, and history that was removed.
+Rows are read and judged here, without any check by the ledger that wrote them. The ticks that each trigger owed are
+computed anew from the schedules in the ledger, and compared one by one with claims and skips. After hashicorp/raft's
+``fuzzy/verifier.go``: the history is judged, not a moment.
+Not judged: effects in other systems, ticks of custom trigger classes, and history that was removed.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class Report:
     unchecked: tuple[str, ...]
     """Jobs with a schedule whose ticks cannot be enumerated.
 
-    Its trigger is a class of the user's own, cannot be built here, or was counted by another version of the rule.
+    Such a trigger is a custom class, cannot be built here, or was counted by another version of the rule.
     """
 
 
 async def verify(ledger: LedgerReader, *, now: datetime, progress: Callable[[str, int], None] | None = None) -> Report:
-    """Judge the history in ``ledger``, of a pool that is alive or not.
+    """Judge the history in ``ledger``, of a running or a stopped pool.
 
     Args:
         ledger: History to judge.
@@ -69,7 +69,7 @@ async def verify(ledger: LedgerReader, *, now: datetime, progress: Callable[[str
     if unreadable := [job.broken for job in jobs if job.trigger == UNREADABLE]:
         raise LedgerError(f"the ledger holds what no worker can have written: {unreadable[0]}")
     settled = {job.id: job.settled_until for job in jobs}
-    claims = ClaimHistory()  # read after the jobs: what was settled by then stands in the rows
+    claims = ClaimHistory()  # read after the jobs, so that the rows contain all that was settled before
     async for page in _pages(ledger.claims):
         for claim in page:
             claims.add(claim)
@@ -154,7 +154,7 @@ async def _check_claims(ledger: LedgerReader, claims: ClaimHistory, begun: Conta
 
 
 def check_open_runs(runs: Iterable[OpenRun], terms: Sequence[TermRow], now: datetime) -> list[Violation]:
-    """P4: what a leader left open is settled by the next one."""
+    """P4: runs that a leader left open are settled by the next one."""
     if not terms or now - terms[-1].began_at <= SETTLING:
         return []
     return [

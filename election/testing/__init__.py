@@ -1,7 +1,7 @@
-"""For tests: an election that leads at once, and a pool in memory on a clock that moves when told.
+"""For tests: an election that leads at once, and a pool in memory on a clock that is advanced by hand.
 
 ``always_leader`` and ``as_run`` are for the tests of an application. ``ManualClock``, ``MemoryPool`` and ``MemorySeat``
-are for tests of elections: hundreds of electors in one process, and the faults that they have to live with.
+are for tests of elections: hundreds of electors in one process, and faults.
 """
 
 from .clock import ManualClock

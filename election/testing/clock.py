@@ -1,4 +1,4 @@
-"""Time that passes when a test says so."""
+"""Clock that a test advances."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ THREADS_LIMIT_S = 60.0
 
 
 class ManualClock:
-    """Implements ``Clock``: time stands still until a test says ``await clock.advance(seconds)``.
+    """Implements ``Clock``: time stands still until a test calls ``await clock.advance(seconds)``.
 
-    now: what the wall clock shows at first, in UTC.
+    now: initial time of the wall clock, in UTC.
     busy: whether a thread works on something that the code under test waits for, a transaction for instance; time
         stands still until it has ended.
     """
@@ -51,14 +51,14 @@ class ManualClock:
         await woken
 
     async def advance(self, seconds: float) -> None:
-        """Let ``seconds`` pass: wake who sleeps, one by one in the order of time, and ``settle`` after each."""
+        """Let ``seconds`` pass: wake sleepers one by one in the order of time, and ``settle`` after each."""
         await self._advance_to(self._elapsed + seconds)
 
     async def advance_until(self, fact: Callable[[], Awaitable[_T] | _T], *, limit: float = 3600.0) -> _T:
-        """Let time pass until ``fact``, perhaps a coroutine function, gives something true, and return that.
+        """Let time pass until ``fact``, a function or a coroutine function, returns a true value, and return it.
 
         Time goes on from one sleeper to the next and ``settle`` runs after each, so no moment is missed. Raises
-        ``AssertionError`` when ``limit`` seconds have passed, or nobody sleeps whom more time could wake.
+        ``AssertionError`` when ``limit`` seconds have passed, or there is no sleeper that more time could wake.
         """
         end = self._elapsed + limit
         await self.settle()
@@ -76,7 +76,7 @@ class ManualClock:
             await self._advance_to(self._sleepers[0][0])
 
     def block(self, seconds: float) -> None:
-        """Let ``seconds`` pass while the event loop is blocked: who sleeps until then wakes late, at the end of it."""
+        """Let ``seconds`` pass while the event loop is blocked: sleepers that are due meanwhile wake at the end."""
         self._elapsed += seconds
         while self._sleepers and self._sleepers[0][0] <= self._elapsed:
             _, _, woken = heapq.heappop(self._sleepers)
@@ -84,7 +84,7 @@ class ManualClock:
                 woken.set_result(None)
 
     def step_wall_clock(self, by: timedelta) -> None:
-        """Move the wall clock alone, as an administrator does, or a machine that slept; nobody wakes because of it."""
+        """Move the wall clock alone, as an administrator does, or a machine that slept; this wakes no sleeper."""
         self._start += by
 
     async def settle(self) -> None:

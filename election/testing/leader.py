@@ -41,7 +41,7 @@ class _Election(Protocol):
 
 @contextmanager
 def always_leader(election: _Election) -> Iterator[None]:
-    """Within it, ``election`` leads as soon as it is started, alone; its pool is not touched.
+    """Let ``election`` lead alone as soon as it is started within the scope; its pool is not touched.
 
     >>> with always_leader(election), TestClient(app) as client:
     ...     assert client.get("/leader").status_code == 200

@@ -1,4 +1,4 @@
-"""A pool in memory: its seat, the faults that a test may ask for, and a history to judge afterwards.
+"""A pool in memory: its seat, faults that a test may set, and a history to check afterwards.
 
 Promises P1 and P2 within one process, and the same history each time on a ``ManualClock``.
 """
@@ -94,7 +94,7 @@ class MemoryBackend:
         self.shared.present.pop(self, None)
 
     async def attend(self) -> None:
-        """Nothing: a worker in memory is present until it leaves."""
+        """Do nothing: a worker in memory is present until it leaves."""
 
     async def try_acquire(self) -> Grant | Refusal:
         if self.shared.holder not in {None, self}:
@@ -104,7 +104,7 @@ class MemoryBackend:
         return Grant("memory", before, before.term if before else 0, silent_s=silent_s)
 
     async def reserve(self, number: int) -> None:
-        """Nothing outlives this process."""
+        """Do nothing: no term number outlives this process."""
 
     async def publish(self, record: LeaderRecord) -> bool:
         if self.shared.holder not in {None, self}:
@@ -149,7 +149,7 @@ class MemoryBackend:
         return list(self.shared.present.values())
 
     def die(self, pid: int) -> None:
-        """Free the seat, as the death of the worker does; from now on the worker does nothing that anybody sees."""
+        """Free the seat, as the death of the worker does; from now on the worker has no visible effect."""
         self.write("crashed", pid)
         self.dead = True
         self.shared.present.pop(self, None)
@@ -191,14 +191,14 @@ class MemorySeat(Seat):
         self.backend.release_takes = seconds
 
     def crash(self) -> None:
-        """The worker dies: its seat is free at once, and what it calls from now on does nothing, for ever.
+        """Let the worker die: its seat is free at once, and its calls from now on have no effect.
 
         Cancel the task of its elector as well, because the code of a dead process does not run.
         """
         self.backend.die(self.process.pid)
 
     def take_away(self) -> None:
-        """The worker loses the seat, if it has it. As on the file engine, nobody else gets it before ``release``."""
+        """Take a held seat from the worker. As on the file engine, no other worker gets it before ``release``."""
         if self.held() is not None:
             self.backend.taken_away = True
             self.tell("taken away")

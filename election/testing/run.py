@@ -1,4 +1,4 @@
-"""A run to call a job's function in, without an election."""
+"""Run in which a test can call a job's function, without an election."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from election.schedule.run import Run, as_current
 
 @contextmanager
 def as_run(job_id: str = "job", *, due: datetime | None = None, term: int = 1, attempt: int = 1) -> Iterator[Run]:
-    """Within it, ``current_run()`` gives a run of these fields, so that a job's function can be called by itself.
+    """Let ``current_run()`` return a run with these fields within the scope, so that a job's function can be called.
 
     due: when the tick was planned, with a time zone; now, to the second, unless given.
     """

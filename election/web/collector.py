@@ -1,7 +1,7 @@
 """The pool's figures as Prometheus metrics: a custom collector over values, never counters of a process.
 
-Needs prometheus-client. All but the age of the heartbeat are the same whichever worker answers, because they are worked
-out from the leader record and the ledger.
+Needs prometheus-client. All but the age of the heartbeat are the same on every worker, because they are computed from
+the leader record and the ledger.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _Kind = TypeVar("_Kind", bound=StrEnum)
 class PoolCollector(Collector):
     """Snapshot of the metrics.
 
-    leader: None if nobody is known to lead. term: the latest that the record tells of, 0 if none. workers: how many.
+    leader: None if no leader is known. term: the latest in the leader record, 0 if none. workers: how many.
     totals: None while the ledger cannot be read. now: wall clock, UTC.
     """
 
@@ -100,7 +100,7 @@ def _of_the_ledger(totals: Totals) -> Iterator[Metric]:
 
 
 def exposition(figures: PoolCollector, accept: str) -> tuple[bytes, str]:
-    """The figures in the format that ``accept``, a request's header, asks for; and the content type."""
+    """Return the figures in the format that a request's ``accept`` header names, and the content type."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(figures)
     encode, content_type = choose_encoder(accept)
@@ -119,7 +119,7 @@ def _counter(name: str, text: str, labels: list[str], rows: Iterable[tuple[list[
 
 
 def _by_reason(found: Iterable[tuple[Reason, float]]) -> list[tuple[list[str], float]]:
-    """With every reason, so that the first takeover of its kind is an increase."""
+    """Return values for every reason, so that the first takeover for a reason is an increase."""
     counted = dict(found)
     return [([reason], counted.get(reason, 0)) for reason in Reason]
 
@@ -127,13 +127,13 @@ def _by_reason(found: Iterable[tuple[Reason, float]]) -> list[tuple[list[str], f
 def _by_job(
     jobs: Iterable[str], kinds: Iterable[_Kind], found: Mapping[tuple[str, _Kind], int]
 ) -> list[tuple[list[str], float]]:
-    """The same for each job, of those that are gone as well."""
+    """Return values for every kind and job, also for jobs that are gone."""
     every = dict.fromkeys([*jobs, *(job_id for job_id, _ in found)])
     return [([job_id, kind], found.get((job_id, kind), 0)) for job_id in every for kind in kinds]
 
 
 def _histogram(name: str, text: str, found: Mapping[str, Histogram] | Histogram) -> Metric:
-    """By job, or of the pool as a whole."""
+    """Return a histogram by job, or of the whole pool."""
     by_job = isinstance(found, Mapping)
     family = HistogramMetricFamily(f"election_{name}", text, labels=["job_id"] if by_job else [])
     for job_id, histogram in found.items() if isinstance(found, Mapping) else [(None, found)]:

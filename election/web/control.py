@@ -1,4 +1,4 @@
-"""Changing things, from any worker: written to the ledger, carried out by the leader within a heartbeat.
+"""Routes that change something, on any worker: written to the ledger, carried out by the leader within a heartbeat.
 
 These routes do not exist while ``$ELECTION_ADMIN_TOKEN`` is not set; ``guard.py`` decides who may use them.
 """

@@ -1,9 +1,9 @@
-"""Answers for no page of another site, and changes for those with a token, within a rate limit.
+"""Protection of the routes: cross-site requests are refused, and changes need a token and have a rate limit.
 
-The token comes in a header, which no form can send; a request that says that it comes from another site is refused all
-the same. A page of another site cannot read what a worker on its visitor's machine answers, unless its host name is
-made to lead there (DNS rebinding), and then the request bears that name. Jupyter Server's ``allow_remote_access`` is
-the source of that check.
+The token comes in a header, which no form can send; a request that is marked as cross-site is refused all the same. A
+page of another site cannot read the answers of a worker on its visitor's machine, unless its host name is resolved to
+that machine (DNS rebinding), and then the request has that host name. Jupyter Server's ``allow_remote_access`` is the
+source of the check of host names.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MIN_TOKEN_LENGTH = 16
 """Characters of a token; a shorter one could be guessed."""
 
 MAX_FAILURES_PER_MINUTE = 10
-"""Wrong tokens a minute from one address, until it has to wait; a right one is never refused for that."""
+"""Wrong tokens a minute from one address before it has to wait; a right token is never refused for that."""
 
 MAX_CHANGES_PER_MINUTE = 120
 """Changes a minute that one worker accepts."""
@@ -45,7 +45,7 @@ _bearer = HTTPBearer(auto_error=False, scheme_name="admin token", description="w
 
 
 def build_leader_only(view: PoolView, is_leader: Callable[[], bool]) -> Callable[[], Awaitable[None]]:
-    """Return a dependency that lets the leader alone answer: 421 with who leads from the others, 503 if nobody does."""
+    """Return a dependency that lets only the leader answer: 421 with the leader from others, 503 without a leader."""
 
     async def leader_only() -> None:
         if is_leader():
@@ -64,7 +64,7 @@ def build_leader_only(view: PoolView, is_leader: Callable[[], bool]) -> Callable
 
 
 def check_allowed_hosts(allowed: Collection[str]) -> None:
-    """Raise ``ConfigurationError`` for what is no collection of host names."""
+    """Raise ``ConfigurationError`` if ``allowed`` is no collection of host names."""
     if isinstance(allowed, str):
         raise ConfigurationError(f"allowed_hosts is a list of host names: [{allowed!r}]")
     for host in allowed:
@@ -73,7 +73,7 @@ def check_allowed_hosts(allowed: Collection[str]) -> None:
 
 
 def only_known_hosts(allowed: Collection[str]) -> dict[str, Any]:
-    """Return arguments of a router that answers 421 to a request over loopback with the name of somebody else's host.
+    """Return arguments of a router that answers 421 to a request over loopback with a foreign host name.
 
     Args:
         allowed: Host names beside localhost, this machine's own and addresses; ``*`` for any.
@@ -97,7 +97,7 @@ def only_known_hosts(allowed: Collection[str]) -> dict[str, Any]:
 
 
 def _is_loopback(request: Request) -> bool:
-    """Whether the request came in over a loopback address; a socket in the filesystem has none, and no browser."""
+    """Whether the request came in over a loopback address; a Unix socket has no address, and no browser uses one."""
     address, _ = request.scope.get("server") or (None, None)
     return address is not None and _is_address(address) and ipaddress.ip_address(address).is_loopback
 
@@ -111,7 +111,7 @@ def _is_address(text: str) -> bool:
 
 
 def _name(host: str) -> str | None:
-    """The name in a Host header, in small letters; None if it cannot be read."""
+    """Return the name in a Host header in lower case; None if the header cannot be parsed."""
     try:
         return urlsplit(f"//{host}").hostname
     except ValueError:
@@ -119,7 +119,7 @@ def _name(host: str) -> str | None:
 
 
 def check_token(token: str) -> None:
-    """Raises ``ConfigurationError`` for a token that could be guessed."""
+    """Raise ``ConfigurationError`` for a token that could be guessed."""
     if len(token) < MIN_TOKEN_LENGTH:
         raise ConfigurationError(
             f"$ELECTION_ADMIN_TOKEN has {len(token)} characters, and could be guessed: give it at least"
@@ -128,7 +128,7 @@ def check_token(token: str) -> None:
 
 
 def guarded_by(token: str, clock: Clock) -> Callable[..., Awaitable[None]]:
-    """A dependency that lets pass who may change something. Raises 401, 403 and 429 otherwise."""
+    """Return a dependency that accepts authorized changes only. Raises 401, 403 and 429 otherwise."""
     failures, changes = (
         RateLimit(times, per=60, clock=clock.monotonic) for times in (MAX_FAILURES_PER_MINUTE, MAX_CHANGES_PER_MINUTE)
     )
@@ -138,7 +138,7 @@ def guarded_by(token: str, clock: Clock) -> Callable[..., Awaitable[None]]:
     ) -> None:
         if is_cross_site(request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin"), request.url.netloc):
             raise HTTPException(403, "requests from other sites are refused")
-        # Headers are read as latin-1 and the environment as the filesystem's encoding: the bytes are what was meant.
+        # Headers are read as latin-1 and the environment as the filesystem's encoding: compare the bytes.
         if given is None or not hmac.compare_digest(given.credentials.encode("latin-1"), os.fsencode(token)):
             _refuse_too_many(failures.take(request.client.host if request.client else ""))
             raise HTTPException(401, "the admin token is missing or wrong", {"WWW-Authenticate": "Bearer"})
@@ -148,10 +148,10 @@ def guarded_by(token: str, clock: Clock) -> Callable[..., Awaitable[None]]:
 
 
 def is_cross_site(fetch_site: str | None, origin: str | None, host: str) -> bool:
-    """Whether a browser says that a page of another site has sent this.
+    """Whether a browser marks the request as sent by a page of another site.
 
-    ``Sec-Fetch-Site`` is what the browser itself has found, and a proxy that changes ``Host`` does not change it;
-    browsers that are too old to send it send an ``Origin``.
+    The browser itself sets ``Sec-Fetch-Site``, and a proxy that changes ``Host`` does not change that header; browsers
+    that are too old to send it send an ``Origin``.
     """
     if fetch_site is not None:
         return fetch_site not in {"same-origin", "none"}
@@ -164,7 +164,7 @@ def _refuse_too_many(wait: float | None) -> None:
 
 
 class RateLimit:
-    """Token bucket for each key: so many ``times`` at once, and again so many within each ``per`` seconds.
+    """Token bucket for each key: ``times`` at once, and as many again within each ``per`` seconds.
 
     clock: gives monotonic seconds.
     """
@@ -176,7 +176,7 @@ class RateLimit:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, key: str = "") -> float | None:
-        """Use it once. Returns None if that is allowed, else the seconds until it will be."""
+        """Take one token. Returns None if there was one, else the seconds until the next."""
         now = self._clock()
         left, since = self._buckets.pop(key, (float(self._times), now))
         left = min(float(self._times), left + (now - since) * self._rate)

@@ -1,6 +1,6 @@
 """``GET /healthz`` and ``GET /readyz``: whether this worker lives, and whether it is fit to serve.
 
-Both are of the answering worker alone. A pool that elects at the moment is ready: its workers serve, and somebody leads
+Both describe the answering worker alone. A pool during an election is ready: its workers serve, and it has a leader
 within milliseconds.
 """
 
@@ -22,7 +22,7 @@ class Health(BaseModel):
 
 
 def build_health(view: PoolView, fault: Callable[[], str | None]) -> APIRouter:
-    """The routes. ``fault``: what is wrong in this worker, in words; None if nothing is."""
+    """Return the routes. ``fault``: returns the error of this worker in words; None if there is none."""
     router = APIRouter(tags=["election"])
 
     @router.get("/healthz")

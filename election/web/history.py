@@ -109,7 +109,7 @@ def history_routes(view: PoolView) -> APIRouter:
 
 
 async def asked(question: Awaitable[_T]) -> _T:
-    """The ledger's answer; 503 with the reason while it cannot be used."""
+    """Return the ledger's answer; raise 503 with the reason while the ledger cannot be used."""
     try:
         return await question
     except (LedgerError, LedgerVersionError) as error:

@@ -1,4 +1,4 @@
-"""The ledger's part of the live page: asked once for all who look at the same stretch, and never waited for long."""
+"""Cache of the ledger's part of the live page: one read for all viewers of a time range, with a short time limit."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from election.schedule.history import RunRow, SkipRow, TermRow, Window
 from .view import PoolView
 
 MAX_AGE_S = 0.1
-"""Seconds for which an answer is given again."""
+"""Seconds for which an answer is cached."""
 
 TIMEOUT_S = 0.5
-"""Seconds that a request waits for the ledger at most; then it says that the ledger does not answer."""
+"""Seconds that a request waits for the ledger at most; then it reports that the ledger does not answer."""
 
 MAX_ROWS = 1000
-"""Runs in one answer, about, and skips, and terms: more cannot be told apart in a picture."""
+"""Approximate limit of runs, of skips and of terms in one answer: more cannot be distinguished in a picture."""
 
 MAX_CACHED = 16
-"""Answers that are kept for others who ask the same."""
+"""Answers that are cached for further requests of the same time range."""
 
 MAX_ERROR_LENGTH = 400
-"""Characters of an error that are told; ``/leader/runs`` tells all."""
+"""Characters of an error in an answer; ``/leader/runs`` has all of them."""
 
 EMPTY: Mapping[str, Any] = {
     "terms": [], "runs": [], "skips": [], "last": {}, "runs_every": 1, "skips_every": 1, "counts": None, "begins": None,
@@ -50,7 +50,7 @@ class HistoryCache:
         return asking.result() if is_read else without("the ledger does not answer")
 
     def _ask(self, since: int, until: int | None) -> asyncio.Task[str]:
-        """The question, unless it is being asked, or has just been answered."""
+        """Return the read of the ledger: the one under way or just ended, otherwise a new one."""
         now = self._view.clock.monotonic()
         asked_at, asking = self._cached.get((since, until), (float("-inf"), None))
         if asking is None or (asking.done() and now - asked_at > MAX_AGE_S):
@@ -72,7 +72,7 @@ class HistoryCache:
 
 
 def without(problem: str | None) -> str:
-    """An answer that has nothing to tell, and why."""
+    """Return an answer without history, and the reason."""
     return json.dumps({**EMPTY, "problem": problem})
 
 

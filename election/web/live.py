@@ -1,7 +1,7 @@
-"""``GET /leader/live``: a page that shows what happens, from any worker, and the document that it draws.
+"""``GET /leader/live``: a page that shows the activity of the pool, from any worker, and the document that it draws.
 
-The page is one answer, so that it is whole even if the worker that served it is dead a moment later; afterwards it asks
-whichever worker answers. It polls, with requests that end at once, and so never keeps a worker from stopping.
+The page is one answer, so that it is complete even if the worker that served it is dead a moment later; afterwards it
+uses any worker that answers. It polls, with requests that end at once, and so never keeps a worker from stopping.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def live_routes(view: PoolView, *, controls: bool) -> APIRouter:
     cache = HistoryCache(view)
     page, policy = _page()
     headers = {
-        "Cache-Control": "no-store",  # a page of another version would not understand the document
+        "Cache-Control": "no-store",  # a page of another version could not read the document
         "Content-Security-Policy": policy,
         "Referrer-Policy": "no-referrer",
         "X-Content-Type-Options": "nosniff",
@@ -64,7 +64,7 @@ def live_routes(view: PoolView, *, controls: bool) -> APIRouter:
         if view.absence() is None:
             history = await cache.between(round(now) - DEFAULT_PERIOD_MIN * 60_000 if since is None else since, until)
         else:
-            history = without(None)  # the document says why
+            history = without(None)  # the document has the reason
         head = f'{{"now": {now:.1f}, "controls": {"true" if controls else "false"}'
         return Response(
             f'{head}, "pool": {document.model_dump_json()}, "history": {history}}}',
@@ -97,7 +97,7 @@ def _page() -> tuple[bytes, str]:
 
 
 def _packed(text: str) -> str:
-    """Without indentation, empty lines and comments that have a line of their own: a fifth of what would be sent."""
+    """Return the text without indentation, empty lines and comment lines, which are a fifth of it."""
     lines = (line.strip() for line in text.splitlines())
     return "\n".join(line for line in lines if line and not line.startswith("//"))
 

@@ -50,7 +50,7 @@ def build_metrics(view: PoolView, allowed_hosts: Collection[str]) -> APIRouter:
 
 
 async def _totals(ledger: LedgerReader) -> Totals | None:
-    """None while the ledger cannot be read: who leads is worth knowing all the same."""
+    """Read the totals; None while the ledger cannot be read: the leader is exported all the same."""
     try:
         return await ledger.totals()
     except (LedgerError, LedgerVersionError):

@@ -78,7 +78,7 @@ class LeaderDocument(BaseModel):
 
 
 def leader(seen: Observation, *, stalled_after: float) -> Leader | None:
-    """The leader's part of the document; None when nobody is known to lead."""
+    """The leader's part of the document; None if no leader is known."""
     if not seen.led or seen.record is None or seen.heartbeat_age_s is None:
         return None
     return Leader(
@@ -93,7 +93,7 @@ def leader(seen: Observation, *, stalled_after: float) -> Leader | None:
 
 
 def workers(found: list[Worker], leading: LeaderRecord | None) -> list[WorkerEntry]:
-    """The workers' part of the document. leading: the record of who leads, None if nobody is known to."""
+    """The workers' part of the document. leading: record of the leader, None if no leader is known."""
     return [
         WorkerEntry(
             pid=worker.process.pid,

@@ -1,4 +1,4 @@
-"""How the pool stands, put together for the document of ``GET /leader``: reads, and never waits for a lock (P8)."""
+"""Status of the pool for the document of ``GET /leader``: only reads, and never waits for a lock (P8)."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 MAX_AGE_S = 0.5
-"""Seconds for which what the ledger says of the jobs is given again without asking it."""
+"""Seconds for which the jobs that were read from the ledger are cached."""
 
 PLANNED_AFTER = timedelta(seconds=2)
-"""Time after an election in which the leader has surely written down the jobs of its code."""
+"""Time after an election in which the leader has surely written the jobs of its code to the ledger."""
 
 NO_CANDIDATE = "nobody leads, because every worker takes part with candidate=False; start one that may lead"
 
 TIMEOUT_S = 0.5
-"""Seconds that an answer waits for the ledger at most; then it says of the jobs what was known before."""
+"""Seconds that an answer waits for the ledger at most; then it contains the cached jobs."""
 
 
 class PoolView:
@@ -54,7 +54,7 @@ class PoolView:
         clock: Time of the documents.
         stalled_after: Seconds without a heartbeat that make a leader unresponsive.
         started: Returns whether this worker takes part.
-        problem: Returns what is wrong in this worker; None if nothing is.
+        problem: Returns the error of this worker; None if there is none.
 
     Attributes:
         seat: Seat of the pool.
@@ -102,7 +102,7 @@ class PoolView:
         return task
 
     async def close(self) -> None:
-        """End what is being read; else it would open the ledger again that is about to be closed."""
+        """Cancel the reads under way, which would reopen the ledger that is about to be closed."""
         for task in self._reading:
             task.cancel()
         if self._reading:
@@ -114,7 +114,7 @@ class PoolView:
         return [job.id for job in self._jobs]
 
     def absence(self) -> str | None:
-        """Why this worker can say nothing of the pool, in words; None if it takes part."""
+        """Why this worker has no view of the pool, in words; None if it takes part."""
         return None if self._started() else self._problem()
 
     async def document(self) -> models.LeaderDocument:
@@ -142,7 +142,7 @@ class PoolView:
         )
 
     async def _ask_for_jobs(self) -> None:
-        """Ask the ledger, for all requests at once, unless it has just been asked; do not wait for long."""
+        """Read the jobs from the ledger, once for all requests, unless just read; do not wait for long."""
         if self._asking is None or self._asking.done():
             if self.clock.monotonic() - self._asked_at < MAX_AGE_S:
                 return
@@ -151,10 +151,10 @@ class PoolView:
         asking = self._asking
         await first(asyncio.wait([asking]), self.clock.sleep(TIMEOUT_S))
         if asking.done() and not asking.cancelled():
-            asking.result()  # what nobody expected is not hidden
+            asking.result()  # an unexpected error is not hidden
 
     async def _read_jobs(self) -> None:
-        if not self._jobs:  # the code's own jobs are known all the same
+        if not self._jobs:  # the code's own jobs are shown all the same
             self._show(JobOverview([], [], {}, 0), {})
         seen = await self.seat.observe()
         term = _planned_term(seen, self.clock.now())  # first: the jobs are then those of its plan, or later
@@ -197,7 +197,7 @@ class PoolView:
         return check_run(self._registry, job_id, kwargs)
 
     def entries(self, jobs: Iterable[JobState | str], running: Mapping[str, Sequence[RunRow]]) -> list[models.JobEntry]:
-        """Entries of jobs, by the ledger's state, or the id of one that the ledger does not know yet.
+        """Entries of jobs, given by their state in the ledger, or by the id of one that is not in the ledger yet.
 
         running: open runs by the job's id.
         """
@@ -210,9 +210,9 @@ class PoolView:
 
 
 class Unchanged(Generic[_P, _R]):
-    """Calls a function only if an argument is another object than the last time; else what it gave then, again.
+    """Cache of a function's last result, which is returned again while every argument is the same object.
 
-    Most of a document is as it was a moment ago, and to make its parts is most of what it costs.
+    Most parts of a document have not changed since the last request, and building them is most of its cost.
     """
 
     def __init__(self, function: Callable[_P, _R]) -> None:
@@ -228,7 +228,7 @@ class Unchanged(Generic[_P, _R]):
 def _entry(
     job_id: str, job: Job | None, state: JobState | None, running: Sequence[RunRow], now: datetime
 ) -> models.JobEntry:
-    """job: None for one that was added at run time. state: None for one that the ledger does not know yet."""
+    """job: None for one that was added at run time. state: None for one that is not in the ledger yet."""
     trigger = (build(state.trigger, state.scheduled_since) if state else None) or (job.trigger if job else None)
     info = (job.info if job else state.info if state else None) or JobInfo(job_id)
     return models.JobEntry(
