@@ -16,18 +16,18 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
-def told_to_stop(tell: Callable[[], object]) -> Iterator[None]:
-    """Call ``tell`` when a stop signal arrives, and then the handler that the server had installed.
+def on_stop_signal(notify: Callable[[], object]) -> Iterator[None]:
+    """Call ``notify`` when a stop signal arrives, and then the handler that the server had installed.
 
     Nothing is changed where no server handles the signal (its default ends the process anyway), nor outside of the
-    main thread, where Python handles no signals. ``tell`` runs as a signal handler.
+    main thread, where Python handles no signals. ``notify`` runs as a signal handler.
     """
     replaced: dict[signal.Signals, tuple[Any, Any]] = {}
     if threading.current_thread() is threading.main_thread():
         for number in STOP_SIGNALS:
             before = signal.getsignal(number)
             if callable(before) and before is not signal.default_int_handler:
-                ours = _chain(tell, before)
+                ours = _chain(notify, before)
                 signal.signal(number, ours)
                 replaced[number] = (ours, before)
     try:
@@ -41,7 +41,7 @@ def told_to_stop(tell: Callable[[], object]) -> Iterator[None]:
 @contextmanager
 def stopping_with_the_pool(elector: Elector) -> Iterator[None]:
     """Pass a stop signal to ``elector`` at once, also an earlier one; to be entered on the elector's event loop."""
-    if _told_already():
+    if _is_stopping():
         elector.stop()
     loop = asyncio.get_running_loop()
     stopping: list[asyncio.Task[None]] = []
@@ -49,7 +49,7 @@ def stopping_with_the_pool(elector: Elector) -> Iterator[None]:
     def begin() -> None:
         stopping.append(loop.create_task(elector.stop_with_the_pool(), name="election stop"))
 
-    with told_to_stop(lambda: loop.call_soon_threadsafe(begin)):
+    with on_stop_signal(lambda: loop.call_soon_threadsafe(begin)):
         try:
             yield
         finally:
@@ -57,16 +57,16 @@ def stopping_with_the_pool(elector: Elector) -> Iterator[None]:
                 task.cancel()
 
 
-def _told_already() -> bool:
+def _is_stopping() -> bool:
     """Whether a signal came while the application was starting: Uvicorn's server handles the signal by setting
     ``should_exit``, and lets the application start all the same."""
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return bool(getattr(server, "should_exit", False))
 
 
-def _chain(tell: Callable[[], object], before: Callable[[int, FrameType | None], Any]) -> Any:
+def _chain(notify: Callable[[], object], before: Callable[[int, FrameType | None], Any]) -> Any:
     def handle(number: int, frame: FrameType | None) -> None:
-        tell()
+        notify()
         before(number, frame)
 
     return handle

@@ -37,7 +37,7 @@ class DeadMansSwitch:
     def __init__(self, after: float, *, every: float, hang_trace: str) -> None:
         self._after = after
         self._every = every
-        self._last_words = hang_trace
+        self._hang_trace = hang_trace
         _Others.watch()
 
     @asynccontextmanager
@@ -74,14 +74,14 @@ class DeadMansSwitch:
             _Others.arm(self._after, exit=True, file=file)
 
     def _open(self) -> int:
-        if self._last_words == "-":
+        if self._hang_trace == "-":
             return STDERR
         try:
-            return os.open(self._last_words, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+            return os.open(self._hang_trace, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             log.warning(
                 "%s cannot be opened for the traceback of a hang: %s",
-                self._last_words,
+                self._hang_trace,
                 error.strerror,
                 extra=named("hang_trace_unavailable"),
             )

@@ -72,7 +72,7 @@ class Warden:
         self._watched: int | None = None
         self._since = 0.0
         self._expected = float("-inf")
-        self._told: float | None = None
+        self._reported_s: float | None = None
         self._cannot: str | None = None
 
     async def look(self) -> float:
@@ -86,7 +86,7 @@ class Warden:
         if record.term != self._watched or now > self._expected + self._slack:
             self._watched, self._since = record.term, now  # a new leader, or our own poll was late
         silent = self._silent(seen, now)
-        if silent < self._suspicious and self._told is None:
+        if silent < self._suspicious and self._reported_s is None:
             return self._plan(now, self._every)
         turn = await self._position(record)
         self._tell(record, silent, turn)
@@ -113,23 +113,23 @@ class Warden:
         return seconds
 
     def _tell(self, record: LeaderRecord, silent: float, turn: int) -> None:
-        if self._told is not None and silent < self._told:
+        if self._reported_s is not None and silent < self._reported_s:
             log.info(
                 "the leader (pid %d, term %d) shows signs of life again",
                 record.holder.pid,
                 record.term,
                 extra=named("leader_responsive"),
             )
-            self._told = None
-        if silent >= self._stalled_after and self._told is None and turn == 0:
+            self._reported_s = None
+        if silent >= self._stalled_after and self._reported_s is None and turn == 0:
             log.warning(
                 "the leader (pid %d, term %d) has given no sign of life for %.1f s: its event loop is blocked, or its"
                 " process is stopped",
                 record.holder.pid, record.term, silent, extra=named("leader_stalled"),
             )  # fmt: skip
-            self._told = silent
-        elif self._told is not None:
-            self._told = silent
+            self._reported_s = silent
+        elif self._reported_s is not None:
+            self._reported_s = silent
 
     async def _fence(self, record: LeaderRecord, silent: float) -> None:
         """End the leader, unless it turns out to be alive, or another observer fences it."""
@@ -162,7 +162,8 @@ class Warden:
                     elif self._terminate is not None:
                         await self._terminate(record)
                 if noted:
-                    self._since, self._told = self._clock.monotonic(), None  # if it had no effect, do not retry at once
+                    # If it had no effect, do not retry at once.
+                    self._since, self._reported_s = self._clock.monotonic(), None
         except (OSError, SeatError, LedgerError, LedgerVersionError) as error:
             if str(error) != self._cannot:
                 log.error(

@@ -59,7 +59,7 @@ _REFUSED = {
     ' of another with add_job(…, if_exists="replace")',
 }
 
-_UNDERSTOOD = frozenset(inspect.signature(AsyncIOScheduler.add_job).parameters)
+_ACCEPTED_ARGUMENTS = frozenset(inspect.signature(AsyncIOScheduler.add_job).parameters)
 """Arguments of ``add_job``, which passes any other to the trigger, or drops it if there is a trigger already."""
 
 _STARTS = {"interval": "start_date", "calendarinterval": "start_date", "date": "run_date"}
@@ -259,7 +259,7 @@ class JobRegistry:
         check_id(job_id)
         for name in _REFUSED.keys() & arguments.keys():
             raise JobDefinitionError(f"job {job_id!r}: {name} cannot be given: {_REFUSED[name]}")
-        unknown = arguments.keys() - _UNDERSTOOD - (_CRONTAB_OPTIONS if trigger == "crontab" else set())
+        unknown = arguments.keys() - _ACCEPTED_ARGUMENTS - (_CRONTAB_OPTIONS if trigger == "crontab" else set())
         if unknown and (trigger == "crontab" or isinstance(trigger, BaseTrigger)):
             made = "a crontab" if trigger == "crontab" else "a trigger that is made already"
             raise JobDefinitionError(f"job {job_id!r}: {made} takes no {', '.join(sorted(unknown))}")

@@ -38,7 +38,7 @@ def control_routes(view: PoolView, token: str) -> APIRouter:
         seen = await view.seat.observe()
         if not seen.led or seen.record is None:
             raise HTTPException(503, "nobody leads, so nobody can resign", {"Retry-After": "1"})
-        return models.Accepted(request=await _told(view.ledger.request(Action.RESIGN, term=seen.record.term)))
+        return models.Accepted(request=await _answered(view.ledger.request(Action.RESIGN, term=seen.record.term)))
 
     @router.post("/leader/jobs/{job_id:path}/run", status_code=202)
     async def run_job(job_id: str, arguments: models.RunArguments | None = None) -> models.Accepted:
@@ -49,7 +49,7 @@ def control_routes(view: PoolView, token: str) -> APIRouter:
         except JobDefinitionError as error:
             raise HTTPException(422, str(error)) from error
         asked = view.ledger.request(Action.RUN, job_id=job_id, kwargs=kwargs or None, is_known=is_known)
-        return models.Accepted(request=await _told(asked))
+        return models.Accepted(request=await _answered(asked))
 
     @router.post("/leader/runs/{seq}/cancel", status_code=202, responses=models.MISSING)
     async def cancel_run(seq: Number) -> models.Accepted:
@@ -57,25 +57,25 @@ def control_routes(view: PoolView, token: str) -> APIRouter:
         run = await asked(view.ledger.run(seq))
         if run is None:
             raise HTTPException(404, f"there is no run {seq}, or it has been pruned")
-        return models.Accepted(request=await _told(view.ledger.request_cancellation(run)))
+        return models.Accepted(request=await _answered(view.ledger.request_cancellation(run)))
 
     @router.post("/leader/jobs/{job_id:path}/pause", status_code=202)
     async def pause_job(job_id: str) -> models.Accepted:
         """Let a job's ticks pass, until it is resumed; a restart does not change that."""
-        await _told(view.ledger.pause(job_id, True))
+        await _answered(view.ledger.pause(job_id, True))
         return models.Accepted(request=None)
 
     @router.post("/leader/jobs/{job_id:path}/resume", status_code=202)
     async def resume_job(job_id: str) -> models.Accepted:
         """End a pause; what fell due meanwhile is skipped as ``paused``."""
-        await _told(view.ledger.pause(job_id, False))
+        await _answered(view.ledger.pause(job_id, False))
         return models.Accepted(request=None)
 
     return router
 
 
-async def _told(telling: Awaitable[_T]) -> _T:
+async def _answered(request: Awaitable[_T]) -> _T:
     try:
-        return await asked(telling)
+        return await asked(request)
     except UnknownJobError as error:
         raise HTTPException(404, str(error)) from error

@@ -68,7 +68,7 @@ class HistoryCache:
             last = await self._view.ledger.last_outcomes(self._view.shown())
         except (LedgerError, LedgerVersionError) as error:
             return without(str(error))
-        return json.dumps(_told(found, last, _moment(since)))
+        return json.dumps(_to_json(found, last, _moment(since)))
 
 
 def without(problem: str | None) -> str:
@@ -76,7 +76,7 @@ def without(problem: str | None) -> str:
     return json.dumps({**EMPTY, "problem": problem})
 
 
-def _told(found: Window, last: Mapping[str, RunRow], since: datetime) -> dict[str, Any]:
+def _to_json(found: Window, last: Mapping[str, RunRow], since: datetime) -> dict[str, Any]:
     runs = {row.seq: row for row in found.runs}
     if found.runs_every > 1:  # no job that ran then disappears
         runs |= {row.seq: row for row in last.values() if row.claimed_at >= since}

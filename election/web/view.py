@@ -120,7 +120,7 @@ class PoolView:
     async def document(self) -> models.LeaderDocument:
         """Return the leader document, as this worker sees it."""
         if self._started():
-            await self._ask_for_jobs()  # first, so that nothing below is older than the answer
+            await self._refresh_jobs()  # first, so that nothing below is older than the answer
         seen = await self.seat.observe() if self._started() else None
         leading = models.leader(seen, stalled_after=self.stalled_after) if seen else None
         held = self.seat.held() if seen else None
@@ -141,7 +141,7 @@ class PoolView:
             or (NO_CANDIDATE if workers and not leading and not any(worker.candidate for worker in workers) else None),
         )
 
-    async def _ask_for_jobs(self) -> None:
+    async def _refresh_jobs(self) -> None:
         """Read the jobs from the ledger, once for all requests, unless just read; do not wait for long."""
         if self._asking is None or self._asking.done():
             if self.clock.monotonic() - self._asked_at < MAX_AGE_S:

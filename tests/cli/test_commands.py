@@ -216,7 +216,7 @@ def test_a_disk_that_answers_slowly_is_waited_for(
     living: WorkerPool, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker has HTTP to answer meanwhile; a command has nothing else to do."""
-    monkeypatch.setattr(file_thread, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(file_thread, "MAX_WAIT_S", 0.0)
     leader = living.leader()
     assert ask("status", living.path)["leader"]["pid"] == leader.pid
 

@@ -16,7 +16,7 @@ log = logging.getLogger("election")
 
 _T = TypeVar("_T")
 
-PATIENCE_S = 0.05
+MAX_WAIT_S = 0.05
 """Seconds that a read waits for the disk; after that the cached state is used."""
 
 STALLED_AFTER_S = 1.0
@@ -54,13 +54,13 @@ class FileThread:
         return found
 
     async def run_briefly(self, function: Callable[[], object]) -> None:
-        """Run a function that reads the files; return when it has ended, or after ``PATIENCE_S``.
+        """Run a function that reads the files; return when it has ended, or after ``MAX_WAIT_S``.
 
         Concurrent callers share one run and its deadline.
         """
         loop, (looking, until) = asyncio.get_running_loop(), self._looks.get(function, (None, 0.0))
         if looking is None or looking.done() or looking.get_loop() is not loop:
-            looking, until = self.run(function), loop.time() + PATIENCE_S
+            looking, until = self.run(function), loop.time() + MAX_WAIT_S
             self._looks[function] = looking, until
         if not looking.done() and (patience_s := until - loop.time()) > 0:
             await asyncio.wait([looking], timeout=patience_s)
