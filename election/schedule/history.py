@@ -231,6 +231,7 @@ class Totals:
     attempts, of the runs that ended by themselves, by job id. terms: how they began. takeover: from detecting the
     vacancy to the running scheduler. vacant_s: seconds from the last sign of life of a leader to the next election, by
     how that term began. settled_until: latest time up to which the ticks of a job are settled; None without jobs.
+    last_success: end of the latest run that succeeded, by job id.
     """
 
     jobs: Sequence[str]
@@ -241,4 +242,5 @@ class Totals:
     terms: Mapping[Reason, int]
     takeover: Histogram
     vacant_s: Mapping[Reason, float]
+    last_success: Mapping[str, datetime]
     settled_until: datetime | None = None

@@ -99,8 +99,13 @@ def next_run_time(job: JobState, trigger: BaseTrigger | None, now: datetime) -> 
     """Next run time of a job according to the ledger, in UTC; None if no tick of it is planned."""
     if trigger is None or not is_planned(job):
         return None
+    return first_tick(job.id, trigger, max(job.settled_until, now))
+
+
+def first_tick(job_id: str, trigger: BaseTrigger, moment: datetime) -> datetime | None:
+    """First tick of a job later than ``moment``, in UTC; None if there is none, or the trigger raises."""
     try:
-        return first_after(with_seed(trigger, job.id), max(job.settled_until, now))
+        return first_after(with_seed(trigger, job_id), moment)
     except Exception:  # the leader gets the same error and marks the job as broken
         return None
 

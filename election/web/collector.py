@@ -6,51 +6,78 @@ the leader record and the ledger.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from itertools import accumulate
 from typing import TypeVar
 
+from apscheduler.triggers.base import BaseTrigger
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from election.core.term import Reason
 from election.schedule.history import BOUNDS, Histogram, Totals
-from election.schedule.model import Outcome, SkipReason
+from election.schedule.model import JobState, Outcome, SkipReason
+from election.schedule.ticks import first_tick, is_planned, next_run_time
+from election.schedule.triggers import build
 
 from .models import Leader
 
 _Kind = TypeVar("_Kind", bound=StrEnum)
 
 
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Figures of a ledger. jobs: those of the code, 100 at most. oldest_run: claim of the oldest open run."""
+
+    totals: Totals
+    jobs: Sequence[JobState]
+    oldest_run: datetime | None
+
+
 class PoolCollector(Collector):
     """Snapshot of the metrics.
 
-    leader: None if no leader is known. term: the latest in the leader record, 0 if none. workers: how many.
-    totals: None while the ledger cannot be read. now: wall clock, UTC.
+    pool, engine: names. leader: None if no leader is known. term: the latest in the leader record, 0 if none.
+    workers: number of live workers. history: None while the ledger cannot be read. now: wall clock, UTC.
     """
 
-    def __init__(self, leader: Leader | None, term: int, workers: int, totals: Totals | None, now: datetime) -> None:
+    def __init__(
+        self,
+        names: tuple[str, str],
+        leader: Leader | None,
+        term: int,
+        workers: int,
+        history: Figures | None,
+        now: datetime,
+    ) -> None:
+        self._names = names
         self._leader = leader
         self._term = term
         self._workers = workers
-        self._totals = totals
+        self._history = history
         self._now = now
 
     def collect(self) -> Iterator[Metric]:
+        yield InfoMetricFamily(
+            "election_pool", "Name of the pool, and its engine", dict(zip(("pool", "engine"), self._names, strict=True))
+        )
         yield from self._of_the_record()
         yield _flag(
             "ledger_readable",
             "1 if the ledger can be read; if not, what is in it is left out",
-            self._totals is not None,
+            self._history is not None,
         )
-        if self._totals is not None:
-            yield from _of_the_ledger(self._totals)
-            settled_until = self._totals.settled_until or self._now
+        if self._history is not None:
+            totals = self._history.totals
+            yield from _of_the_ledger(totals)
+            yield from _of_the_jobs(self._history, self._now)
+            settled_until = totals.settled_until or self._now
             yield GaugeMetricFamily(
                 "election_settled_ahead_seconds",
                 "How far ahead of this worker's clock the ticks of a job are settled: more than 0 if a clock was ahead",
@@ -99,6 +126,49 @@ def _of_the_ledger(totals: Totals) -> Iterator[Metric]:
     )
 
 
+def _of_the_jobs(found: Figures, now: datetime) -> Iterator[Metric]:
+    jobs = [job for job in found.jobs if job.retired_at is None]
+    yield _by_id("paused", "1 if the job is paused", {job.id: int(job.paused) for job in jobs})
+    yield _by_id("broken", "1 if the job cannot be run", {job.id: int(job.broken is not None) for job in jobs})
+    yield _by_id(
+        "last_success_timestamp_seconds",
+        "When the latest run that succeeded ended",
+        {job_id: moment.timestamp() for job_id, moment in found.totals.last_success.items()},
+    )
+    triggers = {job.id: build(job.trigger, job.scheduled_since) for job in jobs}
+    due = {job.id: next_run_time(job, triggers[job.id], now) for job in jobs}
+    yield _by_id(
+        "next_run_timestamp_seconds",
+        "When the job is due next",
+        {job_id: moment.timestamp() for job_id, moment in due.items() if moment is not None},
+    )
+    yield _by_id(
+        "overdue_seconds",
+        "Time since the first tick after the latest success, whose run has not succeeded; 0 if there is none",
+        {
+            job.id: overdue_s(job, triggers[job.id], found.totals.last_success.get(job.id), now)
+            for job in jobs
+            if triggers[job.id] is not None
+        },
+    )
+    oldest = 0.0 if found.oldest_run is None else max(0.0, (now - found.oldest_run).total_seconds())
+    yield GaugeMetricFamily("election_oldest_run_seconds", "Age of the oldest run that has not ended", oldest)
+
+
+def overdue_s(job: JobState, trigger: BaseTrigger | None, last_success: datetime | None, now: datetime) -> float:
+    """Seconds since the first tick after the latest success; 0 if that is still to come, or the job is not planned.
+
+    Args:
+        job: State of the job; without a success it counts from the beginning of its schedule.
+        trigger: Its trigger.
+        last_success: End of its latest run that succeeded, in UTC.
+        now: Wall clock, in UTC.
+    """
+    since = job.scheduled_since if last_success is None else max(last_success, job.scheduled_since)
+    due = None if trigger is None or not is_planned(job) else first_tick(job.id, trigger, since)
+    return 0.0 if due is None else max(0.0, (now - due).total_seconds())
+
+
 def exposition(figures: PoolCollector, accept: str) -> tuple[bytes, str]:
     """Return the figures in the format that a request's ``accept`` header names, and the content type."""
     registry = CollectorRegistry(auto_describe=False)
@@ -115,6 +185,13 @@ def _counter(name: str, text: str, labels: list[str], rows: Iterable[tuple[list[
     family = CounterMetricFamily(f"election_{name}", text, labels=labels)
     for values, count in rows:
         family.add_metric(values, count)
+    return family
+
+
+def _by_id(name: str, text: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(f"election_job_{name}", text, labels=["job_id"])
+    for job_id, value in values.items():
+        family.add_metric([job_id], value)
     return family
 
 

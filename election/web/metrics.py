@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import partial
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
 from election.core.distribution import install_command
 from election.core.errors import ConfigurationError, LedgerError, LedgerVersionError
 from election.core.threads import run_in_thread
-from election.schedule.history import Totals
+from election.schedule.history import MAX_RUNNING
 from election.schedule.ledger_reader import LedgerReader
 
 from . import models
 from .guard import only_known_hosts
 from .view import PoolView
+
+if TYPE_CHECKING:
+    from .collector import Figures
 
 
 def build_metrics(view: PoolView, allowed_hosts: Collection[str]) -> APIRouter:
@@ -33,25 +37,30 @@ def build_metrics(view: PoolView, allowed_hosts: Collection[str]) -> APIRouter:
         """The pool's figures, the same whichever worker answers."""
         if (absence := view.absence()) is not None:
             raise HTTPException(503, absence)
-        totals = await _totals(view.ledger)
+        figures = await _figures(view.ledger)
         seen = await view.seat.observe()
-        figures = PoolCollector(
+        pool = PoolCollector(
+            view.names,
             models.leader(seen, stalled_after=view.stalled_after),
             seen.record.term if seen.record is not None else 0,
             len(await view.seat.workers()),
-            totals,
+            figures,
             view.clock.now(),
         )
         # In a thread: with many jobs it is long enough to make a leader's ticks late.
-        body, content_type = await run_in_thread(partial(exposition, figures, request.headers.get("accept", "")))
+        body, content_type = await run_in_thread(partial(exposition, pool, request.headers.get("accept", "")))
         return Response(body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
     return router
 
 
-async def _totals(ledger: LedgerReader) -> Totals | None:
-    """Read the totals; None while the ledger cannot be read: the leader is exported all the same."""
+async def _figures(ledger: LedgerReader) -> Figures | None:
+    """Read the figures; None while the ledger cannot be read: the leader is exported all the same."""
+    from .collector import Figures
+
     try:
-        return await ledger.totals()
+        totals, overview = await ledger.totals(), await ledger.overview()
+        open_runs = await ledger.runs(outcome="running", limit=MAX_RUNNING)
     except (LedgerError, LedgerVersionError):
         return None
+    return Figures(totals, overview.code, min((run.claimed_at for run in open_runs), default=None))

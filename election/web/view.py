@@ -94,6 +94,11 @@ class PoolView:
         self._pool, self._engine, self.seat, self.ledger = pool, engine, seat, ledger
         self._jobs, self._asked_at, self._silence, self._difference = [], float("-inf"), None, None
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """Names of the pool and of its engine."""
+        return self._pool, self._engine
+
     def read(self, reading: Coroutine[Any, Any, _R], name: str) -> asyncio.Task[_R]:
         """Read from the ledger in a task, which ends at the latest with ``close``."""
         task = asyncio.create_task(reading, name=name)

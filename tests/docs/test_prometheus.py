@@ -15,30 +15,37 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from election.core.term import Reason
 from election.schedule.history import BOUNDS, Histogram, Totals
-from election.schedule.model import Outcome, SkipReason
-from election.web.collector import PoolCollector, exposition
+from election.schedule.model import JobState, Outcome, SkipReason
+from election.web.collector import Figures, PoolCollector, exposition
 from election.web.models import Leader
 from tests.docs.markdown import ROOT, table
-from tests.schedule.making import NOW
+from tests.schedule.making import NOW, make_job
 from tests.support.tools import needs
 
 HERE = ROOT / "docs/prometheus"
+TESTS = ["alerts.test.yaml", "jobs.test.yaml"]
 
 SOME = Histogram([1] * (len(BOUNDS) + 1), 1.0)
 EXPOSITION = exposition(
     PoolCollector(
+        ("var/pool", "file"),
         Leader(pid=7, host="h", term=3, elected_at=NOW, heartbeat_age_s=0.1, responsive=True, queued=0),
         3,
         4,
-        Totals(
-            ["job"],
-            dict.fromkeys([("job", outcome) for outcome in Outcome], 1),
-            dict.fromkeys([("job", reason) for reason in SkipReason], 1),
-            {"job": SOME},
-            {"job": SOME},
-            dict.fromkeys(Reason, 1),
-            SOME,
-            dict.fromkeys(Reason, 1.0),
+        Figures(
+            Totals(
+                ["job"],
+                dict.fromkeys([("job", outcome) for outcome in Outcome], 1),
+                dict.fromkeys([("job", reason) for reason in SkipReason], 1),
+                {"job": SOME},
+                {"job": SOME},
+                dict.fromkeys(Reason, 1),
+                SOME,
+                dict.fromkeys(Reason, 1.0),
+                {"job": NOW},
+            ),
+            [JobState("job", make_job("interval", hours=1).schedule, scheduled_since=NOW, settled_until=NOW)],
+            None,
         ),
         NOW,
     ),
@@ -80,11 +87,11 @@ def promtool(*arguments: str, cwd: Path, said: str | None = None) -> None:
 @needs("promtool")
 def test_the_alert_rules_do_what_they_say() -> None:
     promtool("check", "rules", "alerts.yaml", cwd=HERE)
-    promtool("test", "rules", "alerts.test.yaml", cwd=HERE)
+    promtool("test", "rules", *TESTS, cwd=HERE)
 
 
 def test_each_alert_is_tested_both_ways() -> None:
-    tests = yaml.safe_load((HERE / "alerts.test.yaml").read_text())["tests"]
+    tests = [test for name in TESTS for test in yaml.safe_load((HERE / name).read_text())["tests"]]
     tried = [case for test in tests for case in test["alert_rule_test"]]
     for fires in (True, False):
         assert {case["alertname"] for case in tried if bool(case["exp_alerts"]) is fires} == {

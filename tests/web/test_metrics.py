@@ -5,8 +5,10 @@ from __future__ import annotations
 import sqlite3
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -17,11 +19,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from election import ConfigurationError, Election
 from election.core.term import Reason
 from election.schedule.history import BOUNDS, Histogram, Totals
-from election.schedule.model import Outcome, SkipReason
+from election.schedule.model import JobState, Outcome, SkipReason
 from election.testing import always_leader
-from election.web.collector import PoolCollector, exposition
+from election.web.collector import Figures, PoolCollector, exposition, overdue_s
 from election.web.models import Leader
-from tests.schedule.making import NOW
+from tests.schedule.making import NOW, make_job
 from tests.support.pool import Worker, WorkerPool
 from tests.support.waiting import until
 
@@ -189,12 +191,57 @@ TOTALS = Totals(
     terms={Reason.DIED: 2},
     takeover=Histogram([0] * (len(BOUNDS) + 1), 0.0),
     vacant_s={Reason.DIED: 1.25},
+    last_success={"a job": NOW - timedelta(minutes=10)},
     settled_until=NOW + timedelta(hours=1),
 )
 
+HOURLY = make_job("interval", hours=1, start_date=NOW - timedelta(days=1))
+
+
+def state(job_id: str, **more: Any) -> JobState:
+    since = NOW - timedelta(days=2)
+    return JobState(job_id, HOURLY.schedule, scheduled_since=since, settled_until=NOW, **more)
+
+
+FIGURES = Figures(
+    TOTALS, [state("a job"), state("new", paused_at=NOW), state("lost", broken="no")], NOW - timedelta(seconds=7)
+)
+
+
+@pytest.mark.parametrize(
+    ("last_success", "overdue"),
+    [
+        (None, 86400.0),  # the first tick of all
+        (timedelta(minutes=-10), 0.0),
+        (timedelta(minutes=-60), 0.0),  # by the tick that falls due at this moment
+        (timedelta(minutes=-150), 7200.0),
+    ],
+)
+def test_a_job_is_overdue_since_the_first_tick_after_its_latest_success(
+    last_success: timedelta | None, overdue: float
+) -> None:
+    success = None if last_success is None else NOW + last_success
+    assert overdue_s(state("job"), HOURLY.trigger, success, NOW) == overdue
+    for idle in (state("job", paused_at=NOW), state("job", broken="no"), state("job", retired_at=NOW)):
+        assert overdue_s(idle, HOURLY.trigger, success, NOW) == 0
+    changed = replace(state("job"), scheduled_since=NOW - timedelta(minutes=1))
+    assert overdue_s(changed, HOURLY.trigger, success, NOW) == 0, "another schedule owes what comes after it"
+
+
+def test_the_figures_of_jobs() -> None:
+    found = samples(exposition(PoolCollector(("var/pool", "file"), LEADER, 3, 4, FIGURES, NOW), "")[0].decode())
+    assert value(found, "pool_info", pool="var/pool", engine="file") == 1
+    assert value(found, "job_last_success_timestamp_seconds", job_id="a job") == NOW.timestamp() - 600
+    assert value(found, "job_next_run_timestamp_seconds", job_id="a job") == NOW.timestamp() + 3600
+    assert [value(found, "job_paused", job_id=job) for job in ("a job", "new", "lost")] == [0, 1, 0]
+    assert [value(found, "job_broken", job_id=job) for job in ("a job", "new", "lost")] == [0, 0, 1]
+    assert [value(found, "job_overdue_seconds", job_id=job) for job in ("a job", "new", "lost")] == [0, 0, 0]
+    assert ("election_job_next_run_timestamp_seconds", (("job_id", "new"),)) not in found, "it is paused"
+    assert value(found, "oldest_run_seconds") == 7
+
 
 def test_the_figures_in_the_format_of_prometheus() -> None:
-    body, content_type = exposition(PoolCollector(LEADER, 3, 4, TOTALS, NOW), "")
+    body, content_type = exposition(PoolCollector(("var/pool", "file"), LEADER, 3, 4, FIGURES, NOW), "")
     assert content_type.startswith("text/plain")
     found = samples(body.decode())
     assert value(found, "led") == 1
@@ -214,7 +261,7 @@ def test_the_figures_in_the_format_of_prometheus() -> None:
 
 def test_and_in_that_of_openmetrics_for_who_asks_for_it() -> None:
     body, content_type = exposition(
-        PoolCollector(LEADER, 3, 4, TOTALS, NOW), "application/openmetrics-text;version=1.0.0"
+        PoolCollector(("var/pool", "file"), LEADER, 3, 4, FIGURES, NOW), "application/openmetrics-text;version=1.0.0"
     )
     assert content_type.startswith("application/openmetrics-text")
     text = body.decode()
@@ -223,8 +270,9 @@ def test_and_in_that_of_openmetrics_for_who_asks_for_it() -> None:
 
 
 def test_without_a_leader_nothing_is_said_of_one() -> None:
-    found = samples(exposition(PoolCollector(None, 3, 4, None, NOW), "")[0].decode())
+    found = samples(exposition(PoolCollector(("var/pool", "file"), None, 3, 4, None, NOW), "")[0].decode())
     assert found == {
+        ("election_pool_info", (("engine", "file"), ("pool", "var/pool"))): 1,
         ("election_led", ()): 0,
         ("election_term", ()): 3,
         ("election_workers", ()): 4,

@@ -135,6 +135,7 @@ class History:
             terms={Reason(label): int(count) for what, label, count in terms if what == "terms"},
             takeover=histogram(pool, "takeover") or Histogram([0] * (len(BOUNDS) + 1), 0.0),
             vacant_s={Reason(label): float(total) for what, label, total in terms if what == "vacant"},
+            last_success={job_id: to_time(int(us)) for job_id, what, _, us in each if what == "success"},
             settled_until=to_time(int(float(settled_until))) if settled_until else None,
         )
 

@@ -24,6 +24,9 @@ from .rows import tick_key, to_time
 _BUCKETS = [*map(str, BOUNDS), "+Inf"]
 _PLACES = {label: place for place, label in enumerate(_BUCKETS)}
 
+LATEST = "latest"
+"""Label of a time in microseconds in place of a count: the latest one stays."""
+
 _Key = tuple[str, str, str]
 """Kind of counter, job or an empty text, and label."""
 
@@ -37,6 +40,10 @@ class _Counters:
     def add(self, what: str, job: str, label: str, count: int = 1, total: float = 0.0) -> None:
         before = self.found.get((what, job, label), (0, 0.0))
         self.found[what, job, label] = before[0] + count, before[1] + total
+
+    def set_latest(self, what: str, job: str, us: int) -> None:
+        """Keep the latest of several times."""
+        self.found[what, job, LATEST] = max(us, self.found.get((what, job, LATEST), (us, 0.0))[0]), 0.0
 
     def add_time(self, what: str, job: str, seconds: float) -> None:
         """Add to a histogram; a clock that stepped back counts as 0 s."""
@@ -74,6 +81,8 @@ def _count_runs(connection: Connection, runs: Sequence[FinishRun], counters: _Co
             job_id, func, due, request, claimed_at, started_at, ended_at, outcome = row
             job = _label(job_id, func)
             counters.add("runs", job, outcome)
+            if outcome == Outcome.SUCCEEDED:
+                counters.set_latest("success", job, ended_at)
             if request == 0:
                 began = claimed_at if started_at is None else started_at
                 counters.add_time("lateness", job, (began - due) / 1e6)
@@ -118,8 +127,9 @@ def _write(connection: Connection, counters: _Counters) -> None:
 def _add_rows(count: int) -> str:
     return (
         f"INSERT INTO totals (what, job_id, label, count, total) VALUES {', '.join(['(?, ?, ?, ?, ?)'] * count)}"
-        " ON CONFLICT (what, job_id, label) DO UPDATE"
-        " SET count = totals.count + excluded.count, total = totals.total + excluded.total"
+        " ON CONFLICT (what, job_id, label) DO UPDATE SET total = totals.total + excluded.total, count ="
+        f" CASE WHEN totals.label <> '{LATEST}' THEN totals.count + excluded.count"
+        " WHEN totals.count < excluded.count THEN excluded.count ELSE totals.count END"
     )
 
 
@@ -143,6 +153,7 @@ def read_totals(connection: Connection) -> Totals:
         terms={Reason(label): number for (_, label), (number, _) in found["terms"].items()},
         takeover=_histograms(found["takeover"]).get("", _histogram([])),
         vacant_s={Reason(label): total for (_, label), (_, total) in found["terms"].items()},
+        last_success={job_id: to_time(us) for (job_id, _), (us, _) in found["success"].items()},
         settled_until=None if settled_until is None else to_time(settled_until),
     )
 

@@ -49,6 +49,17 @@ async def test_runs_are_counted_when_they_end(ledger: Ledger) -> None:
     }
 
 
+async def test_the_latest_success_stays(ledger: Ledger) -> None:
+    assert (await ledger.totals()).last_success == {}
+    await ledger.record(1, run(5) + run(6, outcome=Outcome.FAILED))
+    assert (await ledger.totals()).last_success == {"job": at(5.5)}
+    await ledger.record(1, run(7) + run(8) + run(9, outcome=Outcome.INTERRUPTED))
+    assert (await ledger.totals()).last_success == {"job": at(8.5)}
+    early = [Claim(Tick("job", at(10)), at(10)), FinishRun(Tick("job", at(10)), Outcome.SUCCEEDED, at(3))]
+    await ledger.record(1, early)
+    assert (await ledger.totals()).last_success == {"job": at(8.5)}, "by a clock that was set back"
+
+
 async def test_a_run_is_counted_once_however_many_attempts_it_took(ledger: Ledger) -> None:
     tick = Tick("job", at(1))
     await ledger.record(1, [Claim(tick, at(1)), Retry(tick, Outcome.FAILED, at(2)), Retry(tick, Outcome.FAILED, at(4))])
@@ -185,4 +196,6 @@ async def test_a_job_that_is_gone_is_forgotten_with_its_history(ledger: Ledger) 
         1, [RegisterJob("job", SECONDS.schedule, at=at(4), since=at(4)), *run(5), RetireJob("job", at(6))]
     )
     await ledger.prune(at(100), 1000)
-    assert await ledger.totals() == Totals([], {}, {}, {}, {}, {Reason.STARTED: 1}, histogram(), {Reason.STARTED: 0})
+    assert await ledger.totals() == Totals(
+        [], {}, {}, {}, {}, {Reason.STARTED: 1}, histogram(), {Reason.STARTED: 0}, {}
+    )

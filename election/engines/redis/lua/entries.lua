@@ -122,6 +122,9 @@ function does.settle(job, due, request, outcome, at, error, started, began, ende
   end
   local totals = totals_of(job)
   redis.call('HINCRBY', totals, 'runs ' .. outcome, 1)
+  if outcome == 'succeeded' and tonumber(at) > tonumber(redis.call('HGET', totals, 'success latest') or 0) then
+    redis.call('HSET', totals, 'success latest', at)
+  end
   if request == '0' then
     count(totals, 'lateness', between(due, redis.call('HGET', p .. 'run:' .. seq, 'started_at') or claimed))
   end
