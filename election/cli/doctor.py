@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from argparse import Namespace
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from election.core.backend import describe_problem
 from election.core.checks import CheckResult, Severity
-from election.core.errors import LedgerError, LedgerVersionError
+from election.core.errors import LedgerError, LedgerVersionError, SeatError
 from election.engines import Engine
 from election.schedule.model import UNREADABLE
 from election.schedule.term_warnings import describe_ahead, settled_ahead
@@ -23,6 +25,7 @@ async def doctor(options: Namespace) -> int:
     engine = engine_of(options, readable=False)
     async with Progress("looking at the ground, and at who may hold the seat") as progress:
         findings = await asyncio.to_thread(lambda: list(engine.examine()))
+        findings += [*await _examine_workers(engine)]
         progress.update("checking the ledger")
         findings += await _examine_ledger(engine)
     if options.json:
@@ -33,6 +36,19 @@ async def doctor(options: Namespace) -> int:
             if finding.advice:
                 print(f"         -> {finding.advice}")
     return 1 if any(finding.grade is Severity.WRONG for finding in findings) else 0
+
+
+async def _examine_workers(engine: Engine) -> Iterable[CheckResult]:
+    """One result for each different problem that workers have published."""
+    if engine.missing() is not None or engine.closed() is not None:
+        return []
+    try:
+        await engine.look()
+    except SeatError:  # ``examine`` has reported it
+        return []
+    by_problem = {worker.problem: worker for worker in await engine.seat.workers() if worker.problem}
+    texts = [describe_problem([worker]) for worker in by_problem.values()]
+    return [CheckResult(Severity.WRONG, text, "its workers try again by themselves") for text in texts if text]
 
 
 _MOVED = "the ledger was copied or restored from another place, and what the original owes is not run here"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from election.core.backend import describe_problem
 from election.core.errors import LedgerError, LedgerVersionError, SeatError
 from election.core.seat import Observation, Worker
 from election.core.term import LeaderRecord
@@ -177,6 +178,7 @@ class StatusReader:
         jobs, more, total, unread = await self._jobs(tag)
         seen = await self.read_leader()
         led = seen.led and seen.record is not None and self._silent is not None
+        workers = tuple(await self._engine.seat.workers())
         return PoolStatus(
             engine=self._engine.name,
             pool=self._engine.pool,
@@ -184,11 +186,11 @@ class StatusReader:
             led=led,
             silent_s=self._silent,
             beats=self._beats,
-            workers=tuple(await self._engine.seat.workers()),
+            workers=workers,
             jobs=jobs,
             more_jobs=more,
             jobs_total=total,
-            trouble=self._engine.missing() or seen.problem,
+            trouble=self._engine.missing() or seen.problem or describe_problem(workers),
             unread=unread,
         )
 

@@ -30,18 +30,26 @@ class Worker:
         started_at: When the process began to take part.
         code: Digest of the jobs in its code; empty if not published.
         candidate: Whether the worker may lead.
+        problem: Why the worker cannot lead, as its log has it; None if it can, or if the engine does not publish it.
     """
 
     process: ProcessIdentity
     started_at: datetime
     code: str = ""
     candidate: bool = True
+    problem: str | None = None
 
 
 def live_workers(workers: Iterable[Worker]) -> list[Worker]:
     """Workers that are not known to be dead, each process once, oldest first."""
     found = {worker.process: worker for worker in workers if not worker.process.is_known_dead()}
     return sorted(found.values(), key=lambda worker: (worker.started_at, worker.process.pid))
+
+
+def describe_problem(workers: Iterable[Worker]) -> str | None:
+    """Text of the first problem that a worker has published; None if there is none."""
+    found = next((worker for worker in workers if worker.problem), None)
+    return None if found is None else f"worker {found.process.pid} on {found.process.host} cannot lead: {found.problem}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +141,12 @@ class SeatBackend(Protocol):
 
     async def attend(self) -> None:
         """Keep taking part without a try at the seat, for a worker that never leads."""
+
+    async def report(self, problem: str | None) -> None:
+        """Publish why this worker cannot lead, None if it can, for those who look from outside. Raises nothing.
+
+        Does nothing where who looks meets the same server, and so the same error.
+        """
 
     async def try_acquire(self) -> Grant | Refusal:
         """Try once to acquire the seat, without waiting for its holder.

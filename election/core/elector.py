@@ -91,6 +91,7 @@ class Elector:
             except Exception as error:
                 self._fail(error)
                 reraise_if_cancelled(error)
+                await self._seat.report(self.trouble)
                 await first(self._clock.sleep(backoff_s(self._heartbeat, self._failures - 1)), self._stopping.wait())
         self._transition(Transition.STOP)
 
@@ -138,6 +139,7 @@ class Elector:
             return
         if self._failures and (await self._seat.observe()).led:
             self._recover()  # a lost campaign alone proves nothing: the winner may hit the same error
+            await self._seat.report(None)
         if self._supervise is None:
             await self._wait_for_vacancy()
         else:
@@ -188,6 +190,7 @@ class Elector:
             await self._seat.confirm(context.takeover_ms)
             self._recover()
             self._announce(context.term, context.takeover_ms)
+            await self._seat.report(None)
             self.leading.set()
             await first(self._resign.wait(), context.lost.wait())
             self._leave(context.lost)

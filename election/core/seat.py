@@ -88,6 +88,7 @@ class Seat:
         self._has_followed = False
         self._entered_at = clock.now()
         self._vacant_for_others_until = float("-inf")
+        self._reported: str | None = None
 
     @property
     def takeover(self) -> Takeover | None:
@@ -275,6 +276,12 @@ class Seat:
         problem = seen.problem or (seen.record.problem if seen.led and seen.record is not None else None)
         return Observation(seen.record, seen.led, seen.heartbeat_age_s if seen.led else None, problem)
 
+    async def report(self, problem: str | None) -> None:
+        """Publish why this worker cannot lead, None if it can, whenever that has changed. Raises nothing."""
+        if problem != self._reported:
+            self._reported = problem
+            await self.backend.report(problem)
+
     async def workers(self) -> list[Worker]:
         """Workers of the pool, this one among them, oldest first; see ``observe``."""
         return await self.backend.workers()
@@ -287,7 +294,7 @@ class Seat:
     async def _enter(self) -> None:
         """Take part as this process, which may be a forked child of the process that took part before."""
         self._process, self._pid = self._identify(), os.getpid()
-        self._record = self._term = None
+        self._record = self._term = self._reported = None
         self._entered_at = self._clock.now()
         await self.backend.open(Worker(self._process, self._entered_at, self.code, self.candidate))
 

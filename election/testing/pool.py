@@ -96,6 +96,9 @@ class MemoryBackend:
     async def attend(self) -> None:
         """Do nothing: a worker in memory is present until it leaves."""
 
+    async def report(self, problem: str | None) -> None:
+        """Do nothing."""
+
     async def try_acquire(self) -> Grant | Refusal:
         if self.shared.holder not in {None, self}:
             return Refusal.TAKEN

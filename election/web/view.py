@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, 
 from datetime import datetime, timedelta
 from typing import Any, Generic, ParamSpec, TypeVar
 
+from election.core.backend import describe_problem
 from election.core.clock import Clock, first
 from election.core.errors import LedgerError, LedgerVersionError
 from election.core.events import named
@@ -142,6 +143,7 @@ class PoolView:
             jobs_total=self._jobs_total if seen else 0,
             problem=(seen.problem if seen else None)
             or self._problem()
+            or describe_problem(workers)
             or ((self._silence or self._difference) if seen else None)
             or (NO_CANDIDATE if workers and not leading and not any(worker.candidate for worker in workers) else None),
         )

@@ -130,6 +130,10 @@ class FileBackend:
         self.directory.prepare()
         self._say_present(self._presence.renew)
 
+    async def report(self, problem: str | None) -> None:
+        with contextlib.suppress(OSError):
+            await self._files.run(partial(self._presence.report, problem))
+
     async def try_acquire(self) -> Grant | Refusal:
         found: Grant | Refusal | _Unsettled | None = None
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import replace
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -22,6 +23,11 @@ TOUCH_INTERVAL_S = 10.0
 FOREIGN_MAX_AGE_S = 40.0
 """Seconds without a touch after which a worker that cannot be inspected from here counts as gone: its container
 was killed, and no process is left to remove its entry (docs/pitfalls.md#68)."""
+
+PROBLEM = ".problem"
+"""End of the name of a file beside an entry: why the worker cannot lead."""
+
+MAX_PROBLEM_BYTES = 4096
 
 _FORMAT = TypeAdapter(Worker)
 
@@ -65,11 +71,24 @@ class Presence:
             return
         self._touched_at = now
 
+    def report(self, problem: str | None) -> None:
+        """Write why this worker cannot lead beside its entry; None if it can.
+
+        Raises:
+            OSError: That could not be written.
+        """
+        if self._entry is None:
+            return
+        if problem is not None:
+            replace_file(f"{self._entry}{PROBLEM}", problem.encode(errors="replace")[:MAX_PROBLEM_BYTES])
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{self._entry}{PROBLEM}")
+
     def leave(self) -> None:
         """Remove the entry, but only in the process that it names: a forked child may run its parent's clean-up."""
         if self._entry is not None and self._worker is not None and self._worker.process.pid == os.getpid():
-            with contextlib.suppress(OSError):
-                os.unlink(self._entry)
+            _unlink(self._entry)
             self._entry = None
 
     def look(self) -> list[Worker]:
@@ -80,8 +99,8 @@ class Presence:
 
     def list_elders(self) -> list[ProcessIdentity]:
         """Processes of the live workers that may lead and took part before this one, oldest first."""
-        workers = [worker.process for worker in self.look() if worker.candidate or worker == self._worker]
         own = None if self._worker is None else self._worker.process
+        workers = [worker.process for worker in self.look() if worker.candidate or worker.process == own]
         return workers[: workers.index(own)] if own in workers else workers
 
     def is_fresh(self) -> bool:
@@ -94,7 +113,10 @@ class Presence:
             names = os.listdir(self._directory)
         except OSError:
             return [self._worker] if self._worker else []
+        problems = {name for name in names if name.endswith(PROBLEM)}
         for name in names:
+            if name in problems:
+                continue
             path = os.path.join(self._directory, name)
             try:
                 worker = self._read.get(name) or _FORMAT.validate_json(read_file(path) or b"")
@@ -104,13 +126,28 @@ class Presence:
                 continue
             if not gone:
                 self._read[name] = worker
+                if f"{name}{PROBLEM}" in problems:
+                    worker = replace(worker, problem=_read_text(f"{path}{PROBLEM}"))
                 found[worker.process] = worker  # once, though its entry may be seen in the middle of a rename
             else:  # the name holds the start time, so it cannot be a successor's with the same pid
                 self._read.pop(name, None)
                 if self._worker is not None:
-                    with contextlib.suppress(OSError):
-                        os.unlink(path)
+                    _unlink(path)
         return sorted(found.values(), key=lambda worker: (worker.started_at, worker.process.pid))
 
     def _is_old(self, path: str) -> bool:
         return self._clock.now().timestamp() - os.stat(path).st_mtime > FOREIGN_MAX_AGE_S
+
+
+def _unlink(entry: str) -> None:
+    """Remove an entry and what is beside it."""
+    for path in (f"{entry}{PROBLEM}", entry):
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def _read_text(path: str) -> str | None:
+    try:
+        return (read_file(path) or b"").decode(errors="replace") or None
+    except OSError:
+        return None

@@ -130,6 +130,9 @@ class PostgresBackend:
     async def attend(self) -> None:
         """Do nothing: the monitor writes this worker's presence."""
 
+    async def report(self, problem: str | None) -> None:
+        """Do nothing: who looks from outside meets the same server."""
+
     async def try_acquire(self) -> Grant | Refusal:
         self._stay_in_queue()
         try:

@@ -113,6 +113,9 @@ class RedisBackend:
     async def attend(self) -> None:
         """Do nothing: the monitor writes this worker's presence."""
 
+    async def report(self, problem: str | None) -> None:
+        """Do nothing: who looks from outside meets the same server."""
+
     async def try_acquire(self) -> Grant | Refusal:
         self._retry_after = self._problem = None
         await self._lease.publish_end()

@@ -105,6 +105,27 @@ def test_entries_of_the_dead(here: Presence, tmp_path: Path, changes: dict[str, 
     assert not dead.exists()
 
 
+def test_a_problem_is_published_beside_the_entry(here: Presence, tmp_path: Path) -> None:
+    onlooker = Presence(str(tmp_path), SystemClock())
+    here.report("the disk is full\n: \udc80")
+    assert [worker.problem for worker in onlooker.look()] == ["the disk is full\n: ?"]
+    assert here.list_elders() == [], "it is still itself"
+    here.report(None)
+    here.report(None)
+    assert [worker.problem for worker in onlooker.look()] == [None]
+    here.report("x" * 10_000)
+    assert [len(worker.problem or "") for worker in onlooker.look()] == [4096]
+    here.leave()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_problem_of_a_dead_worker_is_cleared_away(here: Presence, tmp_path: Path) -> None:
+    entry(tmp_path, "dead.json", pid=2**22 + 1)
+    (tmp_path / "dead.json.problem").write_text("no")
+    assert [worker.problem for worker in here.look()] == [None]
+    assert not list(tmp_path.glob("dead*"))
+
+
 def test_a_worker_in_another_container_is_not_taken_for_dead(here: Presence, tmp_path: Path) -> None:
     foreign = entry(tmp_path, "foreign.json", pid=4242, pid_namespace="pid:[1]")
     assert pids(here) == sorted([4242, os.getpid()])
