@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -374,6 +374,43 @@ def with_many_jobs(document: dict[str, Any]) -> dict[str, Any]:
     if runs:
         runs += [{**runs[0], "seq": 10**6 + number, "job": f"job-{number}"} for number in range(40)]
     return document
+
+
+@pytest.fixture
+def two_jobs(tmp_path: Path) -> Iterator[Pool]:
+    """A pool with a job that is well, and one that always fails, whose name means harm."""
+    pool = Pool(tmp_path / "two", jobs="report,hostile")
+    try:
+        yield pool.start()
+    finally:
+        pool.reap()
+
+
+def test_needs_attention_names_what_is_wrong_and_leads_to_it(two_jobs: Pool, new_page: NewPage) -> None:
+    page = new_page(two_jobs)
+    assert two_jobs.run_command("pause", "report").returncode == 0
+    comes(page, "document.querySelectorAll('#attention a').length === 2")
+    words = shown(page, "#attention")
+    assert "1 failing: " in words
+    assert "1 paused: report" in words
+    page.locator("#attention a", has_text="<").click()
+    row = page.locator("tr:target")
+    assert row.get_attribute("data-job") == HOSTILE
+    assert row.evaluate("row => row.getBoundingClientRect().top < innerHeight")
+    assert two_jobs.run_command("resume", "report").returncode == 0
+    comes(page, "document.querySelectorAll('#attention a').length === 1")
+    two_jobs.stop()
+    comes(page, "document.querySelector('#attention').hidden")
+
+
+def test_nothing_needs_attention(tmp_path: Path, new_page: NewPage) -> None:
+    calm = Pool(tmp_path / "calm", jobs="report")
+    try:
+        page = new_page(calm.start())
+        comes(page, "document.querySelector('#attention').className === 'attention fine'")
+        assert page.locator("#attention a").count() == 0
+    finally:
+        calm.reap()
 
 
 def test_a_button_follows_its_request_to_the_end(pool: Pool, new_page: NewPage) -> None:

@@ -37,7 +37,9 @@ def test_the_log_the_routes_and_the_commands_give_the_same_reason(pair: WorkerPo
         return {str(worker.request("GET", "/readyz").json().get("detail")) for worker in pair.alive}
 
     until(lambda: not_ready_because() == {reason}, what=not_ready_because)
-    until(lambda: all(reason in str(worker.document()["problem"]) for worker in pair.alive), what=lambda: says("status"))
+    until(
+        lambda: all(reason in str(worker.document()["problem"]) for worker in pair.alive), what=lambda: says("status")
+    )
     assert f"no leadership here: {reason}" in pair.log.read_text()
     for command in (("status",), ("status", "--json"), ("doctor",)):
         assert f"cannot lead: {reason}" in says(*command), command

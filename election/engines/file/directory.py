@@ -94,7 +94,7 @@ class PoolDirectory:
                 f"{self.path} is on {kind}, where flock may exclude nobody;"
                 " use a local directory, or pass allow_network_fs=True if you know that it does"
             )
-        if self.path.startswith((tempfile.gettempdir() + os.sep, "/tmp/", "/var/tmp/")):
+        if self.path.startswith(_temporary_directories()):
             log.warning(
                 "%s is under a temporary directory, which cleaners empty; a state directory is safer",
                 self.path,
@@ -168,6 +168,14 @@ def filesystem_type(path: str, mountinfo: str = "/proc/self/mountinfo") -> str:
         if inside and len(point) >= len(best):
             best, kind = point, fields[fields.index("-") + 1]
     return kind
+
+
+def _temporary_directories() -> tuple[str, ...]:
+    """Beginnings of the paths in temporary directories; a machine may have none that can be written."""
+    try:
+        return tempfile.gettempdir() + os.sep, "/tmp/", "/var/tmp/"
+    except FileNotFoundError:
+        return "/tmp/", "/var/tmp/"
 
 
 def _not_a_directory(path: str) -> str:

@@ -19,6 +19,8 @@ function changed() {
   tellRange(now, { from, to });
   tellNote(store);
   tellControl();
+  if (isStale()) show($("attention"), false);
+  else tellAttention(now);
   tellJobs(now, state.until === null ? found.runs : runsIn(state.live, { from: now - state.span, to: now }));
   tellTables(found, store);
   announce();

@@ -66,6 +66,46 @@ function tellProblem(problems) {
   show($("problem"), words !== "");
 }
 
+const NAMED = 4;
+const LONG_MS = 3600e3;
+
+// What an operator is to look at first, of the jobs shown; each name leads to its row.
+function tellAttention(now) {
+  const { jobs, jobs_total, leader } = state.pool;
+  const alive = leader !== null && leader.responsive;
+  const ended = (job) => state.last[job.id]?.outcome;
+  const kinds = [
+    ["broken", (job) => job.broken],
+    ["failing", (job) => !job.broken && ["failed", "interrupted"].includes(ended(job))],
+    ["owed", (job) => !job.broken && !job.paused && job.next_run_time && Date.parse(job.next_run_time) < now - (alive ? 2000 : 0)],
+    ["running for over an hour", (job) => job.running_since && now - Date.parse(job.running_since) > LONG_MS],
+    ["paused", (job) => job.paused],
+  ];
+  const found = kinds.map(([words, which]) => [words, jobs.filter(which)]).filter(([, some]) => some.length);
+  const area = $("attention");
+  const drawnFor = JSON.stringify(found.map(([words, some]) => [words, some.map((job) => job.name || job.id)]));
+  if (area.dataset.drawnFor !== drawnFor) {
+    area.dataset.drawnFor = drawnFor;
+    area.replaceChildren(...found.map(([words, some]) => attentionLine(words, some)));
+  }
+  const fine = found.length === 0 && alive && !state.pool.problem;
+  mark(area, "class", `attention${fine ? " fine" : ""}`);
+  mark(area, "title", jobs_total > jobs.length ? `Of the ${jobs.length} jobs that are shown` : "");
+  show(area, fine || found.length > 0);
+}
+
+function attentionLine(words, some) {
+  const links = some.slice(0, NAMED).map((job) => node("a", { href: `#${rowId(job.id)}` }, job.name || job.id));
+  const line = node("span", {}, `${some.length} ${words}: `);
+  links.forEach((link, at) => line.append(at ? ", " : "", link));
+  if (some.length > NAMED) line.append(`, and ${some.length - NAMED} more`);
+  return line;
+}
+
+function rowId(job) {
+  return `job-${encodeURIComponent(job)}`;
+}
+
 function tellCounts(counts) {
   if (counts === null) {
     say($("counts"), "too many to count here");
@@ -136,7 +176,7 @@ function newJobRow(id) {
   parts.control.append(parts.pause, parts.run, parts.answer);
   parts.pause.addEventListener("click", () => tell(id, parts.paused ? "resume" : "pause"));
   parts.run.addEventListener("click", () => tell(id, "run"));
-  parts.row = node("tr", { "data-job": id }, node("th", { scope: "row" }, parts.name, parts.about), parts.next, parts.last, parts.late, parts.strip, parts.control);
+  parts.row = node("tr", { "data-job": id, id: rowId(id), tabindex: -1 }, node("th", { scope: "row" }, parts.name, parts.about), parts.next, parts.last, parts.late, parts.strip, parts.control);
   return parts;
 }
 

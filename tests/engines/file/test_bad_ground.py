@@ -140,6 +140,16 @@ def test_row_06_a_folder_shared_with_the_host_where_a_second_descriptor_is_not_e
     assert "a second descriptor can lock a file that is locked" in refusal(tmp_path / "pool")
 
 
+def test_a_machine_without_a_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container whose root cannot be written, say."""
+
+    def none() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    Election(tmp_path / "pool").check()
+
+
 def test_row_05_a_pool_under_tmp_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     path = Path(tempfile.mkdtemp(dir="/tmp"))
     try:
