@@ -6,7 +6,8 @@ WORKDIR /app
 # The package and what it needs first: this layer stays when only the application changes.
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY election election
-RUN pip install --no-cache-dir -c constraints.txt ".[app]"
+# One image for every engine: a directory, PostgreSQL and Redis.
+RUN pip install --no-cache-dir -c constraints.txt ".[app,postgres,redis]" "psycopg[binary]"
 COPY run.py ./
 COPY app app
 

@@ -8,7 +8,8 @@ import logging
 import multiprocessing
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from multiprocessing import resource_tracker
 from typing import Any, NoReturn
@@ -35,8 +36,13 @@ def worker() -> FastAPI:
 class WorkerSupervisor(Multiprocess):
     """Uvicorn's supervisor that detects the exit of a worker during a ping and starts workers with SIGINT blocked.
 
-    Without the block, Ctrl-C during a worker's imports would print a traceback.
+    Without the block, Ctrl-C during a worker's imports would print a traceback. SIGTERM interrupts a rolling restart,
+    which Uvicorn would complete first.
     """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.should_exit = _ExitEvent(self.signal_queue)
 
     def init_processes(self) -> None:
         resource_tracker.ensure_running()  # its start would unblock SIGINT
@@ -52,6 +58,17 @@ class WorkerSupervisor(Multiprocess):
             process.child_conn.close()  # an open copy here would keep the ping waiting after the worker's exit
         with _blocked(signal.SIGINT):
             super().keep_subprocess_alive()
+
+
+class _ExitEvent(threading.Event):
+    """Event that is set, for those who poll it, as soon as SIGTERM is queued. A signal handler may not call ``set``."""
+
+    def __init__(self, queued: Collection[int]) -> None:
+        super().__init__()
+        self._queued = queued
+
+    def is_set(self) -> bool:
+        return super().is_set() or signal.SIGTERM in self._queued
 
 
 @contextmanager

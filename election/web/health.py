@@ -2,6 +2,8 @@
 
 Both describe the answering worker alone. A pool during an election is ready: its workers serve, and it has a leader
 within milliseconds.
+
+``HEAD`` has the status and the headers of ``GET``; the server leaves the body out.
 """
 
 from __future__ import annotations
@@ -25,11 +27,13 @@ def build_health(view: PoolView, fault: Callable[[], str | None]) -> APIRouter:
     """Return the routes. ``fault``: returns the error of this worker in words; None if there is none."""
     router = APIRouter(tags=["election"])
 
+    @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz")
     async def alive() -> Health:
         """This worker lives: its event loop answers."""
         return Health(status="alive")
 
+    @router.head("/readyz", include_in_schema=False)
     @router.get("/readyz", responses={503: {"model": models.Problem, "description": "This worker is not ready"}})
     async def ready() -> Health:
         """This worker takes part, its elector runs, the seat can be read, and no error stands."""

@@ -59,6 +59,19 @@ def test_stopping_the_pool_begins_no_term(pool: Pool, how: str) -> None:
     assert pool.log.read_text().count("elected: ") == 1
 
 
+def test_a_stop_interrupts_a_rolling_restart(new_pool: Callable[..., Pool]) -> None:
+    """SIGTERM after SIGHUP: no further worker is replaced, and the pool stops in order."""
+    pool = new_pool(start_method="spawn").start()
+    started = len(pool.processes())
+    assert pool.parent is not None
+    pool.parent.send_signal(signal.SIGHUP)
+    until(lambda: "Received SIGHUP" in pool.log.read_text())
+    until(lambda: len(pool.processes()) > started, what="a replacement starts")
+    assert pool.stop() == 0
+    assert pool.log.read_text().count("Started server process") <= pool.workers + 1
+    assert pool.record()["standing"] == "resigned"
+
+
 def test_ctrl_c_while_the_workers_start(new_pool: Callable[..., Pool]) -> None:
     """A worker that is still importing answers Ctrl-C with no traceback, and everything ends."""
     pool = new_pool(start_method="spawn")

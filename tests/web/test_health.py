@@ -1,10 +1,11 @@
-"""``GET /healthz`` and ``GET /readyz``, of one worker."""
+"""``GET`` and ``HEAD`` of ``/healthz`` and ``/readyz``, of one worker."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import socket
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,6 +116,38 @@ def test_a_leader_that_cannot_write_its_ledger_and_its_follower(fresh: WorkerPoo
         connection.execute("ALTER TABLE elsewhere RENAME TO runs")
         connection.close()
     until(lambda: leader.request("GET", "/readyz").status_code == 200, what="it has recovered by itself")
+
+
+def test_head_has_the_status_and_the_headers_of_get(client: TestClient) -> None:
+    for path in ("/healthz", "/readyz"):
+        get, head = client.get(path), client.head(path)
+        assert (head.status_code, head.headers) == (200, get.headers)
+
+
+def test_head_of_a_worker_that_is_not_ready(app: FastAPI) -> None:
+    client = TestClient(app)
+    get, head = client.get("/readyz"), client.head("/readyz")
+    assert (head.status_code, head.headers) == (503, get.headers)
+    assert head.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_head_has_no_body(pair: WorkerPool, path: str) -> None:
+    """Read from the socket to its end: HTTP clients do not expect a body, and would not see one."""
+    with socket.create_connection(("127.0.0.1", pair.leader().port), timeout=30) as connection:
+        connection.sendall(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        with connection.makefile("rb") as stream:
+            head, _, body = stream.read().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"content-length: " in head
+    assert body == b""
+
+
+def test_the_description_of_the_api_has_get_alone(app: FastAPI) -> None:
+    assert {path: [*app.openapi()["paths"][path]] for path in ("/healthz", "/readyz")} == {
+        "/healthz": ["get"],
+        "/readyz": ["get"],
+    }
 
 
 def test_an_elector_that_has_ended(election: Election, app: FastAPI) -> None:
