@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import time
@@ -136,9 +137,18 @@ def test_what_goes_wrong_with_a_button_is_said_in_words(whole: Pool, new_page: N
     comes(page, "document.getElementById('said').textContent.includes('the disk is full')")
 
 
-@pytest.mark.parametrize("options", [{}, {"color_scheme": "dark"}, {"width": 360, "height": 740}], ids=str)
+APPEARANCES: list[dict[str, Any]] = [
+    {},
+    {"color_scheme": "dark"},
+    {"forced_colors": "active"},
+    {"width": 320, "height": 640},
+    {"width": 640, "height": 430, "device_scale_factor": 2},  # as at 200 % zoom
+]
+
+
+@pytest.mark.parametrize("options", APPEARANCES, ids=str)
 def test_axe_finds_nothing_serious(whole: Pool, new_page: NewPage, options: dict[str, Any]) -> None:
-    """With the controls and the tables open, in light and dark and on a phone."""
+    """With the controls and the tables open; nothing makes the page wider than its window."""
     from axe_playwright_python.sync_playwright import Axe
 
     page = new_page(whole, bypass_csp=True, **options)  # axe puts markup into the page to measure with
@@ -147,6 +157,7 @@ def test_axe_finds_nothing_serious(whole: Pool, new_page: NewPage, options: dict
     comes(page, "document.querySelectorAll('#runs-table tbody tr').length > 3")
     found = Axe().run(page).response["violations"]
     assert [(each["id"], each["impact"], each["nodes"][0]["html"]) for each in found] == []
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
 
 
 def test_what_means_harm_stays_text(whole: Pool, new_page: NewPage) -> None:
@@ -293,6 +304,48 @@ def test_a_picture_of_takeovers(tmp_path: Path, new_page: NewPage) -> None:
             assert 20_000 < path.stat().st_size < 200_000
     finally:
         pool.reap()
+
+
+FRAME_MS = 400
+"""Milliseconds of a frame of the animated picture."""
+
+
+@pytest.mark.timeout(240)
+def test_an_animated_picture_of_a_takeover(tmp_path: Path, new_page: NewPage) -> None:
+    """The picture on top of the README: the leader is killed, and the lanes change.
+
+    ``ELECTION_PICTURES=1`` writes it into docs/images.
+    """
+    keep = os.environ.get("ELECTION_PICTURES") == "1"
+    pool = Pool(tmp_path / "served", jobs=JOBS)
+    try:
+        pool.start()
+        page = new_page(pool, width=960, height=660)
+        page.locator("[data-minutes='1']").click()
+        page.evaluate("document.getElementById('pool').hidden = true")  # a directory of pytest's
+        run_for(pool, 20 if keep else 2)
+        frames = [page.screenshot() for _ in range(5 if keep else 1)]
+        replace(pool, signal.SIGKILL)
+        term = pool.settled()["leader"]["term"]
+        while len(frames) < (22 if keep else 4):
+            frames.append(page.screenshot())
+            page.wait_for_timeout(FRAME_MS)
+        page.wait_for_selector(f"[data-takeover='{term}']", state="attached")
+        frames.append(page.screenshot())
+        path = (ROOT / "docs/images" if keep else tmp_path) / "takeover.gif"
+        animate(frames, path)
+        assert 10_000 < path.stat().st_size < 700_000
+    finally:
+        pool.reap()
+
+
+def animate(frames: list[bytes], path: Path) -> None:
+    """Write an animated picture that stays at its last frame for a while, and begins again."""
+    from PIL import Image
+
+    pictures = [Image.open(io.BytesIO(frame)).convert("RGB").quantize(32) for frame in frames]
+    lasts = [FRAME_MS] * (len(pictures) - 1) + [3000]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=lasts, loop=0, optimize=True)
 
 
 def run_for(pool: Pool, seconds: int) -> None:
