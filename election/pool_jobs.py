@@ -241,6 +241,14 @@ class PoolJobs:
         """End a pause; ticks that fell due meanwhile are skipped as ``paused``. Raises ``UnknownJobError``."""
         return self._access.perform(lambda ledger: ledger.pause(id, False), f"jobs.resume({id!r})")
 
+    def pause_tagged(self, tag: str) -> Operation[builtins.list[str]]:
+        """Pause all jobs that have a tag now; returns their ids. Raises ``UnknownJobError`` if there is none."""
+        return self._access.perform(lambda ledger: ledger.pause_tagged(tag, True), f"jobs.pause_tagged({tag!r})")
+
+    def resume_tagged(self, tag: str) -> Operation[builtins.list[str]]:
+        """Resume all jobs that have a tag now; returns their ids. Raises ``UnknownJobError`` if there is none."""
+        return self._access.perform(lambda ledger: ledger.pause_tagged(tag, False), f"jobs.resume_tagged({tag!r})")
+
     def run_now(self, id: str, *, kwargs: Mapping[str, Any] | None = None) -> Operation[RequestedRun]:  # noqa: A002
         """Request a run of a job now, besides its schedule; the leader begins it within a heartbeat.
 

@@ -127,6 +127,24 @@ async def test_a_job_that_is_not_there(election: Election) -> None:
             await call()
 
 
+async def test_all_jobs_with_a_tag(election: Election) -> None:
+    async def are_described() -> bool:
+        return len(await election.jobs.list(tag="even")) == 2
+
+    async with election:
+        for number in range(3):
+            tags = ["even"] if number % 2 == 0 else []
+            await election.jobs.add(FUNC, "interval", hours=2, id=f"job {number}", tags=tags)
+        await until_async(are_described, what="the leader has noted the tags")
+        assert await election.jobs.pause_tagged("even") == ["job 0", "job 2"]
+        assert [job.id for job in await election.jobs.list() if job.paused] == ["job 0", "job 2"]
+        assert await election.jobs.pause_tagged("even") == ["job 0", "job 2"], "once more changes nothing"
+        assert await election.jobs.resume_tagged("even") == ["job 0", "job 2"]
+        assert not any(job.paused for job in await election.jobs.list())
+        with pytest.raises(UnknownJobError, match="no job in this pool has the tag 'odd'"):
+            await election.jobs.pause_tagged("odd")
+
+
 async def test_pause_and_resume_and_remove(election: Election) -> None:
     await election.jobs.add(FUNC, "interval", hours=2, id="job")
     await election.jobs.pause("job")

@@ -1,4 +1,4 @@
-"""The commands about one job: ``job``, ``run``, ``pause`` and ``resume``."""
+"""The commands about one job, or jobs with a tag: ``job``, ``run``, ``pause`` and ``resume``."""
 
 from __future__ import annotations
 
@@ -113,21 +113,28 @@ async def _ended(ledger: Ledger, number: int, wait_s: float) -> tuple[RequestRow
 
 
 async def pause(options: Namespace) -> int:
-    """Pause a job."""
+    """Pause a job, or all jobs with a tag."""
     return await _set_paused(options, True)
 
 
 async def resume(options: Namespace) -> int:
-    """End a pause."""
+    """End the pause of a job, or of all jobs with a tag."""
     return await _set_paused(options, False)
 
 
 async def _set_paused(options: Namespace, paused: bool) -> int:
+    if (options.job is None) == (options.tag is None):
+        raise ElectionError("name either one job or, with --tag, a tag of jobs")
     async with changing(engine_of(options)) as ledger:
-        await refuse_unknown(ledger, options.job)
-        await ledger.pause(options.job, paused)
+        if options.tag is not None:
+            jobs = await ledger.pause_tagged(options.tag, paused)
+        else:
+            await refuse_unknown(ledger, options.job)
+            await ledger.pause(options.job, paused)
+            jobs = [options.job]
     if options.json:
-        show_json({"job": options.job, "paused": paused})
+        show_json({"jobs": jobs, "paused": paused} if options.tag else {"job": options.job, "paused": paused})
     else:
-        print(f"{printable(options.job)} {'is paused' if paused else 'goes on'}")
+        for job in jobs:
+            print(f"{printable(job)} {'is paused' if paused else 'goes on'}")
     return 0

@@ -154,20 +154,22 @@ def _add_other_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
 def _add_job_commands(add_for_pool: Callable[..., argparse.ArgumentParser]) -> None:
     """The commands about one job."""
     job = " app.jobs:report"
-    added = [
-        add_for_pool("job", job_commands.show_job, "one job: its state, latest runs and coming ticks", job),
-        add_for_pool(
-            "pause", job_commands.pause, "let a job's ticks pass until it is resumed, also after a restart", job
-        ),
-        add_for_pool("resume", job_commands.resume, "end a pause; what fell due meanwhile is skipped", job),
-    ]
+    showing = add_for_pool("job", job_commands.show_job, "one job: its state, latest runs and coming ticks", job)
+    pausing = "skip a job's ticks until it is resumed, also after a restart"
+    resuming = "end a pause; what fell due meanwhile is skipped"
+    for each in (
+        add_for_pool("pause", job_commands.pause, pausing, job, " --tag billing"),
+        add_for_pool("resume", job_commands.resume, resuming, job, " --tag billing"),
+    ):
+        each.add_argument("job", metavar="ID", nargs="?", help="the job's id")
+        each.add_argument("--tag", metavar="TAG", help="all jobs with this tag instead")
     running = add_for_pool(
         "run", job_commands.run_now, "ask the leader to run a job now, besides its schedule",
         job, f"{job} --kwargs '{{\"day\": \"mon\"}}' --wait 60",
     )  # fmt: skip
     running.add_argument("--kwargs", type=_arguments, metavar="JSON", help="arguments of this run, by name")
     running.add_argument("--wait", type=float, metavar="S", help="wait so many seconds for its end; 1 if it fails")
-    for each in (*added, running):
+    for each in (showing, running):
         each.add_argument("job", metavar="ID", help="the job's id")
 
 

@@ -190,6 +190,25 @@ class Ledger(LedgerReader):
         now = self._clock.now()
         await self._write_known(job_id, PauseJob(job_id, now) if paused else ResumeJob(job_id, now))
 
+    async def pause_tagged(self, tag: str, paused: bool) -> list[str]:
+        """Pause or resume all jobs with a tag, from any worker; many in several transactions.
+
+        Returns:
+            Ids of the jobs, those that were paused already among them.
+
+        Raises:
+            UnknownJobError: No job has the tag.
+        """
+        command = PauseJob if paused else ResumeJob
+        changed: list[str] = []
+        while some := await self.search_jobs(tag=tag, after=changed[-1] if changed else "", limit=JOBS_PER_WRITE):
+            now = self._clock.now()
+            await self.store.write([command(job.id, now) for job in some], term=None)
+            changed += [job.id for job in some]
+        if not changed:
+            raise UnknownJobError(f"no job in this pool has the tag {tag!r}")
+        return changed
+
     async def store_job(
         self, job_id: str, trigger: Mapping[str, Any], job: StoredJob, *, if_exists: IfExists = IfExists.ERROR
     ) -> None:

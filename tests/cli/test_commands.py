@@ -489,6 +489,17 @@ def test_an_unknown_job_is_an_error(command: str, spoiled: Path, call: Call) -> 
     assert "election jobs lists all" in err
 
 
+def test_all_jobs_with_a_tag_are_paused_and_resumed(spoiled: Path, call: Call, ask: Ask) -> None:
+    assert call("pause", spoiled, "--tag", "fine")[:2] == (0, "good is paused\n")
+    assert [job["id"] for job in ask("status", spoiled, code=1)["jobs"] if job["paused"]] == ["good"]
+    assert ask("resume", spoiled, "--tag", "fine") == {"jobs": ["good"], "paused": False}
+    code, _, err = call("pause", spoiled, "--tag", "unheard-of")
+    assert (code, err) == (2, "election: no job in this pool has the tag 'unheard-of'\n")
+    for arguments in ((), ("good", "--tag", "fine")):
+        code, _, err = call("pause", spoiled, *arguments)
+        assert (code, "name either one job or, with --tag, a tag of jobs" in err) == (2, True)
+
+
 def test_a_job_is_paused_and_resumed(spoiled: Path, call: Call, ask: Ask) -> None:
     assert call("pause", spoiled, "bad")[:2] == (0, "bad is paused\n")
     assert ask("job", spoiled, "bad")["job"]["paused"] is True
