@@ -133,7 +133,8 @@ async def _set_paused(options: Namespace, paused: bool) -> int:
             await ledger.pause(options.job, paused)
             jobs = [options.job]
     if options.json:
-        show_json({"jobs": jobs, "paused": paused} if options.tag else {"job": options.job, "paused": paused})
+        named = {"job": options.job} if options.tag is None else {"jobs": jobs}
+        show_json({**named, "paused": paused})
     else:
         for job in jobs:
             print(f"{printable(job)} {'is paused' if paused else 'goes on'}")

@@ -83,7 +83,7 @@ class Elector:
                 else:
                     async with self._held(term) as context:
                         await self._work(context)
-                    self._recover()
+                    await self._recover()
                     await self._wait_for_vacancy()  # let other workers campaign
             except UnfinishedJobsError as error:
                 log.error("term ends with its process: %s", error, extra=named("release_deferred"))
@@ -138,8 +138,7 @@ class Elector:
         if self._stopping.is_set():
             return
         if self._failures and (await self._seat.observe()).led:
-            self._recover()  # a lost campaign alone proves nothing: the winner may hit the same error
-            await self._seat.report(None)
+            await self._recover()  # a lost campaign alone proves nothing: the winner may hit the same error
         if self._supervise is None:
             await self._wait_for_vacancy()
         else:
@@ -188,9 +187,8 @@ class Elector:
             context.takeover_ms = (self._clock.monotonic() - self._campaign_began) * 1000
             await yield_to_loop()  # let due jobs start before the takeover is announced
             await self._seat.confirm(context.takeover_ms)
-            self._recover()
+            await self._recover()
             self._announce(context.term, context.takeover_ms)
-            await self._seat.report(None)
             self.leading.set()
             await first(self._resign.wait(), context.lost.wait())
             self._leave(context.lost)
@@ -275,11 +273,12 @@ class Elector:
                       exc_info=traceback_if_unexpected(error) if self._failures == 1 else None,
                       extra=named("campaign_failed"))  # fmt: skip
 
-    def _recover(self) -> None:
+    async def _recover(self) -> None:
         if self._failures:
             log.info("the seat can be reached again, after %d failed tries", self._failures,
                      extra=named("campaign_recovered"))  # fmt: skip
         self._failures, self.trouble = 0, None
+        await self._seat.report(None)
 
 
 def _times(failures: int) -> str:

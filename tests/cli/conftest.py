@@ -161,3 +161,11 @@ def as_program(*arguments: str, **options: Any) -> subprocess.CompletedProcess[s
         timeout=60,
         check=False,
     )
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[WorkerPool]:
+    """A pool for one test alone, without workers yet."""
+    pair = WorkerPool(tmp_path)
+    yield pair
+    pair.reap()

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from tests.cli.conftest import Call
 from tests.cli.terminal import Terminal
 from tests.support.pool import WorkerPool
 from tests.support.waiting import until
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[WorkerPool]:
-    pair = WorkerPool(tmp_path)
-    try:
-        pair.start(2)
-        yield pair
-    finally:
-        pair.reap()
-
-
 def test_the_log_the_routes_and_the_commands_give_the_same_reason(pair: WorkerPool, call: Call) -> None:
+    pair.start(2)
     lock = pair.path / "leader.lock"
     lock.rename(pair.path / "moved")
     lock.mkdir()

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,6 @@ from tests.support.pool import ROOT, WorkerPool
 from tests.support.waiting import until
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-7]")
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[WorkerPool]:
-    pair = WorkerPool(tmp_path)
-    yield pair
-    pair.reap()
 
 
 # --- on a terminal ---------------------------------------------------------------------------------------------------

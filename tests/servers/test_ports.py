@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.docs.markdown import Block, blocks_of
-from tests.support.pool import ROOT, Pool, ServerCommand, quiet_pools
+from tests.support.pool import ROOT, Pool, ServerCommand
 
 PORTS = [
     block
@@ -22,12 +22,6 @@ KILLS, WORKERS = 3, 4
 UVICORN = ServerCommand(
     "uvicorn", (sys.executable, "-m", "uvicorn", "main:app", "--workers", str(WORKERS), "--port", "{port}")
 )
-
-
-@pytest.fixture
-def new_pool(tmp_path: Path) -> Iterator[Callable[..., Pool]]:
-    with quiet_pools(tmp_path) as make:
-        yield make
 
 
 def test_there_are_enough_ports() -> None:

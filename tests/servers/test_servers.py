@@ -9,14 +9,14 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.docs.markdown import blocks_of
-from tests.support.pool import ROOT, Pool, ServerCommand, quiet_pools
+from tests.support.pool import ROOT, Pool, ServerCommand
 from tests.support.ports import free_port
 from tests.support.waiting import until
 
@@ -48,12 +48,6 @@ SERVERS = [
 """Hypercorn 0.18 ends as a whole when one of its workers is killed, so nobody is left to take over. Hypercorn and
 Granian end their workers one after the other, without a signal that Python sees: another worker may begin a term
 before it is ended itself, as after any resignation; docs/operations.md says so."""
-
-
-@pytest.fixture
-def new_pool(tmp_path: Path) -> Iterator[Callable[..., Pool]]:
-    with quiet_pools(tmp_path) as make:
-        yield make
 
 
 def test_the_guide_names_all_servers() -> None:

@@ -85,15 +85,8 @@ class PoolDirectory:
     def check_filesystem(self) -> None:
         """Check, once at start, that flock works here. Raises like ``prepare``."""
         kind = filesystem_type(os.path.realpath(self.path))
-        if self._allow_network_fs:
-            pass
-        elif kind in SHARED_FOLDERS:
-            self._probe(kind)
-        elif kind in NETWORK_FILESYSTEMS or kind.startswith("fuse"):
-            raise PoolPathError(
-                f"{self.path} is on {kind}, where flock may exclude nobody;"
-                " use a local directory, or pass allow_network_fs=True if you know that it does"
-            )
+        if not self._allow_network_fs:
+            self._check_type(kind)
         if self.path.startswith(_temporary_directories()):
             log.warning(
                 "%s is under a temporary directory, which cleaners empty; a state directory is safer",
@@ -109,6 +102,15 @@ class PoolDirectory:
                     f"{self.path} is on {kind}, which has no flock; use a directory on a local filesystem"
                 ) from error
             raise SeatError(f"flock cannot be tried in {self.path}: {error.strerror}") from error
+
+    def _check_type(self, kind: str) -> None:
+        if kind in SHARED_FOLDERS:
+            self._probe(kind)
+        elif kind in NETWORK_FILESYSTEMS or kind.startswith("fuse"):
+            raise PoolPathError(
+                f"{self.path} is on {kind}, where flock may exclude nobody;"
+                " use a local directory, or pass allow_network_fs=True if you know that it does"
+            )
 
     def _probe(self, kind: str) -> None:
         from .probe import probe_shared_folder

@@ -35,7 +35,7 @@ PRUNE_SCAN_FACTOR = 20
 """Oldest rows that are scanned per row that may be removed: a scan of all rows would keep claims waiting."""
 
 _OF_A_JOB = (RegisterJob, EndPause, PauseJob, ResumeJob, StoreJob, RescheduleJob, RemoveJob)
-_OTHERS = (BeginTerm, AddRequest, Adopt)
+_NOTICED = (*_OF_A_JOB, BeginTerm, AddRequest, Adopt)
 
 
 class SqlStore:
@@ -135,7 +135,7 @@ def _write_all(connection: Connection, commands: Sequence[Command], term: int | 
 
 def _note_changes(connection: Connection, commands: Iterable[Command]) -> None:
     """Record the jobs that were changed by ``commands``, which have taken effect, and notify the leader."""
-    noticed = [command for command in commands if isinstance(command, (*_OF_A_JOB, *_OTHERS))]
+    noticed = [command for command in commands if isinstance(command, _NOTICED)]
     if not noticed:
         return
     jobs = [*dict.fromkeys(command.job_id for command in noticed if isinstance(command, _OF_A_JOB))]
