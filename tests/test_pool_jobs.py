@@ -282,6 +282,7 @@ async def test_a_run_that_does_not_succeed(pool: Election) -> None:
         with pytest.raises(RunError, match=r"long was not run: skipped \(overlap\)") as raised:
             await (await pool.run_now("long")).result(30)
         assert raised.value.outcome == "skipped"
+        await long.cancel()
 
 
 async def test_a_run_is_cancelled(pool: Election) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.cli.conftest import Call
 from tests.cli.terminal import Terminal
 from tests.support.pool import WorkerPool
 from tests.support.waiting import until
 
 
+@pytest.mark.extended
 def test_the_log_the_routes_and_the_commands_give_the_same_reason(pair: WorkerPool, call: Call) -> None:
     pair.start(2)
     lock = pair.path / "leader.lock"

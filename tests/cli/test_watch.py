@@ -58,6 +58,7 @@ def test_it_lives_through_deaths_and_through_a_pool_that_goes_and_comes(pair: Wo
         assert terminal.is_as_before()
 
 
+@pytest.mark.extended
 def test_a_hung_leader_is_called_that(living: WorkerPool) -> None:
     """P8: a leader that holds the seat and does not live is no healthy leader."""
     leader = living.leader()

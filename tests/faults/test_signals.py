@@ -44,6 +44,7 @@ def test_a_follower_that_is_killed_changes_nothing(pool: Pool) -> None:
     check_that_no_second_was_lost(pool)
 
 
+@pytest.mark.extended
 def test_all_workers_at_once(pool: Pool) -> None:
     """Uvicorn starts others; the first of them leads, and catches up with what fell due meanwhile."""
     found = pool.settled()

@@ -169,8 +169,9 @@ def test_the_whole_directory(new_pool: Callable[..., Pool], how: str) -> None:
     pool.settled()
 
 
+@pytest.mark.extended
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("how", ["removed", pytest.param("replaced by garbage", marks=pytest.mark.extended)])
+@pytest.mark.parametrize("how", ["removed", "replaced by garbage"])
 def test_the_ledger(new_pool: Callable[..., Pool], how: str) -> None:
     """Its history is gone; the term goes on, and no tick runs twice that this leader knows of."""
     pool = new_pool(workers=3).start()

@@ -25,7 +25,8 @@ SLACK = 1.0
 """Seconds beyond the fence until the next leader's work runs, on a machine with other things to do."""
 
 
-@pytest.mark.parametrize("how", [pytest.param("hangs_in_a_call", marks=pytest.mark.extended), "hangs_with_the_gil"])
+@pytest.mark.extended
+@pytest.mark.parametrize("how", ["hangs_in_a_call", "hangs_with_the_gil"])
 def test_row_12_an_event_loop_that_hangs_for_good(new_pool: Callable[..., Pool], how: str) -> None:
     """The leader's own switch ends it, and says in which line it hung; what ran is interrupted, the rest goes on."""
     pool = new_pool(jobs=f"tick,{how}", environment=FENCED).start()

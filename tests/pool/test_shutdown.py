@@ -59,6 +59,7 @@ def test_stopping_the_pool_begins_no_term(pool: Pool, how: str) -> None:
     assert pool.log.read_text().count("elected: ") == 1
 
 
+@pytest.mark.extended
 def test_a_stop_interrupts_a_rolling_restart(new_pool: Callable[..., Pool]) -> None:
     """SIGTERM after SIGHUP: no further worker is replaced, and the pool stops in order."""
     pool = new_pool(start_method="spawn").start()

@@ -12,11 +12,16 @@ import pytest
 from election import JobDefinitionError
 from election.core.events import Event, JobFailing, JobRecovered, RunLate, RunOverlong
 from tests.schedule.making import NOW, at
-from tests.schedule.term_bench import TermBench
+from tests.schedule.term_bench import MINUTES, TermBench
 from tests.support.logs import logged
 from tests.support.waiting import until_async
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("error")]
+
+
+@pytest.fixture(autouse=True)
+def _minutes_pass(bench: TermBench) -> None:
+    bench.options |= MINUTES
 
 
 def of(bench: TermBench, *kinds: type[Event]) -> list[Any]:

@@ -13,7 +13,7 @@ from election import JobDefinitionError, current_run
 from election.schedule.model import Action, Outcome, SkipReason
 from election.schedule.policy import decide
 from tests.schedule.making import NOW, at, make_job
-from tests.schedule.term_bench import TermBench
+from tests.schedule.term_bench import MINUTES, TermBench
 from tests.support.waiting import until_async
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("error")]
@@ -38,6 +38,7 @@ class Slow:
 
 async def lead(bench: TermBench, fact: Callable[[], Any], *, limit: float = 400.0) -> None:
     """Lead a term until ``fact`` is true, and let time pass until it has ended."""
+    bench.options |= MINUTES
 
     async def leads() -> None:
         async with bench.term():
@@ -122,6 +123,7 @@ async def test_a_thread_is_waited_for(bench: TermBench) -> None:
     assert [(run.due - NOW).total_seconds() for run in bench.ran[:2]] == [10, 20]
 
 
+@pytest.mark.extended
 async def test_what_waits_at_a_resignation_does_not_begin(bench: TermBench) -> None:
     slow = Slow(bench, 15)
     bench.registry.add(slow, "interval", seconds=10, id="job", overlap="queue_one")

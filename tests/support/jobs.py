@@ -39,10 +39,10 @@ async def note(text: str = "") -> None:
     write_fact("ran", job=run.job_id, due=run.due.isoformat(), term=run.term, key=run.key, text=text)
 
 
-async def held_for_five_terms() -> None:
-    """Never ends by itself in the first five terms."""
+async def held_for_two_terms() -> None:
+    """Never ends by itself in the first two terms."""
     with facts():
-        if current_run().term <= 5:
+        if current_run().term <= 2:
             await asyncio.Event().wait()
 
 
@@ -112,7 +112,7 @@ JOBS: dict[str, Job] = {
     "every_second": (leave_facts, "interval", {"seconds": 1, **A_RUN_EACH}),
     "coalescing": (leave_facts, "cron", {"second": "*"}),
     "once": (leave_facts, "date", {}),
-    "held_for_five_terms": (held_for_five_terms, "cron", {"second": "*"}),
+    "held_for_two_terms": (held_for_two_terms, "cron", {"second": "*"}),
     "two_seconds_in_a_thread": (two_seconds_in_a_thread, "interval", {"seconds": 3}),
     "never_ends": (never_ends, "date", {}),
     "blocks_the_loop": (blocks_the_loop, "date", {}),

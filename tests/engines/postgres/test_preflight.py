@@ -113,7 +113,7 @@ def test_what_a_role_may_not_do_is_said(roles: RunningPostgres) -> None:
         engine_on(roles.url(APP, READER, pool="theirs")).check()
 
 
-@pytest.mark.parametrize("owns", ["the schema", "nothing"])
+@pytest.mark.parametrize("owns", [pytest.param("the schema", marks=pytest.mark.extended), "nothing"])
 def test_the_least_privileges(roles: RunningPostgres, tmp_path: Path, workers: ForkServer, owns: str) -> None:
     """A schema of the role's own; or tables that another role has made, and the rights to use them: no more."""
     name = owns.rsplit(maxsplit=1)[-1]

@@ -238,6 +238,7 @@ def replica(server: Server, new_server: Callable[..., Server]) -> Server:
     return replica
 
 
+@pytest.mark.extended
 def test_p1_p2_a_replica_that_has_kept_up_takes_over_with_the_term(
     server: Server, switch: Switch, replica: Server, new_pool: Callable[[str], Pool]
 ) -> None:
