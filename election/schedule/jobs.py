@@ -120,6 +120,10 @@ class Job:
     expected: float | None = None
     failing_after: int = FAILING_AFTER
     built: BaseTrigger | None = None
+    is_coroutine: bool = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_coroutine", is_coroutine_function(self.func))  # once, not for each run
 
     @property
     def info(self) -> JobInfo:
@@ -130,10 +134,6 @@ class Job:
     def max_open(self) -> int:
         """Runs that may be open at once: those that run, and one that waits for its turn."""
         return self.max_instances + (self.overlap is not Overlap.SKIP)
-
-    @property
-    def is_coroutine(self) -> bool:
-        return is_coroutine_function(self.func)
 
 
 class JobRegistry:
