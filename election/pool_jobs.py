@@ -6,7 +6,6 @@ import builtins
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any, Literal
 
 from apscheduler.triggers.base import BaseTrigger
@@ -22,7 +21,7 @@ from .schedule.ledger import Ledger
 from .schedule.ledger_reader import MAX_INTEGER, fits
 from .schedule.model import Action, JobState, NewJob, StoredJob
 from .schedule.stored import check_run, modified, parse_if_exists, reset, to_new_job
-from .schedule.upcoming import ComingTick, coming_ticks
+from .schedule.upcoming import ComingTick, PlannedJobs
 from .web.models import JobEntry
 from .web.view import PoolView
 
@@ -120,7 +119,7 @@ class PoolJobs:
 
         async def read(ledger: Ledger) -> builtins.list[ComingTick]:
             jobs, now = await ledger.due_soonest(limit, id), self._clock.now()
-            return await run_in_thread(partial(coming_ticks, jobs, now=now, until=until, limit=limit))
+            return await run_in_thread(lambda: PlannedJobs(jobs).coming_ticks(now=now, until=until, limit=limit))
 
         return self._access.perform(read, "jobs.next()")
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from election.core.errors import ElectionError
 from election.schedule.history import SkipRow
 from election.schedule.model import Action
-from election.schedule.upcoming import ComingTick, coming_ticks, remarks, unknown_triggers
+from election.schedule.upcoming import ComingTick, PlannedJobs
 from election.schedule.verify import verify as judge
 
 from .open_pool import changing, engine_of, reading, refuse_unknown, without_history
@@ -65,8 +65,9 @@ async def coming(options: Namespace) -> int:
         await refuse_unknown(ledger, options.job)
         jobs = await ledger.due_soonest(options.limit, options.job)
     now = datetime.now(UTC)
-    ticks = coming_ticks(jobs, now=now, until=options.until, limit=options.limit)
-    unknown, noticed = unknown_triggers(jobs), remarks(jobs, now)
+    planned = PlannedJobs(jobs)
+    ticks = planned.coming_ticks(now=now, until=options.until, limit=options.limit)
+    unknown, noticed = planned.unknown_triggers(), planned.remarks(now)
     if options.json:
         show_json({"ticks": ticks, "unknown": unknown, "remarks": noticed})
         return 0

@@ -10,7 +10,7 @@ from election.core.errors import ElectionError
 from election.schedule.history import RequestRow, RunRow
 from election.schedule.ledger import Ledger
 from election.schedule.model import Action, Outcome
-from election.schedule.upcoming import coming_ticks
+from election.schedule.upcoming import PlannedJobs
 
 from .commands import count
 from .open_pool import changing, engine_of, reading, refuse_unknown
@@ -37,7 +37,7 @@ async def show_job(options: Namespace) -> int:
         (status,) = await job_statuses(ledger, found)
         runs = await ledger.runs(job_id=options.job, limit=SHOWN_RUNS)
         skips = await ledger.skips(job_id=options.job, limit=SHOWN_RUNS)
-    ticks = coming_ticks(found, now=datetime.now(UTC), limit=SHOWN_TICKS)
+    ticks = PlannedJobs(found).coming_ticks(now=datetime.now(UTC), limit=SHOWN_TICKS)
     stored = found[0].stored
     if options.json:
         show_json({"job": status, "stored": stored, "runs": runs, "skips": skips, "next": ticks})

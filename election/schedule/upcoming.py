@@ -41,27 +41,27 @@ class ComingTick:
     clock_change_s: float | None
 
 
-def coming_ticks(
-    jobs: Iterable[JobState], *, now: datetime, until: datetime | None = None, limit: int
-) -> list[ComingTick]:
-    """Return the ticks that the jobs owe from ``now`` on, earliest first, ``limit`` at most.
+class PlannedJobs:
+    """Jobs that are not paused, broken or gone, each with its trigger, which is built once."""
 
-    Jobs that are paused, broken or gone have none, nor have those whose trigger is a custom class
-    (``unknown_triggers``).
-    """
-    each = (_ticks_of(job, now, until) for job in jobs if is_planned(job))
-    return list(islice(heapq.merge(*each, key=lambda tick: (tick.due, tick.job_id)), limit))
+    def __init__(self, jobs: Iterable[JobState]) -> None:
+        self._planned = [(job, build(job.trigger, job.scheduled_since)) for job in jobs if is_planned(job)]
 
+    def coming_ticks(self, *, now: datetime, until: datetime | None = None, limit: int) -> list[ComingTick]:
+        """Return the ticks that the jobs owe from ``now`` on, earliest first, ``limit`` at most.
 
-def remarks(jobs: Iterable[JobState], now: datetime) -> list[str]:
-    """Return ``remarks_on`` the triggers of planned jobs."""
-    triggers = {job.id: build(job.trigger, job.scheduled_since) for job in jobs if is_planned(job)}
-    return remarks_on({job_id: trigger for job_id, trigger in triggers.items() if trigger is not None}, now)
+        Jobs with ``unknown_triggers`` have none.
+        """
+        each = (_ticks_of(job, trigger, now, until) for job, trigger in self._planned if trigger is not None)
+        return list(islice(heapq.merge(*each, key=lambda tick: (tick.due, tick.job_id)), limit))
 
+    def remarks(self, now: datetime) -> list[str]:
+        """Return ``remarks_on`` the triggers."""
+        return remarks_on({job.id: trigger for job, trigger in self._planned if trigger is not None}, now)
 
-def unknown_triggers(jobs: Iterable[JobState]) -> list[str]:
-    """Return the ids of planned jobs whose ticks only the leader can compute."""
-    return [job.id for job in jobs if is_planned(job) and build(job.trigger, job.scheduled_since) is None]
+    def unknown_triggers(self) -> list[str]:
+        """Return the ids of jobs whose trigger is a custom class; only the leader can compute their ticks."""
+        return [job.id for job, trigger in self._planned if trigger is None]
 
 
 def zone_of(trigger: BaseTrigger | None) -> tzinfo | None:
@@ -81,10 +81,7 @@ def zone_name(trigger: BaseTrigger | None) -> str | None:
     return None if zone is None else str(zone)
 
 
-def _ticks_of(job: JobState, now: datetime, until: datetime | None) -> Iterator[ComingTick]:
-    trigger = build(job.trigger, job.scheduled_since)
-    if trigger is None:
-        return
+def _ticks_of(job: JobState, trigger: BaseTrigger, now: datetime, until: datetime | None) -> Iterator[ComingTick]:
     zone, name, jitter_s = zone_of(trigger), zone_name(trigger), jitter_of(job.trigger).total_seconds()
     planned, due = without_jitter(trigger), max(now, job.settled_until)
     while (found := first_after(planned, due)) is not None and (until is None or found <= until):

@@ -15,7 +15,7 @@ from election.core.errors import LedgerError, LedgerVersionError
 from election.core.threads import run_in_thread
 from election.schedule.history import MAX_RUNNING, by_job
 from election.schedule.ledger_reader import MAX_INTEGER
-from election.schedule.upcoming import coming_ticks, remarks, unknown_triggers
+from election.schedule.upcoming import PlannedJobs
 
 from . import models
 from .view import PoolView
@@ -99,9 +99,10 @@ def history_routes(view: PoolView) -> APIRouter:
         now = view.clock.now()
 
         def read() -> models.Upcoming:
-            ticks = coming_ticks(jobs, now=now, until=until, limit=limit)
+            planned = PlannedJobs(jobs)
+            ticks = planned.coming_ticks(now=now, until=until, limit=limit)
             entries = [models.ComingTickEntry.model_validate(tick, from_attributes=True) for tick in ticks]
-            return models.Upcoming(ticks=entries, unknown=unknown_triggers(jobs), remarks=remarks(jobs, now))
+            return models.Upcoming(ticks=entries, unknown=planned.unknown_triggers(), remarks=planned.remarks(now))
 
         return await run_in_thread(read)  # ten thousand jobs take a while, and a trigger may search for long
 

@@ -8,8 +8,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from election.schedule import upcoming
 from election.schedule.lint import MAX_TOGETHER, remarks_on
-from election.schedule.upcoming import coming_ticks, unknown_triggers
+from election.schedule.triggers import build
+from election.schedule.upcoming import PlannedJobs
 from tests.schedule.making import NOW, at, make_job, state_of
 from tests.schedule.term_bench import TermBench
 from tests.support.logs import logged
@@ -23,34 +25,44 @@ SPRING = datetime(2026, 3, 27, 12, tzinfo=UTC)
 def test_ticks_of_all_jobs_come_in_order() -> None:
     slow = state_of(make_job("interval", id="slow", seconds=60, start_date=NOW))
     fast = state_of(make_job("interval", id="fast", seconds=25, start_date=NOW))
-    found = [(tick.job_id, tick.due) for tick in coming_ticks([slow, fast], now=NOW, limit=5)]
+    found = [(tick.job_id, tick.due) for tick in PlannedJobs([slow, fast]).coming_ticks(now=NOW, limit=5)]
     assert found == [("fast", at(25)), ("fast", at(50)), ("slow", at(60)), ("fast", at(75)), ("fast", at(100))]
-    assert len(coming_ticks([slow, fast], now=NOW, until=at(60), limit=100)) == 3
+    assert len(PlannedJobs([slow, fast]).coming_ticks(now=NOW, until=at(60), limit=100)) == 3
 
 
 def test_what_is_settled_already_does_not_come() -> None:
     job = make_job("interval", seconds=60, start_date=NOW)
-    (tick,) = coming_ticks([state_of(job, until=at(600))], now=NOW, limit=1)
+    (tick,) = PlannedJobs([state_of(job, until=at(600))]).coming_ticks(now=NOW, limit=1)
     assert tick.due == at(660)
 
 
 @pytest.mark.parametrize("state", [{"paused_at": NOW}, {"retired_at": NOW}, {"removed": True}, {"broken": "why"}])
 def test_a_job_that_is_not_run_has_none(state: dict[str, object]) -> None:
     job = state_of(make_job("interval", seconds=60), **state)
-    assert coming_ticks([job], now=NOW, limit=5) == []
-    assert unknown_triggers([job]) == []
+    assert PlannedJobs([job]).coming_ticks(now=NOW, limit=5) == []
+    assert PlannedJobs([job]).unknown_triggers() == []
 
 
 def test_a_trigger_class_of_the_users_own_is_named() -> None:
     own = replace(state_of(make_job("interval", seconds=60)), trigger={"type": "other", "text": "own"})
-    assert coming_ticks([own], now=NOW, limit=5) == []
-    assert unknown_triggers([own]) == ["job"]
+    assert PlannedJobs([own]).coming_ticks(now=NOW, limit=5) == []
+    assert PlannedJobs([own]).unknown_triggers() == ["job"]
+
+
+def test_each_trigger_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ticks, remarks and unknown triggers of ten thousand jobs share the triggers."""
+    built = []
+    monkeypatch.setattr(upcoming, "build", lambda trigger, since: built.append(trigger) or build(trigger, since))
+    planned = PlannedJobs([state_of(make_job("cron", id=f"job-{number}", hour=3)) for number in range(5)])
+    assert len(planned.coming_ticks(now=NOW, limit=10)) == 10
+    assert (planned.unknown_triggers(), planned.remarks(NOW)) == ([], [])
+    assert len(built) == 5
 
 
 def test_each_tick_has_its_zone_and_a_mark_where_the_clocks_change() -> None:
     """02:30 is left out on the 29th, and runs at 03:00."""
     job = state_of(make_job("cron", hour=2, minute=30, timezone=BERLIN), until=SPRING)
-    plain, moved, after = coming_ticks([job], now=SPRING, limit=3)
+    plain, moved, after = PlannedJobs([job]).coming_ticks(now=SPRING, limit=3)
     assert (plain.timezone, plain.local.isoformat()) == ("Europe/Berlin", "2026-03-28T02:30:00+01:00")
     assert (plain.clock_change, plain.clock_change_s) == (None, None)
     assert (moved.due, moved.local.isoformat()) == (datetime(2026, 3, 29, 1, tzinfo=UTC), "2026-03-29T03:00:00+02:00")
@@ -59,7 +71,8 @@ def test_each_tick_has_its_zone_and_a_mark_where_the_clocks_change() -> None:
 
 
 def test_an_interval_has_no_zone() -> None:
-    (tick,) = coming_ticks([state_of(make_job("interval", hours=1, jitter=30, timezone=BERLIN))], now=NOW, limit=1)
+    job = state_of(make_job("interval", hours=1, jitter=30, timezone=BERLIN))
+    (tick,) = PlannedJobs([job]).coming_ticks(now=NOW, limit=1)
     assert (tick.timezone, tick.local, tick.clock_change, tick.jitter_s) == (None, tick.due, None, 30)
 
 
