@@ -1,4 +1,4 @@
-"""For every test: asyncio as the loop, nothing that blocks it, and the same Hypothesis examples on every machine.
+"""Setup of every test: asyncio as the loop, no calls that block it, the same Hypothesis examples on every machine.
 
 ``pytest --hypothesis-profile=explore`` draws new examples.
 """
@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator
 import hypothesis
 import pytest
 
-pytest.register_assert_rewrite("tests.support", "tests.core")  # failed asserts in helpers show what they compared
+pytest.register_assert_rewrite("tests.support", "tests.core")  # for the values in failed asserts
 
 from tests.support.blocking import watch_the_loop  # noqa: E402
 from tests.support.servers import new_postgres, own_server, postgres_server, redis_server  # noqa: E402, F401
@@ -29,27 +29,27 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector from thousands of tests: half a second for each full collection."""
+    """Keep the garbage collector away from thousands of collected tests: each full collection takes half a second."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """What ``@pytest.mark.anyio`` runs on."""
+    """Backend of ``@pytest.mark.anyio``."""
     return "asyncio"
 
 
 @pytest.fixture
 def as_root() -> None:
-    """For tests that need other users' files, or mounts."""
+    """Skip tests that need root: files of other users, or mounts."""
     if os.geteuid() != 0:
         pytest.skip("only root can make files that belong to others")
 
 
 @pytest.fixture(autouse=True)
 def no_blocked_loop() -> Iterator[None]:
-    """A test in whose process an event loop was blocked by our code has failed."""
+    """Fail a test in whose process our code blocked an event loop."""
     with watch_the_loop():
         yield
 
@@ -59,9 +59,9 @@ LOG_LINES = 60
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the end of each log that the test's processes wrote to the report of a failure, before it is cleared away.
+    """Add the end of each log that the test's processes wrote to the report of a failure, before the log is removed.
 
-    A log may hold half a character (a job can raise anything), which no report could be sent with.
+    A log may hold half a character (a job can raise anything), which would break the transfer of the report.
     """
     report = yield
     directory = getattr(item, "funcargs", {}).get("tmp_path")

@@ -22,7 +22,7 @@ THREADS: list[threading.Thread] = []
 
 
 class Session:
-    """Counts what is open."""
+    """Counter of open dependencies."""
 
     open = 0
 
@@ -110,7 +110,7 @@ def outcome(client: TestClient, job_id: str) -> dict[str, Any]:
 
 
 def test_a_coroutine_has_its_dependencies(election: Election, serve: Callable[..., TestClient]) -> None:
-    """Those of dependencies, too, each once in a run; closed at its end."""
+    """Dependencies of dependencies too, each once in a run; closed at its end."""
 
     @election.scheduled_job("date", id="job", args=["argument"])
     async def job(
@@ -205,7 +205,7 @@ def test_a_job_that_was_added_at_run_time_has_them(election: Election, serve: Ca
 def test_a_dependency_that_needs_a_request_fails_the_run(
     election: Election, serve: Callable[..., TestClient], plain: bool
 ) -> None:
-    """A job has no request: the run says what is missing."""
+    """A job has no request: the error of the run names the missing value."""
 
     def count(page: Annotated[int, Depends(get_page)]) -> None:
         SEEN.append(page)
@@ -222,7 +222,7 @@ def test_a_dependency_that_needs_a_request_fails_the_run(
 
 def test_a_dependency_that_fastapi_refuses_is_no_job(election: Election) -> None:
     async def job(session: Annotated[Session, Depends(get_session), Depends("nothing")]) -> None:  # type: ignore[arg-type]
-        """Of which no session comes."""
+        """A dependency that yields nothing."""
 
     with pytest.raises(JobDefinitionError, match="its dependencies cannot be provided"):
         election.add_job(job, "date", id="job")

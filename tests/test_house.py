@@ -1,6 +1,6 @@
-"""The walls of the house: imports run downward only, and a module stays small enough to read.
+"""Architecture tests: imports run downward only, and modules stay small enough to read.
 
-Lazy imports in functions and imports for type checkers count like any other: they are knowledge as well.
+Lazy imports in functions and imports for type checkers count like any other.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 PUBLIC = {"election", "election.events", "election.testing", "election.tracing"}
-"""What an application imports."""
+"""Modules that an application imports."""
 
 _PARTS = {
     "election.dependencies",
@@ -26,7 +26,7 @@ _PARTS = {
     "election.requested_run",
     "election.signals",
 }
-"""What ``election.election`` is put together from, beside the rooms below."""
+"""Modules that ``election.election`` may import, beside the rooms below."""
 
 WALLS: dict[str, set[str]] = {
     "run": {"app", *PUBLIC},
@@ -78,14 +78,15 @@ WALLS: dict[str, set[str]] = {
     "election.schedule": {"election.core"},
     "election.core": set(),
 }
-"""Each room, and what it may import beside itself. A room's name stands for all that is in it, but for the three that
-are one module: ``election`` (the public names), ``election.testing`` and ``election.election``."""
+"""Each room, and what it may import beside itself. A room's name stands for all that is in it, except for three that
+are one module: ``election`` (the public names), ``election.testing`` and ``election.election``.
+"""
 
 SHUT = {("election.schedule", "election.core.elector")}
-"""Doors that stay shut within an open wall: the elector and the schedule meet in a Term, and nowhere else."""
+"""Exceptions to allowed imports: the elector and the schedule meet in a term, and nowhere else."""
 
 LONGEST = 400
-"""Lines of a module: one concept, read from top to bottom."""
+"""Maximum lines of a module: one concept, read from top to bottom."""
 
 MACHINE_TIME = {
     *("datetime.now", "datetime.utcnow", "datetime.today", "date.today"),
@@ -93,7 +94,7 @@ MACHINE_TIME = {
     *("asyncio.sleep", "asyncio.timeout", "asyncio.timeout_at", "asyncio.wait_for", "loop.time"),
     *("loop.call_later", "loop.call_at"),
 }
-"""Reads of the machine's clocks, and waits on them: elsewhere, time comes from the ``Clock`` that is passed in."""
+"""Reads of the machine's clocks, and waits on them: elsewhere, time comes from the injected ``Clock``."""
 
 MAY_USE_MACHINE_TIME = {
     "election/core/clock.py": "it is the clock",
@@ -109,7 +110,7 @@ MAY_USE_MACHINE_TIME = {
     "election/engines/redis/resolving.py": "the limit of a driver's connection, as the driver counts it",
     "election/engines/redis/lease.py": "a thread, when no event loop runs any more",
 }
-"""Modules and folders that cannot do without, and why."""
+"""Modules and folders that need the machine's clock, and why."""
 
 MODULES = sorted([ROOT / "run.py", *(ROOT / "app").rglob("*.py"), *(ROOT / "election").rglob("*.py")])
 
@@ -236,7 +237,7 @@ def test_what_is_allowed_is_not_refused(module: str, code: str) -> None:
 
 
 def _exemption(path: Path) -> str | None:
-    """The entry of ``MAY_USE_MACHINE_TIME`` that allows it to a module; None if there is none."""
+    """Return the entry of ``MAY_USE_MACHINE_TIME`` that exempts a module; None if there is none."""
     name = path.relative_to(ROOT).as_posix()
     return next(
         (allowed for allowed in MAY_USE_MACHINE_TIME if name == allowed or name.startswith(allowed + "/")), None
@@ -244,7 +245,7 @@ def _exemption(path: Path) -> str | None:
 
 
 def _machine_time(code: str) -> Iterator[str]:
-    """Every use of the machine's time in the code, as ``MACHINE_TIME`` names it."""
+    """Return every use of the machine's time in the code, by the names in ``MACHINE_TIME``."""
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Attribute):
             holder = ast.unparse(node.value).removesuffix("()").rpartition(".")[2].lstrip("_")
@@ -280,14 +281,14 @@ def _may(room: str, name: str) -> bool:
 
 
 def _allows(wall: str, name: str) -> bool:
-    """``election`` allows its public names, not the modules below it; any other wall all that is below."""
+    """``election`` allows its public names, not the modules below it; any other room includes all modules below it."""
     if wall in PUBLIC:
         return _room(name) == wall
     return _within(name, wall)
 
 
 def _room(module: str) -> str:
-    """The innermost room that a module or a name in one belongs to."""
+    """Return the innermost room of a module, or of a name in one."""
     return max((room for room in WALLS if _within(module, room)), key=len)
 
 
@@ -300,7 +301,7 @@ def _is_ours(name: str) -> bool:
 
 
 def _imports(module: str, code: str, *, is_package: bool) -> Iterator[str]:
-    """Every name that the code imports, in full, wherever the import stands."""
+    """Return every name that the code imports, in full, wherever the import stands."""
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

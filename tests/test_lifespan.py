@@ -1,4 +1,4 @@
-"""Lifespans: an application that has handlers beside one is warned that they are not called."""
+"""Lifespans, and the warning about startup and shutdown handlers that a lifespan disables."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_handlers_that_are_not_called_are_told(tmp_path: Path, caplog: pytest.Lo
 
 
 def test_handlers_that_are_called_are_not_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The application's own default lifespan calls them, also with the election inside."""
+    """The application's default lifespan calls them, also with the election inside."""
     election = Election(tmp_path / "pool")
     app = FastAPI()
     app.router.lifespan_context = election.lifespan.inside(app.router.lifespan_context)
@@ -68,7 +68,7 @@ def test_without_handlers_nothing_is_told(tmp_path: Path, caplog: pytest.LogCapt
 
 
 def test_a_logger_that_logging_config_has_switched_off_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``dictConfig`` disables every logger that exists, unless it is told otherwise."""
+    """``dictConfig`` disables all existing loggers by default."""
     monkeypatch.setattr(logging.getLogger("election"), "disabled", True)
     app = FastAPI(lifespan=Election(tmp_path / "pool").lifespan)
     with pytest.warns(RuntimeWarning, match="disable_existing_loggers=False"), TestClient(app):

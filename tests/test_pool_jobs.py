@@ -191,7 +191,7 @@ def test_in_a_def_endpoint_and_in_a_script(election: Election) -> None:
     with TestClient(app) as client:
         assert client.post("/sync").json() == ["thread"]
         assert client.post("/async").json() == "refused"
-    for _ in range(2):  # in a script, each in a loop of its own
+    for _ in range(2):  # in a script, each in its own loop
         assert election.jobs.get("thread").result().paused
     election.jobs.remove("thread").result()
     assert [job.id for job in election.jobs.list().result()] == ["code"]
@@ -217,7 +217,7 @@ async def test_what_is_not_awaited_does_not_vanish(election: Election, caplog: p
 
 
 async def test_a_shutdown_ends_what_is_under_way(election: Election) -> None:
-    """Else it would open the ledger again that is closed, and nobody would close it."""
+    """Otherwise it would reopen the closed ledger, and nothing would close it again."""
     started = asyncio.Event()
 
     async def for_ever(ledger: Any) -> None:
@@ -259,7 +259,7 @@ def pool(tmp_path: Path) -> Election:
 
 async def test_a_run_is_awaited_and_returns_what_the_job_returns(pool: Election) -> None:
     async with pool:
-        run = await pool.run_now("sum")  # also before a leader has planned: the code has it
+        run = await pool.run_now("sum")  # also before a leader has planned: the job is in the code
         assert await run.result(30) == {"sum": 3}
         run = await pool.jobs.run_now("sum", kwargs={"right": 5})
         assert await run.result() == {"sum": 6}
@@ -405,7 +405,7 @@ async def test_a_job_of_the_code_is_rescheduled_until_the_code_changes(tmp_path:
     async with code(tmp_path, 1800) as election:  # a deploy with another trigger: the code wins
         await until_async(has_ticks_every(election, 1800))
         assert (await election.jobs.get("code")).trigger == "interval[0:30:00]"
-    async with code(tmp_path) as election:  # and what was changed before does not come back
+    async with code(tmp_path) as election:  # and earlier changes do not come back
         await until_async(has_ticks_every(election, 3600))
 
 

@@ -121,7 +121,7 @@ def test_everything_exported_says_what_it_is(module: ModuleType) -> None:
 
 
 def test_type_checkers_are_told_that_there_are_types() -> None:
-    """``py.typed`` lies in the package that the wheel takes as a whole."""
+    """``py.typed`` is part of the package that the wheel contains."""
     assert Path(election.__file__).with_name("py.typed").is_file()
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flit"]["module"] == {"name": "election"}
 

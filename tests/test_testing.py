@@ -1,4 +1,4 @@
-"""``election.testing``: what users rely on in their tests has tests of its own."""
+"""``election.testing``: tests of the helpers that users rely on in their tests."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def pool(clock: ManualClock) -> MemoryPool:
 
 
 async def test_time_passes_only_when_told(clock: ManualClock) -> None:
-    """Time is passed in."""
+    """Time is injected."""
     began = clock.now()
     sleeping = asyncio.create_task(clock.sleep(10))
     await clock.advance(9.9)
@@ -52,7 +52,7 @@ async def test_time_passes_only_when_told(clock: ManualClock) -> None:
 
 
 async def test_hundreds_wake_in_the_order_of_time_each_at_its_own(clock: ManualClock) -> None:
-    """Whatever order they went to sleep in; those of one moment wake in the order in which they lay down."""
+    """In the order of their times; sleepers of the same time wake in the order in which they began to sleep."""
     woken: list[tuple[float, int]] = []
 
     async def sleeper(number: int) -> None:
@@ -66,7 +66,7 @@ async def test_hundreds_wake_in_the_order_of_time_each_at_its_own(clock: ManualC
 
 
 async def test_what_wakes_may_sleep_again_within_the_same_advance(clock: ManualClock) -> None:
-    """The loop settles between two wakes, so that a chain of waits takes as long as it says."""
+    """The loop settles between two wakes, so that a chain of waits takes exactly its sum."""
     seen = []
 
     async def beat() -> None:
@@ -83,7 +83,7 @@ async def test_what_wakes_may_sleep_again_within_the_same_advance(clock: ManualC
 
 
 async def test_who_is_cancelled_sleeps_no_more(clock: ManualClock) -> None:
-    """And leaves nothing that would disturb the others."""
+    """And leaves nothing that would disturb other sleepers."""
     cancelled, other = asyncio.create_task(clock.sleep(1)), asyncio.create_task(clock.sleep(2))
     await clock.settle()
     cancelled.cancel()
@@ -99,7 +99,7 @@ async def test_no_time_is_no_wait(clock: ManualClock) -> None:
 
 
 async def test_a_loop_that_never_rests_is_told(clock: ManualClock) -> None:
-    """Rather than to hang: a test that spins cannot be waited for."""
+    """A task that never settles is an error instead of a hang."""
 
     async def spin() -> None:
         while True:
@@ -133,7 +133,7 @@ async def test_time_goes_on_until_a_fact_is_there_and_no_further(clock: ManualCl
         await clock.advance_until(lambda: len(seen) > 100, limit=1)
     assert clock.monotonic() == pytest.approx(1.3), "the next to wake would do so later"
     beating.cancel()
-    with pytest.raises(AssertionError, match="last seen: False"):  # nobody is left whom more time would wake
+    with pytest.raises(AssertionError, match="last seen: False"):  # no sleeper is left that more time would wake
         await clock.advance_until(lambda: False)
 
 
@@ -170,7 +170,7 @@ async def test_time_stands_still_while_a_thread_is_busy() -> None:
 
 
 def test_the_clock_works_on_uvloop_as_well() -> None:
-    """Both loops. uvloop does not show what is ready, so the clock gives it a number of turns."""
+    """Both loops. uvloop does not show its ready callbacks, so the clock gives it a fixed number of turns."""
     uvloop = pytest.importorskip("uvloop")
 
     async def woken() -> list[float]:
@@ -210,7 +210,7 @@ async def two(pool: MemoryPool) -> tuple[MemorySeat, MemorySeat]:
 
 
 async def test_one_seat_wins_and_the_others_do_not(pool: MemoryPool) -> None:
-    """P1; and not winning is a value."""
+    """P1; and a lost campaign is a value."""
     one, other = await two(pool)
     assert await other.campaign() is None
     assert one.held() is not None
@@ -220,7 +220,7 @@ async def test_one_seat_wins_and_the_others_do_not(pool: MemoryPool) -> None:
 
 
 async def test_the_next_term_follows_the_release(pool: MemoryPool, clock: ManualClock) -> None:
-    """P2, P6: a greater number, for those who waited; the record tells how it came."""
+    """P2, P6: a greater number for a waiting worker; the record contains the reason."""
     one, other = await two(pool)
     waiting = asyncio.create_task(other.vacancy())
     await clock.advance(60)
@@ -234,7 +234,7 @@ async def test_the_next_term_follows_the_release(pool: MemoryPool, clock: Manual
 
 
 async def test_a_crash_frees_the_seat_and_what_crashed_never_acts_again(pool: MemoryPool, clock: ManualClock) -> None:
-    """P1: whatever its code still calls, it changes nothing and returns to nobody."""
+    """P1: the code of a dead worker changes nothing, whatever it calls, and its calls never return."""
     one, other = await two(pool)
     one.crash()
     assert one.held() is None
@@ -257,7 +257,7 @@ async def test_a_crash_frees_the_seat_and_what_crashed_never_acts_again(pool: Me
 
 
 async def test_a_crash_in_the_middle_of_a_release_frees_the_seat_once(pool: MemoryPool, clock: ManualClock) -> None:
-    """P1: the dead release nothing, whoever leads by then."""
+    """P1: a dead worker releases nothing, whoever leads meanwhile."""
     one, other = await two(pool)
     one.release_takes = 0.1
     releasing = asyncio.ensure_future(one.release(Standing.RESIGNED))
@@ -271,7 +271,7 @@ async def test_a_crash_in_the_middle_of_a_release_frees_the_seat_once(pool: Memo
 
 
 async def test_a_seat_that_was_taken_away_is_free_only_after_its_release(pool: MemoryPool) -> None:
-    """P1 and P5: the holder learns of it at its heartbeat, and nobody else leads before it has ended its work."""
+    """P1 and P5: the holder notices at its heartbeat, and nobody else leads before its work has ended."""
     one, other = await two(pool)
     other.take_away()  # has none
     one.take_away()
@@ -284,7 +284,7 @@ async def test_a_seat_that_was_taken_away_is_free_only_after_its_release(pool: M
 
 
 async def test_a_slow_release_holds_the_seat_that_long(pool: MemoryPool, clock: ManualClock) -> None:
-    """P1; and the record has told the end of the term already, as on the file engine."""
+    """P1; and the record contains the end of the term already, as on the file engine."""
     one, other = await two(pool)
     one.release_takes = 2.0
     releasing = asyncio.create_task(one.release(Standing.RESIGNED))
@@ -361,7 +361,7 @@ def test_an_application_leads_at_once_and_alone(election: Election, app: FastAPI
 
 
 async def test_a_program_leads_from_its_first_line_on(election: Election, tmp_path: Path) -> None:
-    """Without a single turn of the loop in between; and ``check()`` finds nothing wrong."""
+    """Without a single turn of the loop in between; ``check()`` finds no violation."""
     with always_leader(election):
         election.check()
         async with election:
@@ -372,7 +372,7 @@ async def test_a_program_leads_from_its_first_line_on(election: Election, tmp_pa
 
 
 async def test_jobs_and_tasks_run(election: Election) -> None:
-    """What users want to see: a coroutine, a thread, a task, and the run that they are part of."""
+    """The parts that users test: a coroutine, a thread, a task, and their run."""
     ran = []
     task = asyncio.Event()
 
@@ -398,7 +398,7 @@ async def test_jobs_and_tasks_run(election: Election) -> None:
 
 
 async def test_it_leads_again_after_a_resignation(election: Election) -> None:
-    """P2: always means always, and each term has a number of its own."""
+    """P2: always means always, and each term has a new number."""
     with always_leader(election):
         async with election:
             await until_async(lambda: election._member is not None and election._member.elector.role == "leader")
@@ -429,7 +429,7 @@ def test_afterwards_the_election_is_what_it_was(election: Election, app: FastAPI
 
 
 async def test_an_election_that_has_started_is_refused(election: Election) -> None:
-    """Its elector has another seat already: the mistake is told, rather than half a leader made."""
+    """Its elector has another seat already: an error instead of a half-started leader."""
     with always_leader(election):
         async with election:
             with pytest.raises(RuntimeError, match="comes first"), always_leader(election):
@@ -446,6 +446,6 @@ def test_a_jobs_function_can_be_called_by_itself() -> None:
 
 
 def test_the_test_client_raises_no_warning() -> None:
-    """docs/pitfalls.md#36: in a suite whose warnings are errors, from its first import on."""
+    """docs/pitfalls.md#36: in a suite whose warnings are errors, from the first import on."""
     program = "from fastapi.testclient import TestClient; from app.main import app; TestClient(app).close()"
     subprocess.run([sys.executable, "-W", "error", "-c", program], cwd=ROOT, check=True, timeout=60)

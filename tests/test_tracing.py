@@ -1,4 +1,4 @@
-"""A span for each attempt at a run, with OpenTelemetry's own SDK; and that nobody needs it who does not ask for it."""
+"""A span for each attempt of a run, with OpenTelemetry's own SDK, which is needed only with ``election.tracing``."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def election(tmp_path: Path, provider: TracerProvider) -> Election:
 def spans(
     election: Election, exporter: InMemorySpanExporter, func: Callable[..., Any], count: int = 1, **options: Any
 ) -> list[ReadableSpan]:
-    """Run ``func`` once as the job ``work``, until so many spans of it have ended; those."""
+    """Run ``func`` once as the job ``work`` until it has that many spans; return them."""
     election.scheduled_job("date", id="work", **options)(func)
 
     def found() -> list[ReadableSpan]:

@@ -1,4 +1,4 @@
-"""Read by type checkers only (``make check``), never run: what an application's own checker sees of ours.
+"""Read by type checkers only (``make check``), never run: the types that an application's checker sees.
 
 Each comment that ignores an error stands for an error that the checker has to find, since unused ones are errors too.
 """

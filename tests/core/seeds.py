@@ -1,4 +1,4 @@
-"""Lives of pools, each made from a number, so that a failure can be had again by its number."""
+"""Simulated pools, each generated from a seed, so that a failure can be reproduced by its seed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from election.core.errors import SeatError
 from tests.core.simulation import EVENTS, EVERYBODY, LONGEST, Event, Script, live
 
 REGRESSIONS = (
-    3364, 3598, 6084,  # who stood still in a release that had failed was not taken for gone when it ended after all
+    3364, 3598, 6084,  # a frozen worker whose release failed counted as leader after the release
 )  # fmt: skip
-"""Seeds that have failed once. The test runs each of them every time; what a seed means must not change, then."""
+"""Seeds that have failed once. The test runs each of them every time, so the meaning of a seed must not change."""
 
 _PAUSES = (0.0, 0.0, 0.05, 0.3, 1.0, 3.0, 10.0)
 _WHAT = [*EVENTS, "join", *["join", "heal", "continue", "crash", "resign", "take away", "hang", "fence"] * 2]
@@ -23,7 +23,7 @@ _ERRORS = (SeatError("disk full"), OSError(28, "No space left"), RuntimeError("n
 
 
 def script_of(seed: int) -> tuple[int, Script]:
-    """How many workers there are at first, and what happens to them."""
+    """Initial number of workers, and the script of events."""
     chance = random.Random(seed)
     size = chance.choice((1, 2, 2, 3, 3, 4, 6, 8))
     return size, [(_an_event(chance), chance.choice(_PAUSES)) for _ in range(chance.randint(5, 40))]
@@ -37,7 +37,7 @@ def _an_event(chance: random.Random) -> Event:
 
 @dataclass
 class Outcome:
-    """What became of some seeds. ``failed``: what was wrong, by seed."""
+    """Result of several seeds. ``failed``: the violation, by seed."""
 
     seeds: int = 0
     terms: int = 0
@@ -53,10 +53,10 @@ class Outcome:
 
 
 def simulate(seeds: Iterable[int], tell: Callable[[int, str], None] = lambda seed, wrong: None) -> Outcome:
-    """Live through each seed; ``tell`` is told at once of each that fails."""
+    """Simulate each seed; call ``tell`` at once for each that fails."""
     log = logging.getLogger("election")
     level = log.level
-    log.setLevel(logging.CRITICAL)  # the faults are many, and each is told in the log
+    log.setLevel(logging.CRITICAL)  # there are many faults, and each is logged
     outcome, began = Outcome(), time.perf_counter()
     try:
         with asyncio.Runner() as runner:

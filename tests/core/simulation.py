@@ -1,4 +1,4 @@
-"""Simulated lives of pools: faults in an order, then health, then an end in good order; checked all along."""
+"""Simulation of a pool: a script of faults, then a healthy phase, then an orderly shutdown, with checks throughout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ EVERYBODY = -1
 
 @dataclass(frozen=True)
 class Event:
-    """``what`` happens to the leader if ``whom`` is None, else to the worker with that index (modulo their number)."""
+    """An event: ``what`` happens to the leader if ``whom`` is None, else to the worker with that index modulo their
+    number.
+    """
 
     what: str
     whom: int | None
@@ -37,7 +39,7 @@ def _set(name: str) -> Callable[[SimulatedWorker, Event], None]:
 
 
 def heal(worker: SimulatedWorker, event: Event | None = None) -> None:
-    """No fault is left but death."""
+    """Remove every fault but death."""
     worker.drain_takes = worker.clings = worker.seat.campaign_takes = worker.seat.release_takes = 0.0
     worker.entry_raises = worker.exit_raises = None
     worker.seat.campaign_raises = worker.seat.beat_raises = worker.seat.release_raises = None
@@ -66,7 +68,7 @@ EVENTS: dict[str, Callable[[SimulatedWorker, Event], Any]] = {
 
 
 def chosen(pool: SimulatedPool, happening: Event) -> list[SimulatedWorker]:
-    """To whom it happens."""
+    """Worker that the event affects."""
     if happening.whom == EVERYBODY:
         return [worker for worker in pool.workers if not worker.crashed]
     if happening.whom is None:
@@ -78,20 +80,21 @@ def chosen(pool: SimulatedPool, happening: Event) -> list[SimulatedWorker]:
 # --- a life -------------------------------------------------------------------------------------------------------
 
 LONGEST = 5.0
-"""Seconds that any fault here takes at most."""
+"""Longest duration of any fault in seconds."""
 
 RECOVERY = RETRY_MAX_DELAY_S + HEARTBEAT + 5 * LONGEST
-"""Seconds within which somebody leads when there are no more faults: a back-off, a heartbeat that notices a loss, a
-campaign, drain and release that had been slow when they began, and a campaign of somebody else."""
+"""Seconds within which a worker leads after the last fault: a back-off, a heartbeat that notices a loss, a campaign,
+drain and release that were slow when they began, and the campaign of another worker.
+"""
 
 Script: TypeAlias = Sequence[tuple[Event, float]]
-"""What happens, and the seconds after it."""
+"""An event, and the seconds until the next one."""
 
 
 async def live(size: int, script: Script) -> int:
-    """Let ``size`` workers live through the script, heal them, let them end in good order; how many terms that took.
+    """Run the script with ``size`` workers, remove all faults, shut down in order; return the number of terms.
 
-    Raises ``AssertionError`` if a promise was broken: P1, P2 and P5 at any instant, P6 after the last fault.
+    Raises ``AssertionError`` for a broken promise: P1, P2 and P5 at any instant, P6 after the last fault.
     """
     stopping: list[asyncio.Task[None]] = []
     async with simulated_pool() as pool:
@@ -114,14 +117,14 @@ async def live(size: int, script: Script) -> int:
 
 
 async def _recovers(pool: SimulatedPool) -> None:
-    """Liveness: after the last fault somebody leads, in bounded time, and goes on leading."""
+    """Liveness: after the last fault a worker leads within bounded time, and keeps leading."""
     for worker in pool.workers:
         heal(worker)
-    await pool.clock.settle()  # who stood still in a release that had failed, ends only now
+    await pool.clock.settle()  # a worker that stood still in a failed release ends only now
     for worker in pool.workers:
         if worker.task.done():
-            worker.crash()  # a process that has ended gives back even what it failed to release
-    await pool.join()  # everybody else may have crashed or stopped
+            worker.crash()  # the end of a process also frees the seat that it failed to release
+    await pool.join()  # all other workers may have crashed or stopped
     await pool.clock.advance(RECOVERY)
     assert len(pool.leaders()) == 1, f"P6: {len(pool.leaders())} lead after {RECOVERY:g} s without a fault"
     (leader,) = pool.leaders()
@@ -132,7 +135,7 @@ async def _recovers(pool: SimulatedPool) -> None:
 
 
 async def _ends(pool: SimulatedPool) -> None:
-    """Told to stop, all of them do, the seat is free, and no elector has broken."""
+    """After the stop, all workers end, the seat is free, and no elector has raised."""
     for worker in pool.workers:
         worker.elector.stop()
     await pool.clock.advance(RETRY_MAX_DELAY_S)

@@ -1,4 +1,4 @@
-"""``first``, and the machine's own clock."""
+"""Tests of ``first`` and of the machine's clock."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ async def never(ended: list[str], name: str = "never") -> None:
     try:
         await asyncio.Event().wait()
     finally:
-        await asyncio.sleep(0)  # ending takes a moment
+        await asyncio.sleep(0)  # a wait may take a moment to end
         ended.append(name)
 
 
 async def test_first_ends_the_others_before_it_returns() -> None:
-    """STYLE 4: what is opened for a scope has ended when the scope is left."""
+    """Every wait has ended when the scope is left."""
     ended: list[str] = []
     await first(never(ended, "a"), asyncio.sleep(0), never(ended, "b"))
     assert sorted(ended) == ["a", "b"]
 
 
 async def test_first_raises_what_the_first_raised() -> None:
-    """An error in a wait is not taken for its end; the others have ended all the same."""
+    """An error in a wait is raised, and the other waits have ended."""
     ended: list[str] = []
 
     async def fails() -> None:
@@ -43,7 +43,7 @@ async def test_first_raises_what_the_first_raised() -> None:
 
 
 async def test_first_can_be_cancelled_and_takes_the_waits_along() -> None:
-    """Nothing of a cancelled wait goes on in the background."""
+    """No part of a cancelled wait continues in the background."""
     ended: list[str] = []
     waiting = asyncio.create_task(first(never(ended, "a"), never(ended, "b")))
     await ManualClock().settle()
@@ -54,7 +54,7 @@ async def test_first_can_be_cancelled_and_takes_the_waits_along() -> None:
 
 
 async def test_first_cancelled_while_it_ends_the_others_still_waits_for_them() -> None:
-    """P5: the same when the cancellation comes at the worst moment, and to one that will not hurry."""
+    """P5: the same when the cancellation comes at the worst moment, and a wait is slow to end."""
     ended: list[str] = []
     clock = ManualClock()
 
@@ -83,7 +83,9 @@ async def test_first_cancelled_while_it_ends_the_others_still_waits_for_them() -
 
 
 async def test_first_lets_a_shielded_wait_go_on() -> None:
-    """``asyncio.wait`` in ``first`` looks on without ending what it looks at, as the shutdown does with the elector."""
+    """``asyncio.wait`` in ``first`` does not cancel the tasks it waits for; the shutdown waits for the elector like
+    this.
+    """
     task = asyncio.create_task(asyncio.Event().wait())
     await first(asyncio.wait([task]), asyncio.sleep(0))
     assert not task.cancelled()
@@ -123,8 +125,7 @@ async def test_what_is_to_be_called_later_can_be_called_off() -> None:
 
 
 async def test_the_system_clock_is_the_machines() -> None:
-    """docs/pitfalls.md#26: due times in UTC, waits on the monotonic clock, which ``sleep`` moves by what it was
-    told."""
+    """docs/pitfalls.md#26: due times are in UTC; waits use the monotonic clock, which ``sleep`` advances."""
     clock = SystemClock()
     before = clock.monotonic()
     await clock.sleep(0.01)
@@ -134,7 +135,7 @@ async def test_the_system_clock_is_the_machines() -> None:
 
 
 def test_pitfall_70_the_time_asleep_counts() -> None:
-    """What was trusted until a moment is not trusted after a suspend that has passed it."""
+    """A lease that ran out during a suspend is not trusted after it."""
     before = time.clock_gettime(time.CLOCK_BOOTTIME)
     found = SystemClock().monotonic()
     assert before <= found <= time.clock_gettime(time.CLOCK_BOOTTIME)

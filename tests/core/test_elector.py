@@ -1,4 +1,4 @@
-"""One elector's life, on a clock that moves when told. The histories of all tests are judged by ``simulated_pool``."""
+"""The elector on a manual clock. ``simulated_pool`` judges the history of every test."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def pool() -> AsyncIterator[SimulatedPool]:
 
 
 class Tries:
-    """When a seat was campaigned for."""
+    """Record the times of campaigns for a seat."""
 
     def __init__(self, pool: SimulatedPool, seat: MemorySeat) -> None:
         self.at: list[float] = []
@@ -49,7 +49,7 @@ class Tries:
 
 
 async def test_the_first_leads_and_the_others_follow(pool: SimulatedPool) -> None:
-    """P1: one of them, and only that one works."""
+    """P1: one of the workers works, and only that one."""
     leader, *followers = [await pool.join() for _ in range(5)]
     assert pool.leaders() == [leader]
     assert leader.terms == [1]
@@ -59,7 +59,7 @@ async def test_the_first_leads_and_the_others_follow(pool: SimulatedPool) -> Non
 
 
 async def test_a_followers_campaigns_wait_for_a_vacancy(pool: SimulatedPool) -> None:
-    """P7: who follows does nothing while time passes."""
+    """P7: a follower does nothing while time passes."""
     await pool.join()
     follower = await pool.join()
     tries = Tries(pool, follower.seat)
@@ -70,7 +70,7 @@ async def test_a_followers_campaigns_wait_for_a_vacancy(pool: SimulatedPool) -> 
 async def test_the_death_of_the_leader_begins_the_next_term(
     pool: SimulatedPool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """P2, P6: at once, with the next number, and the log says from whom."""
+    """P2, P6: at once, with the next number; the log names the previous leader."""
     leader = await pool.join()
     follower = await pool.join()
     caplog.set_level(logging.INFO)
@@ -85,7 +85,7 @@ async def test_the_death_of_the_leader_begins_the_next_term(
 
 
 async def test_the_takeover_is_measured_from_learning_of_the_vacancy(pool: SimulatedPool) -> None:
-    """P6: its milliseconds hold the campaign, and not the time before it."""
+    """P6: ``takeover_ms`` covers the campaign, but not the time before it."""
     leader = await pool.join()
     await pool.join(campaign_takes=0.25)
     await pool.clock.advance(100)
@@ -99,7 +99,7 @@ async def test_the_takeover_is_measured_from_learning_of_the_vacancy(pool: Simul
 
 
 async def test_who_resigns_ends_its_work_then_gives_up_the_seat_and_then_follows(pool: SimulatedPool) -> None:
-    """P5: the order of the release."""
+    """P5: the order of a release."""
     leader, follower = await pool.join(drain_takes=3.0), await pool.join()
     resigning = asyncio.create_task(leader.elector.resign())
     await pool.clock.advance(2.9)
@@ -118,7 +118,7 @@ async def test_who_resigns_ends_its_work_then_gives_up_the_seat_and_then_follows
 
 
 async def test_the_seat_is_held_while_its_release_takes_time(pool: SimulatedPool) -> None:
-    """P1, P5: a slow release delays the next term; it does not overlap with it."""
+    """P1, P5: a slow release delays the next term and does not overlap with it."""
     leader, follower = await pool.join(release_takes=2.0), await pool.join()
     resigning = asyncio.create_task(leader.elector.resign())
     await pool.clock.advance(1.9)
@@ -130,7 +130,7 @@ async def test_the_seat_is_held_while_its_release_takes_time(pool: SimulatedPool
 
 
 async def test_who_resigned_leaves_the_seat_to_the_others(pool: SimulatedPool) -> None:
-    """A resignation passes the seat to another worker, even to one that is a little slow."""
+    """A resignation passes the seat to another worker, even to a slightly slower one."""
     leader, follower = await pool.join(), await pool.join(campaign_takes=0.2)
     await pool.clock.advance(1)
     await leader.elector.resign()
@@ -140,7 +140,7 @@ async def test_who_resigned_leaves_the_seat_to_the_others(pool: SimulatedPool) -
 
 
 async def test_who_resigned_alone_leads_again(pool: SimulatedPool) -> None:
-    """docs/pitfalls.md#28: a second term in the same worker, with its own number and its own work."""
+    """docs/pitfalls.md#28: a second term in the same worker has a new number and new work."""
     leader = await pool.join()
     for _ in range(3):
         assert await leader.elector.resign()
@@ -150,10 +150,10 @@ async def test_who_resigned_alone_leads_again(pool: SimulatedPool) -> None:
 
 
 async def test_each_resignation_waits_for_its_own_release(pool: SimulatedPool) -> None:
-    """P5: in a second term as in the first, ``resign()`` returns only when the seat is given up."""
+    """P5: ``resign()`` returns only when the seat is released, in a second term as in the first."""
     leader = await pool.join()
     await leader.elector.resign()
-    await pool.clock.advance(1)  # beyond the resigner's pause
+    await pool.clock.advance(1)  # longer than the resigner's pause
     leader.drain_takes = 1.0
     resigning = asyncio.create_task(leader.elector.resign())
     await pool.clock.advance(0.9)
@@ -163,7 +163,7 @@ async def test_each_resignation_waits_for_its_own_release(pool: SimulatedPool) -
 
 
 async def test_only_a_leader_can_resign(pool: SimulatedPool) -> None:
-    """``resign()`` says whether there was something to give up, and does not wait for what there was not."""
+    """``resign()`` returns whether there was a term to end, and does not wait if there was none."""
     leader, follower = await pool.join(drain_takes=1.0), await pool.join()
     assert await follower.elector.resign() is False
     assert follower.elector.request_resignation() is False
@@ -175,7 +175,7 @@ async def test_only_a_leader_can_resign(pool: SimulatedPool) -> None:
 
 
 async def test_a_request_to_resign_is_for_one_term_only(pool: SimulatedPool) -> None:
-    """A term does not begin with the resignation of the one before."""
+    """A resignation requested in one term does not end the next term."""
     leader = await pool.join()
     leader.elector.request_resignation()
     leader.elector.request_resignation()
@@ -188,7 +188,7 @@ async def test_a_request_to_resign_is_for_one_term_only(pool: SimulatedPool) -> 
 
 
 async def test_a_lost_term_ends_at_the_next_heartbeat_without_grace(pool: SimulatedPool) -> None:
-    """Each heartbeat checks the seat; a lost term ends at once, and the record says so."""
+    """Each heartbeat checks the seat; a lost term ends at once, and the record contains it."""
     leader, follower = await pool.join(drain_takes=60.0), await pool.join()
     leader.seat.take_away()
     assert leader.seat.held() is None
@@ -200,7 +200,7 @@ async def test_a_lost_term_ends_at_the_next_heartbeat_without_grace(pool: Simula
 
 
 async def test_the_seat_is_looked_after_during_the_drain_as_well(pool: SimulatedPool) -> None:
-    """P5: a resignation that turns into a loss cuts the drain short; who asked for it hears of its end."""
+    """P5: a loss during a resignation cuts the drain short, and ``resign()`` returns at the end of the term."""
     leader = await pool.join(drain_takes=60.0)
     resigning = asyncio.create_task(leader.elector.resign())
     await pool.clock.settle()
@@ -216,7 +216,7 @@ async def test_the_seat_is_looked_after_during_the_drain_as_well(pool: Simulated
 
 
 async def test_a_lost_leader_beats_until_its_work_has_ended(pool: SimulatedPool) -> None:
-    """P1: a heartbeat of a lost seat is what keeps the others off (on the file engine it puts the record back)."""
+    """P1: a heartbeat on a lost seat keeps other workers from campaigning (the file engine rewrites the record)."""
     leader, beats = await pool.join(clings=10 * HEARTBEAT), 0
     beat = leader.seat.beat
 
@@ -237,7 +237,7 @@ async def test_a_lost_leader_beats_until_its_work_has_ended(pool: SimulatedPool)
 
 
 async def test_a_lost_term_is_not_resigned(pool: SimulatedPool) -> None:
-    """What is lost already cannot be given up in good order."""
+    """A lost seat is not released in order."""
     leader = await pool.join(release_takes=1.0)
     leader.seat.take_away()
     await pool.clock.advance(HEARTBEAT)
@@ -249,7 +249,7 @@ async def test_a_lost_term_is_not_resigned(pool: SimulatedPool) -> None:
 
 
 async def test_a_follower_stops_at_once(pool: SimulatedPool) -> None:
-    """docs/pitfalls.md#8: no campaign, no waiting for the leader."""
+    """docs/pitfalls.md#8: a follower stops without a campaign and without waiting for the leader."""
     leader, follower = await pool.join(), await pool.join()
     follower.elector.stop()
     await pool.clock.settle()
@@ -261,7 +261,7 @@ async def test_a_follower_stops_at_once(pool: SimulatedPool) -> None:
 
 
 async def test_a_leader_stops_when_its_work_has_ended(pool: SimulatedPool) -> None:
-    """P5: a stop is a resignation, and then no more."""
+    """P5: a stop is a resignation with no campaign after it."""
     leader = await pool.join(drain_takes=2.0)
     leader.elector.stop()
     await pool.clock.advance(1.9)
@@ -273,7 +273,7 @@ async def test_a_leader_stops_when_its_work_has_ended(pool: SimulatedPool) -> No
 
 
 async def test_a_stop_while_campaigning_begins_no_work(pool: SimulatedPool) -> None:
-    """docs/pitfalls.md#34: what is won after the stop is given back unused."""
+    """docs/pitfalls.md#34: a seat won after the stop is released unused."""
     worker = await pool.join(campaign_takes=2.0)
     await pool.clock.advance(1)
     worker.elector.stop()
@@ -284,7 +284,7 @@ async def test_a_stop_while_campaigning_begins_no_work(pool: SimulatedPool) -> N
 
 
 async def test_a_stop_while_the_seat_cannot_be_reached_does_not_wait_for_it(pool: SimulatedPool) -> None:
-    """docs/pitfalls.md#40: a worker in trouble can be stopped like any other."""
+    """docs/pitfalls.md#40: a worker with a failing seat can be stopped like any other."""
     worker = await pool.join(campaign_raises=SeatError("disk full"))
     await pool.clock.advance(60)
     worker.elector.stop()
@@ -294,7 +294,7 @@ async def test_a_stop_while_the_seat_cannot_be_reached_does_not_wait_for_it(pool
 
 
 async def test_a_pool_that_is_stopped_elects_nobody_on_the_way_down(pool: SimulatedPool) -> None:
-    """docs/pitfalls.md#34: the workers hear of it one after the other, the leader first."""
+    """docs/pitfalls.md#34: the workers receive the stop one after the other, the leader first."""
     leader, *followers = [await pool.join() for _ in range(4)]
     stopping = []
     for worker in [leader, *followers]:
@@ -308,7 +308,7 @@ async def test_a_pool_that_is_stopped_elects_nobody_on_the_way_down(pool: Simula
 
 
 async def test_a_worker_that_stops_alone_hands_over(pool: SimulatedPool) -> None:
-    """P6: the others, who have not been told to stop, take over after the grace."""
+    """P6: workers that do not receive the stop take over after the grace period."""
     leader, follower = await pool.join(), await pool.join()
     stopping = asyncio.create_task(leader.elector.stop_with_the_pool())
     await pool.clock.advance(SIGNAL_GRACE_S)
@@ -318,7 +318,7 @@ async def test_a_worker_that_stops_alone_hands_over(pool: SimulatedPool) -> None
 
 
 async def test_who_loses_its_seat_while_the_pool_stops_does_not_campaign(pool: SimulatedPool) -> None:
-    """docs/pitfalls.md#34: also when the term ends in another way than the one that was planned."""
+    """docs/pitfalls.md#34: also when the term ends in another way than planned."""
     leader = await pool.join()
     stopping = asyncio.create_task(leader.elector.stop_with_the_pool())
     await pool.clock.settle()
@@ -330,7 +330,7 @@ async def test_who_loses_its_seat_while_the_pool_stops_does_not_campaign(pool: S
 
 
 async def test_a_cancelled_elector_gives_the_seat_up_in_order(pool: SimulatedPool) -> None:
-    """P5: the work ends, the seat goes, and only then the cancellation is passed on."""
+    """P5: the work ends, the seat is released, and only then is the cancellation raised."""
     leader, follower = await pool.join(drain_takes=1.0), await pool.join()
     leader.task.cancel()
     await pool.clock.settle()
@@ -343,7 +343,7 @@ async def test_a_cancelled_elector_gives_the_seat_up_in_order(pool: SimulatedPoo
 
 
 async def test_an_error_in_the_drain_does_not_swallow_the_cancellation(pool: SimulatedPool) -> None:
-    """``asyncio.run`` cancels what is left and waits for it: an elector that went on would hold up the exit."""
+    """``asyncio.run`` cancels remaining tasks and waits for them: an elector that continued would block the exit."""
     leader = await pool.join(exit_raises=RuntimeError("the drain broke"))
     leader.task.cancel()
     await pool.clock.settle()
@@ -352,7 +352,7 @@ async def test_an_error_in_the_drain_does_not_swallow_the_cancellation(pool: Sim
 
 
 async def test_a_cancelled_follower_just_ends(pool: SimulatedPool) -> None:
-    """Nothing of it is left that would wake up at the next vacancy."""
+    """Nothing remains that would wake up at the next vacancy."""
     leader, follower = await pool.join(), await pool.join()
     follower.task.cancel()
     await pool.clock.settle()
@@ -366,7 +366,7 @@ async def test_a_cancelled_follower_just_ends(pool: SimulatedPool) -> None:
 
 
 async def test_unfinished_work_keeps_the_seat(pool: SimulatedPool, caplog: pytest.LogCaptureFixture) -> None:
-    """P5: the elector ends without a release; nobody leads before the process is gone, which the log says."""
+    """P5: the elector ends without a release; nobody leads until the process has exited, which the log states."""
     leader, follower = await pool.join(exit_raises=UnfinishedJobsError("still running: app:job")), await pool.join()
     leader.elector.stop()
     await pool.clock.advance(3600)
@@ -386,7 +386,7 @@ async def test_unfinished_work_keeps_the_seat(pool: SimulatedPool, caplog: pytes
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 async def test_a_campaign_that_fails_is_told_and_tried_again(pool: SimulatedPool, error: Exception) -> None:
-    """docs/pitfalls.md#22: an error is not contention: shown while it lasts, forgotten when it is over."""
+    """docs/pitfalls.md#22: an error is not contention: it is published while it lasts and cleared when it is over."""
     worker = await pool.join(campaign_raises=error)
     await pool.clock.advance(60)
     assert worker.elector.trouble == str(error)
@@ -398,7 +398,7 @@ async def test_a_campaign_that_fails_is_told_and_tried_again(pool: SimulatedPool
 
 
 async def test_trouble_without_words_is_told_as_well(pool: SimulatedPool) -> None:
-    """An error with an empty message does not look like none."""
+    """An error with an empty message is still described."""
     worker = await pool.join(campaign_raises=RuntimeError())
     assert worker.elector.trouble == "RuntimeError()"
     worker.seat.campaign_raises = None
@@ -409,7 +409,7 @@ async def test_trouble_without_words_is_told_as_well(pool: SimulatedPool) -> Non
 
 
 async def test_failing_campaigns_become_rare(pool: SimulatedPool) -> None:
-    """docs/pitfalls.md#22: twice the wait each time, up to a limit that still counts as recovering by itself."""
+    """docs/pitfalls.md#22: each delay is twice the last, up to a limit."""
     worker = await pool.join()
     worker.elector.stop()
     other = SimulatedWorker(pool.memory, pool.clock)
@@ -425,10 +425,10 @@ async def test_failing_campaigns_become_rare(pool: SimulatedPool) -> None:
 async def test_the_log_tells_a_lasting_failure_once_and_then_counts(
     pool: SimulatedPool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A full disk is not filled up further; the end of the trouble is told, too."""
+    """Repeated errors are logged rarely, so that they do not fill a full disk; the end of the trouble is logged too."""
     caplog.set_level(logging.INFO)
     worker = await pool.join(campaign_raises=SeatError("disk full"))
-    await pool.clock.advance(40)  # 11 tries
+    await pool.clock.advance(40)  # 11 attempts
     first, tenth = logged(caplog, "campaign_failed")
     assert caplog.records == [first, tenth]
     assert "disk full" in first.getMessage()
@@ -442,7 +442,7 @@ async def test_the_log_tells_a_lasting_failure_once_and_then_counts(
 
 
 async def test_trouble_after_a_good_term_is_new_trouble(pool: SimulatedPool, caplog: pytest.LogCaptureFixture) -> None:
-    """The failures from before a term are not counted on after it: told in full, retried soon."""
+    """A term resets the count of failures: the next failure is logged in full and retried soon."""
     worker = await pool.join(campaign_raises=SeatError("disk full"))
     await pool.clock.advance(30)
     worker.seat.campaign_raises = None
@@ -462,14 +462,14 @@ async def test_trouble_after_a_good_term_is_new_trouble(pool: SimulatedPool, cap
 async def test_only_a_surprise_is_told_with_its_traceback(
     pool: SimulatedPool, caplog: pytest.LogCaptureFixture, error: Exception, traceback: bool
 ) -> None:
-    """No traceback anywhere for what can be expected."""
+    """Expected errors have no traceback in the log."""
     await pool.join(campaign_raises=error)
     (told,) = logged(caplog, "campaign_failed")
     assert bool(told.exc_info) is traceback
 
 
 async def test_work_that_cannot_begin_leaves_the_seat_to_others(pool: SimulatedPool) -> None:
-    """docs/pitfalls.md#40: no term without its work; the worker itself comes back when it can."""
+    """docs/pitfalls.md#40: without its work there is no term; the worker recovers by itself."""
     broken = await pool.join(entry_raises=RuntimeError("no threads left"))
     assert broken.elector.role is Role.FOLLOWER
     assert broken.elector.trouble == "no threads left"
@@ -497,7 +497,7 @@ async def test_work_that_ends_badly_has_ended(pool: SimulatedPool) -> None:
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 async def test_a_heartbeat_that_fails_is_told_and_the_term_goes_on(pool: SimulatedPool, error: Exception) -> None:
-    """A disk that is full for a while costs no term; whatever the error is, the next heartbeat comes."""
+    """A full disk ends no term; after any error, the next heartbeat comes."""
     leader = await pool.join()
     leader.seat.beat_raises = error
     await pool.clock.advance(5)
@@ -528,7 +528,7 @@ async def test_a_heartbeat_that_fails_on_and_on_is_told_once_and_then_counted(
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 async def test_a_loss_is_noticed_even_after_heartbeats_that_failed(pool: SimulatedPool, error: Exception) -> None:
-    """P1: a heart that stopped for good at the first surprise would never see that the seat is gone."""
+    """P1: the heartbeat survives an unexpected error; otherwise a lost seat would stay unnoticed."""
     leader, follower = await pool.join(), await pool.join()
     leader.seat.beat_raises = error
     await pool.clock.advance(5)
@@ -539,7 +539,9 @@ async def test_a_loss_is_noticed_even_after_heartbeats_that_failed(pool: Simulat
 
 
 async def test_a_release_that_fails_does_not_silence_the_worker(pool: SimulatedPool) -> None:
-    """P6: the work has ended, and so it campaigns again; a seat that nobody leads on would be held for ever."""
+    """P6: the work has ended, so the worker releases the seat and campaigns again instead of holding it without
+    leading.
+    """
     leader, follower = await pool.join(), await pool.join()
     leader.seat.release_raises = SeatError("cannot be unlocked")
     assert await leader.elector.resign() is True
@@ -554,7 +556,7 @@ async def test_a_release_that_fails_does_not_silence_the_worker(pool: SimulatedP
 
 
 async def test_a_watch_that_breaks_does_not_end_the_follower(pool: SimulatedPool) -> None:
-    """``run`` raises nothing: whatever cannot wait for a vacancy tries again."""
+    """``run`` raises nothing: an error while waiting for a vacancy leads to another try."""
     leader, follower = await pool.join(), SimulatedWorker(pool.memory, pool.clock)
     pool.workers.append(follower)
     with patch.object(follower.seat, "vacancy", side_effect=RuntimeError("no watch")):
@@ -568,7 +570,7 @@ async def test_a_watch_that_breaks_does_not_end_the_follower(pool: SimulatedPool
 
 
 async def test_the_record_tells_when_a_term_began_and_ended(pool: SimulatedPool) -> None:
-    """``/leader`` shows it: the clock's time, not the machine's."""
+    """``/leader`` shows the heartbeat by the injected clock, not by the machine's."""
     leader = await pool.join()
     begun = pool.clock.now()
     await pool.clock.advance(90)
@@ -583,7 +585,7 @@ async def test_the_record_tells_when_a_term_began_and_ended(pool: SimulatedPool)
 async def test_a_heartbeat_that_something_else_cancels_ends_the_term_in_order(
     pool: SimulatedPool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An application that cancels all tasks of its loop, for example: nobody leads on without a sign of life (P8)."""
+    """P8: an application may cancel all tasks of its loop; no worker keeps leading without a heartbeat."""
     leader, follower = await pool.join(), await pool.join()
     assert leader.leads
     [beating] = [task for task in asyncio.all_tasks() if task.get_name() == "election heartbeat"]

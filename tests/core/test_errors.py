@@ -1,4 +1,4 @@
-"""The tree of exceptions, as the docstring of its module draws it, is the one in the code."""
+"""The tree of exceptions in the docstring of the module equals the one in the code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _modules() -> Iterator[str]:
 
 
 def _exceptions() -> set[type[BaseException]]:
-    """All exception classes that are defined in the package."""
+    """All exception classes of the package."""
     return {
         value
         for name in _modules()
@@ -34,7 +34,7 @@ def _exceptions() -> set[type[BaseException]]:
 
 
 def _drawn() -> dict[str, str | None]:
-    """The name of each exception in the drawing, with that of the one above it."""
+    """Name of each exception in the drawing, with its parent's."""
     found: dict[str, str | None] = {}
     last_at: dict[int, str] = {}
     for match in LINE.finditer(inspect.getdoc(errors) or ""):

@@ -1,4 +1,4 @@
-"""What hooks are told, and that none of them can hurt anybody."""
+"""Calls of hooks, and isolation of the elector from their failures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def elected(term: int) -> Event:
 
 @pytest.fixture
 def hooks(monkeypatch: pytest.MonkeyPatch) -> Hooks:
-    monkeypatch.setattr(hooks_module, "CLOSE_GRACE_S", 30.0)  # on a busy machine a thread may get no turn in one
+    monkeypatch.setattr(hooks_module, "CLOSE_GRACE_S", 30.0)  # on a busy machine a thread may get no turn within one
     return Hooks(SystemClock())
 
 
@@ -60,7 +60,7 @@ async def test_each_kind_of_hook_is_told_in_order(hooks: Hooks) -> None:
 
 
 class Abort(BaseException):
-    """As the exceptions of some libraries are."""
+    """An exception whose ``__str__`` raises, as in some libraries."""
 
 
 @pytest.mark.parametrize("error", [RuntimeError, SystemExit, KeyboardInterrupt, Abort, asyncio.CancelledError])
@@ -114,7 +114,7 @@ async def test_one_that_hangs_delays_nobody(
 def test_one_that_outlasts_the_end_of_an_election_is_told_of_the_next(
     hooks: Hooks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its thread may still be there at a restart, and takes nothing up any more; its loop is closed by then."""
+    """A hook's thread may outlive a restart; it takes no further events, and its loop is closed."""
     monkeypatch.setattr(hooks_module, "CLOSE_GRACE_S", 0.01)
     may_end, told, before = threading.Event(), [], set(threading.enumerate())
 
@@ -139,7 +139,7 @@ def test_one_that_outlasts_the_end_of_an_election_is_told_of_the_next(
 
 
 async def test_nobody_is_told_from_a_thread_that_nobody_needs(hooks: Hooks) -> None:
-    """P7: a follower that nothing happens to has no thread."""
+    """P7: a follower without events has no thread."""
     before = set(threading.enumerate())
     hooks.add(lambda event: None)
     await hooks.close()

@@ -1,4 +1,4 @@
-"""Who a process is (docs/pitfalls.md#10 and #18)."""
+"""Identity of a process (docs/pitfalls.md#10 and #18)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def stat(pid: int) -> list[str]:
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts a process that lives until its standard input ends, and tells who it is."""
+    """Start a process that lives until its standard input ends, and prints its identity."""
     started = []
 
     def start(program: str = "cat") -> tuple[subprocess.Popen[bytes], ProcessIdentity]:
@@ -60,7 +60,7 @@ def test_another_process_lives_until_it_dies(start: Start) -> None:
 
 
 def test_a_zombie_is_dead(start: Start) -> None:
-    """docs/pitfalls.md#10: ``kill(pid, 0)`` succeeds on it, and yet its locks are free."""
+    """docs/pitfalls.md#10: ``kill(pid, 0)`` succeeds on a zombie, but its locks are free."""
     process, identity = start()
     process.kill()
     until(lambda: stat(process.pid)[0] == "Z", what="the process is a zombie")
@@ -75,7 +75,7 @@ def test_a_pid_that_was_reused_is_somebody_else() -> None:
 
 
 def test_nothing_survives_a_boot() -> None:
-    """docs/pitfalls.md#10: whatever pid it had, and whatever namespace."""
+    """docs/pitfalls.md#10: a process of an earlier boot is dead, whatever its pid and namespace."""
     me = replace(current_process(), boot_id="another boot")
     assert me.is_alive() is False
     assert replace(me, pid_namespace="pid:[1]").is_alive() is False
@@ -83,14 +83,14 @@ def test_nothing_survives_a_boot() -> None:
 
 
 def test_a_pid_of_another_container_says_nothing() -> None:
-    """docs/pitfalls.md#10: unknown is neither alive nor dead, even if a process with that pid is to be seen here."""
+    """docs/pitfalls.md#10: unknown is neither alive nor dead, even if a process with that pid is visible here."""
     stranger = replace(current_process(), pid_namespace="pid:[1]")
     assert stranger.is_alive() is None
     assert not stranger.is_neighbour()
 
 
 def test_only_who_can_be_seen_from_here_is_known_dead(start: Start) -> None:
-    """P1: a leader on another host ran under another boot, and is no less alive for that; nor is one in a container."""
+    """P1: another boot id may mean a leader on another host or in a container, which can be alive."""
     process, here = start()
     elsewhere = replace(here, boot_id="another host's boot", host="elsewhere")
     container = replace(here, pid_namespace="pid:[1]")
@@ -114,7 +114,7 @@ def test_pitfall_60_equal_ids_are_no_proof_that_a_process_was_of_this_host(start
 
 
 def test_pitfall_60_without_a_boot_id(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As systemd's ``ProcSubset=pid`` has it: that of the machine, which says nothing of a boot."""
+    """Under systemd's ``ProcSubset=pid`` there is only the machine id, which does not identify a boot."""
     real = open
     gone = {"/proc/sys/kernel/random/boot_id"}
 
@@ -133,7 +133,7 @@ def test_pitfall_60_without_a_boot_id(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_only_the_file_engine_and_who_looked_first_take_a_process_for_one_of_this_host() -> None:
-    """P1: ``is_alive`` calls whoever runs on another host dead, so what serves several hosts may not ask it alone."""
+    """P1: ``is_alive`` returns False for processes on other hosts; engines for several hosts need another check too."""
     asking = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "election").rglob("*.py")
@@ -144,12 +144,12 @@ def test_only_the_file_engine_and_who_looked_first_take_a_process_for_one_of_thi
 
 
 def test_the_host_does_not_tell_processes_apart() -> None:
-    """docs/pitfalls.md#18: an identity is a process; a host name can be shared, and can change while it runs."""
+    """docs/pitfalls.md#18: the identity is that of a process; host names can be shared, and change while it runs."""
     assert replace(current_process(), host="renamed").is_alive()
 
 
 def test_a_name_that_looks_like_the_end_of_the_name_misleads_nobody(start: Start, tmp_path: Path) -> None:
-    """The name in /proc/<pid>/stat may hold spaces and parentheses, such as those of a zombie's line."""
+    """The name in /proc/<pid>/stat may hold spaces and parentheses, as in the line of a zombie."""
     program = tmp_path / "a) Z 1 (b"
     shutil.copy(shutil.which("cat") or "", program)
     _, identity = start(str(program))

@@ -24,7 +24,7 @@ LEGAL = [
 
 @pytest.mark.parametrize(("role", "turn", "expected"), LEGAL)
 def test_what_can_happen(role: str, turn: str, expected: str) -> None:
-    """P5: the table as it was agreed upon; a change in it is a change of what the elector promises."""
+    """P5: the table as agreed; a change in it changes what the elector promises."""
     assert next_role(Role(role), Transition(turn)) is Role(expected)
 
 
@@ -37,7 +37,7 @@ def test_what_can_happen(role: str, turn: str, expected: str) -> None:
     ],
 )
 def test_what_cannot_happen_raises_and_changes_nothing(role: Role, turn: Transition) -> None:
-    """P5: an elector that is told the impossible stays what it is."""
+    """P5: an invalid event leaves the role unchanged."""
     clock = ManualClock()
     elector: Elector = SimulatedWorker(MemoryPool(clock), clock).elector
     elector.role = role
@@ -47,13 +47,13 @@ def test_what_cannot_happen_raises_and_changes_nothing(role: Role, turn: Transit
 
 
 def test_leader_is_left_only_through_resigning_or_lost() -> None:
-    """P5: and from there only by the release, so that the work has ended before the seat is given up."""
+    """P5: and only the release leaves it, so that the work has ended before the seat is released."""
     assert {to for (role, _), to in TRANSITIONS.items() if role is Role.LEADER} == {Role.RESIGNING, Role.LOST}
     left = {(turn, to) for (role, turn), to in TRANSITIONS.items() if role in {Role.RESIGNING, Role.LOST}}
     assert left == {(Transition.LOSE, Role.LOST), (Transition.RELEASED, Role.FOLLOWER)}
 
 
 def test_only_a_follower_wins_or_stops_and_stopped_is_for_good() -> None:
-    """P1 and docs/pitfalls.md#34: nobody campaigns from any other role, and who has stopped never does again."""
+    """P1 and docs/pitfalls.md#34: no other role campaigns, and a stopped elector never campaigns again."""
     assert {role for (role, turn) in TRANSITIONS if turn in {Transition.WON, Transition.STOP}} == {Role.FOLLOWER}
     assert not [role for role, _ in TRANSITIONS if role is Role.STOPPED]

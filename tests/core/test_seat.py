@@ -1,4 +1,4 @@
-"""The one seat, on a backend in memory: what it adds to each engine."""
+"""The shared ``Seat`` on a backend in memory: the parts that it adds to each engine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SAFETY_POLL_S = 0.4
 
 
 class History:
-    """A ledger that knows of earlier terms."""
+    """A ledger with earlier terms."""
 
     def __init__(self) -> None:
         self.last, self.fenced, self.closed = 0, 0, 0
@@ -78,7 +78,7 @@ async def test_p2_the_number_is_larger_than_any_that_the_ledger_knows(seat: Seat
 async def test_a_leader_that_resigned_while_a_worker_took_part_was_no_end_of_the_pool(
     seat: Seat, pool: MemoryPool, clock: ManualClock, came_before: bool, reason: Reason
 ) -> None:
-    """Also where the worker was too slow to find the seat taken at its first campaign."""
+    """Also for a worker that was too slow to find the seat taken at its first campaign."""
     former = pool.seat()
     assert await former.campaign()
     if came_before:

@@ -1,4 +1,4 @@
-"""Pools from seeds keep the promises, and would not if something were wrong: each planted bug is found."""
+"""Pools from seeds keep the promises, and each planted bug is found."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_seed_means_the_same_each_time() -> None:
 
 
 def granted_twice(acquire: TryAcquire) -> TryAcquire:
-    """A seat that a worker gets although another worker holds it and only stands still."""
+    """Planted bug: a seat is granted while its holder stands still."""
 
     async def stolen(backend: MemoryBackend) -> Grant | Refusal:
         if await acquire(backend) is Refusal.TAKEN:
@@ -51,7 +51,7 @@ def granted_twice(acquire: TryAcquire) -> TryAcquire:
 
 
 def the_same_number(acquire: TryAcquire) -> TryAcquire:
-    """A seat whose terms are numbered anew when the leader has resigned."""
+    """Planted bug: term numbers start again after a resignation."""
 
     async def forgetful(backend: MemoryBackend) -> Grant | Refusal:
         grant = await acquire(backend)

@@ -1,6 +1,6 @@
-"""Pools of up to hundreds of workers that live through whatever Hypothesis thinks of, judged by their history.
+"""Pools of up to hundreds of workers under events drawn by Hypothesis, judged by their history.
 
-P1, P2 and P5 hold at every instant; and when the faults end, somebody leads within bounded time (P6).
+P1, P2 and P5 hold at every instant; after the last fault a worker leads within bounded time (P6).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ pauses = st.sampled_from([0.0, 0.0, 0.05, 0.3, 1.0, 10.0])
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """The faults are many, and each is told in the log."""
+    """There are many faults, and each is logged."""
     log = logging.getLogger("election")
     before = log.level
     log.setLevel(logging.CRITICAL)
@@ -45,7 +45,7 @@ FEW = {"size": st.integers(1, 8), "script": st.lists(st.tuples(events, pauses), 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(**FEW)
 def test_a_few_workers_keep_the_promises(size: int, script: list[tuple[Event, float]]) -> None:
-    """P1, P2, P5, P6: many short lives, in which everything goes wrong at once."""
+    """P1, P2, P5, P6: many short simulations with all faults at once."""
     terms = asyncio.run(live(size, script))
     event(f"terms: {min(terms // 5 * 5, 20)} or more")
 
@@ -54,7 +54,7 @@ def test_a_few_workers_keep_the_promises(size: int, script: list[tuple[Event, fl
 @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(**FEW)
 def test_a_few_workers_keep_the_promises_in_more_lives(size: int, script: list[tuple[Event, float]]) -> None:
-    """The same, five times as often."""
+    """The same, with five times as many examples."""
     asyncio.run(live(size, script))
 
 
@@ -62,7 +62,7 @@ def test_a_few_workers_keep_the_promises_in_more_lives(size: int, script: list[t
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(size=st.integers(100, 300), script=st.lists(st.tuples(events, pauses), min_size=10, max_size=30))
 def test_hundreds_of_workers_keep_the_promises(size: int, script: list[tuple[Event, float]]) -> None:
-    """P1, P2, P5, P6: the same in a crowd."""
+    """P1, P2, P5, P6: the same with many workers."""
     terms = asyncio.run(live(size, script))
     event(f"terms: {min(terms // 5 * 5, 20)} or more")
 
@@ -70,7 +70,7 @@ def test_hundreds_of_workers_keep_the_promises(size: int, script: list[tuple[Eve
 @pytest.mark.anyio
 @pytest.mark.extended
 async def test_a_hundred_leaders_die_one_after_the_other() -> None:
-    """P2, P6: each death is one term, at once, down to the last worker."""
+    """P2, P6: each death is followed by one term, at once, down to the last worker."""
     async with simulated_pool() as pool:
         for _ in range(100):
             await pool.join()
@@ -85,7 +85,7 @@ async def test_a_hundred_leaders_die_one_after_the_other() -> None:
 
 @pytest.mark.anyio
 async def test_the_seat_goes_round() -> None:
-    """Fifty resignations in a row: the work of no two terms overlaps, however slow its end is (P5)."""
+    """Fifty resignations in a row: the work of no two terms overlaps, however slowly it ends (P5)."""
     async with simulated_pool() as pool:
         for number in range(10):
             await pool.join(drain_takes=number / 10, release_takes=number / 20)
@@ -98,7 +98,7 @@ async def test_the_seat_goes_round() -> None:
 
 
 def test_the_same_script_gives_the_same_history() -> None:
-    """A failure that Hypothesis finds can be found again."""
+    """A failure found by Hypothesis can be reproduced."""
 
     async def history() -> list[object]:
         async with simulated_pool() as pool:

@@ -1,4 +1,4 @@
-"""The values that go from worker to worker."""
+"""Values that workers exchange: term, record, takeover."""
 
 from __future__ import annotations
 
@@ -27,22 +27,21 @@ RECORD = LeaderRecord(7, PROCESS, "2049:1234", AT, TAKEOVER)
     ],
 )
 def test_a_record_survives_its_way_through_json(record: LeaderRecord) -> None:
-    """P2 and docs/pitfalls.md#10: what another worker reads is what was written, to the microsecond and the last
-    digit."""
+    """P2 and docs/pitfalls.md#10: a record is read as it was written, to the microsecond and the last digit."""
     form = TypeAdapter(LeaderRecord)
     assert form.validate_json(form.dump_json(record)) == record
 
 
 @pytest.mark.parametrize("content", [b"", b"null", b"{}", b'{"term": 7}', b"\0" * 100])
 def test_garbage_is_no_record(content: bytes) -> None:
-    """docs/pitfalls.md#14: half of a record is none."""
+    """docs/pitfalls.md#14: a truncated record is no record."""
     with pytest.raises(ValidationError):
         TypeAdapter(LeaderRecord).validate_json(content)
 
 
 @pytest.mark.parametrize("value", [PROCESS, TAKEOVER, RECORD, Term(7, AT, TAKEOVER), Worker(PROCESS, AT)])
 def test_values_are_frozen(value: object) -> None:
-    """STYLE 5: nobody's copy of a term changes behind their back."""
+    """Terms are immutable."""
     name = dataclasses.fields(value)[0].name  # type: ignore[arg-type]
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(value, name, None)
@@ -65,6 +64,6 @@ def test_values_are_frozen(value: object) -> None:
     ],
 )
 def test_why_a_seat_was_vacant(standing: Standing | None, known: dict[str, bool], reason: Reason) -> None:
-    """That somebody died is only said of one that is taken to be dead."""
+    """The reason ``died`` is only given for a process that counts as dead."""
     before = None if standing is None else dataclasses.replace(RECORD, standing=standing)
     assert reason_after(before, **{"followed": True, **known}) is reason
