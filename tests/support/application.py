@@ -1,4 +1,4 @@
-"""The application of served pools: ``$JOBS`` names the jobs of ``tests.support.jobs`` that it schedules."""
+"""Application of served pools; ``$JOBS`` names the jobs of ``tests.support.jobs`` that it schedules."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def loop() -> str:
 
 @app.get("/stream")
 async def stream() -> StreamingResponse:
-    """An event stream that never ends by itself."""
+    """An event stream without an end."""
 
     async def events() -> AsyncIterator[str]:
         while True:
@@ -80,7 +80,7 @@ async def remove(job_id: str) -> None:
 
 @app.post("/child")
 async def start_child() -> int:
-    """Start a process that keeps the descriptor of the lock, as one does that was forked in C."""
+    """Start a process that keeps the descriptor of the lock open, like one forked in C."""
     links = {int(name): f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")}
     held = [number for number, link in links.items() if _target(link).endswith("/leader.lock")]
     return subprocess.Popen(["sleep", "600"], pass_fds=held).pid  # longer than the tests that share it

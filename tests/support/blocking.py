@@ -1,4 +1,4 @@
-"""Finds calls by which our code blocks an event loop (P8), for tests and for the applications that tests start."""
+"""Detector of calls by which our code blocks an event loop (P8), for tests and for the applications that they start."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ import blockbuster.blockbuster
 from blockbuster import BlockBuster, BlockBusterFunction, BlockingError
 
 MAY_BLOCK = {
-    # Once in a process, before it takes part; ``run.py`` calls it without a loop.
+    # Once per process, before it takes part; ``run.py`` calls it without a loop.
     "election/engines/file/directory.py": {"__init__", "check"},
-    # Some milliseconds at most, for a transaction that is sooner done so; and ever more seldom if it is not.
+    # A few milliseconds at most, for a transaction that this makes faster; rarer and rarer if it does not.
     "election/engines/sql/bounded_wait.py": {"_wait"},
     # /proc is memory.
     "election/core/process.py": {"_start_time", "_surroundings", "pinned"},
-    # Once in a process, before it takes part: a few questions to the server, which may take seconds to answer.
+    # Once per process, before it takes part: queries to the server, which may take seconds to answer.
     "election/engines/redis/diagnostics.py": {"check"},
-    # Once in a process, at import: the scripts, which are part of this package.
+    # Once per process, at import: the scripts, which are part of this package.
     "election/engines/redis/scripts.py": {"_script"},
-    # Where the log goes is the application's business.
+    # The destination of the log is up to the application.
     "logging/__init__.py": {"handle"},
-    # Once in a process, when its first job is registered: at import, as a rule.
+    # Once per process, when its first job is registered: usually at import.
     "tzlocal/unix.py": {"get_localzone"},
-    # Once in a process, when the router is made: the page, which is part of this package.
+    # Once per process, when the router is made: the page, which is part of this package.
     "election/web/live.py": {"_page"},
     # For tests, before and after what they test.
     "election/testing/leader.py": {"always_leader"},
-    # Once in a process: a time zone that a stored job names, and the module of its function.
+    # Once per process: the time zone that a stored job names, and the module of its function.
     "election/schedule/triggers.py": {"_zone"},
     "election/schedule/stored.py": {"_import"},
 }
-"""Which functions may block, with all that they call, and why."""
+"""Functions that may block, with everything that they call, and the reason."""
 
 SYNCS = ["os.fsync", "os.fdatasync", "election.engines.file.atomic_files._DATASYNC"]
-"""What waits for a disk; blockbuster does not look for these by itself."""
+"""Functions that wait for a disk; blockbuster does not detect these by itself."""
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def watch_the_loop() -> Iterator[None]:
     """Refuse calls that block a running loop in this process, if our code is among the callers.
 
     Raises ``AssertionError`` at the end if there were any, with their tracebacks: the refusal itself may have been
-    caught on the way as one of the errors that an elector lives with.
+    caught on the way, as one of the errors that an elector survives.
     """
     found: list[str] = []
 

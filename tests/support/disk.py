@@ -1,4 +1,4 @@
-"""A filesystem of a test's own, in a file: it can be frozen, or lose its power. For root."""
+"""A filesystem in a file, which a test can freeze or cut off from power. Needs root."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ WITHOUT_A_FLUSH = struct.pack("I", 2)
 
 
 class NoDiskError(Exception):
-    """No filesystem can be made and mounted here, for one who is not root, say."""
+    """No filesystem can be made and mounted here, for lack of root, for example."""
 
 
 class Disk:
-    """An ext4 filesystem in a file below ``directory``, not mounted yet."""
+    """Make an ext4 filesystem in a file below ``directory``, not mounted yet."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "disk"
@@ -36,7 +36,7 @@ class Disk:
 
     @classmethod
     def mounted(cls, directory: Path) -> Disk:
-        """A new one, in the place of what a process that was killed has left there. Raises ``NoDiskError``."""
+        """Replace the remains of a killed process with a new one. Raises ``NoDiskError``."""
         if os.geteuid() != 0:
             raise NoDiskError("only root mounts filesystems")
         try:
@@ -49,7 +49,7 @@ class Disk:
         return disk
 
     def sync_takes(self) -> float:
-        """Seconds that a sync takes on the disk beneath, now: nothing here can be saved sooner."""
+        """Seconds that a sync of the underlying disk takes now: the lower bound for every save here."""
         began = time.monotonic()
         with (self._image.parent / "probe").open("wb") as file:
             for _ in range(3):
@@ -63,14 +63,14 @@ class Disk:
         subprocess.run(["mount", "-o", "loop", str(self._image), str(self.path)], check=True, capture_output=True)
 
     def unmount(self) -> None:
-        """Unmount it; busy for a moment after its last user has died."""
+        """Unmount it; it is busy for a moment after its last user has died."""
         until(
             lambda: subprocess.run(["umount", str(self.path)], check=False, capture_output=True).returncode == 0,
             what="it is unmounted",
         )
 
     def cut(self) -> None:
-        """Lose what is not on the disk."""
+        """Lose all writes that are not on the disk."""
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.ioctl(descriptor, SHUTDOWN, WITHOUT_A_FLUSH)
@@ -79,7 +79,7 @@ class Disk:
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """Within it, every write waits."""
+        """Scope in which every write waits."""
         subprocess.run(["fsfreeze", "-f", str(self.path)], check=True)
         try:
             yield

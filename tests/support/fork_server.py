@@ -1,8 +1,9 @@
-"""Forks workers that follow commands; ``python -m tests.support.fork_server FD`` takes requests on the socket FD.
+"""Server that forks workers that follow commands; ``python -m tests.support.fork_server FD`` reads requests from
+socket FD.
 
-It imports a kind of worker once, so that each of them costs milliseconds, and holds no lock, loop or thread that a fork
+It imports a kind of worker once, so that a worker starts in milliseconds; it holds no lock, loop or thread that a fork
 could copy. A kind is a module with ``async def main(options, channel)``, which takes part in a pool until the test
-closes the channel, and, if it likes, ``preload(options)``, which runs in the server, as with gunicorn's ``--preload``.
+closes the channel, and optionally ``preload(options)``, which runs in the server, like gunicorn's ``--preload``.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ RESULT: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 async def follow(channel: socket.socket, find: Callable[[str], Callable[..., Any]]) -> None:
-    """Run each command that comes on ``channel``, and write its result; returns when the channel is closed.
+    """Run each command that arrives on ``channel``, and write its result; return when the channel is closed.
 
     find: the function, perhaps a coroutine function, for a command.
     """
@@ -50,7 +51,7 @@ async def follow(channel: socket.socket, find: Callable[[str], Callable[..., Any
 
 def serve(control: socket.socket) -> None:
     """Fork a worker for each request, until the test closes the socket."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies, unless they are asked for
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies, unless a test needs them
     while True:
         content, descriptors, *_ = socket.recv_fds(control, 65536, 1)
         if not content:
@@ -80,7 +81,7 @@ def _keep_zombies(keep: bool) -> None:
 
 
 def _live(kind: Any, options: dict[str, Any], channel: socket.socket) -> None:
-    """The life of a forked worker; does not return."""
+    """Run a forked worker; does not return."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     status = 1

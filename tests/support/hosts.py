@@ -1,6 +1,6 @@
-"""Two "hosts" and a server's, each a network namespace, with a cable from either host to the server's.
+"""Two "hosts" and a server's host, each a network namespace, with a cable from either host to the server's.
 
-The addresses are loopback addresses, so nothing can leave the machine by mistake. Linux, and root only.
+The addresses are loopback addresses, so that nothing can leave the machine. Linux, and root only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _ip(*words: str) -> None:
 
 
 class Hosts:
-    """``a`` and ``b`` reach the server's host at an address each."""
+    """Hosts ``a`` and ``b`` with an address each for the server's host."""
 
     def __init__(self, name: str) -> None:
         self.server = f"{name}s"
@@ -52,11 +52,11 @@ class Hosts:
                 self._within(where, "ip", "link", "set", device, "up")
 
     def on(self, host: str) -> list[str]:
-        """The command that runs another on this host."""
+        """Command prefix that runs a command on this host."""
         return ["ip", "netns", "exec", self.names.get(host, self.server)]
 
     def cut(self, host: str) -> None:
-        """Cut its cable: nothing comes through, and nobody is told."""
+        """Cut its cable: packets are dropped silently."""
         self._within(self.server, "ip", "link", "set", f"to{host}", "down")
 
     def mend(self, host: str) -> None:
@@ -73,7 +73,7 @@ class Hosts:
 
 @contextlib.contextmanager
 def two_hosts() -> Iterator[Hosts]:
-    """Skips the test where no such thing can be made."""
+    """Skip the test where namespaces cannot be made."""
     if os.geteuid() != 0:
         pytest.skip("only root can make network namespaces")
     hosts = Hosts(f"el{os.getpid() % 100000}")
@@ -88,7 +88,7 @@ def two_hosts() -> Iterator[Hosts]:
 
 
 class Program:
-    """``tests.support.program`` on a host, in the pool at ``url``; facts and logs go to ``path``."""
+    """Run ``tests.support.program`` on a host, in the pool at ``url``; facts and logs go to ``path``."""
 
     def __init__(self, scope: ExitStack, hosts: Hosts, host: str, url: str, path: Path) -> None:
         self._url = url
@@ -101,27 +101,27 @@ class Program:
         scope.callback(self._end)
 
     def seen(self) -> list[dict[str, Any]]:
-        """What it saw of the pool, oldest first."""
+        """States of the pool that it observed, oldest first."""
         return [fact for fact in Facts.read(self._facts).of("seen") if fact["pid"] == self.process.pid]
 
     def leads(self) -> bool:
         return bool(self.seen() and self.seen()[-1]["leads"])
 
     def runs(self) -> int:
-        """How many runs of its job it has begun."""
+        """Number of runs of its job that it has begun."""
         return sum(fact["pid"] == self.process.pid for fact in Facts.read(self._facts).of("begin", "tick"))
 
     def follows(self) -> bool:
-        """Whether it sees a leader, and nothing wrong."""
+        """Whether it observes a leader and no problem."""
         last = self.seen()[-1] if self.seen() else None
         return last is not None and not last["leads"] and last["state"] == "led" and not last["problem"]
 
     def verify(self) -> subprocess.CompletedProcess[str]:
-        """What the command line has to say of the pool's history."""
+        """Result of ``verify`` on the pool's history."""
         return self._ask("verify")
 
     def interrupted(self) -> list[datetime]:
-        """The due times of the job's runs that a leader's end interrupted."""
+        """Due times of the runs that the end of a leader interrupted."""
         asked = self._ask("runs", "--outcome", "interrupted", "--json")
         return [datetime.fromisoformat(run["due"]) for run in json.loads(asked.stdout)]
 

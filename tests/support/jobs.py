@@ -1,4 +1,4 @@
-"""Jobs of served pools by name: some leave facts, some take long, some harm the worker that runs them."""
+"""Jobs of served pools by name: some write facts, some take long, some harm their worker."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.support import misbehaviour
 from tests.support.facts import write_fact
 
 HOSTILE = "<img src=x onerror=document.title='hurt'>&\"'</script><script>document.title='hurt'</script>"
-"""A job's id and error that would do harm as markup."""
+"""Id and error that would do harm as markup."""
 
 
 @contextmanager
 def facts() -> Iterator[None]:
-    """A fact at the begin and one at the end of the current run."""
+    """Write a fact at the begin and one at the end of the current run."""
     run = current_run()
     fields = {"job": run.job_id, "term": run.term, "due": run.due.isoformat(), "attempt": run.attempt}
     write_fact("begin", **fields)
@@ -34,13 +34,13 @@ async def leave_facts() -> None:
 
 
 async def note(text: str = "") -> None:
-    """Leave a single fact; a job that tests store by reference, too."""
+    """Write a single fact; tests also store this job by reference."""
     run = current_run()
     write_fact("ran", job=run.job_id, due=run.due.isoformat(), term=run.term, key=run.key, text=text)
 
 
 async def held_for_two_terms() -> None:
-    """Never ends by itself in the first two terms."""
+    """Run without an end in the first two terms."""
     with facts():
         if current_run().term <= 2:
             await asyncio.Event().wait()
@@ -62,14 +62,14 @@ async def blocks_the_loop() -> None:
 
 
 async def hangs_in_a_call() -> None:
-    """Hangs in the first term only, so that the pool recovers."""
+    """Hang in the first term only, so that the pool recovers."""
     if current_run().term == 1:
         with facts():
             time.sleep(3600)
 
 
 async def hangs_with_the_gil() -> None:
-    """A C extension that does not release the GIL: no thread of this interpreter can run."""
+    """Keep the GIL, like a faulty C extension: no other thread of this interpreter can run."""
     if current_run().term == 1:
         with facts():
             ctypes.PyDLL(None).sleep(3600)
@@ -83,7 +83,7 @@ async def takes_a_while() -> None:
 
 
 def takes_too_long_at_times() -> None:
-    """Takes longer, at times, than until the next tick is due."""
+    """Sometimes take longer than the time to the next tick."""
     time.sleep(5.5 if current_run().due.second % 20 < 4 else 1.2)
 
 
@@ -97,13 +97,13 @@ async def raises_markup() -> None:
 
 
 A_RUN_EACH = {"coalesce": False, "misfire_grace_time": None, "max_instances": 1000}
-"""For a job whose every tick must have a run, however long the machine stands still."""
+"""Options of a job whose every tick must have a run, even after a long standstill of the machine."""
 
 _LEFT_OUT = {"month": 3, "day": 28, "minute": 30, **A_RUN_EACH}
-"""In an hour that the clocks leave out."""
+"""A time in the hour that the clocks leave out."""
 
 _AT_ITS_END = {"month": 10, "day": 31, "minute": 59, "second": 55, **A_RUN_EACH}
-"""Near the end of an hour that the clocks repeat."""
+"""A time near the end of an hour that the clocks repeat."""
 
 Job = tuple[Callable[..., Any], str, dict[str, Any]]
 

@@ -1,8 +1,8 @@
-"""The judge of P1, P2, P3 and P5: one pure function over the facts that the workers of a pool left behind.
+"""The judge of P1, P2, P3 and P5: one pure function over the facts that the workers of a pool wrote.
 
-``violations(facts) == []`` means that the facts contradict none of the four promises. Each check uses the facts that it
-understands and ignores the others, so that simulated pools, processes and served pools share the judge: a history
-without claims is not judged by claims. After hashicorp/raft's ``fuzzy/verifier.go``.
+``violations(facts) == []`` means that the facts contradict none of the four promises. Each check uses only the facts
+that it needs, so that simulated pools, processes and served pools share the judge: a history without claims is not
+judged by claims. After hashicorp/raft's ``fuzzy/verifier.go``.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ Excuse = Callable[[Fact], bool]
 
 
 def violations(facts: Iterable[Fact], *, unrecorded: Excuse | None = None) -> list[Violation]:
-    """Every promise that the facts show to be broken.
+    """Return every promise that the facts show to be broken.
 
-    unrecorded: given if the facts include all that the ledger has: whether a fact may belong to a term that could not
-    be written into it.
+    unrecorded: given if the facts include everything in the ledger; returns whether a fact may belong to a term that
+    could not be written to it.
     """
     ordered = in_order(facts)
     found = [violation for check in CHECKS for violation in check(ordered)]
@@ -64,7 +64,7 @@ def violations(facts: Iterable[Fact], *, unrecorded: Excuse | None = None) -> li
 
 
 def in_order(facts: Iterable[Fact]) -> list[Fact]:
-    """Oldest first; facts of one instant stay in their order."""
+    """Oldest first; facts of the same instant keep their order."""
     return sorted(facts, key=lambda fact: fact.at)
 
 
@@ -86,7 +86,7 @@ class Span:
 
 
 def spans(facts: Iterable[Fact]) -> dict[int, Span]:
-    """The certain time of each term, in the order of the terms."""
+    """Certain time of each term, in the order of the terms."""
     found: dict[int, Span] = {}
     for fact in facts:
         if fact.term and fact.event not in HEARSAY:
@@ -107,7 +107,7 @@ def check_one_leader(facts: Sequence[Fact]) -> Iterator[Violation]:
 
 
 def check_one_pid_a_term(facts: Sequence[Fact]) -> Iterator[Violation]:
-    """P2: no number is used by two processes."""
+    """P2: no two processes use the same number."""
     pids: dict[int, set[int]] = {}
     for fact in facts:
         if fact.term and fact.event not in {"killed", "run", "claim"}:
@@ -123,7 +123,7 @@ def check_one_pid_a_term(facts: Sequence[Fact]) -> Iterator[Violation]:
 def check_seat(facts: Sequence[Fact]) -> Iterator[Violation]:
     """P1, P2, P5: the seat is won when it is free, by growing numbers, and released when the work has ended.
 
-    A worker whose release failed may win the seat that it never gave up.
+    A worker whose release failed may win the seat again that it never released.
     """
     holder: tuple[int, int] | None = None  # pid, term
     working: set[int] = set()
@@ -156,7 +156,7 @@ def check_seat(facts: Sequence[Fact]) -> Iterator[Violation]:
 
 
 def check_work(facts: Sequence[Fact]) -> Iterator[Violation]:
-    """P1, P2, P5: one term works at a time, by growing numbers, and nothing works outside of its term."""
+    """P1, P2, P5: one term works at a time, by growing numbers, and no work happens outside of a term."""
     working: dict[int, int] = {}  # pid, term
     dying: dict[int, int] = {}
     last = 0
@@ -169,7 +169,7 @@ def check_work(facts: Sequence[Fact]) -> Iterator[Violation]:
             if fact.term <= last:
                 yield Violation("P2", f"work of term {fact.term} began after term {last}, at {fact.at}")
             working[fact.pid], last = fact.term, max(last, fact.term)
-            dying.clear()  # the killed are dead by now
+            dying.clear()  # killed processes are dead now
         elif fact.event in {"tick", "end"} and fact.term not in {working.get(fact.pid), dying.get(fact.pid)}:
             text = f"{fact.event} of term {fact.term} in {fact.pid} while {working} worked, at {fact.at}"
             yield Violation("P5", text)
@@ -196,7 +196,7 @@ def check_once(facts: Sequence[Fact]) -> Iterator[Violation]:
 
 
 def check_claimed(facts: Sequence[Fact]) -> Iterator[Violation]:
-    """P3: job code begins only by a claim of its attempt in its term."""
+    """P3: job code begins only with a claim of its attempt in its term."""
     claims = {(fact.job, fact.due, fact.attempt, fact.term) for fact in facts if fact.event == "claim"}
     for fact in facts:
         this = (fact.job, fact.due, fact.attempt, fact.term)
@@ -217,7 +217,7 @@ def check_recorded_order(facts: Sequence[Fact]) -> Iterator[Violation]:
 
 
 def check_recorded_terms(facts: Sequence[Fact], unrecorded: Excuse) -> Iterator[Violation]:
-    """P5: code runs only between the beginning and the end of its term, as the ledger has them."""
+    """P5: code runs only between the beginning and the end of its term in the ledger."""
     begun = {fact.term: fact.at for fact in facts if fact.event == "term"}
     ended = {fact.term: fact.at for fact in facts if fact.event == "term over"}
     for fact in facts:
@@ -236,5 +236,5 @@ CHECKS = (check_one_leader, check_one_pid_a_term, check_seat, check_work, check_
 
 
 def of_tick(promise: str, text: str, job: str | None, due: Any) -> Violation:
-    """A violation, with the tick concerned where there is one."""
+    """Describe a violation, with the tick concerned if there is one."""
     return Violation(promise, text, job, () if due is None else (due,))

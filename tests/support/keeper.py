@@ -1,7 +1,7 @@
-"""The parent of a server that all processes of a test run share: it ends the server when none of them is left.
+"""Parent of a server that all processes of a test run share; it ends the server when no process uses it.
 
 ``python -m tests.support.keeper KIND DIRECTORY``: in the directory, ``users`` is locked by each process that uses the
-server, and ``ready`` says how to reach it.
+server, and ``ready`` contains its address.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def postgres() -> Iterator[dict[str, Any]]:
 
 
 def keep(kind: str, directory: Path) -> None:
-    """Run a server until nobody holds the lock."""
+    """Run a server until no process holds the lock."""
     ready, draft = directory / "ready", directory / "draft"
     with {"redis": redis, "postgres": postgres}[kind]() as found:
         draft.write_text(json.dumps(found))

@@ -9,10 +9,10 @@ import pytest
 
 
 def logged(caplog: pytest.LogCaptureFixture, event: str) -> list[logging.LogRecord]:
-    """The records of the lines with this event, oldest first."""
+    """Records of the lines with this event, oldest first."""
     return [record for record in caplog.records if fields(record).get("event") == event]
 
 
 def fields(record: logging.LogRecord) -> dict[str, Any]:
-    """The event of a line with its fields; empty for a line of another package."""
+    """Event of a line with its fields; empty for a line of another package."""
     return dict(vars(record).get("event", {}))

@@ -21,7 +21,7 @@ children: list[ProcessPoolExecutor] = []
 
 
 async def misbehave() -> None:
-    """Do what this term's entry names next; nothing, if there is none."""
+    """Call the next function of this term's entry; do nothing if there is none."""
     term = current_run().term
     entries = os.environ["MISBEHAVIOUR"].split(",")
     names = entries[term - 1].split("+") if term <= len(entries) else []
@@ -32,7 +32,7 @@ async def misbehave() -> None:
 
 
 def exits() -> None:
-    os._exit(1)  # not 3: by that Uvicorn knows a worker that failed to start, and then it stops all of them
+    os._exit(1)  # not 3: Uvicorn treats that as a worker that failed to start, and stops all of them
 
 
 def closes_all_descriptors() -> None:
@@ -40,7 +40,7 @@ def closes_all_descriptors() -> None:
 
 
 def uses_up_its_processor_time() -> None:
-    """The kernel ends the process with SIGKILL, as a cgroup's memory ceiling would."""
+    """Kill the process with SIGKILL, like the kernel at a cgroup's memory limit."""
     used = int(sum(os.times()[:2])) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (used, used))
     while True:
@@ -48,7 +48,7 @@ def uses_up_its_processor_time() -> None:
 
 
 def runs_out_of_memory() -> None:
-    """A ceiling for this process alone; an allocation above it is refused."""
+    """Limit the memory of this process; larger allocations fail."""
     with open("/proc/self/statm") as file:
         size = int(file.read().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
@@ -60,7 +60,7 @@ def runs_out_of_memory() -> None:
 
 
 def uses_up_its_descriptors() -> None:
-    """None is left for three seconds; open ones stay open."""
+    """Leave no file descriptor free for three seconds; open ones stay open."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
     asyncio.get_running_loop().call_later(3, resource.setrlimit, resource.RLIMIT_NOFILE, before)
@@ -71,7 +71,7 @@ def crashes_in_c() -> None:
 
 
 def leaves_children_and_is_killed() -> None:
-    """Children that a dead leader forked must not keep its lock (docs/pitfalls.md#1)."""
+    """Leave child processes; those of a dead leader must not keep its lock (docs/pitfalls.md#1)."""
     children.append(ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")))
     for future in [children[0].submit(os.getpid) for _ in range(2)]:
         future.result(30)

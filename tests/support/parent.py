@@ -1,4 +1,4 @@
-"""Ending a child process with its parent, however the parent ends."""
+"""End of a child process with its parent, even when the parent is killed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def end_with_parent() -> Callable[[], None] | None:
-    """For ``preexec_fn``: the kernel kills the child when its parent is gone. None where that cannot be done.
+    """Function for ``preexec_fn`` that makes the kernel kill the child when its parent ends; None where that is
+    impossible.
 
-    The kernel watches the thread that starts the child, so only the main thread of a process may ask for it.
+    The kernel watches the thread that starts the child, so only the main thread of a process may call this.
     """
     if _libc is None or threading.current_thread() is not threading.main_thread():
         return None

@@ -81,7 +81,7 @@ class ServerProcess:
         self.parent: subprocess.Popen[bytes] | None = None
 
     def launch(self) -> None:
-        """Start it without waiting for anything."""
+        """Start it without waiting."""
         with self.log.open("ab") as log:
             self.parent = subprocess.Popen(
                 self._command,
@@ -89,7 +89,7 @@ class ServerProcess:
                 env=self._environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # so that Ctrl-C can be sent to all of it, and to nothing else
+                start_new_session=True,  # so that Ctrl-C reaches all of it, and nothing else
             )
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -107,7 +107,7 @@ class ServerProcess:
         return self._wait_for_end()
 
     def reap(self) -> None:
-        """Kill every process that was ever seen to belong to it."""
+        """Kill every process that ever belonged to it."""
         if self.parent is not None:
             self.processes()
             for process in self._seen.values():
@@ -128,11 +128,11 @@ class ServerProcess:
         return self.remaining()
 
     def remaining(self) -> list[psutil.Process]:
-        """The live processes among those that were ever seen to belong to it."""
+        """The live processes among all that ever belonged to it."""
         return [process for process in self._seen.values() if _is_alive(process)]
 
     def get(self, path: str = "/leader") -> httpx2.Response | None:
-        """The response of a worker; None if none could be reached, or if it died meanwhile."""
+        """Response of a worker; None if none could be reached, or if it died meanwhile."""
         try:
             return self._client.get(path)
         except httpx2.TransportError:
@@ -202,7 +202,7 @@ class Pool(ServerProcess):
         )
 
     def start(self) -> Pool:
-        """Start it, and wait until there is a leader and all workers are there."""
+        """Start it; return when there is a leader and all workers take part."""
         self.launch()
         self.settled()
         return self
@@ -215,7 +215,7 @@ class Pool(ServerProcess):
         return other
 
     def leader(self, *, but: int | None = None) -> dict[str, Any]:
-        """The document, as soon as there is a leader whose work runs and whose pid is not ``but``."""
+        """Return the document as soon as there is a leader whose work runs and whose pid is not ``but``."""
 
         def led() -> dict[str, Any] | None:
             answer = self.get()
@@ -227,7 +227,7 @@ class Pool(ServerProcess):
         return until(led, what=f"a leader other than {but}; log: {self.log}", poll=POLL)
 
     def settled(self) -> dict[str, Any]:
-        """The document, once there is a leader, all workers are listed, and all of them are alive."""
+        """Return the document as soon as there is a leader, and all workers are listed and alive."""
 
         def whole() -> dict[str, Any] | None:
             found = self.leader()
@@ -272,7 +272,7 @@ def _is_alive(process: psutil.Process) -> bool:
 
 @contextlib.contextmanager
 def pools(directory: Path) -> Iterator[Callable[..., Pool]]:
-    """Makes pools, not started yet; afterwards those that were started are reaped."""
+    """Factory of pools, not started yet; started ones are reaped afterwards."""
     made: list[Pool] = []
 
     def make(**options: Any) -> Pool:
@@ -288,8 +288,9 @@ def pools(directory: Path) -> Iterator[Callable[..., Pool]]:
 
 @contextlib.contextmanager
 def quiet_pools(directory: Path) -> Iterator[Callable[..., Pool]]:
-    """The same, and no log may hold a traceback by the end of the scope; not later, because a child whose parent is
-    reaped while it starts logs one."""
+    """Like ``pools``, and no log may hold a traceback by the end of the scope; not later, because a child whose
+    parent is reaped while it starts logs one.
+    """
     with pools(directory) as make:
         yield make
         for log in directory.glob("*/log"):
@@ -344,7 +345,7 @@ class Worker(ServerProcess):
         return dict(answer.json())
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """The job in its document; empty if there is none of that id."""
+        """The job in its document; empty if there is none with that id."""
         return next((dict(job) for job in self.document()["jobs"] if job["id"] == job_id), {})
 
     def signal(self, number: signal.Signals) -> None:
@@ -352,16 +353,17 @@ class Worker(ServerProcess):
         self.parent.send_signal(number)
 
     def kill(self) -> None:
-        """``kill -9``; returns when it is gone."""
+        """``kill -9``; returns when the process has ended."""
         assert self.parent is not None
         self.parent.kill()
         self.parent.wait(30)
 
 
 class WorkerPool:
-    """A pool of single workers, each on a port of its own; two make a leader and a follower.
+    """A pool of single workers, each on its own port; two make a leader and a follower.
 
-    directory: for the pool, the log, the facts, and modules that a worker can import. url: of the pool, if it is none.
+    directory: for the pool, the log, the facts, and modules that a worker can import. url: of a pool that is no
+    directory.
     """
 
     def __init__(self, directory: Path, url: str | None = None) -> None:
@@ -375,7 +377,7 @@ class WorkerPool:
         self._alive: list[Worker] = []
 
     def start(self, count: int = 2, *, modules: Path | None = None) -> None:
-        """Start workers; returns when all are there and one leads. ``modules``: instead of the pool's own."""
+        """Start workers; return when all take part and one leads. ``modules``: instead of the pool's own."""
         started = [Worker(self, modules or self.modules) for _ in range(count)]
         self._workers += started
         self._alive += started
@@ -389,7 +391,7 @@ class WorkerPool:
 
     @property
     def alive(self) -> list[Worker]:
-        """The workers that were started and not killed."""
+        """Workers that were started and not killed."""
         return list(self._alive)
 
     def kill_leader(self) -> int:
@@ -400,7 +402,7 @@ class WorkerPool:
         return leader.pid
 
     def leader(self, after: int = 0) -> Worker:
-        """The leader of a term later than ``after``, as soon as there is one whose work runs."""
+        """Return the leader of a term later than ``after`` as soon as its work runs."""
         return until(lambda: self._find("leader", after), what=f"a leader; log: {self.log}")[0]
 
     def follower(self) -> Worker:
@@ -414,7 +416,7 @@ class WorkerPool:
             worker.reap()
 
     def _find(self, role: str, after: int = 0) -> list[Worker]:
-        """The first worker in this role, of a term whose work runs; empty if there is none."""
+        """Return the first worker in this role, of a term whose work runs; empty if there is none."""
         for worker in self._alive:
             seen = worker.document()
             if seen and seen["state"] == "led" and seen["answered_by"]["role"] == role:

@@ -6,13 +6,13 @@ import os
 import socket
 
 SHARE = 1000
-"""Ports for each of the processes that run tests side by side, below those that the system gives out by itself."""
+"""Ports for each of the processes that run tests in parallel, below those that the system assigns."""
 
 _next = 0
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on, and that no test beside this one is given."""
+    """A free port of 127.0.0.1 that no other test is given."""
     global _next  # noqa: PLW0603
     first = 20000 + SHARE * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     for _ in range(SHARE):

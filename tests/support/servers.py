@@ -1,10 +1,10 @@
-"""One server of each kind for a whole run of pytest, however many processes run its tests.
+"""One server of each kind for a whole run of pytest, shared by all processes that run its tests.
 
-Imported by ``tests/conftest.py`` alone: each conftest that imports a fixture has a fixture of its own.
+Imported by ``tests/conftest.py`` alone: each conftest that imports a fixture has its own instance of it.
 
-The first test that needs one starts a keeper (``tests.support.keeper``), whose child the server is. Each process that
-uses the server holds a shared lock on a file; the kernel frees it when that process ends, in whatever way, and then the
-keeper ends the server. Each process has a database in PostgreSQL, and pools of names of its own in Redis.
+The first test that needs a server starts a keeper (``tests.support.keeper``), the server's parent. Each process that
+uses the server holds a shared lock on a file; the kernel frees it when that process ends, however it ends, and then the
+keeper ends the server. Each process has a database in PostgreSQL, and pools with separate names in Redis.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from .waiting import until
 ROOT = Path(__file__).parents[2]
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
-"""This process among those that run tests."""
+"""Name of this process among those that run tests."""
 
 _names = itertools.count()
 
 
 def new_name() -> str:
-    """A name for a pool that no other test of the run is given."""
+    """A name for a pool that is unique in the run."""
     return f"{WORKER}_{next(_names)}"
 
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPostgres]:
-    """The PostgreSQL server of the run, in a database of this process; each test has a schema of its own there."""
+    """The PostgreSQL server of the run, in a database of this process; each test has its own schema there."""
     needs_programs()
     with shared("postgres", _place(tmp_path_factory)) as found:
         running = RunningPostgres(found["port"], template=Path(found["template"]))
@@ -53,7 +53,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runnin
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRedis]:
-    """The Valkey server of the run, which has run for long enough to elect; each test has a pool of its own there."""
+    """The Valkey server of the run, which has run for long enough to elect; each test has its own pool there."""
     needs_valkey()
     with shared("redis", _place(tmp_path_factory)) as found:
         yield RunningRedis(found["port"])
@@ -61,31 +61,33 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRe
 
 @pytest.fixture
 def own_server(new_postgres: Callable[..., PostgresServer]) -> PostgresServer:
-    """A PostgreSQL server of the test's own, to be hurt."""
+    """A PostgreSQL server for one test, which may damage it."""
     return new_postgres()
 
 
 @pytest.fixture
 def new_postgres(postgres_server: RunningPostgres) -> Iterator[Callable[..., PostgresServer]]:
-    """Starts PostgreSQL servers of the test's own."""
+    """Factory of PostgreSQL servers for one test."""
     with contextlib.ExitStack() as scope:
         yield lambda **options: scope.enter_context(server(template=postgres_server.template, **options))
 
 
 def _place(factory: pytest.TempPathFactory) -> Path:
-    """The directory of the run, of which each process under pytest-xdist has a part."""
+    """Directory of the run; under pytest-xdist each process has a part of it."""
     base = factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @contextlib.contextmanager
 def shared(kind: str, place: Path) -> Iterator[dict[str, Any]]:
-    """The server of that kind for all who name the same place: started if none runs, kept for as long as the scope."""
+    """The server of that kind for all processes that name the same directory: started if none runs, kept for the
+    scope.
+    """
     directory = place / f"shared-{kind}"
     directory.mkdir(exist_ok=True)
     with (directory / "users").open("a+b") as users:
         with filelock.FileLock(directory / "starting"):
-            fcntl.lockf(users, fcntl.LOCK_SH)  # a record lock: no child of this process inherits it
+            fcntl.lockf(users, fcntl.LOCK_SH)  # a record lock: child processes do not inherit it
             ready = directory / "ready"
             if not ready.exists():
                 _start_keeper(kind, directory, ready)

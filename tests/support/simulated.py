@@ -1,4 +1,4 @@
-"""Simulated pools: electors on seats in memory, on one clock, with work that only writes down when.
+"""Simulated pools: electors on seats in memory, on one clock, with work that only records its times.
 
 All workers share one event loop, so a worker that stands still, as after ``kill -STOP`` or in a job that blocks its
 loop, is stopped at its gate: its awaits of seat and clock, and its facts, complete only when it is continued.
@@ -24,11 +24,11 @@ FENCE_AFTER = 4 * HEARTBEAT
 
 
 class SimulatedWorker:
-    """One worker. The attributes are the faults of its work, to be set at any time.
+    """One worker. The attributes are the faults of its work, which may be set at any time.
 
     drain_takes: seconds until its work has ended after a resignation.
-    clings: seconds for which its work runs on even after a loss, as a thread does.
-    entry_raises, exit_raises: what opening and closing a term's work raises.
+    clings: seconds for which its work continues even after a loss, like a thread.
+    entry_raises, exit_raises: exceptions of opening and closing the work of a term.
     """
 
     def __init__(self, pool: MemoryPool, clock: ManualClock) -> None:
@@ -50,7 +50,7 @@ class SimulatedWorker:
         self.task = asyncio.create_task(self.elector.run())
 
     def hang(self) -> None:
-        """Stand still until ``resume``; what it holds, it holds."""
+        """Stand still until ``resume``, and keep what it holds."""
         self._gate.close()
 
     def resume(self) -> None:
@@ -58,7 +58,7 @@ class SimulatedWorker:
 
     @property
     def silent(self) -> bool:
-        """Whether it stands still, and has led without a sign of life for so long that it may be fenced."""
+        """Whether it stands still and has led without a heartbeat for so long that it may be fenced."""
         age = self.seat.backend.shared.clock.monotonic() - self.seat.backend.shared.beaten_at
         return self._gate.shut and self.seat.held() is not None and age >= FENCE_AFTER
 
@@ -66,7 +66,7 @@ class SimulatedWorker:
         self.crashed = True
         self.seat.crash()
         self.task.cancel()
-        self._gate.open()  # so that the code of the dead comes to its end; its seat does nothing any more
+        self._gate.open()  # so that the code of the dead worker ends; its seat has no further effect
 
     @property
     def leads(self) -> bool:
@@ -95,7 +95,7 @@ class SimulatedWorker:
 
 
 class SimulatedPool:
-    """The workers of one pool, and its history."""
+    """Workers of one pool, and its history."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -103,7 +103,7 @@ class SimulatedPool:
         self.workers: list[SimulatedWorker] = []
 
     async def join(self, **faults: Any) -> SimulatedWorker:
-        """One more worker; returns when it leads or follows, unless a fault of its seat takes time."""
+        """Add a worker; return when it leads or follows, unless a fault of its seat takes time."""
         worker = SimulatedWorker(self.memory, self.clock)
         for name, value in faults.items():
             assert hasattr(worker, name) or hasattr(worker.seat, name)
@@ -117,20 +117,20 @@ class SimulatedPool:
         return [worker for worker in self.workers if not worker.crashed and worker.leads]
 
     def events(self) -> list[tuple[str, int]]:
-        """The history, without the times and the workers."""
+        """The history, without times and workers."""
         return [(line.event, line.term) for line in self.memory.history]
 
 
 @asynccontextmanager
 async def simulated_pool() -> AsyncIterator[SimulatedPool]:
-    """A pool whose history has to keep the promises, whatever the test did; nothing of it is left afterwards."""
+    """A pool whose history must keep the promises, whatever the test did; all its workers end with the scope."""
     pool = SimulatedPool()
     try:
         yield pool
     finally:
         for worker in pool.workers:
             worker.resume()
-            worker.drain_takes = worker.clings = worker.seat.release_takes = 0.0  # the clock stands still from here
+            worker.drain_takes = worker.clings = worker.seat.release_takes = 0.0  # the clock stands still from here on
             worker.task.cancel()
         await asyncio.gather(*(worker.task for worker in pool.workers), return_exceptions=True)
     facts = [Fact(line.time, line.worker, line.event, line.term) for line in pool.memory.history]
@@ -141,7 +141,7 @@ async def simulated_pool() -> AsyncIterator[SimulatedPool]:
 
 
 class Gate:
-    """Open while its worker runs."""
+    """A gate that is open while its worker runs."""
 
     def __init__(self) -> None:
         self._open = asyncio.Event()
@@ -162,7 +162,7 @@ class Gate:
             await self._open.wait()
 
     def through(self, function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        """The same function, but it neither begins nor returns while the gate is shut."""
+        """Wrap a function so that it neither begins nor returns while the gate is shut."""
 
         async def gated(*args: Any) -> Any:
             await self.passed()
@@ -175,7 +175,7 @@ class Gate:
 
 
 class GatedSeat:
-    """A seat as a worker uses it that may stand still. The methods are looked up when called: a test may patch them."""
+    """The seat of a worker that may stand still. Methods are looked up at each call, since a test may patch them."""
 
     def __init__(self, seat: MemorySeat, gate: Gate) -> None:
         self._seat = seat
@@ -187,7 +187,7 @@ class GatedSeat:
 
 
 class GatedClock:
-    """Its time: what it sleeps for may be over, but it does not wake up."""
+    """The clock of a worker that may stand still: its sleep may be over, but it does not wake up."""
 
     def __init__(self, clock: ManualClock, gate: Gate) -> None:
         self._clock = clock

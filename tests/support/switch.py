@@ -1,4 +1,4 @@
-"""A TCP switch: clients connect to it, and it passes them on to whichever server it is turned to."""
+"""TCP switch: forwards the connections of clients to a server that the test selects."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .ports import free_port
 
 
 class Switch:
-    """Listens on a port of 127.0.0.1 and passes each connection on to ``port``; None: it refuses them.
+    """Listens on a port of 127.0.0.1 and forwards each connection to ``port``; None: refuses connections.
 
-    delay: seconds that everything takes on its way.
+    delay: seconds by which all data is delayed.
     """
 
     def __init__(self, port: int | None, *, delay: float = 0.0) -> None:
@@ -29,7 +29,7 @@ class Switch:
         self._accepting.start()
 
     def turn(self, port: int | None, *, reset: bool = True) -> None:
-        """From now on to that port; connections that there are get a reset, or stay where they are."""
+        """Forward to that port from now on; open connections are reset, or stay."""
         self._to = port
         if not reset:
             return
@@ -40,7 +40,7 @@ class Switch:
                 end.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
-        """Reset all connections, and end."""
+        """Reset all connections, and close."""
         self.turn(None)
         self._listening.shutdown(socket.SHUT_RDWR)
         self._accepting.join()
@@ -68,7 +68,7 @@ class Switch:
             thread.start()
 
     def _join(self, client: socket.socket, server: socket.socket) -> None:
-        """Pass on what comes from either until one of them ends."""
+        """Forward data from both until one of them ends."""
         with client, server, contextlib.suppress(OSError):
             while True:
                 readable, _, _ = select.select([client, server], [], [])

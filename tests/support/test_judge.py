@@ -79,12 +79,12 @@ def test_a_worker_whose_release_failed_may_win_the_seat_that_it_still_holds() ->
 @pytest.mark.parametrize(
     ("without", "changed", "promise"),
     [
-        ({3}, {}, "P1"),  # a second one wins while the first still holds
-        ({2}, {}, "P5"),  # the seat goes before the work has ended
+        ({3}, {}, "P1"),  # a second worker wins while the first still holds the seat
+        ({2}, {}, "P5"),  # the seat is released before the work has ended
         ({6}, {}, "P1"),
         ({0}, {}, "P5"),  # work before a term
         (set(), {4: Fact(4, 2, "won", 1)}, "P2"),
-        ({2, 3}, {4: Fact(4, 1, "won", 2)}, "P1"),  # again, while its own work goes on
+        ({2, 3}, {4: Fact(4, 1, "won", 2)}, "P1"),  # a second begin during its own work
         (set(), {5: Fact(5, 1, "begin", 2)}, "P5"),
         (set(), {7: Fact(7, 3, "begin", 3)}, "P5"),
         (set(), {7: Fact(7, 1, "end", 1)}, "P5"),
@@ -161,7 +161,7 @@ def test_a_term_that_could_not_be_written_down_is_excused() -> None:
 
 
 def test_an_answer_counts_for_an_unknown_instant() -> None:
-    """A question before the end of a term may be answered after the next has begun."""
+    """A request before the end of a term may be answered after the beginning of the next."""
     assert violations([*KNOWN, Fact(9.9, 101, "leads", 1, until=12)], unrecorded=all_known) == []
     span = spans([Fact(9.9, 101, "leads", 1, until=12)])[1]
     assert (span.begun, span.over) == (12, 9.9)

@@ -1,4 +1,4 @@
-"""The order in which pytest-xdist gets the tests."""
+"""The order of tests for pytest-xdist."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ import pytest
 Item = TypeVar("Item")
 
 NEEDS_ROOT = {"as_root", "hosts", "small_disk"}
-"""Fixtures that only root can have: mounts, files of other users, network namespaces."""
+"""Fixtures that need root: mounts, files of other users, network namespaces."""
 
 ORDINARY = "not extended"
 """The expression for ``-m`` that selects the tests of ``make test``."""
@@ -90,6 +90,6 @@ def deal(items: Sequence[Item], count: int, *, long: Callable[[Item], bool]) -> 
 
 
 def _folder(item: pytest.Item) -> str:
-    """The folder of the test below ``tests``."""
+    """Folder of the test below ``tests``."""
     path = Path(item.nodeid.partition("::")[0])
     return path.parts[1] if len(path.parts) > 2 else path.stem

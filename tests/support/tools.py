@@ -1,4 +1,5 @@
-"""Tools that no wheel brings: the tests that use one belong to the extended tier, which skips them where it is missing.
+"""Tools that no wheel contains: the tests that use one belong to the extended tier, which skips them where it is
+missing.
 
 With ``ELECTION_CI`` set nothing may be skipped for a missing tool: the test fails instead.
 """
@@ -21,7 +22,7 @@ def needs(tool: str) -> Callable[[Any], Any]:
 
 
 def skip_missing(reason: str) -> NoReturn:
-    """Skip the running test for a tool that this machine lacks; fail it where all tools have to be there."""
+    """Skip the running test for a tool that this machine lacks; fail it where all tools are required."""
     if os.environ.get("ELECTION_CI"):
         pytest.fail(f"{reason}; with ELECTION_CI=1 no test is skipped for a missing tool")
     pytest.skip(reason)

@@ -1,4 +1,4 @@
-"""Waits for facts: generous limits, and a message that says what did not happen."""
+"""Waits for facts, with generous limits and a message that names the missing fact."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import Any, TypeVar
 _T = TypeVar("_T")
 
 POLL = 0.005
-"""Seconds between the first two looks at a fact; each pause is longer than the one before, up to ``MAX_POLL``."""
+"""Seconds between the first two polls; each pause is longer than the one before, up to ``MAX_POLL``."""
 
 MAX_POLL = 0.05
-"""Seconds: many tests wait at a time, and each look costs the processor that the pools need."""
+"""Seconds; many tests wait at the same time, and each poll costs processor time that the pools need."""
 LIMIT = 60.0
-"""Seconds within which whatever should happen has happened, on a machine as slow as it may be."""
+"""Seconds within which any expected fact comes about, even on a slow machine."""
 
 
 def until(
     fact: Callable[[], _T], timeout: float = LIMIT, *, what: str | Callable[[], object] = "", poll: float = POLL
 ) -> _T:
-    """Return what ``fact`` gives as soon as that is true; an ``AssertionError`` that it raises means not yet.
+    """Return the value of ``fact`` as soon as it is true; an ``AssertionError`` that it raises means not yet.
 
-    what: for the message, if it does not come about: the fact in words, or what to ask for them at that moment.
-    poll: seconds between two looks, for a fact that costs something to look at.
+    what: the fact in words for the error message, or a function that returns them.
+    poll: seconds between two polls, for a fact that is costly to read.
     """
     end, pause = time.monotonic() + timeout, poll
     while True:
@@ -48,7 +48,7 @@ def until(
 async def until_async(
     fact: Callable[[], Awaitable[_T] | _T], timeout: float = LIMIT, *, what: str | Callable[[], object] = ""
 ) -> _T:
-    """The same on an event loop; ``fact`` may be a coroutine function."""
+    """Like ``until``, on an event loop; ``fact`` may be a coroutine function."""
     end = time.monotonic() + timeout
     while True:
         try:
@@ -73,7 +73,7 @@ def _not_within(timeout: float, fact: Callable[..., Any], what: str | Callable[[
 
 
 def remove_in_use(path: Path) -> None:
-    """Remove a directory in which others write meanwhile: what they put there in between is removed, too."""
+    """Remove a directory in which others still write: files that appear in between are removed too."""
 
     def is_removed() -> bool:
         with contextlib.suppress(OSError):
