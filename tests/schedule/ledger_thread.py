@@ -1,4 +1,4 @@
-"""Counts the transactions that a ledger has under way in its thread, so that a ``ManualClock`` waits for them."""
+"""Count of the open transactions in a ledger's thread, for which a ``ManualClock`` waits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from election.schedule.ledger import Ledger
 
 
 class LedgerThread:
-    """The thread of ``ledger``, as seen from its event loop."""
+    """The thread of ``ledger``, seen from its event loop."""
 
     def __init__(self, ledger: Ledger) -> None:
         store: Any = ledger.store

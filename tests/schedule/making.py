@@ -1,4 +1,4 @@
-"""Makes the values that the tests of the schedule and of its ledgers need."""
+"""Factories of values for the tests of the schedule and of its ledgers."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ T = TypeVar("T")
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
 LIMIT = 30.0
-"""Seconds that a fact may take to come about; only a failing test waits for so long."""
+"""Seconds that a fact may take to come about; only a failing test waits for that long."""
 
 
 def at(seconds: float) -> datetime:
-    """So many seconds from ``NOW``."""
+    """``seconds`` after ``NOW``."""
     return NOW + timedelta(seconds=seconds)
 
 
 def moments(*seconds: float) -> tuple[datetime, ...]:
-    """The same for several."""
+    """``at`` for several values."""
     return tuple(at(second) for second in seconds)
 
 
 def make_job(trigger: str | BaseTrigger = "interval", func: Callable[..., Any] = print, **arguments: Any) -> Job:
-    """A job as an application would register it, in UTC, called ``job`` unless it is given another id."""
+    """A job as an application would register it, in UTC, with the id ``job`` by default."""
     return JobRegistry({"timezone": "UTC"}).define(func, trigger, **{"id": "job", **arguments})
 
 
 def state_of(job: Job, *, scheduled_since: datetime = NOW, until: datetime = NOW, **known: Any) -> JobState:
-    """What a ledger remembers of ``job``."""
+    """State of ``job`` in a ledger."""
     return JobState(job.id, job.schedule, scheduled_since=scheduled_since, settled_until=until, **known)
 
 
@@ -48,12 +48,12 @@ def make_term(number: int, *, pid: int = 100, elected_at: datetime = NOW) -> Ter
 
 
 def process(pid: int = 100) -> ProcessIdentity:
-    """A process of some boot."""
+    """A process of a given boot."""
     return ProcessIdentity(pid, 1, "boot", "pid:[1]", "host")
 
 
 class CountingTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
-    """Counts how often it is asked; otherwise the trigger that it is made of."""
+    """A trigger that counts its calls and otherwise equals the one that it wraps."""
 
     def __init__(self, trigger: BaseTrigger) -> None:
         self.trigger = trigger
@@ -67,7 +67,7 @@ class CountingTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has n
 
 
 async def until(fact: Callable[[], T], what: str = "") -> T:
-    """What ``fact`` gives, as soon as that is true."""
+    """Return the value of ``fact`` as soon as it is true."""
     end = time.monotonic() + LIMIT
     while not (found := fact()):
         assert time.monotonic() < end, f"not within {LIMIT:g} s: {what or fact}; last seen: {found!r}"

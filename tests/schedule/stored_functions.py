@@ -1,4 +1,4 @@
-"""What the tests of stored jobs refer to by name."""
+"""Functions that the tests of stored jobs refer to by name."""
 
 from __future__ import annotations
 
@@ -31,4 +31,4 @@ NOT_CALLABLE = 42
 
 
 def keep_quiet(password: str) -> None:
-    """A job whose arguments are nobody's business."""
+    """A job with secret arguments."""

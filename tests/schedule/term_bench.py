@@ -27,19 +27,19 @@ from tests.schedule.ledger_thread import LedgerThread
 from tests.schedule.making import NOW, make_term
 
 LOOK = 0.02
-"""Seconds between two looks of a term at the ledger."""
+"""Seconds between two polls of the ledger by a term."""
 
 MINUTES = {"poll_interval": 1.0}
-"""Options for a test that lets minutes pass: each look costs real time."""
+"""Options for a test in which minutes pass: each poll costs real time."""
 
 A_RUN_EACH = {"coalesce": False, "misfire_grace_time": None, "max_instances": 1000}
-"""For a job whose every tick is to have a run: none is too late, or meets the one before it still running."""
+"""Options of a job whose every tick must have a run: none is too late, and none overlaps."""
 
 FULL = "the disk is full; free some space on its disk"
 
 
 class FaultyLedger(SqliteLedger):
-    """A real one that raises ``fault``, while there is one, instead of being read or written."""
+    """A real ledger that raises ``fault`` instead of being read or written, while ``fault`` is set."""
 
     def __init__(self, path: str, **options: Any) -> None:
         super().__init__(path, **options)
@@ -73,7 +73,7 @@ class FaultyLedger(SqliteLedger):
 
 
 class TermBench:
-    """A worker without an election: terms begin when a test says so."""
+    """A worker without an election: the test begins its terms."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path / "ledger.db")
@@ -89,9 +89,9 @@ class TermBench:
         self.events: list[Event] = []
         self.leading: TermScheduler | None = None
         self.others_differ = False
-        """Whether a living worker has other jobs in its code."""
+        """Whether a live worker has other jobs in its code."""
         self.thread_waits = False
-        """Whether a job's thread waits for the test, and so is nothing to wait for."""
+        """Whether a job's thread waits for the test, so that the clock must not wait for it."""
 
     async def peers_differ(self) -> bool:
         return self.others_differ
@@ -100,7 +100,7 @@ class TermBench:
         return JobRegistry({"timezone": "UTC"}, self.clock)
 
     def busy(self) -> bool:
-        """Whether anybody waits for the thread of a ledger, or the term for a job in a thread."""
+        """Whether a call waits for the thread of a ledger, or the term for a job in a thread."""
         in_thread = self.leading is not None and bool(list(self.leading._executor._runner.in_threads()))
         in_ledger = self.ledger.thread.busy or self.others_thread.busy
         return in_ledger or (in_thread and not self.thread_waits)
@@ -110,7 +110,7 @@ class TermBench:
         return await self.clock.advance_until(fact, limit=limit)
 
     async def wait(self, fact: Callable[[], Any]) -> None:
-        """Return when ``fact`` is true; for what the term waits for, while the test lets time pass."""
+        """Wait for ``fact`` without moving the clock; for work in a term while the test moves it."""
         while True:
             found = fact()
             if await found if isinstance(found, Awaitable) else found:
@@ -118,14 +118,14 @@ class TermBench:
             await self.clock.sleep(0.005)
 
     def handed_over(self, job_id: str) -> datetime:
-        """The last tick of a job that the scheduler of the term under way has handed over."""
+        """Last tick of a job that the scheduler of the current term has handed over."""
         assert self.leading is not None
         settled_until = self.leading._jobs.progress[job_id].settled_until
         assert settled_until is not None
         return settled_until
 
     def job(self, func: Any = None, **arguments: Any) -> None:
-        """A job that writes down its runs, or ``func``; called ``job`` and due every 50 ms if nothing else is said.
+        """Register a job that records its runs, or ``func``; its id is ``job`` and it is due every 50 ms by default.
 
         Without ``coalesce`` each tick has a run, however slow the machine is.
         """
@@ -140,7 +140,7 @@ class TermBench:
         self.registry.add(func or note_run, trigger, **{"id": "job", **each, **arguments})
 
     def by_due(self) -> list[Run]:
-        """What ran; those that were late may have overtaken each other."""
+        """The runs; late ones may have overtaken each other."""
         return sorted(self.ran, key=lambda run: run.due)
 
     def scheduler(self, number: int) -> TermScheduler:
@@ -166,7 +166,7 @@ class TermBench:
 
     @asynccontextmanager
     async def term(self, number: int = 1) -> AsyncIterator[TermScheduler]:
-        """Lead that term, and afterwards be able to lead another."""
+        """Lead that term; another term can follow."""
         async with self.scheduler(number) as self.leading:
             yield self.leading
 
@@ -181,7 +181,7 @@ class TermBench:
         return counted
 
     async def agrees(self) -> None:
-        """What ran is what was claimed, once each, and the whole history keeps the promises (P1 to P4)."""
+        """Assert that each claim has one run, and that the history keeps P1 to P4."""
         keys = [run.key for run in self.ran if run.attempt == 1]
         assert len(keys) == len(set(keys)), "a tick ran twice"
         recorded = {(run.job_id, run.due, run.request) for run in await self.runs()}
@@ -196,6 +196,6 @@ class TermBench:
 
 
 async def looked(bench: TermBench) -> None:
-    """Return when the shift has looked at the ledger twice from now on."""
+    """Return when the term has polled the ledger twice from now on."""
     tried = bench.ledger.tried
     await bench.until(lambda: bench.ledger.tried >= tried + 2)

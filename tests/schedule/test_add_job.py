@@ -1,4 +1,4 @@
-"""``Election.add_job`` in every form that people write: awaited or not, before the start and after it."""
+"""``Election.add_job`` in every usual form: awaited or not, before the start and after it."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_two_different_ones_under_one_id_are_both_named(election: Election, func
 
 
 def test_functions_that_are_made_in_a_loop_are_different_ones(election: Election) -> None:
-    """The last of them would be called in the place of all."""
+    """A closure over a loop variable would call the last of them in place of all."""
 
     def register(number: int) -> None:
         async def job() -> None:
@@ -104,7 +104,7 @@ def test_functions_that_are_made_in_a_loop_are_different_ones(election: Election
 
 
 def test_a_second_start_registers_again(tmp_path: Path) -> None:
-    """As an application's own lifespan does with each ``TestClient``; what is called is what was made last."""
+    """Like an application's lifespan with each ``TestClient``; the latest function is called."""
     election = Election(tmp_path, heartbeat=0.1)
     starts = iter(["first", "second"])
 
@@ -133,7 +133,7 @@ async def get_name() -> str:
 
 
 def test_dependencies_do_not_make_two_jobs_one(election: Election) -> None:
-    """Their wrappers have the same code, and those of equal partials are not equal."""
+    """Wrappers of a decorator have the same code, and equal partials are not equal."""
 
     def partial_job() -> Any:
         async def job(what: str, name: Annotated[str, Depends(get_name)]) -> None: ...
@@ -145,14 +145,14 @@ def test_dependencies_do_not_make_two_jobs_one(election: Election) -> None:
     func = partial_job()
     for _ in range(2):
         election.add_job(functools.partial(func, "a"), "interval", seconds=5, id="job")
-    election._jobs.expect_again()  # as after an end
+    election._jobs.expect_again()  # as after the end of an election
     with pytest.raises(JobDefinitionError, match="'job' already"):
         election.add_job(functools.partial(other, "a"), "interval", seconds=5, id="job")
     election.add_job(functools.partial(partial_job(), "a"), "interval", seconds=5, id="job")
 
 
 async def test_awaited_it_is_stored(election: Election) -> None:
-    """As a script does, which takes no part."""
+    """Like a script, which takes no part."""
     await election.add_job(FUNC, "interval", hours=1, id="script")
     assert await stored(election) == ["script"]
     assert list(election._jobs) == []
@@ -161,7 +161,7 @@ async def test_awaited_it_is_stored(election: Election) -> None:
     election.add_job(report, "interval", seconds=5, id="code")
     with pytest.raises(JobDefinitionError, match="'code' already"):
         await election.add_job(FUNC, "interval", hours=1, id="code")
-    await election.add_job(report, "interval", seconds=5, id="code")  # the same registration: it is there already
+    await election.add_job(report, "interval", seconds=5, id="code")  # the same registration again
     assert await stored(election) == ["script"]
     assert [job.id for job in election._jobs] == ["code"]
 

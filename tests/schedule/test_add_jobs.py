@@ -70,7 +70,7 @@ async def test_with_replace_it_may_be_repeated(tmp_path: Path) -> None:
 
 
 async def test_the_event_loop_goes_on_meanwhile(tmp_path: Path) -> None:
-    """They are checked some at a time."""
+    """They are checked in batches."""
     turns: list[int] = []
 
     async def count() -> None:

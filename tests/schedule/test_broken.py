@@ -1,4 +1,4 @@
-"""One job that cannot be planned stops no other job (docs/pitfalls.md#63, #64): it is broken, and says why."""
+"""A job that cannot be planned is broken, with a reason, and stops no other job (docs/pitfalls.md#63, #64)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 
 class FragileTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
-    """Every second, unless it is broken."""
+    """A trigger that fires every second, unless it is broken."""
 
     def __init__(self) -> None:
         self.is_broken = False

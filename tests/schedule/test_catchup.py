@@ -1,5 +1,6 @@
-"""Where a job goes on after nobody ran it: bounded before it is enumerated, nothing unexplained (P4,
-docs/pitfalls.md#29)."""
+"""Catch-up of a job after a time without a leader: bounded before it is enumerated, nothing unexplained (P4,
+docs/pitfalls.md#29).
+"""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ CRON = CronTrigger(second="*", timezone=UTC)
 def caught(
     trigger: BaseTrigger, down: float, *, grace: float | None = None, limit: int = 1000, now: datetime = NOW
 ) -> CatchUp:
-    """The catch-up of a job that was accounted for until ``down`` seconds ago."""
+    """Catch-up of a job that was settled until ``down`` seconds ago."""
     return catch_up(
         "job",
         trigger,
@@ -111,7 +112,7 @@ def test_a_date_is_owed_even_if_its_moment_has_just_passed() -> None:
 
 @pytest.mark.parametrize("seconds_down", [0.5, 20, 10 * DAY])
 def test_p6_a_job_that_owes_nothing_is_looked_at_once(seconds_down: float) -> None:
-    """A takeover with a thousand jobs is a thousand times this."""
+    """A takeover with a thousand jobs takes this a thousand times."""
     trigger = CountingTrigger(IntervalTrigger(seconds=1, start_date=at(5), timezone=UTC))
     assert caught(trigger, seconds_down, grace=30) == CatchUp(at(5), None)
     assert trigger.calls == 1
@@ -129,7 +130,7 @@ def test_a_tick_to_come_has_its_jitter_though_nothing_is_owed(seconds_down: floa
 
 @pytest.mark.parametrize("grace", [1, 30, None])
 def test_pitfall_46_a_tick_that_waits_for_its_jitter_is_not_late(grace: float | None) -> None:
-    """Wherever it is looked at from, while it waits and for the length of its grace after that."""
+    """At any moment while the tick waits and during its grace after that."""
     trigger = with_seed(IntervalTrigger(hours=1, start_date=at(5), jitter=600, timezone=UTC), "job")
     due = first_after(trigger, NOW)
     assert due is not None
@@ -140,7 +141,7 @@ def test_pitfall_46_a_tick_that_waits_for_its_jitter_is_not_late(grace: float | 
 
 
 def test_the_parts_of_a_combined_trigger_have_their_own_jitter() -> None:
-    """The trigger of the user stays as it is."""
+    """The user's trigger is unchanged."""
     part = CronTrigger(minute=0, jitter=600, timezone=UTC)
     both = OrTrigger([part, CronTrigger(minute=0, jitter=600, timezone=UTC)], jitter=5)
     seeded = with_seed(both, "job")
@@ -180,7 +181,7 @@ def test_pitfall_29_a_month_of_downtime_takes_no_longer_than_an_hour(
 def test_p4_what_is_skipped_and_what_is_next_cover_all_that_is_owed(
     period: int, seconds_down: int, grace: int | None, limit: int, jitter: int | None
 ) -> None:
-    """Nothing between the last accounted tick and the next one is neither skipped nor handed over."""
+    """Every tick between the last settled one and the next is skipped or handed over."""
     trigger = IntervalTrigger(seconds=period, start_date=at(-(10**6)), timezone=UTC, jitter=jitter)
     result = caught(trigger, seconds_down, grace=grace, limit=limit)
     planned = without_jitter(trigger)
@@ -213,7 +214,7 @@ def test_p4_what_is_skipped_and_what_is_next_cover_all_that_is_owed(
     ids=str,
 )
 def test_p4_jitter_hides_no_tick_between_the_skip_and_the_next(trigger: BaseTrigger) -> None:
-    """A tick planned just before the cut, and moved by chance to after it, belonged to neither."""
+    """A tick planned just before the cut, and moved past it by jitter, belonged to neither side."""
     planned = without_jitter(trigger)
     for offset in range(0, 60, 3):
         now = at(offset)
@@ -244,7 +245,7 @@ def test_no_ticks_are_no_skip() -> None:
 def steady(
     trigger: BaseTrigger, *, grace: float | None, limit: int = 1000
 ) -> tuple[PureTrigger, list[tuple[Any, ...]]]:
-    """A trigger as the scheduler of a term has it, and the leaps that it makes."""
+    """A trigger as the scheduler of a term uses it, with its recorded jumps."""
     leaps: list[tuple[Any, ...]] = []
 
     def around(last: datetime, now: datetime) -> datetime:
@@ -256,7 +257,7 @@ def steady(
 
 
 def handed_over(trigger: PureTrigger, next_run_time: datetime, now: datetime) -> list[datetime]:
-    """What APScheduler's own code makes of it, when it looks at ``now``."""
+    """Ticks by APScheduler's own code at ``now``."""
     job = SchedulerJob.__new__(SchedulerJob)
     job._jobstore_alias = None
     job.trigger, job.next_run_time = trigger, next_run_time
@@ -265,7 +266,7 @@ def handed_over(trigger: PureTrigger, next_run_time: datetime, now: datetime) ->
 
 
 def test_in_time_a_tick_follows_the_last_one_whatever_the_clock_says() -> None:
-    """docs/pitfalls.md#26: a clock that steps back asks again for the same tick, and gets the next one."""
+    """docs/pitfalls.md#26: after a backward step of the clock, the same request gets the next tick."""
     trigger, _ = steady(CRON, grace=30)
     for now in (at(0.01), at(-3600), at(0.02), at(5)):
         assert trigger.get_next_fire_time(NOW, now) == at(1)
@@ -312,7 +313,7 @@ def test_a_look_at_the_same_tick_later_leaps_again() -> None:
     ],
 )
 def test_the_grace_time_is_real_time_where_clocks_change(now: datetime, first: datetime) -> None:
-    """APScheduler's scheduler asks in its own time zone, where an hour ago is a matter of opinion on that day."""
+    """APScheduler's scheduler uses its own time zone, in which "an hour ago" is ambiguous on that day."""
     trigger, _ = steady(CRON, grace=HOUR, limit=10**5)
     asked = now.astimezone(ZoneInfo("Europe/Berlin"))
     assert trigger.get_next_fire_time(datetime(2026, 3, 1, tzinfo=UTC), asked) == first

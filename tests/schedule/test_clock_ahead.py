@@ -1,4 +1,6 @@
-"""A wall clock that was ahead: jobs are silent, everything says so, and the present time can be accepted (P2 to P4)."""
+"""A wall clock that was ahead: no job runs, every view gives the reason, and the present time can be accepted (P2 to
+P4).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ YEAR = timedelta(days=365)
 
 
 async def led(bench: TermBench, number: int, runs: int) -> None:
-    """A term that ends after so many more runs."""
+    """A term that ends after that many more runs."""
     wanted = len(bench.ran) + runs
 
     async def lead() -> None:
@@ -56,7 +58,7 @@ async def test_pitfall_71_a_clock_that_was_ahead_is_told_and_can_be_accepted(
 
 
 async def test_what_ran_while_the_clock_was_ahead_does_not_run_again_when_it_falls_due(bench: TermBench) -> None:
-    """Its claim stays (P3), and each tick before and after it runs."""
+    """The claim stays (P3), and each tick before and after it runs."""
     bench.options |= MINUTES
     bench.job(seconds=10, start_date=NOW)
     bench.clock.step_wall_clock(timedelta(seconds=60))
@@ -85,7 +87,7 @@ async def test_a_clock_that_is_put_back_while_somebody_leads_is_told_until_it_ha
 
 
 async def test_a_leader_whose_own_clock_was_ahead_goes_on_when_the_time_is_accepted(bench: TermBench) -> None:
-    """What it has handed over itself says nothing about the schedule that begins now."""
+    """Ticks that it has handed over itself do not affect the schedule that begins now."""
     bench.job(seconds=1)
     async with bench.term():
         await bench.until(lambda: len(bench.ran) >= 3)

@@ -1,8 +1,8 @@
 """P4: the ticks of a cron expression across clock changes, against oracles that do not use APScheduler.
 
-One is ``cronsim``, which implements the rule of Debian's cron. The other looks at each minute of the days around a
+One is ``cronsim``, which implements the rule of Debian's cron. The other examines each minute of the days around a
 change. cronsim is no oracle for recurring minutes where the clocks change at midnight or by less than an hour: it
-answers 00:00 where that does not exist, and steps over a half hour (version 2.8).
+returns 00:00 where that does not exist, and skips a half hour (version 2.8).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ WEEKDAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
 
 
 def days_of_change(zone: ZoneInfo) -> list[datetime]:
-    """The beginnings, in UTC, of the days of ten years on which the offset changes."""
+    """Beginnings, in UTC, of the days of ten years on which the offset changes."""
     start = datetime(2020, 1, 1, tzinfo=UTC)
     days = [start + number * DAY for number in range(3653)]
     found = [day for day in days if day.astimezone(zone).utcoffset() != (day + DAY).astimezone(zone).utcoffset()]
@@ -110,7 +110,7 @@ def matches(expression: tuple[str, str, str, str], wall: datetime) -> bool:
 
 
 def by_each_minute(expression: tuple[str, str, str, str], clock: list[tuple[datetime, datetime]]) -> list[datetime]:
-    """The ticks among the minutes of ``clock``, which are pairs of UTC and wall clock time.
+    """Return the ticks among the minutes of ``clock``, which are pairs of UTC and wall clock time.
 
     A recurring minute is due whenever the clock shows it; a fixed one when the clock first shows it or a later one.
     """
@@ -146,14 +146,14 @@ def test_p4_the_ticks_around_each_clock_change_of_ten_years_are_those_of_cron(na
             assert found == by_each_minute(expression, clock), told
             if not recurs or name in WHOLE_HOURS_AT_NIGHT:
                 assert found == by_cronsim(expression, zone, start - MINUTE, end), told
-            for due in found[:20]:  # the same chain from wherever it is asked
+            for due in found[:20]:  # the same chain from any start
                 assert first_after(trigger_of(expression, zone), due - timedelta(microseconds=1)) == due, told
 
 
 @pytest.mark.extended
 @pytest.mark.parametrize("name", ZONES)
 def test_p4_fixed_times_over_ten_years_are_those_of_cron(name: str) -> None:
-    """Each tick of ten years, none lost and none doubled."""
+    """Each tick of ten years, none lost and none run twice."""
     zone = ZoneInfo(name)
     start, end = datetime(2020, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)
     for expression in [("30", "2", "*", "*"), ("0", "0", "*", "1")]:
@@ -182,7 +182,7 @@ def by_systemd(
 
 
 def check_away_from_the_change(name: str, oracle: Callable[..., list[datetime]]) -> None:
-    """Fixed times, four days around the last changes: the same but for three hours before and after each."""
+    """Fixed times, four days around the last changes: the same except for three hours before and after each."""
     zone, rng = ZoneInfo(name), random.Random(name)
     for day in days_of_change(zone)[-2:]:
         start, end = day - 2 * DAY, day + 3 * DAY
@@ -203,14 +203,14 @@ def check_away_from_the_change(name: str, oracle: Callable[..., list[datetime]])
 
 @pytest.mark.parametrize("name", ZONES)
 def test_croniter_agrees_but_for_the_hours_of_a_change(name: str) -> None:
-    """It runs what comes twice twice."""
+    """APScheduler runs repeated times twice."""
     check_away_from_the_change(name, by_croniter)
 
 
 @needs("systemd-analyze")
 @pytest.mark.parametrize("name", ZONES)
 def test_systemd_agrees_but_for_the_hours_of_a_change(name: str) -> None:
-    """It does not run what is left out."""
+    """APScheduler does not run times that are left out."""
     check_away_from_the_change(name, by_systemd)
 
 
@@ -219,7 +219,7 @@ def utc(text: str) -> datetime:
 
 
 def test_p4_midnight_after_the_spring_change_is_not_lost() -> None:
-    """docs/pitfalls.md#26: APScheduler 3.11.3 goes on from Sunday to Tuesday."""
+    """docs/pitfalls.md#26: APScheduler 3.11.3 jumps from Sunday to Tuesday."""
     found = list(ticks(CronTrigger(hour=0, timezone=BERLIN), utc("2027-03-27T12:00+01:00"), utc("2027-03-30T12:00Z")))
     assert found == [utc(f"2027-03-{day}:00") for day in ("28T00:00+01", "29T00:00+02", "30T00:00+02")]
 
@@ -233,7 +233,7 @@ def test_a_calendar_interval_follows_the_same_rule() -> None:
 
 
 def test_the_dates_of_a_calendar_interval_are_counted_from_its_start() -> None:
-    """A day that a zone left out (Apia, 30 December 2011) moves none of the later ones."""
+    """A day that a zone left out (Apia, 30 December 2011) moves no later tick."""
     apia = ZoneInfo("Pacific/Apia")
     weekly = CalendarIntervalTrigger(weeks=2, start_date=date(2011, 12, 2), timezone=apia)
     found = list(islice(ticks(weekly, datetime(2011, 12, 1, tzinfo=UTC), datetime(2012, 2, 1, tzinfo=UTC)), 5))

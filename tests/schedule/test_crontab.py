@@ -1,4 +1,4 @@
-"""Cron expressions against cronsim and croniter, which others wrote, and against what crontab(5) says in words."""
+"""Cron expressions against the independent cronsim and croniter, and against the text of crontab(5)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def _first(expression: str, count: int = 1, start: datetime = START) -> list[str]:
-    """The first ticks after ``start``, as weekday and time."""
+    """First ticks after ``start``, as weekday and time."""
     trigger = parse_crontab(expression, timezone=UTC)
     return [
         f"{due:%a %Y-%m-%d %H:%M:%S}" for due in islice(ticks(trigger, start, datetime(2040, 1, 1, tzinfo=UTC)), count)
@@ -97,7 +97,7 @@ def test_random_expressions_agree_with_cronsim_and_croniter(seed: int) -> None:
         assert found == list(islice(CronSim(expression, start), 5)), expression
         if day != "*" and ("#" in weekday or day == "L" != weekday != "*"):
             continue  # croniter joins the two with "and", or finds no date
-        day_or = not day.startswith("*/") and not weekday.startswith("*/")  # crontab(5); croniter has to be told
+        day_or = not day.startswith("*/") and not weekday.startswith("*/")  # crontab(5); an option of croniter
         other = croniter(expression, start, day_or=day_or, ret_type=datetime)
         assert found == [other.get_next() for _ in range(5)], expression
 

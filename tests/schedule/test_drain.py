@@ -29,7 +29,7 @@ from tests.support.waiting import until_async
 pytestmark = pytest.mark.anyio
 
 NEVER = 3600.0
-"""Seconds: a drain limit that no test waits for."""
+"""Seconds: a drain limit that no test reaches."""
 
 OFTEN = {"trigger": "interval", "seconds": 0.01}
 
@@ -39,7 +39,7 @@ async def no_peers() -> bool:
 
 
 class Bench:
-    """Jobs and tasks of one worker, whose terms a test begins.
+    """Jobs and tasks of one worker, whose terms the test begins.
 
     drain_timeout: seconds.
     """
@@ -80,25 +80,25 @@ class Bench:
         self.jobs.add(func, "date", run_date=self.clock.now(), id=func.__name__, **arguments)
 
     def often(self, func: Callable[..., Any], **arguments: Any) -> None:
-        """Register a job that is due again and again."""
+        """Register a job that is due repeatedly."""
         self.jobs.add(func, id=func.__name__, **{**OFTEN, **arguments})
 
     @contextlib.asynccontextmanager
     async def term(self, number: int = 1) -> AsyncIterator[Tenure]:
-        """A term; leaving the scope ends it, if the test has not."""
+        """A term; leaving the scope ends it if the test has not."""
         tenure = Tenure(self, number)
         await tenure.began.wait()
         try:
             yield tenure
         except BaseException:
-            tenure.task.cancel()  # a test that has failed waits for nothing
+            tenure.task.cancel()  # a failed test waits for nothing
             raise
         tenure.end()
         await tenure.task
 
 
 class Tenure:
-    """One term, whose end a test can begin, and then watch."""
+    """One term, whose end the test can begin and then watch."""
 
     def __init__(self, bench: Bench, number: int) -> None:
         self.lost = asyncio.Event()
@@ -136,7 +136,7 @@ class Tenure:
 
 
 class Job:
-    """Code that tells when it runs, and ends when it may."""
+    """Code that records when it runs, and ends when the test allows it."""
 
     def __init__(self) -> None:
         self.may_end = threading.Event()
@@ -176,7 +176,7 @@ def limit_has_passed(caplog: pytest.LogCaptureFixture) -> bool:
 
 
 async def turns() -> None:
-    """Let the loop go round a number of times: for what would happen at once, if it happened."""
+    """Let the loop run several turns: enough for anything that would happen at once."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -185,7 +185,7 @@ async def turns() -> None:
 
 
 async def test_nothing_runs_outside_of_a_term() -> None:
-    """P5, P7: no scheduler, no task, no thread before a term, nor after it."""
+    """P5, P7: no scheduler, task or thread exists before a term or after it."""
     bench, ran, began = Bench(), [], asyncio.Event()
 
     async def tick() -> None:
@@ -222,7 +222,7 @@ async def test_a_job_gets_its_arguments() -> None:
 
 
 async def test_two_terms_of_one_process_both_run_the_jobs() -> None:
-    """docs/pitfalls.md#28: a scheduler has no jobs left after its shutdown, so that each term gets a fresh one."""
+    """docs/pitfalls.md#28: a scheduler has no jobs left after its shutdown, so each term has a new one."""
     bench, ran = Bench(), []
 
     async def on_the_loop() -> None:
@@ -240,7 +240,7 @@ async def test_two_terms_of_one_process_both_run_the_jobs() -> None:
 
 
 async def test_a_job_runs_again_when_it_has_ended_and_not_before() -> None:
-    """APScheduler's ``max_instances``, whose count is the executor's to keep: no overlap, and no standstill."""
+    """APScheduler's ``max_instances``, counted by the executor: no overlap, and no standstill."""
     bench, running, most, count = Bench(), 0, 0, 0
 
     async def tick() -> None:
@@ -281,7 +281,7 @@ async def test_a_running_job_ends_before_the_scope_is_left(job: Job, kind: str) 
 
 
 async def test_no_tick_begins_during_the_drain(job: Job) -> None:
-    """P5, "resign: stop new ticks": however long the drain, and however often another job is due."""
+    """P5, "resign: stop new ticks": however long the drain takes, and however often another job is due."""
     bench, began = Bench(), []
 
     async def tick() -> None:
@@ -320,7 +320,7 @@ async def test_at_the_limit_coroutines_are_cancelled(job: Job, caplog: pytest.Lo
 
 
 async def test_at_the_limit_threads_are_waited_for_all_the_same(job: Job, caplog: pytest.LogCaptureFixture) -> None:
-    """P5: if a thread cannot be stopped, the seat stays held until it ends (or the process does)."""
+    """P5: if a thread cannot be stopped, the seat stays held until it ends or the process does."""
     bench = Bench(drain_timeout=0.05)
     bench.once(job.thread)
     async with bench.term() as tenure:
@@ -336,7 +336,7 @@ async def test_at_the_limit_threads_are_waited_for_all_the_same(job: Job, caplog
 
 
 async def test_a_coroutine_that_takes_its_time_to_be_cancelled_gets_it(caplog: pytest.LogCaptureFixture) -> None:
-    """P5: its clean-up is job code as well."""
+    """P5: clean-up in a job is job code too."""
     bench, told, may_end = Bench(drain_timeout=0.01), [], asyncio.Event()
 
     async def tidy() -> None:
@@ -374,7 +374,7 @@ async def test_an_idle_term_ends_at_once() -> None:
 
 
 async def test_the_term_that_follows_is_not_slowed_down_by_threads_that_were(job: Job) -> None:
-    """P5: each term has threads of its own, and those of the last one have ended with it."""
+    """P5: each term has its own threads, and those of the last term have ended with it."""
     bench = Bench()
     bench.once(job.thread)
     async with bench.term():
@@ -415,7 +415,7 @@ async def test_a_term_that_is_lost_during_its_drain_has_no_more_grace(job: Job) 
 
 
 async def test_a_lost_term_is_not_left_before_its_threads_have_ended(job: Job) -> None:
-    """P5: lost or not, two leaders' jobs never run at the same time where it can be helped."""
+    """P5: even after a loss, jobs of two leaders never run at the same time if that can be prevented."""
     bench = Bench()
     bench.once(job.thread)
     async with bench.term() as tenure:
@@ -429,7 +429,7 @@ async def test_a_lost_term_is_not_left_before_its_threads_have_ended(job: Job) -
 
 
 async def test_a_job_that_waits_for_a_thread_does_not_begin_in_a_lost_term() -> None:
-    """P5: "nothing of a job starts" once the term is known to be lost; there may be more jobs than threads."""
+    """P5: no job starts once the term is known to be lost; there may be more jobs than threads."""
     bench, may_end, begun = Bench(), threading.Event(), []
 
     def block() -> None:
@@ -456,7 +456,7 @@ async def test_a_job_that_waits_for_a_thread_does_not_begin_in_a_lost_term() -> 
 
 
 async def test_a_cancelled_scope_is_drained_like_any_other(job: Job) -> None:
-    """P5: whoever cancels an elector gets an end in good order, and then the cancellation."""
+    """P5: cancelling an elector ends the term in order, and then raises the cancellation."""
     bench = Bench()
     bench.once(job.coroutine)
     tenure = Tenure(bench, 1)
@@ -471,7 +471,7 @@ async def test_a_cancelled_scope_is_drained_like_any_other(job: Job) -> None:
 
 
 async def test_a_drain_that_is_cancelled_takes_its_coroutines_along(job: Job) -> None:
-    """P5: the loop is going down; what can be stopped is stopped now, and nothing is left."""
+    """P5: the loop is shutting down; everything that can be stopped is stopped now, and nothing is left."""
     bench = Bench()
     bench.once(job.coroutine)
     tenure = Tenure(bench, 1)
@@ -485,7 +485,7 @@ async def test_a_drain_that_is_cancelled_takes_its_coroutines_along(job: Job) ->
 
 
 async def test_a_drain_that_is_cancelled_with_a_thread_in_it_says_so(job: Job) -> None:
-    """P5: nothing makes a thread end, so its caller must keep the seat; the error names the job."""
+    """P5: nothing can stop a thread, so its caller must keep the seat; the error names the job."""
     bench = Bench()
     bench.once(job.thread)
     tenure = Tenure(bench, 1)
@@ -499,7 +499,7 @@ async def test_a_drain_that_is_cancelled_with_a_thread_in_it_says_so(job: Job) -
     assert bench.unfinished() == ["thread"]
     job.may_end.set()
     await until_async(lambda: bench.unfinished() == [])
-    await bench.ledger.close()  # the run that has ended was written down, which opened it again
+    await bench.ledger.close()  # the run that has ended was recorded, which reopened the ledger
 
 
 # --- runs ---------------------------------------------------------------------------------------------------------
@@ -510,7 +510,9 @@ async def test_a_drain_that_is_cancelled_with_a_thread_in_it_says_so(job: Job) -
 async def test_a_job_that_raises_has_failed_and_nothing_else(
     where: str, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A job that exits has failed; the worker, which serves requests, has not. It runs again at its next tick."""
+    """A job that raises ``SystemExit`` has failed; the worker has not, and serves requests. The job runs at its next
+    tick.
+    """
     bench, runs, other = Bench(), 0, 0
 
     def fails() -> None:
@@ -538,7 +540,7 @@ async def test_a_job_that_raises_has_failed_and_nothing_else(
 
 
 async def test_a_thread_job_may_raise_stop_iteration() -> None:
-    """P5: ``next(iter([]))`` in a job is an error like any other; it must not hold the seat for ever."""
+    """P5: ``next(iter([]))`` in a job is an error like any other; it must not keep the seat for ever."""
     bench, ran = Bench(), threading.Event()
 
     def exhausted() -> None:
@@ -648,14 +650,14 @@ async def test_a_task_lives_as_long_as_the_term() -> None:
 
 
 class Abort(BaseException):
-    """As the exceptions of some libraries are."""
+    """An exception whose ``__str__`` raises, as in some libraries."""
 
 
 @pytest.mark.parametrize("error", [RuntimeError, SystemExit, KeyboardInterrupt, Abort, asyncio.CancelledError])
 async def test_a_task_that_fails_is_started_again_less_and_less_often(
     clock: ManualClock, caplog: pytest.LogCaptureFixture, error: type[BaseException]
 ) -> None:
-    """Restart with back-off, told each time, in virtual time."""
+    """Restart with back-off, logged each time, in virtual time."""
     bench, began = Bench(clock=clock), []
 
     async def fails() -> None:
@@ -675,7 +677,7 @@ async def test_a_task_that_fails_is_started_again_less_and_less_often(
 
 
 async def test_a_task_that_ran_for_long_is_started_again_soon(clock: ManualClock) -> None:
-    """The back-off is for what fails at once; a connection that broke after a day is made again in a second."""
+    """The back-off is for code that fails at once; a connection that broke after a day is restored within a second."""
     bench, began = Bench(clock=clock), []
 
     async def breaks() -> None:
@@ -718,7 +720,7 @@ async def test_a_task_that_waits_to_be_started_again_ends_with_the_term(clock: M
 
 
 async def test_a_task_that_will_not_end_holds_the_scope() -> None:
-    """P5: its code is job code, and it is named."""
+    """P5: its code is job code, and the log names it."""
     bench, may_end, began = Bench(), asyncio.Event(), asyncio.Event()
 
     async def stubborn() -> None:
@@ -738,7 +740,7 @@ async def test_a_task_that_will_not_end_holds_the_scope() -> None:
 
 
 async def test_tasks_are_cancelled_before_the_jobs_are_waited_for(job: Job) -> None:
-    """A resignation tells the tasks at once; jobs get their grace."""
+    """A resignation cancels the tasks at once; jobs get their grace."""
     bench, ended = Bench(), asyncio.Event()
 
     async def consume() -> None:

@@ -23,7 +23,7 @@ FUNC = f"{stored_functions.__name__}:remember_soon"
 
 
 async def store(bench: TermBench, trigger: str = "date", **arguments: Any) -> None:
-    """Add the job ``once``, due in a second unless something else is said."""
+    """Add the job ``once``, due in a second by default."""
     if trigger == "date":
         arguments.setdefault("run_date", bench.clock.now() + timedelta(seconds=1))
     func = arguments.pop("func", FUNC)
@@ -40,7 +40,7 @@ async def history(bench: TermBench) -> list[RunRow]:
 
 @pytest.fixture(autouse=True)
 def steady(bench: TermBench) -> None:
-    """A job of the code that is always there."""
+    """A permanent job of the code."""
     bench.job(id="steady", seconds=1)
 
 
@@ -90,7 +90,7 @@ async def test_one_that_fails_leaves_after_its_last_retry(bench: TermBench) -> N
 
 @pytest.mark.parametrize("rerun", [False, True])
 async def test_what_a_dead_leader_left_of_it_ends_in_the_next_term(bench: TermBench, rerun: bool) -> None:
-    """Its open run is settled, or run again; then the job leaves."""
+    """Its open run is settled, or run again; then the job is removed."""
     await bench.others.begin_term(make_term(1), process())
     await store(bench, rerun_interrupted=rerun)
     await bench.others.record(1, [Claim(Tick("once", at(1)), at(1))])
@@ -126,7 +126,7 @@ async def test_one_that_is_to_run_again_now_stays_until_it_has(bench: TermBench)
 
 @pytest.mark.parametrize("taken", [False, True])
 async def test_a_job_that_has_taken_the_free_id_meanwhile_is_not_forgotten(bench: TermBench, taken: bool) -> None:
-    """The answer of a server comes later than what another worker does with the id that it has freed."""
+    """A server may answer after another worker has reused the freed id."""
     async with bench.term(1) as term:
         await store(bench, run_date=at(3600))
         jobs = term._jobs

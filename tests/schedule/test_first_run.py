@@ -1,4 +1,4 @@
-"""``first_run="now"`` runs a job once when it is first seen, ``at_start=True`` once in each term: ticks like others."""
+"""``first_run="now"`` runs a job once when it is first registered, ``at_start=True`` once in each term."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def noted() -> None:
 
 
 async def led(bench: TermBench, number: int, seconds: float) -> list[float]:
-    """Seconds from ``NOW`` at which ticks that ran in a term of this length were due."""
+    """Due times, in seconds from ``NOW``, of the ticks that ran in a term of this length."""
     before = len(bench.ran)
     bench.options |= MINUTES
     async with bench.term(number):
@@ -89,7 +89,7 @@ async def test_at_start_runs_once_in_each_term(bench: TermBench) -> None:
 
 
 async def test_at_start_a_tick_that_is_owed_is_the_run(bench: TermBench) -> None:
-    """Nobody led at 60; the new leader runs that tick, and no other beside it."""
+    """Nobody led at 60; the new leader runs that tick, and no additional one."""
     bench.job(seconds=60, at_start=True)
     assert await led(bench, 1, 50) == [0]
     await bench.clock.advance(15)

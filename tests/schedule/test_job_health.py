@@ -1,4 +1,4 @@
-"""Events that an operator is woken for: late, overlong, failing and recovered."""
+"""Events that alert an operator: late, overlong, failing and recovered."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def of(bench: TermBench, *kinds: type[Event]) -> list[Any]:
 
 
 class Fate:
-    """A job that fails as often as it is told to."""
+    """A job that fails a given number of times."""
 
     def __init__(self) -> None:
         self.failures = 0

@@ -1,4 +1,4 @@
-"""A job's name, description and tags: what may be said, and that the ledger is told of what changed and no more."""
+"""A job's name, description and tags: limits, and writes to the ledger for changes only."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tests.schedule.stored_functions import remember
 
 
 def with_words() -> None:
-    """Send what fell due.
+    """Send due reminders.
 
-    And more that is for whoever reads the code.
+    And a detail for readers of the code.
     """
 
 
@@ -29,7 +29,7 @@ def without_words() -> None: ...
 
 
 class Caller:
-    """What it calls."""
+    """Function that the job calls."""
 
     def __call__(self) -> None: ...
 
@@ -37,10 +37,10 @@ class Caller:
 @pytest.mark.parametrize(
     ("func", "description"),
     [
-        (with_words, "Send what fell due."),
-        (functools.partial(functools.partial(with_words)), "Send what fell due."),
+        (with_words, "Send due reminders."),
+        (functools.partial(functools.partial(with_words)), "Send due reminders."),
         (without_words, None),
-        (Caller(), "What it calls."),
+        (Caller(), "Function that the job calls."),
         (lambda: None, None),
     ],
 )

@@ -1,4 +1,4 @@
-"""The registry of jobs: APScheduler's arguments, errors that name the way out, ids that all processes share."""
+"""The registry of jobs: APScheduler's arguments, errors with a remedy, ids that all processes share."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def registry() -> JobRegistry:
 
 
 def test_a_job_has_the_arguments_it_was_given(registry: JobRegistry) -> None:
-    """APScheduler's own arguments are the policy."""
+    """APScheduler's own arguments make up the policy."""
     job = registry.add(
         clean_up, "interval", seconds=5, id="clean", name="cleaning", args=["/var/x"],
         coalesce=False, max_instances=3, misfire_grace_time=None,
@@ -62,7 +62,7 @@ def test_what_is_not_given_has_defaults_and_one_of_them_is_ours(registry: JobReg
 
 
 def test_the_schedulers_options_are_the_jobs_defaults() -> None:
-    """And what a job says itself goes before them."""
+    """And arguments of the job take precedence."""
     registry = JobRegistry({"timezone": "Asia/Tokyo", "job_defaults": {"coalesce": False, "misfire_grace_time": 5}})
     job = registry.add(report, "cron", hour=3)
     other = registry.add(report, "cron", hour=3, id="other", misfire_grace_time=7, timezone="Europe/Berlin")
@@ -106,7 +106,7 @@ def test_registering_starts_nothing(registry: JobRegistry) -> None:
     ids=["function", "partial", "partial of a partial", "method", "class method", "lambda"],
 )
 def test_an_id_is_the_same_in_every_process(registry: JobRegistry, func: Callable[..., Any], name: str) -> None:
-    """P3: a tick is identified by it, so it is made of names, never of addresses."""
+    """P3: the id identifies ticks, so it is made of names, never of addresses."""
     assert registry.add(func, "interval", seconds=1).id == f"{HERE}:{name}"
 
 
@@ -125,7 +125,7 @@ def test_two_lambdas_cannot_be_told_apart(registry: JobRegistry) -> None:
 
 
 def test_an_id_is_taken_once(registry: JobRegistry) -> None:
-    """A duplicate id is an error that names the way out, and the first job stays."""
+    """A duplicate id is an error with a remedy, and the first job stays."""
     first = registry.add(report, "interval", seconds=1)
     here = r"at .*test_jobs\.py:\d+"
     with pytest.raises(JobDefinitionError, match=rf"'{HERE}:report' already, registered {here}; .*{here}, .* id="):
@@ -180,7 +180,7 @@ async def _wait_for_nothing() -> None: ...
 
 @pytest.mark.anyio
 async def test_registration_ends_with_the_start() -> None:
-    """A job that only one worker knows would end with its term; the same for tasks."""
+    """A job in only one worker would end with its term; the same for tasks."""
     election = Election("not/used")
     with always_leader(election):
         async with election:
@@ -206,5 +206,5 @@ async def test_registration_ends_with_the_start() -> None:
     ],
 )
 def test_what_runs_on_the_loop_and_what_in_a_thread(func: Callable[..., Any], is_coroutine: bool) -> None:
-    """P5: a coroutine that was taken for a plain function would never be awaited."""
+    """P5: a coroutine function mistaken for a plain one would never be awaited."""
     assert is_coroutine_function(func) is is_coroutine

@@ -1,4 +1,4 @@
-"""How a term writes: in groups, nothing forgotten, nothing granted that was not written (P3, P4)."""
+"""Writes of a term: in batches, none forgotten, and nothing granted before it is written (P3, P4)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def settle(second: float) -> FinishRun:
 
 
 class FakeLedger:
-    """A ledger that keeps what is recorded, and fails as often as it is told."""
+    """A ledger that keeps its records in memory, and fails a given number of times."""
 
     def __init__(self) -> None:
         self.records: list[list[Entry]] = []
@@ -105,7 +105,7 @@ async def test_each_group_gets_its_own_answers(bench: WriterBench) -> None:
 
 @pytest.mark.parametrize("fault", [LedgerError("disk full"), LedgerVersionError("too new"), RuntimeError("a bug")])
 async def test_p3_a_claim_that_could_not_be_written_is_not_granted(bench: WriterBench, fault: Exception) -> None:
-    """Whatever it was; and who waits for an answer gets one."""
+    """After any error; and a caller that waits for an answer gets one."""
     bench.ledger.faults = [fault]
     one, other = bench.writer.claim([claim(1)]), bench.writer.claim([claim(2)])
     for answer in (one, other):
@@ -190,7 +190,7 @@ async def test_close_tries_once_more_and_tells_what_is_left(bench: WriterBench) 
 
 
 async def test_unwritten_names_the_runs_that_have_ended_without_the_ledgers_knowing(bench: WriterBench) -> None:
-    """Else a leader that finds its ledger again would take them for runs that a dead one left open."""
+    """Otherwise a leader that reaches its ledger again would treat them as open runs of a dead leader."""
     retry = Retry(Tick("job", at(2)), Outcome.FAILED, NOW)
     late = Skip("job", at(3), at(3), 1, SkipReason.MISFIRED, NOW, claimed=True)
     bench.ledger.gate.clear()
@@ -220,7 +220,7 @@ async def test_an_answer_that_nobody_waits_for_any_more_harms_nobody(bench: Writ
 
 
 async def test_p1_nothing_is_claimed_once_the_seat_is_no_longer_held(bench: WriterBench) -> None:
-    """A loop that was blocked comes back to ticks that are due before it comes to its heartbeat."""
+    """After a blocked loop, due ticks run before the next heartbeat."""
     bench.is_held = False
     granted = bench.writer.claim([claim(1)])
     bench.writer.append(settle(0))

@@ -23,7 +23,7 @@ TERM_S, DRAIN_S, POLL_S = 0.53, 0.17, 5.0
 
 
 class _OddError(BaseException):
-    """Error that a careless ``except Exception`` does not see."""
+    """Error that an ``except Exception`` does not catch."""
 
 
 ENDINGS: dict[str, Callable[[], object]] = {
@@ -40,10 +40,10 @@ class Case:
     """One job and one term.
 
     Attributes:
-        kind: How its code runs.
-        endings: How each attempt ends if it is left alone; the last one repeats.
-        takes: Seconds that an attempt takes if it is left alone.
-        on_cancel: What its code makes of a cancellation.
+        kind: Kind of its function.
+        endings: How each attempt ends if it is not cut short; the last one repeats.
+        takes: Seconds that an attempt takes if it is not cut short.
+        on_cancel: Reaction of its code to a cancellation.
         timeout, retries, rerun: Options of the job.
         term: Whole seconds that the first term lasts.
         drain: Whole seconds that its drain lasts at most.

@@ -1,4 +1,4 @@
-"""How a run ends: kinds of functions, ways to end and moments, with outcome, events, retries and ledger for each."""
+"""Ends of a run: for each kind of function, way to end and moment the outcome, events, retries and ledger."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ KINDS: dict[str, Callable[[Work], Callable[..., Any]]] = {
 
 
 class Abort(BaseException):
-    """As pytest's outcomes and the exceptions of some libraries are."""
+    """Exceptions that are no ``Exception``, like pytest's outcomes and those of some libraries."""
 
 
 class SaysNothingError(Exception):
@@ -126,7 +126,7 @@ ENDS: dict[str, tuple[Work, str | None]] = {
 
 
 def _each_with_each() -> list[object]:
-    """Each kind with each end; ordinary are one kind with each end, and each kind with the two ends of every day."""
+    """Each kind with each end. In the ordinary tier: one kind with each end, and each kind with the two common ends."""
 
     def is_ordinary(kind: str, end: str) -> bool:
         return kind == "coroutine function" or end in {"returns", "Exception"}
@@ -310,7 +310,7 @@ async def test_a_task_that_something_else_cancels_has_failed(bench: TermBench) -
 
 
 async def test_waiting_for_a_thread_counts(bench: TermBench) -> None:
-    """Grace, lateness and timeout count from when the code begins; a tick that waited too long is skipped."""
+    """Grace, lateness and timeout count from the begin of the code; a tick that waited too long is skipped."""
     bench.options["max_threads"] = 2
     bench.thread_waits = True
     may_end, began = threading.Event(), []
@@ -413,7 +413,7 @@ _variable: ContextVar[str] = ContextVar("variable", default="fresh")
 
 @pytest.mark.parametrize("kind", ["coroutine function", "plain function", "lambda that returns a coroutine"])
 async def test_each_attempt_starts_afresh(bench: TermBench, kind: str) -> None:
-    """A task and a context of its own, for each attempt and each tick of a batch; nothing comes from another job."""
+    """Each attempt and each tick of a batch has a new task and context; nothing leaks from another job."""
     seen: list[str] = []
     tasks: set[object] = set()
 
@@ -440,7 +440,7 @@ async def test_each_attempt_starts_afresh(bench: TermBench, kind: str) -> None:
 
 
 async def test_max_instances_holds_for_reruns(bench: TermBench) -> None:
-    """Five runs were cut short: they are run again one after the other, and no other tick begins beside them."""
+    """Five interrupted runs are run again one after the other, and no other tick begins beside them."""
     running, most = 0, 0
 
     async def job() -> None:
@@ -471,7 +471,7 @@ async def test_max_instances_holds_for_reruns(bench: TermBench) -> None:
 
 
 async def test_verify_reads_how_many_ran_at_once_from_what_a_term_writes(bench: TermBench) -> None:
-    """Three runs overlap, as the job allows; had it allowed two, the same history would be a break."""
+    """Three runs overlap, as the job allows; with a limit of two, the same history would be a violation."""
 
     begun: list[datetime] = []
 
@@ -499,7 +499,7 @@ async def _succeeded(bench: TermBench, count: int) -> bool:
 
 
 async def test_no_rerun_begins_in_the_drain(bench: TermBench) -> None:
-    """Of two runs that were cut short the second waits for the first; it is left to the next leader."""
+    """Of two interrupted runs the second waits for the first; the next leader runs it."""
     begun: list[tuple[int, int]] = []
 
     async def job() -> None:
@@ -554,7 +554,7 @@ def test_reruns_back_off() -> None:
 
 
 async def test_a_run_that_is_given_up_is_told_until_its_job_succeeds(bench: TermBench) -> None:
-    """Three leaders die of it; the fourth settles it, says so as event and warning, and goes on with the next tick."""
+    """Three leaders die of it; the fourth settles it with an event and a warning, and continues with the next tick."""
     begun: list[int] = []
 
     async def job() -> None:
@@ -584,7 +584,7 @@ async def test_a_run_that_is_given_up_is_told_until_its_job_succeeds(bench: Term
 
 
 async def test_a_back_off_has_an_end(bench: TermBench) -> None:
-    """Doubling a number of seconds a thousand times is no number of seconds."""
+    """Doubling a delay a thousand times overflows to infinity."""
     calls: list[float] = []
 
     async def job() -> None:

@@ -1,4 +1,4 @@
-"""A tick that falls due while max_instances of its job run: skipped, queued, or in the place of the oldest."""
+"""A tick that falls due while max_instances of its job run: skipped, queued, or in place of the oldest run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("error")]
 
 
 class Slow:
-    """A job that takes a while, and counts how many of it run at once."""
+    """A job that takes a while, and counts its concurrent runs."""
 
     def __init__(self, bench: TermBench, seconds: float) -> None:
         self.bench, self.seconds = bench, seconds

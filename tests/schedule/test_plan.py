@@ -1,5 +1,6 @@
-"""What a leader has to do, as a table of what the code says and what the ledger remembers (P3, P4,
-docs/pitfalls.md#24, #39)."""
+"""The plan of a new leader, as a table of jobs in the code and jobs in the ledger (P3, P4, docs/pitfalls.md#24,
+#39).
+"""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ def starts(made: Plan) -> dict[str, datetime]:
 
 
 def every(seconds: float, **arguments: Any) -> Job:
-    """A job whose ticks lie so many seconds from each other, one of them at ``NOW``."""
+    """A job with ticks every so many seconds, one of them at ``NOW``."""
     return make_job("interval", seconds=seconds, start_date=at(-400 * DAY), **arguments)
 
 
@@ -53,7 +54,7 @@ def enrol(job: Job, since: datetime = NOW) -> RegisterJob:
 
 
 def skip(first: float, last: float, reason: SkipReason, count: int | None = 0, *, of: datetime | None = None) -> Skip:
-    """of: when the schedule began that it is a skip of; None where the schedule ends with it."""
+    """of: beginning of the schedule that the skip belongs to; None where the schedule ends with it."""
     return Skip(
         "job", at(first), at(last), count if count != 0 else round(last - first) + 1, reason, NOW, scheduled_since=of
     )
@@ -71,7 +72,7 @@ DOWN, PAUSED = SkipReason.DOWN, SkipReason.PAUSED
 @pytest.mark.parametrize(
     ("job", "known", "entries", "start"),
     [
-        # First sight: the job owes what comes from now on.
+        # First registration: the job owes ticks from now on.
         pytest.param(EVERY, None, [enrol(EVERY)], at(1), id="first sight"),
         pytest.param(OPEN, None, [enrol(OPEN)], at(10), id="first sight of an open start: anchored now"),
         pytest.param(DATE_SOON, None, [enrol(DATE_SOON)], at(50), id="a date to come"),
@@ -83,7 +84,7 @@ DOWN, PAUSED = SkipReason.DOWN, SkipReason.PAUSED
             None,
             id="a date long past",
         ),
-        # Known: it goes on where it was left.
+        # Known job: it continues where it stopped.
         pytest.param(EVERY, state_of(EVERY, until=at(0)), [], at(1), id="known, nothing owed"),
         pytest.param(EVERY, state_of(EVERY, until=at(-5)), [], at(-4), id="known, a short vacancy"),
         pytest.param(
@@ -99,7 +100,7 @@ DOWN, PAUSED = SkipReason.DOWN, SkipReason.PAUSED
         pytest.param(
             OPEN, state_of(OPEN, scheduled_since=at(-13), until=at(-1)), [], at(7), id="an open start keeps its anchor"
         ),
-        # Changed: afresh from now, and what the old schedule owed is not passed over in silence.
+        # Changed job: a new schedule from now on, and the ticks that the old one owed are skipped with a reason.
         pytest.param(EVERY, state_of(CHANGED), [enrol(EVERY)], at(1), id="changed, nothing owed"),
         pytest.param(
             CHANGED, state_of(EVERY, until=at(-9)), [skip(-8, 0, DOWN), enrol(CHANGED)], at(1), id="changed, some owed"
@@ -114,7 +115,7 @@ DOWN, PAUSED = SkipReason.DOWN, SkipReason.PAUSED
         pytest.param(
             DATE_SOON, state_of(EVERY, until=at(-2)), [skip(-1, 0, DOWN), enrol(DATE_SOON)], at(50), id="now a date"
         ),
-        # The moment at which a later schedule begins is never before what is settled_until for.
+        # A later schedule never begins before ``settled_until``.
         pytest.param(
             DATE_LONG_AGO,
             state_of(EVERY, until=at(-2)),
@@ -125,7 +126,7 @@ DOWN, PAUSED = SkipReason.DOWN, SkipReason.PAUSED
         pytest.param(
             EVERY, state_of(CHANGED, until=at(3600)), [enrol(EVERY, at(3600))], at(3601), id="the clock was set back"
         ),
-        # Gone and back again.
+        # Removed and back again.
         pytest.param(
             EVERY, state_of(EVERY, until=at(-60), retired_at=at(-55)), [enrol(EVERY)], at(1), id="back after an absence"
         ),
@@ -176,7 +177,7 @@ DOWN, PAUSED = SkipReason.DOWN, SkipReason.PAUSED
             None,
             id="a date that was run, gone and back",
         ),
-        # What was added at run time is in the code's place.
+        # Jobs added at run time follow the same rules.
         pytest.param(
             EVERY,
             state_of(EVERY, until=at(-5), stored=StoredJob("module:function")),
@@ -268,7 +269,7 @@ def test_p3_what_runs_here_now_is_left_alone() -> None:
 
 
 def test_pitfall_49_a_copy_leaves_to_the_original_what_it_owed() -> None:
-    """Ticks and open runs from before its first term here; what it owes and leaves open itself is its own."""
+    """Ticks and open runs from before its first term here; later ones belong to its own ledger."""
     job, copied = every(10, rerun_interrupted=True, misfire_grace_time=None), Copied(at(-25), 5)
     theirs, ours = OpenRun(Tick("job", at(-60)), 4, 1), OpenRun(Tick("job", at(-30)), 5, 1)
     made = plan([job], state_of(job, until=at(-55)), open_runs=[theirs, ours], copied=copied)
@@ -293,7 +294,7 @@ def test_a_trigger_class_of_the_users_own_goes_on_too() -> None:
 
 
 def test_p6_a_trigger_that_hangs_on_no_registration_is_built_once() -> None:
-    """When the job is defined, and not at each takeover; one that does hang on it goes on from its own."""
+    """When the job is defined, and not at each takeover; a relative start continues from its own beginning."""
     fixed, anchored = make_job("cron", hour=4, id="fixed"), make_job(seconds=7, id="anchored")
     first, second = (
         plan([fixed, anchored], state_of(fixed), state_of(anchored, scheduled_since=at(scheduled_since)))
@@ -306,7 +307,7 @@ def test_p6_a_trigger_that_hangs_on_no_registration_is_built_once() -> None:
 
 
 def test_entries_stand_in_the_order_in_which_they_can_be_written() -> None:
-    """Each skip ends before the next begins, and an enrolment before the skips of its schedule."""
+    """Each skip ends before the next begins, and a registration before the skips of its schedule."""
     resumed = state_of(EVERY, until=at(-DAY), paused_at=at(-DAY), resume_at=at(-90))
     made = plan([EVERY], resumed)
     ends = [entry.until if isinstance(entry, EndPause) else entry.last_due for entry in made.entries]  # type: ignore[union-attr]

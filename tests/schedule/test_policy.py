@@ -1,5 +1,4 @@
-"""Which of the ticks that are due are run: APScheduler's rules as its documentation has them (P4,
-docs/pitfalls.md#25)."""
+"""Selection of due ticks to run, by the rules of APScheduler's documentation (P4, docs/pitfalls.md#25)."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ Fates = list[tuple[SkipReason, float, float, int]]
         # "coalesce: run once instead of many times if ... the job should be run more than once in succession"
         ({"coalesce": True}, [-3, -2, -1], 0, [-1], [(COALESCED, -3, -2, 2)]),
         ({"coalesce": False}, [-3, -2, -1], 0, [-3, -2, -1], []),
-        # Both: what is too late is no candidate for the one run.
+        # Both: a tick that is too late cannot be the one run.
         (
             {"coalesce": True, "misfire_grace_time": 2},
             [-4, -3, -2, -1],
@@ -99,7 +98,7 @@ def test_p4_every_tick_is_run_or_in_exactly_one_skip(
 
 
 def test_no_skip_reaches_over_what_was_leapt_over() -> None:
-    """Else a month of sleep was a month of coalesced ticks, fifty of them."""
+    """Otherwise a month of sleep would become a month of coalesced ticks, fifty of them."""
     job = make_job(misfire_grace_time=None)
     decision = decide(job, moments(-9000, -8999, -2, -1, 0), now=NOW, running=0, gaps=[at(-2)])
     assert [(skip.first_due, skip.last_due, skip.count) for skip in decision.skips] == [
@@ -111,7 +110,7 @@ def test_no_skip_reaches_over_what_was_leapt_over() -> None:
 
 @given(due=st.sets(st.integers(-100, 0), min_size=2), running=st.integers(0, 1))
 def test_p3_skips_and_runs_can_be_written_in_the_order_of_their_ticks(due: set[int], running: int) -> None:
-    """Each moves ``settled_until`` forward, so none of them may reach over another."""
+    """Each moves ``settled_until`` forward, so none of them may extend beyond another."""
     decision = decide(make_job(misfire_grace_time=50), moments(*sorted(due)), now=NOW, running=running)
     spans = sorted([(due, due) for due in decision.run] + [_span(skip) for skip in decision.skips])
     assert all(one[1] < other[0] for one, other in pairwise(spans))

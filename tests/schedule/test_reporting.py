@@ -1,4 +1,4 @@
-"""One log line an event, in words and with the event's fields."""
+"""One log line per event, in words and with the event's fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which requests are carried out, and how the others end."""
+"""Which requests are carried out, and the ends of the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log of an attempt: which lines and which part of a traceback are kept, and that collecting them disturbs nothing."""
+"""Log of an attempt: kept lines and part of a traceback; collecting them has no side effects."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ async def test_without_keep_log_only_the_traceback_is_kept(bench: TermBench) -> 
 
 
 async def test_lines_of_others_are_not_kept(bench: TermBench) -> None:
-    """Of another task, of the code that started the run, and of another run."""
+    """Lines of another task, of the code that started the run, and of another run."""
     both = asyncio.Event()
     running = []
 
@@ -155,7 +155,7 @@ async def test_lines_of_others_are_not_kept(bench: TermBench) -> None:
 
 
 def _collected(write: Callable[[], object], error: BaseException | None = None) -> RunLog | None:
-    """Log of what ``write`` logs."""
+    """Return the log of the lines that ``write`` logs."""
     collector = LineCollector()
 
     def collect() -> None:
@@ -188,7 +188,7 @@ def test_a_long_traceback_keeps_its_innermost_part() -> None:
         if depth % 2:
             deeper(depth - 1)
         else:
-            exec("deeper(depth - 1)", {"deeper": deeper, "depth": depth})  # no two frames are the same
+            exec("deeper(depth - 1)", {"deeper": deeper, "depth": depth})  # no two frames are equal
 
     with pytest.raises(ValueError, match="x") as raised:
         deeper(400)
@@ -224,7 +224,7 @@ class _UnprintableError(Exception):
 
 
 class _Logs:
-    """An argument of a message that logs when it is printed."""
+    """An argument of a message that logs when it is formatted."""
 
     def __str__(self) -> str:
         log.warning("within")
@@ -277,7 +277,7 @@ def test_filters_may_redact_a_record() -> None:
 
 
 def test_another_record_factory_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that was set before ours and one that was set after it and passes on to it; no line is kept twice."""
+    """A factory set before ours, and one set after it that calls it; no line is kept twice."""
     _collected(lambda: None)
     ours = logging.getLogRecordFactory()
 
@@ -302,7 +302,7 @@ def test_another_record_factory_goes_on(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_logging_is_left_as_it_was() -> None:
-    """No handler is added: ``basicConfig`` and the handler of last resort do what they do without an election."""
+    """No handler is added: ``basicConfig`` and the handler of last resort work as without an election."""
     before = list(logging.getLogger().handlers)
     inside: list[list[logging.Handler]] = []
     _collected(lambda: inside.append(list(logging.getLogger().handlers)))

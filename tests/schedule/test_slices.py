@@ -1,4 +1,4 @@
-"""However many jobs a pool has, they are planned in slices, between which the event loop goes on."""
+"""Jobs are planned in slices, between which the event loop runs, however many jobs a pool has."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def slices_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def planned(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
-    """Ids of the jobs of each plan that was made, in order."""
+    """Ids of the jobs of each plan, in order."""
     made: list[set[str]] = []
 
     def note(jobs: Mapping[str, Any], *arguments: Any, **more: Any) -> Plan:
@@ -58,7 +58,7 @@ async def store(bench: TermBench, *, due: float = 3600) -> list[str]:
 
 
 async def test_p4_every_job_is_planned_and_runs_once(bench: TermBench, planned: list[set[str]]) -> None:
-    """A few at a time, those of the code first."""
+    """A few at a time, jobs of the code first."""
     bench.job(seconds=1, id="steady")
     ids = await store(bench, due=2)
     async with bench.term(1) as term:
@@ -80,7 +80,7 @@ async def test_a_change_of_many_jobs_is_taken_in_slices_too(bench: TermBench, pl
 
 
 async def test_p3_while_it_is_not_known_what_was_paused_nothing_goes_on(bench: TermBench) -> None:
-    """After the ledger was out of reach the jobs go on when all of them have been planned."""
+    """After an unreachable ledger the jobs continue when all of them have been planned."""
     bench.job(seconds=3600, id="steady")
     ids = await store(bench, due=2)
     async with bench.term(1) as term:
@@ -131,7 +131,7 @@ def ids_of(state: State | None) -> list[str]:
 
 
 async def test_what_a_change_tells_of_a_pending_job_replaces_what_was_read_before(jobs: TermJobs) -> None:
-    """P3: a job that was removed meanwhile is not planned as it was."""
+    """P3: a job that was removed meanwhile is not planned by its former state."""
     await jobs.take(State(stored_states("a", "b", "c", "d", "e"), [], []))  # plans steady and a
     removed = replace(stored_states("d")[0], removed=True)
     change = await jobs.take(State([removed], [], [], about=frozenset({"d"})))
@@ -182,7 +182,7 @@ async def test_what_is_due_soonest_comes_first(jobs: TermJobs) -> None:
 
 
 async def test_a_hint_is_written_once_and_moves_with_the_ticks(bench: TermBench) -> None:
-    """So that a leader which finds all as it was writes nothing."""
+    """So that a leader without changes writes nothing."""
     bench.job(seconds=3600, id="steady")
     stored = to_store(bench.registry, FUNC, "interval", id="often", seconds=2)
     await bench.others.store_job("often", *stored)

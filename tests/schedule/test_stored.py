@@ -1,4 +1,4 @@
-"""Jobs that are added at run time: a reference and JSON; one that breaks harms no other."""
+"""Jobs added at run time: a reference and JSON; a broken one harms no other."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def registry() -> JobRegistry:
 def stored_state(
     registry: JobRegistry, func: Any = remember, trigger: str | BaseTrigger = "interval", **arguments: Any
 ) -> JobState:
-    """What a ledger holds after ``add_job`` of some worker."""
+    """State in the ledger after ``add_job`` of some worker."""
     description, stored = to_store(registry, func, trigger, **{"id": "stored", **arguments})
     return JobState(arguments.get("id", "stored"), description, scheduled_since=NOW, settled_until=NOW, stored=stored)
 
@@ -178,7 +178,7 @@ def test_options_come_back(registry: JobRegistry) -> None:
 def test_p4_a_stored_job_is_the_same_whenever_it_is_loaded(
     registry: JobRegistry, trigger: str | Callable[[], BaseTrigger], arguments: dict[str, Any], later: float
 ) -> None:
-    """Described anew, an open start would look as if it had been given: a changed trigger, whose ticks are let go."""
+    """Described again, an open start would look like a given one: a changed trigger, whose owed ticks are dropped."""
     state = stored_state(registry, trigger=trigger if isinstance(trigger, str) else trigger(), **arguments)
     jobs, _ = load_jobs(registry, State([state], [], []))
     assert jobs["stored"].schedule == state.trigger
@@ -197,7 +197,7 @@ def test_an_open_interval_is_anchored_to_when_it_was_stored(registry: JobRegistr
 
 @pytest.fixture
 def fragile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A module that tests may break and mend."""
+    """A module that tests may break and repair."""
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(__import__("sys").modules, "fragile_module", raising=False)
     monkeypatch.setattr("sys.dont_write_bytecode", True)
@@ -303,7 +303,7 @@ def test_removed_jobs_are_gone_and_the_codes_own_come_first(registry: JobRegistr
 
 
 def test_a_date_is_stored_with_its_own_moment(registry: JobRegistry) -> None:
-    """Given as an instance too, for half a minute from now, which looks much like a moment taken from the clock."""
+    """Also given as an instance, for half a minute from now, which looks like a time read from the clock."""
     soon = datetime.now(UTC) + timedelta(seconds=30)
     for trigger, arguments in (("date", {"run_date": soon}), (DateTrigger(soon), {})):
         description, _ = to_store(registry, remember, trigger, id="stored", **arguments)

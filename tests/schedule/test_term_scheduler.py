@@ -65,7 +65,9 @@ async def test_p3_p4_each_tick_is_claimed_run_and_settled(bench: TermBench) -> N
 
 
 async def test_pitfall_28_terms_of_one_worker_follow_each_other(bench: TermBench) -> None:
-    """The second goes on where the first has stopped, in the same phase; what lay between is caught up with."""
+    """The second leader continues where the first has stopped, in the same phase; the ticks between are caught up
+    with.
+    """
     bench.job(coalesce=False)
     for number in (1, 2, 5):
         async with bench.term(number):
@@ -78,7 +80,7 @@ async def test_pitfall_28_terms_of_one_worker_follow_each_other(bench: TermBench
 
 
 async def test_a_date_runs_once_ever(bench: TermBench) -> None:
-    """Also if its moment falls into a vacancy."""
+    """Also if its due time falls into a vacancy."""
     moment = bench.clock.now() + timedelta(hours=1)
     bench.job(trigger="date", run_date=moment, misfire_grace_time=None)
     async with bench.term(1):
@@ -114,7 +116,7 @@ async def test_changed_and_vanished_jobs_explain_what_they_owed(bench: TermBench
 
 
 async def test_p4_a_changed_description_is_told_and_starts_nothing_afresh(bench: TermBench) -> None:
-    """The ledger says of each job what the leader's code says, from the first term on; the schedule stays the same."""
+    """From the first term on, the ledger describes each job as the leader's code does; the schedule stays the same."""
     bench.job(seconds=3600, name="old", description="Old words.", tags=["old"])
     async with bench.term(1):
         [first] = await bench.others.jobs()
@@ -123,7 +125,7 @@ async def test_p4_a_changed_description_is_told_and_starts_nothing_afresh(bench:
     bench.job(seconds=3600, name="new", description="New words.", tags=["new", "billing"])
     async with bench.term(2):
         [second] = await bench.others.jobs()
-        await bench.others.pause("job", True)  # whereupon the leader plans anew, and has nothing to tell
+        await bench.others.pause("job", True)  # then the leader plans again, and has nothing to write
         await looked(bench)
     assert second.info == JobInfo("new", "New words.", ("new", "billing"))
     assert (second.scheduled_since, second.trigger) == (first.scheduled_since, first.trigger)
@@ -143,7 +145,7 @@ async def _about(bench: TermBench, job_id: str) -> JobInfo | None:
 
 
 async def test_p3_a_ledger_that_cannot_be_written_at_first(bench: TermBench, caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing runs unclaimed; the leader says why, tries again, and catches up when it can."""
+    """Nothing runs unclaimed; the leader reports the reason, retries, and catches up later."""
     bench.job(coalesce=False)
     bench.job(id="known", coalesce=False)
     async with bench.term(1):
@@ -230,7 +232,7 @@ async def test_p3_a_run_that_ended_while_the_ledger_was_away_is_no_orphan(
 
 
 async def test_p3_a_run_that_ends_while_the_ledger_is_looked_at_is_not_run_again(bench: TermBench) -> None:
-    """Somebody pauses another job; the run ends while the change is read."""
+    """Another job is paused by a request; the run ends while the change is read."""
     go_on = asyncio.Event()
 
     async def work() -> None:
@@ -258,7 +260,7 @@ async def test_p3_a_run_that_ends_while_the_ledger_is_looked_at_is_not_run_again
 
 
 async def test_p3_a_corrupt_ledger_in_mid_term(bench: TermBench, caplog: pytest.LogCaptureFixture) -> None:
-    """It is kept aside; what this leader remembers sees to it that nothing runs twice in the new one."""
+    """The copy is set aside; the leader's memory prevents that a tick runs twice in the new ledger."""
     bench.ledger = FaultyLedger(bench.path, keeper=True, clock=bench.clock)
     bench.job(coalesce=False)
     async with bench.term(1) as work:
@@ -266,7 +268,7 @@ async def test_p3_a_corrupt_ledger_in_mid_term(bench: TermBench, caplog: pytest.
         await bench.others.close()
         Path(bench.path).write_bytes(b"\xa5" * 50_000)
         await bench.ledger.close()
-        await bench.until(lambda: "cannot be used" in caplog.text)  # the trouble itself may be over at once
+        await bench.until(lambda: "cannot be used" in caplog.text)  # the fault itself may be over at once
         assert "is corrupt" in caplog.text
         ran = len(bench.ran)
         await bench.until(lambda: len(bench.ran) >= ran + 3)
@@ -290,7 +292,7 @@ async def test_an_older_copy_of_the_ledger_makes_nothing_run_twice(
         ran = len(bench.ran)
         await bench.until(lambda: len(bench.ran) >= ran + 3)
         os.replace(old, bench.path)
-        await bench.until(lambda: "cannot be used" in caplog.text)  # the trouble itself may be over at once
+        await bench.until(lambda: "cannot be used" in caplog.text)  # the fault itself may be over at once
         assert "removed or replaced" in caplog.text
         ran = len(bench.ran)
         await bench.until(lambda: len(bench.ran) >= ran + 3)
@@ -307,7 +309,7 @@ def _copy_of(path: str) -> str:
 
 
 async def test_a_leader_comes_back_after_however_many_failures(bench: TermBench) -> None:
-    """The wait between two tries stays a number: doubled a thousand times it was none."""
+    """The delay between two tries stays finite: doubled a thousand times it was infinity."""
     bench.job(seconds=1000)
     bench.ledger.fault = LedgerError(FULL)
     async with bench.term(1) as work:
@@ -319,7 +321,7 @@ async def test_a_leader_comes_back_after_however_many_failures(bench: TermBench)
 async def test_a_plan_that_fails_is_made_again(
     bench: TermBench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever it was, the leader goes on looking; else nobody could pause, resign or come back any more."""
+    """After any error the leader keeps polling; otherwise nobody could pause, resign or recover any more."""
     bench.job()
     async with bench.term(1) as work:
         await bench.until(lambda: bench.ran)
@@ -363,7 +365,7 @@ async def test_p2_p3_a_term_that_is_over_does_not_begin(bench: TermBench) -> Non
 
 
 async def test_p2_a_ledger_of_the_future_is_not_led_with(bench: TermBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The seat is given up then, so that a worker who knows it can lead."""
+    """The seat is released, so that a worker with the newer schema can lead."""
     bench.job()
     await bench.others.jobs()
     await bench.others.close()
@@ -376,7 +378,7 @@ async def test_p2_a_ledger_of_the_future_is_not_led_with(bench: TermBench, monke
 
 @pytest.mark.parametrize("busy", [True, False], ids=["with ticks to claim", "with nothing to do"])
 async def test_p3_a_later_term_ends_this_one(bench: TermBench, busy: bool) -> None:
-    """docs/pitfalls.md#41: the claim decides, not the belief; and a leader without claims learns of it too."""
+    """docs/pitfalls.md#41: the claim decides, not ``is_leader``; a leader without claims notices too."""
     bench.job(**({} if busy else {"seconds": 1000}))
     async with bench.term(1):
         await (bench.until(lambda: bench.ran) if busy else looked(bench))
@@ -395,7 +397,7 @@ async def test_p3_a_later_term_ends_this_one(bench: TermBench, busy: bool) -> No
 
 
 async def leave_open(bench: TermBench, number: int = 1, seconds_ago: float = 0.3) -> Tick:
-    """What a leader leaves that was killed in the middle of a run."""
+    """The remains of a leader that was killed in the middle of a run."""
     moment = bench.clock.now() - timedelta(seconds=seconds_ago)
     tick = Tick("job", moment + timedelta(seconds=0.05))
     [job] = list(bench.registry)
@@ -547,7 +549,7 @@ class _SaysNothingError(Exception):
     ids=lambda value: type(value).__name__,
 )
 async def test_p4_whatever_a_job_raises_its_run_is_settled(bench: TermBench, error: BaseException, told: str) -> None:
-    """A text that no database can hold kept the books from being written ever after."""
+    """A text that no database can store blocked all later writes."""
 
     async def work() -> None:
         raise error
@@ -711,7 +713,7 @@ async def test_jobs_come_and_go_at_run_time(bench: TermBench) -> None:
 
 
 async def test_p4_a_job_that_is_replaced_owes_its_ticks_before_its_leader_has_looked(bench: TermBench) -> None:
-    """Until then the leader hands over what the former schedule has due, and that counts for nothing any more."""
+    """The leader still hands over due ticks of the former schedule, and those no longer count."""
     stored_functions.CALLS.clear()
     bench.options["poll_interval"] = 1.0
     bench.job(seconds=1000)
@@ -736,7 +738,7 @@ async def test_p4_a_job_that_is_replaced_owes_its_ticks_before_its_leader_has_lo
 
 
 async def test_p4_a_stored_interval_goes_on_in_its_phase_under_the_next_leader(bench: TermBench) -> None:
-    """It was taken for a changed trigger at each takeover, and what it owed was let go."""
+    """It was treated as a changed trigger at each takeover, and the ticks that it owed were dropped."""
     description, job = to_store(bench.registry, remember_soon, "interval", id="stored", seconds=0.05, **A_RUN_EACH)
     await bench.others.store_job("stored", description, job)
     for number in (1, 2, 3):
@@ -783,7 +785,7 @@ async def test_a_stored_job_that_breaks_harms_no_other_and_heals(bench: TermBenc
 async def test_ticks_that_fire_while_a_plan_is_written_are_not_handed_over_again(
     bench: TermBench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The scheduler goes on meanwhile, and the plan's first tick may be behind it by then."""
+    """The scheduler continues meanwhile, and the plan's first tick may be in its past."""
     bench.job(coalesce=False)
     bench.job(id="another", seconds=1000)
     waited = []
@@ -836,7 +838,7 @@ async def test_a_job_that_is_removed_while_a_plan_is_written_is_no_error(
 
 
 async def test_pitfall_25_a_loop_that_was_blocked_for_four_seconds(bench: TermBench) -> None:
-    """A one-second cron: APScheduler by itself runs two and says nothing; here each of the four is explained."""
+    """A one-second cron: APScheduler alone runs two ticks and drops the rest silently; here all four are explained."""
     bench.job(trigger="cron", second="*")
     async with bench.term(1):
         await bench.until(lambda: bench.ran)
@@ -863,7 +865,9 @@ async def test_pitfall_25_a_loop_that_was_blocked_for_four_seconds(bench: TermBe
 async def test_pitfall_29_a_machine_that_slept_for_a_month(
     bench: TermBench, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], ran_late: int
 ) -> None:
-    """The leader wakes, still in its seat: the month is one skip, and what is looked at one by one is bounded."""
+    """The leader wakes, still in its seat: the month is one skip, and the number of ticks examined one by one is
+    bounded.
+    """
     calls: list[object] = []
     monkeypatch.setattr(ticks_module, "first_after", _counted(ticks_module.first_after, calls))
     monkeypatch.setattr(scheduler_adapter, "first_after", _counted(scheduler_adapter.first_after, calls))
@@ -888,7 +892,7 @@ async def test_pitfall_29_a_machine_that_slept_for_a_month(
 
 
 async def test_pitfall_29_a_pool_that_slept_for_a_month(bench: TermBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next leader takes over as if it had been an hour."""
+    """The next leader takes over as if an hour had passed."""
     bench.job(seconds=1, misfire_grace_time=None)
     counted = []
     for number, days in enumerate((0, 1, 30), 1):
@@ -905,7 +909,7 @@ async def test_pitfall_29_a_pool_that_slept_for_a_month(bench: TermBench, monkey
 
 @pytest.mark.parametrize("step", [45, 3600, 86400])
 async def test_pitfall_45_a_tick_after_the_clock_was_put_forward_is_in_time(bench: TermBench, step: int) -> None:
-    """Nobody wakes the scheduler, whose timer was set by the clock of before."""
+    """Nothing wakes the scheduler, whose timer was set by the former clock."""
     bench.options["poll_interval"] = 1000.0
     bench.job(trigger="date", run_date=at(step + 12), misfire_grace_time=5)
     async with bench.term(1):
@@ -944,7 +948,7 @@ def _counted(function: Callable[..., Any], calls: list[object]) -> Callable[...,
 
 
 async def test_p1_a_term_began_when_it_did_though_the_ledger_hears_of_it_later(bench: TermBench) -> None:
-    """By that moment ``verify`` tells whether two terms overlap."""
+    """``verify`` uses that time to detect overlapping terms."""
     bench.job()
     bench.ledger.fault = LedgerError(FULL)
     async with bench.term(1):
@@ -956,7 +960,7 @@ async def test_p1_a_term_began_when_it_did_though_the_ledger_hears_of_it_later(b
 
 
 async def test_p3_pitfall_69_a_leader_whose_ledger_was_migrated_by_a_newer_worker_resigns(bench: TermBench) -> None:
-    """It claims nothing by rules that it does not know, and a worker that knows them can lead."""
+    """It claims nothing by rules that it does not support, and a newer worker can lead."""
     bench.job()
     async with bench.term(1):
         await bench.until(lambda: len(bench.ran) >= 3)
@@ -987,7 +991,7 @@ async def test_a_task_of_the_term_that_something_else_cancels_ends_the_term(
 async def test_p4_pitfalls_50_72_no_job_is_retired_while_a_worker_of_other_code_lives(
     bench: TermBench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A rolling deploy: old and new versions lead in turn, and each tick of both is accounted for."""
+    """A rolling deploy: old and new versions lead in turn, and each tick of both is settled."""
     bench.options |= MINUTES
     registries = {}
     for version in ("old", "new"):
@@ -1016,7 +1020,7 @@ async def test_p4_pitfalls_50_72_no_job_is_retired_while_a_worker_of_other_code_
 
 
 async def test_pitfall_46_a_tick_that_waits_for_its_jitter_survives_each_new_plan(bench: TermBench) -> None:
-    """Jitter longer than the grace, and another job that is paused and resumed all the time."""
+    """Jitter longer than the grace, and another job that is paused and resumed repeatedly."""
     bench.options |= MINUTES
     bench.job(seconds=60, jitter=40, misfire_grace_time=2, start_date=NOW)
     bench.registry.add(print, "interval", id="other", hours=1)
@@ -1041,7 +1045,7 @@ async def test_pitfall_46_a_tick_that_waits_for_its_jitter_survives_each_new_pla
 async def test_pitfall_49_a_copied_ledger_is_told_until_it_is_adopted(
     bench: TermBench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The ticks that the original owed are not run, those from now on are, and nobody has to do anything for that."""
+    """The ticks that the original owed are not run, those from now on are, without action by an operator."""
     bench.job(seconds=1)
     async with bench.term(1):
         await bench.until(lambda: len(bench.ran) >= 2)

@@ -1,5 +1,6 @@
-"""Triggers as values: equal in all workers, built again with the same ticks, none twice or lost
-(docs/pitfalls.md#24, #26)."""
+"""Triggers as values: equal in all workers, rebuilt with the same ticks, none twice or lost (docs/pitfalls.md#24,
+#26).
+"""
 
 from __future__ import annotations
 
@@ -39,12 +40,12 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 def some(trigger: BaseTrigger, after: datetime, count: int) -> list[datetime]:
-    """The first ``count`` ticks later than ``after``."""
+    """First ``count`` ticks later than ``after``."""
     return list(islice(ticks(trigger, after, datetime.max.replace(tzinfo=UTC)), count))
 
 
 def again(trigger: BaseTrigger, given: bool | None = None) -> BaseTrigger:
-    """The trigger, by way of the text that a ledger keeps."""
+    """The trigger, written to the ledger's text and read back."""
     text = json.dumps(describe(trigger, NOW, given))
     built = build(json.loads(text), NOW)
     assert built is not None
@@ -138,13 +139,13 @@ def test_jitter_goes_with_the_description() -> None:
 
 
 def test_an_offset_that_calls_itself_cet_has_no_summer_time() -> None:
-    """The time zone database knows a CET too, and that one is another thing."""
+    """The time zone database also has a CET, which is another zone."""
     built = again(CronTrigger(hour=12, timezone=timezone(timedelta(hours=1), "CET")))
     assert first_after(built, datetime(2026, 7, 1, tzinfo=UTC)) == datetime(2026, 7, 1, 11, tzinfo=UTC)
 
 
 class Homemade(tzinfo):
-    """A time zone that only its own program knows."""
+    """A time zone class of the application."""
 
     def utcoffset(self, when: datetime | None) -> timedelta:
         return timedelta(hours=1)
@@ -157,7 +158,7 @@ class Homemade(tzinfo):
 
 
 class Whimsical(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
-    """A trigger class of the user's own, without a text."""
+    """A custom trigger class without a text."""
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
         return now.replace(microsecond=0) + timedelta(seconds=0 if now.microsecond == 0 else 1)
@@ -185,13 +186,13 @@ class Whimsical(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no type
 def test_what_would_differ_from_worker_to_worker_is_refused(
     make_trigger: Callable[[], BaseTrigger], way_out: str
 ) -> None:
-    trigger = make_trigger()  # now, not at collection: what it takes from the clock has to be fresh
+    trigger = make_trigger()  # now, not at collection: its times read from the clock have to be recent
     with pytest.raises(JobDefinitionError, match=f"job 'job': .*{way_out}"):
         make_job(trigger)
 
 
 def test_a_description_that_this_machine_cannot_build_is_none() -> None:
-    """A leader with another time zone database, or another version of this package, goes on with its other jobs."""
+    """A leader with another time zone database, or another version of this package, continues with its other jobs."""
     good = describe(CronTrigger(hour=1, timezone=BERLIN), NOW)
     for change in ({"timezone": "Moon/Tycho"}, {"type": "lunar"}, {"fields": {"second": "noon"}}, {"unheard": 1}):
         assert build({**good, **change}, NOW) is None
@@ -287,7 +288,7 @@ print(json.dumps({job.id: job.schedule for job in jobs}, sort_keys=True))
 
 
 def test_two_workers_describe_their_triggers_alike() -> None:
-    """Two real interpreters; otherwise each takeover would see changed triggers, which start afresh."""
+    """Two real interpreters; otherwise each takeover would see changed triggers, which start a new schedule."""
     workers = [
         subprocess.Popen([sys.executable, "-c", TWO_WORKERS], stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
@@ -400,7 +401,7 @@ def test_a_search_that_reaches_its_limit_is_reported(caplog: pytest.LogCaptureFi
 
 
 def test_utc_has_one_name_and_an_interval_has_no_zone() -> None:
-    """docs/pitfalls.md#24: where no zone is configured, tzlocal takes UTC or Etc/UTC, by chance."""
+    """docs/pitfalls.md#24: where no zone is configured, tzlocal returns UTC or Etc/UTC, by chance."""
     names = {describe(CronTrigger(hour=3, timezone=zone), NOW)["timezone"] for zone in ("UTC", "Etc/UTC", "Zulu")}
     assert names == {"UTC"}
     zones = (BERLIN, UTC, Homemade())
@@ -417,7 +418,7 @@ def test_a_zone_that_bears_the_name_of_another_is_refused() -> None:
 
 @pytest.mark.parametrize("jitter", [None, 20])
 def test_jitter_moves_no_calendar_date(jitter: int | None) -> None:
-    """A tick that jitter carries over midnight is still that of the day before."""
+    """A tick that jitter moves past midnight still belongs to the day before."""
     trigger = CalendarIntervalTrigger(
         days=2, hour=23, minute=59, second=50, start_date=date(2026, 1, 1), timezone="UTC", jitter=jitter
     )
@@ -428,7 +429,7 @@ def test_jitter_moves_no_calendar_date(jitter: int | None) -> None:
 
 
 def test_a_calendar_interval_and_a_cron_agree() -> None:
-    """APScheduler asks for ever here: the first tick of a calendarinterval is always its start."""
+    """APScheduler loops for ever here: the first tick of a calendarinterval is always its start."""
     trigger = AndTrigger(
         [
             CalendarIntervalTrigger(days=1, hour=9, start_date=date(2026, 1, 1), timezone=BERLIN),
@@ -459,7 +460,7 @@ def test_what_never_agrees_has_no_ticks_and_does_not_hang() -> None:
 
 
 def test_the_parts_of_an_or_keep_their_own_phase() -> None:
-    """APScheduler counts the interval from whichever part fired last."""
+    """APScheduler counts the interval from the part that fired last."""
     trigger = OrTrigger(
         [
             IntervalTrigger(minutes=7, start_date="2026-03-02 12:00:00", timezone="UTC"),

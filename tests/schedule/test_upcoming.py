@@ -1,4 +1,4 @@
-"""The coming ticks of a pool, in order, with the zone of each; and remarks on what a clock change will move."""
+"""Coming ticks of a pool in order, with the zone of each; and remarks on jobs that a clock change moves."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_trigger_class_of_the_users_own_is_named() -> None:
 
 
 def test_each_trigger_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ticks, remarks and unknown triggers of ten thousand jobs share the triggers."""
+    """Ten thousand jobs take a while: ticks, remarks and unknown triggers share the triggers."""
     built = []
     monkeypatch.setattr(upcoming, "build", lambda trigger, since: built.append(trigger) or build(trigger, since))
     planned = PlannedJobs([state_of(make_job("cron", id=f"job-{number}", hour=3)) for number in range(5)])

@@ -1,4 +1,4 @@
-"""``verify`` is green on what happened, and red on a ledger doctored with each kind of break (P1 to P4)."""
+"""``verify`` accepts a real history, and rejects a ledger with each kind of break (P1 to P4)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def skip(job_id: str, first: float, last: float, reason: SkipReason, count: int 
 
 
 async def lead(ledger: SqliteLedger, number: int, entries: Sequence[Entry], *, dies: bool = False) -> None:
-    """A term that writes ``entries``, and ends in good order unless it ``dies``."""
+    """A term that writes ``entries``, and ends in order unless it ``dies``."""
     await ledger.begin_term(make_term(number, elected_at=at(10 * number)), process(100 + number))
     assert all(await ledger.record(number, entries))
     if not dies:
@@ -64,7 +64,7 @@ async def lead(ledger: SqliteLedger, number: int, entries: Sequence[Entry], *, d
 
 
 async def test_more_runs_at_once_than_the_job_allows_are_a_break(ledger: SqliteLedger) -> None:
-    """Whatever the wall clock did: the leader's monotonic clock is compared."""
+    """Whatever the wall clock showed: the leaders' monotonic clocks are compared."""
     ticks = [Tick("steady", at(second), request) for second, request in ((1700, 21), (1701, 22), (1702, 23))]
     claims = [Claim(tick, tick.due, max_instances=2) for tick in ticks]
     spans = [Span(10, 20), Span(12, 30), Span(19, 25)]
@@ -76,7 +76,7 @@ async def test_more_runs_at_once_than_the_job_allows_are_a_break(ledger: SqliteL
 
 @pytest.fixture
 async def ledger(path: str) -> AsyncIterator[SqliteLedger]:
-    """Five terms, two of which ended with ``kill -9``, of four jobs: every kind of thing that happens has happened."""
+    """Five terms, two of which ended with ``kill -9``, of four jobs, with every kind of entry."""
     ledger = SqliteLedger(path)
     interrupted, again = Tick("steady", at(50)), Tick("steady", at(60))
     await lead(
@@ -155,7 +155,7 @@ async def test_an_empty_ledger_is_green(tmp_path: Path) -> None:
 
 
 async def test_a_leader_that_is_at_work_is_green(ledger: SqliteLedger) -> None:
-    """What has just fallen due is not accounted for yet, and what runs is not settled."""
+    """Ticks that have just fallen due are not settled yet, nor are open runs."""
     await ledger.begin_term(make_term(6, elected_at=at(2000)), process(106))
     await ledger.record(6, [skip("slow", 1800, 1800, SkipReason.DOWN), Claim(Tick("slow", at(1920)), at(1920))])
     assert await judge(ledger, at(2041)) == []
@@ -382,7 +382,7 @@ def test_each_tick_has_a_run_or_a_skip(
 
 
 def test_many_skips_are_judged_as_fast_as_many_runs() -> None:
-    """A job that overlapped all month has a row for each tick; each tick compared with each row would take hours."""
+    """A job that overlapped all month has a row for each tick; comparing each tick with each row would take hours."""
     owed = moments(*range(20_000))
     skips = Settlement([], [(due, due) for due in owed])
     assert check_ticks("job", owed, skips) == []
@@ -426,7 +426,7 @@ def test_what_is_owed_is_what_the_scheduler_would_do() -> None:
 
 
 async def test_a_schedule_that_was_counted_by_another_rule_is_told_not_judged(ledger: SqliteLedger, path: str) -> None:
-    """No later version turns an old history red."""
+    """No later version rejects an old history."""
     doctor(path, f"DELETE FROM runs WHERE due = {us(70)}", "UPDATE epochs SET rule = 99 WHERE job_id = 'steady'")
     report = await verify(ledger, now=LATER)
     assert report.violations == ()
