@@ -1,4 +1,4 @@
-"""What a network does to any engine for several hosts: the leader's cable is cut and mended, or all of it is slow."""
+"""Network faults for engines that span hosts: the leader's cable is cut and repaired, or every cable is slow."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def cut_and_mend(
 ) -> tuple[Program, Program, float, list[datetime]]:
     """Cut the leader's cable for so many seconds.
 
-    Returns who led first and second, the moment of the cut, and the due times of the runs that it interrupted.
-    start: begins a program on a host.
+    Returns the first and second leader, the time of the cut, and the due times of the runs that it interrupted. start:
+    begins a program on a host.
     """
     here = start("a")
     until(here.leads, what="the first leads")
@@ -46,9 +46,10 @@ def cut_and_mend(
 def judge_cut(
     path: Path, here: Program, there: Program, cut: float, interrupted: list[datetime]
 ) -> tuple[float, float]:
-    """Once both have ended; returns for how many seconds the first believed, and after how many the second led.
+    """Judge the facts of both programs after their end.
 
-    A claim whose answer the cut kept from the leader has no first line: the ledger calls its run interrupted.
+    Returns for how many seconds after the cut the first one considered itself leader, and after how many the second
+    led. A claim whose answer the cut kept from the leader has no first line: its run is interrupted in the ledger.
     """
     facts = Facts.read(path / "facts")
     assert facts.run_twice("tick") == []
@@ -66,7 +67,7 @@ def judge_cut(
 
 
 def through_a_slow_network(pool: Pool) -> None:
-    """The heart beats in time all the same, and a resignation is noticed."""
+    """Heartbeats are in time even so, and a resignation is noticed."""
     leader, follower = pool.worker(), pool.worker()
     assert leader.wins().number == 1
     leader.beats()

@@ -1,4 +1,4 @@
-"""A ledger's work in short, for servers of several versions."""
+"""A short history of a ledger, for servers of several versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The event loop waits for a thread where it stands: for moments, and never for a disk that hangs."""
+"""Bounded wait of the event loop for a thread: short, and never for a disk that hangs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def anyio_backend() -> str:
 
 
 class Work(Future[bool]):
-    """Work that is done when the test says so; counts the seconds that the loop was ready to stand still for it."""
+    """Work that ends when the test allows it; counts the seconds that the loop was ready to block for it."""
 
     stood = 0.0
 
@@ -62,7 +62,7 @@ async def test_p8_a_thread_that_hangs_takes_moments_from_the_loop() -> None:
 
 
 async def test_p8_a_thread_that_is_always_slow_takes_a_twentieth_of_the_loop() -> None:
-    """A disk that takes 10 ms for each commit: the loop is stood still for a few of them, not for each."""
+    """A disk that takes 10 ms for each commit: the loop blocks for a few of them, not for each."""
     wait, before, began = BoundedWait(), Work.stood, time.monotonic()
     while time.monotonic() - began < 10 * MAX_PAUSE_S:
         work = Work()

@@ -1,4 +1,4 @@
-"""Pool monitors of the servers: the answer of a read that began before this worker's own write is older than it."""
+"""Pool monitors of the servers: a read that began before this worker's own write does not replace it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_postgres(monkeypatch: pytest.MonkeyPatch, written: LeaderRecord |
 
 
 async def test_who_reads_a_record_sees_its_leader_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever has the seat next need not wait for the trust of a leader whose death is certain."""
+    """The next leader does not wait for the lease of a leader that is certainly dead."""
     address = parse("postgresql://nobody@127.0.0.1:1/nowhere")
     monitor = postgres.PoolMonitor(
         address, Preflight(address), timing=TIMING, clock=ManualClock(), own_session=lambda: 0

@@ -37,14 +37,14 @@ def report(found):
     print(json.dumps(found), flush=True)
     sys.stdin.read()
 """
-"""A process that tests: it reports its server, and ends when its standard input does."""
+"""A process of the test run: it reports its server, and ends with its standard input."""
 
 Start = Callable[[str], tuple[subprocess.Popen[str], dict[str, Any]]]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a process that tests; returns it and its report."""
+    """Start such a process; return it and its report."""
     with ExitStack() as scope:
 
         def start(program: str) -> tuple[subprocess.Popen[str], dict[str, Any]]:

@@ -1,1 +1,1 @@
-"""What every engine promises, written once: each test here runs on a pool of each engine."""
+"""Promises of every engine, written once: each test here runs on a pool of each engine."""

@@ -1,7 +1,7 @@
-"""A pool of each engine; where an engine's server is absent, its tests are skipped and say so.
+"""A pool of each engine; where an engine's server is absent, its tests are skipped with the reason.
 
-``redis+postgres`` has its seat in Redis and its ledger in PostgreSQL. What a ledger promises by itself is the same code
-there as on ``postgres``, and is asked once.
+``redis+postgres`` has its seat in Redis and its ledger in PostgreSQL. The promises of a ledger alone are the same code
+there as on ``postgres``, and are tested once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _postgres(request: pytest.FixtureRequest, _: Path) -> tuple[str, dict[str, A
 
 def _redis(request: pytest.FixtureRequest, _: Path) -> tuple[str, dict[str, Any]]:
     server: RunningRedis = request.getfixturevalue("redis_server")
-    return f"{server.url}?pool={new_name()}&socket_timeout=30", {}  # the server is well; a machine may be busy
+    return f"{server.url}?pool={new_name()}&socket_timeout=30", {}  # the server is well; the machine may be busy
 
 
 def _redis_and_postgres(request: pytest.FixtureRequest, path: Path) -> tuple[str, dict[str, Any]]:
@@ -49,15 +49,15 @@ PLACES: dict[str, Callable[[pytest.FixtureRequest, Path], tuple[str, dict[str, A
     "redis+postgres": _redis_and_postgres,
     "your-own": _file,
 }
-"""Where a new pool is: its URL, and the options that go with it."""
+"""URL of a new pool, and the options that belong to it."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """On every engine; what uses the ledger and no more, on every ledger.
+    """Parametrize by engine, or by ledger where a test uses nothing else.
 
-    The halves of ``redis+postgres`` are each tried by themselves, so that there only the promises that both must keep
-    together belong to the ordinary run: numbers that grow (P2), and ticks that run once and are accounted for (P3, P4).
-    ``your-own`` is the ledger of docs/engines/your-own.md, which one process can use.
+    The halves of ``redis+postgres`` are tested separately, so that only the promises of both together belong to the
+    ordinary run: numbers that grow (P2), and ticks that run once and are settled (P3, P4). ``your-own`` is the ledger
+    of docs/engines/your-own.md, which one process can use.
     """
     if "pool" in metafunc.fixturenames:
         names = LEDGERS if "ledger" in metafunc.fixturenames else [name for name in PLACES if name != "your-own"]
@@ -77,7 +77,7 @@ def pool(request: pytest.FixtureRequest, tmp_path: Path, workers: ForkServer) ->
 
 @pytest.fixture
 def another_pool(request: pytest.FixtureRequest, pool: Pool, tmp_path: Path, workers: ForkServer) -> Iterator[Pool]:
-    """Another pool, of the same engine and as near as may be."""
+    """Another pool of the same engine, as close to the first as possible."""
     (tmp_path / "another").mkdir()
     yield from _made(request, pool.name, tmp_path / "another", workers)
 
@@ -98,7 +98,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def ledger(pool: Pool) -> AsyncIterator[Ledger]:
-    """The leader's: one in which term 1 has begun and ``job`` has a tick each second."""
+    """The ledger of a leader in term 1; ``job`` has a tick each second."""
     ledger = pool.engine().ledger
     await ledger.begin_term(make_term(1), process())
     await ledger.record(1, [RegisterJob("job", SECONDS.schedule, at=NOW, since=NOW)])

@@ -12,7 +12,7 @@ SAFETY_POLL = 0.2
 
 
 def engine_on(url: str, **options: Any) -> Engine:
-    """The engine for ``url`` as one worker has it, with everything quicker than by default."""
+    """The engine for ``url`` in one worker, with shorter delays than by default."""
     timing: dict[str, Any] = {
         "heartbeat": HEARTBEAT,
         "safety_poll": SAFETY_POLL,

@@ -1,4 +1,4 @@
-"""The jobs of a pool of real elections, and such an election as a worker: its commands are ``Commands``."""
+"""Jobs of a pool of real elections, and such an election as a worker with ``Commands``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from election import Election, Run, current_run
 from tests.support.fork_server import follow
 
 begun: list[Run] = []
-"""What this process has run."""
+"""Runs in this process."""
 
 
 async def note() -> None:
@@ -27,16 +27,16 @@ async def fail_at_first() -> None:
 
 
 async def hang_at_first() -> None:
-    """For ever, and once its leader has died not at all."""
+    """Run for ever in the first term, and return at once in later ones."""
     await note()
     if current_run().attempt == 1:
         await asyncio.Event().wait()
 
 
 def election_on(url: str, *, version: str | None = None, **options: Any) -> Election:
-    """A worker's part in the pool. ``seldom`` and those after it run when somebody asks for it.
+    """The worker's part in the pool. ``seldom`` and the jobs after it run on request.
 
-    version: name of one more job.
+    version: name of an additional job.
     """
     election = Election(url, **{"heartbeat": 0.1, "safety_poll": 0.2, **options})
     for often in ("often", "other"):
@@ -62,13 +62,13 @@ class Commands:
         self._election = election
 
     async def role(self) -> str:
-        """``leads`` or ``follows``, once it does."""
+        """``leads`` or ``follows``, as soon as one is true."""
         while not (self._election.is_leader or await _another_leads(self._election)):
             await asyncio.sleep(0.01)
         return "leads" if self._election.is_leader else "follows"
 
     async def call(self, method: str, words: list[Any], arguments: dict[str, Any]) -> Any:
-        """Call a method of the election; an error is returned in words."""
+        """Call a method of the election; return an error as text."""
         try:
             return await getattr(self._election, method)(*words, **arguments)
         except Exception as error:
@@ -80,4 +80,4 @@ async def main(options: dict[str, Any], channel: socket.socket) -> None:
     async with election_on(options["url"], **options["options"]) as election:
         commands = Commands(election)
         await follow(channel, lambda name: getattr(commands, name))
-        os._exit(1)  # the test is gone
+        os._exit(1)  # the test has closed it

@@ -1,4 +1,4 @@
-"""An election that leads in this process, what can be seen of it, and another worker in a process of its own."""
+"""An election that leads in this process, views of its state, and another worker in a separate process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ JOBS = "tests.engines.conformance.jobs"
 
 @asynccontextmanager
 async def leading(pool: Pool, *, version: str | None = None) -> AsyncIterator[Election]:
-    """An election that leads as the scope begins; at its end the whole history is judged.
+    """An election that leads from the begin of the scope; at its end the whole history is judged.
 
     version: name of a job that only workers of this version have.
     """
@@ -47,12 +47,12 @@ async def leading(pool: Pool, *, version: str | None = None) -> AsyncIterator[El
 
 
 def count(job_id: str) -> int:
-    """How often this process has begun it."""
+    """Number of its runs that began in this process."""
     return sum(run.job_id == job_id for run in begun)
 
 
 async def passes(job_id: str = "other", times: int = 3) -> None:
-    """Return when the job has run so many times more: the leader is well, and time has passed."""
+    """Return when the job has run that many more times: the leader is well, and time has passed."""
     before = count(job_id)
     await until_async(lambda: count(job_id) >= before + times, what=f"{job_id} runs")
 
@@ -65,13 +65,13 @@ async def stands_still(job_id: str) -> bool:
 
 
 async def stored(ledger: Ledger, job_id: str) -> JobState:
-    """What the ledger knows of the job."""
+    """State of the job in the ledger."""
     [found] = [job for job in await ledger.jobs(removed=True) if job.id == job_id]
     return found
 
 
 async def state(pool: Pool) -> State:
-    """How things stand, for somebody who looks for the first time."""
+    """State of the pool for a new reader."""
     ledger = pool.ledger()
     try:
         found = await ledger.changes()
@@ -82,7 +82,7 @@ async def state(pool: Pool) -> State:
 
 
 async def done(pool: Pool, request: int) -> None:
-    """Return when nothing of the request is left to do."""
+    """Return when the request is completed."""
 
     async def gone() -> bool:
         return request not in [asked.id for asked in (await state(pool)).requests]
@@ -91,7 +91,7 @@ async def done(pool: Pool, request: int) -> None:
 
 
 async def ended(ledger: Ledger, job_id: str, number: int = 1) -> list[RunRow]:
-    """The job's runs, latest first, once there are so many, and all have ended."""
+    """The job's runs, latest first, once there are that many and all have ended."""
 
     async def found() -> list[RunRow]:
         runs = await ledger.runs(job_id=job_id)
@@ -101,7 +101,7 @@ async def ended(ledger: Ledger, job_id: str, number: int = 1) -> list[RunRow]:
 
 
 async def pause_and_resume(ledger: Ledger, job_id: str) -> None:
-    """Not before others have run meanwhile, and it has not."""
+    """Wait until others have run meanwhile, and assert that it has not."""
     await ledger.pause(job_id, True)
     await until_async(lambda: stands_still(job_id), what=f"{job_id} is paused")
     before = count(job_id)
@@ -112,7 +112,7 @@ async def pause_and_resume(ledger: Ledger, job_id: str) -> None:
 
 
 class Other:
-    """Another worker, in a process of its own; ``begin`` it, and ``end`` it.
+    """Another worker in a separate process; ``begin`` starts it, ``end`` stops it.
 
     version: name of a job that only workers of this version have.
     """
@@ -128,18 +128,18 @@ class Other:
         return self._process.pid
 
     async def begin(self) -> str:
-        """Returns whether it leads or follows, once it does."""
+        """Return whether it leads or follows, as soon as one is true."""
         options = {"url": self._pool.url, "options": {**self._pool.options, "version": self._version}}
         self._process = await asyncio.to_thread(self._pool.fork, JOBS, options)
         return str(await asyncio.to_thread(self._process.ask, "role"))
 
     async def ask(self, name: str, *words: Any, **arguments: Any) -> Any:
-        """Let it call that method of its ``Election``; an error that it raises is returned in words."""
+        """Call that method of its ``Election``; an error is returned as text."""
         assert self._process is not None
         return await asyncio.to_thread(self._process.ask, "call", method=name, words=words, arguments=arguments)
 
     def end(self) -> None:
-        """``kill -9``; returns when it is gone."""
+        """``kill -9``; returns when the process has ended."""
         if self._process is not None:
             self._process.kill()
             until(self._process.gone)

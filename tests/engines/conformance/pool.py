@@ -1,4 +1,4 @@
-"""A pool of some engine, and seats in processes of their own that are used step by step."""
+"""A pool of some engine, and seats in separate processes that a test uses step by step."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ OBSERVATION = TypeAdapter(Observation)
 WORKERS = TypeAdapter(list[Worker])
 
 SECONDS = make_job("interval", seconds=1, start_date=at(-100))
-"""The job that is in the ledger of the tests: a tick each second."""
+"""The job in the ledger of the tests: a tick each second."""
 
 
 class RemoteSeat:
-    """The seat of a worker that does nothing by itself."""
+    """Handle of a worker's seat; the worker does nothing by itself."""
 
     def __init__(self, process: RemoteWorker) -> None:
         self.process = process
@@ -48,16 +48,16 @@ class RemoteSeat:
         return TERM.validate_python(self.process.ask("campaign"))
 
     def wins(self) -> Term:
-        """Campaign whenever it is worth trying, until it leads."""
+        """Campaign whenever that may succeed, until it leads."""
         return until(self.campaign, what=f"{self} wins")
 
     def held(self, *, in_child: bool = False) -> Term | None:
         return TERM.validate_python(self.process.ask("held_in_child" if in_child else "held"))
 
     def held_until(self) -> float:
-        """Wait until it holds no term; returns the latest monotonic time at which it was seen to hold one.
+        """Wait until it holds no term; return the latest monotonic time at which it was seen to hold one.
 
-        The time is taken before each question, so that a slow answer makes it no later.
+        The time is taken before each request, so that a slow answer makes it no later.
         """
         latest = time.monotonic()
 
@@ -79,7 +79,7 @@ class RemoteSeat:
         self.process.ask("beat", problem=problem)
 
     def beats(self) -> None:
-        """From now on, as an elector lets it."""
+        """Send heartbeats from now on, as an elector does."""
         self.process.ask("beats")
 
     def release(self, standing: Standing = Standing.RESIGNED, *, in_child: bool = False) -> None:
@@ -89,7 +89,7 @@ class RemoteSeat:
         return OBSERVATION.validate_python(self.process.ask("observe"))
 
     def sees(self, term: int) -> Observation:
-        """What it observes as soon as it knows that ``term`` leads."""
+        """Its observation as soon as that shows ``term`` led."""
 
         def seen() -> Observation | None:
             found = self.observe()
@@ -101,14 +101,14 @@ class RemoteSeat:
         return WORKERS.validate_python(self.process.ask("workers"))
 
     def waits(self) -> None:
-        """Wait for a vacancy; ``woken`` tells whether that has ended, and it may wait only once at a time."""
+        """Wait for a vacancy; ``woken`` returns whether that has ended. One wait at a time."""
         self.process.ask("waits")
 
     def woken(self) -> bool:
         return bool(self.process.ask("woken"))
 
     def vacancies(self, seconds: float) -> int:
-        """How often the wait for a vacancy ended within so many seconds."""
+        """Number of times that the wait for a vacancy ended within so many seconds."""
         return int(self.process.ask("vacancies", seconds=seconds))
 
     def kill(self) -> None:
@@ -118,7 +118,7 @@ class RemoteSeat:
 class Pool(ProcessPool):
     """A pool of an engine at ``url``.
 
-    path: for what a test writes beside it. options: those that go with the URL in every worker, such as ``ledger``.
+    path: for files of the test. options: those that belong to the URL in every worker, such as ``ledger``.
     """
 
     def __init__(
@@ -131,15 +131,15 @@ class Pool(ProcessPool):
         self.options = dict(options or {})
 
     def engine(self, **options: Any) -> Engine:
-        """The pool as another worker has it."""
+        """The engine in another worker."""
         return engine_on(self.url, **{**self.options, **options})
 
     def ledger(self) -> Ledger:
-        """Its ledger, as another worker has it."""
+        """The ledger in another worker."""
         return self.engine().open_ledger()
 
     def worker(self, *, opened: bool = True, url: str | None = None, **options: Any) -> RemoteSeat:
-        """One more worker. url: another way to the pool. ``elsewhere=True``: by its own account on another host."""
+        """Add a worker. url: another address of the pool. ``elsewhere=True``: it reports another host as its own."""
         given = {"url": url or self.url, "options": {**self.options, **options}}
         seat = RemoteSeat(self.fork("tests.engines.conformance.worker", given))
         if opened:

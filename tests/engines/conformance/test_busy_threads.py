@@ -1,4 +1,4 @@
-"""P6: an election needs none of the threads of the application, nor does a driver that looks up a name."""
+"""P6: an election needs none of the application's threads, nor does a driver that resolves a host name."""
 
 from __future__ import annotations
 

@@ -32,7 +32,9 @@ async def document(election: Election) -> Any:
 
 
 async def test_a_worker_that_is_no_candidate_never_leads(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither while the seat is free, nor when it becomes free; it is a worker like the others, and sees who leads."""
+    """Neither while the seat is free nor when it becomes free; it is a worker like the others, and observes the
+    leader.
+    """
     election, attended = observer(pool), list[None]()
     attend = election._engine.seat.backend.attend
 

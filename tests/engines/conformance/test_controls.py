@@ -1,7 +1,7 @@
-"""What others ask of a leader is done once, by whoever leads, and the history says so (P3, P4).
+"""Requests to the leader are carried out once, by any leader, and the history shows it (P3, P4).
 
-A real ``Election`` leads in this process. Others have a ledger of their own, as the command line does, or a process.
-Each test ends with ``verify``, which has to find nothing.
+A real ``Election`` leads in this process. Others have a separate ledger, like the command line, or a process. Each test
+ends with ``verify``, which must find nothing.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ async def test_p4_what_a_leaders_death_cut_off_runs_again_if_it_may(pool: Pool, 
 
 
 async def test_the_history_tells_of_all_that_was_asked_for(pool: Pool, outside: Ledger) -> None:
-    """By whatever question; what has run here is what it tells of."""
+    """By any query; runs of this process are in its report."""
     began = datetime.now(UTC)
     async with leading(pool) as leader:
         await pause_and_resume(outside, "often")

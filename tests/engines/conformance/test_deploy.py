@@ -1,4 +1,4 @@
-"""A rolling deploy: workers of two versions share a pool for a while, and each of them may lead (P4)."""
+"""A rolling deploy: workers of two versions share a pool, and each of them may lead (P4)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def new(pool: Pool) -> Iterator[Other]:
 
 
 async def test_pitfall_72_a_rolling_deploy_loses_no_tick(pool: Pool, new: Other) -> None:
-    """The old version leads, then the new one, then the old one again, which is gone in the end."""
+    """The old version leads, then the new one, then the old one again, which leaves in the end."""
     ledger = pool.ledger()
     try:
         async with leading(pool, version="old") as election:
@@ -31,7 +31,7 @@ async def test_pitfall_72_a_rolling_deploy_loses_no_tick(pool: Pool, new: Other)
             first = await stored(ledger, "old")
 
             async def is_kept() -> bool:
-                if election.is_leader:  # also once more: it may take the seat again before the new one looks
+                if election.is_leader:  # also once more: it may take the seat again before the new one campaigns
                     await election.resign()
                 return (await stored(ledger, "old")).broken == NOT_IN_THIS_CODE
 

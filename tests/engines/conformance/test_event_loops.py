@@ -1,4 +1,4 @@
-"""One Election on one event loop after another, as in an application that is tested, or in a notebook."""
+"""One Election on several event loops in turn, as in an application under test, or in a notebook."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.waiting import until_async
 
 
 def test_pitfall_66_an_election_may_live_on_one_event_loop_after_another(pool: Pool) -> None:
-    """Each time it leads, runs its jobs, answers who leads, and resigns."""
+    """Each time it leads, runs its jobs, reports the leader, and resigns."""
     election = election_on(pool.url, **pool.options)
     election.check()
 

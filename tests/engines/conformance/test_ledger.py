@@ -1,4 +1,4 @@
-"""Every promise of ``Ledger``: one claim a tick, nothing of a term that is over, nothing forgotten (P2, P3, P4)."""
+"""Every promise of ``Ledger``: one claim per tick, none for a term that is over, no tick forgotten (P2, P3, P4)."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ FUNC = StoredJob("module:function", {"a": 1}, {"coalesce": False})
 
 @pytest.fixture
 async def other(pool: Pool, ledger: Ledger) -> AsyncIterator[Ledger]:
-    """The same ledger, as another worker has it."""
+    """The ledger in another worker."""
     other = pool.ledger()
     yield other
     await other.close()
@@ -91,7 +91,7 @@ async def job_state(ledger: Ledger, job_id: str = "job") -> JobState:
 
 
 async def everything(ledger: Ledger) -> list[object]:
-    """All that the ledger holds."""
+    """The whole content of the ledger."""
     return [
         await ledger.jobs(removed=True), await ledger.runs(), await ledger.skips(), await ledger.terms(),
         await ledger.epochs(), await ledger.open_runs(),
@@ -99,7 +99,7 @@ async def everything(ledger: Ledger) -> list[object]:
 
 
 async def promises(ledger: Ledger, now: datetime) -> list[str]:
-    """What ``verify`` has to say."""
+    """The violations that ``verify`` finds."""
     report = await verify(ledger, now=now)
     return [f"{violation.promise} {violation.text} {violation.ticks}" for violation in report.violations]
 
@@ -148,7 +148,7 @@ async def test_entries_of_one_transaction_are_written_in_order(ledger: Ledger) -
 
 
 async def test_p3_two_connections_race_for_the_same_ticks(ledger: Ledger, other: Ledger) -> None:
-    """Two leaders in one term cannot be; if they were, the ledger would decide."""
+    """Two leaders in one term are impossible; if there were two, the ledger would decide."""
     answers = await asyncio.gather(
         *(racer.record(1, [claim(second)]) for second in range(1, 101) for racer in (ledger, other))
     )
@@ -216,7 +216,7 @@ OF_EACH_KIND: list[Entry] = [
 
 @pytest.mark.parametrize("entry", OF_EACH_KIND, ids=lambda entry: type(entry).__name__)
 async def test_p3_a_term_that_is_over_writes_nothing(ledger: Ledger, other: Ledger, entry: Entry) -> None:
-    """docs/pitfalls.md#27, #41: a leader that was paused wakes up in another's term."""
+    """docs/pitfalls.md#27, #41: a leader that was paused continues in another leader's term."""
     await ledger.record(1, [claim(1)])
     await ledger.request(Action.RUN, job_id="job")
     await other.begin_term(make_term(2), process(200))
@@ -244,7 +244,7 @@ async def test_p2_a_number_is_used_by_one_process(ledger: Ledger) -> None:
 
 
 async def test_the_same_term_may_begin_again(ledger: Ledger) -> None:
-    """A leader whose ledger was out of reach takes stock anew."""
+    """A leader whose ledger was unreachable reads the state again."""
     await ledger.record(1, [claim(1)])
     [before] = await ledger.terms()
     state = await ledger.begin_term(make_term(1), process())
@@ -285,7 +285,7 @@ async def test_what_a_leader_said_of_its_own_end_stands(ledger: Ledger) -> None:
 
 
 async def test_nothing_is_said_of_the_end_of_another_leaders_term(ledger: Ledger) -> None:
-    """The one before this one never reached the ledger."""
+    """The previous leader never reached the ledger."""
     await ledger.begin_term(Term(3, at(60), Takeover(3, 150, 200, Reason.LOST, at(60), vacant_s=4.5)), process(200))
     assert [term.standing for term in await ledger.terms()] == [None, None]
 
@@ -352,7 +352,7 @@ async def test_a_range_is_one_row(ledger: Ledger) -> None:
 
 
 async def test_claims_have_what_verify_judges_them_by(ledger: Ledger) -> None:
-    """Of a run that was tried again: the term that was given the claim, and that of the last attempt."""
+    """Of a run that was run again: the term of its claim, and that of the last attempt."""
     second = Tick("job", at(2))
     await ledger.record(1, [Claim(TICK, at(1), max_instances=3), claim(2), claim(5, request=3)])
     await ledger.begin_term(make_term(2), process())
@@ -370,7 +370,7 @@ async def test_claims_have_what_verify_judges_them_by(ledger: Ledger) -> None:
 async def test_pitfall_71_time_that_a_clock_ahead_has_settled_can_be_accepted(
     ledger: Ledger, other: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By any worker: the leader is told, the schedule begins anew, and what was claimed stays claimed."""
+    """By any worker: the leader is notified, the schedule begins anew, and claims stay."""
     monkeypatch.setattr(other, "_clock", ManualClock(at(5)))
     await ledger.record(1, [claim(1), settle(1), claim(1000), settle(1000)])
     await ledger.changes()
@@ -389,7 +389,7 @@ async def test_pitfall_71_time_that_a_clock_ahead_has_settled_can_be_accepted(
 
 
 async def test_times_are_exact(ledger: Ledger) -> None:
-    """No float comes near a due time: a microsecond is another tick."""
+    """No float touches a due time: a microsecond later is another tick."""
     for number in range(50):
         due = at(10**8 + number / 7) + number * MICROSECOND
         assert await ledger.record(1, [Claim(Tick("job", due), due)]) == [True]
@@ -452,7 +452,7 @@ async def test_a_pause_outlives_the_term_and_ends_where_somebody_ended_it(ledger
 
 
 async def test_a_pause_that_comes_in_between_is_not_lost(ledger: Ledger, other: Ledger) -> None:
-    """Resumed and paused again, while the leader was about to end the first pause."""
+    """Resumed and paused again while the leader was about to end the first pause."""
     await other.pause("job", True)
     await other.pause("job", False)
     resume_at = (await job_state(ledger)).resume_at
@@ -572,7 +572,7 @@ async def test_the_log_of_each_attempt_is_kept(ledger: Ledger, other: Ledger) ->
 
 
 async def test_a_job_keeps_its_latest_logs(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of failures apart, so that a job that logs every second does not lose why it failed."""
+    """Failed runs have a separate limit, so that a job that logs every second keeps the reason of its failure."""
     for module in ("election.engines.sql.commands", "election.engines.redis.commands"):
         monkeypatch.setattr(f"{module}.MAX_LOGS_PER_JOB", 2)
     await ledger.record(1, [RegisterJob("rare", SECONDS.schedule, at=NOW, since=NOW)])
@@ -646,7 +646,7 @@ async def test_what_nobody_has_cannot_be_asked_for(ledger: Ledger, job_id: str) 
 
 
 async def test_pitfall_51_a_job_that_is_stored_again_as_it_is_is_left_alone(ledger: Ledger, other: Ledger) -> None:
-    """Each start of an application says ``replace=True``; nothing begins anew, and nothing is given up."""
+    """Each start of an application passes ``replace=True``; no schedule begins anew, and no tick is dropped."""
     for trigger in (SECONDS.schedule, make_job("date").schedule):
         await ledger.store_job("stored", trigger, FUNC, if_exists=IfExists.REPLACE)
         before, epochs = await job_state(ledger, "stored"), await ledger.epochs()
@@ -700,7 +700,7 @@ async def test_a_job_is_stored_replaced_removed_and_stored_again(ledger: Ledger)
 
 
 async def test_a_change_is_what_somebody_else_has_changed(ledger: Ledger, other: Ledger) -> None:
-    """And not all that there is: with many jobs, one more costs no more than with few."""
+    """And not the whole state: with many jobs, one more costs no more than with few."""
     for name in ("paused", "removed", "left alone", "asked for"):
         await other.store_job(name, SECONDS.schedule, FUNC)
     await ledger.begin_term(make_term(2), process())
@@ -729,7 +729,7 @@ async def test_a_change_is_what_somebody_else_has_changed(ledger: Ledger, other:
 async def test_of_many_jobs_the_state_has_those_that_are_due_soonest_and_names_the_others(
     ledger: Ledger, other: Ledger
 ) -> None:
-    """And whatever cannot wait: jobs of the code, open runs, requests."""
+    """And everything that cannot wait: jobs of the code, open runs, requests."""
     ids = [f"stored{number:03}" for number in range(300)]
     commands: list[Command] = []
     for number, job_id in enumerate(ids):
@@ -768,7 +768,7 @@ async def test_many_jobs_are_stored_in_one_transaction_or_not_at_all(ledger: Led
 
 
 async def test_a_job_that_has_finished_leaves_and_its_id_is_free(ledger: Ledger, other: Ledger) -> None:
-    """Its history stays, and what was settled stays settled (P3)."""
+    """Its history stays, and settled ticks stay settled (P3)."""
     due = datetime.now(UTC) + timedelta(seconds=60)
     await other.store_job("stored", make_job("date", run_date=due).schedule, FUNC)
     present = await job_state(ledger, "stored")
@@ -829,7 +829,7 @@ async def test_an_id_that_was_removed_may_be_in_the_code_from_now_on(ledger: Led
 async def test_p4_the_schedule_of_a_job_that_was_replaced_accounts_for_nothing_any_more(
     ledger: Ledger, other: Ledger
 ) -> None:
-    """Its leader has not looked yet; the ticks of the new schedule are owed all the same."""
+    """Its leader has not polled yet; the ticks of the new schedule are owed all the same."""
     await other.store_job("stored", SECONDS.schedule, FUNC)
     former = await job_state(ledger, "stored")
     await other.store_job("stored", make_job("interval", seconds=5).schedule, FUNC, if_exists=IfExists.REPLACE)
@@ -850,7 +850,7 @@ async def test_p4_the_schedule_of_a_job_that_was_replaced_accounts_for_nothing_a
 async def test_p4_what_a_stored_job_owed_when_it_was_replaced_or_removed_is_skipped(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, then: str, paused: bool
 ) -> None:
-    """Nobody led at that time, so nobody else could account for it."""
+    """Nobody led at that time, so nobody else could settle it."""
     clock = ManualClock(NOW)
     monkeypatch.setattr(ledger, "_clock", clock)
     await ledger.store_job("stored", SECONDS.schedule, FUNC)
@@ -876,7 +876,7 @@ async def test_p4_what_a_stored_job_owed_when_it_was_replaced_or_removed_is_skip
 
 @pytest.mark.parametrize("arguments", [{}, {"run_date": datetime.now(UTC) - timedelta(seconds=2)}], ids=["now", "past"])
 async def test_p4_a_date_that_was_stored_for_now_is_owed(ledger: Ledger, arguments: dict[str, Any]) -> None:
-    """``add_job(func, "date", id=…)`` means at once; by the time it is stored, that moment has passed."""
+    """``add_job(func, "date", id=…)`` means at once; that time has passed when the job is stored."""
     from election.schedule.triggers import build
 
     description = make_job("date", **arguments).schedule
@@ -909,7 +909,7 @@ async def test_changes_are_those_of_other_connections_and_only_those(ledger: Led
 
 
 async def test_changes_after_the_connection_was_lost_are_not_missed(ledger: Ledger, other: Ledger) -> None:
-    """Each connection counts for itself, and a fresh one may happen to be where the last one was."""
+    """Each connection counts by itself, and a new one may happen to have the number of the last one."""
     for _ in range(3):
         await ledger.begin_term(make_term(1), process())
         await other.pause("job", True)
@@ -957,7 +957,7 @@ async def test_pages_of_skips_and_terms(ledger: Ledger) -> None:
 
 
 async def test_runs_and_skips_of_the_jobs_with_a_tag(ledger: Ledger) -> None:
-    """By the tags that a job has now; a tag is a value, whatever is in it."""
+    """By the tags that a job has now; a tag is a value, with any characters."""
     odd = "o'dd%"
     await ledger.record(1, [RegisterJob(name, SECONDS.schedule, at=NOW, since=NOW) for name in ("another", "third")])
     for name, tags in (("job", ("a", "both")), ("another", ("both", odd))):

@@ -1,4 +1,4 @@
-"""Reads of a pool's jobs that take no longer when there are more of them, on every engine."""
+"""Reads of a pool's jobs take no longer when there are more jobs, on every engine."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ FUNC = StoredJob("module:function")
 
 @pytest.fixture
 async def other(pool: Pool, ledger: Ledger) -> AsyncIterator[Ledger]:
-    """The same ledger, as another worker has it."""
+    """The ledger in another worker."""
     other = pool.ledger()
     yield other
     await other.close()
 
 
 async def add(ledger: Ledger, count: int) -> list[str]:
-    """Add ``count`` jobs at run time, of which the last is due first; returns their ids."""
+    """Add ``count`` jobs at run time, of which the last is due first; return their ids."""
     ids, commands = [f"stored{number:03}" for number in range(count)], list[Command]()
     for number, job_id in enumerate(ids):
         register = RegisterJob(job_id, SECONDS.schedule, at=NOW, since=NOW)
@@ -121,7 +121,7 @@ async def test_the_latest_run_of_each_job(ledger: Ledger) -> None:
 
 
 async def test_what_may_be_due_soonest(ledger: Ledger) -> None:
-    """Every job of the code, since nothing says when they are due."""
+    """Every job of the code, since their due times are unknown."""
     ids = await add(ledger, 130)
     names = [f"code{number:03}" for number in range(120)]
     await ledger.record(1, code_jobs(*names))

@@ -1,4 +1,4 @@
-"""Every promise of ``Seat``, as its docstrings say them, on every engine."""
+"""Every promise in the docstrings of ``Seat``, on every engine."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_p2_a_number_is_larger_than_any_that_the_ledger_knows(pool: Pool) -> Non
 
 
 def test_p7_a_vacancy_is_not_cried_while_somebody_leads(pool: Pool) -> None:
-    """Earlier than needed is allowed; to campaign all the time is not."""
+    """A wake-up may be early; campaigning all the time is not allowed."""
     _, follower = led(pool)
     follower.vacancies(0.2)
     assert follower.vacancies(1.0) <= 10

@@ -1,4 +1,4 @@
-"""What the ledger has counted: as it happens, whoever asks, and never less than before, though history is pruned."""
+"""Counters of the ledger: immediate, the same for every reader, and never decreasing, even when history is pruned."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def skip(first: float, last: float, reason: SkipReason = SkipReason.DOWN, **more
 
 
 def histogram(*seconds: float) -> Histogram:
-    """What is known of things that took so many seconds."""
+    """Histogram of durations."""
     counts = [0] * (len(BOUNDS) + 1)
     for each in seconds:
         counts[next((place for place, bound in enumerate(BOUNDS) if each <= bound), len(BOUNDS))] += 1
@@ -92,7 +92,7 @@ async def test_a_clock_that_stepped_back_takes_nothing_away(ledger: Ledger) -> N
 
 
 async def test_an_interrupted_run_has_no_duration(ledger: Ledger) -> None:
-    """When its leader died, nobody knows."""
+    """When its leader died, the duration is unknown."""
     await ledger.record(1, run(1, took=500, outcome=Outcome.INTERRUPTED))
     assert (await ledger.totals()).durations == {}
 
@@ -107,7 +107,7 @@ async def test_what_somebody_asked_for_is_not_late(ledger: Ledger) -> None:
 
 
 async def test_jobs_that_were_added_at_run_time_are_counted_by_their_function(ledger: Ledger) -> None:
-    """Their ids have no bound: the counters of a thousand reminders are those of one job."""
+    """There is no limit to their ids: the counters of a thousand reminders are those of one job."""
     due = datetime.now(UTC) + timedelta(seconds=60)
     jobs = [NewJob(f"r{number}", make_job("date", run_date=due).schedule, StoredJob("a:f")) for number in range(3)]
     jobs.append(NewJob("other", make_job("date", run_date=due).schedule, StoredJob("a:g")))
@@ -140,7 +140,7 @@ async def test_the_counters_of_a_function_stay_when_its_jobs_are_gone(ledger: Le
 
 
 async def test_a_burst_is_counted_to_the_last(ledger: Ledger) -> None:
-    """More than go into one statement, some of them twice in it."""
+    """More than fit into one statement, some of them twice in it."""
     await ledger.record(1, [RegisterJob(f"j{n}", SECONDS.schedule, at=at(0), since=at(0)) for n in range(400)])
     ticks = [Tick(f"j{n}", at(second)) for n in range(400) for second in (1, 2)]
     await ledger.record(1, [Claim(tick, at(2)) for tick in ticks])
@@ -168,7 +168,7 @@ async def test_terms_are_counted_by_how_they_began(ledger: Ledger) -> None:
     for number, reason, vacant_s, takeover_ms in [(2, Reason.DIED, 0.5, 4), (3, Reason.DIED, 20, 30)]:
         term = make_term(number)
         term = replace(term, takeover=replace(term.takeover, reason=reason, vacant_s=vacant_s))
-        for _ in range(2):  # after a ledger that could not be reached, say
+        for _ in range(2):  # after an unreachable ledger, for example
             await ledger.begin_term(term, process())
             await ledger.confirm_term(number, takeover_ms)
     found = await ledger.totals()

@@ -58,7 +58,7 @@ class Commands:
     def beats(self) -> None:
         async def beat() -> None:
             while True:
-                with contextlib.suppress(SeatError):  # an elector beats on, too
+                with contextlib.suppress(SeatError):  # like an elector, it goes on with heartbeats
                     await self._seat.beat()
                 await asyncio.sleep(HEARTBEAT)
 
@@ -69,7 +69,7 @@ class Commands:
         await self._seat.release(Standing(standing))
 
     def block(self, seconds: float) -> None:
-        """Block the event loop, as soon as this is answered."""
+        """Block the event loop as soon as this is answered."""
         asyncio.get_running_loop().call_soon(time.sleep, seconds)
 
     def fork(self) -> int:
@@ -81,7 +81,7 @@ class Commands:
         return child
 
     async def terminate(self) -> None:
-        """The seat from whoever leads."""
+        """Take the seat from the leader by force."""
         record = (await self._seat.observe()).record
         assert record is not None
         assert self._engine.terminate is not None
@@ -123,13 +123,13 @@ class Commands:
 
 
 def _run_anew(awaitable: Any) -> None:
-    """In a forked child: on a loop of its own, because the parent's is running by its own account."""
+    """Run ``function`` in a forked child, on a new loop, because the parent's counts as running there."""
     asyncio.events._set_running_loop(None)
     asyncio.run(awaitable)
 
 
 def _in_child(function: Callable[[], Any]) -> Any:
-    """What ``function`` gives in a forked child; "failed" if it raises."""
+    """Result of ``function`` in a forked child; "failed" if it raises."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -153,4 +153,4 @@ async def main(options: dict[str, Any], channel: socket.socket) -> None:
         process._surroundings = lambda: ("another boot", "pid:[1]")
     commands = Commands(options["url"], timing)
     await follow(channel, lambda name: getattr(commands, name))
-    os._exit(1)  # the test is gone
+    os._exit(1)  # the test has closed it

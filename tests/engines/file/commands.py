@@ -25,7 +25,7 @@ from tests.engines.file.faults import Faults, Steps
 
 
 async def look(worker: Any) -> dict[str, Any]:
-    """How it stands, in this worker's eyes."""
+    """State of the seat in this worker."""
     seen = await worker.seat.observe()
     held = worker.seat.held()
     return {
@@ -44,7 +44,7 @@ async def look(worker: Any) -> dict[str, Any]:
 
 
 def armed_for(worker: Any) -> Any:
-    """The term whose end this worker waits for, and by what: None before it has seen a leader."""
+    """Term whose end this worker waits for, and its sources; None before it has observed a leader."""
     watch = worker.seat.backend.watcher
     return watch.armed_for and [*watch.armed_for, *watch.sources]
 
@@ -81,7 +81,7 @@ def fail_no_more(worker: Any) -> None:
 
 
 def without(worker: Any, name: str) -> None:
-    """As on a system that has no ``os.<name>``."""
+    """Remove ``os.<name>``, as on a system without it."""
     delattr(os, name)
 
 
@@ -89,11 +89,11 @@ def without(worker: Any, name: str) -> None:
 
 
 def fork_child(worker: Any, child: str = "") -> dict[str, Any]:
-    """``os.fork`` as a job might; the child does ``child``, says what came out, and then lives on."""
+    """``os.fork`` as in a job; the child runs ``child``, writes the result, and stays alive."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        signal.alarm(60)  # nobody waits for it when all goes wrong
+        signal.alarm(60)  # the child outlives any error
         os.close(reader)
         try:
             said = _CHILD[child](worker) if child else None
@@ -110,7 +110,7 @@ def fork_child(worker: Any, child: str = "") -> dict[str, Any]:
 
 
 def _let_go_of_all(worker: Any) -> dict[str, Any]:
-    """All that a child could run of its parent's clean-up."""
+    """Run every clean-up of the parent that a child could run."""
     held = worker.seat.held()
     descriptor = worker.seat.backend.lock.descriptor
     try:
@@ -118,7 +118,7 @@ def _let_go_of_all(worker: Any) -> dict[str, Any]:
         unlocked = "the child still had the descriptor"
     except OSError as error:
         unlocked = errno.errorcode[error.errno or 0]
-    taken = os.open("/dev/null", os.O_RDONLY)  # gets the number of a descriptor that the fork's hooks closed
+    taken = os.open("/dev/null", os.O_RDONLY)  # gets the number of a descriptor that the fork hooks closed
     worker.seat.backend.lock._lock.release(force=True)
     asyncio.new_event_loop().run_until_complete(worker.seat.release(Standing.RESIGNED))
     asyncio.new_event_loop().run_until_complete(worker.seat.close())
@@ -136,7 +136,7 @@ _CHILD = {"let_go_of_all": _let_go_of_all, "campaign": _campaign}
 
 
 def process_pool(worker: Any) -> list[int]:
-    """A ``ProcessPoolExecutor`` as a job opens one on 3.11; the pids of its processes."""
+    """Open a ``ProcessPoolExecutor`` as a job does on 3.11; return the pids of its processes."""
     executor = ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork"))
     list(executor.map(abs, range(20)))
     worker.executor = executor
@@ -144,12 +144,12 @@ def process_pool(worker: Any) -> list[int]:
 
 
 def spawn_sleep(worker: Any) -> int:
-    """``sleep``, started as carelessly as can be."""
+    """Start ``sleep`` with every descriptor inherited."""
     return subprocess.Popen(["sleep", "60"], close_fds=False).pid
 
 
 def raw_fork(worker: Any) -> int:
-    """A fork behind Python's back, as of a C library: its child runs none of the hooks, and keeps every descriptor."""
+    """Fork without Python, like a C library: the child runs no hooks, and keeps every descriptor."""
     pid = ctypes.PyDLL(None).fork()
     if pid == 0:
         ctypes.PyDLL(None).alarm(60)
@@ -162,7 +162,9 @@ def raw_fork(worker: Any) -> int:
 
 
 def undo_the_flock(worker: Any, then_taken: bool = False) -> None:
-    """As a child that kept the descriptor can; ``then_taken``: somebody else is quicker than the next heartbeat."""
+    """Unlock like a child that kept the descriptor can; ``then_taken``: another worker is quicker than the next
+    heartbeat.
+    """
     fcntl.flock(worker.seat.backend.lock.descriptor, fcntl.LOCK_UN)
     if then_taken:
         worker.thief = os.open(worker.seat.backend.directory.lock, os.O_RDWR)
@@ -179,7 +181,7 @@ def open_and_close_the_lock_file(worker: Any) -> None:
 
 
 def close_the_descriptor(worker: Any, reuse: bool) -> dict[str, Any]:
-    """Behind the seat's back; ``reuse``: another file gets its number at once."""
+    """Close the lock's descriptor without the seat's knowledge; ``reuse``: another file gets its number at once."""
     before = worker.seat.held()
     os.close(worker.seat.backend.lock.descriptor)
     if reuse:
@@ -208,7 +210,7 @@ def move_away(worker: Any) -> None:
 
 
 def count_flocks(worker: Any) -> None:
-    """Count from now on how often this process asks for a flock."""
+    """Count the flock calls of this process from now on."""
     real, worker.flocks = fcntl.flock, 0
 
     def counting(*args: Any) -> None:
@@ -219,7 +221,7 @@ def count_flocks(worker: Any) -> None:
 
 
 async def look_often(worker: Any, times: int) -> int:
-    """Observe ``times`` times; how many flocks were asked for meanwhile."""
+    """Observe ``times`` times; return the number of flock calls meanwhile."""
     before = worker.flocks
     for _ in range(times):
         await worker.seat.observe()
@@ -231,8 +233,9 @@ async def look_often(worker: Any, times: int) -> int:
 
 
 def before_the_record(worker: Any, do: str) -> None:
-    """Once, when the flock is won and the record is about to be replaced: ``stop`` this process, or ``swap`` the lock
-    file for another."""
+    """Once, when the flock is won and the record is about to be replaced: ``stop`` this process, or ``swap`` the
+    lock file for another.
+    """
     real, path = os.replace, worker.seat.backend.directory
 
     def replace(source: str, target: str) -> None:
@@ -240,7 +243,7 @@ def before_the_record(worker: Any, do: str) -> None:
             os.replace = real
             if do == "stop":
                 worker.facts.write("stopping")
-                signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # this thread goes no step further
+                signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # this thread stops here
             else:
                 worker.facts.write("swapped")
                 real(path.lock, path.lock + ".away")
@@ -250,12 +253,12 @@ def before_the_record(worker: Any, do: str) -> None:
 
 
 def at_step(worker: Any, number: int, do: int) -> None:
-    """Send this process the signal ``do`` in front of its ``number``-th system call on the pool's files."""
+    """Send this process the signal ``do`` before its ``number``-th system call on the pool's files."""
 
     def act(step: int, call: str) -> None:
         if step == number:
             worker.facts.write("step", text=call)
-            signal.pthread_kill(threading.get_ident(), do)  # this thread goes no step further
+            signal.pthread_kill(threading.get_ident(), do)  # this thread stops here
 
     Steps(worker.seat.backend.directory.path, act).begin()
 
@@ -271,13 +274,13 @@ def lax_umask(worker: Any) -> None:
 
 
 def hide_proc_locks(worker: Any) -> None:
-    """As on a filesystem whose device numbers are not those that ``stat`` gives."""
+    """Change device numbers, as on a filesystem where they differ from those of ``stat``."""
     backend.is_flocked = lambda wanted, ours: None
 
 
 def use_up_descriptors(worker: Any) -> None:
     worker.limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, worker.limits[1]))  # what is open stays open
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, worker.limits[1]))  # open files stay open
 
 
 def give_descriptors_back(worker: Any) -> None:
@@ -285,7 +288,7 @@ def give_descriptors_back(worker: Any) -> None:
 
 
 def refuse(worker: Any, name: str, code: int) -> None:
-    """As on a system where ``os.<name>`` is there, and fails."""
+    """Let ``os.<name>`` fail."""
 
     def refusing(*args: Any) -> Any:
         raise OSError(code, os.strerror(code))

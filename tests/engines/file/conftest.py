@@ -15,7 +15,9 @@ from tests.support.processes import ForkServer
 
 @pytest.fixture
 def pool(workers: ForkServer, tmp_path: Path) -> Iterator[Pool]:
-    """A pool of real processes; at the end no two of its workers may have led at one instant (P1), terms grew (P2)."""
+    """A pool of real processes; at the end no two of its workers may have led at the same time (P1), and terms grew
+    (P2).
+    """
     pool = Pool(workers, tmp_path)
     yield pool
     pool.close()

@@ -1,6 +1,6 @@
-"""System calls on a pool's files, one by one: to fail at the n-th, or to do something in front of it.
+"""System calls on a pool's files, one by one: the n-th fails, or is preceded by an action.
 
-After the way SQLite is tested: a loop over n finds the steps that nobody thought of.
+As SQLite is tested: a loop over n covers steps that a written list would miss.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Act = Callable[[int, str], None]
 
 
 class Steps:
-    """Between ``begin`` and ``end``, calls ``act(step, call)`` in front of each system call on files below ``path``."""
+    """Between ``begin`` and ``end``, calls ``act(step, call)`` before each system call on files below ``path``."""
 
     def __init__(self, path: str, act: Act) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""Pools on the file engine, in processes of their own."""
+"""Pools on the file engine, in separate processes."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Pool(ProcessPool):
         cwd: Path | str = "/",
         preload: bool = False,
     ) -> RemoteWorker:
-        """One more worker.
+        """Add a worker.
 
         before: commands that it follows before it starts, as (name, arguments).
-        path, cwd: what it calls the pool, and from where.
+        path, cwd: its path of the pool, and its working directory.
         preload: whether its engine is made before the fork.
         """
         options = {
@@ -57,20 +57,20 @@ class Pool(ProcessPool):
         return worker
 
     def led_again(self, after: int) -> RemoteWorker:
-        """The same once more, when all former workers are gone."""
+        """Start a first worker again when all former workers have ended."""
         worker = self.start()
         assert self.next_leader(after=after) is worker
         return worker
 
     def followers(self, count: int, **options: Any) -> list[RemoteWorker]:
-        """Start workers beside a leader; on return each has seen who leads, and waits for a vacancy."""
+        """Start workers beside a leader; on return each has observed it, and waits for a vacancy."""
         workers = [self.start(**options) for _ in range(count)]
         for worker in workers:
             until(lambda worker=worker: worker.ask("armed_for"), what=f"{worker} follows")
         return workers
 
     def next_leader(self, after: int = 0, within: float = LIMIT) -> RemoteWorker:
-        """Wait for a term with a number beyond ``after``; returns who leads it."""
+        """Wait for a term with a number beyond ``after``; return its leader."""
         begun = until(lambda: self.begun(after), timeout=within, what=f"a term after {after}; {self.told()}")
         return next(worker for worker in self.workers if worker.pid == begun[0].pid)
 
@@ -83,11 +83,11 @@ class Pool(ProcessPool):
         return max((fact.term for fact in self.begun()), default=0)
 
     def told(self, text: str = "", what: str = "log") -> list[str]:
-        """The lines that workers logged with ``text`` in them."""
+        """Log lines of workers that contain ``text``."""
         return [fact.text or fact.event for fact in self.facts.read() if fact.event == what and text in fact.text]
 
     def vacancy_after_kill(self, leader: RemoteWorker) -> float:
-        """``kill -9`` the leader; the seconds until the next term's work began."""
+        """``kill -9`` the leader; return the seconds until the work of the next term began."""
         term = self.term()
         leader.kill()
         killed_at = time.monotonic()

@@ -131,7 +131,7 @@ for term in itertools.count(1):
     if select.select([sys.stdin], [], [], 0)[0]:
         break
 """
-"""Writes records until its standard input is closed."""
+"""Write records until standard input is closed."""
 
 
 def test_row_14_a_reader_meets_no_torn_record(tmp_path: Path) -> None:

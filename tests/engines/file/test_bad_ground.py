@@ -1,5 +1,6 @@
-"""Bad ground: what will not mend itself fails the start with its cause and the way out; what may pass is told and
-survived, and the pool recovers by itself."""
+"""Unsuitable ground: a permanent fault fails the start with its cause and a remedy; a temporary one is reported, and
+the pool recovers by itself.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ NOBODY = 65534
 
 
 def refusal(path: Path | str, **options: Any) -> str:
-    """The error that a start on ``path`` fails with; a worker's start and ``check`` are the same."""
+    """The error of a start on ``path``; a worker's start and ``check`` raise the same."""
     with pytest.raises(PoolPathError) as caught:
         Election(path, **options).check()
     return str(caught.value)
@@ -101,7 +102,7 @@ def test_row_06_filesystems_where_it_does(tmp_path: Path, monkeypatch: pytest.Mo
 def test_row_06_a_folder_shared_with_the_host_where_everything_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """Whether flock works there depends on more than the name, so it is tried."""
+    """Whether flock works there depends on more than the name of the filesystem, so it is tried."""
     monkeypatch.setattr("election.engines.file.directory.filesystem_type", lambda _: kind)
     Election(tmp_path / "pool").check()
     assert not list((tmp_path / "pool").glob("probe*"))
@@ -141,7 +142,7 @@ def test_row_06_a_folder_shared_with_the_host_where_a_second_descriptor_is_not_e
 
 
 def test_a_machine_without_a_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a container whose root cannot be written, say."""
+    """For example in a container with a read-only root."""
 
     def none() -> str:
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
@@ -162,7 +163,7 @@ def test_row_05_a_pool_under_tmp_is_warned_of(caplog: pytest.LogCaptureFixture) 
 
 @pytest.fixture
 def everyones(as_root: None) -> Iterator[Path]:
-    """A directory that any user can enter, and root's alone to write in."""
+    """A directory that any user can enter, and only root can write in."""
     path = Path(tempfile.mkdtemp(dir="/tmp"))
     path.chmod(0o755)
     yield path
@@ -229,7 +230,7 @@ def small_disk(path: Path) -> Iterator[None]:
 
 @pytest.mark.usefixtures("as_root")
 def test_row_22_the_disk_is_full(pool: Pool, tmp_path: Path) -> None:
-    """Nobody leads, the reason is told, a leader that there is goes on, and room is enough to recover."""
+    """Nobody leads, the reason is reported, a present leader continues, and free space is enough to recover."""
     with small_disk(tmp_path / "disk"):
         filler = tmp_path / "disk" / "filler"
 
@@ -255,7 +256,7 @@ def test_row_22_the_disk_is_full(pool: Pool, tmp_path: Path) -> None:
         until(lambda: (path / "leader.json").stat().st_mtime_ns > beaten)
         assert worker.ask("look")["held"] == begun.term
         worker.kill()
-        for listed in (path / "workers").iterdir():  # whoever comes next takes it away, and there is room just so
+        for listed in (path / "workers").iterdir():  # the next worker removes it, which makes just enough space
             listed.unlink()
         fill()
         other = pool.start(path=path)
@@ -268,13 +269,13 @@ def test_row_22_the_disk_is_full(pool: Pool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("garbage", ["", "{", "null", "[]", '{"term": 7}', "\x00" * 600, "x" * 100_000])
 def test_a_record_with_garbage_in_it(pool: Pool, garbage: str) -> None:
-    """Ignored with a warning, and written anew by the next term, whose number the garbage does not reset."""
+    """Ignored with a warning, and rewritten by the next term, whose number the garbage does not reset."""
     leader = pool.led()
     (follower,) = pool.followers(1)
     leader.kill()
     until(lambda: pool.begun(1))
     follower.kill()
-    until(follower.gone)  # or it might write its record once more
+    until(follower.gone)  # otherwise it might rewrite its record
     pool.record.write_text(garbage)
     newcomer = pool.led_again(after=2)
     seen = newcomer.ask("look")
@@ -296,7 +297,7 @@ def test_an_unreadable_record_is_no_reason_to_fail(pool: Pool) -> None:
     leader = pool.led()
     (follower,) = pool.followers(1)
     follower.ask("fail", name="open", code=errno.EIO, path="/leader.json")
-    os.utime(pool.record)  # so that it is read again; written anew it would be torn for a moment, and end the term
+    os.utime(pool.record)  # so that it is read again; a rewritten file would be torn for a moment, and end the term
     until(lambda: follower.ask("look")["problem"] == "the leader record cannot be read: Input/output error")
     assert follower.ask("look")["led"] is False
     follower.ask("fail_no_more")

@@ -1,4 +1,4 @@
-"""From the judgement that one may lead to the term: nothing may have changed in between. Found by ``tests/model``.
+"""From the judgement of a campaign to the term: nothing may have changed in between. Found by ``tests/model``.
 
 The promises: P1 (asserted by the ``pool`` fixture for real processes) and P2.
 """
@@ -28,7 +28,7 @@ HEARTBEAT = 0.5
 
 
 class Settled(SystemClock):
-    """A clock on which no time passes: ``meanwhile`` happens instead."""
+    """A clock on which no time passes; a sleep calls ``meanwhile`` instead."""
 
     def __init__(self) -> None:
         self.slept: list[float] = []
@@ -51,7 +51,7 @@ def directory(tmp_path: Path) -> PoolDirectory:
 
 @pytest.fixture
 def seat(directory: PoolDirectory, clock: Settled) -> Iterator[Seat]:
-    """A seat that is given up at the end: its descriptors would be somebody else's garbage."""
+    """A seat that is released at the end, so that no descriptor leaks into other tests."""
     backend = FileBackend(directory, timing=SeatTiming(HEARTBEAT, 1.0), clock=clock)
     seat = Seat(backend, clock=clock, safety_poll=1.0)
     yield seat
@@ -70,7 +70,7 @@ async def a_term_that_ends(seat: Seat) -> LeaderRecord:
 def test_who_finds_no_record_settles_although_it_remembers_a_former_term(
     seat: Seat, directory: PoolDirectory, clock: Settled
 ) -> None:
-    """Since the term that it remembers there may have been another, whose leader has lost its record just now."""
+    """Since the term that it has cached there may have been another, whose leader has just lost its record."""
 
     record = asyncio.run(a_term_that_ends(seat))
     Path(directory.record).unlink()
@@ -101,7 +101,7 @@ def test_the_record_changes_after_it_was_judged(seat: Seat, monkeypatch: pytest.
 
 
 def test_another_worker_is_about_to_begin_a_term(seat: Seat, directory: PoolDirectory) -> None:
-    """Its lock file may be another, the number file is the same. The stand-off is told, and it ends."""
+    """Its lock file may be another, the number file is the same. The conflict is logged, and ends."""
     directory.prepare()
     with DurableNumber(directory.term).locked() as alone:
         assert alone
@@ -115,7 +115,7 @@ def test_another_worker_is_about_to_begin_a_term(seat: Seat, directory: PoolDire
 def test_a_term_ends_while_another_worker_is_about_to_begin_one(
     seat: Seat, directory: PoolDirectory, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The seat is given up all the same; what is not told is no harm, because the flock is free."""
+    """The seat is released all the same; a missing report does no harm, because the flock is free."""
     assert asyncio.run(seat.campaign()) is not None
     with DurableNumber(directory.term).locked():
         asyncio.run(seat.release(Standing.RESIGNED))
@@ -131,7 +131,9 @@ def test_a_term_ends_while_another_worker_is_about_to_begin_one(
 def test_who_has_led_since_is_not_kept_off_by_what_it_remembers(
     seat: Seat, directory: PoolDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two that remember each other, without a record, and without the kernel's list: nobody would lead any more."""
+    """Two workers that have cached each other, without a record, and without the kernel's list: neither would ever
+    lead.
+    """
     monkeypatch.setattr("election.engines.file.backend.is_flocked", lambda wanted, ours: None)
     parent = os.getppid()
     ended = asyncio.run(a_term_that_ends(seat))
@@ -147,7 +149,7 @@ def test_who_has_led_since_is_not_kept_off_by_what_it_remembers(
 
 
 def test_a_worker_stands_still_before_its_record_and_the_lock_file_is_renamed_there_and_back(pool: Pool) -> None:
-    """Whoever would have been elected meanwhile would still lead when the lock file is the first one's again."""
+    """A worker elected meanwhile would still lead when the lock file is the first one's again."""
     leader = pool.led()
     (stopped,) = pool.followers(1, before=[("before_the_record", {"do": "stop"})])
     leader.kill()
@@ -176,7 +178,7 @@ def test_a_worker_that_stood_still_before_its_record_is_killed(pool: Pool) -> No
 
 
 def test_a_lost_leader_whose_record_is_removed_keeps_the_others_off(pool: Pool) -> None:
-    """Its work has not ended yet, and a newcomer knows nothing of it but what the record says."""
+    """Its work has not ended yet, and a newcomer has only its record."""
     leader = pool.led()
     leader.ask("hold_the_drain")
     pool.lock.rename(pool.path / "away")

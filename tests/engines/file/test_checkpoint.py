@@ -1,4 +1,4 @@
-"""The log is put into the database beside the work, often enough that it stays short."""
+"""The log is checkpointed into the database beside the work, often enough to stay short."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_closing_waits_for_the_checkpoint_that_is_under_way(
 async def test_names_of_new_files_are_synced_with_the_next_checkpoint_if_they_could_not_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A ledger with many writes a second has checkpoints only, and needs its names as much."""
+    """A ledger with many writes a second has only checkpoints, and needs the sync of its names as much."""
     tried = list[str]()
 
     def sync(path: str) -> None:

@@ -1,4 +1,4 @@
-"""A copy of a pool's directory, made while the pool lives: its leader is nobody's to end there."""
+"""A copy of a pool's directory, made while the pool runs: nobody there may end the original's leader."""
 
 from __future__ import annotations
 

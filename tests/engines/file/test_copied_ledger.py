@@ -1,4 +1,4 @@
-"""A ledger that was copied, restored or moved: what it owes is the original's, until somebody adopts it."""
+"""A ledger that was copied, restored or moved: owed ticks belong to the original until the copy is adopted."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def test_a_backup_that_is_put_back_is_a_copy(pool: Path) -> None:
 
 
 def test_identities(tmp_path: Path) -> None:
-    """They outlive a change and a rename; a copy has another one, whatever number its inode has."""
+    """They survive a change and a rename; a copy has another one, whatever its inode number."""
     file = tmp_path / "file"
     file.write_text("a")
     first = identify_file(str(file))

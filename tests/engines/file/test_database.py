@@ -1,4 +1,4 @@
-"""The ledger's file: whatever happens to it is told, nothing of it is deleted, and nothing half is written (P2, P3)."""
+"""The ledger's file: every fault is reported, nothing is deleted, and nothing is half written (P2, P3)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def path(tmp_path: Path) -> str:
 
 @pytest.fixture
 async def opened(path: str) -> AsyncIterator[Callable[..., SqliteDatabase]]:
-    """Makes databases on ``path``, and closes them at the end."""
+    """Factory of databases on ``path``, closed at the end."""
     os.makedirs(os.path.dirname(path))
     made: list[SqliteDatabase] = []
 
@@ -103,7 +103,7 @@ async def test_durable_is_a_commit_that_waits_for_the_disk(
 async def test_migration_begins_with_nothing(
     opened: Callable[..., SqliteDatabase], path: str, content: bytes | None
 ) -> None:
-    """A worker that died between making the file and filling it left it empty."""
+    """A worker that died between creating the file and filling it left it empty."""
     if content is not None:
         Path(path).write_bytes(content)
     database = opened()
@@ -143,7 +143,7 @@ async def test_a_later_version_goes_on_from_this_one(
 
 
 async def test_many_open_a_new_file_at_once(opened: Callable[..., SqliteDatabase]) -> None:
-    """The whole pool starts at once, and each of its workers is asked for something."""
+    """The whole pool starts at once, and each of its workers reads the ledger."""
     databases = [opened() for _ in range(8)]
     await asyncio.gather(*(database.write(lambda c, n=n: note(c, n)) for n, database in enumerate(databases)))
     assert sorted(await databases[0].read(notes)) == list(range(8))
@@ -166,7 +166,7 @@ OLDER = r"has schema {}, from before the first release.*move .* away.*start agai
     ],
 )
 async def test_p3_a_schema_of_other_rules_is_refused(path: str, look_only: bool, version: int, told: str) -> None:
-    """Written to by code that does not know its rules, it could grant what they forbid."""
+    """Older code that writes to it without its rules could grant forbidden claims."""
     os.makedirs(os.path.dirname(path))
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE of_another_time (x)")
@@ -235,13 +235,13 @@ async def test_a_file_that_gets_corrupt_in_use_is_kept_with_its_log(
     keeper = opened(keeper=True)
     for number in range(2000):
         await keeper.write(lambda connection, number=number: note(connection, number))
-    with contextlib.closing(sqlite3.connect(path)) as somebody:  # what is in the log hides what is wrong in the file
+    with contextlib.closing(sqlite3.connect(path)) as somebody:  # the log hides faults of the file
 
         def all_in_the_file() -> bool:
             busy, in_the_log, moved = somebody.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
             return not busy and in_the_log == moved
 
-        await until(all_in_the_file)  # busy as long as the keeper's own checkpoint is under way
+        await until(all_in_the_file)  # busy as long as the keeper's own checkpoint runs
     other = opened()
     await other.read(notes)
     overwrite(path)
@@ -271,7 +271,7 @@ async def test_only_its_keeper_sets_a_file_aside(
 async def test_a_good_file_that_has_taken_the_place_of_the_corrupt_one_stays(
     opened: Callable[..., SqliteDatabase], path: str
 ) -> None:
-    """Two find the same file corrupt; the first has set it aside and begun a new one when the second gets to it."""
+    """Two workers find the same file corrupt; the first has already replaced it when the second gets to it."""
     good = opened(path=path + ".good")
     await good.write(note)
     await good.close()
@@ -297,7 +297,7 @@ async def test_a_good_file_that_has_taken_the_place_of_the_corrupt_one_stays(
 async def test_a_file_that_is_no_longer_the_pools_is_noticed(
     opened: Callable[..., SqliteDatabase], path: str, how: str
 ) -> None:
-    """Written on, it would grant claims that nobody else can see (P3)."""
+    """A detached file would grant claims that no other worker can see (P3)."""
     leader, worker = opened(), opened()
     await leader.write(note)
     await worker.read(notes)
@@ -339,7 +339,7 @@ async def test_a_symlink_is_not_followed_to_make_a_file(opened: Callable[..., Sq
 
 
 async def test_p3_a_full_disk_writes_nothing_half(opened: Callable[..., SqliteDatabase]) -> None:
-    """SQLite ends a transaction by itself then; what is told is the disk, and what goes on is the next try."""
+    """SQLite rolls the transaction back by itself; the error names the disk, and the next try works."""
     database = opened()
     await database.write(note)
     pages = await database.read(pragma("page_count"))
@@ -468,7 +468,7 @@ async def test_what_a_transaction_raises_undoes_it_and_is_raised(opened: Callabl
 
 
 async def test_a_cancelled_caller_ends_after_its_transaction(opened: Callable[..., SqliteDatabase]) -> None:
-    """Else a write would go on after the seat was given up (P5)."""
+    """Otherwise a write would continue after the seat was released (P5)."""
     database = opened()
     begun, go_on = threading.Event(), threading.Event()
 
@@ -521,8 +521,9 @@ async def test_closed_is_opened_again_when_it_is_used(opened: Callable[..., Sqli
 
 
 async def test_what_is_asked_for_while_it_is_closed_waits_for_that(opened: Callable[..., SqliteDatabase]) -> None:
-    """A request, while the leader resigns. It got the connection that was about to be closed, and Python ended with a
-    segmentation fault if it was just using it."""
+    """A request while the leader resigns. It got the connection that was about to be closed, and Python ended with a
+    segmentation fault if the connection was in use.
+    """
     database, go_on, told = opened(), threading.Event(), []
 
     def slow(connection: sqlite3.Connection) -> None:
@@ -535,7 +536,7 @@ async def test_what_is_asked_for_while_it_is_closed_waits_for_that(opened: Calla
     tasks.append(asyncio.create_task(database.close()))
     await asyncio.sleep(0)
     tasks.append(asyncio.create_task(database.read(lambda _: told.append("next"))))
-    await asyncio.wait(tasks, timeout=0.1)  # for what must not happen
+    await asyncio.wait(tasks, timeout=0.1)  # long enough for the wrong thing to happen
     go_on.set()
     await asyncio.gather(*tasks)
     assert told == ["begun", "ended", "next"]
@@ -596,7 +597,7 @@ asyncio.run(main())
 
 
 async def test_to_look_works_on_a_pool_that_was_killed(opened: Callable[..., SqliteDatabase], path: str) -> None:
-    """What it wrote last stands in the log only; a crash of a process loses nothing."""
+    """Its last writes are in the log only; a crash of a process loses nothing."""
     await asyncio.to_thread(subprocess.run, [sys.executable, "-c", DIES, path], check=False)
     assert names(path) == ["ledger.db", "ledger.db-shm", "ledger.db-wal"]
     looker = opened(create=False)
@@ -644,7 +645,7 @@ asyncio.run(parent())
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 async def test_pitfall_1_a_forked_child_opens_its_own(path: str) -> None:
-    """SQLite forbids to use a connection across a fork, or to close it there."""
+    """SQLite forbids using a connection across a fork, or closing it there."""
     os.makedirs(os.path.dirname(path))
     command = [sys.executable, "-c", FORKS, path]
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)

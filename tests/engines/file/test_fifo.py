@@ -1,4 +1,4 @@
-"""The FIFO alone: silent while somebody holds it, and before anybody does; readable when the last holder hangs up."""
+"""The FIFO alone: silent while a process holds it, and before; readable when the last holder hangs up."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_hang_up_is_heard_by_all_who_listened(fifo: AliveFifo, listen: list[in
     assert [hung_up(ear) for ear in ears] == [False] * 3
     fifo.let_go()
     assert [hung_up(ear) for ear in ears] == [True] * 3
-    fifo.let_go()  # twice is no harm
+    fifo.let_go()  # a second call does no harm
 
 
 def test_who_comes_too_late_hears_the_next_one(fifo: AliveFifo, listen: list[int]) -> None:
@@ -85,7 +85,7 @@ def test_row_01_a_forked_child_does_not_hold_it(fifo: AliveFifo, listen: list[in
             signal.alarm(60)
             taken = os.open("/dev/null", os.O_RDONLY)  # gets the number that the hook has closed
             if not alone:
-                fifo.let_go()  # as the clean-up of the parent would
+                fifo.let_go()  # as the parent's clean-up would
             os.fstat(taken)
             os.write(writer, b"well")
             signal.pause()

@@ -1,4 +1,4 @@
-"""The thread for files: the event loop goes on while a disk stands still, and the log and ``/leader`` say so (P8)."""
+"""The thread for files: the event loop runs while a disk stands still; the log and ``/leader`` report it (P8)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def anyio_backend() -> str:
 
 
 class Disk:
-    """Answers, or stands still."""
+    """A disk that answers, or stands still."""
 
     def __init__(self) -> None:
         self._answers = threading.Event()
@@ -111,7 +111,7 @@ async def test_a_thread_that_was_ended_is_begun_anew() -> None:
 async def test_p8_pitfall_48_all_http_goes_on_while_a_disk_stands_still(
     tmp_path: Path, disk: Disk, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whichever operation of a leader on the files of its pool waits: answers come within milliseconds."""
+    """Whichever file operation of a leader waits: answers come within milliseconds."""
     monkeypatch.setattr(file_thread, "STALLED_AFTER_S", 0.2)
     election = Election(str(tmp_path / "pool"), heartbeat=0.05, safety_poll=0.1)
     app = FastAPI(lifespan=election.lifespan)

@@ -1,4 +1,4 @@
-"""What is SQLite's own about the ledger of the file engine; what every ledger promises is in ``conformance/``."""
+"""Properties of the file engine's ledger in SQLite; the promises of every ledger are in ``conformance/``."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def ledger(path: str) -> AsyncIterator[SqliteLedger]:
 
 @pytest.fixture
 async def other(path: str, ledger: SqliteLedger) -> AsyncIterator[SqliteLedger]:
-    """The same ledger, as another process has it."""
+    """The ledger in another process."""
     other = SqliteLedger(path)
     yield other
     await other.close()
@@ -53,8 +53,9 @@ async def other(path: str, ledger: SqliteLedger) -> AsyncIterator[SqliteLedger]:
 async def test_a_state_is_of_one_moment(
     ledger: SqliteLedger, other: SqliteLedger, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job and a request to run it, both added while the state is read: a request for a job that is not there would
-    come to nothing."""
+    """A job and a request to run it, both added while the state is read: a request for an unknown job would be
+    refused.
+    """
     read_requests = queries.open_requests
 
     def after_the_jobs(connection: sqlite3.Connection) -> list[Request]:
@@ -79,7 +80,7 @@ async def test_a_state_is_of_one_moment(
 
 
 def test_to_look_for_old_history_takes_no_longer_when_there_is_more_of_it(tmp_path: Path) -> None:
-    """It is done in a transaction, and a claim waits for that."""
+    """It runs in a transaction, and a claim waits for that."""
     from election.engines.file.schema import migrate
 
     def steps(rows: int) -> int:

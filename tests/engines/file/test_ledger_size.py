@@ -1,4 +1,4 @@
-"""What a leader and a page ask of the ledger takes no more when there is more in it: counted in steps of SQLite."""
+"""Queries of a leader and of the page cost no more in a larger ledger: counted in steps of SQLite."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.schedule.making import NOW, at, make_job, make_term, process
 pytestmark = pytest.mark.anyio
 
 FEW, MANY = 21_000, 60_000
-"""Both more than a window looks through at most."""
+"""Both more than a window reads at most."""
 JOBS = 10
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
 JOB = make_job("interval", seconds=1, start_date=at(-100))
@@ -60,7 +60,7 @@ async def test_p6_questions_take_no_longer_when_there_is_more_history(
     tmp_path: Path, ask: Callable[[SqliteLedger], Awaitable[object]]
 ) -> None:
     few, many = [await _steps(tmp_path / str(runs), runs, ask) for runs in (FEW, MANY)]
-    assert many <= few * 1.2 + 500  # by halving, a window is found in a few steps more
+    assert many <= few * 1.2 + 500  # a window is found by bisection, in a few more steps
 
 
 async def test_a_page_of_one_job_reads_only_the_rows_that_it_shows(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ async def _ledger(path: Path, runs: int) -> SqliteLedger:
 
 
 async def _steps(path: Path, runs: int, ask: Callable[[SqliteLedger], Awaitable[object]]) -> int:
-    """The steps of SQLite's machine that the question takes, of the second time that the ledger is opened."""
+    """Steps of SQLite's virtual machine for the query, the second time that the ledger is opened."""
     await (await _ledger(path, runs)).close()
     ledger = SqliteLedger(str(path))
     count = 0

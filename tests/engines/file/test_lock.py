@@ -1,4 +1,4 @@
-"""The lock alone: what counts as held by somebody else, and what does not (docs/pitfalls.md#22)."""
+"""The lock alone: errors that mean a lock held by another process, and those that do not (docs/pitfalls.md#22)."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_row_19_when_in_doubt_it_is_not_held(lock: LockFile, tmp_path: Path, cod
 
 
 def test_a_thread_that_checks_it_does_not_make_it_seem_lost(lock: LockFile) -> None:
-    """Files are looked at in a thread, while the event loop asks whether the lock is held."""
+    """Files are examined in a thread, while the event loop reads whether the lock is held."""
     assert lock.acquire() is not None
     stop = threading.Event()
 

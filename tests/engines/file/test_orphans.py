@@ -1,4 +1,4 @@
-"""A process that keeps a dead leader's lock: found, named, and ended if the pool fences (docs/pitfalls.md#1)."""
+"""A process that keeps a dead leader's lock: found, named, and killed if the pool fences (docs/pitfalls.md#1)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CHILD = Holder(5000, "ffmpeg", taken_by=4242)
 
 
 def test_row_01_an_orphan_that_nothing_could_close_is_named(pool: Pool, children: list[int]) -> None:
-    """A child that a C library forked has run none of the hooks, and the kernel still names its dead parent."""
+    """A child that a C library forked has run no hooks, and the kernel still names its dead parent."""
     leader = pool.led()
     orphan = leader.ask("raw_fork")
     children.append(orphan)
@@ -70,11 +70,11 @@ def test_row_01_an_orphan_is_ended_where_leaders_are_fenced(pool: Pool, children
 
 @pytest.mark.extended
 def test_a_leader_that_stands_still_and_whose_record_was_removed_is_ended(pool: Pool) -> None:
-    """Nobody leads by the record, so there is no heartbeat to judge by; but it has the lock, and does not say why."""
+    """Nobody leads by the record, so there is no heartbeat to judge by; but it has the lock, without an explanation."""
     leader = pool.led()
     pool.followers(2, fence_after=1.5)
     leader.stop()
-    pool.facts.write("killed", pid=leader.pid)  # by an observer, later; it does not go one step further before that
+    pool.facts.write("killed", pid=leader.pid)  # by an observer, later; it stops here before that
     pool.record.unlink()
     assert pool.next_leader(after=1, within=10) is not leader
     assert leader.gone()
@@ -98,7 +98,7 @@ def test_row_13_an_observer_that_stood_still_itself_ends_nobody_at_once(pool: Po
     leader = pool.led()
     (observer,) = pool.followers(1, fence_after=1.5)
     leader.stop()
-    pool.facts.write("killed", pid=leader.pid)  # by an observer, later; it does not go one step further before that
+    pool.facts.write("killed", pid=leader.pid)  # by an observer, later; it stops here before that
     pool.record.unlink()
     until(lambda: observer.ask("look")["problem"])
     observer.stop()
@@ -111,7 +111,7 @@ def test_row_13_an_observer_that_stood_still_itself_ends_nobody_at_once(pool: Po
 
 
 def test_row_01_a_stranger_that_holds_the_lock_is_named_and_left_alone(pool: Pool) -> None:
-    """It has taken the lock itself, so it is no child of a leader: whoever started it knows why."""
+    """It has taken the lock itself, so it is no child of a leader and may have been started on purpose."""
     leader = pool.led()
     pool.followers(1, fence_after=0.5)
     script = (
@@ -123,7 +123,7 @@ def test_row_01_a_stranger_that_holds_the_lock_is_named_and_left_alone(pool: Poo
     ) as stranger:
         assert stranger.stdout is not None
         assert stranger.stdout.readline() == "trying\n"
-        leader.stop()  # it cannot campaign again, and the others are not told
+        leader.stop()  # it cannot campaign again, and the others get no event
         (follower,) = [worker for worker in pool.workers if worker is not leader]
         follower.stop()
         leader.kill()
@@ -139,7 +139,7 @@ def test_row_01_a_stranger_that_holds_the_lock_is_named_and_left_alone(pool: Poo
 
 
 def test_who_took_a_lock_and_who_has_it(tmp_path: Path) -> None:
-    """The kernel names the taker, even when only its child has the descriptor any more."""
+    """The kernel names the taker, even when only its child has the descriptor."""
     path = tmp_path / "lock"
     script = (
         "import fcntl, os, sys, time; file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_EX);"
@@ -204,7 +204,7 @@ def detector_of(
 async def test_a_worker_that_takes_the_seat_from_an_orphan_gets_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """How long the lock was refused is no measure of how long this holder has kept it."""
+    """The time for which the lock was refused is not the time for which this holder has kept it."""
     clock, ended = ManualClock(), list[int]()
     holding = [CHILD]
 
@@ -235,7 +235,7 @@ async def test_a_worker_that_takes_the_seat_from_an_orphan_gets_its_time(
 
 @pytest.fixture
 def locked(tmp_path: Path) -> Iterator[Path]:
-    """A lock file that a process which nobody knows of keeps locked."""
+    """A lock file that an unknown process keeps locked."""
     path = tmp_path / "leader.lock"
     file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
     fcntl.flock(file, fcntl.LOCK_EX)
@@ -250,7 +250,7 @@ def locked(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.anyio
 async def test_an_observer_that_is_late_each_time_names_it_all_the_same(locked: Path) -> None:
-    """On a busy machine a campaign takes longer than two polls; the operator has to read the reason there as well."""
+    """On a busy machine a campaign takes longer than two polls; the reason has to be readable there too."""
     clock = ManualClock(NOW)
     detector = detector_of(locked, clock, SeatTiming(0.5, POLL_S, 0.1))
     for _ in range(5):

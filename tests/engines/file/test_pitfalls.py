@@ -1,7 +1,7 @@
 """Pitfalls of a lock on one host, on real processes: each test fails without the remedy of its row.
 
 The tests are named after the rows of docs/pitfalls.md, which also names the tests of the rows that are not here. The
-``pool`` fixture asserts of each test that no two workers led at one instant (P1) and that terms grew (P2).
+``pool`` fixture asserts of each test that no two workers led at the same time (P1) and that terms grew (P2).
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ DAY = 86400.0
 NEVER_POLL = {"safety_poll": 30.0}
 
 EVENT = 5.0
-"""Seconds within which an event has done its work, on a busy machine; NEVER_POLL is far more."""
-"""For followers that must learn of a vacancy by an event: the poll would come far too late."""
+"""Seconds within which an event has its effect, on a busy machine; NEVER_POLL is far more."""
+"""For followers that must notice a vacancy by an event: the poll would come far too late."""
 
 
 def is_free(lock: Path) -> bool:
-    """Whether an outsider gets the flock."""
+    """Whether another process gets the flock."""
     with lock.open("r+b") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -49,7 +49,7 @@ def is_free(lock: Path) -> bool:
 
 
 def flock_holders(lock: Path) -> list[int]:
-    """The pids that the kernel lists, without touching the lock."""
+    """Pids in the kernel's list, read without touching the lock."""
     inode = str(lock.stat().st_ino)
     rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     return [int(row[4]) for row in rows if row[1] == "FLOCK" and row[5].endswith(f":{inode}")]
@@ -207,7 +207,7 @@ def test_row_09_two_elections_on_one_directory_in_one_process(tmp_path: Path) ->
             with pytest.raises(PoolInUseError, match="this Election has been started already"):
                 await first.__aenter__()
         async with second:
-            pass  # one after the other is no harm
+            pass  # one after the other does no harm
 
     asyncio.run(twice())
 
@@ -235,7 +235,7 @@ def test_row_10_a_record_names_a_live_pid_that_holds_no_lock(pool: Pool, workers
 
 
 def test_row_10_a_zombie_is_dead() -> None:
-    """Its pid answers to signals, and its locks are free."""
+    """Its pid accepts signals, and its locks are free."""
     with subprocess.Popen(["sleep", "60"]) as process:
         identity = identity_of(process.pid)
         assert identity.is_alive() is True

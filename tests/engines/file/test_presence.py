@@ -1,4 +1,4 @@
-"""Who takes part in the pool: all that live, nobody that is dead, whatever becomes of the entries."""
+"""List of the workers in the pool: every live one and no dead one, whatever happens to the entries."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_a_worker_in_another_container_is_not_taken_for_dead(here: Presence, tmp
 
 
 def test_pitfall_68_a_worker_of_a_container_that_was_killed_ages_away(here: Presence, tmp_path: Path) -> None:
-    """Nobody can look at it from here; a living one touches its entry."""
+    """It cannot be examined from here; a live one touches its entry."""
     foreign = entry(tmp_path, "foreign.json", pid=4242, pid_namespace="pid:[1]")
     long_ago = time.time() - presence.FOREIGN_MAX_AGE_S - 1
     os.utime(foreign, (long_ago, long_ago))

@@ -1,4 +1,4 @@
-"""The seat's own steps, one by one, in this process: the order of a release, a campaign that is cut short."""
+"""Steps of the seat in this process: the order of a release, a campaign that is cancelled."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_release_tells_the_record_then_lets_go_of_the_flock_then_wakes_the_oth
 def test_a_campaign_that_is_cancelled_while_it_writes_takes_its_words_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: str
 ) -> None:
-    """Its record may have reached the disk by then, and nobody else could lead while it says that somebody does."""
+    """Its record may be on the disk already, and nobody else could lead while that names a leader."""
     writing, may_go_on = threading.Event(), threading.Event()
     seat, other = seat_on(tmp_path), seat_on(tmp_path)
     write_record = seat.backend.record_file.write
@@ -110,7 +110,7 @@ def test_a_campaign_that_is_cancelled_while_it_writes_takes_its_words_back(
 def test_a_leader_that_ends_while_it_is_looked_for_is_not_taken_for_dead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the look at the record and the look at the flocks, a leader on a swapped lock file may end in order."""
+    """Between reading the record and reading the flocks, a leader on a swapped lock file may end in order."""
     seat = seat_on(tmp_path)
     seat.backend.directory.prepare()
     with subprocess.Popen(["sleep", "60"]) as leader:

@@ -29,10 +29,10 @@ LEADING, RESIGNED, LOST = Standing.LEADING, Standing.RESIGNED, Standing.LOST
 @pytest.mark.parametrize(
     ("standing", "seat", "alive", "flocked", "rival"),
     [
-        # It leads, on another file, lives, and its flock is there or cannot be looked up: nobody else may lead.
+        # It leads on another file, is alive, and its flock is there or cannot be looked up: nobody else may lead.
         (LEADING, THEIRS, True, True, True),
         (LEADING, THEIRS, True, None, True),
-        # Nobody holds a flock on its file any more, so it has lost it whatever its record says.
+        # Nobody holds a flock on its file any more, so it has lost the seat whatever its record contains.
         (LEADING, THEIRS, True, False, False),
         # It is dead; a child may hold its flock.
         (LEADING, THEIRS, False, True, False),
@@ -41,7 +41,7 @@ LEADING, RESIGNED, LOST = Standing.LEADING, Standing.RESIGNED, Standing.LOST
         # It led on our file, so our flock proves that it lost it.
         (LEADING, OURS, True, True, False),
         (LEADING, OURS, True, None, False),
-        # It has said that its term is over, and it says so when its work has ended.
+        # Its record ends the term, and that is written only after its work has ended.
         (RESIGNED, THEIRS, True, True, False),
         (LOST, THEIRS, True, True, False),
         (LOST, THEIRS, True, None, False),
@@ -90,7 +90,7 @@ ROWS = f"""\
         ("65024:22", True),
         ("65024:11", True),
         ("65024:33", False),  # a POSIX lock
-        ("65024:44", False),  # one that waits
+        ("65024:44", False),  # a waiting one
         ("65025:22", False),
         ("65024:2", False),
         ("", False),

@@ -1,4 +1,4 @@
-"""An election, system call by system call: killed, stopped or refused at each of them, the pool stays whole.
+"""An election, system call by system call: killed, stopped or failed at each of them, the pool stays whole.
 
 The promises: P1 and P2 (asserted by the ``pool`` fixture for the workers, here for the rest).
 """
@@ -28,7 +28,7 @@ from tests.support.waiting import until
 HEARTBEAT = 0.002
 
 NEVER_FAIL = ("fstat", "unlock")
-"""What cannot fail on a local file that is open."""
+"""Calls that cannot fail on an open local file."""
 
 
 def seat_on(path: Path) -> Seat:
@@ -38,7 +38,7 @@ def seat_on(path: Path) -> Seat:
 
 
 async def one_term(seat: Seat) -> int | None:
-    """From the campaign to the release; the number of the term, None if there was none."""
+    """Run from the campaign to the release; return the number of the term, None if there was none."""
     term = await seat.campaign()
     if term is None:
         return None
@@ -53,7 +53,7 @@ async def one_term(seat: Seat) -> int | None:
 
 
 def steps_of_a_term(path: Path) -> int:
-    """How many system calls on its files a term takes, in a pool that has had one."""
+    """Number of system calls on files in a term of a used pool."""
     seat = seat_on(path)
     asyncio.run(one_term(seat))
     with Steps(str(path), lambda *_: None).running() as steps:
@@ -137,7 +137,7 @@ def test_row_04_killed_at_each_step_of_an_election(pool: Pool, every: int) -> No
 def test_row_04_stopped_at_each_step_of_an_election_while_the_lock_file_is_swapped(pool: Pool, every: int) -> None:
     """A worker that is continued after another was elected on a new lock file does not lead, nor take a number back.
 
-    At every third step, for want of time; it was written with each of them.
+    At every third step, to save time; it passed at each of them.
     """
     steps = range(1, steps_of_a_term(pool.path) + 1, every)
     calm = {"heartbeat": 0.02, "safety_poll": 0.02}

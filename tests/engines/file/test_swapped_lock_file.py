@@ -1,7 +1,7 @@
-"""Winning is not yet leading: the lock file is swapped, removed or moved while its holder leads (docs/pitfalls.md#4).
+"""A flock on a new lock file does not mean leading: the file is swapped, removed or moved while its holder leads
+(docs/pitfalls.md#4).
 
-That no two workers ever led at one instant (P1) is asserted of each test by the ``pool`` fixture; what is asked here
-is that the stand-off is told, and that it ends.
+The ``pool`` fixture asserts P1 of each test; the tests here assert that the conflict is reported, and that it ends.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ HOW: dict[str, Callable[[Pool], Any]] = {
 
 
 def stand_off(worker: RemoteWorker) -> Any:
-    """What keeps this worker, which has the flock on the new file, from leading."""
+    """Reason why this worker, which has the flock on the new file, does not lead."""
     return until(lambda: worker.ask("look")["problem"], what=f"{worker} tells why it does not lead")
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known leader", "newcomer"])
 @pytest.mark.parametrize("how", HOW)
 def test_nobody_else_leads_before_the_work_of_the_old_leader_has_ended(pool: Pool, how: str, known: bool) -> None:
-    """Neither a follower that saw it lead, nor one that comes anew and finds no trace of it."""
+    """Neither a follower that observed it lead, nor a newcomer without any trace of it."""
     leader = pool.led()
     leader.ask("hold_the_drain")
     if known:
@@ -80,7 +80,7 @@ def test_a_leader_is_stopped_while_the_lock_file_is_replaced(pool: Pool, then: i
 
 
 def test_a_leader_is_stopped_while_every_trace_of_it_is_removed(pool: Pool) -> None:
-    """Whoever has seen it lead remembers."""
+    """Every worker that observed it lead has it cached."""
     leader = pool.led()
     (other,) = pool.followers(1)
     leader.stop()
@@ -93,7 +93,7 @@ def test_a_leader_is_stopped_while_every_trace_of_it_is_removed(pool: Pool) -> N
 
 
 def test_a_leader_that_dies_on_the_old_lock_file_is_followed_at_once(pool: Pool) -> None:
-    """The stand-off does not make the watch deaf."""
+    """The conflict does not disable the watcher."""
     leader = pool.led()
     leader.ask("hold_the_drain")
     pool.lock.rename(pool.path / "away")
@@ -102,7 +102,7 @@ def test_a_leader_that_dies_on_the_old_lock_file_is_followed_at_once(pool: Pool)
 
 
 def test_a_lock_file_is_swapped_between_the_flock_and_the_record(pool: Pool) -> None:
-    """Whoever won the old file finds that out before its work begins."""
+    """The winner of the old file notices before its work begins."""
     leader = pool.led()
     pool.followers(1, before=[("before_the_record", {"do": "swap"})])
     leader.kill()
@@ -114,7 +114,7 @@ def test_a_lock_file_is_swapped_between_the_flock_and_the_record(pool: Pool) -> 
 
 @pytest.mark.parametrize("flocks", ["listed", "not listed"])
 def test_an_election_that_was_won_on_a_swapped_file_and_lost_at_once_blocks_nobody(pool: Pool, flocks: str) -> None:
-    """A worker whose end could not be written down is no rival of itself."""
+    """A worker whose end could not be written is no rival of itself."""
     hide = [("hide_proc_locks", {})] if flocks == "not listed" else []
     leader = pool.led(before=hide)
     leader.ask("fail", name="replace", code=28, path="/leader.json")
@@ -134,7 +134,7 @@ def foreign_record(pool: Pool) -> None:
 
 
 def test_a_leader_in_another_container_leads_as_long_as_its_heart_beats(pool: Pool) -> None:
-    """Its pid cannot be looked at, and the kernel does not list its flocks here."""
+    """Its pid cannot be examined, and the kernel does not list its flocks here."""
     leader = pool.led()
     leader.send(signal.SIGTERM)
     until(leader.gone)

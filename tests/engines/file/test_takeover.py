@@ -1,4 +1,4 @@
-"""Takeovers that are cut off, and a herd: with the engine's own workers, which cost little."""
+"""Takeovers that are cut short, and many followers at once: with the engine's own workers, which are cheap."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def test_killed_between_the_record_and_the_scheduler(pool: Pool) -> None:
 
 
 def one_after_the_other(pool: Pool, count: int) -> list[RemoteWorker]:
-    """Followers in the order of their age."""
+    """Followers in order of age."""
     return [pool.followers(1, safety_poll=60.0)[0] for _ in range(count)]
 
 
 def test_only_the_oldest_listen_to_the_leader(pool: Pool) -> None:
-    """P6: of a pool as large as that, the others move up when one of these dies."""
+    """P6: in a pool of that size, the others move up when one of these dies."""
     leader = pool.led(safety_poll=60.0)
     *oldest, youngest = one_after_the_other(pool, LISTENERS + 1)
     assert all(follower.ask("armed_for")[2:] == ["fifo", "pidfd"] for follower in oldest)
     assert youngest.ask("armed_for")[2:] == ["elder"]
-    oldest[2].kill()  # not the one that the youngest listens to
+    oldest[2].kill()  # not the one that the youngest watches
     oldest[0].kill()
     until(lambda: (youngest.ask("armed_for") or [])[2:] == ["fifo", "pidfd"], what="the youngest has moved up")
     leader.kill()
@@ -43,7 +43,7 @@ def test_only_the_oldest_listen_to_the_leader(pool: Pool) -> None:
 
 @pytest.mark.parametrize("first", ["leader", "followers"])
 def test_a_leader_dies_with_all_that_listen_to_it(pool: Pool, first: str) -> None:
-    """P6: within less than a safety poll another one leads."""
+    """P6: another one leads within less than a safety poll."""
     leader = pool.led(safety_poll=60.0)
     *oldest, heir = one_after_the_other(pool, LISTENERS + 1)
     for follower in oldest:

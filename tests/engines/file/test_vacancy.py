@@ -1,4 +1,4 @@
-"""The watch alone, with a record that the test writes: when it speaks, and how often."""
+"""The vacancy watcher alone, with a record that the test writes: when it reports, and how often."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 NOW = datetime(2026, 11, 23, 4, tzinfo=UTC)
 LONG = 30.0
-"""Seconds of a safety poll that must not be what spoke."""
+"""Seconds of a safety poll that is too long to be the source."""
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def record(holder: ProcessIdentity, term: int = 1, standing: Standing = Standing
 async def speaks(
     watch: VacancyWatcher, look: Callable[[], LeaderRecord | None], *, at_once: bool
 ) -> asyncio.Task[None]:
-    """Wait on ``watch``; asserts that it speaks at once, or that it does not."""
+    """Wait on ``watch``; assert that it reports at once, or that it does not."""
     task = asyncio.create_task(watch.vacancy(look(), look))
     for _ in range(20):
         await asyncio.sleep(0.001)
@@ -62,7 +62,7 @@ async def speaks(
 
 async def armed(fifo: AliveFifo, now: LeaderRecord, safety_poll: float = LONG) -> VacancyWatcher:
     watch = VacancyWatcher(fifo, safety_poll=safety_poll, clock=SystemClock(), files=FileThread(""))
-    await speaks(watch, lambda: now, at_once=True)  # what ended before the watch stood does not wake it
+    await speaks(watch, lambda: now, at_once=True)  # a term that ended before the watcher was armed does not wake it
     return watch
 
 
@@ -79,9 +79,9 @@ async def test_the_death_of_the_leader_is_heard(fifo: AliveFifo, leader: subproc
 async def test_older_followers_have_a_head_start(
     fifo: AliveFifo, leader: subprocess.Popen[bytes], younger: int
 ) -> None:
-    """The younger ones try one after the other, in case that the oldest does not."""
+    """The younger ones try one after the other, in case the oldest does not."""
     now, clock, own = record(identity_of(leader.pid)), ManualClock(), identity_of(os.getpid())
-    elders = [now.holder, *[own] * (younger + 1)]  # of the live ones, no more than that they live matters
+    elders = [now.holder, *[own] * (younger + 1)]  # of live workers only being alive matters
     watch = VacancyWatcher(fifo, safety_poll=LONG, clock=clock, files=FileThread(""), list_elders=lambda: elders)
     await speaks(watch, lambda: now, at_once=True)
     waiting = await speaks(watch, lambda: now, at_once=False)
@@ -125,7 +125,7 @@ async def test_the_hang_up_of_the_leader_is_heard(fifo: AliveFifo, leader: subpr
 async def test_a_leader_that_hangs_up_without_a_word_is_dying(
     fifo: AliveFifo, leader: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel closes its files one by one: a try between FIFO and flock would be for nothing, and in its way."""
+    """The kernel closes its files one by one: a try between FIFO and flock would fail, and delay it."""
     monkeypatch.setattr("election.engines.file.vacancy.DYING_S", 30.0)
     now = record(identity_of(leader.pid))
     watch = await armed(fifo, now)
@@ -171,8 +171,9 @@ async def test_after_a_hang_up_a_live_leader_is_doubted_and_then_believed_and_li
 async def test_without_a_pidfd_a_new_leader_is_doubted_for_a_while(
     fifo: AliveFifo, leader: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may have died between its record and our watch: the FIFO has hung up by then, and the flock may be taken
-    still, so that neither the FIFO nor the try that follows tells of it."""
+    """It may have died between its record and our watch: the FIFO has hung up already, and the flock may still be
+    taken, so that neither the FIFO nor the following try reveals the death.
+    """
     monkeypatch.delattr("os.pidfd_open")
     monkeypatch.setattr("election.engines.file.vacancy.HANG_UP_DOUBT_S", 0.02)
     fifo.let_go()
@@ -221,7 +222,7 @@ async def test_row_10_a_pid_that_was_reused_is_not_watched(fifo: AliveFifo, lead
 
 
 async def test_while_nobody_leads_the_tries_grow_rare(fifo: AliveFifo, leader: subprocess.Popen[bytes]) -> None:
-    """A winner may take its time; the others neither miss its end nor burn the processor."""
+    """A winner may be slow; the others neither miss its end nor burn the processor."""
     now = record(replace(identity_of(leader.pid), start_time=1))
     watch = await armed(fifo, now, safety_poll=0.2)
     begun, tries = time.monotonic(), 0

@@ -1,6 +1,6 @@
-"""How followers learn of a vacancy (P6), with each of the three ways missing in turn.
+"""Detection of a vacancy by followers (P6), with each of the three ways missing in turn.
 
-Where an event must do it, the safety poll is set to half a minute, so that it cannot have been the poll.
+Where an event must be the source, the safety poll is half a minute, so that it cannot have been the poll.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.engines.file.pool import Pool
 from tests.support.waiting import until
 
 EVENT = 2.0
-"""Seconds within which an event has done its work, on a busy machine; it takes milliseconds on an idle one."""
+"""Seconds within which an event has its effect on a busy machine; it takes milliseconds on an idle one."""
 
 Before = list[tuple[str, dict[str, Any]]]
 
@@ -90,7 +90,7 @@ def test_a_leader_is_killed_right_after_the_first_election(pool: Pool) -> None:
 
 @pytest.mark.parametrize("what", ["file", "directory", "symlink"])
 def test_something_else_lies_where_the_fifo_should_be(pool: Pool, what: str) -> None:
-    """A file is made way with; what cannot be is told of, and the pidfd does it alone."""
+    """A file there is replaced; a directory is reported, and the pidfd works alone."""
     pool.path.mkdir(mode=0o700)
     elsewhere = pool.path.parent / "elsewhere"
     elsewhere.write_text("precious")
@@ -110,7 +110,7 @@ def test_something_else_lies_where_the_fifo_should_be(pool: Pool, what: str) -> 
 
 
 def test_an_event_without_a_vacancy_wakes_nobody_for_long(pool: Pool) -> None:
-    """Somebody else opens the FIFO and hangs up: a campaign or two, and the watch stands as before."""
+    """Another process opens the FIFO and hangs up: a campaign or two, and the watcher is armed as before."""
     leader = pool.led()
     follower = pool.followers(1, before=[("count_flocks", {})], safety_poll=30.0)[0]
     for _ in range(20):

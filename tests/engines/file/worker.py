@@ -1,4 +1,4 @@
-"""A worker without a web server: an elector on a file seat that writes down facts and follows ``commands``."""
+"""A worker without a web server: an elector on a file seat that writes facts and follows ``commands``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TICK = 0.005
 
 
 class Worker:
-    """Takes part in one pool until told to stop, or until the test closes the channel.
+    """Take part in one pool until told to stop, or until the test closes the channel.
 
     options: pool, facts, heartbeat, safety_poll, fence_after; before: commands to follow first, as [name, arguments].
     engine: made by ``make_engine``, in this process or in the one that it was forked from.
@@ -70,7 +70,7 @@ class Worker:
         try:
             yield
         finally:
-            await self.may_end.wait()  # as a job in a thread would keep the drain waiting
+            await self.may_end.wait()  # like a job in a thread that keeps the drain waiting
             ticking.cancel()
             await asyncio.gather(ticking, return_exceptions=True)
             self.facts.write("end", term=context.term.number, text="lost" if context.lost.is_set() else "resigned")
@@ -82,11 +82,11 @@ class Worker:
 
     async def _follow(self) -> None:
         await follow(self.channel, lambda name: functools.partial(getattr(commands, name), self))
-        os._exit(1)  # the test is gone
+        os._exit(1)  # the test has closed it
 
 
 def make_engine(options: dict[str, Any]) -> Engine:
-    """As an ``Election`` makes it in its constructor: without I/O."""
+    """Made like in the constructor of an ``Election``: without I/O."""
     timing = {name: options[name] for name in ("heartbeat", "safety_poll", "fence_after")}
     return open_engine(options["pool"], **timing, clock=SystemClock())
 

@@ -1,4 +1,4 @@
-"""Pools on PostgreSQL for the tests of this folder: on the server that all share, or on one that may be hurt."""
+"""Pools on PostgreSQL for the tests of this folder: on the shared server, or on one that a test may damage."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.support.servers import new_name
 
 @pytest.fixture
 def url(postgres_server: RunningPostgres) -> str:
-    """Where there is a new pool, on the server that all tests share."""
+    """URL of a new pool on the shared server."""
     return postgres_server.url(pool=new_name())
 
 
 @pytest.fixture
 def pool(url: str, tmp_path: Path, workers: ForkServer) -> Iterator[Pool]:
-    """The new pool, and workers that do what they are told."""
+    """The new pool, and workers that follow commands."""
     pool = Pool("postgres", url, tmp_path, workers)
     yield pool
     pool.close()
@@ -31,7 +31,7 @@ def pool(url: str, tmp_path: Path, workers: ForkServer) -> Iterator[Pool]:
 
 @pytest.fixture
 def own_pool(own_server: PostgresServer, tmp_path: Path, workers: ForkServer) -> Iterator[Pool]:
-    """The same on a server of the test's own."""
+    """The same on a separate server."""
     pool = Pool("postgres", own_server.url(), tmp_path, workers)
     yield pool
     pool.close()
@@ -39,6 +39,6 @@ def own_pool(own_server: PostgresServer, tmp_path: Path, workers: ForkServer) ->
 
 @pytest.fixture
 def new_pool(tmp_path: Path) -> Iterator[Callable[..., Served]]:
-    """Makes pools, not started yet; afterwards they are reaped, and their logs must hold no traceback."""
+    """Factory of pools, not started yet; afterwards they are reaped, and their logs must hold no traceback."""
     with quiet_pools(tmp_path) as make:
         yield make

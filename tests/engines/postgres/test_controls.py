@@ -1,4 +1,4 @@
-"""What others ask of the leader is heard at once, whatever its heartbeat."""
+"""Requests to the leader are noticed at once, however long its heartbeat."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 HEARTBEAT = 30.0
 SOON = 5.0
-"""Seconds: well before the next heartbeat, on a machine with other things to do."""
+"""Seconds: well before the next heartbeat, on a busy machine."""
 
 runs: list[float] = []
 
@@ -42,7 +42,7 @@ async def leader(url: str) -> AsyncIterator[Election]:
 
 @pytest.fixture
 async def outside(leader: Election, url: str) -> AsyncIterator[Ledger]:
-    """The ledger as another process has it, such as the command line."""
+    """The ledger in another process, such as the command line."""
     ledger = open_engine(url, heartbeat=0.5, safety_poll=1.0).open_ledger()
     yield ledger
     await ledger.close()

@@ -1,4 +1,4 @@
-"""The ledger's database: sessions that are lost, disks that are full, schemas of another version (P2, P3)."""
+"""The ledger's database: lost sessions, full disks, schemas of another version (P2, P3)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def opened(url: str) -> AsyncIterator[Callable[..., PostgresDatabase]]:
 
 @pytest.fixture
 async def ledger(url: str) -> AsyncIterator[PostgresLedger]:
-    """One in which term 1 has begun and ``job`` has a tick each second."""
+    """A ledger in which term 1 has begun and ``job`` has a tick each second."""
     address = parse(url)
     ledger = PostgresLedger(address, Preflight(address))
     await begun(ledger)
@@ -80,7 +80,7 @@ async def test_a_session_that_was_lost_while_nobody_used_it_is_opened_anew(
 ) -> None:
     database = opened()
     first = await database.read(backend)
-    await in_thread(postgres_server.execute, f"SELECT pg_terminate_backend({first}, 30000)")  # once it is gone
+    await in_thread(postgres_server.execute, f"SELECT pg_terminate_backend({first}, 30000)")  # waits for its end
     assert await database.read(backend) != first
 
 
@@ -131,13 +131,13 @@ async def test_a_read_sees_one_state_of_things_and_writes_nothing(opened: Callab
 async def test_a_writer_that_stands_still_is_ended_by_the_server(
     opened: Callable[..., PostgresDatabase], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped in the middle of a transaction, a worker would keep every other from writing."""
+    """A worker stopped in the middle of a transaction would block all other writers."""
     monkeypatch.setattr("election.engines.postgres.database.BUSY_TIMEOUT_S", 1)
     still, other = opened(), opened()
     await still.write(lambda connection: None)
 
     def stand_still(connection: Any) -> None:
-        time.sleep(2.5)  # as SIGSTOP would let it
+        time.sleep(2.5)  # a process under SIGSTOP would do the same
         connection.execute("SELECT 1")
 
     standing = asyncio.create_task(still.write(stand_still))
@@ -244,7 +244,7 @@ async def test_a_commit_waits_for_the_servers_disk_and_a_durable_one_for_its_sta
 
 
 async def test_text_that_the_server_could_not_hold(ledger: PostgresLedger) -> None:
-    """A job may raise anything; what it said must not keep its run from being settled."""
+    """A job may raise anything; the text of its error must not prevent that its run is settled."""
     await ledger.record(1, [Claim(Tick("job", at(1)), NOW)])
     assert await ledger.record(1, [FinishRun(Tick("job", at(1)), Outcome.FAILED, NOW, "a\0b 100%s ?")]) == [True]
     assert [run.error for run in await ledger.runs()] == ["a\N{REPLACEMENT CHARACTER}b 100%s ?"]
@@ -306,7 +306,7 @@ def small_disk(as_root: None) -> Iterator[Path]:
 
 @pytest.mark.timeout(180)
 async def test_p3_a_disk_that_is_full(small_disk: Path, new_postgres: Callable[..., PostgresServer]) -> None:
-    """What cannot be written is told with the way out, nothing is half there, and it goes on when there is room."""
+    """The error gives the remedy, nothing is half written, and work continues when there is space."""
     home = small_disk / "server"
     home.mkdir()
     small = {"wal_level": "minimal", "max_wal_senders": 0, "max_wal_size": "32MB"}

@@ -1,4 +1,4 @@
-"""An ``Election`` on a server, in this process: nothing of it blocks the loop (P8), and nothing is left behind."""
+"""An ``Election`` on a server, in this process: it never blocks the loop (P8), and leaves nothing behind."""
 
 from __future__ import annotations
 

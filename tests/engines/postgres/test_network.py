@@ -1,4 +1,6 @@
-"""The cable between hosts is cut, or slow: one leader for unexpired terms, no tick twice, none lost (P1, P3, P4)."""
+"""The cable between hosts is cut, or slow: one leader for unexpired terms, no tick run twice, none lost (P1, P3,
+P4).
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,10 @@ from tests.support.processes import ForkServer
 from tests.support.switch import Switch
 
 CUT = float(os.environ.get("ELECTION_TEST_CUT", "12"))
-"""Seconds for which the cable is cut: for longer than the server keeps the session of a client that is silent."""
+"""Seconds for which the cable is cut: longer than the server keeps the session of a silent client."""
 
 KEPT = Trust(0.5, SystemClock()).limit + 3.0
-"""Seconds for which it keeps it, with the default heartbeat."""
+"""Seconds for which the server keeps it, with the default heartbeat."""
 
 
 @pytest.mark.timeout(180)

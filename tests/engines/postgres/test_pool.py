@@ -1,4 +1,4 @@
-"""Real pools under Uvicorn on a real server: leaders killed, the server killed and started again."""
+"""Real pools under Uvicorn on a real server: leaders killed, the server killed and restarted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.waiting import until
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.extended)])
 def test_kills_in_a_row(new_pool: Callable[..., Pool], postgres_server: RunningPostgres, kills: int) -> None:
-    """P1, P2, P4, P6: no second lost, none doubled, never two leaders, and a successor soon."""
+    """P1, P2, P4, P6: no second lost, none run twice, never two leaders, and a successor soon."""
     pool = new_pool(pool=postgres_server.url(pool=f"kills{kills}"), workers=3, jobs="tick,while_leading").start()
     took = kill_leaders(pool, kills)
     check_that_no_second_was_lost(pool)
@@ -33,7 +33,7 @@ def test_kills_in_a_row(new_pool: Callable[..., Pool], postgres_server: RunningP
 @pytest.mark.extended
 @pytest.mark.parametrize("how", ["killed", "restarted"])
 def test_the_server_is_away(new_pool: Callable[..., Pool], own_server: PostgresServer, how: str) -> None:
-    """P2, P3, P4: nobody leads without it, ``/leader`` says why, and what fell due is caught up with."""
+    """P2, P3, P4: without the server nobody leads, ``/leader`` gives the reason, and owed ticks are caught up with."""
     pool = new_pool(pool=own_server.url(), workers=3, jobs="tick,while_leading").start()
     for _ in range(5):
         before = pool.settled()["leader"]["term"]
@@ -58,7 +58,7 @@ def test_the_server_is_away(new_pool: Callable[..., Pool], own_server: PostgresS
 @pytest.mark.extended
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_both_event_loops(new_pool: Callable[..., Pool], postgres_server: RunningPostgres, loop: str) -> None:
-    """uvloop and the plain loop: both elect, both take over at once, both stop in good order."""
+    """uvloop and the plain loop: on both, workers elect, take over at once, and stop in order."""
     url, before = postgres_server.url(pool=loop), sessions(postgres_server)
     pool = new_pool(pool=url, workers=2, environment={"ELECTION_TEST_LOOP": loop}).start()
     answer = pool.get("/loop")
@@ -78,7 +78,7 @@ FENCE_AFTER = 2.0
 def test_rows_11_12_a_leader_that_hangs(
     new_pool: Callable[..., Pool], postgres_server: RunningPostgres, how: str
 ) -> None:
-    """Stopped, it is ended by a follower; hanging in a job, by its own switch."""
+    """When stopped, it is ended by a follower; when hanging in a job, by its own switch."""
     fenced = {"ELECTION_FENCE_AFTER": str(FENCE_AFTER)}
     jobs = "tick" if how == "stopped" else f"tick,{how}"
     pool = new_pool(pool=postgres_server.url(pool=how), workers=3, jobs=jobs, environment=fenced).start()
@@ -100,7 +100,7 @@ def test_rows_11_12_a_leader_that_hangs(
 @pytest.mark.timeout(300)
 @pytest.mark.extended
 def test_the_leaders_session_is_ended(new_pool: Callable[..., Pool], postgres_server: RunningPostgres) -> None:
-    """P1–P4, P6: the term ends at once, without waiting for a heartbeat, and the next one begins when it has."""
+    """P1–P4, P6: the term ends at once, without waiting for a heartbeat, and the next one begins after it."""
     pool = new_pool(pool=postgres_server.url(pool="ended"), workers=3, jobs="tick,while_leading").start()
     took = []
     for _ in range(10):

@@ -1,4 +1,4 @@
-"""What no pool can stand on is refused at the start, with the way out; what may pass never is."""
+"""Servers that cannot hold a pool are refused at the start, with a remedy; temporary faults are not."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_an_encoding_that_cannot_hold_every_text(postgres_server: RunningPostgre
 
 @pytest.fixture(scope="module")
 def roles(postgres_server: RunningPostgres) -> RunningPostgres:
-    """A server with a database of which nobody owns anything yet, and a role that may only connect."""
+    """A server with an empty database, and a role that may only connect."""
     for statement in (
         f"CREATE DATABASE {APP}",
         f"REVOKE ALL ON DATABASE {APP} FROM PUBLIC",
@@ -115,7 +115,7 @@ def test_what_a_role_may_not_do_is_said(roles: RunningPostgres) -> None:
 
 @pytest.mark.parametrize("owns", [pytest.param("the schema", marks=pytest.mark.extended), "nothing"])
 def test_the_least_privileges(roles: RunningPostgres, tmp_path: Path, workers: ForkServer, owns: str) -> None:
-    """A schema of the role's own; or tables that another role has made, and the rights to use them: no more."""
+    """A schema of the role; or tables of another role with the rights to use them, and no more."""
     name = owns.rsplit(maxsplit=1)[-1]
     schema = f"election_{name}"
     if owns == "nothing":
@@ -141,7 +141,7 @@ def test_the_least_privileges(roles: RunningPostgres, tmp_path: Path, workers: F
 
 @pytest.fixture
 def pooled(postgres_server: RunningPostgres, tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """Starts a PgBouncer; gives the URL of a database behind it."""
+    """Start a PgBouncer; return the URL of a database behind it."""
     started: list[subprocess.Popen[bytes]] = []
     home = Path("/tmp") / f"election-bouncer-{os.getpid()}"
     home.mkdir()

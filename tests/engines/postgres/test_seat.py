@@ -1,4 +1,4 @@
-"""What can become of a session that holds the seat: ended by the server, cut off, kept open by a child (P1, P5, P6)."""
+"""Fates of the session that holds the seat: ended by the server, cut off, kept open by a child (P1, P5, P6)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.support.waiting import until
 
 
 def end_session(server: RunningPostgres, pool: Pool, column: str = "backend") -> None:
-    """The server ends the leader's session, as an administrator may."""
+    """The server ends the leader's session, as an administrator may request."""
     schema = parse(pool.url).schema
     assert server.execute(f'SELECT pg_terminate_backend({column}) FROM "{schema}".leader') == [(True,)]
 
@@ -117,7 +117,7 @@ def test_a_leader_that_hangs_out_of_reach_loses_its_seat(pool: Pool) -> None:
 
 
 def test_p6_a_leader_that_dies_on_another_host(pool: Pool) -> None:
-    """Nobody here can look at its process; that all of its sessions ended tells."""
+    """Its process cannot be examined from here; the end of all of its sessions proves its death."""
     leader, follower = pool.worker(elsewhere=True), pool.worker()
     leader.wins()
     assert follower.campaign() is None
@@ -141,7 +141,7 @@ def test_p2_numbers_grow_though_the_tables_are_lost(pool: Pool, postgres_server:
 
 
 def _campaigns(worker: RemoteSeat) -> bool:
-    """Whether it wins; a seat that cannot be reached is tried again."""
+    """Whether it wins; an unreachable seat is tried again."""
     try:
         term = worker.campaign()
     except AssertionError as error:
@@ -166,7 +166,7 @@ def test_pitfall_62_a_winner_that_sleeps_loses_the_seat_to_the_next_in_the_queue
     """P6: the server grants the lock to a worker that is stopped, or whose event loop is blocked."""
     leader, first = led(pool)
     second = pool.worker()
-    ours = parse(pool.url).key("seat") & 0xFFFFFFFF  # other tests use this server, too
+    ours = parse(pool.url).key("seat") & 0xFFFFFFFF  # other tests use this server too
     waiting = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid::bigint = {ours}"
     for number, follower in enumerate((first, second), start=1):
         follower.waits()
@@ -192,8 +192,8 @@ def test_pitfall_62_a_winner_that_sleeps_loses_the_seat_to_the_next_in_the_queue
 def test_a_worker_that_nobody_lets_wait_leaves_the_queue(
     pool: Pool, postgres_server: RunningPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Told to stop, it may serve on for a while; the seat should not come to it then."""
-    monkeypatch.setattr("election.engines.postgres.advisory_lock.WAIT_S", 5.0)  # in this process: the one that leaves
+    """A stopping worker may serve requests for a while; the seat should not pass to it."""
+    monkeypatch.setattr("election.engines.postgres.advisory_lock.WAIT_S", 5.0)  # in this process: the one that stops
     monkeypatch.setattr("election.engines.postgres.backend.LINGER_S", 3.0)  # so that both are seen on a busy machine
     leader, follower = led(pool)
     postgres_server.execute("SELECT now()")  # the driver reads the time zone from the disk once, and not on the loop
@@ -203,7 +203,7 @@ def test_a_worker_that_nobody_lets_wait_leaves_the_queue(
     waiting = f"SELECT count(*) FROM pg_stat_activity WHERE {ours} AND query LIKE '%wait_for_seat%'"
 
     def one_leaves() -> None:
-        until(lambda: postgres_server.execute(waiting) == [(2 + 1,)], what="both wait")  # and this question itself
+        until(lambda: postgres_server.execute(waiting) == [(2 + 1,)], what="both wait")  # and this query itself
         until(lambda: postgres_server.execute(waiting) == [(1 + 1,)], what="one has left")
 
     async def leave() -> None:
@@ -233,7 +233,9 @@ def test_only_the_session_that_leads_is_ended(pool: Pool) -> None:
 
 @pytest.mark.extended
 def test_p8_a_server_that_stands_still(own_pool: Pool, own_server: PostgresServer) -> None:
-    """docs/pitfalls.md#32, #33: nobody leads after the trust has run out, and all say why; then it goes on."""
+    """docs/pitfalls.md#32, #33: nobody leads after the trust has run out, and all report the reason; then work
+    continues.
+    """
     leader, follower = led(own_pool)
     with own_server.paused():
         began = time.monotonic()
@@ -265,14 +267,14 @@ def test_p1_a_server_process_that_crashes_takes_all_sessions_with_it(
 
 @pytest.fixture
 def proxied(own_server: PostgresServer, own_pool: Pool) -> Iterator[tuple[Pool, Proxy, str]]:
-    """A pool, and a way to it over a network that can be hurt."""
+    """A pool, and its address through a faulty network."""
     proxy = Proxy(own_server.port)
     yield own_pool, proxy, own_pool.url.replace(f":{own_server.port}/", f":{proxy.port}/")
     proxy.close()
 
 
 def far_leader(pool: Pool, url: str) -> tuple[RemoteSeat, RemoteSeat]:
-    """A leader behind the hurt network, and a follower before it."""
+    """A leader behind the faulty network, and a follower in front of it."""
     leader = pool.worker(url=url)
     leader.wins()
     leader.beats()
@@ -294,14 +296,14 @@ def test_a_connection_that_is_reset(proxied: tuple[Pool, Proxy, str]) -> None:
 
 @pytest.mark.extended
 def test_p1_a_cable_that_is_cut(proxied: tuple[Pool, Proxy, str], own_server: PostgresServer) -> None:
-    """The leader ceases to believe before anybody else begins to; when the cable is whole again, it does not lead."""
+    """The leader stops leading before another worker begins; when the cable is repaired, it does not lead."""
     pool, proxy, url = proxied
     leader, follower = far_leader(pool, url)
     beaten = time.monotonic()
     leader.beat()
     proxy.cut()
     cut = time.monotonic()
-    end_session(own_server, pool)  # as the server does when its keep-alives are not answered
+    end_session(own_server, pool)  # like a server whose keep-alives are not answered
     follower.waits()
     ceased = leader.held_until() - cut
     follower.wins()
@@ -317,7 +319,7 @@ NOW = datetime(2026, 11, 23, tzinfo=UTC)
 OURS = current_process()
 DEAD = replace(OURS, pid=2**22 + 1)
 DIED = replace(OURS, pid=2**22 + 2)
-"""The same, and it was seen alive from here."""
+"""The same, although it was seen alive from here."""
 FAR = replace(OURS, boot_id="another", host="another")
 
 
@@ -337,7 +339,7 @@ FAR = replace(OURS, boot_id="another", host="another")
 def test_p1_whether_somebody_may_still_believe(
     monkeypatch: pytest.MonkeyPatch, holder: ProcessIdentity | None, more: dict[str, float | bool], seconds: float
 ) -> None:
-    """docs/pitfalls.md#60: equal ids are no proof of one host."""
+    """docs/pitfalls.md#60: equal ids are no proof of the same host."""
     with monkeypatch.context() as patch:
         patch.setattr(process, "_start_time", lambda pid: DIED.start_time if pid == DIED.pid else None)
         assert DIED.is_alive()

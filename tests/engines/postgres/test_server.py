@@ -1,4 +1,4 @@
-"""A server that refuses to write, and one that is replaced by its standby: nothing is run unclaimed, nothing lost."""
+"""A server that refuses writes, and one replaced by its standby: nothing is run unclaimed, no tick is lost."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def nobody_leads(pool: Pool, words: str) -> bool:
 
 @pytest.fixture
 def small_disk(own_server: PostgresServer) -> Iterator[Path]:
-    """A directory on a disk of its own, of 32 MB."""
+    """A directory on a separate disk of 32 MB."""
     place = own_server.directory / "small"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "election-small", str(place)]
@@ -53,7 +53,7 @@ def small_disk(own_server: PostgresServer) -> Iterator[Path]:
 def test_p3_p4_the_disk_is_full_and_has_room_again(
     own_server: PostgresServer, small_disk: Path, new_pool: Callable[..., Pool]
 ) -> None:
-    """No claim, no run, and ``/leader`` says what to do; then what fell due is caught up with."""
+    """No claim, no run, and ``/leader`` gives the remedy; then the owed ticks are caught up with."""
     own_server.execute(f"CREATE TABLESPACE small LOCATION '{small_disk}'")
     own_server.execute("CREATE DATABASE small TABLESPACE small")
     pool = new_pool(pool=own_server.url("small"), workers=2).start()
@@ -77,7 +77,7 @@ def test_p3_p4_the_disk_is_full_and_has_room_again(
 @pytest.mark.extended
 @pytest.mark.timeout(180)
 def test_p2_p3_p4_a_standby_takes_the_servers_place(own_server: PostgresServer, new_pool: Callable[..., Pool]) -> None:
-    """While there are standbys only, nobody leads and ``/leader`` says so; the promoted one knows every claim."""
+    """While there are standbys only, nobody leads and ``/leader`` says why; the promoted one has every claim."""
     standby = own_server.standby()
     try:
         standby.start()

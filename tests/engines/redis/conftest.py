@@ -1,4 +1,4 @@
-"""Servers of our own to hurt, and pools of step-by-step workers on them."""
+"""Servers that a test may damage, and pools of step-by-step workers on them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.redis_server import Server, SpareServers
 
 @pytest.fixture
 def new_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Makes servers, not started yet; afterwards they are killed."""
+    """Factory of servers, not started yet; afterwards they are killed."""
     made: list[Server] = []
 
     def make(*options: str, **more: str) -> Server:
@@ -44,7 +44,7 @@ def lasting_server(spare_servers: SpareServers) -> Iterator[Server]:
 
 @pytest.fixture
 def steady(lasting_server: Server) -> Iterator[Server]:
-    """A server of this process for tests that flush it or change its settings: empty, with those it began with."""
+    """A server of this process for tests that flush it or change its settings: empty, with its initial settings."""
     lasting_server.ask("FLUSHALL")
     yield lasting_server
     lasting_server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "0")
@@ -52,7 +52,7 @@ def steady(lasting_server: Server) -> Iterator[Server]:
 
 @pytest.fixture
 def server(spare_servers: SpareServers) -> Iterator[Server]:
-    """One to be killed: it keeps an append-only file, and has run for long enough to elect."""
+    """A server to be killed: it keeps an append-only file, and has run for long enough to elect."""
     server = spare_servers.take()
     yield server
     server.kill()
@@ -60,7 +60,7 @@ def server(spare_servers: SpareServers) -> Iterator[Server]:
 
 @pytest.fixture
 def new_pool(tmp_path: Path, workers: ForkServer) -> Iterator[Callable[[str], Pool]]:
-    """Makes pools at a URL."""
+    """Factory of pools at a URL."""
     made: list[Pool] = []
 
     def make(url: str) -> Pool:
@@ -81,6 +81,6 @@ def pool(steady: Server, new_pool: Callable[[str], Pool]) -> Pool:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Callable[..., Served]]:
-    """Makes pools, not started yet; afterwards they are reaped, and their logs must hold no traceback."""
+    """Factory of pools, not started yet; afterwards they are reaped, and their logs must hold no traceback."""
     with quiet_pools(tmp_path / "served") as make:
         yield make

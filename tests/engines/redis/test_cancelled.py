@@ -1,4 +1,4 @@
-"""A cancellation that the driver keeps to itself is one all the same."""
+"""A cancellation that the driver swallows takes effect all the same."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 
 class UnresponsiveServer:
-    """A client that does what ``asyncio.wait_for`` of Python 3.11 may do (cpython#86296): it goes on."""
+    """A client that swallows a cancellation, as ``asyncio.wait_for`` of Python 3.11 may (cpython#86296)."""
 
     async def execute_command(self, *_: Any) -> str:
         try:
@@ -41,13 +41,13 @@ async def cancelled(work: Callable[[], Any]) -> asyncio.Task[Any]:
 
 
 async def test_a_heartbeat_that_is_cancelled_ends(client: RedisClient) -> None:
-    """P6: or a term's end would wait for it until the drain limit, and the seat stay held as long as the process."""
+    """P6: otherwise the end of a term would wait for it until the drain limit, and the process would keep the seat."""
     task = await cancelled(lambda: client.read("PING"))
     assert task.cancelled()
 
 
 async def test_what_is_done_after_a_cancellation_is_done(client: RedisClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """P6: a task that was cancelled may still give the seat up."""
+    """P6: a cancelled task may still release the seat."""
 
     async def give_up() -> str:
         try:
@@ -68,7 +68,7 @@ class Quick:
 
 
 async def test_a_time_limit_that_the_driver_keeps_to_itself_is_one(client: RedisClient) -> None:
-    """P1: a leader believes in its lease for no longer than the limit, and may not wait beyond it."""
+    """P1: a leader trusts its lease for no longer than the limit, and may not wait beyond it."""
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await client.read("PING")

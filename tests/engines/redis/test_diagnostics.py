@@ -1,4 +1,4 @@
-"""What is refused at a start, what is warned of, and what a URL means."""
+"""Errors and warnings at a start, and the meaning of a URL."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def engine(url: str, *, durable: bool = False) -> Engine:
 
 @pytest.fixture(autouse=True)
 def no_blocked_loop() -> None:
-    """In place of the one for all tests: there is no loop here."""
+    """In place of the fixture for all tests: there is no loop here."""
 
 
 # --- URLs ------------------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def test_a_server_that_cannot_be_reached_fails_no_start(caplog: pytest.LogCaptur
 def test_a_server_that_goes_away_between_two_answers_fails_no_start(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its ``INFO`` has come, and the connection is reset before its settings have."""
+    """Its ``INFO`` has arrived, and the connection is reset before its settings have."""
 
     class Resetting:
         def info(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The seat in Redis while its server, its connections and its leader are hurt (P1, P2, P3, P8)."""
+"""The seat in Redis under faults of its server, its connections and its leader (P1, P2, P3, P8)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LEASE = 3.0
 
 
 def led(pool: Pool) -> tuple[RemoteSeat, RemoteSeat]:
-    """A leader that beats, and a follower that knows it."""
+    """A leader with heartbeats, and a follower that observes it."""
     leader, follower = pool.worker(), pool.worker()
     term = leader.wins()
     leader.beats()
@@ -38,7 +38,7 @@ def led(pool: Pool) -> tuple[RemoteSeat, RemoteSeat]:
 
 
 def loses(leader: RemoteSeat, why: str) -> None:
-    """The leader finds that it leads no more, by itself."""
+    """The leader notices by itself that it leads no more."""
 
     def lost() -> bool:
         try:
@@ -53,14 +53,14 @@ def loses(leader: RemoteSeat, why: str) -> None:
 
 @pytest.fixture
 def switch(steady: Server) -> Iterator[Switch]:
-    """Stands between the workers and the server."""
+    """A proxy between the workers and the server."""
     switch = Switch(steady.port)
     yield switch
     switch.close()
 
 
 def test_p1_p3_a_leader_that_is_stopped_for_longer_than_its_lease_wakes_up_without_it(pool: Pool) -> None:
-    """docs/pitfalls.md#32, #41: nothing of it is believed, and nothing that it claims is granted."""
+    """docs/pitfalls.md#32, #41: a paused leader's state is not trusted, and its claims are refused."""
     leader, follower = led(pool)
     leader.process.stop()
     stopped = time.monotonic()
@@ -79,7 +79,7 @@ def test_p1_p3_a_leader_that_is_stopped_for_longer_than_its_lease_wakes_up_witho
     asyncio.run(claim())
     leader.process.resume()
     assert leader.held() is None
-    loses(leader, "the lease of the pool")  # why differs: it may have asked just before it was stopped, or too late
+    loses(leader, "the lease of the pool")  # the reason differs: it may have asked just before the stop, or too late
     leader.release(Standing.LOST)
     assert follower.held() is not None, "the lease of another is left alone"
     assert follower.sees(2).led
@@ -99,7 +99,7 @@ def test_p2_after_flushall_the_leader_ends_its_term_and_its_number_is_not_used_a
 
 @pytest.mark.extended
 def test_p1_after_flushall_nobody_leads_beside_a_leader_that_stands_still(pool: Pool, steady: Server) -> None:
-    """It cannot notice that its lease is gone, and believes in it for as long as it was granted for."""
+    """It cannot notice the loss of its lease, and trusts it for the time granted."""
     leader, follower = led(pool)
     newcomer = pool.worker()
     leader.process.stop()
@@ -114,7 +114,7 @@ def test_p1_after_flushall_nobody_leads_beside_a_leader_that_stands_still(pool: 
 
 
 def test_p2_what_a_living_worker_remembers_is_a_floor(pool: Pool, steady: Server) -> None:
-    """The leader died with the memory of the server; a newcomer asks first."""
+    """The leader died with the server's memory; a newcomer reads first."""
     leader, follower = led(pool)
     leader.release(Standing.RESIGNED)
     steady.ask("FLUSHALL")
@@ -178,7 +178,7 @@ def _problem(worker: RemoteSeat) -> str:
 def test_p1_a_server_that_has_just_started_elects_nobody_for_a_lease(
     new_server: Callable[..., Server], new_pool: Callable[[str], Pool]
 ) -> None:
-    """It may have forgotten a lease, in which somebody still believes."""
+    """It may have lost a lease that a worker still trusts."""
     server = new_server("--appendonly", "no").start().grown_up()
     pool = new_pool(server.url)
     leader, follower = led(pool)
@@ -232,7 +232,7 @@ def test_connections_that_are_reset(switch: Switch, steady: Server, new_pool: Ca
 
 @pytest.fixture
 def replica(server: Server, new_server: Callable[..., Server]) -> Server:
-    """A replica of ``server``, in step with it."""
+    """A replica of ``server``, in sync with it."""
     replica = new_server("--replicaof", "127.0.0.1", str(server.port)).start()
     until(lambda: replica.info().get("master_link_status") == "up", what="the replica is in step")
     return replica
@@ -258,7 +258,7 @@ def test_p1_p2_a_replica_that_has_kept_up_takes_over_with_the_term(
 def test_pitfall_59_connections_do_not_stay_with_a_demoted_master(
     server: Server, switch: Switch, replica: Server, new_pool: Callable[[str], Pool]
 ) -> None:
-    """A planned failover: the old master lives on as a replica, and only new connections reach the new one."""
+    """A planned failover: the old master continues as a replica, and only new connections reach the new one."""
     switch.turn(server.port)
     leader, follower = led(new_pool(f"redis://127.0.0.1:{switch.port}/0"))
     replica.grown_up()
@@ -327,7 +327,7 @@ def test_a_record_that_nobody_can_read_keeps_nobody_from_leading(pool: Pool, ste
 def test_p8_a_connection_that_was_reset_is_told_in_words_and_made_again(
     switch: Switch, steady: Server, loop: str
 ) -> None:
-    """Each loop has a way of its own to say it; that of uvloop is no ``OSError``."""
+    """Each loop reports it in another way; that of uvloop is no ``OSError``."""
 
     async def ask() -> None:
         client = RedisClient(address_of(f"redis://127.0.0.1:{switch.port}/0"), SeatError)

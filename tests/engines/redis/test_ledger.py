@@ -1,4 +1,4 @@
-"""What only a ledger in Redis can meet: lost answers, forgotten scripts, tampered keys, and a ledger elsewhere."""
+"""Faults of a ledger in Redis only: lost answers, forgotten scripts, tampered keys, and a ledger elsewhere."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_p3_a_claim_whose_answer_was_lost_is_open_when_stock_is_taken(
     other = RedisLedger(address_of(f"redis://127.0.0.1:{switch.port}/0?socket_timeout=10"))
     try:
         assert (await other.latest_terms()).begun == 1
-        switch.delay = 1.5  # time enough to see the claim and to cut its answer off, on a busy machine
+        switch.delay = 1.5  # enough time to observe the claim and cut off its answer, on a busy machine
         claim = asyncio.create_task(other.record(1, [Claim(TICK, at(1))]))
         while steady.ask("ZCARD", "election:{election}:runs") == 0:
             await asyncio.sleep(0.01)
@@ -106,7 +106,7 @@ async def broken(ledger: RedisLedger) -> set[tuple[str, str, tuple[datetime, ...
 async def test_a_job_that_changes_while_it_is_replaced_is_looked_at_again(
     ledger: RedisLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A claim in between: what the new schedule owes begins after it (P3)."""
+    """A claim in between: the new schedule owes ticks after it (P3)."""
     await ledger.store_job("stored", JOB.schedule, StoredJob("module:function"))
     rows, dues = ledger.store._history.rows, [at(10**8), at(10**8 + 1)]
 
@@ -146,7 +146,7 @@ async def test_p2_with_a_ledger_elsewhere_the_number_is_larger_than_both_know(st
             assert term.number == number
             await engine.seat.release(Standing.RESIGNED)
             if asked is not None:
-                steady.ask("SET", "election:{election}:term", asked)  # as a failover loses it
+                steady.ask("SET", "election:{election}:term", asked)  # as in a failover
         assert isinstance(engine.ledger, SqliteLedger)
     finally:
         await engine.seat.close()
@@ -155,7 +155,7 @@ async def test_p2_with_a_ledger_elsewhere_the_number_is_larger_than_both_know(st
 
 @pytest.fixture
 def workers(steady: Server, postgres_server: RunningPostgres) -> list[Engine]:
-    """Two of a pool with its seat here and its ledger in PostgreSQL, one after the other."""
+    """Two workers of a pool with its seat here and its ledger in PostgreSQL, one after the other."""
     url, ledger = f"{steady.url}?pool=two", postgres_server.url(pool="two")
     return [open_engine(url, ledger=ledger, heartbeat=0.05, safety_poll=0.2) for _ in range(2)]
 

@@ -1,4 +1,6 @@
-"""The cable between hosts is cut, or slow: one leader for unexpired terms, no tick twice, none lost (P1, P3, P4)."""
+"""The cable between hosts is cut, or slow: one leader for unexpired terms, no tick run twice, none lost (P1, P3,
+P4).
+"""
 
 from __future__ import annotations
 

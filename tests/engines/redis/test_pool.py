@@ -1,4 +1,6 @@
-"""Real pools under Uvicorn on a real server: leaders, connections, keys and the server are hurt (P1 to P4, P6, P8)."""
+"""Real pools under Uvicorn on a real server, with faults of leaders, connections, keys and the server (P1 to P4, P6,
+P8).
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from tests.support.waiting import until
 
 
 def check(pool: Pool, *, ledger: str | None = None) -> None:
-    """Each tick ran once, or was skipped with a reason. ledger: where it is, if not beside the seat."""
+    """Each tick ran once, or was skipped with a reason. ledger: its URL, if it is not beside the seat."""
     facts = pool.facts()
     assert (facts.run_twice("tick"), facts.overlaps()) == ([], [])
     pool.path = ledger or pool.path
@@ -29,7 +31,7 @@ def check(pool: Pool, *, ledger: str | None = None) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.extended)])
 def test_kills_in_a_row(served: Callable[..., Pool], steady: Server, kills: int) -> None:
-    """P1, P2, P4, P6: no second lost, none doubled, never two leaders; on one host nobody waits for the lease."""
+    """P1, P2, P4, P6: no second lost, none run twice, never two leaders; on one host nobody waits for the lease."""
     pool = served(pool=f"{steady.url}?pool=kills", workers=3, jobs="tick,while_leading").start()
     took = kill_leaders(pool, kills)
     check_that_no_second_was_lost(pool)
@@ -42,7 +44,9 @@ def test_kills_in_a_row(served: Callable[..., Pool], steady: Server, kills: int)
 @pytest.mark.extended
 @pytest.mark.parametrize("how", ["killed", "shut down"])
 def test_the_server_is_away_and_comes_back(served: Callable[..., Pool], server: Server, how: str) -> None:
-    """P2, P3, P4: for less than a lease, the term goes on; for more, nobody leads, and ``/leader`` says why."""
+    """P2, P3, P4: for less than a lease, the term continues; for more, nobody leads, and ``/leader`` gives the
+    reason.
+    """
     pool = served(pool=server.url, workers=3, jobs="tick,while_leading").start()
     for away in (0.0, 0.5, 0.0, 4.0, 0.0):
         before = pool.settled()["leader"]["term"]
@@ -67,7 +71,7 @@ def _says_why(pool: Pool) -> bool:
 
 
 def _end_connections(server: Server, pid: int) -> int:
-    """``CLIENT KILL`` of each connection that the process has; returns how many there were."""
+    """``CLIENT KILL`` of each connection of the process; returns their number."""
     known = re.findall(r" addr=(\S+)", server.ask("CLIENT", "LIST"))
     own = [f"{at.laddr.ip}:{at.laddr.port}" for at in psutil.Process(pid).net_connections("tcp")]
     return sum(server.ask("CLIENT", "KILL", "ADDR", address) for address in own if address in known)
@@ -76,7 +80,7 @@ def _end_connections(server: Server, pid: int) -> int:
 @pytest.mark.extended
 @pytest.mark.timeout(180)
 def test_p1_p3_p4_the_leaders_connections_are_ended(served: Callable[..., Pool], steady: Server) -> None:
-    """Ten times all that its process has: they are made again, and the term goes on."""
+    """Ten times all connections of its process: they are reopened, and the term continues."""
     pool = served(pool=f"{steady.url}?pool=connections", workers=3, jobs="tick,while_leading").start()
     leader = pool.settled()["leader"]["pid"]
     for _ in range(10):
@@ -95,7 +99,7 @@ def test_p1_p3_p4_the_leaders_connections_are_ended(served: Callable[..., Pool],
 def test_p2_p3_p4_the_server_forgets_all_but_the_ledger_is_elsewhere(
     served: Callable[..., Pool], steady: Server, postgres_server: RunningPostgres
 ) -> None:
-    """``FLUSHALL``, five times: the leader ends its term, and what the ledger knew of ticks and terms is there."""
+    """``FLUSHALL``, five times: the leader ends its term, and the ledger keeps its ticks and terms."""
     ledger = postgres_server.url(pool="flushed")
     place = {"pool": f"{steady.url}?pool=flushed", "environment": {"ELECTION_TEST_LEDGER": ledger}}
     pool = served(workers=3, jobs="tick,while_leading", **place).start()

@@ -1,4 +1,4 @@
-"""What of the seat is Redis's own: event loops that change, its driver, and the command line's look from outside."""
+"""Properties of the seat in Redis: event loops that change, its driver, and the command line's view from outside."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def test_the_margin_is_larger_than_a_heartbeat_and_the_drift_of_clocks() -> None
 
 
 def test_p5_p6_whoever_is_cancelled_is_so_whenever_it_comes(steady: Server) -> None:
-    """Or a heartbeat would go on, and the end of its term wait for it for ever: the driver may forget that, on 3.11."""
+    """Otherwise a heartbeat would continue, and the end of its term wait for it for ever: the driver may swallow the
+    cancellation on 3.11.
+    """
 
     async def look(client: RedisClient) -> None:
         for _ in range(3):
@@ -59,7 +61,7 @@ def test_p5_p6_whoever_is_cancelled_is_so_whenever_it_comes(steady: Server) -> N
 
 
 def test_p7_a_campaign_that_is_lost_leaves_no_connection_to_the_ledger(steady: Server) -> None:
-    """It was asked for the last term, and somebody else was quicker."""
+    """It was asked for the last term, and another worker was quicker."""
     actions: list[str] = []
 
     class Asked:
@@ -78,7 +80,7 @@ def test_p7_a_campaign_that_is_lost_leaves_no_connection_to_the_ledger(steady: S
         await seat.open()
         try:
             assert await seat.campaign() is None
-            *asked, last = actions  # a slow answer makes it ask once more before it drafts a record
+            *asked, last = actions  # after a slow answer it asks once more before it drafts a record
             assert set(asked) == {"asked"}
             assert last == "closed"
         finally:

@@ -1,4 +1,4 @@
-"""A server whose disk is full: nothing is run unclaimed, nothing is lost, and ``/leader`` says what to do."""
+"""A server whose disk is full: nothing is run unclaimed, no tick is lost, and ``/leader`` gives the remedy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def small_disk(tmp_path: Path, as_root: None) -> Iterator[Path]:
 
 @pytest.fixture
 def on_small_disk(small_disk: Path) -> Iterator[Callable[[str], Server]]:
-    """Makes a server with its append-only file there. Takes ``appendfsync``."""
+    """Factory of servers with the append-only file there. Takes ``appendfsync``."""
     made: list[Server] = []
 
     def make(fsync: str) -> Server:
@@ -44,7 +44,7 @@ def on_small_disk(small_disk: Path) -> Iterator[Callable[[str], Server]]:
 
 
 def fill(disk: Path) -> Path:
-    """Leave no room on it; returns the file to remove, to make room again."""
+    """Fill the disk; return the file to remove in order to free space again."""
     ballast = disk / "ballast"
     with ballast.open("wb") as file:
 
@@ -71,7 +71,7 @@ def begun(pool: Pool) -> int:
 
 
 def stands_still_and_goes_on(pool: Pool, make_room: Callable[[], object]) -> None:
-    """Nothing runs while some ticks fall due; with room, they are caught up with."""
+    """Nothing runs while some ticks fall due; with free space, they are caught up with."""
     before = begun(pool)
     time.sleep(2.5)  # some ticks fall due
     assert begun(pool) == before, "no claim, no run"
@@ -86,7 +86,7 @@ def stands_still_and_goes_on(pool: Pool, make_room: Callable[[], object]) -> Non
 def test_p3_p4_p8_a_disk_that_is_full_and_has_room_again(
     small_disk: Path, on_small_disk: Callable[[str], Server], served: Callable[..., Pool]
 ) -> None:
-    """With ``everysec`` the server refuses all writes until it can write down the last ones, also those of a lease."""
+    """With ``everysec`` the server refuses all writes until it can write the last ones, also those of a lease."""
     server = on_small_disk("everysec")
     pool = served(pool=server.url, workers=2).start()
     until(lambda: begun(pool) > 1, what="a job runs")
@@ -100,7 +100,7 @@ def test_p3_p4_p8_a_disk_that_is_full_and_has_room_again(
 def test_p3_p4_p8_a_full_disk_ends_a_server_that_may_forget_nothing(
     small_disk: Path, on_small_disk: Callable[[str], Server], served: Callable[..., Pool]
 ) -> None:
-    """With ``always`` it ends itself, before it answers what it could not write down."""
+    """With ``always`` it ends itself before it confirms a write that failed."""
     server = on_small_disk("always")
     pool = served(pool=server.url, workers=2).start()
     until(lambda: begun(pool) > 1, what="a job runs")

