@@ -1,4 +1,4 @@
-"""Real pools, as for the tests of ``tests/pool``; and a disk."""
+"""Served pools, as in ``tests/pool``; and a disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["disk", "new_pool", "pool"]
 
 @pytest.fixture
 def disk(tmp_path: Path, as_root: None) -> Iterator[Disk]:
-    """A disk of the test's own, mounted."""
+    """A separate disk, mounted."""
     try:
         disk = Disk.mounted(tmp_path)
     except NoDiskError as error:

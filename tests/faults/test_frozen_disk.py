@@ -1,4 +1,6 @@
-"""A disk that stands still for a while, as for a backup: HTTP goes on, nobody is fenced, and nothing is lost (P8)."""
+"""A disk that stands still for a while, as for a backup: HTTP is answered, no leader is fenced, no tick is lost
+(P8).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs that do to their worker what jobs should not: the pool goes on, and the history says what happened."""
+"""Jobs that harm their worker: the pool survives, and the history is complete."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ ENDS = [
     "leaves_children_and_is_killed",
     "closes_all_descriptors",
 ]
-"""Functions that end the worker, or its term; one a term, right after one another: a crash loop."""
+"""Functions that end the worker, or its term; one per term, one after the other: a crash loop."""
 
 FAILS = ["runs_out_of_memory", "raises", "uses_up_its_descriptors"]
-"""Functions that fail a run; one a tick, in one term."""
+"""Functions that fail a run; one per tick, in one term."""
 
 
 @pytest.fixture
 def new_pool(tmp_path: Path) -> Iterator[Callable[..., Pool]]:
-    """Makes pools whose logs may hold tracebacks: their jobs see to that."""
+    """Factory of pools whose logs may hold tracebacks, since their jobs cause some."""
     with pools(tmp_path) as make:
         yield make
 
 
 def end_children(pool: Pool) -> None:
-    """End the children that a killed worker has left: nobody else will."""
+    """End the children that a killed worker has left."""
     for pid in [pid for fact in pool.facts().of("children") for pid in fact["pids"]]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -48,7 +48,9 @@ def end_children(pool: Pool) -> None:
 @pytest.mark.extended
 @pytest.mark.timeout(180)
 def test_a_crash_loop_of_jobs(new_pool: Callable[..., Pool]) -> None:
-    """P2–P4, P6: every term ends by its own job; terms grow by one, no second is untold, nor what was cut off."""
+    """P2–P4, P6: every term ends by its own job; terms grow by one, every second and every interrupted run is in the
+    history.
+    """
     pool = new_pool(jobs="tick,misbehave", environment={"MISBEHAVIOUR": ",".join(ENDS)}).start()
     try:
         until(lambda: len(pool.facts().of("misbehaviour")) == len(ENDS), timeout=90)
@@ -74,7 +76,7 @@ def test_a_crash_loop_of_jobs(new_pool: Callable[..., Pool]) -> None:
 @pytest.mark.timeout(180)
 @pytest.mark.extended
 def test_what_fails_a_run_and_nothing_else(new_pool: Callable[..., Pool]) -> None:
-    """A memory ceiling, an exception, no descriptors for three seconds (EMFILE): the term goes on, no tick is lost."""
+    """A memory limit, an exception, no descriptors for three seconds (EMFILE): the term continues, no tick is lost."""
     pool = new_pool(workers=2, jobs="tick,misbehave", environment={"MISBEHAVIOUR": "+".join(FAILS)}).start()
     until(lambda: len(pool.facts().of("misbehaviour")) == len(FAILS))
     done = pool.facts().of("misbehaviour")[-1]["at"] + 3
@@ -90,9 +92,9 @@ def test_what_fails_a_run_and_nothing_else(new_pool: Callable[..., Pool]) -> Non
 
 
 def check_that_every_second_is_told(pool: Pool, *, without_code: str) -> None:
-    """Each second has a run, or was coalesced into a later one; what ran was claimed.
+    """Each second has a run, or was coalesced into a later one; each run was claimed.
 
-    without_code: the outcome of a run that left no fact: its worker died, or failed, between the claim and its code.
+    without_code: the outcome of a run without a fact: its worker died, or failed, between the claim and its code.
     """
     runs = ledger_runs(pool)["tick"]
     seconds = {due.timestamp() for due in runs}

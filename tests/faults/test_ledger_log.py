@@ -1,4 +1,4 @@
-"""The ledger's log, ``ledger.db-wal``, is removed while the ledger is in use: what was claimed stays claimed (P3)."""
+"""The ledger's log, ``ledger.db-wal``, is removed while the ledger is in use: claims survive (P3)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def live(path, times):
 
 asyncio.run(live(*sys.argv[1:]))
 """
-"""Writes a note, removes the log, writes some more, and is killed."""
+"""Writes a note, removes the log, writes more notes, and is killed."""
 
 
 def note(connection: sqlite3.Connection) -> None:
@@ -42,7 +42,7 @@ def notes(connection: sqlite3.Connection) -> int:
 
 
 def with_others(path: Path, times: int, then: Callable[[SqliteDatabase, SqliteDatabase], Awaitable[None]]) -> None:
-    """``then`` with a follower that has had the ledger open all the time, and with the heir of a keeper that died."""
+    """``then`` with a follower that has had the ledger open all the time, and with the successor of a dead keeper."""
 
     async def use() -> None:
         follower, heir = SqliteDatabase(str(path)), SqliteDatabase(str(path), keeper=True)
@@ -59,7 +59,9 @@ def with_others(path: Path, times: int, then: Callable[[SqliteDatabase, SqliteDa
 
 
 def test_its_keeper_saves_it(tmp_path: Path) -> None:
-    """At its next look, twice a second; without that, all since the last checkpoint would be gone with the process."""
+    """At its next poll, twice a second; otherwise everything since the last checkpoint would be lost with the
+    process.
+    """
 
     async def then(follower: SqliteDatabase, heir: SqliteDatabase) -> None:
         assert await heir.read(notes) == 3
@@ -73,7 +75,7 @@ def test_its_keeper_saves_it(tmp_path: Path) -> None:
 
 
 def test_its_keeper_dies_before_it_could(tmp_path: Path) -> None:
-    """The index, which a follower keeps alive, promises what nobody has any more: set aside, never read by halves."""
+    """The index, kept alive by a follower, refers to lost frames: the ledger is set aside, never read in part."""
 
     async def then(follower: SqliteDatabase, heir: SqliteDatabase) -> None:
         with pytest.raises(LedgerError, match=r"is corrupt: .*; it is kept as .*, and a new one is begun"):
@@ -88,7 +90,7 @@ def test_its_keeper_dies_before_it_could(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_is_busy_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not saved yet is told, nothing is written meanwhile, and the next try saves it."""
+    """An unsaved log is reported, nothing is written meanwhile, and the next try saves it."""
     monkeypatch.setattr("election.engines.file.database.BUSY_TIMEOUT_S", 0.05)
     path = tmp_path / "ledger.db"
 

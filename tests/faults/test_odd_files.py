@@ -1,6 +1,6 @@
-"""Something that is no plain file lies where a file of the pool was, put there while the pool is led.
+"""A file of the pool is replaced by something that is no plain file, while the pool is led.
 
-With the engine's own workers, which cost little.
+With the engine's own workers, which are cheap.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Put = Callable[[Path, ExitStack], None]
 
 
 def a_symbolic_link(path: Path, _: ExitStack) -> None:
-    """As of somebody who moves a file to another disk: the content is the same, the place is not."""
+    """Replace a file by a symbolic link, like a user who moves it to another disk: same content, another place."""
     path.rename(path.with_suffix(".kept"))
     path.symlink_to(path.with_suffix(".kept"))
 
@@ -41,7 +41,7 @@ def a_fifo_that_is_held_open(path: Path, held: ExitStack) -> None:
 
 def a_socket(path: Path, held: ExitStack) -> None:
     with inside(path.parent), socket.socket(socket.AF_UNIX) as listener:
-        listener.bind("other")  # a path from the root may be too long for it
+        listener.bind("other")  # an absolute path may be too long for it
         os.replace("other", path.name)
 
 
@@ -57,7 +57,7 @@ def inside(directory: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize("put", [a_symbolic_link, a_fifo, a_fifo_that_is_held_open, a_socket])
 def test_in_place_of_the_record(pool: Pool, put: Put) -> None:
-    """P1, P2: the term is lost, nobody waits for what cannot be read, and the next leader writes a record."""
+    """P1, P2: the term is lost, no worker waits for an unreadable file, and the next leader writes a record."""
     pool.led()
     pool.followers(2)
     with ExitStack() as held:
@@ -71,9 +71,9 @@ def test_in_place_of_the_record(pool: Pool, put: Put) -> None:
 
 
 def test_a_directory_in_place_of_the_record(pool: Pool) -> None:
-    """It may hold anything, so it is not removed: nobody leads, every worker says why all the time, until it is gone.
+    """It may hold anything, so it is not removed: nobody leads, every worker reports the reason until it is gone.
 
-    Each loses races to others that fail as it does, which is no sign that the seat can be reached.
+    A campaign lost to a worker that fails likewise is no sign that the seat can be reached.
     """
     pool.led()
     pool.followers(2)

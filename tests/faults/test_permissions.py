@@ -1,6 +1,6 @@
-"""Permissions that change, and disks that turn read-only, under a pool of an ordinary user: modes mean nothing to root.
+"""Permissions that change, and disks that turn read-only, under a pool of an ordinary user: modes do not bind root.
 
-With the engine's own workers. Nobody mends by force what somebody has locked up: it is told, and tried again.
+With the engine's own workers. No permission is changed back by force: the fault is reported, and tried again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RECOVERED = 20.0
 
 @pytest.fixture
 def options(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """To start workers with that are not root's. To be asked for before ``pool``: so its workers go first."""
+    """Run workers as an ordinary user. Requested before ``pool``, so that its workers end first."""
     if os.geteuid() != 0:
         yield {"path": tmp_path / "pool"}
         return
@@ -52,7 +52,7 @@ def one_leads(pool: Pool) -> bool:
 
 
 def test_while_somebody_leads(options: dict[str, Any], pool: Pool) -> None:
-    """P1, P2: only the directory's loss of its modes ends the term, within a heartbeat, in order; all is told."""
+    """P1, P2: only a directory without permissions ends the term, within a heartbeat and in order; all is reported."""
     leader = pool.led(**options)
     followers = pool.followers(2, **options)
     for name in ("leader.lock", "leader.json", "workers"):
@@ -76,7 +76,7 @@ def test_while_somebody_leads(options: dict[str, Any], pool: Pool) -> None:
 
 @pytest.mark.parametrize("name", ["leader.lock", "leader.json", "leader.term", ""])
 def test_when_the_leader_dies_meanwhile(options: dict[str, Any], pool: Pool, name: str) -> None:
-    """Nobody leads by guess: not without the lock, nor without knowing who led before, and in which term (P1, P2)."""
+    """Nobody leads without the lock, nor without the last leader and term (P1, P2)."""
     leader = pool.led(**options)
     followers = pool.followers(2, **options)
     path = options["path"] / name
@@ -92,7 +92,7 @@ def test_when_the_leader_dies_meanwhile(options: dict[str, Any], pool: Pool, nam
 
 @pytest.mark.usefixtures("as_root")
 def test_a_disk_that_is_read_only_for_a_while(pool: Pool, tmp_path: Path) -> None:
-    """EROFS, from a real disk: no wrong configuration, so the worker stays, says why, and leads when it can."""
+    """EROFS, from a real disk, is no misconfiguration: the worker stays, reports the reason, and leads when it can."""
     disk = tmp_path / "disk"
 
     def remount(how: str) -> None:
@@ -114,7 +114,7 @@ def test_a_disk_that_is_read_only_for_a_while(pool: Pool, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC, errno.EIO], ids=errno.errorcode.get)
 def test_heartbeats_that_cannot_be_written(pool: Pool, code: int) -> None:
-    """The flock holds, so the term goes on; the trouble is told until it has passed."""
+    """The flock holds, so the term continues; the fault is reported until it is over."""
     leader = pool.led()
     pool.followers(1)
     leader.ask("fail", name="utime", code=code, path="/leader.json")

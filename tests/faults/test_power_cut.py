@@ -1,4 +1,4 @@
-"""A power cut: what was on the disk is there, and no more. A filesystem is shut down without a flush and mounted again.
+"""Power loss: only the synced state remains. A filesystem is shut down without a flush and mounted again.
 
 Without ``durable``, about a second is lost at most; terms only grow in any case (P2, docs/pitfalls.md#37, #78).
 """
@@ -16,7 +16,7 @@ from tests.support.pool import Pool
 from tests.support.waiting import until
 
 LOST_S = 2.5
-"""Seconds that may be lost on a busy machine, beside what the disk takes for a sync."""
+"""Seconds that may be lost on a busy machine, in addition to the time of a sync on this disk."""
 
 
 @pytest.mark.timeout(180)

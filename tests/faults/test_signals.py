@@ -1,4 +1,4 @@
-"""Signals to one, to some and to all processes of a pool."""
+"""Signals to one, some and all processes of a pool."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.waiting import until
 
 @pytest.mark.extended
 def test_stopped_for_a_while(pool: Pool) -> None:
-    """Leader, follower, parent, in turn, for longer than two heartbeats: nobody takes over, nothing is lost."""
+    """Leader, follower, parent, in turn, for longer than two heartbeats: no takeover, no tick lost."""
     assert pool.parent is not None
     found = pool.settled()
     leader = found["leader"]["pid"]
@@ -46,7 +46,7 @@ def test_a_follower_that_is_killed_changes_nothing(pool: Pool) -> None:
 
 @pytest.mark.extended
 def test_all_workers_at_once(pool: Pool) -> None:
-    """Uvicorn starts others; the first of them leads, and catches up with what fell due meanwhile."""
+    """Uvicorn starts others; the first of them leads, and catches up with ticks that fell due meanwhile."""
     found = pool.settled()
     for worker in found["workers"]:
         os.kill(worker["pid"], signal.SIGKILL)
@@ -63,8 +63,9 @@ def test_all_workers_at_once(pool: Pool) -> None:
 
 @pytest.mark.extended
 def test_rolling_restarts_in_a_row(new_pool: Callable[..., Pool]) -> None:
-    """SIGHUP to the parent, twice: every worker is replaced, each leader resigns in order; no second is lost, none is
-    run twice."""
+    """SIGHUP to the parent, twice: every worker is replaced, each leader resigns in order; no second is lost, none
+    is run twice.
+    """
     pool = new_pool(workers=3).start()
     assert pool.parent is not None
     for _ in range(2):
@@ -78,5 +79,5 @@ def test_rolling_restarts_in_a_row(new_pool: Callable[..., Pool]) -> None:
 
 
 def pids(pool: Pool) -> set[int]:
-    """The workers, once all are there."""
+    """The workers, once all take part."""
     return {worker["pid"] for worker in pool.settled()["workers"]}

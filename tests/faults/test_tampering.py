@@ -1,7 +1,7 @@
-"""Somebody removes, replaces, renames or spoils what lies in the pool directory, while the pool is led.
+"""Files in the pool directory are removed, replaced, renamed or damaged while the pool is led.
 
-Each kind in turn, in one pool: the leader notices within a heartbeat, ends its term in order, one leader emerges, and
-at no instant there are two.
+Each kind in turn, in one pool: the leader notices within a heartbeat and ends its term in order, one leader emerges,
+and there are never two at the same time.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ TAMPERINGS: list[tuple[str, Callable[[Path], None]]] = [
 @pytest.mark.timeout(180)
 @pytest.mark.extended
 def test_lock_and_record(new_pool: Callable[..., Pool]) -> None:
-    """P1, P2: a term ends within a heartbeat and a larger one begins, whatever was done."""
+    """P1, P2: a term ends within a heartbeat and a larger one begins, whatever the damage."""
     pool = new_pool(workers=3).start()
     actions: dict[int, tuple[str, float]] = {}
     for name, action in TAMPERINGS:
@@ -91,7 +91,7 @@ def test_lock_and_record(new_pool: Callable[..., Pool]) -> None:
 
 
 def check_ends(pool: Pool, actions: dict[int, tuple[str, float]]) -> None:
-    """Each term that was tampered with ended as lost, by its leader's own hand, within a heartbeat."""
+    """Each damaged term ended as lost, by its leader itself, within a heartbeat."""
     with closing(sqlite3.connect(pool.path / "ledger.db")) as connection:
         ends = {term: (how, at) for term, how, at in connection.execute("SELECT term, standing, ended_at FROM terms")}
     for term, (what, at) in actions.items():
@@ -104,7 +104,7 @@ def check_ends(pool: Pool, actions: dict[int, tuple[str, float]]) -> None:
 @pytest.mark.extended
 @pytest.mark.timeout(180)
 def test_the_log_of_the_ledger(new_pool: Callable[..., Pool]) -> None:
-    """P3, P4: the leader saves it at its next look, so that the next one knows what was claimed."""
+    """P3, P4: the leader saves it at its next poll, so that the next leader has the claims."""
     pool = new_pool(workers=2).start()
     until(lambda: len(pool.facts().of("begin")) > 1)
     (pool.path / "ledger.db-wal").unlink()
@@ -124,7 +124,7 @@ def test_the_log_of_the_ledger(new_pool: Callable[..., Pool]) -> None:
 @pytest.mark.extended
 @pytest.mark.timeout(180)
 def test_what_is_only_a_help(new_pool: Callable[..., Pool]) -> None:
-    """FIFO, term number, the entries of the workers: nobody loses a term over them, and they are made again."""
+    """FIFO, term number, the entries of the workers: no term ends for them, and they are made again."""
     pool = new_pool(workers=3).start()
     before = pool.settled()["leader"]
     (pool.path / "leader.alive").unlink()
@@ -150,9 +150,9 @@ def test_what_is_only_a_help(new_pool: Callable[..., Pool]) -> None:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("how", ["removed", "moved away"])
 def test_the_whole_directory(new_pool: Callable[..., Pool], how: str) -> None:
-    """With it go the record, the number and the ledger: the pool elects again, in a directory of its own.
+    """With it go the record, the number and the ledger: the pool elects again, in a new directory.
 
-    What terms it had is forgotten but for what the leader and its followers remember; the promises begin anew.
+    Earlier terms are lost except in the memory of the leader and its followers; the promises begin anew.
     """
     pool = new_pool(workers=3).start()
     until(lambda: pool.facts().of("begin"))
@@ -173,7 +173,7 @@ def test_the_whole_directory(new_pool: Callable[..., Pool], how: str) -> None:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("how", ["removed", "replaced by garbage"])
 def test_the_ledger(new_pool: Callable[..., Pool], how: str) -> None:
-    """Its history is gone; the term goes on, and no tick runs twice that this leader knows of."""
+    """Its history is gone; the term continues, and no tick that this leader has cached runs twice."""
     pool = new_pool(workers=3).start()
     until(lambda: len(pool.facts().of("begin")) > 1)
     for path in pool.path.glob("ledger.db*"):
@@ -196,9 +196,9 @@ def test_the_ledger(new_pool: Callable[..., Pool], how: str) -> None:
 
 @pytest.mark.timeout(180)
 def test_permissions(new_pool: Callable[..., Pool]) -> None:
-    """Others may enter for a moment: they are shut out again, and nobody loses a term over it.
+    """Other users may enter for a moment: the mode is restored, and no term ends for it.
 
-    What the owner may not open any more is in ``test_permissions.py``.
+    A directory that the owner cannot open is in ``test_permissions.py``.
     """
     pool = new_pool(workers=2).start()
     term = pool.settled()["leader"]["term"]
@@ -208,5 +208,5 @@ def test_permissions(new_pool: Callable[..., Pool]) -> None:
 
 
 def first_of_a_later_term(pool: Pool, term: int) -> float | None:
-    """When the first tick of a term after ``term`` began; None if none has."""
+    """Time at which the first tick of a term after ``term`` began; None if none has."""
     return min((fact["at"] for fact in pool.facts().of("begin") if fact["term"] > term), default=None)

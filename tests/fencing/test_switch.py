@@ -1,4 +1,4 @@
-"""The dead man's switch, in processes of their own, since it ends them."""
+"""The dead man's switch, in separate processes, since it ends them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 AFTER = 1.0
-"""Seconds: longer than a busy machine keeps a loop that lives from its next press."""
+"""Seconds: longer than a busy machine delays a healthy loop."""
 
 PROLOGUE = f"""
 import asyncio, faulthandler, logging, os, sys, time
@@ -40,7 +40,7 @@ print("in good order")
 
 
 def run(path: Path, code: str) -> tuple[int, str]:
-    """The exit code, and the last words or what was printed."""
+    """Exit code, and the hang trace or the output."""
     command = [sys.executable, "-c", PROLOGUE + code + EPILOGUE, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.stderr == ""
@@ -85,7 +85,9 @@ def test_last_words_that_cannot_be_written_go_to_standard_error(tmp_path: Path) 
 
 @pytest.mark.parametrize("when", ["before the term", pytest.param("within the term", marks=pytest.mark.extended)])
 def test_it_gives_way_to_another_use_of_faulthandler(tmp_path: Path, when: str) -> None:
-    """The only timer belongs to who asked for it: its own time is kept, and it is not cancelled at the term's end."""
+    """The only timer belongs to the code that requested it: its time is kept, and the end of the term does not
+    cancel it.
+    """
     others = "faulthandler.dump_traceback_later(60, file=2)"
     code = f"""
 async def within():

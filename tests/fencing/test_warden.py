@@ -1,4 +1,4 @@
-"""When a follower judges that its leader hangs, and what it does then: as tables of looks, on a clock to advance."""
+"""Decisions of a follower about a hanging leader, and its actions: as tables of observations, on a manual clock."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FENCE_AFTER = 4.0
 
 @dataclass
 class Pool:
-    """What a follower sees: a leader that is a real process, and its heart, which beats when told."""
+    """View of a follower: a leader that is a real process, and its heartbeat, which the test controls."""
 
     clock: ManualClock
     record: LeaderRecord
@@ -84,7 +84,7 @@ def warden(pool: Pool, fence_after: float | None = FENCE_AFTER) -> Warden:
 
 
 async def watch(watcher: Warden, pool: Pool, seconds: float, *, beating: bool = False) -> None:
-    """Look when it wants to look, for so long."""
+    """Observe at the requested times, for so long."""
     end = pool.clock.monotonic() + seconds
     while pool.clock.monotonic() < end:
         await pool.clock.advance(min(await watcher.look(), end - pool.clock.monotonic()))
@@ -134,7 +134,7 @@ async def test_without_a_fence_it_is_warned_of_once(
 
 
 async def test_row_13_who_was_late_begins_to_watch_anew(pool: Pool, victim: subprocess.Popen[bytes]) -> None:
-    """What stood still while nobody looked proves nothing."""
+    """A standstill while nobody observed proves nothing."""
     watcher = warden(pool)
     await watch(watcher, pool, 2)
     await pool.clock.advance(60)  # this process was stopped, or its host asleep
@@ -153,7 +153,7 @@ async def test_a_new_leader_has_its_whole_time(pool: Pool) -> None:
 
 
 async def test_followers_take_turns(pool: Pool, victim: subprocess.Popen[bytes]) -> None:
-    """Whoever comes first acts; each of the others is a quarter of a second behind."""
+    """The first follower acts; each of the others is a quarter of a second behind."""
     others = [Worker(ProcessIdentity(90_000 + n, 1, "", "", ""), NOW) for n in range(3)]
     pool.workers_ = [pool.workers_[0], *others, pool.workers_[1]]
     watcher = warden(pool)
@@ -201,7 +201,7 @@ async def test_whose_process_is_out_of_reach_loses_its_seat_where_the_engine_can
 async def test_all_is_looked_at_again_after_the_intent_was_written(
     pool: Pool, victim: subprocess.Popen[bytes], how: str
 ) -> None:
-    """The write takes its time, and the leader may have come back in it."""
+    """The write takes time, and the leader may have recovered meanwhile."""
     write = pool.fence
 
     async def fence(*args: Any, **kwargs: Any) -> bool:
@@ -221,7 +221,7 @@ async def test_all_is_looked_at_again_after_the_intent_was_written(
 
 
 async def test_what_was_of_no_use_is_not_tried_again_at_once(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process in the middle of a system call that cannot be interrupted dies later."""
+    """A process in the middle of an uninterruptible system call dies later."""
     monkeypatch.setattr("signal.pidfd_send_signal", lambda *_: None)
     watcher = warden(pool)
     await watch(watcher, pool, FENCE_AFTER * 2)
@@ -231,7 +231,7 @@ async def test_what_was_of_no_use_is_not_tried_again_at_once(pool: Pool, monkeyp
 
 
 async def test_a_pid_that_belongs_to_another_process_by_now(pool: Pool, victim: subprocess.Popen[bytes]) -> None:
-    """``led`` is worked out from the whole identity; here it is not asked, to see that the pid alone is not enough."""
+    """``led`` compares the whole identity; without it the pid alone must not be enough."""
     pool.record = replace(pool.record, holder=replace(pool.record.holder, start_time=1))
     await watch(warden(pool), pool, 60)
     assert pool.intents == []

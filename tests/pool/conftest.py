@@ -1,4 +1,4 @@
-"""Real pools for the tests of this folder."""
+"""Served pools for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tests.support.pool import Pool, quiet_pools
 
 @pytest.fixture
 def new_pool(tmp_path: Path) -> Iterator[Callable[..., Pool]]:
-    """Makes pools, not started yet; afterwards they are reaped, and their logs must hold no traceback."""
+    """Factory of pools, not started yet; afterwards they are reaped, and their logs must hold no traceback."""
     with quiet_pools(tmp_path) as make:
         yield make
 
 
 @pytest.fixture
 def pool(new_pool: Callable[..., Pool]) -> Pool:
-    """A pool of three workers with a job each second, started."""
+    """A started pool of three workers with a job each second."""
     return new_pool().start()

@@ -1,4 +1,4 @@
-"""What cannot work fails the start with one clear line; what may pass does not."""
+"""A permanent fault fails the start with one clear line; a temporary one does not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def start(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def refused(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line with which it was refused."""
+    """The one line of the refusal."""
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
     lines = [line for line in done.stderr.splitlines() if "run.py: " in line]
@@ -73,8 +73,9 @@ def test_environment_variables_do_what_flags_do(tmp_path: Path) -> None:
 
 
 def test_a_passing_fault_fails_no_start(new_pool: Callable[..., Pool]) -> None:
-    """docs/pitfalls.md#40: no seat can be taken at the start (the lock file is a directory): the pool serves and says
-    why."""
+    """docs/pitfalls.md#40: no seat can be taken at the start (the lock file is a directory): the pool serves and
+    reports the reason.
+    """
     pool = new_pool(workers=2)
     (pool.path / "leader.lock").mkdir(parents=True)
     pool.path.chmod(0o700)

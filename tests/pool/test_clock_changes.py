@@ -1,4 +1,6 @@
-"""A real pool through a night in which the clocks change, under libfaketime: each tick once, by the jobs' own facts."""
+"""A served pool through a night in which the clocks change, under libfaketime: each tick once, by the jobs' own
+facts.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ SPRING, AUTUMN = (datetime(2027, month, day, 1, tzinfo=UTC) for month, day in ((
 """Both zones change at the same moment: Berlin 02:00 to 03:00 and back, London 01:00 to 02:00 and back."""
 
 
-# By the rule of Debian's cron, worked out by hand: seconds from the change at which each falls due.
+# By the rule of Debian's cron, computed by hand: seconds from the change at which each falls due.
 FIXED = {
     SPRING: {"berlin_left_out": [0], "london_left_out": [0], "berlin_twice": [], "london_twice": [], "noon": []},
     AUTUMN: {"berlin_left_out": [], "london_left_out": [], "berlin_twice": [-5], "london_twice": [-5], "noon": []},
@@ -38,14 +40,14 @@ FIXED = {
 
 
 def faketime() -> str:
-    """Path of the library."""
+    """Path of libfaketime."""
     found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
     return str(found[0]) if found else skip_missing("libfaketime is not installed")
 
 
 @pytest.mark.extended
 def test_pitfall_45_the_clock_of_a_pool_is_put_forward_and_back(new_pool: Callable[..., Pool], tmp_path: Path) -> None:
-    """Forward: what is due runs at once. Back: nothing runs twice, and the silence is told until it has caught up."""
+    """Forward: due ticks run at once. Back: no tick runs twice, and the silence is reported until it is over."""
     step = tmp_path / "step"
     environment = {
         "LD_PRELOAD": faketime(), "FAKETIME_TIMESTAMP_FILE": str(step), "FAKETIME_NO_CACHE": "1",
@@ -116,7 +118,7 @@ def test_each_tick_of_the_night_has_one_run(
 
 
 def check_night(pool: Pool, change: datetime) -> None:
-    """Recurring ticks went by elapsed time, and fixed ones by the rule: each in the ledger, and run once."""
+    """Recurring ticks followed elapsed time, and fixed ones the rule: each in the ledger, and run once."""
     ran = Counter((fact["job"], fact["due"]) for fact in pool.facts().lines if fact["event"] == "begin")
     assert set(ran.values()) == {1}, "a tick ran twice"
     due = {job: sorted(datetime.fromisoformat(at) for name, at in ran if name == job) for job, _ in ran}

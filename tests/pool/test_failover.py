@@ -19,7 +19,7 @@ from tests.support.waiting import until
 
 
 def kill_leaders(pool: Pool, times: int) -> list[float]:
-    """Kill the leader, wait until another leads and all workers are there again; returns the takeovers' times in ms."""
+    """Kill the leader, wait until another leads and all workers take part again; return the takeovers' times in ms."""
     took = []
     for _ in range(times):
         before = pool.settled()
@@ -33,10 +33,10 @@ def kill_leaders(pool: Pool, times: int) -> list[float]:
 
 
 def check_that_no_second_was_lost(pool: Pool) -> None:
-    """Every second from the first to the last has one begin, and no two terms' code ran at one instant.
+    """Every second from the first to the last has one begin, and no code of two terms ran at the same time.
 
-    A second whose leader died between its claim and the first line of its code has a run without a begin: it must have
-    been settled as interrupted then, by the ledger's own word.
+    A second whose leader died between its claim and the first line of its code has a run without a begin: the ledger
+    must have settled it as interrupted.
     """
     now = datetime.now().astimezone()
 
@@ -54,7 +54,7 @@ def check_that_no_second_was_lost(pool: Pool) -> None:
 
 
 def _interrupted(pool: Pool) -> list[datetime]:
-    def answered() -> httpx2.Response | None:  # 503 with a reason as long as an outage is only just over
+    def answered() -> httpx2.Response | None:  # 503 with a reason while an outage is only just over
         answer = pool.get("/leader/runs?job=tick&outcome=interrupted&limit=1000")
         assert answer is None or answer.status_code == 200, answer.text
         return answer
@@ -68,7 +68,7 @@ def _interrupted(pool: Pool) -> list[datetime]:
     ("kills", "start_method"), [(4, "forkserver"), pytest.param(30, "spawn", marks=pytest.mark.extended)]
 )
 def test_kills_in_a_row(new_pool: Callable[..., Pool], kills: int, start_method: str) -> None:
-    """P1, P2, P6: one leader after the other is killed; no second lost, none doubled, never two leaders."""
+    """P1, P2, P6: one leader after the other is killed; no second lost, none run twice, never two leaders."""
     pool = new_pool(workers=4, jobs="tick,while_leading", start_method=start_method).start()
     took = kill_leaders(pool, kills)
     check_that_no_second_was_lost(pool)
@@ -82,7 +82,7 @@ def test_kills_in_a_row(new_pool: Callable[..., Pool], kills: int, start_method:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("workers", [8, pytest.param(16, marks=pytest.mark.extended)])
 def test_many_workers(new_pool: Callable[..., Pool], workers: int) -> None:
-    """P1, P6: the herd that wakes at a death elects one; more followers make it no slower by much."""
+    """P1, P6: many followers that wake at a death elect one; more of them make it little slower."""
     pool = new_pool(workers=workers).start()
     took = kill_leaders(pool, 3)
     check_that_no_second_was_lost(pool)
@@ -92,8 +92,9 @@ def test_many_workers(new_pool: Callable[..., Pool], workers: int) -> None:
 
 @pytest.mark.extended
 def test_asking_disturbs_nothing(new_pool: Callable[..., Pool]) -> None:
-    """docs/pitfalls.md#16: /leader is hammered during failovers; every answer is the document, and terms never go
-    back."""
+    """docs/pitfalls.md#16: constant requests to /leader during failovers: every answer is the document, and terms
+    never decrease.
+    """
     pool = new_pool(workers=3).start()
     stop = threading.Event()
     seen: list[tuple[int, int, int | None]] = []
@@ -127,7 +128,8 @@ def test_asking_disturbs_nothing(new_pool: Callable[..., Pool]) -> None:
 @pytest.mark.extended
 def test_two_run_py_on_one_pool(new_pool: Callable[..., Pool], tmp_path_factory: pytest.TempPathFactory) -> None:
     """docs/pitfalls.md#21: two run.py, started from two directories, with one absolute pool path: one leader of
-    both."""
+    both.
+    """
     shared = tmp_path_factory.mktemp("shared") / "pool"
     one = new_pool(workers=2, pool=shared)
     other = new_pool(workers=2, pool=shared, cwd=shared.parent)
@@ -142,7 +144,7 @@ def test_two_run_py_on_one_pool(new_pool: Callable[..., Pool], tmp_path_factory:
 
 @pytest.mark.parametrize("loop", ["uvloop", pytest.param("asyncio", marks=pytest.mark.extended)])
 def test_both_event_loops(new_pool: Callable[..., Pool], loop: str) -> None:
-    """uvloop and the plain loop: both elect, both take over at once."""
+    """uvloop and the plain loop: on both, workers elect and take over at once."""
     pool = new_pool(workers=2, environment={"ELECTION_TEST_LOOP": loop}).start()
     answer = pool.get("/loop")
     assert answer is not None

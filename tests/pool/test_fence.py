@@ -1,4 +1,4 @@
-"""Leaders that hold the seat and no longer live, in a real pool: ended by their own switch or by their followers."""
+"""Leaders that hold the seat and hang, in a served pool: killed by their own switch or by their followers."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ FENCE_AFTER = 2.0
 FENCED = {"ELECTION_FENCE_AFTER": str(FENCE_AFTER)}
 
 SLACK = 1.0
-"""Seconds beyond the fence until the next leader's work runs, on a machine with other things to do."""
+"""Seconds beyond the fence until the work of the next leader runs, on a busy machine."""
 
 
 @pytest.mark.extended
 @pytest.mark.parametrize("how", ["hangs_in_a_call", "hangs_with_the_gil"])
 def test_row_12_an_event_loop_that_hangs_for_good(new_pool: Callable[..., Pool], how: str) -> None:
-    """The leader's own switch ends it, and says in which line it hung; what ran is interrupted, the rest goes on."""
+    """The leader's own switch ends it, with a trace of the hanging line; running jobs are interrupted, the rest
+    continues.
+    """
     pool = new_pool(jobs=f"tick,{how}", environment=FENCED).start()
     hung = until(lambda: pool.facts().of("begin", how))[0]
     found = pool.leader(but=hung["pid"])
@@ -46,8 +48,9 @@ def test_row_12_an_event_loop_that_hangs_for_good(new_pool: Callable[..., Pool],
 
 
 def test_row_11_a_leader_that_is_stopped_for_good(new_pool: Callable[..., Pool]) -> None:
-    """Its own switch stands still with it, so a follower ends it, once, and has written that down before; the log, here
-    as JSON, has both events."""
+    """Its own switch stands still with it, so a follower kills it, once, after recording that; the log, here as
+    JSON, has both events.
+    """
     pool = new_pool(environment={**FENCED, "ELECTION_LOG_FORMAT": "json"}).start()
     leader = pool.leader()["leader"]["pid"]
     os.kill(leader, signal.SIGSTOP)
@@ -78,7 +81,7 @@ def test_row_11_without_a_fence_it_is_reported_and_keeps_the_seat(new_pool: Call
         answer = pool.get()
         return answer is not None and answer.json()["leader"] is not None and not answer.json()["leader"]["responsive"]
 
-    # The kernel hands every other connection to the stopped worker, which answers none.
+    # The kernel gives every other connection to the stopped worker, which answers none.
     pool.set_timeout(1)
     until(unresponsive, poll=POLL)
     until(lambda: f"the leader (pid {leader}, term 1) has given no sign of life for" in pool.log.read_text())
@@ -89,7 +92,7 @@ def test_row_11_without_a_fence_it_is_reported_and_keeps_the_seat(new_pool: Call
 
 @pytest.mark.extended
 def test_row_13_an_observer_that_was_stopped_itself_does_not_judge(new_pool: Callable[..., Pool]) -> None:
-    """Stop leader and observer, continue the observer: no kill before it has watched for the whole time itself."""
+    """Stop leader and observer, continue the observer: no kill before it has observed for the whole time itself."""
     pool = new_pool(workers=2, environment=FENCED).start()
     workers = [worker["pid"] for worker in pool.settled()["workers"]]
     leader = pool.leader()["leader"]["pid"]
@@ -107,7 +110,7 @@ def test_row_13_an_observer_that_was_stopped_itself_does_not_judge(new_pool: Cal
 
 @pytest.mark.parametrize("count", [4, pytest.param(20, marks=pytest.mark.extended)])
 def test_row_13_nobody_is_fenced_for_being_slow(new_pool: Callable[..., Pool], count: int) -> None:
-    """All cores are busy, three times over: heartbeats come late, and nobody dies of it."""
+    """All cores are busy, three times over: heartbeats are late, and no worker is killed."""
     pool = new_pool(environment=FENCED).start()
     before = pool.leader()["leader"]
     with busy(3 * (os.cpu_count() or 1)):
@@ -119,7 +122,7 @@ def test_row_13_nobody_is_fenced_for_being_slow(new_pool: Callable[..., Pool], c
 
 @contextlib.contextmanager
 def busy(number: int) -> Iterator[None]:
-    """So many processes that do nothing but use the processor."""
+    """Run that many processes that only use the processor."""
     processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
     try:
         yield

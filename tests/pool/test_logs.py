@@ -1,4 +1,4 @@
-"""What a real pool logs as JSON: each line an object, each election an event with its fields."""
+"""JSON log of a served pool: each line an object, each election an event with its fields."""
 
 from __future__ import annotations
 

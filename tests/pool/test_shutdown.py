@@ -1,4 +1,4 @@
-"""P5 and P6 when workers are told to stop: in order, at once, and without a term on the way down."""
+"""P5 and P6 when workers are told to stop: in order, at once, and with no new term on the way down."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.waiting import until
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    """A pool for the tests that leave it with all its workers."""
+    """A pool for the tests that keep all of its workers."""
     with quiet_pools(tmp_path_factory.mktemp("whole")) as make:
         yield make().start()
 
@@ -37,7 +37,7 @@ def test_sigterm_to_the_leader(whole: Pool) -> None:
 
 
 def test_sigterm_to_a_follower(whole: Pool) -> None:
-    """docs/pitfalls.md#8: no thread is blocked in flock, so a follower is gone at once while the leader lives on."""
+    """docs/pitfalls.md#8: no thread is blocked in flock, so a follower ends at once while the leader continues."""
     before = whole.settled()
     follower = next(worker["pid"] for worker in before["workers"] if worker["role"] == "follower")
     os.kill(follower, signal.SIGTERM)
@@ -47,8 +47,9 @@ def test_sigterm_to_a_follower(whole: Pool) -> None:
 
 @pytest.mark.parametrize("how", [pytest.param("ctrl-c", marks=pytest.mark.extended), "sigterm"])
 def test_stopping_the_pool_begins_no_term(pool: Pool, how: str) -> None:
-    """docs/pitfalls.md#34: on the way down nobody is elected; every process ends; the record says that the leader
-    resigned."""
+    """docs/pitfalls.md#34: nobody is elected on the way down; every process ends; the record shows that the leader
+    resigned.
+    """
     term = pool.settled()["leader"]["term"]
     if how == "ctrl-c":
         pool.interrupt()
@@ -74,7 +75,7 @@ def test_a_stop_interrupts_a_rolling_restart(new_pool: Callable[..., Pool]) -> N
 
 
 def test_ctrl_c_while_the_workers_start(new_pool: Callable[..., Pool]) -> None:
-    """A worker that is still importing answers Ctrl-C with no traceback, and everything ends."""
+    """A worker that is still importing ends on Ctrl-C without a traceback, and everything ends."""
     pool = new_pool(start_method="spawn")
     pool.launch()
     until(lambda: len(pool.processes()) > 2)
@@ -84,7 +85,7 @@ def test_ctrl_c_while_the_workers_start(new_pool: Callable[..., Pool]) -> None:
 
 @pytest.mark.extended
 def test_a_second_ctrl_c_ends_at_once(new_pool: Callable[..., Pool]) -> None:
-    """A job that never ends, a drain limit of a minute, and an impatient operator."""
+    """A job without an end, a drain limit of a minute, and a second Ctrl-C."""
     pool = new_pool(jobs="never_ends", workers=2, environment={"ELECTION_DRAIN_TIMEOUT": "60"}).start()
     until(lambda: pool.facts().of("begin", "never_ends"))
     assert pool.parent is not None
@@ -122,7 +123,7 @@ def test_an_open_stream_delays_no_takeover(whole: Pool) -> None:
 
 @pytest.mark.extended
 def test_a_killed_parent_leaves_nothing(new_pool: Callable[..., Pool]) -> None:
-    """docs/pitfalls.md#31: workers notice that their parent is gone, stop, and free the port."""
+    """docs/pitfalls.md#31: workers notice the end of their parent, stop, and free the port."""
     pool = new_pool(workers=2, start_method="spawn").start()
     assert pool.parent is not None
     pool.processes()
@@ -138,8 +139,7 @@ def test_a_killed_parent_leaves_nothing(new_pool: Callable[..., Pool]) -> None:
 
 
 def test_a_running_thread_is_awaited(new_pool: Callable[..., Pool]) -> None:
-    """docs/pitfalls.md#23: SIGTERM in the middle of a 2 s thread job: the next term's first run begins after its end
-    (P5)."""
+    """docs/pitfalls.md#23: SIGTERM during a thread job of 2 s: the next term's first run begins after its end (P5)."""
     pool = new_pool(jobs="two_seconds_in_a_thread", workers=2).start()
     job = "two_seconds_in_a_thread"
     begun = until(lambda: pool.facts().of("begin", job))[0]
@@ -153,7 +153,9 @@ def test_a_running_thread_is_awaited(new_pool: Callable[..., Pool]) -> None:
 
 @pytest.mark.extended
 def test_a_thread_that_never_ends(new_pool: Callable[..., Pool]) -> None:
-    """P5: the seat stays held until the process is gone, which run.py sees to after the drain limit, naming the job."""
+    """P5: the seat stays held until the process has ended, which run.py forces after the drain limit, naming the
+    job.
+    """
     pool = new_pool(jobs="never_ends,tick", workers=2, environment={"ELECTION_DRAIN_TIMEOUT": "1"}).start()
     begun = until(lambda: pool.facts().of("begin", "never_ends"))[0]
     os.kill(begun["pid"], signal.SIGTERM)

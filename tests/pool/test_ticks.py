@@ -1,4 +1,4 @@
-"""P3 and P4 with real kills around due times: none lost, none run twice, and ``verify`` agrees with outside facts."""
+"""P3 and P4 with kills around due times: no tick lost, none run twice, and ``verify`` agrees with external facts."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from tests.support.pool import POLL, Pool
 from tests.support.waiting import until
 
 BY_THE_POLL_MS = 500.0
-"""Median of a takeover that only the safety poll, once a second, had noticed."""
+"""Median of takeovers that only the safety poll, once a second, would notice."""
 
 OFFSETS = [-0.015, -0.006, -0.003, -0.001, 0.0, 0.001, 0.003, 0.006]
 """Seconds from a full second, at which ticks fall due, to a kill."""
 
 
 def kill_offsets(rounds: int) -> Iterator[float]:
-    """All offsets in random order, so many times."""
+    """All offsets in random order, repeated."""
     order = random.Random(20261123)
     for _ in range(rounds):
         yield from order.sample(OFFSETS, len(OFFSETS))
 
 
 def wait_for(offset: float) -> None:
-    """Return ``offset`` seconds from the next full second: the phase of a kill is part of the fault."""
+    """Wait until ``offset`` seconds from the next full second: the phase of a kill is part of the fault."""
     now = time.time()
     moment = int(now) + 1 + offset
     time.sleep(moment - now if moment > now else moment + 1 - now)
@@ -42,12 +42,12 @@ def wait_for(offset: float) -> None:
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(("count", "rounds"), [(1, 1), pytest.param(2, 7, marks=pytest.mark.extended)])
 def test_kills_around_the_due_time(new_pool: Callable[..., Pool], count: int, rounds: int) -> None:
-    """docs/pitfalls.md#24 and #38: killed before, around and after due times; cron, interval and date: each tick once
-    (P3, P4).
+    """docs/pitfalls.md#24 and #38: killed before, around and after due times; cron, interval and date: each tick
+    once (P3, P4).
 
-    By the jobs' own arguments none is coalesced, too late or an overlap: a machine that stands still is no excuse.
-    A tick whose leader died between the claim and the first line of its code has a run without a begin among the
-    facts; it must have been settled as interrupted then. count: of pools side by side; rounds: of all offsets.
+    By the options of the jobs none is coalesced, too late or an overlap, even if the machine stands still. A tick whose
+    leader died between the claim and the first line of its code has a run without a begin among the facts; it must have
+    been settled as interrupted. count: of pools side by side; rounds: of all offsets.
     """
     pools = [new_pool(jobs="tick,every_second,once").start() for _ in range(count)]
     took: dict[Pool, list[float]] = {pool: [] for pool in pools}
@@ -76,7 +76,7 @@ def test_kills_around_the_due_time(new_pool: Callable[..., Pool], count: int, ro
 
 
 def check_kills(pool: Pool, terms: list[int]) -> None:
-    """What must hold of a pool that was killed again and again, by outside facts and by the ledger."""
+    """Check a pool that was killed again and again, by external facts and by the ledger."""
     assert terms == list(range(terms[0], terms[0] + len(terms))), "terms grow by one (P2)"
     assert pool.facts().overlaps() == [], "job code of two terms at one instant (P1, P5)"
     code, said = pool.verify()
@@ -93,14 +93,15 @@ def check_kills(pool: Pool, terms: list[int]) -> None:
 
 
 def steps(dues: Iterable[datetime]) -> set[float]:
-    """The distances between due times that follow each other, in seconds."""
+    """Distances between consecutive due times, in seconds."""
     return {(later - earlier).total_seconds() for earlier, later in pairwise(sorted(dues))}
 
 
 @pytest.mark.timeout(200)
 def test_killed_in_mid_run(new_pool: Callable[..., Pool]) -> None:
-    """docs/pitfalls.md#39: a run that the kill cut short is settled as interrupted, and the next tick does not wait for
-    it."""
+    """docs/pitfalls.md#39: a run cut short by the kill is settled as interrupted, and the next tick does not wait
+    for it.
+    """
     job = "held_for_two_terms"
     pool = new_pool(jobs=job).start()
     for term in range(1, 3):
@@ -120,8 +121,9 @@ def test_killed_in_mid_run(new_pool: Callable[..., Pool]) -> None:
 
 @pytest.mark.extended
 def test_a_blocked_loop_is_explained(new_pool: Callable[..., Pool]) -> None:
-    """docs/pitfalls.md#25: the loop blocked for 4 s under a job a second: every tick is a run or a skip with its
-    reason."""
+    """docs/pitfalls.md#25: the loop blocked for 4 s under a job each second: every tick is a run or a skip with its
+    reason.
+    """
     pool = new_pool(jobs="coalescing,blocks_the_loop", workers=2).start()
     end = until(lambda: pool.facts().of("end", "blocks_the_loop"))[0]["at"]
     until(lambda: [fact for fact in pool.facts().of("begin", "coalescing") if fact["at"] > end + 1])
@@ -134,7 +136,7 @@ def test_a_blocked_loop_is_explained(new_pool: Callable[..., Pool]) -> None:
 
 @pytest.mark.extended
 def test_down_for_a_while(new_pool: Callable[..., Pool]) -> None:
-    """P4: what fell due while the service was down is caught up with, or skipped with a reason."""
+    """P4: ticks that fell due during the downtime are caught up with, or skipped with a reason."""
     pool = new_pool(jobs="coalescing", workers=2).start()
     until(lambda: pool.facts().of("begin"))
     pool.stop()
@@ -150,7 +152,7 @@ def test_down_for_a_while(new_pool: Callable[..., Pool]) -> None:
 
 
 def ledger_runs(pool: Pool) -> dict[str, dict[datetime, str]]:
-    """The outcome of each claimed tick by job, read from the ledger by plain SQL."""
+    """Outcome of each claimed tick by job, read from the ledger by plain SQL."""
     found: dict[str, dict[datetime, str]] = {}
     with closing(sqlite3.connect(pool.path / "ledger.db")) as connection:
         for job, due, outcome in connection.execute("SELECT job_id, due, outcome FROM runs"):
