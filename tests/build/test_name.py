@@ -14,7 +14,7 @@ from tests.docs.markdown import ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 FOREIGN = re.compile(r"(?<![\w-])election\[")
-"""The import's name with an extra, as a requirement: on a package index it belongs to somebody else."""
+"""The import's name with an extra, as a requirement: on a package index it belongs to another project."""
 
 
 def _texts() -> list[Path]:

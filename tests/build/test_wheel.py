@@ -1,4 +1,4 @@
-"""The wheel and the source distribution: what they hold, and the README's program installed from the wheel."""
+"""Contents of the wheel and the source distribution, and the README's program installed from the wheel."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_source_distribution_has_no_pictures_and_no_benchmarks(dist: Path) -
 
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a clean environment with the wheel and a server, and nothing of the checkout."""
+    """The interpreter of a new environment with the wheel and a server, and without the checkout."""
     folder = tmp_path_factory.mktemp("clean")
     venv.create(folder, with_pip=True)
     found = folder / "bin/python"

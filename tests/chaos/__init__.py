@@ -1,1 +1,1 @@
-"""Chaos: a real pool under faults drawn from a seed, judged from the outside. ``python -m tests.chaos --help``."""
+"""Chaos runs: a served pool under faults drawn from a seed, judged from outside. ``python -m tests.chaos --help``."""

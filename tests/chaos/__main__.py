@@ -65,8 +65,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(line_buffering=True)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background job inherits that it is ignored
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to stop"))  # by way of every clean-up
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a script inherits an ignored SIGINT
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to stop"))  # and runs every clean-up
     try:
         sys.exit(main())
     except KeyboardInterrupt:

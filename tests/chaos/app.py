@@ -1,6 +1,6 @@
-"""The application of a chaos run: jobs of each sort that leave facts, and a way to be told to misbehave.
+"""Application of a chaos run: jobs of each kind that write facts, and a task that carries out orders.
 
-The orders lie in ``$ORDERS``; see ``orders.py``.
+The orders are files in ``$ORDERS``; see ``orders.py``.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from tests.chaos.kinds import JOBS
 from tests.chaos.orders import accept
 
 LOOK_EVERY = 0.05
-"""Seconds between two looks for an order."""
+"""Seconds between two polls for an order."""
 
 SIGN_EVERY = 0.1
-"""Seconds between two facts of the ``while_leading`` task: between them a term cannot hide."""
+"""Seconds between two facts of the ``while_leading`` task: no term fits between them."""
 
 FORKED_FOR = 3.0
 """Seconds that a forked child lives: long enough for its parent to die and be replaced meanwhile."""
@@ -80,7 +80,7 @@ async def lead() -> None:
 
 
 async def obey() -> None:
-    """Look for orders until the worker ends."""
+    """Poll for orders until the worker ends."""
     directory = Path(os.environ["ORDERS"])
     while True:
         await asyncio.sleep(LOOK_EVERY)
@@ -90,28 +90,28 @@ async def obey() -> None:
         write_fact("order", what=what)
         if what == "fork":
             fork()
-        order[1].unlink()  # who gave the order takes this for its being obeyed
+        order[1].unlink()  # the sender takes this as the execution
         carry_out(what, float(seconds or 0))
 
 
 def fork() -> None:
-    """Leave a child with all that its parent had open."""
+    """Leave a child with all open files of its parent."""
     if os.fork() == 0:
         time.sleep(FORKED_FOR)
         os._exit(0)
 
 
 def carry_out(what: str, seconds: float) -> None:
-    if what == "block":  # the event loop, as a long computation or a blocking call does
+    if what == "block":  # blocks the event loop, like a long computation or a blocking call
         time.sleep(seconds)
     elif what == "threads":
         use_up_threads(seconds)
-    elif what == "exit":  # as a crash in native code does: nothing is cleaned up
+    elif what == "exit":  # like a crash in native code: nothing is cleaned up
         os._exit(1)
 
 
 def use_up_threads(seconds: float) -> None:
-    """Leave no thread of the loop's executor and of FastAPI idle for so many seconds."""
+    """Keep every thread of the loop's executor and of FastAPI busy for so many seconds."""
     for _ in range(EVERY_THREAD):
         asyncio.get_running_loop().run_in_executor(None, time.sleep, seconds)
         waiting = asyncio.ensure_future(anyio.to_thread.run_sync(time.sleep, seconds))

@@ -1,4 +1,4 @@
-"""What is planted in a clean history: breaks that the judge must find, and what may well happen, which it must not.
+"""Violations planted into a clean history, which the judge must find, and legitimate changes, which it must accept.
 
 ``BREAKS`` names for each the promise that it breaks.
 """
@@ -47,7 +47,7 @@ def _skip(due: float, reason: SkipReason) -> SkipRow:
 
 
 def _instead(due: float, reason: SkipReason) -> Break:
-    """The tick is skipped, with that reason, and not run."""
+    """The tick is skipped with that reason, and not run."""
 
     def change(history: History) -> History:
         tick = _of("each_second", due)
@@ -63,7 +63,7 @@ def _outcome(job: str, due: float, outcome: Outcome | None) -> Break:
 
 
 def _quiet(since: float, until: float) -> Break:
-    """Nothing runs for a while, and the ledger explains it all: only P6 is hurt."""
+    """Nothing runs for a while, and the ledger explains it all: only P6 is broken."""
 
     def change(history: History) -> History:
         def within(each: RunRow | Fact) -> bool:

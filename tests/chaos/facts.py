@@ -1,7 +1,7 @@
-"""Facts as the workers of a chaos run leave them: an append-only file of JSON lines.
+"""Facts of the workers in a chaos run: an append-only file of JSON lines.
 
-Like ``tests/support/facts.py``, but on the clock since boot, which the ledger's terms are written down by as well, and
-in whole nanoseconds: facts, samples, faults and terms can be ordered against each other without a conversion.
+Like ``tests/support/facts.py``, but on the clock since boot, which the ledger uses for terms too, and in whole
+nanoseconds: facts, samples, faults and terms can be ordered without a conversion.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def now_ns() -> int:
 
 
 def append(path: str | os.PathLike[str], line: dict[str, Any]) -> None:
-    """Append a line: one write, which O_APPEND keeps whole whoever else writes."""
+    """Append a line in one write, which O_APPEND keeps whole."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(descriptor, json.dumps(line).encode() + b"\n")
@@ -31,16 +31,16 @@ def append(path: str | os.PathLike[str], line: dict[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """All lines, as they were written; none if nobody has written yet."""
+    """All lines, in the order of the writes; none if there are none yet."""
     return [json.loads(line) for line in path.read_bytes().split(b"\n") if line] if path.exists() else []
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """Something that code of a worker saw itself do.
+    """An action that a worker's code recorded of itself.
 
-    event: ``begin`` and ``end`` of a job's function; ``leading``, every so often while a ``while_leading`` task runs;
-    ``order``, when the worker does what it was ordered to. ``at`` is taken before the line is written.
+    event: ``begin`` and ``end`` of a job's function; ``leading``, repeatedly while a ``while_leading`` task runs;
+    ``order``, when the worker carries out an order. ``at`` is taken before the line is written.
     """
 
     event: str

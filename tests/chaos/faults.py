@@ -1,4 +1,4 @@
-"""Does the faults to a pool: by signals, by orders to its workers, and to the ground that it stands on."""
+"""Injects faults into a pool: by signals, by orders to its workers, and by actions on its server or directory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .orders import NotObeyedError, give
 from .plan import Fault
 
 TIMEOUT_S = {Hits.LEADER: 20.0, Hits.POOL: 20.0, Hits.FOLLOWER: 5.0}
-"""Seconds to wait for somebody whom a fault can hit, or for a leader; without one it is missed."""
+"""Seconds to wait for a worker that a fault can hit, or for a leader; without one the fault is missed."""
 
 FOR_GOOD = 3600.0
 
@@ -33,9 +33,9 @@ SECOND_WORKERS = 2
 
 
 class Injector:
-    """Does one fault after the other; what lasts goes on meanwhile, and is undone by ``undo_what_is_due``.
+    """Injects one fault after the other; a lasting one continues meanwhile, and is ended by ``undo_what_is_due``.
 
-    engine: what the pool is on. directory: for orders, and for the log of a second pool.
+    engine: engine of the pool. directory: for orders, and for the log of a second pool.
     """
 
     def __init__(self, pool: Pool, engine: str, ground: Ground, directory: Path, environment: dict[str, str]) -> None:
@@ -55,12 +55,12 @@ class Injector:
     # --- what the run calls ---------------------------------------------------------------------------------------
 
     def inject(self, fault: Fault) -> Injected:
-        """Do it now, or as soon as there is somebody whom it can hit."""
+        """Inject it now, or as soon as there is a worker that it can hit."""
         nothing = Injected(fault.kind, now_ns(), now_ns(), engine=self._engine)
         hits = nothing.of.hits
 
         def candidates() -> tuple[Seen, list[int]] | None:
-            self.undo_what_is_due()  # there may be no leader before the one that stands still is continued
+            self.undo_what_is_due()  # there may be no leader before the frozen one is continued
             return self._candidates(hits)
 
         try:
@@ -87,7 +87,7 @@ class Injector:
             _IN_THE_POOL[fault.kind](self, fault)
 
     def undo_what_is_due(self) -> float | None:
-        """Returns the seconds until the next one is due; None if none is left."""
+        """End faults that are due; return the seconds until the next one is due, None if none is left."""
         for moment, undo in sorted(self._undo, key=lambda each: each[0]):
             if moment > time.monotonic():
                 return moment - time.monotonic()
@@ -111,7 +111,7 @@ class Injector:
     # --- whom to hit ----------------------------------------------------------------------------------------------
 
     def _candidates(self, hits: Hits) -> tuple[Seen, list[int]] | None:
-        """What is seen, and the followers that live, once there is one of those that are wanted."""
+        """The view of the pool, and the live followers, as soon as a wanted worker exists."""
         alive = {process.pid for pool in self.pools for process in pool.processes()} - self._killed
         seen = self._ground.look()
         if seen.leader not in alive:
@@ -124,7 +124,7 @@ class Injector:
     # --- to one worker --------------------------------------------------------------------------------------------
 
     def kill(self, worker: psutil.Process, fault: Fault) -> None:
-        self._killed.add(worker.pid)  # it may take a moment to be gone, and could be chosen again
+        self._killed.add(worker.pid)  # it may take a moment to end, and could be chosen again
         worker.kill()
 
     def terminate(self, worker: psutil.Process, fault: Fault) -> None:
@@ -145,7 +145,7 @@ class Injector:
         self._order(worker, f"block {fault.seconds or FOR_GOOD}")
 
     def use_up_threads(self, worker: psutil.Process, fault: Fault) -> None:
-        """Those of the event loop and of FastAPI, which the application may need all of."""
+        """Those of the event loop and of FastAPI, all of which the application may need."""
         self._order(worker, f"threads {fault.seconds}")
 
     def exit(self, worker: psutil.Process, fault: Fault) -> None:
@@ -154,7 +154,7 @@ class Injector:
 
     def fork_and_kill(self, worker: psutil.Process, fault: Fault) -> None:
         """The child lives on with all that it inherited; only a flock that it does not hold is free at once."""
-        with contextlib.suppress(NotObeyedError):  # then it is just killed
+        with contextlib.suppress(NotObeyedError):  # then it is only killed
             self._order(worker, "fork")
         self.kill(worker, fault)
 
@@ -191,7 +191,7 @@ class Injector:
         self._later(fault.seconds, lambda: second.parent and second.parent.terminate())
 
     def burn(self, fault: Fault) -> None:
-        """More busy processes than the machine has cores."""
+        """Start more busy processes than the machine has cores."""
         code = f"import time\nend = time.monotonic() + {fault.seconds}\nwhile time.monotonic() < end: pass"
         self._burning += [subprocess.Popen([sys.executable, "-c", code]) for _ in range((os.cpu_count() or 1) + 1)]
 

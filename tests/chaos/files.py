@@ -1,4 +1,4 @@
-"""The file engine's ground: a directory, and what somebody may do to the files in it."""
+"""The ground of the file engine: a directory, and faults of its files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _put(path: Path, content: bytes = b"") -> None:
 
 
 class FileGround:
-    """A pool in a directory that its workers make, on a disk that can be frozen where root runs this."""
+    """A pool in a directory that its workers make, on a disk that can be frozen if this runs as root."""
 
     actions: ClassVar[Mapping[str, Injury]] = {
         "remove lock": _to("leader.lock", os.unlink),
@@ -82,10 +82,10 @@ class FileGround:
         try:
             return dict(json.loads((self.pool / "leader.json").read_bytes()))
         except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
-            return None  # spoilt a moment ago
+            return None  # damaged a moment ago
 
     def close(self) -> None:
-        """Keep the pool beside the disk, for who wants to look at it, and let go of the disk."""
+        """Keep the pool beside the disk for later inspection, and unmount the disk."""
         if self._disk is None:
             return
         if self.pool.exists():

@@ -1,4 +1,4 @@
-"""What a pool stands on, for a chaos run: where it is, who takes part, and what can be done to it from outside."""
+"""The ground of a pool in a chaos run: its place, a view of its workers, and faults from outside."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any, ClassVar, Protocol
 Undo = Callable[[], object]
 
 Injury = Callable[[Any, float], Undo | None]
-"""Does a fault to a ground that lasts so many seconds; returns what ends it. Raises ``NotPossibleError``."""
+"""Injects a fault into a ground for so many seconds; returns the function that ends it. Raises ``NotPossibleError``."""
 
 
 class NotPossibleError(Exception):
-    """The fault cannot be done to the ground at the moment."""
+    """The fault is not possible on the ground at the moment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Who leads, in which term, and which pids take part, as far as that can be seen from outside.
+    """Leader, term and pids of the workers, as seen from outside.
 
-    away: whether nobody can be asked at the moment; ``members`` are those that were seen last then.
+    away: whether the ground cannot be read at the moment; ``members`` are then those seen last.
     """
 
     leader: int | None = None
@@ -31,7 +31,7 @@ class Seen:
 
 
 class Ground(Protocol):
-    """pool: what the workers are told. ledger: where the history is read when all is over. environment: for workers."""
+    """pool: argument for the workers. ledger: source of the history at the end. environment: for workers."""
 
     actions: ClassVar[Mapping[str, Injury]]
     pool: Path | str
@@ -39,14 +39,14 @@ class Ground(Protocol):
     environment: Mapping[str, str]
 
     def look(self) -> Seen:
-        """Look now, for half a second at most."""
+        """Read the view now, within half a second."""
 
     def close(self) -> None:
-        """Undo what is left, and leave no process behind."""
+        """Undo the remaining faults, and leave no process behind."""
 
 
 def open_ground(engine: str, directory: Path) -> Ground:
-    """The ground of a new pool on that engine, by the name that ``--engine`` takes."""
+    """Make the ground of a new pool on that engine, by the name that ``--engine`` takes."""
     if engine == "file":
         from .files import FileGround
 

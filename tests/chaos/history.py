@@ -1,4 +1,4 @@
-"""All that is known of a run when it is over, as values: what the judge judges and the picture shows."""
+"""Complete record of a finished run, as values: the input of the judge and the picture."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from .poller import Sample
 SECOND = 10**9
 
 STARTING = 15.0
-"""Seconds that a pool may take in which, when the fault hit, nobody else was there to take over."""
+"""Seconds that a pool may take if, when the fault hit, no other worker could take over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Injected:
     """A fault that happened. at, until: nanoseconds since boot, when it began and when its cause was over.
 
-    pid, term: whom it hit, and the term that was led then. others: how many workers could have taken over.
-    missed: why it did not happen, if it did not.
+    pid, term: its worker, and the term at that time. others: number of workers that could have taken over. missed: why
+    it did not happen, if it did not.
     """
 
     kind: str
@@ -58,7 +58,7 @@ class Injected:
         return self.of.limit + lasts + waits + fence
 
     def as_obeyed(self, facts: Sequence[Fact]) -> Injected:
-        """With the moment at which the worker did it, where it was ordered to."""
+        """The fault with the time at which the worker carried it out, if it was ordered."""
         if not self.of.ordered:
             return self
         obeyed = (fact.at for fact in facts if fact.event == "order" and fact.pid == self.pid and fact.at >= self.at)
@@ -67,7 +67,7 @@ class Injected:
 
     @property
     def may_be_fenced(self) -> bool:
-        """Whether a leader could be taken for hung: a heartbeat may have been due when it began."""
+        """Whether a leader could appear to hang: a heartbeat may have been due when it began."""
         return self.pid is not None and self.until - self.at > (self._setting.fence_after - 1) * SECOND
 
     def may_end(self, how: Ends) -> bool:
@@ -75,17 +75,17 @@ class Injected:
         return how in self.of.ends or (how is Ends.DIED and self.may_be_fenced)
 
     def tells_within(self, begin: int, end: int) -> bool:
-        """Whether it may be why something did not happen between two moments."""
+        """Whether it may explain a missing event between two times."""
         reach = self.until + int((self.allowance + self.of.lingers) * SECOND)
         return self.missed is None and self.at <= end and reach >= begin
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """since, until: the moments between which every tick is owed; ..._ns: the same since boot.
+    """since, until: times between which every tick is owed; ..._ns: the same since boot.
 
-    verified: what the ledger's own judge found. trouble: what the run itself could not do, such as to see the pool
-    recover. left: the processes that were left behind. tracebacks: how many the log holds.
+    verified: violations found by the ledger's own ``verify``. trouble: failures of the run itself, such as a pool that
+    did not recover. left: processes left behind. tracebacks: number in the log.
     """
 
     facts: Sequence[Fact]
@@ -110,7 +110,7 @@ class History:
 
     @property
     def away(self) -> list[Injected]:
-        """The faults in which nothing could be written to the ledger."""
+        """Faults during which the ledger could not be written."""
         return [fault for fault in self.happened if fault.of.away]
 
     @property
@@ -119,9 +119,9 @@ class History:
 
 
 async def read_ledger(pool: Path | str) -> dict[str, Any]:
-    """Everything in the ledger of a pool that has been stopped: ``terms``, ``runs``, ``skips`` and ``verified``.
+    """Read everything in the ledger of a stopped pool: ``terms``, ``runs``, ``skips`` and ``verified``.
 
-    pool: where its ledger is.
+    pool: URL or directory of its ledger.
     """
     ledger = open_engine(pool, heartbeat=0.5, safety_poll=1.0).open_reader()
     try:

@@ -1,10 +1,10 @@
 """The verdict on a run, from outside: facts, samples of ``/leader`` and the ledger against each other.
 
 Pure functions over a ``History``. P1, P2, P3 and P5 are judged by ``tests.support.judge``, from the facts that
-``facts_of`` makes of a history; the checks here need more than these: who answered, which faults there were, and the
-ends of runs. Each says only what nothing legitimate can explain: a sample counts for an unknown instant between
-question and answer, a killed process leaves facts without an end, and a run that was cut off may have ended without
-its ledger's knowing. P6 is judged in ``vacancy.py``.
+``facts_of`` makes of a history; the checks here need more: which worker answered, which faults there were, and the ends
+of runs. Each reports only violations without a legitimate explanation: a sample counts for an unknown instant between
+request and answer, a killed process leaves facts without an end, and a run that was cut off may have ended without a
+record in its ledger. P6 is judged in ``vacancy.py``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def judge(history: History) -> list[Violation]:
 
 
 def facts_of(history: History) -> Iterator[Known]:
-    """The facts of workers, ledger and samples in the terms of the judge."""
+    """Convert facts of workers, ledger and samples to those of the judge."""
     for fact in history.facts:
         attempt = 1 if fact.attempt is None else fact.attempt
         yield Known(fact.at, fact.pid, fact.event, fact.term or 0, fact.job, fact.due, attempt)
@@ -55,7 +55,7 @@ def facts_of(history: History) -> Iterator[Known]:
 
 
 def check_facts(history: History) -> Iterator[Violation]:
-    """P1, P2, P3, P5, but for the terms that could not be written down while the ledger was away."""
+    """P1, P2, P3, P5, except for terms that could not be recorded while the ledger was away."""
 
     def unrecorded(fact: Known) -> bool:
         at = int(fact.at)
@@ -65,7 +65,7 @@ def check_facts(history: History) -> Iterator[Violation]:
 
 
 def check_who_says_that_it_leads(history: History) -> Iterator[Violation]:
-    """P1, P8: who says that it leads is not contradicted by its own record, nor by another one's certain time."""
+    """P1, P8: an answer that its worker leads contradicts neither its own record nor another worker's certain time."""
     certain = spans(facts_of(history))
     pids = {row.term: row.pid for row in history.terms}
     for sample in history.samples:
@@ -80,7 +80,7 @@ def check_who_says_that_it_leads(history: History) -> Iterator[Violation]:
 
 
 def check_terms_grow(history: History) -> Iterator[Violation]:
-    """P2: a question asked after an answer is not answered with an earlier term, where nobody may be behind."""
+    """P2: a request sent after an answer does not get an earlier term, unless the worker may lag behind."""
     known, answers = 0, deque[tuple[int, int]]()
     for sample in history.samples:
         while answers and answers[0][0] + history.setting.behind * SECOND <= sample.asked:
@@ -99,7 +99,7 @@ def check_terms_grow(history: History) -> Iterator[Violation]:
 
 
 def check_nothing_disappears(history: History) -> Iterator[Violation]:
-    """P4: every tick of the run's time is a run or within a skip, whatever the ledger takes itself to owe."""
+    """P4: every tick of the run's time is a run or within a skip, whatever the ledger itself counts as owed."""
     for job, step in JOBS.items():
         runs = {run.due for run in history.runs if run.job_id == job}
         skips = [(skip.first_due, skip.last_due) for skip in history.skips if skip.job_id == job]
@@ -122,7 +122,7 @@ def _owed(anchor: datetime, step: timedelta, since: datetime, until: datetime) -
 
 
 def check_outcomes(history: History) -> Iterator[Violation]:
-    """P4: what the ledger says of a run's end is what was seen of it."""
+    """P4: the ledger's end of a run equals the observed end."""
     seen = {(fact.event, fact.job, fact.due, fact.attempt) for fact in history.facts if fact.job}
     resigned = {row.term for row in history.terms if row.standing is Standing.RESIGNED}
     for run in history.runs:
@@ -142,7 +142,7 @@ def check_outcomes(history: History) -> Iterator[Violation]:
 
 
 def _untold(run: RunRow, facts: set[str], history: History) -> bool:
-    """Whether the run may have been whole, or have never begun, while the ledger was away and could not be told."""
+    """Whether the run may have been complete, or have never begun, while the ledger was away."""
     whole = facts != {"begin"}
     claimed = history.since_ns + (run.claimed_at - history.since) // timedelta(microseconds=1) * 1000
     return whole and any(fault.tells_within(claimed - SECOND, claimed + SECOND) for fault in history.away)
@@ -152,7 +152,7 @@ def _untold(run: RunRow, facts: set[str], history: History) -> bool:
 
 
 def check_reasons(history: History) -> Iterator[Violation]:
-    """P6: no term ends without a fault that explains just that end. The last one ends with the pool."""
+    """P6: no term ends without a fault that explains this kind of end. The last one ends with the pool."""
     for row, following in pairwise(history.terms):
         ended = {Standing.RESIGNED: Ends.RESIGNED, Standing.LOST: Ends.LOST}.get(row.standing, Ends.DIED)
         if not any(_explains(fault, row, following, ended, history.away) for fault in history.happened):
@@ -170,7 +170,7 @@ def _explains(fault: Injected, row: TermRow, following: TermRow, ended: Ends, aw
 
 
 def check_the_ground(history: History) -> Iterator[Violation]:
-    """What no run may leave behind, and what none may lack: without facts and answers the rest would prove nothing."""
+    """Nothing is left behind; and there are facts and answers, without which the rest would prove nothing."""
     for trouble in history.trouble:
         yield Violation("P6", f"the pool did not recover: {trouble}")
     for process in history.left:
@@ -197,5 +197,5 @@ CHECKS = (
 
 
 def _attempts(run: RunRow) -> Iterable[tuple[int, int]]:
-    """Number and term of each attempt of a run, the earlier ones included."""
+    """Number and term of each attempt of a run, including earlier ones."""
     return [*((each["attempt"], each["term"]) for each in run.attempts), (run.attempt, run.term)]

@@ -1,4 +1,4 @@
-"""The kinds of faults, as a table for each engine: how often each is drawn, whom it hits, what it may cost the pool."""
+"""Kinds of faults, as a table for each engine: frequency, target, and permitted cost to the pool."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ JOBS = {"each_second": 1.0, "quarter_second": 0.25, "in_a_thread": 2.0}
 
 
 class Hits(StrEnum):
-    """Who is chosen when the moment has come."""
+    """The worker that is chosen when the time has come."""
 
     LEADER = "leader"
     FOLLOWER = "follower"
@@ -19,7 +19,7 @@ class Hits(StrEnum):
 
 
 class Ends(StrEnum):
-    """How a fault may end a term, as the ledger tells of the term later."""
+    """Ways in which a fault may end a term, by the ledger's later record."""
 
     DIED = "died"
     RESIGNED = "resigned"
@@ -28,16 +28,18 @@ class Ends(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """weight: how often it is drawn, against the others. hits: whom.
-    ends: the ways in which it may end a term. replaces: whether another term has to follow.
-    limit: seconds it may keep the pool from its ticks, beyond the time that it lasts.
-    lasts: the range of seconds to draw from, for what does not happen at once.
-    lingers: seconds for which it may still tell.
-    rests: seconds before the same kind is drawn again. alone: seconds before another is, as a rule.
-    spoils: what it takes from the pool; the lock file and the record are never taken together, see ``plan.py``.
+    """weight: how often it is drawn, relative to the others. hits: its target.
+
+    ends: ways in which it may end a term. replaces: whether another term has to follow.
+    limit: seconds it may keep the pool from its ticks, beyond its duration.
+    lasts: range of durations in seconds, if it does not happen at once.
+    lingers: seconds for which it may still have an effect.
+    rests: seconds before the same kind is drawn again. alone: usual seconds before another is.
+    spoils: part of the pool that it destroys; the lock file and the record are never destroyed together, see
+    ``plan.py``.
     needs_fence: whether the pool can only recover by fencing.
-    ordered: whether the worker does it itself, a moment after it was told to.
-    away: whether nothing can be written to the ledger meanwhile.
+    ordered: whether the worker does it itself, a moment after its order.
+    away: whether the ledger cannot be written meanwhile.
     """
 
     weight: int
@@ -56,13 +58,13 @@ class Kind:
 
 
 _BEAT = 4.0
-"""A heartbeat to notice, a running thread to wait for, a safety poll to be asked again; generously."""
+"""A heartbeat to notice, a running thread to wait for, a safety poll for the next try; generously."""
 
 _START = 15.0
 """Processes that have to be started, on a machine that may be busy."""
 
 _BACK = 14.0
-"""A server that starts and recovers, workers that try it every five seconds at least, and a trust that runs out."""
+"""A server that starts and recovers, workers that try it at least every five seconds, and a lease that runs out."""
 
 _DIED, _RESIGNED, _LOST = (Ends.DIED,), (Ends.RESIGNED,), (Ends.LOST,)
 
@@ -131,10 +133,10 @@ _LEDGER = {
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """An engine, as far as a plan and a verdict need to know it.
+    """An engine, with the properties that a plan and a verdict need.
 
-    kinds: what may happen to a pool on it. fence_after: seconds after which the pool fences a leader that hangs.
-    behind: seconds by which what one worker says may be older than what another said: it answers from memory.
+    kinds: faults of a pool on it. fence_after: seconds after which the pool fences a hanging leader. behind: seconds by
+    which one worker's answer may be older than another's, since it is cached.
     """
 
     kinds: Mapping[str, Kind]
@@ -171,4 +173,4 @@ SETTINGS = {
         behind=3.0,
     ),
 }
-"""By the name that ``--engine`` takes."""
+"""Engines by the name that ``--engine`` takes."""

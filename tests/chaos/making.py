@@ -1,4 +1,4 @@
-"""Makes the history of a pool in which nothing went wrong, for tests to break."""
+"""Factory of the history of a healthy pool, which tests then break."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LENGTH = 30
 
 @dataclass(frozen=True)
 class Told:
-    """A term of the story: who led, from which second to which, and how it ended; None: its leader died."""
+    """A term of the story: its leader, first and last second, and the way it ended; None: its leader died."""
 
     number: int
     pid: int
@@ -42,7 +42,7 @@ TERMS = (
 ONE, TWO, THREE, FOUR = TERMS
 
 FAULTS = {"kill leader": (10.1, 101), "terminate leader": (19.9, 102), "remove lock": (24.2, None)}
-"""The moment of each, and whom it hit."""
+"""Time of each, and the worker that it hit."""
 
 
 def ns(seconds: float) -> int:
@@ -79,7 +79,7 @@ def clean(**changes: Any) -> History:
 
 
 def _run(job: str, due: float, facts: list[Fact], runs: list[RunRow]) -> None:
-    """A tick that begins 2 ms after it was due, and the rerun of what the death cut off."""
+    """A tick that begins 2 ms after it was due, and the rerun of a run that the death cut off."""
     lasts = 0.4 if job == "in_a_thread" else 0.001
     told = leading(due + 0.002)
     facts.append(fact("begin", job, due, due + 0.002, told))

@@ -1,7 +1,8 @@
-"""Orders to a worker: a file named after its pid, which it accepts by renaming it, and removes when it obeys.
+"""Orders to a worker: a file named after its pid, which it accepts by renaming it, and removes when it carries it
+out.
 
-Not an HTTP request, which any worker would get. A rename, because an order that was not accepted can be taken back:
-either the worker does it, or it was never ordered.
+Not an HTTP request, which any worker would get. A rename, because an order that was not accepted can be withdrawn:
+either the worker carries it out, or it was never given.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ from pathlib import Path
 from tests.support.waiting import until
 
 TIMEOUT_S = 5.0
-"""Seconds for a worker to obey: it may be hung for a while."""
+"""Seconds for a worker to carry it out: it may hang for a while."""
 
 
 class NotObeyedError(Exception):
-    """The order was taken back: the worker was stopped, hung or dead."""
+    """The order was withdrawn: the worker was stopped, hung or dead."""
 
 
 def paths(directory: Path, pid: int) -> tuple[Path, Path]:
-    """Where an order lies, and where when it has been accepted."""
+    """Path of an order, and its path after acceptance."""
     return directory / str(pid), directory / f"{pid}.accepted"
 
 
 def accept(directory: Path, pid: int) -> tuple[str, Path] | None:
-    """The order for a worker, if there is one, and what to remove when it is obeyed."""
+    """The order for a worker, if there is one, and the file to remove when it is carried out."""
     order, accepted = paths(directory, pid)
     try:
         order.rename(accepted)
@@ -36,7 +37,7 @@ def accept(directory: Path, pid: int) -> tuple[str, Path] | None:
 
 
 def give(directory: Path, pid: int, what: str, *, hopeless: Callable[[], bool]) -> None:
-    """Returns once the order is obeyed, or accepted by a worker that cannot go on now.
+    """Return when the order is carried out, or accepted by a worker that cannot continue now.
 
     hopeless: whether there is no point in waiting longer. Raises ``NotObeyedError``.
     """

@@ -1,4 +1,4 @@
-"""The picture of a run: a lane per worker over time, terms as bars, ticks as dots, faults as marks."""
+"""Picture of a run: a lane per worker over time, terms as bars, ticks as dots, faults as marks."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def draw_picture(history: History, path: Path, title: str) -> list[Path]:
 
 
 def _lives(history: History) -> dict[int, tuple[float, float]]:
-    """For each worker when it was first and last heard of: by others, by its own facts, or by a fault."""
+    """Times of the first and last sign of each worker: from other workers, its own facts, or a fault."""
     seen: dict[int, tuple[float, float]] = {}
     heard = [
         *((pid, sample.answered) for sample in history.samples for pid in sample.workers),
@@ -64,7 +64,7 @@ def _lives(history: History) -> dict[int, tuple[float, float]]:
 
 
 def _lanes(lives: Mapping[int, tuple[float, float]]) -> dict[int, int]:
-    """A worker that replaces a dead one goes on in its lane, so there are about as many lanes as workers."""
+    """A worker that replaces a dead one takes over its lane, so that there are about as many lanes as workers."""
     free: list[float] = []
     lanes = {}
     for pid, (first, last) in lives.items():
@@ -114,7 +114,7 @@ def _draw_faults(axes: Axes, history: History, lanes: Mapping[int, int], height:
             axes.axvline(at, color=colour, linewidth=0.5, alpha=0.6, zorder=0)
         if over > at:
             axes.plot([at, over], [lane] * 2, color=colour, linewidth=2.5, alpha=0.6, zorder=4)
-        shift = 4 + 6 * (number % 3)  # neighbours in time are written at different heights
+        shift = 4 + 6 * (number % 3)  # labels close in time are written at different heights
         axes.annotate(
             fault.kind, (at, -0.75 if fault.pid is None else lane), (1, shift), textcoords="offset points",
             fontsize=5, rotation=25, color=colour,

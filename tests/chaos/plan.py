@@ -1,6 +1,6 @@
-"""What will happen when: drawn wholly from a seed before anything runs, so that the same seed plans the same faults.
+"""Schedule of faults, drawn wholly from a seed before anything runs, so that the same seed plans the same faults.
 
-Whom a fault hits is planned as a role and an index, because pids cannot be known beforehand.
+The target of a fault is a role and an index, because pids are unknown in advance.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ from .kinds import Kind
 
 FIRST_AT = 1.0
 CALM = 4.0
-"""Seconds at the end without a fault: what is owed has to have been caught up with by then."""
+"""Seconds at the end without a fault, so that owed ticks are caught up with."""
 
 AT_ONCE = 0.2
-"""Share of faults that follow the one before within a tenth of a second: a takeover is hit while it is under way."""
+"""Share of faults that follow the one before within a tenth of a second: they hit a takeover in progress."""
 
 AS_A_RULE = 0.8
-"""Share of faults that are left alone for as long as they need, so that what they cost can be told."""
+"""Share of faults that are followed by as much time as they need, so that their cost can be measured."""
 
 APART = 5.0
-"""Seconds between a lost lock file and a lost record. Without both, a hung leader and a worker that has never seen
-the record cannot know of each other; P1 promises a lost lock file only (the record then tells of the leader)."""
+"""Seconds between a lost lock file and a lost record. Without both, a hanging leader and a worker that has never
+seen the record cannot notice each other; P1 covers a lost lock file only (the record then names the leader).
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """at: seconds from the start, as planned. index: which of the candidates. seconds: how long, if it lasts."""
+    """at: seconds from the start, as planned. index: among the candidates. seconds: duration, if it lasts."""
 
     at: float
     kind: str
@@ -37,7 +38,7 @@ class Fault:
 
 
 def draw(seed: int, seconds: float, kinds: Mapping[str, Kind]) -> list[Fault]:
-    """The faults of a run of so many seconds, in the order of their moments."""
+    """Faults of a run of so many seconds, in the order of their times."""
     chance = random.Random(seed)
     plan: list[Fault] = []
     at = FIRST_AT

@@ -1,4 +1,4 @@
-"""Asks ``GET /leader`` all the time, as a client would, and keeps what was answered, by whom and when."""
+"""Polls ``GET /leader`` like a client, and records each answer with its worker and its times."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .facts import append, now_ns, read_lines
 
 EVERY = 0.04
 TIMEOUT_S = 1.0
-"""Seconds: a worker that is stopped answers nobody, and the next connection reaches another."""
+"""Seconds: a stopped worker answers nothing, and the next connection reaches another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An answer: what it says was so at some instant from ``asked`` to ``answered``. No answer: ``by`` is None."""
+    """An answer; its content was true at some instant from ``asked`` to ``answered``. No answer: ``by`` is None."""
 
     asked: int
     answered: int
@@ -38,7 +38,7 @@ class Sample:
 
 
 class Poller:
-    """Polls in a thread while the scope is open. path: where the samples go."""
+    """Polls in a thread while the scope is open. path: file for the samples."""
 
     def __init__(self, port: int, path: Path) -> None:
         self._url = f"http://127.0.0.1:{port}/leader"
@@ -63,7 +63,7 @@ class Poller:
         asked = now_ns()
         try:
             found = client.get(self._url).json()
-        except (httpx2.TransportError, ValueError):  # nobody listens, or who was reached died in the middle
+        except (httpx2.TransportError, ValueError):  # nothing listens, or the worker died while answering
             return {"asked": asked, "answered": now_ns(), "workers": []}
         leader = found["leader"] or {}
         return {

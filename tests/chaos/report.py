@@ -1,4 +1,4 @@
-"""What a run comes to: a document for machines, and words for people."""
+"""Result of a run: a document for machines, and text for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .history import SECOND, History
 from .vacancy import percentiles
 
 TOLD = 12
-"""Ticks of one violation that are told."""
+"""Maximum number of ticks listed per violation."""
 
 
 def report(history: History, violations: Sequence[Violation], **info: Any) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def report(history: History, violations: Sequence[Violation], **info: Any) -> di
 
 
 def words(found: dict[str, Any]) -> Iterator[str]:
-    """The report in lines: the faults by kind with their percentiles, then what was looked at, then the verdict."""
+    """The report in lines: the faults by kind with their percentiles, then the checked data, then the verdict."""
     yield f"{'fault':24} {'times':>5}   vacancy ms: p50     p90     max   longest silence ms"
     for kind, numbers in found["kinds"].items():
         vacancy, silence = numbers["vacancy_ms"], numbers["silence_ms"]

@@ -1,4 +1,4 @@
-"""One chaos run: start a pool, hurt it by the plan, let it recover, stop it, and gather all that is known."""
+"""One chaos run: start a pool, inject the plan's faults, let it recover, stop it, and collect the history."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from .plan import Fault
 from .poller import Poller, Sample
 
 RECOVERED = 60.0
-"""Seconds after the last fault within which all workers are there again."""
+"""Seconds after the last fault within which all workers take part again."""
 
 GONE = 8.0
-"""Seconds for a child that a worker forked to end by itself, once the pool has been stopped."""
+"""Seconds for a worker's forked child to end by itself, after the pool has been stopped."""
 
 Tell = Callable[[str], object]
 
@@ -43,8 +43,8 @@ def run(
 ) -> History:
     """Run a pool of so many workers on that engine under the faults of ``plan``, for so many seconds.
 
-    directory: for the pool, the facts, the samples and the log; what an earlier run left there is removed.
-    tell: told each fault in a line. Whatever happens, no process is left behind.
+    directory: for the pool, the facts, the samples and the log; remains of an earlier run are removed. tell: called
+    with a line for each fault. No process is left behind in any case.
     """
     _clear(directory)
     with closing(open_ground(engine, directory)) as ground:
@@ -75,7 +75,7 @@ def _run(
             with _noted(trouble):
                 until(lambda: injector.undo_what_is_due() is None, what="whatever lasts is over")
                 for second in injector.pools[1:]:
-                    second.stop()  # told already; a stopping pool may still lead
+                    second.stop()  # reported already; a stopping pool may still lead
                 pool.settled()
             end, end_ns = datetime.now(UTC), now_ns()
             with _noted(trouble):
@@ -103,7 +103,7 @@ def _run(
 
 
 def _clear(directory: Path) -> None:
-    """Remove what an earlier run left, and nothing else that may lie there."""
+    """Remove the remains of an earlier run, and no other files."""
     folders = ("pool", "server", "orders", "second-*")
     for pattern in (*folders, "image", "facts", "samples", "faults", "log", "report.json", "picture.*"):
         for found in directory.glob(pattern):
@@ -145,7 +145,7 @@ def _line(done: Injected, fault: Fault, now: float) -> str:
 
 
 def _ticking(pool: Pool) -> None:
-    """Return once every job has begun a tick that fell due after now."""
+    """Return when every job has begun a tick that fell due after now."""
     now = datetime.now(UTC)
 
     def begun() -> bool:
@@ -160,7 +160,7 @@ def _ticking(pool: Pool) -> None:
 
 @contextmanager
 def _noted(trouble: list[str]) -> Iterator[None]:
-    """A pool that does not recover, or does not stop, is no reason not to judge it: all the more."""
+    """Stop the pool; one that does not recover, or does not stop, is judged all the same."""
     try:
         yield
     except (AssertionError, subprocess.TimeoutExpired) as error:
@@ -172,7 +172,7 @@ def _noted(trouble: list[str]) -> Iterator[None]:
 
 @contextmanager
 def _no_process_left(injector: Injector) -> Iterator[list[str]]:
-    """Whatever ends the scope ends all processes that were started in it, and theirs, by their pids."""
+    """End all processes started in the scope, and theirs, by their pids, however the scope ends."""
     left: list[str] = []
     try:
         yield left
@@ -189,14 +189,14 @@ def _no_process_left(injector: Injector) -> Iterator[list[str]]:
 
 
 def _left_by(pools: Sequence[Pool]) -> list[str]:
-    """What is still there of pools that have been stopped, after a moment for what ends by itself."""
+    """Remaining processes of stopped pools, after a moment for those that end by themselves."""
     with contextlib.suppress(AssertionError):
         until(lambda: not _of_sessions(pools), timeout=GONE)
     return [str(process) for process in _of_sessions(pools)]
 
 
 def _of_sessions(pools: Sequence[Pool]) -> list[psutil.Process]:
-    """Every process of the pools' sessions: an orphan's parent is gone, but its session stays."""
+    """Every process of the pools' sessions: an orphan loses its parent, but not its session."""
     sessions = {pool.parent.pid for pool in pools if pool.parent is not None}
     found = []
     for process in psutil.process_iter():

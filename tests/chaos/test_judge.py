@@ -1,4 +1,4 @@
-"""The judge itself: a clean history is green, and one with a planted break is red, by the promise that it breaks."""
+"""Tests of the judge: a clean history passes, and one with a planted break fails, by the promise that it breaks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_planted_break_is_red(name: str) -> None:
 
 
 def test_every_check_finds_something() -> None:
-    """No check stands idle: for each there is a break that it finds."""
+    """Every check is needed: for each there is a break that it finds."""
     planted = [plant(clean()) for _, plant in BREAKS.values()]
     assert [check.__name__ for check in CHECKS if not any(list(check(history)) for history in planted)] == []
 
@@ -76,7 +76,7 @@ def test_the_verdict_in_words() -> None:
 
 
 def test_the_clean_history_is_one_of_which_something_can_be_said() -> None:
-    """Otherwise a green verdict on it would say nothing."""
+    """Otherwise a pass would prove nothing."""
     history = clean()
     assert len(history.runs) > 100
     assert any(each.attempts for each in history.runs), "a run was cut off and run again"

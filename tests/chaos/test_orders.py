@@ -1,4 +1,4 @@
-"""An order is carried out or taken back, never both."""
+"""An order is carried out or withdrawn, never both."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_what_is_not_accepted_is_taken_back(tmp_path: Path) -> None:
 
 
 def test_what_is_accepted_cannot_be_taken_back(tmp_path: Path) -> None:
-    """The worker was stopped just after it had accepted: it will obey."""
+    """The worker was stopped just after it had accepted: it will carry it out."""
     give(tmp_path, 7, "exit", hopeless=lambda: accept(tmp_path, 7) is not None)
     assert paths(tmp_path, 7)[1].exists()
 

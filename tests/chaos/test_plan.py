@@ -1,4 +1,4 @@
-"""The plan: the same from the same seed, on every machine, and fit to be judged."""
+"""The plan: the same from the same seed, on every machine, and with enough room to be judged."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_some_follow_at_once() -> None:
 
 @pytest.mark.parametrize("engine", SETTINGS)
 def test_every_kind_can_be_done(engine: str) -> None:
-    """By the ground, in the pool, or to one of its workers; the ground's own actions come first."""
+    """By the ground, in the pool, or by one of its workers; the ground's own actions come first."""
     kinds, actions = SETTINGS[engine].kinds, GROUNDS[engine].actions
     for name, kind in kinds.items():
         assert name in actions or name in (_IN_THE_POOL if kind.hits is Hits.POOL else _TO_A_WORKER)

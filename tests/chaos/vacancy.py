@@ -1,4 +1,4 @@
-"""P6 from outside: how long after each fault the next term began, and how long no job began at all."""
+"""P6 from outside: time from each fault to the next term, and the longest time without the begin of a job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUIET = 1.5
 
 def vacancy(fault: Injected, history: History) -> float | None:
     """Seconds from the fault to the beginning of the term that follows the one it ended; from the end of that one
-    where the pool is told to do something that ends terms later, such as to replace one worker after the other.
+    for a fault that ends terms later, such as replacing one worker after the other.
 
     None if it ended none, or if another fault that may end one came before the pool had recovered: then that one is
     measured.
@@ -36,7 +36,7 @@ def vacancy(fault: Injected, history: History) -> float | None:
 
 
 def silence(fault: Injected, history: History) -> float:
-    """The longest time without a begin of any job, from the fault until it was over or the next one came."""
+    """Longest time without a begin of any job, from the fault until it was over or the next one came."""
     others = [other.at for other in history.happened if other.at > fault.at]
     end = min([*others, fault.until + int((QUIET + fault.allowance) * SECOND), history.until_ns])
     begins = [fact.at for fact in history.facts if fact.event == "begin"]
@@ -46,7 +46,9 @@ def silence(fault: Injected, history: History) -> float:
 
 
 def check_vacancies(history: History) -> Iterator[Violation]:
-    """P6: each fault is recovered from within its limit, and no silence is longer than the faults around it allow."""
+    """P6: the pool recovers from each fault within its limit, and no silence is longer than the faults around it
+    allow.
+    """
     for fault in history.happened:
         took = vacancy(fault, history)
         if fault.of.replaces and not any(row.began_ns > fault.at for row in history.terms):
@@ -63,7 +65,7 @@ def check_vacancies(history: History) -> Iterator[Violation]:
 
 
 def percentiles(history: History) -> dict[str, dict[str, Any]]:
-    """For each kind of fault how often it happened and, in milliseconds, its vacancies and silences."""
+    """For each kind of fault its count and, in milliseconds, its vacancies and silences."""
     found: dict[str, dict[str, Any]] = {}
     for kind in sorted({fault.kind for fault in history.happened}):
         faults = [fault for fault in history.happened if fault.kind == kind]
@@ -77,7 +79,7 @@ def percentiles(history: History) -> dict[str, dict[str, Any]]:
 
 
 def _spread(seconds: Sequence[float]) -> dict[str, float] | None:
-    """p50, p90 and max in milliseconds: each the smallest value that so many do not exceed; None without a value."""
+    """p50, p90 and max in milliseconds, by the nearest rank; None without a value."""
     if not seconds:
         return None
     ordered = sorted(seconds)
@@ -86,7 +88,7 @@ def _spread(seconds: Sequence[float]) -> dict[str, float] | None:
 
 
 def _may_have_ended(fault: Injected, history: History) -> bool:
-    """Whether the fault may be why the term ended that was led when it came."""
+    """Whether the fault may have ended the term that was led when it came."""
     row = next((row for row in history.terms if row.term == fault.term), None)
     deadly = bool(fault.of.ends) or fault.may_be_fenced
     whom = row is None or fault.pid in {None, row.pid}
