@@ -1,1 +1,1 @@
-"""What things cost, as counts that no stopwatch is needed for: a change that makes one dearer fails here."""
+"""Costs as counts that need no stopwatch: a change that makes something more expensive fails here."""

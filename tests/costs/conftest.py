@@ -1,4 +1,4 @@
-"""Workers of a pool, as real as they are bare."""
+"""Minimal workers of a real pool."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pool(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(pool: Path) -> Iterator[Start]:
-    """Starts one more worker; returns when the pool counts it. They are killed at the end."""
+    """Start another worker; return when it is listed in the pool. They are killed at the end."""
     started: list[subprocess.Popen[bytes]] = []
 
     def one_more() -> subprocess.Popen[bytes]:
@@ -52,7 +52,7 @@ def leader(pool: Path, start: Start) -> subprocess.Popen[bytes]:
 
 
 def opened(pid: int) -> str:
-    """What the descriptors of a process name."""
+    """Targets of the open descriptors of a process."""
     found = []
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile

@@ -1,4 +1,4 @@
-"""Counts what is asked of SQLite, of the disk and of the system."""
+"""Counts of SQLite statements, waits for the disk, and system calls."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from election.engines.file import atomic_files
 
 
 class Statements:
-    """What the connections that were opened meanwhile were asked: a list of transactions, each of statements."""
+    """Statements on connections that are opened meanwhile: a list of transactions, each a list of statements."""
 
     def __init__(self) -> None:
         self.transactions: list[list[str]] = []
 
     def of(self, words: str) -> list[list[str]]:
-        """The transactions with a statement that holds ``words``."""
+        """Transactions with a statement that contains ``words``."""
         return [each for each in self.transactions if any(words in statement for statement in each)]
 
     @contextlib.contextmanager
@@ -46,7 +46,7 @@ class Statements:
 
 @contextlib.contextmanager
 def syncs() -> Iterator[list[str]]:
-    """The names of the calls by which Python code waited for the disk; not those beside the work."""
+    """Names of the calls by which Python code waited for the disk; not those beside the work."""
     found: list[str] = []
 
     def counting(name: str, real: Any) -> Any:
@@ -74,7 +74,7 @@ CALLS = {
 
 @contextlib.contextmanager
 def system_calls() -> Iterator[Counter[str]]:
-    """How often Python code asked the system for something about files, by the name of the call."""
+    """Numbers of Python's system calls about files, by name."""
     found: Counter[str] = Counter()
 
     def counting(name: str, real: Any) -> Any:

@@ -1,4 +1,4 @@
-"""P7: what workers cost while nothing happens."""
+"""P7: cost of workers while nothing happens."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ pytestmark = [
 SECONDS = 10
 
 FOLLOWER = 4.5
-"""Wake-ups a second: it looks at the leader each second, and at the seat after 0.8 s to 1.2 s, whichever is first. Each
-time it wakes its thread for files, which wakes it in turn."""
+"""Wake-ups a second: it reads the heartbeat each second, and polls the seat after 0.8 s to 1.2 s, whichever is
+first. Each time it wakes its thread for files, which wakes it in turn.
+"""
 
 LEADER = 80
-"""The same: two heartbeats, and two looks at the ledger, each in a thread of its own. Where both come at the same
-moment, the two threads hand the interpreter's lock to each other at each system call: 60 in place of 15."""
+"""The same: two heartbeats, and two polls of the ledger, each in a thread. If both come at the same time, the two
+threads pass the interpreter's lock to each other at each system call: 60 in place of 15.
+"""
 
 
 def switches(pid: int) -> int:
-    """How often the threads of a process have gone to sleep by themselves, which is how often they were woken."""
+    """Number of voluntary context switches of a process's threads, which equals the number of wake-ups."""
     found = "".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status"))
     return sum(map(int, re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", found, re.MULTILINE)))
 
@@ -41,8 +43,9 @@ def threads(pid: int) -> int:
 
 
 def test_wake_ups(leader: subprocess.Popen[bytes], start: Start) -> None:
-    """A follower is woken by its safety poll and nothing else, has a thread for its files, and no ledger; a leader is
-    never busy."""
+    """A follower is woken by its safety poll and nothing else, has a thread for its files, and no ledger; a leader
+    is never busy.
+    """
     led, follower = leader.pid, start().pid
     until(lambda: "pidfd" in opened(follower), what="the follower watches the leader")
     began, before = time.monotonic(), (switches(follower), switches(led))

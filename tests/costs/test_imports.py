@@ -1,4 +1,6 @@
-"""What ``import election`` brings in: every worker pays for it at its start, and a successor in place of a dead one."""
+"""Modules that ``import election`` loads: every worker pays for them at its start, and a dead worker's replacement
+too.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.extended
 
 BESIDE = "import apscheduler.schedulers.asyncio, fastapi, filelock, pydantic"
-"""What an application that schedules jobs has anyway."""
+"""Modules that an application with scheduled jobs loads anyway."""
 
 UNWANTED = {
     "aiosqlite", "httpx", "httpx2", "matplotlib", "opentelemetry", "prometheus_client", "psycopg", "redis", "rich",
@@ -18,11 +20,11 @@ UNWANTED = {
     "concurrent.futures.process", "multiprocessing", "subprocess", "urllib.request",
     *(["psutil"] if sys.platform == "linux" else []),
 }  # fmt: skip
-"""What only some need, and import where they do."""
+"""Modules for some applications only, imported on use."""
 
 
 def modules(code: str) -> set[str]:
-    """What is imported in a fresh interpreter after ``code``."""
+    """Modules loaded in a new interpreter by ``code``."""
     done = subprocess.run(
         [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
     )

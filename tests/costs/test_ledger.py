@@ -1,4 +1,4 @@
-"""What a term and a tick cost in the ledger: transactions, statements, and how often the disk is waited for."""
+"""Cost of a term and of a tick in the ledger: transactions, statements, and waits for the disk."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BURST = 1000
 
 @pytest.fixture(autouse=True)
 def nothing_else_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No leader of before could be in another directory."""
+    """Without a previous leader there is no lock file elsewhere to look up."""
     monkeypatch.setattr(backend, "SETTLE_HEARTBEATS", 0.0)
 
 
@@ -45,7 +45,7 @@ async def tick() -> None:
 
 @asynccontextmanager
 async def leading(pool: Path, jobs: int, due: datetime, **options: Any) -> AsyncIterator[Election]:
-    """An election that leads, and looks at the ledger once a minute; its jobs fall due together, at ``due``."""
+    """An election that leads, and polls the ledger once a minute; its jobs fall due together, at ``due``."""
     election = Election(pool, heartbeat=60.0, stalled_after=180.0, **options)
     for number in range(jobs):
         election.scheduled_job("date", run_date=due, id=f"job {number}")(tick)
@@ -55,7 +55,7 @@ async def leading(pool: Path, jobs: int, due: datetime, **options: Any) -> Async
 
 
 async def _leads(election: Election) -> bool:
-    """Whether the work of its term runs, the record says so, and all jobs are planned."""
+    """Whether the work of its term runs, the record shows it, and all jobs are planned."""
     record, scheduler = (await election._engine.seat.observe()).record, election._scheduler
     begun = election.is_leader and record is not None and record.takeover.takeover_ms is not None
     return begun and scheduler is not None and not scheduler._jobs.pending
@@ -70,12 +70,12 @@ async def settled(pool: Path, runs: int) -> None:
 
 
 def of_ticks(statements: Statements) -> list[list[str]]:
-    """The transactions that claimed or settled something."""
+    """Transactions that claimed or settled something."""
     return [*statements.of("INSERT INTO runs"), *statements.of("UPDATE runs")]
 
 
 async def test_a_tick(pool: Path) -> None:
-    """One transaction claims it, another settles it; the statements are those of triggers too."""
+    """One transaction claims it, another settles it; the statements include those of triggers."""
     with Statements().counted() as statements:
         async with leading(pool, 1, soon()):
             await settled(pool, 1)
@@ -96,7 +96,7 @@ async def test_a_burst(pool: Path) -> None:
 
 
 async def test_the_start_of_a_term(pool: Path) -> None:
-    """It opens the ledger, reads twice and writes once, however many jobs there are that it knows."""
+    """It opens the ledger, reads twice and writes once, whatever the number of known jobs."""
     due = later()
     async with leading(pool, 100, due):
         pass
@@ -110,10 +110,10 @@ async def test_the_start_of_a_term(pool: Path) -> None:
 
 @pytest.mark.parametrize("durable", [False, True])
 async def test_how_often_the_disk_is_waited_for(pool: Path, durable: bool) -> None:
-    """Once for the number of a term; for its ticks only if claims are to survive a power cut.
+    """Once for the number of a term; for its ticks only if claims have to survive a power cut.
 
-    SQLite waits in each commit that has written when ``synchronous`` is FULL, and in none when it is NORMAL; how many
-    commits a tick has, is counted above.
+    SQLite waits in each commit that has written when ``synchronous`` is FULL, and in none when it is NORMAL; the number
+    of commits of a tick is counted above.
     """
     async with leading(pool, 1, later()):
         pass
@@ -126,8 +126,9 @@ async def test_how_often_the_disk_is_waited_for(pool: Path, durable: bool) -> No
 
 
 async def test_how_often_a_new_pool_waits(pool: Path) -> None:
-    """More often than a used one, for the names of its directories and of the file with the number; and for heartbeats
-    never."""
+    """More often than a used one, for the names of its directories and of the file with the number; and never for
+    heartbeats.
+    """
     with syncs() as waited:
         async with leading(pool, 1, later()) as election:
             for _ in range(10):
@@ -136,7 +137,7 @@ async def test_how_often_a_new_pool_waits(pool: Path) -> None:
 
 
 async def test_one_more_job_among_many(pool: Path) -> None:
-    """The leader reads the job that was added, and plans that one."""
+    """The leader reads the added job, and plans that one."""
     election = Election(pool, heartbeat=0.05)
     for number in range(300):
         election.scheduled_job("date", run_date=later(), id=f"job {number}")(tick)
@@ -150,7 +151,7 @@ async def test_one_more_job_among_many(pool: Path) -> None:
             jobs = scheduler._jobs
             await until_async(lambda: name in jobs.progress and not jobs.pending, what="it is planned")
 
-        await add("the first")  # the leader reads once more what it has registered itself
+        await add("the first")  # the leader reads once more the jobs that it has registered itself
         with mock.patch.object(term_scheduler, "make_plan", wraps=term_scheduler.make_plan) as planned:
             await add("one more")
     assert [set(call.args[0]) for call in planned.call_args_list] == [{"one more"}]

@@ -1,4 +1,4 @@
-"""What the views of a pool's jobs read, on SQLite: rows by an index, and no more of them when there are more jobs."""
+"""Reads of a pool's jobs on SQLite use an index, and read no more rows when there are more jobs."""
 
 from __future__ import annotations
 

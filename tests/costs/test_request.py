@@ -1,4 +1,4 @@
-"""P7, P8: what one ``GET /leader`` costs a follower."""
+"""P7, P8: cost of one ``GET /leader`` on a follower."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.extended]
 
 @pytest.fixture
 async def client(pool: Path, leader: subprocess.Popen[bytes]) -> AsyncIterator[httpx2.AsyncClient]:
-    """Asks a follower in this process, which does nothing by itself."""
+    """Requests to a follower in this process, which does nothing by itself."""
     election = build(pool, heartbeat=30.0, safety_poll=60.0, stalled_after=90.0)
     app = FastAPI()
     app.include_router(election.router)
@@ -33,12 +33,12 @@ async def client(pool: Path, leader: subprocess.Popen[bytes]) -> AsyncIterator[h
 
 
 async def _is_known(client: httpx2.AsyncClient) -> bool:
-    """Whether the document has what the ledger knows of the jobs: on a busy machine it does not wait for that."""
+    """Whether the document has the ledger's part: on a busy machine it does not wait for that."""
     return all(job["next_run_time"] for job in (await client.get("/leader")).json()["jobs"])
 
 
 async def test_system_calls(client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One look at the record, and three calls to look at the leader's process."""
+    """One read of the record, and three calls to examine the leader's process."""
     monkeypatch.setattr(view, "MAX_AGE_S", 60.0)
     monkeypatch.setattr(presence, "LIST_MAX_AGE_S", 60.0)
     await until_async(lambda: _is_known(client), what="the ledger has answered")
@@ -50,7 +50,7 @@ async def test_system_calls(client: httpx2.AsyncClient, monkeypatch: pytest.Monk
 async def test_system_calls_when_the_workers_are_looked_at_anew(
     client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A look at the directory beside, and at each worker's process; their entries are read once."""
+    """In addition a read of the directory, and of each worker's process; their entries are read once."""
     monkeypatch.setattr(view, "MAX_AGE_S", 60.0)
     monkeypatch.setattr(presence, "LIST_MAX_AGE_S", -1.0)
     await until_async(lambda: _is_known(client), what="the ledger has answered")
@@ -60,7 +60,7 @@ async def test_system_calls_when_the_workers_are_looked_at_anew(
 
 
 async def test_statements(client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two questions to the ledger when what is known of the jobs is not fresh: jobs and open runs. None when it is."""
+    """Two queries to the ledger when its cache is not recent: jobs and open runs. None when it is."""
     monkeypatch.setattr(view, "MAX_AGE_S", -1.0)
     with Statements().counted() as statements:
         await until_async(lambda: _is_known(client), what="the ledger has answered")

@@ -1,4 +1,4 @@
-"""P6: what stands between a leader's death and its successor's work, as counts."""
+"""P6: steps between a leader's death and its successor's work, as counts."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ pytestmark = [
 ]
 
 WITH_ALL_THREADS = 400
-"""System calls of a successor, those of SQLite too, from the death to the end of the takeover; about 355 were made.
+"""System calls of a successor, including those of SQLite, from the death to the end of the takeover; about 355 were
+measured.
 
-Not those by which its threads wait for one another: their number depends on how fast each of them is under strace.
+Without those by which its threads wait for one another: their number depends on the speed of each under strace.
 """
 
 
@@ -37,16 +38,14 @@ Not those by which its threads wait for one another: their number depends on how
 async def test_from_the_death_to_the_work(
     pool: Path, leader: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the beginning of the campaign that wins; the follower would sleep for a minute if nothing woke it."""
+    """From the beginning of the winning campaign; the follower would sleep for a minute without an event."""
     monkeypatch.setattr("election.fencing.warden.MAX_POLL_INTERVAL_S", 60.0)
     election = build(pool, heartbeat=30.0, safety_poll=60.0, stalled_after=90.0)
     seat, began = election._engine.seat, asyncio.Event()
     calls: Counter[str] = Counter()
 
     async def work() -> None:
-        calls.update(
-            asked, trips=trips.call_count
-        )  # now: what follows the beginning of the work does not stand before it
+        calls.update(asked, trips=trips.call_count)  # now: later calls do not delay the beginning of the work
         began.set()
         await asyncio.Event().wait()
 
@@ -76,8 +75,9 @@ async def test_from_the_death_to_the_work(
 
 @needs("strace")
 def test_what_the_system_sees(pool: Path, leader: subprocess.Popen[bytes], start: Start, tmp_path: Path) -> None:
-    """The disk is waited for once, for the number, and once beside the work, for the ledger's log and its name; SQLite
-    does not wait, and no process is started."""
+    """One wait for the disk for the number, and one beside the work for the ledger's log and its name; SQLite does
+    not wait, and no process is started.
+    """
     successor, calls = start().pid, tmp_path / "calls"
     until(lambda: "pidfd" in opened(successor), what="it watches the leader")
     strace = subprocess.Popen(["strace", "-f", "-qq", "-o", calls, "-p", str(successor)], stderr=subprocess.PIPE)

@@ -1,4 +1,4 @@
-"""A worker with an ``Election`` and not even a server, so that all it costs is election's own: ``worker POOL``."""
+"""A worker with an ``Election`` and no server, so that its whole cost is the election's: ``worker POOL``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def job() -> None:
 
 
 def build(pool: str | Path, **options: Any) -> Election:
-    """A part in the pool, with ten jobs that are due each hour."""
+    """Membership in the pool, with ten jobs that are due each hour."""
     election = Election(pool, **options)
     for number in range(JOBS):
         election.scheduled_job("interval", hours=1, id=f"job {number}")(job)

@@ -1,6 +1,6 @@
-"""What the Dockerfile does, done without Docker: its files and commands, in a directory of their own.
+"""The steps of the Dockerfile, run without Docker: its files and commands, in a separate directory.
 
-No image can be built where no base image can be had, so the base is this machine's Python.
+No image can be built where no base image is available, so the base is this machine's Python.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ pytestmark = [pytest.mark.extended, pytest.mark.timeout(300)]
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """Where it was built, and the environment of its commands."""
+    """Directory of the build, and the environment of its commands."""
 
     directory: Path
     environment: dict[str, str]
 
     def command(self, name: str) -> list[str]:
-        """``CMD`` or ``HEALTHCHECK`` as it is written there."""
+        """``CMD`` or ``HEALTHCHECK`` of the file."""
         text = dict(DOCKERFILE)[name]
         found = json.loads(text[text.index("[") :])
         return [*found]
@@ -79,7 +79,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 @pytest.fixture
 def container(image: Image, tmp_path: Path) -> Iterator[ServerProcess]:
-    """Its command, as process 1 of a namespace of its own where that is allowed."""
+    """Its command, as process 1 of a new namespace where that is allowed."""
     namespace = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
     tried = subprocess.run([*namespace, "true"], capture_output=True, check=False) if shutil.which("unshare") else None
     allowed = tried is not None and tried.returncode == 0

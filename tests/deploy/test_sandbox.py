@@ -1,4 +1,4 @@
-"""A pool works within the sandbox of the systemd unit, as far as the kernel can apply it without systemd."""
+"""A pool works within the sandbox of the systemd unit, in the part that the kernel applies without systemd."""
 
 from __future__ import annotations
 

@@ -31,12 +31,12 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """Every page that a reader may meet."""
+    """Every page for readers."""
     return sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 def blocks(*languages: str) -> list[Block]:
-    """The fenced blocks of all pages in these languages; in all if none is named."""
+    """The fenced blocks of all pages in these languages; in all languages by default."""
     return [block for page in pages() for block in blocks_of(page) if not languages or block.language in languages]
 
 
@@ -74,7 +74,7 @@ def table(page: str | Path, first_heading: str, nth: int = 0) -> list[list[str]]
 
 @functools.cache
 def functions(module: Path) -> frozenset[str]:
-    """The names of all test functions that are defined in a module, none if there is no such module."""
+    """Names of all test functions in a module; none if the module does not exist."""
     if not module.is_file():
         return frozenset()
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)

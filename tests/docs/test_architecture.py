@@ -1,4 +1,4 @@
-"""The walks of docs/architecture.md are those that the code takes: its functions, in the order of the page."""
+"""The walks of docs/architecture.md equal those of the code: its functions, in the order of the page."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_a_takeover_and_a_tick(tmp_path: Path) -> None:
             await until_async(lambda: "core.elector.Elector._announce" in takeover)
             await until_async(lambda: "schedule.reporting.RunReporter.succeeded" in takeover)
             await asyncio.sleep(0)
-    first = takeover.index("schedule.scheduler_adapter._Scheduler._look")  # the timer of the first tick has run out
+    first = takeover.index("schedule.scheduler_adapter._Scheduler._look")  # the timer of the first tick has fired
     check_walk(walk("A takeover"), takeover)
     check_walk(walk("A tick"), takeover[first:])
 

@@ -1,4 +1,4 @@
-"""Every block of Python in the README and docs/ is run, in a process and a directory of its own."""
+"""Every block of Python in the README and docs/ is run, in a separate process and directory."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tests.support.waiting import until
 from .markdown import ROOT, Block, blocks, blocks_of
 
 NOT_RUN: set[tuple[str, str]] = {("docs/security.md", "answers only those of one team")}  # tried in test_guard.py
-"""The blocks that cannot be run: the page and the reason, as the comment above the block gives it."""
+"""Blocks that cannot be run: the page, and the reason in the comment above the block."""
 
 LIMIT = 90.0
-"""Seconds that a block may take; far more than any needs."""
+"""Time limit of a block in seconds; far more than any needs."""
 
 _SERVE = """
 import sys, time
@@ -57,7 +57,7 @@ def test_the_blocks_that_are_not_run_are_the_expected_ones() -> None:
 
 
 def test_no_block_hides_its_language() -> None:
-    """A block without a language, or with a synonym, would not be looked at."""
+    """A block without a language, or with a synonym, would be ignored."""
     known = {"python", "console", "json", "sql", "text", "mermaid"}
     assert {str(block): block.language for block in blocks() if block.language not in known} == {}
 
@@ -115,7 +115,7 @@ def _run_tests(block: Block, directory: Path) -> None:
 
 
 def _run_program(block: Block, directory: Path) -> None:
-    """A program elects on a real pool until it is told to stop, and ends in good order."""
+    """A program elects on a real pool until it is told to stop, and ends in order."""
     (directory / "block.py").write_text(block.code)
     with _python(directory, "block.py") as program:
         try:
@@ -161,7 +161,7 @@ def _python(directory: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def _names(code: str) -> set[str]:
-    """What the block defines at its top level."""
+    """Names that the block defines at its top level."""
     found = set()
     for node in ast.parse(code).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

@@ -1,4 +1,4 @@
-"""Every command in the README and docs/ exists, with the targets and options that are named."""
+"""Every command in the README and docs/ exists, with the named targets and options."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ SYSTEM = {
     ),
     *("systemd-analyze", "useradd"),
 }
-"""Commands that are not ours, and whose options everybody knows."""
+"""Commands of others, whose options are well known."""
 
 SERVERS = {"uvicorn": [], "gunicorn": [], "hypercorn": [], "granian": [], "fastapi": ["run"]}
-"""Each with what it takes before its options."""
+"""Each with its arguments before the options."""
 
 
 def _commands(block: Block) -> list[str]:
@@ -44,7 +44,7 @@ def _commands(block: Block) -> list[str]:
 
 
 def _marks(command: str) -> list[pytest.MarkDecorator]:
-    """The other servers are installed for the extended tests alone."""
+    """The other servers are installed for the extended tests only."""
     return [pytest.mark.extended] if command.split(maxsplit=1)[0] in SERVERS.keys() - {"uvicorn"} else []
 
 
@@ -128,7 +128,7 @@ def _options(arguments: list[str]) -> list[str]:
 
 
 def _is_target(name: str) -> bool:
-    """A target of the Makefile; of a pattern such as bench-% the rest is a module in the directory."""
+    """A target of the Makefile; for a pattern such as bench-% the rest is a module in the directory."""
     targets = set(re.findall(r"^([a-z][a-z-]*%?):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     group, _, rest = name.partition("-")
     return name in targets or (f"{group}-%" in targets and (ROOT / group / f"{rest}.py").exists())

@@ -1,4 +1,4 @@
-"""The table of faults names tests that exist, and leaves out no fault that it has to have."""
+"""The table of faults names existing tests, and contains every required fault."""
 
 from __future__ import annotations
 

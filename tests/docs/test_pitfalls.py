@@ -23,7 +23,7 @@ LINK = re.compile(r"\[(test_\w+)\]\(\.\./(tests/[\w/]+\.py)\)")
 
 
 def _rows() -> dict[str, list[str]]:
-    """The cells after the number, by number. Raises ``ValueError`` for a row without an anchor or with another's."""
+    """Cells after the number, by number. Raises ``ValueError`` for a row with a missing or wrong anchor."""
     rows: dict[str, list[str]] = {}
     for number, *cells in (row for part in range(PAGE.read_text().count("| # |")) for row in table(PAGE, "#", part)):
         anchor = re.fullmatch(r'<a id="(\w+)"></a>(\w+)', number)
@@ -34,7 +34,7 @@ def _rows() -> dict[str, list[str]]:
 
 
 def _numbers(reference: str) -> Iterator[str]:
-    """The rows that a reference means: ``#2–#4, #7`` is 2, 3, 4 and 7."""
+    """Rows of a reference: ``#2–#4, #7`` is 2, 3, 4 and 7."""
     for part in re.split(", | and ", reference):
         first, _, last = part.replace("#", "").partition(DASH)
         yield from (str(number) for number in range(int(first), int(last) + 1)) if last else (first,)
@@ -61,7 +61,7 @@ def test_every_reference_leads_to_a_row() -> None:
 
 
 def test_no_reference_has_another_form() -> None:
-    """No pitfall by its number alone, and no page that is not in the repository."""
+    """No pitfall is named by its number alone, and no page outside of the repository is named."""
     others = re.compile("PIT" + r"FALLS|\bDES" + r"IGN\b|pitfalls? \d")
     found = {
         f"{path.relative_to(ROOT)}: {match[0]}"

@@ -1,4 +1,4 @@
-"""The alert rules, the dashboard and the table of metrics: of figures that exist, and by Prometheus' own word."""
+"""The alert rules, the dashboard and the table of metrics use existing metrics, and pass Prometheus' own checks."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ EXPOSITION = exposition(
     ),
     "",
 )[0].decode()
-"""Every metric there is."""
+"""Names of all metrics."""
 
 
 def exposed() -> dict[str, set[str]]:

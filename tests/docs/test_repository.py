@@ -1,4 +1,4 @@
-"""What lies in the repository would read the same on any other machine."""
+"""Files of the repository are independent of the machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from election.core.distribution import DISTRIBUTION
 
 from .markdown import ROOT
 
-# Written in pieces, so that this file holds none of them.
+# Written in pieces, so that this file contains none of them.
 PLACES = [
     r"(?<![\w.\-/])/" + "(home|work|root|Users)" + r"/\w",
     r"[A-Z]:\\" + r"Users\\",
@@ -28,7 +28,7 @@ PLACES = [
 
 
 def tracked_files() -> list[Path]:
-    """What git tracks or would track; everything, where there is no git."""
+    """Files that git tracks or would track; all files without git."""
     try:
         listed = subprocess.run(
             ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
@@ -101,7 +101,7 @@ def _constraints() -> list[str]:
 
 
 def _required(name: str, *extras: str) -> set[str]:
-    """The distribution and all that it needs here, with these extras, directly or not."""
+    """The distribution and all of its requirements here, with these extras, direct or not."""
     found: set[tuple[str, str]] = set()
     todo = [(name, extra) for extra in ("", *extras)]
     while todo:

@@ -1,4 +1,4 @@
-"""What the documents say of options, documents, log lines and roles is what the code says."""
+"""Statements of the documents on options, JSON documents, log lines and roles agree with the code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from election.web.models import LeaderDocument
 from .markdown import ROOT, blocks, pages, prose, table
 
 HOOKED = "an event of election.events"
-"""For a log line of an event that hooks are told of, too: its name is its type's."""
+"""For a log line of an event that hooks get too: its name is that of its type."""
 
 SOURCES = sorted(
     [
@@ -30,7 +30,7 @@ SOURCES = sorted(
         ROOT / "run.py",
     ]
 )
-"""All but the demonstration's jobs, which log as the jobs of an application do."""
+"""All but the demonstration's jobs, which log like the jobs of an application."""
 
 
 def test_the_options_of_election_are_all_told() -> None:
@@ -50,7 +50,7 @@ def test_the_flags_of_run_py_are_all_told() -> None:
 def test_the_leader_document_is_as_shown() -> None:
     (shown,) = blocks("json")
     document = LeaderDocument.model_validate_json(shown.code)
-    assert json.loads(document.model_dump_json()) == json.loads(shown.code)  # a field too many would be missing here
+    assert json.loads(document.model_dump_json()) == json.loads(shown.code)  # an additional field would be missing here
 
 
 def test_the_fields_of_the_leader_document_are_all_told() -> None:
@@ -140,7 +140,7 @@ def snake_case(name: str) -> str:
 
 
 def _log_calls(path: Path) -> Iterator[tuple[int, str, str | None]]:
-    """The line, the level and the event of each call that logs more than details for debugging."""
+    """Line, level and event of each call that logs above debug level."""
     for node in ast.walk(ast.parse(path.read_text())):
         if (
             isinstance(node, ast.Call)
@@ -173,7 +173,7 @@ def _texts() -> Iterator[str]:
 
 
 def _text(node: Any) -> str | None:
-    """A string in the code as the documents write it: with an ellipsis for what varies."""
+    """Text in the code in the form of the documents: with an ellipsis for variable parts."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return re.sub(r"%[-\d.]*[sdfgr]", "…", node.value)
     if isinstance(node, ast.JoinedStr):

@@ -1,1 +1,1 @@
-"""The file engine's protocol as a small model, and a search through all that can happen to it."""
+"""The file engine's protocol as a small model, and a search through all its reachable states."""

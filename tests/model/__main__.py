@@ -15,7 +15,7 @@ from .searches import FULL, LIMITS, PLANTED, PLANTED_DEEP, SUITE
 from .world import Rules
 
 AT_MOST = 2_000_000
-"""States of one search, which take about five gigabytes."""
+"""Maximum number of states of one search, which take about five gigabytes."""
 
 
 def search(name: str, rules: Rules, depth: int | None, *, trace: bool) -> Found:

@@ -48,7 +48,7 @@ def current(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]
 
 @step
 def count(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``Seat._draft``: the number is worked out from the number file, the record and the ledger."""
+    """``Seat._draft``: the number is derived from the number file, the record and the ledger."""
     previous = world.processes[slot].before
     latest = world.number if "number file" in rules.on else 0
     number = max(latest, previous.term if previous else 0, world.ledger) + 1
@@ -98,7 +98,7 @@ def confirm_seat(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, W
 
 @step
 def enter(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``TermScheduler.__aenter__``: the ledger takes the term, or refuses it (``StaleTermError``)."""
+    """``TermScheduler.__aenter__``: the ledger begins the term, or refuses it (``StaleTermError``)."""
     number = world.processes[slot].number
     if world.ledger > number:
         yield "is refused by the ledger", ends_work(world, slot, RESIGNED, rules)

@@ -29,7 +29,7 @@ def flock(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
 
 @step
 def linked(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """filelock: ``fstat`` says whether the locked file has any name."""
+    """filelock: ``fstat`` shows whether the locked file has a name."""
     if "linked" in rules.on and world.processes[slot].fd not in {world.lock, world.away}:
         yield "has locked a file without a name", gives_up(world, slot)
     else:
@@ -63,7 +63,7 @@ def first_look(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, Wor
 
 @step
 def settle(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``_judge``: the sleep. See ``world.py`` for what its end means."""
+    """``_judge``: the sleep. See ``world.py`` for the meaning of its end."""
     late = world.processes[slot].awaited.bit_count()
     if late == 0:
         yield "has settled", do(world, slot, "second_look")
@@ -82,7 +82,7 @@ def second_look(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, Wo
 
 
 def judging(world: World, slot: int, rules: Rules) -> World:
-    """``_rival``, where it needs no system call."""
+    """``_rival``, cases without a system call."""
     process = world.processes[slot]
     previous = world.record or (process.seen if "memory" in rules.on else None)
     judged = do(world, slot, "only_one", found=world.record, before=previous)

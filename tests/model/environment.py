@@ -1,6 +1,6 @@
-"""What is done to a pool from outside, at any point: deaths, and hands on its files. Each has a budget in ``World``.
+"""Actions on a pool from outside, at any point: deaths, and changes of its files. Each has a budget in ``World``.
 
-A fence is a death, too: somebody kills a leader that stands still. A stop is no action; see ``world.py``.
+A fence is a death too: a leader that stands still is killed. A stop is no action; see ``world.py``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from .world import NOBODY, Process, World, bury, fresh_inodes
 
 
 def environment(world: World) -> Iterator[tuple[str, World]]:
-    """Everything that may be done to this world, in words, and what it makes of it."""
+    """Every action possible in this world, described, with the resulting world."""
     if world.crashes:
         fewer = world._replace(crashes=world.crashes - 1)
         for slot, process in enumerate(world.processes):

@@ -1,5 +1,4 @@
-"""A search, breadth first, through every state that the model can reach; the first one that is wrong has the shortest
-history there is."""
+"""Breadth-first search through every reachable state of the model; the first violation has the shortest history."""
 
 from __future__ import annotations
 
@@ -14,12 +13,12 @@ from .steps import STEPS
 from .world import DRAINING, LOST, Rules, World, arranged, broken, leaders
 
 UNHURRIED = 150
-"""Steps within which a pool that is left alone has a leader."""
+"""Steps within which an undisturbed pool has a leader."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search came to. ``complete``: every state was visited. ``trace``: how the first wrong one came about."""
+    """Result of a search. ``complete``: every state was visited. ``trace``: history of the first violation."""
 
     states: int
     depth: int
@@ -29,9 +28,9 @@ class Found:
 
 
 def explore(rules: Rules, *, depth: int | None = None, states: int | None = None, liveness: bool = True) -> Found:
-    """Visit everything that ``rules`` allow, or as much as ``depth`` steps or about ``states`` states allow.
+    """Visit everything that ``rules`` allow, limited to ``depth`` steps or about ``states`` states.
 
-    liveness: also see to it that from each state the pool, left alone, comes to a leader.
+    liveness: also check that from each state the undisturbed pool gets a leader.
     """
     collecting = gc.isenabled()
     gc.disable()  # millions of tuples, and no cycle among them
@@ -74,9 +73,9 @@ def _next(world: World, rules: Rules) -> Iterator[tuple[str, World]]:
 
 
 def _can_be_led(world: World, rules: Rules, hopeful: set[World]) -> bool:
-    """Whether the pool, left alone, can come to a leader that leads on.
+    """Whether the undisturbed pool can get a leader that keeps leading.
 
-    ``hopeful`` are worlds of which that is known.
+    ``hopeful`` are worlds for which this is known.
     """
     world = world._replace(tampering=0, crashes=0, stops=0, resignations=0, begun=0)
     return any(_comes_to_a_leader(world, slot, rules, hopeful) for slot in range(len(world.processes)))
@@ -104,8 +103,9 @@ def _is_led(world: World) -> bool:
 
 
 def _one_step_on(world: World, candidate: int, rules: Rules) -> World:
-    """One schedule of many: leaders first, until they have noticed what there is to notice; then who is in the middle
-    of a campaign; then who settles; then a new campaign of the candidate."""
+    """One schedule of many: leaders first, until they have noticed every change; then campaigns in progress; then
+    settling processes; then a new campaign of the candidate.
+    """
 
     def urgency(slot: int) -> tuple[bool, bool, bool, int]:
         process = world.processes[slot]
@@ -122,7 +122,7 @@ def _one_step_on(world: World, candidate: int, rules: Rules) -> World:
 
 
 def _history(last: World, came_from: dict[World, World | None], rules: Rules) -> list[str]:
-    """What happened, line by line, each process under one name from beginning to end."""
+    """The history, line by line, each process under one name from beginning to end."""
     path = [last]
     while (before := came_from[path[-1]]) is not None:
         path.append(before)

@@ -1,4 +1,4 @@
-"""What is searched: within which budgets, with which guards switched off, and what lies beyond the promises."""
+"""Searches: their budgets, the guards switched off in each, and the cases beyond the promises."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SUITE = {
         processes=2, tampering=1, crashes=1, stops=1, resignations=0, led=True
     ),
 }
-"""Few enough states for each run of the tests: all that can happen, to its end."""
+"""Few enough states for each run of the tests: all possible events, to the end."""
 
 FULL = {
     "two workers that have seen their leader, and that one stands still": Rules(
@@ -49,7 +49,7 @@ PLANTED = {
     "warn off until the end": _without("warn off until the end"),
     "work first": _without("work first"),
 }
-"""A guard that is switched off is a bug, and a search finds what it leads to."""
+"""A guard that is switched off is a bug, and a search finds its consequence."""
 
 PLANTED_DEEP = {
     "settle in any case": _without("settle in any case", resignations=1),
@@ -66,11 +66,12 @@ SPARE = {
     "own words": "within the budgets, nobody's record is replaced while its author is about to end it",
     "warn off if absent": "likewise",
 }
-"""Guards whose absence no search has found while the others stand, and why that may be so. They cost next to nothing,
-and fail sooner or under more tampering than is searched."""
+"""Guards whose absence no search has revealed while the others stand, and possible reasons. They cost next to
+nothing, and fail earlier or under more tampering than is searched.
+"""
 
 LIMITS = {
     "a leader stands still for a settle while lock and record go, and a newcomer comes": _without(stops=1),
     "lock renamed, renamed back and record removed in the middle of an election": _without(tampering=3, led=False),
 }
-"""What the file engine does not promise: the search shows that two lead, and how."""
+"""Cases that the file engine does not promise: the search finds two leaders, and how."""

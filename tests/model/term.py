@@ -1,6 +1,6 @@
 """A term and its end, and the wait for the next: ``renew``, ``_keep_others_off``, ``release``, ``wait_for_vacancy``.
 
-While a beat is under way its process does nothing else, because it never waits.
+During a heartbeat its process does nothing else, because it never waits.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def retell(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]
 
 @step
 def lead(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """A term of ``Elector.run``: it beats, resigns, or its work ends."""
+    """A term of ``Elector.run``: it sends heartbeats, resigns, or its work ends."""
     process = world.processes[slot]
     if process.work != LOST or "warn off until the end" in rules.on:
         if "heartbeat lock" not in rules.on or is_current(world, process):
@@ -87,7 +87,7 @@ def warn(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
 
 @step
 def put_back(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``_keep_others_off``: the record is written, if there still is none."""
+    """``_keep_others_off``: the record is written, if there is still none."""
     process = world.processes[slot]
     record = world.record if world.record and "warn off if absent" in rules.on else process.ours
     done = has_beaten(world, slot, work=LOST)._replace(record=record)
@@ -95,12 +95,12 @@ def put_back(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World
 
 
 def settling(world: World, slot: int) -> int:
-    """Bits of the processes whose settle waits for a beat of this leader."""
+    """Bits of the processes whose settle waits for a heartbeat of this leader."""
     return sum(1 << other for other, each in enumerate(world.processes) if each.awaited >> slot & 1)
 
 
 def has_beaten(world: World, slot: int, work: str | None = None, then: str = "lead") -> World:
-    """The settles that began before this beat need not wait for this leader any longer."""
+    """The settles that began before this heartbeat need not wait for this leader any longer."""
     process = world.processes[slot]
     if process.serves:
         done = 1 << slot
@@ -167,12 +167,12 @@ def _unlock(world: World, slot: int, then: str) -> Iterator[tuple[str, World]]:
 
 @step
 def outlive(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """Work that ends after the seat was given up: only where ``work first`` is switched off."""
+    """Work that ends after the seat was released: only where ``work first`` is switched off."""
     yield "ends its work", do(ends_work(world, slot, LOST, rules), slot, "look", standing="")
 
 
 @step
 def look(world: World, slot: int, rules: Rules) -> Iterator[tuple[str, World]]:
-    """``wait_for_vacancy``: ``RecordObserver.look`` keeps the record; then the next campaign."""
+    """``wait_for_vacancy``: ``RecordObserver.look`` caches the record; then the next campaign."""
     seen = world.record or world.processes[slot].seen
     yield "looks at the record", do(world, slot, "open", seen=seen if "memory" in rules.on else None)

@@ -21,7 +21,7 @@ STATES = {
     "two workers, files swapped twice": 74_903,
     "two workers, a leader that dies or stands still": 25_906,
 }
-"""How many there are. A change of the protocol changes them: look at it, then write the new number down."""
+"""Numbers of states. A change of the protocol changes them: review it, then write the new numbers."""
 
 
 QUICK = "two workers, a leader that dies or stands still"
@@ -52,7 +52,7 @@ def test_a_guard_that_is_switched_off_is_missed(guard: str) -> None:
 
 
 def test_winning_is_not_yet_leading() -> None:
-    """The split-brain, told as short as it can be: the lock file goes, another worker wins the new one, and leads."""
+    """Split brain in its shortest form: the lock file is removed, another worker wins the new one, and leads."""
     trace = explore(PLANTED["rival"]).trace
     assert trace[0] == "leader.lock is unlinked"
     assert trace[1:3] == ("P2 creates leader.lock", "P2 gets the flock")
@@ -61,7 +61,7 @@ def test_winning_is_not_yet_leading() -> None:
 
 
 def test_what_is_not_promised() -> None:
-    """A newcomer cannot know of a leader that stands still, if nothing but its process is left of it."""
+    """A newcomer cannot notice a leader that stands still, if nothing but its process is left of it."""
     found = explore(LIMITS["a leader stands still for a settle while lock and record go, and a newcomer comes"])
     assert found.violation == "P1: two processes lead"
     assert {"leader.lock is unlinked", "leader.json is unlinked"} < set(found.trace)
@@ -74,7 +74,7 @@ def test_every_guard_is_either_missed_or_known_to_be_spare() -> None:
 
 
 def test_the_guards_are_where_the_model_says() -> None:
-    """So that who renames a function of the engine comes by here, and looks whether the model still mirrors it."""
+    """A renamed function of the engine fails here, as a reminder to check that the model still mirrors it."""
     code = "\n".join(
         inspect.getsource(module) for module in (lock, backend, leader_record, atomic_files, Seat, Elector)
     )

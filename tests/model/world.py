@@ -1,12 +1,12 @@
-"""What the model knows of a pool: a directory, the processes on it, and what may still go wrong. Values only.
+"""State of a pool in the model: a directory, its processes, and the budgets of faults. Values only.
 
-``campaign.py``, ``begin.py`` and ``term.py`` say what a process does next, ``environment.py`` what is done to it and
-to its files.
+``campaign.py``, ``begin.py`` and ``term.py`` define the steps of a process, ``environment.py`` the actions on it and on
+its files.
 
-Time has no place here. A process that is not scheduled is a stopped one, a blocked one or a slow one, so stop and
-continue are in every interleaving. Only one place of the code trusts time: the settle, which takes it that a leader
-beats within it. It ends here once each leader that beats has begun and finished a beat since it began; that it ends
-sooner, because that leader stands still meanwhile, costs one of ``stops``.
+There is no time. A process that is not scheduled is a stopped one, a blocked one or a slow one, so stop and continue
+are in every interleaving. Only one place of the code relies on time: the settle, which assumes that a leader sends a
+heartbeat within it. Here it ends once each leader that sends heartbeats has begun and finished one since the settle
+began; an earlier end, because that leader stands still meanwhile, costs one of ``stops``.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 NOBODY = 0
-"""In the place of an inode: there is none."""
+"""In place of an inode: there is none."""
 
 DEAD = -1
-"""In the place of a holder: a process that is gone. Whoever starts instead of it is somebody else."""
+"""In place of a holder: a dead process. A process started in its place is another one."""
 
 LEADING, RESIGNED, LOST = "leading", "resigned", "lost"
 WORKING, DRAINING, IDLE = "working", "draining", ""
 
 
 class Record(NamedTuple):
-    """``LeaderRecord``, as far as the protocol looks at it. ``told``: ``confirm`` has put the milliseconds in."""
+    """The fields of ``LeaderRecord`` that the protocol uses. ``told``: ``confirm`` has added the milliseconds."""
 
     term: int
     holder: int
@@ -38,15 +38,16 @@ class Record(NamedTuple):
 class Process(NamedTuple):
     """One worker.
 
-    at: the step that it does next.
+    at: its next step.
     fd: the inode that its descriptor of the lock file is open on; locked: whether it has the flock on that.
     alone: whether it has the flock on the number file, within which the record is written.
     latest: the number of the last term before it judged.
     found, before: the record as it was judged; ``before`` of ``_judge``.
     number: of the term that it begins or leads.
-    ours: what it wrote last. seen: ``RecordObserver.last_seen``.
-    work: whether the work of a term may run, and how it goes.
-    awaited: bits of the leaders that its settle still waits for; serves: of the settles that its beat will count for.
+    ours: its last write. seen: ``RecordObserver.last_seen``.
+    work: whether the work of a term may run, and its state.
+    awaited: bits of the leaders that its settle still waits for; serves: of the settles that its heartbeat will count
+    for.
     """
 
     at: str = "open"
@@ -68,8 +69,8 @@ class Process(NamedTuple):
 class World(NamedTuple):
     """The pool at one instant.
 
-    lock, away: inodes that ``leader.lock`` and the name it was renamed to stand for.
-    record, number, ledger: ``leader.json``, ``leader.term``, and the last term that the ledger knows.
+    lock, away: inodes of ``leader.lock`` and of the name it was renamed to.
+    record, number, ledger: ``leader.json``, ``leader.term``, and the last term in the ledger.
     begun: the largest number of a term that was begun; -1 once a number was not larger (P2).
     tampering, crashes, stops, resignations: how many of these may still happen.
     """
@@ -110,17 +111,18 @@ GUARDS = {
     "own words": "LeaderRecordFile.end: only over our own record, else only if there is none",
     "work first": "release: the work has ended before the seat is given up",
 }
-"""What keeps the promises, each by the place in the code where it stands. Any of them can be switched off."""
+"""Guards of the promises, each named by its place in the code. Any of them can be switched off."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How the world goes.
+    """Rules of a search.
 
     off: guards that are switched off.
-    processes, tampering, crashes, stops, resignations: how many there are.
-    led: whether it begins with a leader, instead of with an empty directory. known: whether everybody has seen it lead.
-    listed: whether ``/proc/locks`` tells of flocks. ledger: whether the ledger can be read and written.
+    processes, tampering, crashes, stops, resignations: their numbers.
+    led: whether it begins with a leader, instead of with an empty directory. known: whether all have observed that
+    leader.
+    listed: whether ``/proc/locks`` lists flocks. ledger: whether the ledger can be read and written.
     """
 
     off: frozenset[str] = frozenset()
@@ -157,12 +159,12 @@ class Rules:
 
 
 def leaders(world: World) -> list[int]:
-    """The processes whose term was won and whose work may still run."""
+    """Processes whose term was won and whose work may still run."""
     return [slot for slot, process in enumerate(world.processes) if process.work]
 
 
 def broken(world: World) -> str | None:
-    """Which promise does not hold here."""
+    """The promise that this world breaks, if any."""
     if len(leaders(world)) > 1:
         return "P1: two processes lead"
     if world.begun < 0:
@@ -171,7 +173,7 @@ def broken(world: World) -> str | None:
 
 
 def fresh_inodes(world: World) -> Iterator[int]:
-    """Numbers that a new file may get: one that was free again, though records may name it, and one never used."""
+    """Numbers that a new file may get: one that was freed, though records may name it, and one never used."""
     used = {world.lock, world.away, *(process.fd for process in world.processes)}
     named = {record.seat for record in _records(world)}
     reused = next(number for number in range(1, 99) if number not in used)
@@ -191,7 +193,9 @@ def _records(world: World) -> list[Record]:
 
 
 def arranged(world: World) -> tuple[World, tuple[int, ...]]:
-    """The same world with its processes in one order of the many, so that it is visited once; and where each was."""
+    """The same world with its processes in one order of the many, so that it is visited once; and the old place of
+    each.
+    """
     processes = world.processes
     order = tuple(sorted(range(len(processes)), key=lambda slot: _rank(processes[slot])))
     if order == tuple(range(len(order))):
@@ -202,7 +206,7 @@ def arranged(world: World) -> tuple[World, tuple[int, ...]]:
 
 
 def bury(world: World, slot: int) -> World:
-    """The process is gone, and nobody else is it: its flocks are free, and records name a dead one."""
+    """The process is gone, and no other process has its identity: its flocks are free, and records name a dead one."""
     now = {other: other for other in range(-1, len(world.processes))} | {slot: DEAD}
     processes = [
         process._replace(

@@ -45,9 +45,10 @@ SERVERS = [
     server_command("granian", signals_all_workers=False),
     server_command("hypercorn", signals_all_workers=False, replaces_killed_workers=False),
 ]
-"""Hypercorn 0.18 ends as a whole when one of its workers is killed, so nobody is left to take over. Hypercorn and
+"""Hypercorn 0.18 ends as a whole when one of its workers is killed, so no worker is left to take over. Hypercorn and
 Granian end their workers one after the other, without a signal that Python sees: another worker may begin a term
-before it is ended itself, as after any resignation; docs/operations.md says so."""
+before its own end, as after any resignation; docs/operations.md describes it.
+"""
 
 
 def test_the_guide_names_all_servers() -> None:
@@ -88,7 +89,7 @@ def test_the_guide_works(server: ServerCommand, new_pool: Callable[..., Pool], t
 
 
 def check_successor(pool: Pool, leader: dict[str, Any], reason: str) -> dict[str, Any]:
-    """Another worker leads the next term and runs the job; returns the new leader once all workers are there."""
+    """Another worker leads the next term and runs the job; returns the new leader once all workers take part."""
     found = pool.leader(but=leader["pid"])
     assert found["leader"]["term"] == leader["term"] + 1
     assert found["last_takeover"]["reason"] == reason
@@ -117,7 +118,7 @@ async def lifespan(app):
 
 app = FastAPI(lifespan=lifespan)
 """
-"""Application whose worker is told to stop while it starts, as one that its server has just replaced may be."""
+"""Application whose worker is told to stop while it starts, like a replacement during a shutdown."""
 
 
 def test_told_to_stop_while_it_starts_a_worker_begins_no_term(tmp_path: Path) -> None:
