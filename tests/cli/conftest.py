@@ -1,4 +1,4 @@
-"""Pools to look at: one that lives, one that has ended, and copies of that one to be spoiled."""
+"""Pools for the commands: a live one, a stopped one, and copies of that one to be damaged."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from tests.support.waiting import until, until_async
 
 @pytest.fixture(autouse=True)
 def no_blocked_loop() -> None:
-    """In place of the one for all tests: a command has its loop to itself, and may read a file on it."""
+    """In place of the fixture for all tests: a command has its own loop, and may read a file on it."""
 
 
 WORDS = "no\nsuch \x1b[31mluck"
-"""What a job may put into its error: lines, and orders to a terminal."""
+"""Error text of a job with line breaks and terminal control sequences."""
 
 called: Counter[str] = Counter()
 
@@ -48,7 +48,7 @@ def bad() -> None:
 
 
 async def live(pool: Path | str, *, pause: bool, ledger: str | None = None) -> None:
-    """A term in the pool, with runs of both jobs, and with a pause of one of them if asked for."""
+    """A term in the pool, with runs of both jobs, and with a pause of one of them on request."""
     called.clear()
     election = Election(pool, heartbeat=0.02, ledger=ledger)
     election.scheduled_job("interval", seconds=0.1, id="good", tags=["fine", "small"])(good)
@@ -68,7 +68,7 @@ async def live(pool: Path | str, *, pause: bool, ledger: str | None = None) -> N
 
 @pytest.fixture(scope="session")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pool with two terms, that was stopped in good order."""
+    """A pool with two terms that was stopped in order."""
     pool = tmp_path_factory.mktemp("ended") / "pool"
     asyncio.run(live(pool, pause=False))
     asyncio.run(live(pool, pause=True))
@@ -77,7 +77,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def spoiled(ended: Path, tmp_path: Path) -> Path:
-    """A copy of it that is taken for the original, for a test to spoil."""
+    """A copy of it that counts as the original, for a test to damage."""
     shutil.copytree(ended, tmp_path / "pool", ignore=shutil.ignore_patterns("leader.alive", "*-shm", "*-wal"))
     os.mkfifo(tmp_path / "pool" / "leader.alive", 0o600)
     asyncio.run(adopted(tmp_path / "pool"))
@@ -94,7 +94,7 @@ async def adopted(pool: Path) -> None:
 
 @pytest.fixture(scope="session")
 def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPool]:
-    """A pool of two processes, which stays as it is but for who leads."""
+    """A pool of two processes, which changes only its leader."""
     pair = WorkerPool(tmp_path_factory.mktemp("living"))
     try:
         pair.start()
@@ -105,7 +105,7 @@ def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPool]:
 
 @pytest.fixture
 def orphaned(tmp_path: Path) -> Iterator[tuple[WorkerPool, int]]:
-    """A pool whose only worker was killed, and the pid of a child of it that keeps the lock for a minute."""
+    """A pool whose only worker was killed, and the pid of its child that keeps the lock for a minute."""
     pair = WorkerPool(tmp_path)
     orphan = 0
     try:
@@ -127,7 +127,7 @@ Call = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    """Runs a command in this process; returns its exit code, output and complaints."""
+    """Run a command in this process; return its exit code, stdout and stderr."""
 
     def run(command: str, pool: Path | str, *arguments: str) -> tuple[int, str, str]:
         capsys.readouterr()
@@ -140,7 +140,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
 
 @pytest.fixture
 def ask(call: Call) -> Callable[..., Any]:
-    """Runs a command with ``--json``; returns what it says, read by a strict reader."""
+    """Run a command with ``--json``; return its document, parsed strictly."""
 
     def run(command: str, pool: Path | str, *arguments: str, code: int = 0) -> Any:
         found, out, err = call(command, pool, "--json", *arguments)
@@ -165,7 +165,7 @@ def as_program(*arguments: str, **options: Any) -> subprocess.CompletedProcess[s
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[WorkerPool]:
-    """A pool for one test alone, without workers yet."""
+    """A pool for one test, without workers yet."""
     pair = WorkerPool(tmp_path)
     yield pair
     pair.reap()

@@ -19,13 +19,13 @@ from tests.support.pool import ROOT
 COLUMNS, LINES = 80, 24
 
 HOME = "\x1b[H"
-"""Where each picture begins."""
+"""Start of each frame."""
 
 _ORDERS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Terminal:
-    """Runs ``python -m election …`` in a pseudo-terminal of its own. Leaving the scope ends it."""
+    """Run ``python -m election …`` in a new pseudo-terminal. Leaving the scope ends it."""
 
     def __init__(self, *arguments: str, **environment: str) -> None:
         self._master, slave = pty.openpty()
@@ -47,7 +47,7 @@ class Terminal:
         self._written = b""
 
     def written(self) -> str:
-        """All that was written so far, with the orders to the terminal."""
+        """The whole output so far, with control sequences."""
         while True:
             try:
                 self._written += os.read(self._master, 65536)
@@ -55,12 +55,12 @@ class Terminal:
                 return self._written.decode(errors="replace")
 
     def pictures(self) -> list[list[str]]:
-        """The lines of each whole picture, without colours, oldest first."""
+        """Lines of each complete frame, without colours, oldest first."""
         *whole, _ = self.written().split(HOME)
         return [_ORDERS.sub("", picture).replace("\r", "").split("\n") for picture in whole[1:]]
 
     def shows(self, words: str) -> bool:
-        """Whether the latest picture holds these words."""
+        """Whether the latest frame contains these words."""
         return any(words in "\n".join(picture) for picture in self.pictures()[-1:])
 
     def press(self, keys: bytes) -> None:
@@ -74,7 +74,7 @@ class Terminal:
         return self.process.wait(30)
 
     def is_as_before(self) -> bool:
-        """Whether the terminal shows what is typed, line by line, as it did."""
+        """Whether the terminal echoes input line by line again."""
         return termios.tcgetattr(self._slave)[:4] == self._former[:4]
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""``python -m election status|runs|skips|terms|resign``: what a pool's history says, and how a command ends."""
+"""``python -m election status|runs|skips|terms|resign``: their reports on a pool's history, and their exit codes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Ask = Callable[..., Any]
 
 
 def test_a_living_pool_is_shown_and_left_in_peace(living: WorkerPool) -> None:
-    """P8, docs/pitfalls.md#16: status names the leader that the pool itself names, exits 0, and no election follows."""
+    """P8, docs/pitfalls.md#16: status names the pool's own leader, exits 0, and causes no election."""
     leader, follower = living.leader(), living.follower()
     done = as_program("status", "--pool", str(living.path))
     assert (done.returncode, done.stderr) == (0, "")
@@ -47,7 +47,7 @@ def test_a_living_pool_is_shown_and_left_in_peace(living: WorkerPool) -> None:
 
 
 def test_an_ended_pool_is_shown(ended: Path, call: Call) -> None:
-    """Exit code 1: nobody leads; its jobs and their last runs are known all the same."""
+    """Exit code 1: nobody leads; its jobs and their last runs are shown all the same."""
     code, out, err = call("status", ended)
     assert (code, err) == (1, "")
     assert "nobody leads" in out
@@ -55,7 +55,7 @@ def test_an_ended_pool_is_shown(ended: Path, call: Call) -> None:
 
 
 def test_no_pool_is_an_error(tmp_path: Path) -> None:
-    """Exit code 2 and one line that says what to do; a command never makes a pool by looking for one."""
+    """Exit code 2 and one line with a remedy; a command never creates a pool by looking for one."""
     done = as_program("status", "--pool", str(tmp_path / "none"))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
@@ -92,7 +92,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What it is for, and each of its options."""
+    """Its purpose, and each of its options."""
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
     out = capsys.readouterr().out
@@ -118,7 +118,7 @@ def test_an_unknown_pool_is_refused_by_all(command: str, form: str, call: Call, 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_file_is_no_pool(command: str, call: Call, tmp_path: Path) -> None:
-    """docs/pitfalls.md#21: a path that cannot be a pool is named as what it is."""
+    """docs/pitfalls.md#21: a path that cannot be a pool is named with its kind."""
     (tmp_path / "file").touch()
     code, out, err = call(command, tmp_path / "file")
     assert (code, out) == (2, "")
@@ -127,7 +127,7 @@ def test_a_file_is_no_pool(command: str, call: Call, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("command", "code"), [("status", 1), ("runs", 2), ("verify", 2), ("resign", 2), ("doctor", 0)])
 def test_a_directory_that_nobody_has_led(command: str, code: int, call: Call, tmp_path: Path) -> None:
-    """It may become a pool; what there is not yet is told in these words, and nothing is created."""
+    """It may become a pool; the message names the missing part, and nothing is created."""
     tmp_path.chmod(0o700)
     found, out, err = call(command, tmp_path)
     assert found == code, (out, err)
@@ -158,7 +158,7 @@ def test_what_a_command_does_not_know_is_refused(arguments: list[str], capsys: p
 
 
 def test_status_for_machines(living: WorkerPool, ask: Ask) -> None:
-    """The words of ``GET /leader``, whose names do not change, so that a script may rely on both alike."""
+    """The fields of ``GET /leader``, whose names do not change, so that a script may use both alike."""
     said, asked = ask("status", living.path), living.follower().document()
     assert list(said) == ["pool", "engine", "state", "leader", "workers", "jobs", "jobs_total", "problem"]
     for name in ("pool", "engine", "state", "workers", "jobs_total", "problem"):
@@ -168,7 +168,7 @@ def test_status_for_machines(living: WorkerPool, ask: Ask) -> None:
         assert said["leader"][name] == asked["leader"][name]
     jobs = {job["id"]: job for job in said["jobs"]}
     rarely = jobs["now and/then"]
-    # A worker gives what it has asked the ledger again for half a second.
+    # A worker caches its reads of the ledger for half a second.
     until(lambda: (job := living.follower().job("now and/then")) and job == {name: rarely[name] for name in job})
     assert list(jobs["often"]) == [
         "id", "name", "description", "tags", "trigger", "next_run_time", "paused", "retired", "broken", "last_due",
@@ -184,7 +184,7 @@ def test_status_of_an_ended_pool_for_machines(ended: Path, ask: Ask) -> None:
 
 
 def test_status_tells_what_is_wrong_with_the_ledger(spoiled: Path, call: Call, ask: Ask) -> None:
-    """P8: who leads is known without it; the problem is told beside."""
+    """P8: the leader is shown without it; the problem is reported beside."""
     (spoiled / "ledger.db").write_bytes(b"nothing of the kind" * 1000)
     code, out, _ = call("status", spoiled)
     assert code == 1
@@ -195,7 +195,7 @@ def test_status_tells_what_is_wrong_with_the_ledger(spoiled: Path, call: Call, a
 def test_a_leader_that_hangs_leads_and_is_said_not_to_live(
     living: WorkerPool, call: Call, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit code 0, as somebody has the seat; that it does not live is said beside."""
+    """Exit code 0, since the seat is held; the missing heartbeat is reported beside."""
     monkeypatch.setattr(pool_status, "STALLED_AFTER_S", 0.5)
     leader = living.leader()
     leader.signal(signal.SIGSTOP)
@@ -215,26 +215,26 @@ def test_a_leader_that_hangs_leads_and_is_said_not_to_live(
 def test_a_disk_that_answers_slowly_is_waited_for(
     living: WorkerPool, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker has HTTP to answer meanwhile; a command has nothing else to do."""
+    """A worker also has to answer HTTP; a command has no other work."""
     monkeypatch.setattr(file_thread, "MAX_WAIT_S", 0.0)
     leader = living.leader()
     assert ask("status", living.path)["leader"]["pid"] == leader.pid
 
 
 def test_a_record_that_cannot_be_read_is_no_vacancy(spoiled: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit code 2: a script that acts upon a vacancy must not act upon this."""
+    """Exit code 2: a script that reacts to a vacancy must not react to this."""
 
     def refuse(path: str) -> bytes | None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
-    monkeypatch.setattr("election.engines.file.leader_record.read_file", refuse)  # modes mean nothing to root
+    monkeypatch.setattr("election.engines.file.leader_record.read_file", refuse)  # modes do not bind root
     code, out, err = call("status", spoiled)
     assert (code, out) == (2, "")
     assert "the leader record cannot be read: Permission denied" in err
 
 
 def test_a_pool_of_somebody_else_is_no_vacancy(ended: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its record would seem to be missing, and its history too; doctor alone has something to say of such a pool."""
+    """Its record would seem to be missing, and its history too; only doctor reports on such a pool."""
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     for command in COMMANDS:
         code, out, err = call(command, ended)
@@ -244,7 +244,7 @@ def test_a_pool_of_somebody_else_is_no_vacancy(ended: Path, call: Call, monkeypa
 
 
 def test_jobs_say_what_they_are_for_and_are_found_by_tag(ended: Path, call: Call, ask: Ask) -> None:
-    """The description is the function's own, the tags are those of the code that led last."""
+    """The description is that of the function, the tags are those of the last leader's code."""
     jobs = {job["id"]: job for job in ask("status", ended, code=1)["jobs"]}
     assert (jobs["bad"]["name"], jobs["bad"]["description"], jobs["bad"]["tags"]) == ("bad", "A job that fails.", [])
     assert jobs["good"]["tags"] == ["fine", "small"]
@@ -258,7 +258,7 @@ def test_jobs_say_what_they_are_for_and_are_found_by_tag(ended: Path, call: Call
 
 
 def test_jobs_in_pages(ended: Path, call: Call, ask: Ask) -> None:
-    """Each with what ``status`` says of it."""
+    """Each with its entry in ``status``."""
 
     def listed(*more: str) -> list[str]:
         return [job["id"] for job in ask("jobs", ended, *more)]
@@ -319,7 +319,7 @@ def test_filters_and_pages(ended: Path, ask: Ask) -> None:
 
 
 def test_what_comes_next(ended: Path, ask: Ask, call: Call) -> None:
-    """Both jobs every 0.1 s, in order; of one alone; up to a time; and for people."""
+    """Both jobs every 0.1 s, in order; for one alone; up to a time; and for people."""
     found = ask("next", ended, "-n", "6")
     dues = [tick["due"] for tick in found["ticks"]]
     assert (dues, len(dues)) == (sorted(dues), 6)
@@ -353,7 +353,7 @@ def test_skips_and_terms_for_machines(ended: Path, ask: Ask) -> None:
 
 @pytest.mark.parametrize(("command", "heads"), [("runs", "SEQ  JOB"), ("skips", "SEQ  JOB"), ("terms", "TERM  PID")])
 def test_tables_have_a_line_for_each_entry(command: str, heads: str, ended: Path, call: Call, ask: Ask) -> None:
-    """Whatever a job has put into its error, it is a cell of a table, and no order to the terminal."""
+    """Whatever a job's error contains, it is a cell of a table, and no control sequence."""
     code, out, err = call(command, ended, "--limit", "1000")
     lines = out.splitlines()
     assert (code, err) == (0, "")
@@ -364,7 +364,7 @@ def test_tables_have_a_line_for_each_entry(command: str, heads: str, ended: Path
 
 
 def test_looking_does_not_change_an_ended_pool(ended: Path, call: Call) -> None:
-    """All commands together leave its files as they were, bit for bit."""
+    """All commands together leave its files unchanged, byte for byte."""
 
     def files() -> dict[str, bytes]:
         found = (path for path in ended.rglob("*") if path.is_file() and not path.name.endswith(("-shm", "-wal")))
@@ -380,7 +380,7 @@ def test_looking_does_not_change_an_ended_pool(ended: Path, call: Call) -> None:
 
 
 def test_resign_begins_another_term(living: WorkerPool, call: Call, ask: Ask) -> None:
-    """P2, P6: the leader is asked through the ledger, and steps down within a heartbeat."""
+    """P2, P6: the request goes through the ledger, and the leader steps down within a heartbeat."""
     leader = living.leader()
     term = leader.document()["leader"]["term"]
     code, out, _ = call("resign", living.path)
@@ -395,7 +395,7 @@ def test_resign_begins_another_term(living: WorkerPool, call: Call, ask: Ask) ->
 
 
 def test_nobody_can_be_asked_to_resign_in_an_ended_pool(ended: Path, call: Call) -> None:
-    """Exit code 2, and nothing is left behind for the next leader to stumble over."""
+    """Exit code 2, and no request is left for the next leader."""
     code, out, err = call("resign", ended)
     assert (code, out) == (2, "")
     assert "nobody leads" in err
@@ -408,7 +408,7 @@ def test_nobody_can_be_asked_to_resign_in_an_ended_pool(ended: Path, call: Call)
 def test_long_work_says_how_far_it_has_come(
     command: str, words: str, ended: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a terminal, in a line that is gone at the end; elsewhere nothing."""
+    """On a terminal, in a line that is erased at the end; elsewhere nothing."""
     assert call(command, ended)[2] == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setattr(show, "QUIET_S", 0)
@@ -418,7 +418,7 @@ def test_long_work_says_how_far_it_has_come(
 
 
 def test_the_package_is_a_command_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """As pyproject.toml names it; its help names it so."""
+    """The name in pyproject.toml; its help uses it too."""
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     module, name = scripts["election"].split(":")
     monkeypatch.setattr("sys.argv", ["election", "status", "--help"])

@@ -1,4 +1,4 @@
-"""``python -m election doctor``: names what is wrong with a pool's ground, says what to do, and changes nothing."""
+"""``python -m election doctor``: names the faults of a pool's ground, gives advice, and changes nothing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fdinfo"), reason="
 
 @pytest.fixture
 def findings(ask: Callable[..., Any]) -> Callable[[Path, str], list[str]]:
-    """Runs ``doctor --json``; returns what it says of one grade, the advice after an arrow."""
+    """Run ``doctor --json``; return the results of one severity, the advice after an arrow."""
 
     def run(pool: Path, grade: str) -> list[str]:
         found = ask("doctor", pool, code=1 if grade == "wrong" else 0)
@@ -53,7 +53,7 @@ Findings = Callable[[Path, str], list[str]]
 
 
 def test_a_living_pool_is_sound(living: WorkerPool, findings: Findings, call: Call) -> None:
-    """Everything is looked at, and good: the ground, the record, who holds the lock, the FIFO, the ledger."""
+    """Everything is examined, and good: the ground, the record, the holder of the lock, the FIFO, the ledger."""
     leader = living.leader()
     good = findings(living.path, "good")
     assert findings(living.path, "warning") == []
@@ -73,7 +73,7 @@ def test_a_living_pool_is_sound(living: WorkerPool, findings: Findings, call: Ca
 
 
 def test_an_ended_pool_is_sound(ended: Path, findings: Findings) -> None:
-    """That nobody leads is worth a warning, and no more."""
+    """A pool without a leader is a warning, and no more."""
     (warning,) = findings(ended, "warning")
     assert "nobody leads: the last leader" in warning
     assert "resigned" in warning
@@ -85,8 +85,9 @@ def test_an_ended_pool_is_sound(ended: Path, findings: Findings) -> None:
 
 def test_an_orphan_that_keeps_the_lock_is_named(orphaned: tuple[WorkerPool, int], call: Call) -> None:
     """docs/pitfalls.md#1: the leader is dead, a child of it keeps the flock, so that nobody can be elected: doctor
-    names it by pid and command (``/proc/locks`` would name the dead), and once it is ended as advised, a worker
-    leads."""
+    names it by pid and command (``/proc/locks`` would name the dead one), and once it is ended as advised, a
+    worker leads.
+    """
     pair, orphan = orphaned
     done = as_program("doctor", "--pool", str(pair.path))
     assert done.returncode == 1
@@ -103,7 +104,9 @@ def test_an_orphan_that_keeps_the_lock_is_named(orphaned: tuple[WorkerPool, int]
 
 
 def test_a_child_that_shares_the_lock_of_a_living_leader_is_named(living: WorkerPool, findings: Findings) -> None:
-    """docs/pitfalls.md#1, #3, before it hurts: the leader holds the lock, and so does a process that would keep it."""
+    """docs/pitfalls.md#1, #3, before it does harm: the leader holds the lock, and so does a process that would keep
+    it.
+    """
     leader = living.leader()
     child = int(leader.request("POST", "/child").json())
     try:
@@ -124,7 +127,7 @@ def locked(path: Path) -> Any:
 
 
 def test_a_worker_that_is_about_to_lead_is_no_orphan(spoiled: Path, findings: Findings) -> None:
-    """docs/pitfalls.md#15: between the flock and the record nobody is to be killed."""
+    """docs/pitfalls.md#15: between the flock and the record no process may be killed."""
     Presence(str(spoiled / "workers"), SystemClock()).enter(Worker(current_process(), datetime.now(UTC)))
     with locked(spoiled / "leader.lock"):
         warnings = findings(spoiled, "warning")
@@ -133,7 +136,7 @@ def test_a_worker_that_is_about_to_lead_is_no_orphan(spoiled: Path, findings: Fi
 
 
 def test_an_entry_of_a_dead_worker_with_the_same_pid_hides_no_holder(spoiled: Path, findings: Findings) -> None:
-    """docs/pitfalls.md#10: a pid is reused, and entries of the dead lie there until a worker removes them."""
+    """docs/pitfalls.md#10: a pid is reused, and entries of dead workers stay until a worker removes them."""
     former = dataclasses.replace(current_process(), start_time=1)
     Presence(str(spoiled / "workers"), SystemClock()).enter(Worker(former, datetime.now(UTC)))
     with locked(spoiled / "leader.lock"):
@@ -143,7 +146,7 @@ def test_an_entry_of_a_dead_worker_with_the_same_pid_hides_no_holder(spoiled: Pa
 
 
 def test_a_stranger_that_took_the_lock_itself_is_no_orphan(spoiled: Path, findings: Findings) -> None:
-    """It inherited nothing from a leader: whoever started it knows why, so nobody is told to kill it."""
+    """It inherited nothing from a leader and may have been started on purpose, so the advice is not to kill it."""
     with locked(spoiled / "leader.lock"):
         (wrong,) = findings(spoiled, "wrong")
     assert "it took the lock itself, so it is no orphan" in wrong
@@ -186,7 +189,7 @@ def test_a_leader_by_the_record_alone_is_told(spoiled: Path, findings: Findings)
 
 
 def claim_to_lead(pool: Path) -> LeaderRecord:
-    """Write a record that says that this process leads."""
+    """Write a record that names this process as leader."""
     records = LeaderRecordFile(str(pool / "leader.json"))
     found = records.read()
     assert found is not None
@@ -212,7 +215,7 @@ def test_a_leader_that_gives_no_sign_of_life_is_told(living: WorkerPool, finding
 
 
 def test_a_missing_lock_file_is_told(spoiled: Path, findings: Findings) -> None:
-    """docs/pitfalls.md#4: somebody has removed it; nothing is made in its place."""
+    """docs/pitfalls.md#4: the lock file was removed; no new one is made."""
     (spoiled / "leader.lock").unlink()
     assert "there is no lock file -> the next campaign makes it" in findings(spoiled, "warning")
     claim_to_lead(spoiled)
@@ -261,7 +264,7 @@ def cut(ledger: Path) -> None:
 def test_a_damaged_ledger_is_told_and_left_as_it_is(
     damage: Callable[[Path], None], spoiled: Path, findings: Findings
 ) -> None:
-    """What to do about it is said; to set it aside is the leader's right, not the doctor's."""
+    """The advice tells how to set it aside; that is up to the leader, not to doctor."""
     ledger = spoiled / "ledger.db"
     damage(ledger)
     content = ledger.read_bytes()
@@ -280,7 +283,7 @@ def write_into(pool: Path, statement: str) -> None:
 
 @pytest.mark.parametrize("statement", ["UPDATE jobs SET trigger = '{'", "UPDATE jobs SET func = 'x:y'"])
 def test_a_ledger_that_makes_no_sense_is_told(statement: str, spoiled: Path, findings: Findings, call: Call) -> None:
-    """A whole database can hold nonsense: the doctor survives it, and no command calls it a broken promise."""
+    """A valid database can hold garbage: doctor survives it, and no command reports it as a broken promise."""
     write_into(spoiled, statement)
     (wrong,) = findings(spoiled, "wrong")
     assert "the ledger holds what no worker can have written" in wrong
@@ -289,7 +292,7 @@ def test_a_ledger_that_makes_no_sense_is_told(statement: str, spoiled: Path, fin
 
 
 def test_a_lost_or_newer_ledger_is_told(spoiled: Path, findings: Findings) -> None:
-    """A pool that was led has a ledger; one from the future asks for newer code."""
+    """A pool that was led has a ledger; one with a newer schema needs newer code."""
     write_into(spoiled, "PRAGMA user_version = 99")
     (wrong,) = findings(spoiled, "wrong")
     assert "upgrade election in every worker" in wrong
@@ -299,7 +302,7 @@ def test_a_lost_or_newer_ledger_is_told(spoiled: Path, findings: Findings) -> No
 
 
 def test_a_broken_job_is_told(spoiled: Path, findings: Findings) -> None:
-    """Nothing else suffers, so it is a warning, with the way out."""
+    """Nothing else suffers, so it is a warning, with a remedy."""
     write_into(spoiled, "UPDATE jobs SET broken = 'x:y cannot be imported' WHERE id = 'good'")
     assert [
         each
@@ -315,7 +318,7 @@ def test_a_broken_job_is_told(spoiled: Path, findings: Findings) -> None:
 def test_wrong_permissions_are_told_and_left_as_they_are(
     mode: int, why: str, spoiled: Path, findings: Findings
 ) -> None:
-    """docs/pitfalls.md#20: whoever can read the lock file can hold it."""
+    """docs/pitfalls.md#20: any user who can read the lock file can hold it."""
     spoiled.chmod(mode)
     wrong = findings(spoiled, "wrong")[0]
     assert f"has mode {mode:04o}: {why}" in wrong
@@ -325,14 +328,14 @@ def test_wrong_permissions_are_told_and_left_as_they_are(
 
 
 def test_a_file_that_its_owner_cannot_write_is_told(spoiled: Path, findings: Findings) -> None:
-    """docs/pitfalls.md#22: a ledger that cannot be written stops every job, so it is said before."""
+    """docs/pitfalls.md#22: a ledger that cannot be written stops every job, so it is reported first."""
     (spoiled / "ledger.db").chmod(0o400)
     (wrong,) = findings(spoiled, "wrong")
     assert f"chmod u+rw {spoiled / 'ledger.db'}" in wrong
 
 
 def test_a_pool_of_another_user_is_told(spoiled: Path, findings: Findings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """docs/pitfalls.md#20: workers of this user could not use it, or whoever owns it could lead in their place."""
+    """docs/pitfalls.md#20: workers of this user could not use it, or its owner could lead in their place."""
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
     (wrong,) = findings(spoiled, "wrong")
     assert f"belongs to uid {os.getuid()}, and this process runs as uid 4711" in wrong
@@ -340,7 +343,7 @@ def test_a_pool_of_another_user_is_told(spoiled: Path, findings: Findings, monke
 
 @pytest.mark.usefixtures("as_root")
 def test_root_looks_at_the_pools_of_others(spoiled: Path, findings: Findings) -> None:
-    """``sudo python -m election doctor`` is no reason for an alarm; one file of root's among the owner's is."""
+    """``sudo python -m election doctor`` is no reason for an alarm; a file of root's among the owner's is."""
     for path in (spoiled, *spoiled.iterdir()):
         os.chown(path, 4711, 4711)
     assert [each for each in findings(spoiled, "good") if "belongs to uid 4711, as which the workers must run" in each]
@@ -350,7 +353,7 @@ def test_root_looks_at_the_pools_of_others(spoiled: Path, findings: Findings) ->
 
 
 def test_a_symbolic_link_is_told(spoiled: Path, findings: Findings, tmp_path: Path) -> None:
-    """docs/pitfalls.md#20: somebody could point it elsewhere, so workers refuse it."""
+    """docs/pitfalls.md#20: another user could redirect it, so workers refuse it."""
     (tmp_path / "link").symlink_to(spoiled)
     (wrong,) = findings(tmp_path / "link", "wrong")
     assert "is a symbolic link" in wrong
@@ -358,14 +361,14 @@ def test_a_symbolic_link_is_told(spoiled: Path, findings: Findings, tmp_path: Pa
 
 
 def test_a_network_filesystem_is_told(spoiled: Path, findings: Findings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """docs/pitfalls.md#6: flock may exclude nobody there."""
+    """docs/pitfalls.md#6: flock may not exclude other hosts there."""
     monkeypatch.setattr(directory_module, "filesystem_type", lambda _: "nfs4")
     (wrong,) = findings(spoiled, "wrong")
     assert "is on nfs4, where flock may exclude nobody" in wrong
 
 
 def test_a_directory_that_is_no_pool_is_left_alone(tmp_path: Path, call: Call) -> None:
-    """To look at somebody's directory by mistake changes nothing in it."""
+    """Running it on a wrong directory changes nothing there."""
     (tmp_path / "letter").write_text("dear")
     tmp_path.chmod(0o755)
     code, out, _ = call("doctor", tmp_path, "--json")

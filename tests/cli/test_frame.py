@@ -1,4 +1,4 @@
-"""The picture that ``watch`` draws: whatever there is to show, it fits, and it says what was left out."""
+"""Frames of ``watch``: they fit the terminal whatever the content, and mark left-out parts."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_it_fits_and_says_what_was_left_out(height: int, jobs: int, entries: int
 
 @pytest.mark.parametrize("width", [40, 60, 80, 109, 110, 200])
 def test_the_width_is_shared_so_that_times_are_whole(width: int) -> None:
-    """What people can guess is cut short first."""
+    """Content that people can guess is shortened first."""
     text = "\n".join(drawn(glance(3), past(2), width, None))
     assert max(len(line.rstrip()) for line in text.splitlines()) <= max(width, 59)
     assert width < 60 or "succeeded" in text

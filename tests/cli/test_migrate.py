@@ -1,4 +1,4 @@
-"""``python -m election migrate``: the whole history, the same in the end, however often it was cut off."""
+"""``python -m election migrate``: the whole history is copied unchanged, however often it was interrupted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Migrate = Callable[[Path | str, Path | str], tuple[int, str, str]]
 
 @pytest.fixture
 def migrate(capsys: pytest.CaptureFixture[str]) -> Migrate:
-    """Runs the command in this process; returns its exit code, output and complaints."""
+    """Run the command in this process; return its exit code, stdout and stderr."""
 
     def run(source: Path | str, target: Path | str) -> tuple[int, str, str]:
         capsys.readouterr()
@@ -34,11 +34,11 @@ def migrate(capsys: pytest.CaptureFixture[str]) -> Migrate:
 
 
 OWN = {table.name for table in schema.TABLES if not table.moves}
-"""Tables of the database itself: where it lies, and in which order jobs were changed there."""
+"""Tables of the database itself: its place, and the order of changes of jobs."""
 
 
 def tables(pool: Path) -> dict[str, list[tuple[object, ...]]]:
-    """All rows of all tables of a ledger, but for SQLite's own and the database's."""
+    """All rows of all tables of a ledger, except for SQLite's own and the database's."""
     connection = sqlite3.connect(pool / "ledger.db")
     names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     found = {
@@ -51,7 +51,7 @@ def tables(pool: Path) -> dict[str, list[tuple[object, ...]]]:
 
 
 def test_all_tables_are_known(ended: Path) -> None:
-    """A table or a column that is added to the ledger moves along, but for those of the database itself."""
+    """A new table or column of the ledger is copied too, except for those of the database itself."""
     connection = sqlite3.connect(ended / "ledger.db")
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     known = {table.name: set(table.columns) for table in schema.TABLES}
@@ -79,7 +79,7 @@ def test_the_copy_is_the_same_and_goes_on(ended: Path, tmp_path: Path, migrate: 
 def test_a_pool_on_postgresql_goes_on_with_its_numbers(
     ended: Path, postgres_server: RunningPostgres, migrate: Migrate, call: Call
 ) -> None:
-    """The rows came with the numbers that they had; those that follow get others, and each tick its run."""
+    """The rows keep their numbers; later ones get new numbers, and each tick its run."""
     target = postgres_server.url(pool=new_name())
     assert migrate(ended, target)[0] == 0
     asyncio.run(live(target, pause=True))
@@ -90,7 +90,7 @@ def test_a_pool_on_postgresql_goes_on_with_its_numbers(
 
 
 def test_cut_off_and_done_again(ended: Path, tmp_path: Path, migrate: Migrate, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each time one stretch further; what is there is not copied again."""
+    """Each time one batch further; copied rows are not copied again."""
     target = tmp_path / "moved"
     monkeypatch.setattr(transfer, "ROWS_PER_TRANSACTION", 3)
     real, copied = transfer._each, list[str]()

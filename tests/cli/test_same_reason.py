@@ -1,4 +1,4 @@
-"""Why nobody leads, in the same words wherever somebody looks."""
+"""The reason why nobody leads, in the same words in every view."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m election …`` on pools that a server holds: the same exit codes, and advice that fits a server."""
+"""``python -m election …`` on pools on a server: the same exit codes, and advice that fits a server."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _redis(request: pytest.FixtureRequest) -> str:
 
 
 URLS: dict[str, Callable[[pytest.FixtureRequest], str]] = {"postgresql": _postgresql, "redis": _redis}
-"""By engine: where a new pool is."""
+"""URL of a new pool, by engine."""
 
 
 @pytest.fixture(params=list(URLS), scope="session")
@@ -52,13 +52,13 @@ def alive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(params=list(URLS))
 def url(request: pytest.FixtureRequest) -> str:
-    """Where nobody has led yet, on a server that answers."""
+    """An answering server on which nobody has led yet."""
     return URLS[request.param](request)
 
 
 @pytest.fixture(params=list(URLS), scope="session")
 def stopped(request: pytest.FixtureRequest) -> str:
-    """A pool on a server that was led twice, and stopped in good order."""
+    """A pool on a server that was led twice, and stopped in order."""
     url = URLS[request.param](request)
     for pause in (False, True):
         asyncio.run(live(url, pause=pause))
@@ -67,7 +67,7 @@ def stopped(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def say(call: Call) -> Callable[..., tuple[int, str]]:
-    """Runs a command; returns its exit code and all it says, which holds no password and no traceback."""
+    """Run a command; return its exit code and output, which contains no password and no traceback."""
 
     def run(command: str, pool: str, *arguments: str) -> tuple[int, str]:
         once = ["--once"] if command == "watch" else []
@@ -84,7 +84,7 @@ Say = Callable[..., tuple[int, str]]
 
 
 def findings(said: str, grade: str) -> list[str]:
-    """What ``doctor --json`` says of one grade, the advice after an arrow."""
+    """Results of ``doctor --json`` of one severity, the advice after an arrow."""
     return [f"{each['text']} -> {each['advice']}" for each in json.loads(said) if each["grade"] == grade]
 
 
@@ -92,7 +92,7 @@ def findings(said: str, grade: str) -> list[str]:
 
 
 def test_a_living_pool_is_shown(alive: WorkerPool, say: Say) -> None:
-    """P8: the same as the pool says itself, by whatever command."""
+    """P8: every command agrees with the pool."""
     leader, follower = alive.leader(), alive.follower()
     until(lambda: len(alive.facts("often")) > 1, what="there is some history")
     term = leader.document()["leader"]["term"]
@@ -119,7 +119,7 @@ def test_status_for_machines(alive: WorkerPool, ask: Callable[..., Any]) -> None
 
 
 def test_a_living_pool_is_sound(alive: WorkerPool, say: Say) -> None:
-    """The server, its settings, who leads, and the ledger: all good, and nothing is said of files."""
+    """The server, its settings, the leader, and the ledger: all good, and no result is about files."""
     leader = alive.leader()
     code, said = say("doctor", alive.url, "--json")
     assert code == 0
@@ -145,7 +145,7 @@ def test_resign(alive: WorkerPool, say: Say) -> None:
 
 
 def test_a_stopped_pool_is_shown(stopped: str, say: Say) -> None:
-    """Exit code 1 of status: nobody leads; the history can be read for ever."""
+    """Exit code 1 of status: nobody leads; the history stays readable."""
     code, said = say("status", stopped)
     assert (code, "nobody leads" in said, "bad " in said) == (1, True, True)
     assert "nobody leads; pid " in say("watch", stopped)[1]
@@ -169,7 +169,7 @@ def test_a_stopped_pool_is_sound(stopped: str, say: Say) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_nobody_has_led(command: str, url: str, say: Say) -> None:
-    """What there is not yet is told in these words; a mistyped name is not one whose promises held."""
+    """The message names the missing part; a mistyped name is not reported as a pool whose promises held."""
     code, said = say(command, url)
     assert code == {"status": 1, "watch": 0, "doctor": 0}.get(command, 2), said
     told = {"doctor": "normal before the first election", "resign": "nobody leads", "watch": "and nobody has"}
@@ -179,7 +179,7 @@ def test_nobody_has_led(command: str, url: str, say: Say) -> None:
 
 
 def test_to_look_makes_nothing(say: Say, postgres_server: RunningPostgres, redis_server: RunningRedis) -> None:
-    """A name that was mistyped leaves neither a schema nor a key behind."""
+    """A mistyped name leaves neither a schema nor a key behind."""
     for command in COMMANDS:
         say(command, postgres_server.url(pool="mistyped"))
         say(command, f"{redis_server.url}?pool=mistyped")
@@ -193,7 +193,7 @@ def test_to_look_makes_nothing(say: Say, postgres_server: RunningPostgres, redis
 @pytest.mark.parametrize("form", ["postgresql://app:{}@127.0.0.1:{}/app", "redis://app:{}@127.0.0.1:{}/0"])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_server_that_is_away(command: str, form: str, say: Say) -> None:
-    """P8: it cannot be told whether somebody leads, so nobody says that nobody does."""
+    """P8: the leader is unknown, which is not reported as a vacancy."""
     code, said = say(command, form.format(PASSWORD, free_port()))
     assert code == {"watch": 0, "doctor": 1}.get(command, 2), said
     assert "onnect" in said or "nobody is known to lead" in said
@@ -203,11 +203,11 @@ def test_a_server_that_is_away(command: str, form: str, say: Say) -> None:
         assert "nobody leads until it can be reached" in said
         assert "no tick is run while it cannot be read" in said
     elif command != "watch":
-        assert said.count("127.0.0.1:") <= 2, said  # the pool is named once, beside the driver's words
+        assert said.count("127.0.0.1:") <= 2, said  # the pool is named once, beside the driver's text
 
 
 def test_a_schema_that_is_newer_than_the_code(say: Say, postgres_server: RunningPostgres, tmp_path: Path) -> None:
-    """It could be broken by being written to, and may not be understood."""
+    """Writing could break it, and its rows may be misread."""
     url = postgres_server.url(user=f"postgres:{PASSWORD}", pool="newer")
     asyncio.run(live(url, pause=False))
     postgres_server.execute("UPDATE election_newer.meta SET schema_version = 99")
@@ -223,7 +223,7 @@ def test_a_schema_that_is_newer_than_the_code(say: Say, postgres_server: Running
 def test_a_ledger_that_makes_no_sense(
     say: Say, stopped: str, postgres_server: RunningPostgres, redis_server: RunningRedis
 ) -> None:
-    """What is advised is of use where there is no file: nothing sets it aside by itself."""
+    """The advice fits a pool without files: nothing sets the ledger aside by itself."""
     name = stopped.rpartition("=")[2]
     job = f"election:{{{name}}}:job:good"
     if stopped.startswith("redis"):
@@ -247,7 +247,7 @@ def test_a_ledger_that_makes_no_sense(
 
 
 def test_a_lease_without_end(say: Say, redis_server: RunningRedis) -> None:
-    """Nobody could ever be elected again, and what to do is said."""
+    """Nobody could ever be elected again; the advice gives the remedy."""
     redis_server.ask("SET", "election:{tampered}:lease", "nobody:1")
     code, said = say("doctor", f"{redis_server.url}?pool=tampered", "--json")
     assert code == 1
@@ -268,7 +268,7 @@ def test_a_role_that_may_not_read(say: Say, postgres_server: RunningPostgres, st
 
 
 def test_a_ledger_that_is_elsewhere(say: Say, redis_server: RunningRedis, postgres_server: RunningPostgres) -> None:
-    """The pool's own server knows nothing of the history; it is found with ``--ledger``, and named if it is not."""
+    """The pool's own server has no history; it is found with ``--ledger``, and named if it is not."""
     url, ledger = f"{redis_server.url}?pool=apart", postgres_server.url(user=f"postgres:{PASSWORD}", pool="apart")
     asyncio.run(live(url, pause=False, ledger=ledger))
     code, said = say("verify", url)

@@ -1,4 +1,6 @@
-"""``python -m election verify``: green on what happened, red on each kind of break, on a living and on a dead pool."""
+"""``python -m election verify``: passes on a real history, fails on each kind of break, on a live and on a stopped
+pool.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,7 @@ BREAKS = {
         ],
     ),
 }
-"""What is done to a ledger, and the promise that it breaks."""
+"""Damage of a ledger, and the promise that it breaks."""
 
 
 def spoil(pool: Path, statements: list[str]) -> None:
@@ -62,7 +64,7 @@ def test_an_ended_pool_is_green(ended: Path, call: Call) -> None:
 
 
 def test_green_for_machines(ended: Path, ask: Ask) -> None:
-    """Names that do not change; each tick was looked at."""
+    """Names that do not change; each tick was examined."""
     said = ask("verify", ended)
     assert list(said) == ["violations", "ticks", "terms", "unchecked"]
     assert (said["violations"], said["terms"], said["unchecked"]) == ([], 2, [])
@@ -78,7 +80,7 @@ def test_a_living_pool_is_green_at_any_moment(living: WorkerPool, call: Call) ->
 
 
 def test_a_pool_whose_leader_was_killed_is_green(orphaned: tuple[WorkerPool, int], call: Call) -> None:
-    """P4: what it left open is not settled yet, and that is no break."""
+    """P4: its open runs are not settled yet, which is no violation."""
     code, out, err = call("verify", orphaned[0].path)
     assert (code, err) == (0, ""), out
 
@@ -108,7 +110,7 @@ def test_red_as_a_program(spoiled: Path) -> None:
 
 
 def test_what_cannot_be_judged_is_an_error(spoiled: Path, call: Call) -> None:
-    """Exit code 2 is neither green nor red: a ledger that cannot be read, or that is newer than the code."""
+    """Exit code 2 is neither pass nor fail: a ledger that cannot be read, or that is newer than the code."""
     spoil(spoiled, ["PRAGMA user_version = 99"])
     code, out, err = call("verify", spoiled)
     assert (code, out) == (2, "")

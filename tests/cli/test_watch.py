@@ -28,7 +28,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-7]")
 
 @pytest.mark.extended
 def test_it_lives_through_deaths_and_through_a_pool_that_goes_and_comes(pair: WorkerPool) -> None:
-    """P6 as people see it: who leads, that nobody does, and who leads then; each picture fits the terminal."""
+    """P6 as shown to people: the leader, the vacancy, the next leader; each frame fits the terminal."""
     pair.start(2)
     with Terminal("watch", "--pool", str(pair.path)) as terminal:
         leader, follower = pair.leader(), pair.follower()
@@ -60,7 +60,7 @@ def test_it_lives_through_deaths_and_through_a_pool_that_goes_and_comes(pair: Wo
 
 @pytest.mark.extended
 def test_a_hung_leader_is_called_that(living: WorkerPool) -> None:
-    """P8: a leader that holds the seat and does not live is no healthy leader."""
+    """P8: a leader that holds the seat without heartbeats is not shown as healthy."""
     leader = living.leader()
     with Terminal("watch", "--pool", str(living.path)) as terminal:
         until(lambda: terminal.shows("heartbeat: beats"), what=terminal.written)
@@ -73,7 +73,7 @@ def test_a_hung_leader_is_called_that(living: WorkerPool) -> None:
 
 
 def test_a_directory_that_goes_away_is_told_and_its_return_noticed(spoiled: Path) -> None:
-    """Removed and put back by a deployment, say."""
+    """For example removed and restored by a deployment."""
     with Terminal("watch", "--pool", str(spoiled)) as terminal:
         until(lambda: terminal.shows("the leader of term 2, resigned"), what=terminal.written)
         until(lambda: terminal.shows("ValueError: no such"), what=terminal.written)
@@ -85,7 +85,7 @@ def test_a_directory_that_goes_away_is_told_and_its_return_noticed(spoiled: Path
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.extended)])
 def test_ctrl_c_ends_it_in_good_order(ended: Path, number: signal.Signals) -> None:
-    """Exit code 0, no traceback, and the terminal as it was."""
+    """Exit code 0, no traceback, and the terminal restored."""
     with Terminal("watch", "--pool", str(ended)) as terminal:
         until(lambda: terminal.shows("nobody leads"), what=terminal.written)
         terminal.signal(number)
@@ -107,8 +107,9 @@ def test_colours_are_for_those_who_want_them(ended: Path, environment: dict[str,
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fdinfo"), reason="what a process has open is read from /proc")
 def test_it_holds_no_lock_and_has_nothing_open_for_writing(living: WorkerPool) -> None:
-    """docs/pitfalls.md#16: a reader is no part of the pool. Readers share the files that SQLite keeps beside the
-    ledger."""
+    """docs/pitfalls.md#16: a reader takes no part in the pool. Readers share the files that SQLite keeps beside the
+    ledger.
+    """
     with Terminal("watch", "--pool", str(living.path)) as terminal:
         until(lambda: terminal.shows("leads term"), what=terminal.written)
         open_for_writing = set()
@@ -127,7 +128,7 @@ def test_it_holds_no_lock_and_has_nothing_open_for_writing(living: WorkerPool) -
 
 
 def test_one_picture_for_a_script(ended: Path) -> None:
-    """Exit code 0, no order to a terminal, and all that is worth a look."""
+    """Exit code 0, no control sequence, and the whole status."""
     done = as_program("watch", "--once", "--pool", str(ended))
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
@@ -151,7 +152,7 @@ def test_only_jobs_with_a_tag(ended: Path) -> None:
 
 
 def test_a_line_for_each_change(pair: WorkerPool) -> None:
-    """The documents of ``status --json``, one a line, for as long as somebody reads."""
+    """The documents of ``status --json``, one per line, until the reader ends."""
     pair.start(2)
     leader = pair.leader()
     with subprocess.Popen(
@@ -175,7 +176,7 @@ def test_a_line_for_each_change(pair: WorkerPool) -> None:
 
 
 def _until_line(lines: Any, fact: Any) -> dict[str, Any]:
-    """The first document of which ``fact`` is true; each run is a change, so it is read soon or never."""
+    """The first document for which ``fact`` is true; each run is a change, so it arrives soon or never."""
     for line in lines:
         said: dict[str, Any] = json.loads(line)
         if fact(said):
@@ -184,7 +185,7 @@ def _until_line(lines: Any, fact: Any) -> dict[str, Any]:
 
 
 def test_without_rich_it_says_what_to_install(ended: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit code 2; for machines rich is not needed."""
+    """Exit code 2; ``--json`` does not need rich."""
     monkeypatch.setitem(sys.modules, "rich.console", None)
     code, out, err = call("watch", ended, "--once")
     assert (code, out) == (2, "")
@@ -220,7 +221,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_bash_completes_commands_options_and_directories(
     script: Path, tmp_path: Path, typed: str, offered: set[str]
 ) -> None:
-    """What bash offers after TAB; ``--pool`` is a directory, and no file is offered for it."""
+    """Completions of bash after TAB; ``--pool`` is a directory, and no file is completed for it."""
     for name in ("pool", "pond"):
         (tmp_path / name).mkdir()
     (tmp_path / "poem").touch()
