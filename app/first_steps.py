@@ -14,7 +14,7 @@ log = logging.getLogger("app")
 REPORT = "app.jobs:report"
 
 ANSWER_S = 5.0
-"""Time that the ledger gets to tell when the next report is due."""
+"""Time limit in seconds for reading from the ledger when the next report is due."""
 
 
 def show(event: Event) -> None:
@@ -28,6 +28,6 @@ def show(event: Event) -> None:
 def _next_report() -> str:
     try:
         ticks = election.jobs.next(REPORT, limit=1).result(ANSWER_S)
-    except (ElectionError, TimeoutError):  # it is not what a demonstration fails for
+    except (ElectionError, TimeoutError):  # no reason for the demonstration to fail
         ticks = []
     return f"the next report at {ticks[0].local:%H:%M:%S}" if ticks else "a report in seconds 0 to 30 of each minute"

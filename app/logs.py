@@ -1,4 +1,4 @@
-"""How the processes of ``run.py`` log: in words, or as one JSON object a line for machines to read."""
+"""Logging of the processes of ``run.py``: as text, or as one JSON object per line for machines."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ _OWN = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "color_me
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: ``ts`` (UTC), ``level``, ``logger``, ``pid``, ``message``, then what a call gave as
-    ``extra`` (of the election's own lines ``event``, with its fields), and ``exception``, the traceback."""
+    """One JSON object per line: ``ts`` (UTC), ``level``, ``logger``, ``pid``, ``message``, then the fields of
+    ``extra`` (in the election's own lines ``event``, with its fields), and ``exception``, the traceback.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """The line, without a newline."""
         line: dict[str, Any] = {
             "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -34,7 +35,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class WithoutPolling(logging.Filter):
-    """Leaves the questions of the live page, three a second, out of the access log."""
+    """Removes the live page's requests, three a second, from the access log."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is to be logged."""

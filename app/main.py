@@ -17,7 +17,7 @@ election.on_event(first_steps.show)
 
 @app.get("/")
 async def index(request: Request) -> Response:
-    """The live page for a browser, and where to look for others."""
+    """The live page for a browser, and the addresses of the documents for others."""
     if "text/html" in request.headers.get("accept", ""):
         return RedirectResponse("leader/live")
     places = {"page": "/leader/live", "leader": "/leader", "metrics": "/metrics", "ready": "/readyz", "docs": "/docs"}

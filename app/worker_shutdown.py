@@ -61,7 +61,7 @@ class WorkerSupervisor(Multiprocess):
 
 
 class _ExitEvent(threading.Event):
-    """Event that is set, for those who poll it, as soon as SIGTERM is queued. A signal handler may not call ``set``."""
+    """Event that reads as set as soon as SIGTERM is queued. A signal handler may not call ``set``."""
 
     def __init__(self, queued: Collection[int]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""``python -m bench NAME … [--quick]``: measure, print, and leave the results where the docs show them."""
+"""``python -m bench NAME … [--quick]``: measure, print, and write the results into the documents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from .machine import describe
 
 NAMES = ("takeover", "fire", "idle", "ticks", "http", "growth")
-"""A module each, with ``run(directory: Path, quick: bool) -> Report``."""
+"""One module each, with ``run(directory: Path, quick: bool) -> Report``."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Claim and settle of one tick, beside the floor: the same rows written by bare sqlite3."""
+"""Claim and settlement of one tick, beside the floor: the same rows written by plain sqlite3."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from .report import Cell, Table, p50, spread
 
 SEED = 20261123
 AT_ONCE = 25
-"""Ticks that one system settles before it is the next one's turn."""
+"""Ticks that one system settles before the next one's turn."""
 
 FLOOR = "bare sqlite3"
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """Milliseconds of a claim and of its settling, one after the other, by (system, durable)."""
+    """Milliseconds of a claim and of its settlement, in order, by (system, durable)."""
 
     claim: dict[tuple[str, bool], list[float]]
     settle: dict[tuple[str, bool], list[float]]
 
 
 def claims(directory: Path, *, ticks: int) -> Claims:
-    """Both, durable and not, in turn."""
+    """Measure both, durable and not, in turn."""
     directory.mkdir(parents=True)
     return asyncio.run(_claims(directory, ticks))
 
@@ -90,7 +90,7 @@ async def _tick(books: LedgerWriter, number: int) -> tuple[float, float]:
 
 
 class _Floor:
-    """The row of a run, and the mark of how far its job is accounted for: two transactions for a tick."""
+    """The row of a run, and the job's ``settled_until``: two transactions per tick."""
 
     def __init__(self, path: Path, durable: bool) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None)
@@ -122,7 +122,7 @@ class _Floor:
 
 
 def claims_table(found: Claims) -> Table:
-    """Claim, settle, and both."""
+    """Table of claim, settlement, and both."""
     rows: list[list[Cell]] = []
     for durable in (False, True):
         floor = p50(_both(found, FLOOR, durable))

@@ -1,4 +1,4 @@
-"""What the measured processes leave behind: one line a fact, with the time of a clock that all of them share.
+"""Facts of the measured processes: one line each, with the time of a clock that all of them share.
 
 A line is ``<CLOCK_MONOTONIC in ns> <pid> <what> <more>``, written by one ``write`` to a file opened with O_APPEND.
 """

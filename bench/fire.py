@@ -1,4 +1,4 @@
-"""2. Ticks under fire: a job each second, while what runs it is killed or blocked: ticks lost, and run twice."""
+"""2. Ticks under fire: a job each second, while its process is killed or blocked: lost ticks, and ticks run twice."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ NEEDS = {
 }
 
 AFTER = 12.0
-"""Seconds that a system gets after the last shot before its ticks are counted: longer than any lease here."""
+"""Seconds that a system gets after the last fault before its ticks are counted: longer than any lease here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fire:
-    """What is done to whoever ran the job last, and for how long.
+    """Fault of the process that ran the job last, and the duration of the measurement.
 
-    phase: gives the part of a second, after a tick, at which the next shot falls; None to block the loop instead.
-    every: seconds between shots. shots: how many. job: seconds that the job takes.
+    phase: returns the part of a second, after a tick, at which the next kill falls; None to block the loop instead.
+    every: seconds between faults. shots: their number. job: seconds that the job takes.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Fire:
 
 
 AIM = 0.1
-"""Seconds before a shot in which it is found out whom it is for, so that it comes at its moment."""
+"""Seconds before a fault in which its target is determined, so that it is in time."""
 
 BLOCKED = 20.0
 
@@ -84,8 +84,8 @@ def run(directory: Path, quick: bool) -> Report:
     tables, samples = [], {}
     random.seed(SEED)
     for number, fire in enumerate(FIRES):
-        with servers_for(directory / str(number)) as (urls, notes):  # anew, since a lock may outlive its fire
-            urls["CRON_REDIS_URL"] = urls.get("BENCH_REDIS", "")  # asked only where its locks are switched on
+        with servers_for(directory / str(number)) as (urls, notes):  # new, since a lock may outlive its run
+            urls["CRON_REDIS_URL"] = urls.get("BENCH_REDIS", "")  # queried only where its locks are switched on
             found = _all_systems(fire, directory / str(number), urls, quick)
             samples[fire.name] = found
             rows: list[list[Cell]] = [[name, *count.values()] for name, count in found.items()]
@@ -96,8 +96,9 @@ def run(directory: Path, quick: bool) -> Report:
 
 
 def _all_systems(fire: Fire, directory: Path, urls: Mapping[str, str], quick: bool) -> dict[str, dict[str, Cell]]:
-    """All systems at once, for the same seconds, and none waits for another. They are shot in different seconds, as far
-    as there are enough: a worker that starts in place of a dead one takes half a second of a core from the others."""
+    """Run all systems at once, for the same seconds, independently. Their faults fall into different seconds if
+    there are enough: a worker that replaces a dead one takes half a second of a core from the others.
+    """
     with contextlib.ExitStack() as scope:
         pools = {}
         for number, (name, (module, environment)) in enumerate(SYSTEMS.items()):
@@ -146,14 +147,14 @@ def _shoot(fire: Fire, pool: Pool, state: Path, *, began: float, shots: int) -> 
 
 
 def _count(facts: list[Fact], began: int, until: int, fire: Fire) -> dict[str, Cell]:
-    """What became of the seconds from ``began`` to ``until``. A run that was cut off has run, and is not lost."""
+    """Classify the seconds from ``began`` to ``until``. A run that was cut off has run, and is not lost."""
     runs = Counter(int(fact.more) for fact in facts if fact.what == "begin")
     due = range(began, until)
     seen = sorted(second for second in runs if began - 3 <= second)
     first = [] if seen and seen[0] <= began else [began]
     silences = [later - earlier for earlier, later in pairwise([*first, *seen, int(until + AFTER)])]
     longest = max(silences)
-    lasts = longest > 2 and silences[-1] == longest  # nobody has seen its end
+    lasts = longest > 2 and silences[-1] == longest  # its end was not recorded
     return {
         "due": len(due),
         "lost": sum(runs[second] == 0 for second in due),

@@ -1,7 +1,7 @@
 """6. Growth: the takeover, as the pool has more workers and more jobs. (A larger ledger is among the ticks.)
 
-Each size stands beside a pool of four workers with one job, and nothing else does. One of the two is hurt at a time, in
-a shuffled order, and only when all workers are in their places: one that is starting takes half a second of a core.
+Each size is measured beside a pool of four workers with one job, and nothing else. One of the two loses its leader at a
+time, in a shuffled order, and only when all workers take part: one that is starting takes half a second of a core.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FOUR = Case("4 workers, 1 job", "ours", 0)
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A pool whose size is ``number`` of something; busy: whether it is measured with all cores busy as well."""
+    """A pool of ``number`` workers or jobs; busy: whether it is measured with all cores busy too."""
 
     number: int
     case: Case
@@ -107,7 +107,7 @@ def _in_turn(pools: list[tuple[Case, Pool]], kills: int) -> Pair:
 
 
 def _own(pairs: Mapping[int, Pair]) -> Pair:
-    """All that was measured of the pool of four beside the others: its own measure."""
+    """All samples of the pool of four beside the others: its own measure."""
     four = [each for pair in pairs.values() for each in pair.four]
     return Pair(four, four)
 

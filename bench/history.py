@@ -1,4 +1,4 @@
-"""Writes a ledger with a long past in little time, of a pool to which nothing odd has happened: ``verify`` agrees."""
+"""Fast generator of a ledger with a long history of a healthy pool; ``verify`` accepts it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FAILS = 100_000
 """One run in so many has failed."""
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-"""The jobs' schedules are counted from here; their history begins where it has to in order to end now."""
+"""Start of the jobs' schedules; their history begins later, so that it ends now."""
 
 
 def begins(number: int) -> datetime:
@@ -38,7 +38,7 @@ def job_id(number: int) -> str:
 
 
 def write_history(path: Path, runs: int) -> None:
-    """A ledger at ``path`` with so many runs, the last of them now; each 2 ms late, and over after 3 ms more."""
+    """Write a ledger at ``path`` with so many runs, the last of them now; each 2 ms late, with a duration of 3 ms."""
     connection = sqlite3.connect(path, isolation_level=None)
     for pragma in ("journal_mode=WAL", "synchronous=OFF", "cache_size=-200000"):
         connection.execute(f"PRAGMA {pragma}")
@@ -94,7 +94,7 @@ def _write_jobs(connection: sqlite3.Connection, first: datetime, last: datetime)
 
 
 def _write_totals(connection: sqlite3.Connection) -> None:
-    """As the triggers would have counted, which see a run when it is settled."""
+    """Write the counters that the triggers would have counted when a run is settled."""
     connection.execute("INSERT INTO totals SELECT 'runs', job_id, outcome, count(*), 0 FROM runs GROUP BY 2, 3")
     for what, seconds in {"lateness": 0.002, "duration": 0.003}.items():
         connection.execute(

@@ -22,7 +22,7 @@ ROLES = ("follower", "leader")
 
 ROUNDS = 7
 SECONDS = 1
-"""For one path in one round: many short rounds, because others use the machine too."""
+"""For one path in one round: many short rounds, because the machine is shared."""
 
 UNDER_FIRE = 10
 """Seconds for which the leader is killed each second."""
@@ -42,7 +42,7 @@ def run(directory: Path, quick: bool) -> Report:
 
 
 def _at_rest(directory: Path, rounds: int) -> tuple[Table, object]:
-    """Every path of both workers in each round, in an order that is shuffled anew."""
+    """Measure every path of both workers in each round, in a newly shuffled order."""
     found: dict[tuple[str, str], list[wrk.Load]] = {(role, path): [] for role in ROLES for path in PATHS}
     took: dict[tuple[str, str], list[float]] = {each: [] for each in found}
     with _two(directory) as pools:
@@ -85,7 +85,7 @@ def _at_rest(directory: Path, rounds: int) -> tuple[Table, object]:
 
 @contextlib.contextmanager
 def _two(directory: Path) -> Iterator[dict[str, Pool]]:
-    """A leader and a follower that can be asked apart."""
+    """A leader and a follower with separate addresses."""
     state = {"BENCH_STATE": str(directory / "state")}
     with contextlib.ExitStack() as scope:
         pools = {}
@@ -102,7 +102,7 @@ def _two(directory: Path) -> Iterator[dict[str, Pool]]:
 
 
 def _under_fire(directory: Path, seconds: int) -> tuple[Table, object]:
-    """The same kills for both paths: what the bare one loses as well is no fault of ours."""
+    """The same kills for both paths: errors that the plain one has too are not the election's."""
     rows: list[list[Cell]] = []
     samples = {}
     for path in (BARE, "/leader"):

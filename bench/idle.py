@@ -1,4 +1,4 @@
-"""3. What a follower and a leader cost at rest, over a bare worker; and what importing costs."""
+"""3. Cost of an idle follower and leader, compared with a bare worker; and the cost of importing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .takeover import SEED
 
 SECONDS = 30.0
 SETTLES = 5.0
-"""Seconds after which what a start leaves over is done."""
+"""Seconds after which the work of a start is done."""
 
 IMPORTS = 9
 
@@ -72,7 +72,7 @@ def _cost(before: Reading, after: Reading, took: float) -> list[float]:
 
 
 BESIDE = "fastapi, apscheduler.schedulers.asyncio, apscheduler.triggers.cron, filelock"
-"""What election stands on, and most applications that schedule jobs have anyway."""
+"""Modules that election requires, and most applications that schedule jobs load anyway."""
 
 PROGRAMS = {
     "Python alone": "pass",
@@ -113,7 +113,7 @@ def _python(*arguments: str) -> str:
 
 
 def _own_ms(told: str) -> float:
-    """The time of the modules of this package alone: the first number of a line is the module's own, in µs."""
+    """Time of the modules of this package alone: the first number of a line is the module's own, in µs."""
     found = re.findall(r"^import time:\s+(\d+) \|\s+\d+ \|\s+(election(?:\.\S+)?)$", told, re.MULTILINE)
     if not found:
         raise ValueError(f"-X importtime told nothing of election: {told[-500:]}")

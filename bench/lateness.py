@@ -1,4 +1,4 @@
-"""How late jobs begin, and how long a burst of them takes: election beside APScheduler by itself, on real Uvicorn."""
+"""Lateness of jobs, and duration of a burst of them: election beside APScheduler alone, on real Uvicorn."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ SPREAD = {10: 0.25, 1_000: 5.0, 10_000: 50.0}
 """Jobs, and the seconds between two ticks of each: 40, 200 and 200 ticks a second, evenly spread."""
 
 SECONDS = 1.6
-"""Of each look. Before it: a second for what fell due during the start, and half a one for the load to begin."""
+"""Seconds per measurement. Before it: a second for ticks due during the start, and half a second for the load to
+begin.
+"""
 
 CONNECTIONS = 8
 
@@ -33,7 +35,7 @@ PERIOD = 9.0
 """Seconds between two bursts of the same system; the others' bursts lie between them."""
 
 SLOTS = {"ours": 0.0, "bare": 1.5, "stored": 3.0}
-"""Seconds into the period at which each has its burst."""
+"""Seconds into the period at which each system has its burst."""
 
 START = 25.0
 """Seconds that all three get to start."""
@@ -49,7 +51,7 @@ class Lateness:
 
 @dataclass(slots=True)
 class Bursts:
-    """Milliseconds from due until the last job ended, by kind; ``settled``: until the ledger knew that all had."""
+    """Milliseconds from due until the last job ended, by kind; ``settled``: until all were settled in the ledger."""
 
     took: dict[str, list[float]]
     settled: list[float]
@@ -58,7 +60,7 @@ class Bursts:
 def lateness(
     directory: Path, *, rounds: int, seconds: float = SECONDS, jobs: Sequence[int] = tuple(SPREAD)
 ) -> Lateness:
-    """Every system in turn, in a new order each time."""
+    """Measure every system in turn, in a new order each time."""
     found = Lateness()
     shuffled = random.Random(SEED)
     for turn in range(rounds):
@@ -114,7 +116,7 @@ def lateness_tables(found: Lateness) -> list[Table]:
 
 
 def bursts(directory: Path, *, repetitions: int) -> Bursts:
-    """All three live side by side and sleep but for their own burst, so that they take turns."""
+    """All three run side by side and sleep except for their own burst, so that they take turns."""
     anchor = time.time() + START
     with contextlib.ExitStack() as scope:
         pools = {
@@ -135,7 +137,7 @@ def bursts(directory: Path, *, repetitions: int) -> Bursts:
 
 
 def _each(marks: list[tuple[float, float]], anchor: float, repetitions: int) -> list[float]:
-    """How late the last of each burst was, in milliseconds."""
+    """Lateness of the last job of each burst, in milliseconds."""
     found = []
     for repetition in range(repetitions):
         late = [late for due, late in marks if abs(due - anchor - repetition * PERIOD) < 0.001]

@@ -1,7 +1,7 @@
-"""``python -m bench.ledger_bytes URL``: what a run takes on the disk of PostgreSQL, or in the memory of Redis.
+"""``python -m bench.ledger_bytes URL``: size of a run on the disk of PostgreSQL, or in the memory of Redis.
 
-Ticks are claimed and settled by the ledger itself, so that what an update leaves behind is there as well. The pool at
-URL must be a new one, on a server that nobody else uses meanwhile.
+Ticks are claimed and settled by the ledger itself, so that the remains of updates are included. The pool at URL must be
+new, on a server without other users.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from election.schedule.model import Outcome, Tick
 from .claims import first_term
 
 ALONE = 200
-"""Ticks that fall due alone, by which transactions are counted."""
+"""Ticks that fall due alone, for counting transactions."""
 
 
 async def measure(url: str, runs: int, jobs: int, burst: int) -> dict[str, float]:
-    """By what it is, the figure."""
+    """Return the figures by name."""
     ledger = open_engine(url, heartbeat=0.5, safety_poll=1.0).open_ledger()
     look = _postgresql(url) if url.startswith("postgres") else _redis(url)
     start = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=runs / jobs + ALONE)

@@ -1,4 +1,4 @@
-"""Does anything slow down when the ledger is large? The same questions to two pools, one with a long past."""
+"""Cost of queries in a large ledger: the same queries on two pools, one with a long history."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ PAGES = {
 }
 
 BETWEEN = 0.5
-"""Seconds between two rounds of questions: by then no answer is given again."""
+"""Seconds between two rounds of queries, so that no cached answer is returned."""
 
 VERIFY = "verify, µs a tick"
 
 PRUNED = 50
-"""Rows that are removed at a time: the small ledger has no more for each time."""
+"""Rows that are removed at a time: the small ledger does not have more each time."""
 
 PRUNE = f"prune, {PRUNED} rows"
 
 
 @dataclass(slots=True)
 class Sizes:
-    """Milliseconds by (what, runs in the ledger). wrote_s: what it took to write each ledger; megabytes: its size."""
+    """Milliseconds by (query, runs in the ledger). wrote_s: seconds to write each ledger; megabytes: its size."""
 
     took: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     wrote_s: dict[int, float] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Sizes:
 
 
 def sizes(directory: Path, *, large: int, rounds: int) -> Sizes:
-    """Ask pools with ``SMALL`` and with ``large`` runs in turn, then their ledgers."""
+    """Query pools with ``SMALL`` and with ``large`` runs in turn, then their ledgers."""
     found = Sizes()
     for runs in (large, SMALL):
         began = time.monotonic()
@@ -118,7 +118,7 @@ async def _ask_ledgers(found: Sizes, directory: Path, large: int, rounds: int) -
 
 
 async def _write(found: Sizes, ledger: SqliteLedger, runs: int, rounds: int) -> None:
-    """What a leader does."""
+    """The writes of a leader."""
     now = datetime.now(UTC)
     term = (await ledger.latest_terms()).begun
     for turn in range(rounds):

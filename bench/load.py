@@ -1,6 +1,6 @@
-"""``python -m bench.load PORT PATH SECONDS CONNECTIONS``: ask again as soon as an answer has come; tell how often.
+"""``python -m bench.load PORT PATH SECONDS CONNECTIONS``: request again after each response; print the count.
 
-A process of its own, with little Python between two requests: whatever it takes, its server should be the busier one.
+A separate process with little Python between two requests, so that the server is the bottleneck.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The machine that was measured on, and what ran there: enough to judge a figure by, nothing that names the machine."""
+"""Description of the machine and its software: enough to judge a figure by, without identifying the machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOWN = (
 
 
 def describe() -> dict[str, Any]:
-    """For the head of a result."""
+    """Lines for the head of a result."""
     memory = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),

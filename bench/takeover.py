@@ -1,4 +1,4 @@
-"""1. Takeover: from just before the leader is killed to the first sign of the next one's work, on one clock."""
+"""1. Takeover: from just before the leader is killed to the first sign of the next leader's work, on one clock."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SEED = 20261123
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A pool, and how often its leader is killed in a full run."""
+    """A pool, and the number of its leader's kills in a full run."""
 
     name: str
     module: str
@@ -50,7 +50,7 @@ IN_TURN = [
     Case("flock at start-up only", "startup", 5),
     Case("PostgreSQL advisory lock, each second", "postgres_lock", 8),
 ]
-"""In turn, one pool at a time hurt, in an order that is shuffled."""
+"""In turn, one pool at a time, in shuffled order."""
 
 BUSY = [Case(FLOOR, "floor", 15), Case(OURS, "ours", 20)]
 """The same two with a busy loop for each core beside them."""
@@ -89,7 +89,7 @@ def run(directory: Path, quick: bool) -> Report:
 
 
 def _in_turn(cases: list[Case], directory: Path, urls: Mapping[str, str], quick: bool) -> dict[str, list[float]]:
-    """All cases' kills in one shuffled order; each case has its pool all the while."""
+    """All cases' kills in one shuffled order; each case has its pool all the time."""
     random.seed(SEED)
     with contextlib.ExitStack() as scope:
         pools = _pools(cases, directory, urls, scope)
@@ -104,7 +104,7 @@ def _in_turn(cases: list[Case], directory: Path, urls: Mapping[str, str], quick:
 
 
 def _side_by_side(cases: list[Case], directory: Path, urls: Mapping[str, str], quick: bool) -> dict[str, list[float]]:
-    """All pools at once: each has its next kill as soon as it is whole again."""
+    """All pools at once: each has its next kill as soon as all of its workers take part again."""
     with contextlib.ExitStack() as scope:
         pools = _pools(cases, directory, urls, scope)
 
@@ -118,7 +118,7 @@ def _side_by_side(cases: list[Case], directory: Path, urls: Mapping[str, str], q
 def _pools(
     cases: list[Case], directory: Path, urls: Mapping[str, str], scope: contextlib.ExitStack
 ) -> dict[Case, Pool]:
-    """A pool for each case whose server is there, whole."""
+    """A complete pool for each case whose server is available."""
     pools = {}
     for number, case in enumerate(cases):
         if case.module not in NEEDS or NEEDS[case.module] in urls:
@@ -134,7 +134,7 @@ def _pools(
 
 
 def takeover(case: Case, pool: Pool) -> float:
-    """Milliseconds from a signal to the leader of a whole pool until the next one leads."""
+    """Milliseconds from a signal to the leader of a complete pool until the next one leads."""
     pool.whole()
     leader = pool.leader()
     time.sleep(random.uniform(0.1, 1.1))  # a phase of the second
@@ -144,7 +144,7 @@ def takeover(case: Case, pool: Pool) -> float:
 
 @contextlib.contextmanager
 def servers_for(directory: Path) -> Iterator[tuple[dict[str, str], list[str]]]:
-    """The URLs of the servers that are there, and a word on those that are not."""
+    """URLs of the available servers, and a note on the missing ones."""
     urls, notes = {}, []
     with contextlib.ExitStack() as scope:
         for name, server in (("BENCH_REDIS", servers.redis), ("BENCH_POSTGRES", servers.postgres)):

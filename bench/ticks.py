@@ -1,4 +1,4 @@
-"""4. Ticks: what one costs, how late they are, what a burst takes, and whether a long history slows anything down."""
+"""4. Ticks: their cost, lateness, bursts, and the effect of a long history."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .ledger_size import sizes, sizes_table
 from .report import Report
 
 KEPT = 500
-"""Samples of a kind that are kept, picked at random; the tables are of all."""
+"""Samples of a kind that are kept, chosen at random; the tables are of all."""
 
 SEED = 20261123
 

@@ -1,4 +1,4 @@
-"""Loads a server with wrk, which takes far less processor time than what it asks."""
+"""Load on a server by wrk, which takes far less processor time than the server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What came of it. rate: answers a second. errors: by their kind, those that did not occur left out."""
+    """Result of a load. rate: responses a second. errors: by their kind, only those that occurred."""
 
     rate: float
     p50_ms: float
@@ -24,7 +24,7 @@ class Load:
 
 
 class Wrk:
-    """``wrk`` for so many seconds; started at once, so that something can be done meanwhile."""
+    """Run ``wrk`` for so many seconds; it starts at once, so that work can be done meanwhile."""
 
     def __init__(self, port: int, path: str, seconds: int) -> None:
         command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", f"http://127.0.0.1:{port}{path}"]
@@ -34,7 +34,7 @@ class Wrk:
         return self._process.poll() is None
 
     def result(self) -> Load:
-        """Wait for the end. Raises ``ValueError`` if wrk says something else than it should."""
+        """Wait for the end. Raises ``ValueError`` for unexpected output of wrk."""
         said, _ = self._process.communicate()
         rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
         if self._process.returncode or rate is None:
@@ -53,7 +53,7 @@ class Wrk:
 
 
 def require() -> None:
-    """Raises ``SystemExit`` where there is no wrk."""
+    """Raise ``SystemExit`` where there is no wrk."""
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed; it is the package wrk of Debian and Ubuntu: apt-get install wrk")
 

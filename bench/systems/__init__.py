@@ -1,1 +1,3 @@
-"""One module a system: an application as its users write it, that tells ``ready``, ``leads`` and what its job does."""
+"""One module per system: an application as its users write it, with the facts ``ready``, ``leads`` and those of its
+job.
+"""

@@ -1,4 +1,4 @@
-"""A pool with a past: the jobs that ``bench.ledger_size`` has written a history of, and all that can be asked of it."""
+"""A pool with a long history, written by ``bench.ledger_size``, and all of its documents."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .serving import serving
 
 
 async def job() -> None:
-    """Nothing to do."""
+    """Do nothing."""
 
 
 election = Election(os.environ["BENCH_STATE"], scheduler_options={"timezone": "UTC"})

@@ -1,4 +1,4 @@
-"""The application of a worker without election: what ours are compared with, at rest and under load."""
+"""Application of a worker without election: the reference for the measurements at rest and under load."""
 
 from __future__ import annotations
 

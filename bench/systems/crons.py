@@ -1,4 +1,4 @@
-"""fastapi-crons as its README shows it; its environment says whether it takes a Redis lock for each run."""
+"""fastapi-crons as its README shows it; the environment selects whether it takes a Redis lock for each run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The floor: processes that hold what ours hold in memory, and do nothing but a pidfd and then a flock.
+"""The floor: processes with as much memory as a worker that do nothing but wait for a pidfd and then a flock.
 
-``python -m bench.systems.floor``: a parent that starts them, and starts another in place of one that died.
+``python -m bench.systems.floor``: a parent that starts them, and replaces those that die.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The job that all systems run each second: it tells what it does, and does to its process what was ordered."""
+"""The job that all systems run each second: it writes facts, and carries out faults in its process."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pathlib import Path
 from bench.facts import tell
 
 SECONDS = float(os.environ.get("BENCH_JOB_SECONDS", "0"))
-"""How long the job takes."""
+"""Duration of the job in seconds."""
 
 
 async def tick(due: datetime | None = None) -> None:
-    """Told as ``begin`` and ``end``, with the second for which it runs: the one in which it begins, if nobody tells."""
+    """Write the facts ``begin`` and ``end``, with the second for which it runs: by default the one in which it
+    begins.
+    """
     second = round((due or datetime.now(UTC)).timestamp())
     tell("begin", second)
     _block()
@@ -25,7 +27,7 @@ async def tick(due: datetime | None = None) -> None:
 
 
 def _block() -> None:
-    """Stop the event loop for so many seconds as a file orders, once."""
+    """Block the event loop for the number of seconds in a file, once."""
     order = Path(os.environ["BENCH_STATE"] + ".block")
     try:
         seconds = float(order.read_text())

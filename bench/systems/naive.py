@@ -1,4 +1,4 @@
-"""The scheduler in every worker's lifespan, as in APScheduler's own examples: what the question is about."""
+"""The scheduler in every worker's lifespan, as in APScheduler's own examples: the problem to be solved."""
 
 from __future__ import annotations
 

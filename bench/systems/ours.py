@@ -1,4 +1,4 @@
-"""election, as in its README. ``BENCH_WITHOUT`` takes ways to learn of a vacancy away, ``BENCH_JOBS`` adds jobs."""
+"""election, as in its README. ``BENCH_WITHOUT`` disables ways to detect a vacancy, ``BENCH_JOBS`` adds jobs."""
 
 from __future__ import annotations
 

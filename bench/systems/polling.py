@@ -1,4 +1,4 @@
-"""A file lock that every worker tries again after ``BENCH_POLL`` seconds, as filelock itself waits."""
+"""A file lock that every worker polls every ``BENCH_POLL`` seconds, as filelock itself waits."""
 
 from __future__ import annotations
 

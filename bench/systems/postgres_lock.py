@@ -1,4 +1,4 @@
-"""PostgreSQL: ``pg_try_advisory_lock`` on a connection that is kept, tried each second."""
+"""PostgreSQL: ``pg_try_advisory_lock`` on a permanent connection, tried each second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""APScheduler as the recipes start it: once somebody has decided that it should run here."""
+"""APScheduler as common recipes start it, in the worker that was chosen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .job import tick
 
 
 def start() -> AsyncIOScheduler:
-    """Started, with one job a second."""
+    """Start it, with one job a second."""
     scheduler = AsyncIOScheduler()
     scheduler.add_job(tick, "cron", second="*", coalesce=True, max_instances=1)
     scheduler.start()

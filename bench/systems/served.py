@@ -1,4 +1,4 @@
-"""Ours with all that it serves, and the bare route beside it."""
+"""election with all of its routes, and the plain route beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The application around a system: it says when its worker is ready, and does in its lifespan what the system needs."""
+"""Application around a system: reports when its worker is ready, and runs the system in its lifespan."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def serving(scope: Callable[[], AbstractAsyncContextManager[object]]) -> FastAPI
 
 
 def campaigning(campaign: Callable[[], Coroutine[Any, Any, None]]) -> FastAPI:
-    """One beside which ``campaign`` runs."""
+    """An application beside which ``campaign`` runs."""
 
     @contextlib.asynccontextmanager
     async def beside() -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""A flock that each worker tries once, when it starts, also in place of a dead one: the shortest of the answers."""
+"""A flock that each worker tries once at its start, replacements too: the shortest of the common answers."""
 
 from __future__ import annotations
 

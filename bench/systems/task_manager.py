@@ -17,7 +17,7 @@ _acquire = LeaderElector.try_acquire_leadership
 
 
 async def acquire(self: LeaderElector) -> bool:
-    """As it is, and told."""
+    """The original, with a fact."""
     won = await _acquire(self)
     if won:
         tell("leads")

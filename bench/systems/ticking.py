@@ -1,11 +1,11 @@
-"""Many interval jobs that do nothing but tell how late they began, in an application that also answers requests.
+"""Many interval jobs that only measure their lateness, in an application that also answers requests.
 
 ``BENCH_KIND``: ``ours``; ``bare``, an ``AsyncIOScheduler`` with its memory job store; ``stored``, the same with its
 SQLAlchemy job store on SQLite, as durable as ours. ``BENCH_JOBS`` jobs run each ``BENCH_EVERY`` seconds, the first at
-``BENCH_ANCHOR`` (seconds since the epoch); the others at the same moment, or spread evenly over the time between if
+``BENCH_ANCHOR`` (seconds since the epoch); the others at the same time, or spread evenly over the time between if
 ``BENCH_SPREAD``.
 
-Nothing is told before it is asked for (``GET /marks``): a file that each job writes to would be measured, too.
+Results are read on request (``GET /marks``): a file that each job writes to would be measured too.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ STATE = Path(os.environ["BENCH_STATE"])
 logging.disable(logging.WARNING)
 
 _marks: list[tuple[float, float]] = []
-"""When a job was due, in seconds since the epoch, and how many seconds later it began."""
+"""Due time of a job in seconds since the epoch, and its lateness in seconds."""
 
 _settling: set[asyncio.Task[None]] = set()
 
 
 async def job(number: int) -> None:
-    """It does not ask what its scheduler thinks that it is due at: the schedule is known."""
+    """It computes its due time from the known schedule, without its scheduler."""
     now = time.time()
     late = (now - ANCHOR - number * STEP) % EVERY
     _marks.append((now - late, late))
@@ -58,7 +58,7 @@ async def job(number: int) -> None:
 
 
 async def _settled(due: float) -> None:
-    """Tell when the ledger has the end of all of a burst."""
+    """Record when all ends of a burst are in the ledger."""
     ledger = SqliteLedger(str(STATE / "ledger.db"), look_only=True)
     while True:
         if not await ledger.open_runs():
@@ -106,7 +106,7 @@ async def _apscheduler() -> AsyncIterator[None]:
 
 
 def _as_durable_as_ours(connection: sqlite3.Connection, _: object) -> None:
-    """As it comes, the store waits for the disk twice for each tick, and keeps the event loop waiting meanwhile."""
+    """By default the store waits for the disk twice for each tick, and blocks the event loop meanwhile."""
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
 
