@@ -318,7 +318,7 @@ def _imports(module: str, code: str, *, is_package: bool) -> Iterator[str]:
 
 
 RIDDLES = ("What", "Who", "Whoever", "Whatever", "Whom", "Whose")
-"""First words after which a docstring paraphrases a thing in place of naming it."""
+"""First words of docstrings that paraphrase a thing instead of naming it."""
 
 
 def _docstrings(path: Path) -> Iterator[tuple[int, str]]:
@@ -332,7 +332,8 @@ def _docstrings(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def test_docstrings_name_their_subject() -> None:
-    sources = [*(ROOT / "election").rglob("*.py"), *(ROOT / "app").rglob("*.py"), ROOT / "run.py"]
+    folders = ("election", "app", "bench", "tests")
+    sources = [ROOT / "run.py", *(path for folder in folders for path in (ROOT / folder).rglob("*.py"))]
     riddles = [
         f"{path.relative_to(ROOT)}:{line}: {text.split(maxsplit=1)[0]}"
         for path in sorted(sources)

@@ -23,7 +23,7 @@ HARMLESS = (
     "net::ERR_FAILED",
     "status of ",
 )
-"""What a browser reports when a worker dies under a request, or a request is refused, as the tests have it."""
+"""Messages of a browser when a worker dies during a request, or a request is refused, as in the tests."""
 
 
 PICTURE = "document.querySelector('#picture [data-term]') !== null"

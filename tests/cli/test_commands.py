@@ -353,7 +353,7 @@ def test_skips_and_terms_for_machines(ended: Path, ask: Ask) -> None:
 
 @pytest.mark.parametrize(("command", "heads"), [("runs", "SEQ  JOB"), ("skips", "SEQ  JOB"), ("terms", "TERM  PID")])
 def test_tables_have_a_line_for_each_entry(command: str, heads: str, ended: Path, call: Call, ask: Ask) -> None:
-    """Whatever a job's error contains, it is a cell of a table, and no control sequence."""
+    """A job's error is a cell of a table, and no control sequence, whatever it contains."""
     code, out, err = call(command, ended, "--limit", "1000")
     lines = out.splitlines()
     assert (code, err) == (0, "")

@@ -64,7 +64,7 @@ async def lead(ledger: SqliteLedger, number: int, entries: Sequence[Entry], *, d
 
 
 async def test_more_runs_at_once_than_the_job_allows_are_a_break(ledger: SqliteLedger) -> None:
-    """Whatever the wall clock showed: the leaders' monotonic clocks are compared."""
+    """The leaders' monotonic clocks are compared, whatever the wall clock showed."""
     ticks = [Tick("steady", at(second), request) for second, request in ((1700, 21), (1701, 22), (1702, 23))]
     claims = [Claim(tick, tick.due, max_instances=2) for tick in ticks]
     spans = [Span(10, 20), Span(12, 30), Span(19, 25)]

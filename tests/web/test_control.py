@@ -252,7 +252,7 @@ def run_now(client: TestClient) -> int:
 
 
 def assert_promises_held(pool: Path) -> None:
-    """What ``python -m election verify`` says."""
+    """Assert that ``python -m election verify`` finds no violation."""
 
     async def judge() -> Report:
         ledger = open_engine(pool, heartbeat=1, safety_poll=1).open_reader()

@@ -1,4 +1,4 @@
-"""Who may change something: the limits, the sites, the token; and that no secret is told."""
+"""Protection of changes: the limits, the sites, the token; and no secret appears anywhere."""
 
 from __future__ import annotations
 

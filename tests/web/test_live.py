@@ -200,7 +200,7 @@ def test_what_is_too_much_for_a_picture_is_thinned_and_said_so(filled: TestClien
     ids=["the epoch", "before", "beyond", "upside down", "all time"],
 )
 def test_odd_stretches_have_plain_answers(filled: TestClient, since: int, until_: int) -> None:
-    """Whatever is asked, nothing comes that did not happen then."""
+    """No stretch, however odd, contains anything from outside of it."""
     found = history(filled, since=since, until=until_)
     assert found["problem"] is None
     assert bool(found["runs"]) == (until_ > 253_402_300_000_000)

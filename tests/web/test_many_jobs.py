@@ -124,6 +124,6 @@ def test_the_command_says_that_there_are_more(client: TestClient) -> None:
 
 
 def run(*arguments: str) -> str:
-    """What the command prints."""
+    """Output of the command."""
     command = [sys.executable, "-m", "election", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
