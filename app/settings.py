@@ -19,13 +19,11 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="port to listen on")
     workers: int = Field(4, ge=1, le=256, description="worker processes")
     pool: str = Field("var/pool", description="directory of the pool, or postgresql://… or redis://…")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level to log")
-    log_format: Literal["text", "json"] = Field(
-        "text", description="how to log: in words, or as one JSON object a line"
-    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="minimum level to log")
+    log_format: Literal["text", "json"] = Field("text", description="log format: text, or one JSON object per line")
     drain_timeout: float = Field(10.0, ge=0, description="seconds that running jobs get to end at a shutdown")
     fence_after: float = Field(
-        15.0, ge=0, description="seconds without a sign of life after which a leader is killed; 0 for never"
+        15.0, ge=0, description="seconds without a heartbeat after which a leader is killed; 0 for never"
     )
 
 
