@@ -6,6 +6,7 @@ Lazy imports in functions and imports for type checkers count like any other.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,6 +140,16 @@ def test_time_comes_from_the_clock_that_is_passed_in(path: Path) -> None:
 def test_no_module_is_exempt_from_the_clock_that_need_not_be() -> None:
     using = {_exemption(path) for path in MODULES if list(_machine_time(path.read_text()))}
     assert using - {None} == MAY_USE_MACHINE_TIME.keys()
+
+
+def test_randomness_is_passed_in() -> None:
+    """With ``SeatTiming``; the jitter of a trigger is drawn from the tick and the job's id."""
+    using = {
+        str(path.relative_to(ROOT))
+        for path in MODULES
+        if re.search(r"^\s*(import|from) random\b", path.read_text(), re.MULTILINE)
+    }
+    assert using == {"election/core/backend.py", "election/schedule/ticks.py"}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ exclusion, and no more.
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -60,11 +61,17 @@ class SeatTiming:
         heartbeat: Between two signs of life of the leader.
         safety_poll: Until a follower tries the seat even if nothing woke it.
         fence_after: Until a leader that hangs, or an orphan that keeps its seat, is ended; None for never.
+        uniform: Source of randomness: returns a number between two others.
     """
 
     heartbeat: float
     safety_poll: float
     fence_after: float | None = None
+    uniform: Callable[[float, float], float] = random.uniform
+
+    def jittered(self, seconds: float) -> float:
+        """Return ``seconds`` changed by up to a fifth, so that workers do not poll in step."""
+        return seconds * self.uniform(0.8, 1.2)
 
 
 CAMPAIGN_AGE_S = 0.005

@@ -84,7 +84,7 @@ class FileBackend:
         self._presence = Presence(directory.workers, clock)
         self.watcher = VacancyWatcher(
             self.fifo,
-            safety_poll=timing.safety_poll,
+            timing=timing,
             clock=clock,
             files=self._files,
             list_elders=self._presence.list_elders,

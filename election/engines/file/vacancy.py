@@ -16,11 +16,11 @@ import asyncio
 import contextlib
 import logging
 import os
-import random
 import stat
 from collections.abc import Callable
 from functools import partial
 
+from election.core.backend import SeatTiming
 from election.core.clock import Clock, time_limit
 from election.core.events import named
 from election.core.process import ProcessIdentity
@@ -136,7 +136,7 @@ class VacancyWatcher:
 
     Args:
         fifo: FIFO of the pool.
-        safety_poll: Seconds, jittered by a fifth, after which a campaign is worth trying in any case.
+        timing: Safety poll, with jitter, after which a campaign is worth trying in any case.
         clock: Time of the waits.
         files: Thread that opens files.
         list_elders: Returns the workers that joined before this one, oldest first; may block.
@@ -146,7 +146,7 @@ class VacancyWatcher:
         self,
         fifo: AliveFifo,
         *,
-        safety_poll: float,
+        timing: SeatTiming,
         clock: Clock,
         files: FileThread,
         list_elders: Callable[[], list[ProcessIdentity]] = list,
@@ -154,7 +154,7 @@ class VacancyWatcher:
         self._fifo = fifo
         self._files = files
         self._clock = clock
-        self._safety_poll = safety_poll
+        self._timing = timing
         self._list_elders = list_elders
         self._elders: list[ProcessIdentity] = []
         self._previous: tuple[int, Standing] | None = None
@@ -227,7 +227,7 @@ class VacancyWatcher:
 
     def _min_refusal_s(self, record: LeaderRecord | None) -> float:
         """Seconds to wait: a safety poll while a worker leads, short and growing while no worker seems to lead."""
-        poll = self._safety_poll * random.uniform(0.8, 1.2)
+        poll = self._timing.jittered(self._timing.safety_poll)
         if record is None:
             return min(UNSETTLED_S, poll)
         led = is_led(record)
@@ -238,7 +238,7 @@ class VacancyWatcher:
             self._retry = self.armed_for = None  # the leader lives, so watch it again
             return poll
         self._retry = delay * 2
-        return min(delay * random.uniform(0.5, 1.0), poll)
+        return min(delay * self._timing.uniform(0.5, 1.0), poll)
 
     async def _first_event(self, seconds: float) -> str | None:
         """Name of the first source with an event within ``seconds``; None if there was none."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import random
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import psycopg
 
+from election.core.backend import SeatTiming
 from election.core.errors import SeatError
 from election.core.term import LeaderRecord
 
@@ -58,10 +58,12 @@ class AdvisoryLock:
     Args:
         address: Server and schema of the pool.
         limit: Minimum seconds for which the server keeps the lock of a silent client.
+        timing: Jitter of waits in the server's queue.
     """
 
-    def __init__(self, address: Address, limit: float) -> None:
+    def __init__(self, address: Address, limit: float, timing: SeatTiming) -> None:
         self._address = address
+        self._timing = timing
         self._key = address.key("seat")
         keep = math.ceil(limit)
         self._settings = settings(
@@ -175,7 +177,7 @@ class AdvisoryLock:
     async def _wait(self) -> None:
         await self._connect()
         while not self.held:
-            limit = WAIT_S * random.uniform(0.8, 1.2)
+            limit = self._timing.jittered(WAIT_S)
             statement = "SELECT wait_for_seat(%s, %s)"
             parameters = (self._key, round(limit * 1000))
             [(self.held,)] = await self.execute(statement, parameters, within=limit + ANSWER_TIMEOUT_S)

@@ -88,7 +88,7 @@ class PostgresBackend:
         self._timing = timing
         self._clock = clock
         self._trust = Trust(timing.heartbeat, clock)
-        self._lock = AdvisoryLock(address, self._trust.limit)
+        self._lock = AdvisoryLock(address, self._trust.limit, timing)
         self._monitor = PoolMonitor(
             address, preflight, timing=timing, clock=clock, own_session=lambda: self._lock.session[0]
         )
@@ -101,7 +101,7 @@ class PostgresBackend:
         self._background: asyncio.Task[object] | None = None
 
     async def open(self, worker: Worker) -> None:
-        self._lock = AdvisoryLock(self._address, self._trust.limit)  # a forked child must not use its parent's
+        self._lock = AdvisoryLock(self._address, self._trust.limit, self._timing)  # not that of a parent that forked us
         self._process, self._published, self._unpublished_end = worker.process, None, None
         self._leaving = self._background = None
         self._monitor.open(worker)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -88,7 +87,7 @@ class PoolMonitor:
         self._own_session = own_session
         self._address = address
         self._preflight = preflight
-        self._poll = timing.safety_poll
+        self._timing = timing
         self._presence = max(2.0, timing.heartbeat)
         self._grace = grace_for(timing.heartbeat)
         self._clock = clock
@@ -281,8 +280,8 @@ class PoolMonitor:
         return self.seated and self.record is not None and self.record.standing is Standing.LEADING
 
     def _jittered(self) -> float:
-        poll = self._poll if self._led else min(self._poll, VACANT_POLL_S)
-        return poll * random.uniform(0.8, 1.2)
+        poll = self._timing.safety_poll
+        return self._timing.jittered(poll if self._led else min(poll, VACANT_POLL_S))
 
 
 def _to_text(worker: Worker) -> str:

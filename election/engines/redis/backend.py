@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import math
 import os
-import random
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -214,7 +213,7 @@ class RedisBackend:
                 holder = record.holder if record is not None and monitor.led else None
                 with watch_local_leader(holder, monitor.news.set):
                     await self._news_within(left)
-            elif not await self._news_within(random.uniform(0, CAMPAIGN_SPREAD_S * len(monitor.workers()))):
+            elif not await self._news_within(self._timing.uniform(0, CAMPAIGN_SPREAD_S * len(monitor.workers()))):
                 return
 
     async def _news_within(self, seconds: float) -> bool:

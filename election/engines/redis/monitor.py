@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import uuid
 
 from pydantic import TypeAdapter, ValidationError
 
 from election.core.backend import SeatTiming, Worker, live_workers
+from election.core.backoff import backoff_s
 from election.core.clock import Clock, first
 from election.core.errors import SeatError
 from election.core.events import named
@@ -32,6 +32,9 @@ _WORKER = TypeAdapter(Worker)
 
 MIN_PRESENCE_INTERVAL_S = 2.0
 """Shortest interval between two writes of a worker's presence; after three missed ones it is no longer listed."""
+
+RECONNECT_DELAY_S = 0.05
+"""Delay before the first attempt to reach the server again."""
 
 RECONNECT_MAX_DELAY_S = 1.0
 """Longest delay between two attempts to reach the server."""
@@ -53,7 +56,7 @@ class PoolMonitor:
         self._clock = clock
         self._prefix = prefix
         self._lease = lease
-        self._safety_poll = timing.safety_poll
+        self._timing = timing
         self._presence = max(MIN_PRESENCE_INTERVAL_S, timing.heartbeat)
         self._id = uuid.uuid4().hex
         self._worker: Worker | None = None
@@ -202,9 +205,8 @@ class PoolMonitor:
             except Exception:
                 failures += 1
                 log.exception("what the server says of the pool cannot be followed", extra=named("monitor_crashed"))
-            await self._clock.sleep(
-                min(0.05 * 2.0 ** min(failures, 10), RECONNECT_MAX_DELAY_S) * random.uniform(0.5, 1.0)
-            )
+            delay = backoff_s(RECONNECT_DELAY_S, failures, RECONNECT_MAX_DELAY_S)
+            await self._clock.sleep(delay * self._timing.uniform(0.5, 1.0))
 
     async def _listen(self, pubsub: object) -> None:
         async for message in pubsub.listen():  # type: ignore[attr-defined]
@@ -214,7 +216,7 @@ class PoolMonitor:
         """Read the state every safety poll for as long as the subscription lasts."""
         presence = self._clock.monotonic() + self._presence
         while True:
-            await first(asyncio.wait([listening]), self._clock.sleep(self._safety_poll * random.uniform(0.8, 1.2)))
+            await first(asyncio.wait([listening]), self._clock.sleep(self._timing.jittered(self._timing.safety_poll)))
             if listening.done():
                 listening.result()
                 raise SeatError("the server has closed the connection")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from election.core.backend import SeatTiming
 from election.core.clock import SystemClock
 from election.core.process import ProcessIdentity
 from election.core.term import LeaderRecord, Reason, Standing, Takeover
@@ -28,6 +29,8 @@ pytestmark = pytest.mark.anyio
 NOW = datetime(2026, 11, 23, 4, tzinfo=UTC)
 LONG = 30.0
 """Seconds of a safety poll that is too long to be the source."""
+
+TIMING = SeatTiming(1.0, LONG)
 
 
 @pytest.fixture
@@ -61,7 +64,7 @@ async def speaks(
 
 
 async def armed(fifo: AliveFifo, now: LeaderRecord, safety_poll: float = LONG) -> VacancyWatcher:
-    watch = VacancyWatcher(fifo, safety_poll=safety_poll, clock=SystemClock(), files=FileThread(""))
+    watch = VacancyWatcher(fifo, timing=SeatTiming(1.0, safety_poll), clock=SystemClock(), files=FileThread(""))
     await speaks(watch, lambda: now, at_once=True)  # a term that ended before the watcher was armed does not wake it
     return watch
 
@@ -82,7 +85,7 @@ async def test_older_followers_have_a_head_start(
     """The younger ones try one after the other, in case the oldest does not."""
     now, clock, own = record(identity_of(leader.pid)), ManualClock(), identity_of(os.getpid())
     elders = [now.holder, *[own] * (younger + 1)]  # of live workers only being alive matters
-    watch = VacancyWatcher(fifo, safety_poll=LONG, clock=clock, files=FileThread(""), list_elders=lambda: elders)
+    watch = VacancyWatcher(fifo, timing=TIMING, clock=clock, files=FileThread(""), list_elders=lambda: elders)
     await speaks(watch, lambda: now, at_once=True)
     waiting = await speaks(watch, lambda: now, at_once=False)
     leader.kill()
@@ -103,9 +106,7 @@ async def test_the_oldest_follower_that_lives_waits_for_nobody(
     with subprocess.Popen(["sleep", "60"]) as elder:
         elders = [now.holder, identity_of(elder.pid)]
         elder.kill()
-    watch = VacancyWatcher(
-        fifo, safety_poll=LONG, clock=ManualClock(), files=FileThread(""), list_elders=lambda: elders
-    )
+    watch = VacancyWatcher(fifo, timing=TIMING, clock=ManualClock(), files=FileThread(""), list_elders=lambda: elders)
     await speaks(watch, lambda: now, at_once=True)
     waiting = await speaks(watch, lambda: now, at_once=False)
     leader.kill()
@@ -178,7 +179,7 @@ async def test_without_a_pidfd_a_new_leader_is_doubted_for_a_while(
     monkeypatch.setattr("election.engines.file.vacancy.HANG_UP_DOUBT_S", 0.02)
     fifo.let_go()
     now = record(identity_of(leader.pid))
-    watch = VacancyWatcher(fifo, safety_poll=LONG, clock=SystemClock(), files=FileThread(""))
+    watch = VacancyWatcher(fifo, timing=TIMING, clock=SystemClock(), files=FileThread(""))
     tries = 0
     with contextlib.suppress(TimeoutError):
         while True:
@@ -233,15 +234,32 @@ async def test_while_nobody_leads_the_tries_grow_rare(fifo: AliveFifo, leader: s
     watch.close()
 
 
+@pytest.mark.parametrize("factor", [0.8, 1.2])
+async def test_the_safety_poll_is_jittered_by_a_fifth(
+    fifo: AliveFifo, leader: subprocess.Popen[bytes], factor: float
+) -> None:
+    """Followers that started together do not poll together."""
+    now, clock = record(identity_of(leader.pid)), ManualClock()
+    timing = SeatTiming(1.0, LONG, uniform=lambda low, high: low if factor < 1 else high)
+    watch = VacancyWatcher(fifo, timing=timing, clock=clock, files=FileThread(""))
+    await speaks(watch, lambda: now, at_once=True)
+    waiting = await speaks(watch, lambda: now, at_once=False)
+    await clock.advance(LONG * factor - 0.001)
+    assert not waiting.done()
+    await clock.advance(0.002)
+    await asyncio.wait_for(waiting, 5)
+    watch.close()
+
+
 async def test_before_there_is_a_record_it_looks_often(fifo: AliveFifo) -> None:
-    watch = VacancyWatcher(fifo, safety_poll=LONG, clock=SystemClock(), files=FileThread(""))
+    watch = VacancyWatcher(fifo, timing=TIMING, clock=SystemClock(), files=FileThread(""))
     await asyncio.wait_for(watch.vacancy(None, lambda: None), 5)
     watch.close()
 
 
 async def test_it_gives_every_descriptor_back(fifo: AliveFifo, leader: subprocess.Popen[bytes]) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    watch = VacancyWatcher(fifo, safety_poll=0.001, clock=SystemClock(), files=FileThread(""))
+    watch = VacancyWatcher(fifo, timing=SeatTiming(1.0, 0.001), clock=SystemClock(), files=FileThread(""))
     for term in range(1, 50):
         now = record(identity_of(leader.pid), term)
         await watch.vacancy(now, lambda now=now: now)
