@@ -82,6 +82,7 @@ async def test_one_that_raises_is_logged_and_told_again(
     hooks.emit(elected(2))
     await hooks.close()
     assert told == [1, 2]
+    assert len(logged(caplog, "hook_failed")) == 4
     assert caplog.text.count(f"{error.__name__}: plain") == caplog.text.count(f"{error.__name__}: coroutine") == 2
 
 

@@ -17,7 +17,7 @@ async def raise_error() -> None:
     raise ValueError("it cannot be done")
 
 
-class Shelf:
+class FakeStore:
     @staticmethod
     def put(value: object = None) -> None:
         CALLS.append(value)

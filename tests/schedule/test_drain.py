@@ -24,6 +24,7 @@ from election.schedule.term_scheduler import ScheduleOptions, TermScheduler
 from election.testing import ManualClock
 from tests.schedule.ledger_thread import LedgerThread
 from tests.schedule.making import NOW, make_term
+from tests.support.logs import logged
 from tests.support.waiting import until_async
 
 pytestmark = pytest.mark.anyio
@@ -38,7 +39,7 @@ async def no_peers() -> bool:
     return False
 
 
-class Bench:
+class FakeWorker:
     """Jobs and tasks of one worker, whose terms the test begins.
 
     drain_timeout: seconds.
@@ -84,23 +85,23 @@ class Bench:
         self.jobs.add(func, id=func.__name__, **{**OFTEN, **arguments})
 
     @contextlib.asynccontextmanager
-    async def term(self, number: int = 1) -> AsyncIterator[Tenure]:
+    async def term(self, number: int = 1) -> AsyncIterator[OpenTerm]:
         """A term; leaving the scope ends it if the test has not."""
-        tenure = Tenure(self, number)
-        await tenure.began.wait()
+        term = OpenTerm(self, number)
+        await term.began.wait()
         try:
-            yield tenure
+            yield term
         except BaseException:
-            tenure.task.cancel()  # a failed test waits for nothing
+            term.task.cancel()  # a failed test waits for nothing
             raise
-        tenure.end()
-        await tenure.task
+        term.end()
+        await term.task
 
 
-class Tenure:
+class OpenTerm:
     """One term, whose end the test can begin and then watch."""
 
-    def __init__(self, bench: Bench, number: int) -> None:
+    def __init__(self, worker: FakeWorker, number: int) -> None:
         self.lost = asyncio.Event()
         self.context = TermContext(
             make_term(number, pid=1),
@@ -112,7 +113,7 @@ class Tenure:
         )
         self.began = asyncio.Event()
         self._ending = asyncio.Event()
-        self._bench = bench
+        self._bench = worker
         self.task = asyncio.create_task(self._hold())
 
     async def _hold(self) -> None:
@@ -172,7 +173,7 @@ def job() -> Any:
 
 
 def limit_has_passed(caplog: pytest.LogCaptureFixture) -> bool:
-    return any("the drain limit of" in message for message in caplog.messages)
+    return logged(caplog, "drain_timed_out") != []
 
 
 async def turns() -> None:
@@ -186,7 +187,7 @@ async def turns() -> None:
 
 async def test_nothing_runs_outside_of_a_term() -> None:
     """P5, P7: no scheduler, task or thread exists before a term or after it."""
-    bench, ran, began = Bench(), [], asyncio.Event()
+    worker, ran, began = FakeWorker(), [], asyncio.Event()
 
     async def tick() -> None:
         ran.append(current_run().term)
@@ -194,36 +195,36 @@ async def test_nothing_runs_outside_of_a_term() -> None:
     async def task() -> None:
         began.set()
 
-    bench.often(tick)
-    bench.tasks.add(task)
+    worker.often(tick)
+    worker.tasks.add(task)
     threads = threading.active_count()
     await turns()
-    assert bench.unfinished() == []
+    assert worker.unfinished() == []
     assert not began.is_set()
-    async with bench.term():
-        await bench.until(lambda: ran and began.is_set())
-    assert bench.unfinished() == []
+    async with worker.term():
+        await worker.until(lambda: ran and began.is_set())
+    assert worker.unfinished() == []
     await until_async(lambda: threading.active_count() == threads)
     count = len(ran)
-    await bench.clock.advance(0.05)  # five ticks' time
+    await worker.clock.advance(0.05)  # five ticks' time
     assert len(ran) == count
 
 
 async def test_a_job_gets_its_arguments() -> None:
-    bench, got = Bench(), []
+    worker, got = FakeWorker(), []
 
     async def tick(*args: int, **kwargs: int) -> None:
         got.append((args, kwargs))
 
-    bench.once(tick, args=[1, 2], kwargs={"three": 3})
-    async with bench.term():
+    worker.once(tick, args=[1, 2], kwargs={"three": 3})
+    async with worker.term():
         await until_async(lambda: got)
     assert got == [((1, 2), {"three": 3})]
 
 
 async def test_two_terms_of_one_process_both_run_the_jobs() -> None:
     """docs/pitfalls.md#28: a scheduler has no jobs left after its shutdown, so each term has a new one."""
-    bench, ran = Bench(), []
+    worker, ran = FakeWorker(), []
 
     async def on_the_loop() -> None:
         ran.append(("loop", current_run().term))
@@ -231,32 +232,32 @@ async def test_two_terms_of_one_process_both_run_the_jobs() -> None:
     def in_a_thread() -> None:
         ran.append(("thread", current_run().term))
 
-    bench.often(on_the_loop)
-    bench.often(in_a_thread)
+    worker.often(on_the_loop)
+    worker.often(in_a_thread)
     for number in (1, 2, 7):
-        async with bench.term(number):
-            await bench.until(lambda number=number: {("loop", number), ("thread", number)} <= set(ran))
+        async with worker.term(number):
+            await worker.until(lambda number=number: {("loop", number), ("thread", number)} <= set(ran))
     assert [term for _, term in ran] == sorted(term for _, term in ran), "no run of a term after its end"
 
 
 async def test_a_job_runs_again_when_it_has_ended_and_not_before() -> None:
     """APScheduler's ``max_instances``, counted by the executor: no overlap, and no standstill."""
-    bench, running, most, count = Bench(), 0, 0, 0
+    worker, running, most, count = FakeWorker(), 0, 0, 0
 
     async def tick() -> None:
         nonlocal running, most, count
         running, count = running + 1, count + 1
         most = max(most, running)
-        await bench.clock.sleep(0.03)  # three ticks long
+        await worker.clock.sleep(0.03)  # three ticks long
         running -= 1
         if count == 2:
             raise RuntimeError("and the count is kept in spite of it")
 
-    bench.often(tick)
-    async with bench.term() as tenure:
-        await bench.until(lambda: count >= 4)
-        tenure.end()
-        await bench.until(lambda: tenure.over)
+    worker.often(tick)
+    async with worker.term() as term:
+        await worker.until(lambda: count >= 4)
+        term.end()
+        await worker.until(lambda: term.over)
     assert most == 1
 
 
@@ -266,78 +267,78 @@ async def test_a_job_runs_again_when_it_has_ended_and_not_before() -> None:
 @pytest.mark.parametrize("kind", ["coroutine", "thread"])
 async def test_a_running_job_ends_before_the_scope_is_left(job: Job, kind: str) -> None:
     """P5 and docs/pitfalls.md#23: APScheduler's shutdown waits for neither; ours waits for both."""
-    bench = Bench()
-    bench.once(getattr(job, kind))
-    async with bench.term() as tenure:
+    worker = FakeWorker()
+    worker.once(getattr(job, kind))
+    async with worker.term() as term:
         await job.runs_now()
-        tenure.end()
+        term.end()
         await turns()
-        assert not tenure.over
-        assert bench.unfinished() == [kind]
+        assert not term.over
+        assert worker.unfinished() == [kind]
         job.may_end.set()
-        await tenure.is_over()
+        await term.is_over()
         assert job.told == ["begin", "end"]
-        assert bench.unfinished() == []
+        assert worker.unfinished() == []
 
 
 async def test_no_tick_begins_during_the_drain(job: Job) -> None:
     """P5, "resign: stop new ticks": however long the drain takes, and however often another job is due."""
-    bench, began = Bench(), []
+    worker, began = FakeWorker(), []
 
     async def tick() -> None:
-        began.append(bench.clock.monotonic())
+        began.append(worker.clock.monotonic())
 
-    bench.often(tick)
-    bench.once(job.thread)
-    async with bench.term() as tenure:
+    worker.often(tick)
+    worker.once(job.thread)
+    async with worker.term() as term:
         await job.runs_now()
-        await bench.until(lambda: began)
-        tenure.end()
+        await worker.until(lambda: began)
+        term.end()
         await turns()
-        scheduler = bench.scheduler
+        scheduler = worker.scheduler
         assert scheduler is not None
         await until_async(lambda: not scheduler._executor._claims, what="what was asked for before is granted")
         await turns()
-        draining_since = bench.clock.monotonic()
-        await bench.clock.advance(0.05)  # five ticks' time
-        assert not tenure.over
+        draining_since = worker.clock.monotonic()
+        await worker.clock.advance(0.05)  # five ticks' time
+        assert not term.over
         job.may_end.set()
-        await tenure.is_over()
+        await term.is_over()
     assert [at for at in began if at > draining_since] == []
 
 
 async def test_at_the_limit_coroutines_are_cancelled(job: Job, caplog: pytest.LogCaptureFixture) -> None:
     """P5: and the log names them."""
-    bench = Bench(drain_timeout=0.05)
-    bench.once(job.coroutine)
-    async with bench.term() as tenure:
+    worker = FakeWorker(drain_timeout=0.05)
+    worker.once(job.coroutine)
+    async with worker.term() as term:
         await job.runs_now()
-        tenure.end()
-        await bench.until(lambda: tenure.over)
+        term.end()
+        await worker.until(lambda: term.over)
     assert job.told == ["begin", "cancelled"]
-    (told,) = [message for message in caplog.messages if "the drain limit of 0.05 s has passed" in message]
-    assert "coroutine" in told
+    (line,) = logged(caplog, "drain_timed_out")
+    assert "coroutine" in line.getMessage()
 
 
 async def test_at_the_limit_threads_are_waited_for_all_the_same(job: Job, caplog: pytest.LogCaptureFixture) -> None:
     """P5: if a thread cannot be stopped, the seat stays held until it ends or the process does."""
-    bench = Bench(drain_timeout=0.05)
-    bench.once(job.thread)
-    async with bench.term() as tenure:
+    worker = FakeWorker(drain_timeout=0.05)
+    worker.once(job.thread)
+    async with worker.term() as term:
         await job.runs_now()
-        tenure.end()
-        await bench.until(lambda: limit_has_passed(caplog))
+        term.end()
+        await worker.until(lambda: limit_has_passed(caplog))
         await turns()
-        assert not tenure.over
-        assert bench.unfinished() == ["thread"]
+        assert not term.over
+        assert worker.unfinished() == ["thread"]
         job.may_end.set()
-        await tenure.is_over()
+        await term.is_over()
         assert job.told == ["begin", "end"]
 
 
 async def test_a_coroutine_that_takes_its_time_to_be_cancelled_gets_it(caplog: pytest.LogCaptureFixture) -> None:
     """P5: clean-up in a job is job code too."""
-    bench, told, may_end = Bench(drain_timeout=0.01), [], asyncio.Event()
+    worker, told, may_end = FakeWorker(drain_timeout=0.01), [], asyncio.Event()
 
     async def tidy() -> None:
         told.append("begin")
@@ -348,36 +349,36 @@ async def test_a_coroutine_that_takes_its_time_to_be_cancelled_gets_it(caplog: p
             await may_end.wait()
             told.append("end")
 
-    bench.once(tidy)
-    async with bench.term() as tenure:
+    worker.once(tidy)
+    async with worker.term() as term:
         await until_async(lambda: told)
-        tenure.end()
-        await bench.until(lambda: "cleaning" in told)
+        term.end()
+        await worker.until(lambda: "cleaning" in told)
         await turns()
-        assert not tenure.over
-        assert bench.unfinished() == ["tidy"]
+        assert not term.over
+        assert worker.unfinished() == ["tidy"]
         may_end.set()
     assert told == ["begin", "cleaning", "end"]
 
 
 async def test_an_idle_term_ends_at_once() -> None:
     """P6: a drain without work costs the successor nothing."""
-    bench = Bench()
+    worker = FakeWorker()
 
     async def rare() -> None: ...
 
-    bench.jobs.add(rare, "interval", hours=1)
-    async with bench.term() as tenure:
-        tenure.end()
-        await tenure.is_over()
-    assert bench.clock.monotonic() == 0
+    worker.jobs.add(rare, "interval", hours=1)
+    async with worker.term() as term:
+        term.end()
+        await term.is_over()
+    assert worker.clock.monotonic() == 0
 
 
 async def test_the_term_that_follows_is_not_slowed_down_by_threads_that_were(job: Job) -> None:
     """P5: each term has its own threads, and those of the last term have ended with it."""
-    bench = Bench()
-    bench.once(job.thread)
-    async with bench.term():
+    worker = FakeWorker()
+    worker.once(job.thread)
+    async with worker.term():
         await job.runs_now()
         job.may_end.set()
     await until_async(
@@ -391,64 +392,64 @@ async def test_the_term_that_follows_is_not_slowed_down_by_threads_that_were(job
 
 async def test_a_lost_term_has_no_grace(job: Job, caplog: pytest.LogCaptureFixture) -> None:
     """A lost term cancels its jobs at once: another worker may be waiting to lead."""
-    bench = Bench(drain_timeout=NEVER)
-    bench.once(job.coroutine)
-    async with bench.term() as tenure:
+    worker = FakeWorker(drain_timeout=NEVER)
+    worker.once(job.coroutine)
+    async with worker.term() as term:
         await job.runs_now()
-        tenure.lose()
-        await tenure.is_over()
+        term.lose()
+        await term.is_over()
     assert job.told == ["begin", "cancelled"]
     assert not limit_has_passed(caplog)
 
 
 async def test_a_term_that_is_lost_during_its_drain_has_no_more_grace(job: Job) -> None:
-    bench = Bench(drain_timeout=NEVER)
-    bench.once(job.coroutine)
-    async with bench.term() as tenure:
+    worker = FakeWorker(drain_timeout=NEVER)
+    worker.once(job.coroutine)
+    async with worker.term() as term:
         await job.runs_now()
-        tenure.end()
+        term.end()
         await turns()
         assert job.told == ["begin"]
-        tenure.lose()
-        await tenure.is_over()
+        term.lose()
+        await term.is_over()
     assert job.told == ["begin", "cancelled"]
 
 
 async def test_a_lost_term_is_not_left_before_its_threads_have_ended(job: Job) -> None:
     """P5: even after a loss, jobs of two leaders never run at the same time if that can be prevented."""
-    bench = Bench()
-    bench.once(job.thread)
-    async with bench.term() as tenure:
+    worker = FakeWorker()
+    worker.once(job.thread)
+    async with worker.term() as term:
         await job.runs_now()
-        tenure.lose()
+        term.lose()
         await turns()
-        assert not tenure.over
+        assert not term.over
         job.may_end.set()
-        await tenure.is_over()
+        await term.is_over()
     assert job.told == ["begin", "end"]
 
 
 async def test_a_job_that_waits_for_a_thread_does_not_begin_in_a_lost_term() -> None:
     """P5: no job starts once the term is known to be lost; there may be more jobs than threads."""
-    bench, may_end, begun = Bench(), threading.Event(), []
+    worker, may_end, begun = FakeWorker(), threading.Event(), []
 
     def block() -> None:
         begun.append(1)
         may_end.wait(60)
 
     for number in range(100):
-        bench.jobs.add(block, "date", run_date=bench.clock.now(), id=f"block-{number}")
-    async with bench.term() as tenure:
-        await until_async(lambda: len(bench.unfinished()) == 100 and begun, what="all jobs are due")
+        worker.jobs.add(block, "date", run_date=worker.clock.now(), id=f"block-{number}")
+    async with worker.term() as term:
+        await until_async(lambda: len(worker.unfinished()) == 100 and begun, what="all jobs are due")
         await turns()
-        scheduler = bench.scheduler
+        scheduler = worker.scheduler
         assert scheduler is not None
-        tenure.lose()
+        term.lose()
         await until_async(lambda: not scheduler._executor.queued(), what="what waits is taken back")
         before = len(begun)
         assert before < 100
         may_end.set()
-        await tenure.is_over()
+        await term.is_over()
     assert len(begun) == before
 
 
@@ -457,49 +458,49 @@ async def test_a_job_that_waits_for_a_thread_does_not_begin_in_a_lost_term() -> 
 
 async def test_a_cancelled_scope_is_drained_like_any_other(job: Job) -> None:
     """P5: cancelling an elector ends the term in order, and then raises the cancellation."""
-    bench = Bench()
-    bench.once(job.coroutine)
-    tenure = Tenure(bench, 1)
+    worker = FakeWorker()
+    worker.once(job.coroutine)
+    term = OpenTerm(worker, 1)
     await job.runs_now()
-    tenure.task.cancel()
+    term.task.cancel()
     await turns()
-    assert not tenure.over
+    assert not term.over
     job.may_end.set()
-    await tenure.is_over()
-    assert tenure.task.cancelled()
+    await term.is_over()
+    assert term.task.cancelled()
     assert job.told == ["begin", "end"]
 
 
 async def test_a_drain_that_is_cancelled_takes_its_coroutines_along(job: Job) -> None:
     """P5: the loop is shutting down; everything that can be stopped is stopped now, and nothing is left."""
-    bench = Bench()
-    bench.once(job.coroutine)
-    tenure = Tenure(bench, 1)
+    worker = FakeWorker()
+    worker.once(job.coroutine)
+    term = OpenTerm(worker, 1)
     await job.runs_now()
-    tenure.end()
+    term.end()
     await turns()
-    tenure.task.cancel()
-    await tenure.is_over()
-    assert tenure.task.cancelled()
+    term.task.cancel()
+    await term.is_over()
+    assert term.task.cancelled()
     assert job.told == ["begin", "cancelled"]
 
 
 async def test_a_drain_that_is_cancelled_with_a_thread_in_it_says_so(job: Job) -> None:
     """P5: nothing can stop a thread, so its caller must keep the seat; the error names the job."""
-    bench = Bench()
-    bench.once(job.thread)
-    tenure = Tenure(bench, 1)
+    worker = FakeWorker()
+    worker.once(job.thread)
+    term = OpenTerm(worker, 1)
     await job.runs_now()
-    tenure.end()
+    term.end()
     await turns()
-    tenure.task.cancel()
-    await bench.until(lambda: tenure.over)
+    term.task.cancel()
+    await worker.until(lambda: term.over)
     with pytest.raises(UnfinishedJobsError, match="still running: thread"):
-        await tenure.task
-    assert bench.unfinished() == ["thread"]
+        await term.task
+    assert worker.unfinished() == ["thread"]
     job.may_end.set()
-    await until_async(lambda: bench.unfinished() == [])
-    await bench.ledger.close()  # the run that has ended was recorded, which reopened the ledger
+    await until_async(lambda: worker.unfinished() == [])
+    await worker.ledger.close()  # the run that has ended was recorded, which reopened the ledger
 
 
 # --- runs ---------------------------------------------------------------------------------------------------------
@@ -513,7 +514,7 @@ async def test_a_job_that_raises_has_failed_and_nothing_else(
     """A job that raises ``SystemExit`` has failed; the worker has not, and serves requests. The job runs at its next
     tick.
     """
-    bench, runs, other = Bench(), 0, 0
+    worker, runs, other = FakeWorker(), 0, 0
 
     def fails() -> None:
         nonlocal runs
@@ -527,11 +528,11 @@ async def test_a_job_that_raises_has_failed_and_nothing_else(
         nonlocal other
         other += 1
 
-    bench.often(fails if where == "thread" else fails_on_the_loop)
-    bench.often(goes_on)
-    async with bench.term():
-        await bench.until(lambda: runs >= 2 and other >= 2)
-    told = [record for record in caplog.records if "failed" in record.getMessage()]
+    worker.often(fails if where == "thread" else fails_on_the_loop)
+    worker.often(goes_on)
+    async with worker.term():
+        await worker.until(lambda: runs >= 2 and other >= 2)
+    told = logged(caplog, "run_failed")
     assert len(told) >= 2
     assert told[0].levelno == logging.ERROR
     assert "fails" in told[0].getMessage()
@@ -541,7 +542,7 @@ async def test_a_job_that_raises_has_failed_and_nothing_else(
 
 async def test_a_thread_job_may_raise_stop_iteration() -> None:
     """P5: ``next(iter([]))`` in a job is an error like any other; it must not keep the seat for ever."""
-    bench, ran = Bench(), threading.Event()
+    worker, ran = FakeWorker(), threading.Event()
 
     def exhausted() -> None:
         ran.set()
@@ -549,23 +550,23 @@ async def test_a_thread_job_may_raise_stop_iteration() -> None:
 
     loop_told: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: loop_told.append(context))
-    bench.once(exhausted)
-    tenure = Tenure(bench, 1)
+    worker.once(exhausted)
+    term = OpenTerm(worker, 1)
     try:
         await until_async(ran.is_set)
-        tenure.end()
-        await tenure.is_over()
-        await tenure.task
+        term.end()
+        await term.is_over()
+        await term.task
         assert loop_told == []
     finally:
-        tenure.task.cancel()
-        await asyncio.gather(tenure.task, return_exceptions=True)
+        term.task.cancel()
+        await asyncio.gather(term.task, return_exceptions=True)
 
 
 async def test_a_run_knows_what_it_is() -> None:
     """Available on the loop, in a thread, and in functions called there; the term is the fencing token
     (docs/pitfalls.md#27)."""
-    bench, runs = Bench(), {}
+    worker, runs = FakeWorker(), {}
 
     def look(name: str) -> None:
         runs[name] = current_run()
@@ -582,23 +583,23 @@ async def test_a_run_knows_what_it_is() -> None:
         look("in_a_thread")
         contextvars.copy_context().run(look, "copied")
 
-    began = bench.clock.now()
-    bench.jobs.add(on_the_loop, id="loop-job", **OFTEN)
-    bench.jobs.add(in_a_thread, id="thread-job", **OFTEN)
-    async with bench.term(42):
-        await bench.until(lambda: {"on_the_loop", "in_a_thread"} <= runs.keys())
+    began = worker.clock.now()
+    worker.jobs.add(on_the_loop, id="loop-job", **OFTEN)
+    worker.jobs.add(in_a_thread, id="thread-job", **OFTEN)
+    async with worker.term(42):
+        await worker.until(lambda: {"on_the_loop", "in_a_thread"} <= runs.keys())
         await until_async(lambda: len(runs) == 5)
     for name, run in runs.items():
         assert run.job_id == ("thread-job" if name in {"in_a_thread", "copied"} else "loop-job")
         assert (run.term, run.attempt) == (42, 1)
         assert run.due.utcoffset() == timedelta(0)
-        assert began - timedelta(seconds=1) < run.due <= bench.clock.now()
+        assert began - timedelta(seconds=1) < run.due <= worker.clock.now()
         assert run.key == f"{run.job_id}@{run.due.isoformat()}"
 
 
 async def test_there_is_no_run_outside_of_a_job() -> None:
     """Not even in the code that opened the term, nor in a task beside the jobs."""
-    bench, told = Bench(), []
+    worker, told = FakeWorker(), []
 
     async def task() -> None:
         try:
@@ -606,8 +607,8 @@ async def test_there_is_no_run_outside_of_a_job() -> None:
         except NotStartedError as error:
             told.append(str(error))
 
-    bench.tasks.add(task)
-    async with bench.term():
+    worker.tasks.add(task)
+    async with worker.term():
         await until_async(lambda: told)
         with pytest.raises(NotStartedError, match="outside of a job"):
             current_run()
@@ -630,7 +631,7 @@ def clock() -> ManualClock:
 
 async def test_a_task_lives_as_long_as_the_term() -> None:
     """The task is cancelled at the end of the term and has ended when its scope is left; each term starts it anew."""
-    bench, told = Bench(), []
+    worker, told = FakeWorker(), []
 
     async def consume() -> None:
         told.append("begin")
@@ -640,11 +641,11 @@ async def test_a_task_lives_as_long_as_the_term() -> None:
             await asyncio.sleep(0)
             told.append("end")
 
-    bench.tasks.add(consume)
+    worker.tasks.add(consume)
     for number in (1, 2):
-        async with bench.term(number):
+        async with worker.term(number):
             await until_async(lambda number=number: told.count("begin") == number)
-            (name,) = bench.unfinished()
+            (name,) = worker.unfinished()
             assert name.endswith("consume")
         assert told == ["begin", "end"] * number
 
@@ -658,18 +659,18 @@ async def test_a_task_that_fails_is_started_again_less_and_less_often(
     clock: ManualClock, caplog: pytest.LogCaptureFixture, error: type[BaseException]
 ) -> None:
     """Restart with back-off, logged each time, in virtual time."""
-    bench, began = Bench(clock=clock), []
+    worker, began = FakeWorker(clock=clock), []
 
     async def fails() -> None:
         began.append(clock.monotonic())
         raise error("no broker")
 
-    bench.tasks.add(fails)
-    async with bench.term():
+    worker.tasks.add(fails)
+    async with worker.term():
         await clock.advance(300)
         waits = [after - before for before, after in pairwise(began)]
         assert waits[:8] == [1, 2, 4, 8, 16, 32, MAX_RESTART_DELAY_S, MAX_RESTART_DELAY_S]
-    told = [record for record in caplog.records if "while_leading task" in record.getMessage()]
+    told = logged(caplog, "task_failed")
     assert len(told) == len(began)
     assert told[0].exc_info is not None
     await clock.advance(300)
@@ -678,50 +679,50 @@ async def test_a_task_that_fails_is_started_again_less_and_less_often(
 
 async def test_a_task_that_ran_for_long_is_started_again_soon(clock: ManualClock) -> None:
     """The back-off is for code that fails at once; a connection that broke after a day is restored within a second."""
-    bench, began = Bench(clock=clock), []
+    worker, began = FakeWorker(clock=clock), []
 
     async def breaks() -> None:
         began.append(clock.monotonic())
         await clock.sleep(MAX_RESTART_DELAY_S * 2 if len(began) == 5 else 0)
         raise RuntimeError("connection lost")
 
-    bench.tasks.add(breaks)
-    async with bench.term():
+    worker.tasks.add(breaks)
+    async with worker.term():
         await clock.advance(150)
     assert began[:7] == [0, 1, 3, 7, 15, 15 + 2 * MAX_RESTART_DELAY_S + 1, 15 + 2 * MAX_RESTART_DELAY_S + 3]
 
 
 async def test_a_task_that_returns_is_done_for_this_term(clock: ManualClock) -> None:
-    bench, terms = Bench(clock=clock), []
+    worker, terms = FakeWorker(clock=clock), []
 
     async def once_a_term() -> None:
         terms.append(1)
 
-    bench.tasks.add(once_a_term)
+    worker.tasks.add(once_a_term)
     for number in (1, 2):
-        async with bench.term(number):
+        async with worker.term(number):
             await clock.advance(300)
         assert len(terms) == number
 
 
 async def test_a_task_that_waits_to_be_started_again_ends_with_the_term(clock: ManualClock) -> None:
-    bench, began = Bench(clock=clock), []
+    worker, began = FakeWorker(clock=clock), []
 
     async def fails() -> None:
         began.append(1)
         raise RuntimeError("no broker")
 
-    bench.tasks.add(fails)
-    async with bench.term():
+    worker.tasks.add(fails)
+    async with worker.term():
         await clock.advance(0.5)
     await clock.advance(60)
     assert began == [1]
-    assert bench.unfinished() == []
+    assert worker.unfinished() == []
 
 
 async def test_a_task_that_will_not_end_holds_the_scope() -> None:
     """P5: its code is job code, and the log names it."""
-    bench, may_end, began = Bench(), asyncio.Event(), asyncio.Event()
+    worker, may_end, began = FakeWorker(), asyncio.Event(), asyncio.Event()
 
     async def stubborn() -> None:
         began.set()
@@ -729,19 +730,19 @@ async def test_a_task_that_will_not_end_holds_the_scope() -> None:
             with contextlib.suppress(asyncio.CancelledError):
                 await may_end.wait()
 
-    bench.tasks.add(stubborn)
-    async with bench.term() as tenure:
+    worker.tasks.add(stubborn)
+    async with worker.term() as term:
         await began.wait()
-        tenure.lose()
+        term.lose()
         await turns()
-        assert not tenure.over
-        assert [name.rpartition(".")[2] for name in bench.unfinished()] == ["stubborn"]
+        assert not term.over
+        assert [name.rpartition(".")[2] for name in worker.unfinished()] == ["stubborn"]
         may_end.set()
 
 
 async def test_tasks_are_cancelled_before_the_jobs_are_waited_for(job: Job) -> None:
     """A resignation cancels the tasks at once; jobs get their grace."""
-    bench, ended = Bench(), asyncio.Event()
+    worker, ended = FakeWorker(), asyncio.Event()
 
     async def consume() -> None:
         try:
@@ -749,13 +750,13 @@ async def test_tasks_are_cancelled_before_the_jobs_are_waited_for(job: Job) -> N
         finally:
             ended.set()
 
-    bench.once(job.thread)
-    bench.tasks.add(consume)
-    async with bench.term() as tenure:
+    worker.once(job.thread)
+    worker.tasks.add(consume)
+    async with worker.term() as term:
         await job.runs_now()
-        tenure.end()
+        term.end()
         await until_async(ended.is_set)
-        assert not tenure.over
+        assert not term.over
         job.may_end.set()
 
 

@@ -23,7 +23,7 @@ from election.schedule.plan import make_plan
 from election.schedule.stored import StoredJobLoader, load_jobs, mark_broken, to_store
 from tests.schedule import stored_functions
 from tests.schedule.making import NOW, at
-from tests.schedule.stored_functions import Shelf, a_lambda, remember, remember_soon
+from tests.schedule.stored_functions import FakeStore, a_lambda, remember, remember_soon
 
 REMEMBER = f"{stored_functions.__name__}:remember"
 
@@ -50,7 +50,7 @@ def stored_state(
         (remember, REMEMBER),
         (remember_soon, f"{stored_functions.__name__}:remember_soon"),
         (REMEMBER, REMEMBER),
-        (Shelf.put, f"{stored_functions.__name__}:Shelf.put"),
+        (FakeStore.put, f"{stored_functions.__name__}:FakeStore.put"),
         (Path.cwd, None),
     ],
 )
@@ -76,7 +76,7 @@ def _local() -> Any:
         pytest.param(a_lambda, "cannot be imported", id="a lambda with a name"),
         pytest.param(_local(), "cannot be imported", id="a local function"),
         pytest.param(functools.partial(remember, 1), "something else", id="a partial"),
-        pytest.param(Shelf().take, "something else", id="a bound method"),
+        pytest.param(FakeStore().take, "something else", id="a bound method"),
         pytest.param("no.such.module:function", "cannot be imported", id="no such module"),
         pytest.param(f"{stored_functions.__name__}:nothing", "cannot be imported", id="no such function"),
         pytest.param(f"{stored_functions.__name__}:NOT_CALLABLE", "is no function", id="no function"),

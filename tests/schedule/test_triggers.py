@@ -30,6 +30,7 @@ from election.core.errors import JobDefinitionError
 from election.schedule.ticks import _calendar_dates, first_after, ticks, without_jitter
 from election.schedule.triggers import build, describe, jitter_of
 from tests.schedule.making import NOW, CountingTrigger, at, make_job
+from tests.support.logs import logged
 from tests.support.pool import ROOT
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -397,7 +398,7 @@ def test_a_search_that_reaches_its_limit_is_reported(caplog: pytest.LogCaptureFi
             return (previous_fire_time or at(-1_000_000)) + MICROSECOND
 
     assert first_after(Slow(), NOW) is None
-    assert "has no further ticks: none of its 20000 next ticks" in caplog.text
+    assert len(logged(caplog, "trigger_search_limit")) == 1
 
 
 def test_utc_has_one_name_and_an_interval_has_no_zone() -> None:
@@ -482,11 +483,11 @@ def test_a_trigger_that_rounds_goes_on() -> None:
 
 
 def test_a_trigger_that_stands_still_does_not_hang_the_loop() -> None:
-    class Still(BaseTrigger):  # type: ignore[misc]
+    class StuckTrigger(BaseTrigger):  # type: ignore[misc]
         def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
             return at(-60)
 
-    assert first_after(Still(), NOW) is None
+    assert first_after(StuckTrigger(), NOW) is None
 
 
 @given(

@@ -18,6 +18,7 @@ from election.core.errors import ConfigurationError
 from election.engines.postgres.address import parse
 from tests.engines.conformance.engines import engine_on
 from tests.engines.conformance.pool import Pool
+from tests.support.logs import logged
 from tests.support.ports import free_port
 from tests.support.postgres_server import RunningPostgres, give_to_server_user, run_as_server_user
 from tests.support.processes import ForkServer
@@ -70,7 +71,8 @@ def test_a_url_without_meaning(url: str, words: str) -> None:
 def test_a_server_that_is_away_does_not_fail_the_start(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         engine_on("postgresql://user:secret@127.0.0.1:1/app").check()
-    assert "the pool is not ready: postgresql://127.0.0.1:1/app: connection failed" in caplog.text
+    (line,) = logged(caplog, "pool_not_ready")
+    assert "postgresql://127.0.0.1:1/app: connection failed" in line.getMessage()
     assert "secret" not in caplog.text
 
 
