@@ -22,7 +22,7 @@ LENGTH = 30
 
 
 @dataclass(frozen=True)
-class Told:
+class StoryTerm:
     """A term of the story: its leader, first and last second, and the way it ended; None: its leader died."""
 
     number: int
@@ -33,10 +33,10 @@ class Told:
 
 
 TERMS = (
-    Told(1, 101, -1.0, 10.1, None),
-    Told(2, 102, 10.11, 20.1, Standing.RESIGNED),
-    Told(3, 103, 20.12, 24.6, Standing.LOST),
-    Told(4, 101 + 3, 24.62, LENGTH + 1.0, Standing.RESIGNED),
+    StoryTerm(1, 101, -1.0, 10.1, None),
+    StoryTerm(2, 102, 10.11, 20.1, Standing.RESIGNED),
+    StoryTerm(3, 103, 20.12, 24.6, Standing.LOST),
+    StoryTerm(4, 101 + 3, 24.62, LENGTH + 1.0, Standing.RESIGNED),
 )
 
 ONE, TWO, THREE, FOUR = TERMS
@@ -95,11 +95,11 @@ def _run(job: str, due: float, facts: list[Fact], runs: list[RunRow]) -> None:
     runs.append(run(len(runs) + 1, job, due, told.number, attempt=attempt, attempts=attempts))
 
 
-def leading(moment: float) -> Told:
+def leading(moment: float) -> StoryTerm:
     return next(told for told in reversed(TERMS) if told.begin <= moment)
 
 
-def fact(event: str, job: str, due: float, moment: float, told: Told, attempt: int = 1) -> Fact:
+def fact(event: str, job: str, due: float, moment: float, told: StoryTerm, attempt: int = 1) -> Fact:
     return Fact(event, ns(moment), told.pid, told.number, job, at(due), attempt)
 
 
@@ -116,7 +116,7 @@ def run(seq: int, job: str, due: float, term: int, **changes: Any) -> RunRow:
     return RunRow(seq=seq, job_id=job, due=at(due), term=term, **{**values, **changes})
 
 
-def row(told: Told) -> TermRow:
+def row(told: StoryTerm) -> TermRow:
     ended = told.standing is not None
     return TermRow(
         term=told.number,

@@ -25,7 +25,7 @@ LOOK_WITHIN = 0.5
 """Seconds in which a server has to answer the view from outside."""
 
 
-class Onlooker:
+class PoolObserver:
     """View of the pool on a server, read like the command line does, past the faulty network."""
 
     def __init__(self, url: str, **options: Any) -> None:
@@ -104,7 +104,7 @@ class PostgresGround:
         self.ledger: Path | str = self._server.url()
         self.environment: Mapping[str, str] = {}
         self.away = False
-        self.look: Callable[[], Seen] = Onlooker(self._server.url()).look
+        self.look: Callable[[], Seen] = PoolObserver(self._server.url()).look
 
     def kill(self) -> Undo:
         self._server.kill()
@@ -154,7 +154,7 @@ class RedisGround:
         self.ledger: Path | str = self._server.url if history is None else history.ledger
         self.environment: Mapping[str, str] = {} if history is None else {"LEDGER": str(history.pool)}
         self.away = False
-        self.look: Callable[[], Seen] = Onlooker(self._server.url).look
+        self.look: Callable[[], Seen] = PoolObserver(self._server.url).look
 
     def kill(self) -> Undo:
         self._server.kill()

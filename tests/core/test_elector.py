@@ -31,7 +31,7 @@ async def pool() -> AsyncIterator[SimulatedPool]:
         yield pool
 
 
-class Tries:
+class CampaignTimes:
     """Record the times of campaigns for a seat."""
 
     def __init__(self, pool: SimulatedPool, seat: MemorySeat) -> None:
@@ -62,7 +62,7 @@ async def test_a_followers_campaigns_wait_for_a_vacancy(pool: SimulatedPool) -> 
     """P7: a follower does nothing while time passes."""
     await pool.join()
     follower = await pool.join()
-    tries = Tries(pool, follower.seat)
+    tries = CampaignTimes(pool, follower.seat)
     await pool.clock.advance(3600)
     assert tries.at == []
 
@@ -413,7 +413,7 @@ async def test_failing_campaigns_become_rare(pool: SimulatedPool) -> None:
     worker = await pool.join()
     worker.elector.stop()
     other = SimulatedWorker(pool.memory, pool.clock)
-    tries = Tries(pool, other.seat)
+    tries = CampaignTimes(pool, other.seat)
     other.seat.campaign_raises = SeatError("disk full")
     pool.workers.append(other)
     await other.start()

@@ -28,7 +28,7 @@ def of(bench: TermBench, *kinds: type[Event]) -> list[Any]:
     return [event for event in bench.events if isinstance(event, kinds)]
 
 
-class Fate:
+class FlakyJob:
     """A job that fails a given number of times."""
 
     def __init__(self) -> None:
@@ -43,11 +43,11 @@ class Fate:
 
 
 async def test_failing_is_told_once_and_recovery_too(bench: TermBench, caplog: pytest.LogCaptureFixture) -> None:
-    fate = Fate()
-    bench.registry.add(fate, "interval", seconds=10, id="job")
-    fate.failures = 5
+    flaky = FlakyJob()
+    bench.registry.add(flaky, "interval", seconds=10, id="job")
+    flaky.failures = 5
     async with bench.term():
-        await bench.until(lambda: fate.ran == 7, limit=100)
+        await bench.until(lambda: flaky.ran == 7, limit=100)
     failing, recovered = of(bench, JobFailing, JobRecovered)
     assert (failing.job_id, failing.failures, failing.error) == ("job", 3, "ValueError: failure 3")
     assert (recovered.job_id, recovered.failures) == ("job", 5)
@@ -55,55 +55,55 @@ async def test_failing_is_told_once_and_recovery_too(bench: TermBench, caplog: p
 
 
 async def test_two_failures_are_no_trend(bench: TermBench) -> None:
-    fate = Fate()
-    bench.registry.add(fate, "interval", seconds=10, id="job")
+    flaky = FlakyJob()
+    bench.registry.add(flaky, "interval", seconds=10, id="job")
     async with bench.term():
         for _ in range(3):
-            fate.failures, before = 2, fate.ran
-            await bench.until(lambda before=before: fate.ran == before + 3, limit=100)  # type: ignore[misc]
+            flaky.failures, before = 2, flaky.ran
+            await bench.until(lambda before=before: flaky.ran == before + 3, limit=100)  # type: ignore[misc]
     assert of(bench, JobFailing, JobRecovered) == []
 
 
 async def test_one_failure_is_enough_where_the_job_says_so_and_retries_are_none(bench: TermBench) -> None:
-    fate = Fate()
-    bench.registry.add(fate, "interval", seconds=60, id="job", failing_after=1, retries=2, retry_backoff=1)
-    fate.failures = 2
+    flaky = FlakyJob()
+    bench.registry.add(flaky, "interval", seconds=60, id="job", failing_after=1, retries=2, retry_backoff=1)
+    flaky.failures = 2
     async with bench.term():
-        await bench.until(lambda: fate.ran == 3, limit=100)
+        await bench.until(lambda: flaky.ran == 3, limit=100)
         assert of(bench, JobFailing) == [], "the third attempt has succeeded, and so has the run"
-        fate.failures = 3
+        flaky.failures = 3
         await bench.until(lambda: of(bench, JobFailing), limit=100)
         await bench.until(lambda: of(bench, JobRecovered), limit=100)
 
 
 async def test_the_next_leader_goes_on_counting(bench: TermBench) -> None:
-    fate = Fate()
-    bench.registry.add(fate, "interval", seconds=10, id="job")
-    fate.failures = 4
+    flaky = FlakyJob()
+    bench.registry.add(flaky, "interval", seconds=10, id="job")
+    flaky.failures = 4
     async with bench.term(1):
-        await bench.until(lambda: fate.ran == 2, limit=100)
+        await bench.until(lambda: flaky.ran == 2, limit=100)
     assert of(bench, JobFailing) == []
     async with bench.term(2) as term:
         await bench.until(term._background[2].task.done)
-        await bench.until(lambda: fate.ran == 3, limit=100)
+        await bench.until(lambda: flaky.ran == 3, limit=100)
         await bench.until(lambda: of(bench, JobFailing), limit=1)
         assert of(bench, JobFailing)[0].failures == 3
     async with bench.term(3) as term:
         await bench.until(term._background[2].task.done)
-        await bench.until(lambda: fate.ran == 5, limit=100)
+        await bench.until(lambda: flaky.ran == 5, limit=100)
         await bench.until(lambda: of(bench, JobRecovered), limit=1)
         assert (len(of(bench, JobFailing)), of(bench, JobRecovered)[0].failures) == (1, 4)
 
 
 async def test_a_job_may_recover_before_it_is_read_that_it_was_failing(bench: TermBench) -> None:
-    fate = Fate()
-    bench.registry.add(fate, "interval", seconds=10, id="job")
-    fate.failures = 3
+    flaky = FlakyJob()
+    bench.registry.add(flaky, "interval", seconds=10, id="job")
+    flaky.failures = 3
     async with bench.term(1):
         await bench.until(lambda: len(of(bench, JobFailing)) == 1, limit=100)
     await bench.clock.advance(9.9 - (bench.clock.now() - NOW).total_seconds() % 10)
     async with bench.term(2) as term:
-        await bench.until(lambda: fate.ran == 4, limit=1)
+        await bench.until(lambda: flaky.ran == 4, limit=1)
         assert not term._background[2].task.done()
         await bench.until(lambda: of(bench, JobRecovered), limit=2)
     assert [event.failures for event in of(bench, JobRecovered)] == [3]

@@ -145,7 +145,7 @@ def test_an_offset_that_calls_itself_cet_has_no_summer_time() -> None:
     assert first_after(built, datetime(2026, 7, 1, tzinfo=UTC)) == datetime(2026, 7, 1, 11, tzinfo=UTC)
 
 
-class Homemade(tzinfo):
+class CustomZone(tzinfo):
     """A time zone class of the application."""
 
     def utcoffset(self, when: datetime | None) -> timedelta:
@@ -158,7 +158,7 @@ class Homemade(tzinfo):
         return "homemade"
 
 
-class Whimsical(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
+class CustomTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
     """A custom trigger class without a text."""
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
@@ -168,7 +168,7 @@ class Whimsical(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no type
 @pytest.mark.parametrize(
     ("make_trigger", "way_out"),
     [
-        pytest.param(lambda: CronTrigger(hour=1, timezone=Homemade()), "zoneinfo", id="a zone without a name"),
+        pytest.param(lambda: CronTrigger(hour=1, timezone=CustomZone()), "zoneinfo", id="a zone without a name"),
         pytest.param(lambda: IntervalTrigger(seconds=-1), "longer than 0", id="an interval that goes back"),
         pytest.param(
             lambda: OrTrigger([CronTrigger(hour=1), IntervalTrigger(seconds=5)]),
@@ -201,11 +201,11 @@ def test_a_description_that_this_machine_cannot_build_is_none() -> None:
 
 
 def test_a_trigger_class_of_the_users_own_is_told_by_its_text_alone() -> None:
-    one, other = describe(Whimsical(), NOW), describe(Whimsical(), NOW)
+    one, other = describe(CustomTrigger(), NOW), describe(CustomTrigger(), NOW)
     assert one == other, "no address of this process in it, or each takeover would see a changed trigger"
     assert one["type"] == "other"
     assert build(one, NOW) is None
-    assert first_after(Whimsical(), at(0.5)) == at(1)
+    assert first_after(CustomTrigger(), at(0.5)) == at(1)
 
 
 # --- what is left open -----------------------------------------------------------------------------------------------
@@ -405,7 +405,7 @@ def test_utc_has_one_name_and_an_interval_has_no_zone() -> None:
     """docs/pitfalls.md#24: where no zone is configured, tzlocal returns UTC or Etc/UTC, by chance."""
     names = {describe(CronTrigger(hour=3, timezone=zone), NOW)["timezone"] for zone in ("UTC", "Etc/UTC", "Zulu")}
     assert names == {"UTC"}
-    zones = (BERLIN, UTC, Homemade())
+    zones = (BERLIN, UTC, CustomZone())
     starts = [IntervalTrigger(seconds=5, start_date=NOW, timezone=zone) for zone in zones]
     assert {describe(trigger, NOW, False)["timezone"] for trigger in starts} == {"UTC"}
 
