@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from apscheduler.triggers.base import BaseTrigger
 from fastapi import APIRouter
@@ -35,6 +35,7 @@ from .schedule.run import in_a_run
 from .schedule.stored import import_function, parse_if_exists, to_new_job
 from .schedule.tasks import Task, TaskRegistry
 from .schedule.term_scheduler import ScheduleOptions, TermScheduler
+from .schedule.unsupported import check_trigger, describe_missing
 from .web.guard import build_leader_only, check_allowed_hosts
 from .web.health import build_health
 from .web.metrics import build_metrics
@@ -150,6 +151,7 @@ class Election:
         ``JobDefinitionError`` for arguments that cannot work.
         """
         self._check_registration()
+        check_trigger(trigger, f"job {arguments['id']!r}" if "id" in arguments else "a job")
 
         def register(func: _Function) -> _Function:
             self._jobs.add(func, trigger, expression=expression, **arguments)
@@ -358,11 +360,16 @@ class Election:
         """
         return self._scheduler.unfinished() if self._scheduler is not None else []
 
+    if not TYPE_CHECKING:  # any name would pass a type checker
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(describe_missing(name), name=name, obj=self)
+
     def _check_registration(self) -> None:
         if self._member is not None:
             raise JobDefinitionError(
                 "jobs and tasks are registered before the Election starts, in every worker alike:"
-                " put them at module level"
+                " put them at module level, or add a job at run time: await election.add_job(…, id=…)"
             )
 
     def _use(self, engine: Engine) -> None:

@@ -33,6 +33,26 @@ def _codes(func: Any) -> list[Any]:
     return codes
 
 
+def refuse_what_cannot_be_stored(job_id: str, func: Callable[..., Any]) -> None:
+    """Raise ``JobDefinitionError`` for a function that another process cannot import, with what to give instead."""
+    name: str = getattr(func, "__qualname__", "")
+    if isinstance(func, functools.partial):
+        refused, instead = "a partial", "give its function, and the arguments by name: kwargs=…"
+    elif inspect.ismethod(func) and not inspect.isclass(func.__self__):
+        refused = "a method of an object, which is another one in each process,"
+        instead = "give a function at module level that finds the object and calls the method"
+    elif not name:
+        refused, instead = "an object that can be called", "give a function at module level that calls it"
+    elif "<lambda>" in name:
+        refused, instead = "a lambda", "give a function at module level"
+    elif "<locals>" in name:
+        refused = "a function within another one"
+        instead = "give one at module level; a decorator's wrapper needs functools.wraps"
+    else:
+        return
+    raise JobDefinitionError(f"job {job_id!r}: {refused} cannot be stored: {instead}")
+
+
 def refuse_what_cannot_run(job_id: str, func: Callable[..., Any]) -> None:
     """Raise ``JobDefinitionError`` for a function that does nothing when it is called, or awaited."""
     plain = without_partial(func)
@@ -60,6 +80,11 @@ def is_coroutine_function(func: Callable[..., Any]) -> bool:
 def reference_to(func: Callable[..., Any]) -> str:
     """``module:qualname`` of a function. Raises ``JobDefinitionError`` for one without a name."""
     named: Any = without_partial(func)
+    if not callable(named):
+        raise JobDefinitionError(
+            f"{named!r} is no function: give the function itself, add_job(report, …), and not what it returns,"
+            " add_job(report(), …)"
+        )
     try:
         return f"{named.__module__}:{named.__qualname__}"
     except AttributeError:

@@ -31,6 +31,7 @@ from .job_info import make_job_info
 from .model import JobInfo
 from .run_log import shorten
 from .triggers import JUST_NOW, UnstableTriggerError, build, describe, is_open, with_first_run
+from .unsupported import CRONTAB_OPTIONS, check_arguments, check_misfire_grace_time, check_trigger
 
 MISFIRE_GRACE_S = 30
 """Seconds. APScheduler's own default of 1 is its most frequent silent loss (apscheduler#146, #292, #296)."""
@@ -50,21 +51,7 @@ class Overlap(StrEnum):
     CANCEL_RUNNING = "cancel_running"
 
 
-_REFUSED = {
-    "next_run_time": 'every worker would work out its own; first_run="now" runs the job once when it is first seen,'
-    " at_start=True at the start of each term",
-    "jobstore": "the pool's ledger keeps the jobs and their history",
-    "executor": "an Election brings its own, which claims each tick and waits for what runs",
-    "replace_existing": "a job of the code takes its own place at each start; one that is added at run time takes that"
-    ' of another with add_job(…, if_exists="replace")',
-}
-
-_ACCEPTED_ARGUMENTS = frozenset(inspect.signature(AsyncIOScheduler.add_job).parameters)
-"""Arguments of ``add_job``, which passes any other to the trigger, or drops it if there is a trigger already."""
-
 _STARTS = {"interval": "start_date", "calendarinterval": "start_date", "date": "run_date"}
-
-_CRONTAB_OPTIONS = frozenset({"timezone", "start_date", "end_date", "jitter"})
 
 LATE_AFTER_S = 10.0
 """Seconds after which a run that has not begun is late, unless its job has another ``late_after``."""
@@ -257,12 +244,11 @@ class JobRegistry:
         """
         job_id = reference_to(func) if id is None else id
         check_id(job_id)
-        for name in _REFUSED.keys() & arguments.keys():
-            raise JobDefinitionError(f"job {job_id!r}: {name} cannot be given: {_REFUSED[name]}")
-        unknown = arguments.keys() - _ACCEPTED_ARGUMENTS - (_CRONTAB_OPTIONS if trigger == "crontab" else set())
-        if unknown and (trigger == "crontab" or isinstance(trigger, BaseTrigger)):
-            made = "a crontab" if trigger == "crontab" else "a trigger that is made already"
-            raise JobDefinitionError(f"job {job_id!r}: {made} takes no {', '.join(sorted(unknown))}")
+        check_trigger(trigger, f"job {job_id!r}")
+        defaults = {"misfire_grace_time": MISFIRE_GRACE_S, "coalesce": True, "max_instances": 1}
+        arguments = {**defaults, **self._options.get("job_defaults", {}), **arguments}
+        check_arguments(job_id, trigger, arguments, _ARGUMENTS)
+        check_misfire_grace_time(job_id, arguments["misfire_grace_time"])
         refuse_what_cannot_run(job_id, func)
         func = self._wrap(func)
         if retries < 0 or max_reruns < 0 or retry_backoff < 0 or (timeout is not None and timeout <= 0):
@@ -276,15 +262,13 @@ class JobRegistry:
         for name, value in (("late_after", late_after), ("expected", expected), ("failing_after", failing_after)):
             if value is not None and value <= 0:
                 raise JobDefinitionError(f"job {job_id!r}: {name} is more than 0, not {value!r}")
-        defaults = {"misfire_grace_time": MISFIRE_GRACE_S, "coalesce": True, "max_instances": 1}
-        defaults |= self._options.get("job_defaults", {})
         given = _STARTS[trigger] in arguments if isinstance(trigger, str) and trigger in _STARTS else None
         try:
             # A scheduler that is never started, and only checks the arguments.
             scheduler = AsyncIOScheduler(**{**self._options, "logger": _SILENT})
             if trigger == "crontab" or expression is not None:
                 trigger = _crontab(trigger, expression, arguments, scheduler.timezone)
-            checked = scheduler.add_job(func, trigger, args=args, kwargs=kwargs, id=job_id, **{**defaults, **arguments})
+            checked = scheduler.add_job(func, trigger, args=args, kwargs=kwargs, id=job_id, **arguments)
             if (getattr(checked.trigger, "jitter", None) or 0) < 0:
                 raise ValueError("jitter is not less than 0 (seconds)")
             made = checked.trigger
@@ -327,6 +311,10 @@ class JobRegistry:
         )
 
 
+_ARGUMENTS = frozenset(inspect.signature(JobRegistry.define).parameters)
+"""Names of the arguments of a job, without those of its trigger."""
+
+
 def _place_of_caller() -> str:
     """File and line of the code outside of this package that called."""
     package, frame = __name__.partition(".")[0], sys._getframe(1)
@@ -352,7 +340,7 @@ def _crontab(trigger: object, expression: str | None, arguments: dict[str, Any],
         raise ValueError('only the trigger "crontab" takes an expression: scheduled_job("crontab", "0 9 * * mon")')
     if expression is None:
         raise ValueError('the trigger "crontab" needs an expression: scheduled_job("crontab", "0 9 * * mon")')
-    options = {name: arguments.pop(name) for name in _CRONTAB_OPTIONS & arguments.keys()}
+    options = {name: arguments.pop(name) for name in CRONTAB_OPTIONS & arguments.keys()}
     return parse_crontab(expression, **{"timezone": timezone, **options})
 
 

@@ -252,7 +252,10 @@ class Ledger(LedgerReader):
 
         def plan(found: JobState | None) -> list[Command]:
             if found is None or found.stored is None or found.removed:
-                raise UnknownJobError(f"no job {job_id!r} was added at run time")
+                raise UnknownJobError(
+                    f"no job {job_id!r} was added at run time; one of the code goes with its code, or is paused:"
+                    f" election.jobs.pause({job_id!r})"
+                )
             before, _until = _give_up(found, now)
             return [*before, RemoveJob(job_id, now)]
 

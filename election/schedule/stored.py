@@ -19,11 +19,12 @@ from election.core.errors import JobDefinitionError, describe_error
 from election.core.events import named
 
 from .commands import MarkBroken, RescheduleJob
-from .functions import reference_to
+from .functions import reference_to, refuse_what_cannot_be_stored
 from .jobs import Job, JobRegistry, check_call, check_id
 from .ledger import IfExists
 from .model import UNREADABLE, JobState, NewJob, State, StoredJob
 from .triggers import build, is_open
+from .unsupported import refuse_unsupported
 
 log = logging.getLogger("election")
 
@@ -65,13 +66,14 @@ def to_store(
     Raises ``JobDefinitionError`` if another process could not import the function, or could not read the arguments.
     """
     check_id(id)
+    if not isinstance(func, str):
+        refuse_what_cannot_be_stored(id, func)
     reference = func if isinstance(func, str) else reference_to(func)
     if reference.partition(":")[0] in {"__main__", "__mp_main__"}:
         raise JobDefinitionError(f"job {id!r}: {reference} is something else in every process; put it into a module")
-    if arguments.get("args"):
-        raise JobDefinitionError(f"job {id!r}: args cannot be stored; pass them by name: kwargs=…")
+    _refuse_args(id, arguments)
     found = import_function(reference, id)
-    if not isinstance(func, str) and found is not func:
+    if not isinstance(func, str) and found != func:  # a classmethod is made anew each time
         raise JobDefinitionError(f"job {id!r}: {reference} is something else than the function that was given")
     if id in registry:
         raise JobDefinitionError(f"there is a job {id!r} in the code already; choose another id")
@@ -132,6 +134,11 @@ def check_run(registry: JobRegistry, job_id: str, kwargs: Mapping[str, Any]) -> 
     return job is not None
 
 
+def _refuse_args(job_id: str, arguments: Mapping[str, Any]) -> None:
+    if arguments.get("args"):
+        raise JobDefinitionError(f"job {job_id!r}: args cannot be stored; pass them by name: kwargs={{…}}")
+
+
 def _check_json(job_id: str, value: object) -> None:
     """Raise ``JobDefinitionError`` for arguments that storage in the ledger would change."""
     try:
@@ -187,6 +194,8 @@ def modified(
     if stored is None:
         return _reschedule(registry, job_id, trigger, changes)
     others = changes.keys() - {"func", "kwargs", *OPTIONS}
+    refuse_unsupported(job_id, others)
+    _refuse_args(job_id, changes)
     if trigger is None and others:
         raise JobDefinitionError(
             f"job {job_id!r}: {', '.join(sorted(others))} cannot be changed without a trigger; name it, too:"

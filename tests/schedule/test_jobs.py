@@ -151,8 +151,8 @@ def test_an_id_is_taken_once(registry: JobRegistry) -> None:
         (report, "interval", {"seconds": 1, "misfire_grace_time": -1}, "misfire_grace_time"),
         (report, "interval", {"seconds": 1, "kwargs": {"nmuber": 1}}, "nmuber"),
         (clean_up, "interval", {"seconds": 1}, "path"),
-        (report, 7, {}, "int"),
-        ("not a function", "interval", {"seconds": 1}, "no name"),
+        (report, 7, {}, "needs a trigger"),
+        ("not a function", "interval", {"seconds": 1}, "no function"),
         ("not a function", "interval", {"seconds": 1, "id": "x"}, "reference"),
     ],
 )
