@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import importlib.util
 import itertools
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +22,33 @@ import pytest
 
 from tests.support.waiting import until_async
 
-from .markdown import blocks
+from .markdown import ROOT, blocks
 
 pytestmark = pytest.mark.anyio
 
 Received = list[tuple[str, str]]
+
+_RUN_SENTRY = """
+import asyncio, contextlib, sys
+import recipe
+from election import RunError
+
+def fail():
+    raise ValueError("no luck")
+
+async def main():
+    recipe.election.scheduled_job("interval", hours=1, id="report")(lambda: None)
+    recipe.election.scheduled_job("interval", hours=1, id="app.jobs:Fails")(fail)
+    async with recipe.election:
+        await recipe.election.wait_until_leading()
+        for job in ("report", "app.jobs:Fails"):
+            with contextlib.suppress(RunError):
+                await (await recipe.election.run_now(job)).result()
+        await asyncio.to_thread(sys.stdin.read)
+
+asyncio.run(main())
+"""
+"""Program that runs two jobs, one of which fails, until its input ends. The SDK patches libraries of its process."""
 
 
 @contextmanager
@@ -33,6 +59,8 @@ def server() -> Iterator[tuple[str, Received]]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if self.headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
             received.append((self.path, body.decode()))
             self.send_response(200)
             self.end_headers()
@@ -50,14 +78,20 @@ def server() -> Iterator[tuple[str, Received]]:
         thread.join()
 
 
+def write_recipe(number: int, directory: Path) -> Path:
+    """Write the block of that number into ``recipe.py``."""
+    found = [block for block in blocks("python") if block.page == "docs/guides/alerts.md"]
+    path = directory / "recipe.py"
+    path.write_text(found[number].code)
+    return path
+
+
 def recipe(number: int, directory: Path, monkeypatch: pytest.MonkeyPatch, **environment: str) -> ModuleType:
     """The block of that number as a module, with a pool in ``directory``."""
     monkeypatch.chdir(directory)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    found = [block for block in blocks("python") if block.page == "docs/guides/alerts.md"]
-    path = directory / "recipe.py"
-    path.write_text(found[number].code)
+    path = write_recipe(number, directory)
     spec = importlib.util.spec_from_file_location("recipe", path)
     assert spec is not None
     assert spec.loader is not None
@@ -105,3 +139,46 @@ async def test_each_run_pings_its_start_and_its_end(tmp_path: Path, monkeypatch:
         "/key/app-jobs-report?create=1",
     ]
     assert received[1][1] == "ValueError: no luck"
+
+
+def check_ins(received: Received) -> list[dict[str, Any]]:
+    """The check-ins in envelopes that Sentry's SDK has sent: after the envelope's header, each item is two lines."""
+    found = []
+    for path, body in received:
+        assert path == "/api/7/envelope/"
+        lines = body.splitlines()[1:]
+        found += [json.loads(item) for header, item in itertools.pairwise(lines) if '"check_in"' in header]
+    return [each for each in found if "check_in_id" in each]
+
+
+@pytest.mark.extended
+async def test_each_run_is_a_check_in_at_sentry(tmp_path: Path) -> None:
+    write_recipe(2, tmp_path)
+    with server() as (url, received):
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
+            "SENTRY_DSN": f"{url.replace('://', '://key@')}/7",
+        }
+        with subprocess.Popen(
+            [sys.executable, "-c", _RUN_SENTRY], cwd=tmp_path, env=environment, stdin=subprocess.PIPE
+        ) as process:
+            try:
+                await until_async(lambda: len(check_ins(received)) >= 4 or process.poll() is not None)
+                process.communicate(timeout=30)
+            finally:
+                process.kill()
+        assert process.returncode == 0
+    told = check_ins(received)
+    assert sorted((each["monitor_slug"], each["status"]) for each in told) == [
+        ("app-jobs-fails", "error"),
+        ("app-jobs-fails", "in_progress"),
+        ("report", "in_progress"),
+        ("report", "ok"),
+    ]
+    begun = {each["check_in_id"]: each for each in told if each["status"] == "in_progress"}
+    ended = {each["check_in_id"]: each for each in told if each["status"] != "in_progress"}
+    assert begun.keys() == ended.keys()
+    assert all(each["duration"] >= 0 for each in ended.values())
+    configured = {each["monitor_slug"] for each in told if "monitor_config" in each}
+    assert configured == {"report"}
