@@ -30,6 +30,15 @@ class Block:
         return f"{self.page}:{self.line}"
 
 
+def sides(block: Block) -> tuple[str, str]:
+    """The two texts of a difference that is shown in full: before and after. Raises ``ValueError`` for another line."""
+    lines = block.code.splitlines()
+    if odd := [line for line in lines if line and line[0] not in " +-"]:
+        raise ValueError(f"{block} is no difference in full: {odd[0]}")
+    before, after = ("\n".join(line[1:] for line in lines if line[:1] != other) + "\n" for other in "+-")
+    return before, after
+
+
 def pages() -> list[Path]:
     """Every page for readers."""
     return sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

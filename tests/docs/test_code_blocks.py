@@ -58,7 +58,7 @@ def test_the_blocks_that_are_not_run_are_the_expected_ones() -> None:
 
 def test_no_block_hides_its_language() -> None:
     """A block without a language, or with a synonym, would be ignored."""
-    known = {"python", "console", "json", "sql", "text", "mermaid"}
+    known = {"python", "console", "json", "sql", "text", "mermaid", "diff"}
     assert {str(block): block.language for block in blocks() if block.language not in known} == {}
 
 
