@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import importlib.util
 import itertools
 import json
 import os
@@ -15,16 +14,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from tests.support.waiting import until_async
 
-from .markdown import ROOT, blocks
+from .markdown import ROOT
+from .recipes import load_recipe, write_recipe
 
 pytestmark = pytest.mark.anyio
+
+PAGE = "docs/guides/alerts.md"
 
 Received = list[tuple[str, str]]
 
@@ -78,28 +79,6 @@ def server() -> Iterator[tuple[str, Received]]:
         thread.join()
 
 
-def write_recipe(number: int, directory: Path) -> Path:
-    """Write the block of that number into ``recipe.py``."""
-    found = [block for block in blocks("python") if block.page == "docs/guides/alerts.md"]
-    path = directory / "recipe.py"
-    path.write_text(found[number].code)
-    return path
-
-
-def recipe(number: int, directory: Path, monkeypatch: pytest.MonkeyPatch, **environment: str) -> ModuleType:
-    """The block of that number as a module, with a pool in ``directory``."""
-    monkeypatch.chdir(directory)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    path = write_recipe(number, directory)
-    spec = importlib.util.spec_from_file_location("recipe", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 class Fails:
     """A job that fails at first."""
 
@@ -113,7 +92,7 @@ class Fails:
 
 async def test_a_webhook_is_told_of_failure_and_recovery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with server() as (url, received):
-        module: Any = recipe(0, tmp_path, monkeypatch, WEBHOOK_URL=f"{url}/hook")
+        module: Any = load_recipe(PAGE, "WEBHOOK_URL", tmp_path, monkeypatch, WEBHOOK_URL=f"{url}/hook")
         module.election.scheduled_job("interval", seconds=0.1, id="report")(Fails(3))
         async with module.election:
             await until_async(lambda: len(received) >= 2)
@@ -127,7 +106,7 @@ async def test_a_webhook_is_told_of_failure_and_recovery(tmp_path: Path, monkeyp
 
 async def test_each_run_pings_its_start_and_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with server() as (url, received):
-        module: Any = recipe(1, tmp_path, monkeypatch, PING_URL=f"{url}/key")
+        module: Any = load_recipe(PAGE, "PING_URL", tmp_path, monkeypatch, PING_URL=f"{url}/key")
         module.election.scheduled_job("interval", seconds=0.1, id="app.jobs:Report", max_instances=1)(Fails(1))
         async with module.election:
             await until_async(lambda: len(received) >= 4)
@@ -153,7 +132,7 @@ def check_ins(received: Received) -> list[dict[str, Any]]:
 
 @pytest.mark.extended
 async def test_each_run_is_a_check_in_at_sentry(tmp_path: Path) -> None:
-    write_recipe(2, tmp_path)
+    write_recipe(PAGE, "sentry_sdk", tmp_path)
     with server() as (url, received):
         environment = {
             **os.environ,
