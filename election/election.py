@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from apscheduler.triggers.base import BaseTrigger
 from fastapi import APIRouter
 
+from .core.backend import DEFAULT_TIMING, SeatTiming
 from .core.clock import Clock, SystemClock
 from .core.errors import ElectionError, JobDefinitionError, PoolInUseError
 from .core.events import named
@@ -24,7 +25,7 @@ from .engines import Engine, open_engine
 from .lifespan import Lifespan
 from .membership import Membership
 from .operation import LedgerAccess, Operation
-from .options import Timing, check_scheduling
+from .options import Timing, check_scheduling, engine_timing
 from .pool_jobs import PoolJobs
 from .requested_run import RequestedRun
 from .schedule.functions import reference_to
@@ -59,7 +60,8 @@ class Election:
     """A worker's part in a pool: the jobs, and the election that decides where they run.
 
     pool: the pool's directory, or the URL of a server: ``postgresql://…``, ``redis://…``. Workers with the same one
-        elect one leader. Or an engine whose ledger is your own, see docs/engines/your-own.md.
+        elect one leader. Or an engine whose ledger is your own, see docs/engines/your-own.md: the options that
+        ``open_engine`` takes are given there, and the Election has the engine's ``heartbeat``.
     ledger: with a pool on Redis, the ``postgresql://…`` URL of a database that keeps the ledger instead.
     heartbeat: seconds between two signs of life of the leader's event loop.
     safety_poll: seconds after which a follower tries the seat even if nothing has woken it.
@@ -84,8 +86,8 @@ class Election:
         pool: str | os.PathLike[str] | Engine,
         *,
         ledger: str | None = None,
-        heartbeat: float = 0.5,
-        safety_poll: float = 1.0,
+        heartbeat: float = DEFAULT_TIMING.heartbeat,
+        safety_poll: float = DEFAULT_TIMING.safety_poll,
         stalled_after: float = 3.0,
         fence_after: float | None = None,
         drain_timeout: float = 10.0,
@@ -101,6 +103,11 @@ class Election:
         check_allowed_hosts(allowed_hosts)
         self._allowed_hosts = tuple(allowed_hosts)
         options = dict(scheduler_options or {})
+        seat_timing = SeatTiming(heartbeat, safety_poll, fence_after)
+        if isinstance(pool, Engine):
+            others = {"ledger": ledger is not None, "durable": durable, "allow_network_fs": allow_network_fs}
+            seat_timing = engine_timing(pool.timing, seat_timing, **others)
+        heartbeat, safety_poll, fence_after = astuple(seat_timing)
         self._timing = Timing(heartbeat, safety_poll, stalled_after, fence_after, drain_timeout)
         check_scheduling(catch_up_limit, max_threads, options)
         self._clock: Clock = SystemClock()

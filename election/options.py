@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from .core.backend import DEFAULT_TIMING, SeatTiming
 from .core.errors import ConfigurationError
 
 MIN_HEARTBEATS_PER_FENCE = 4
@@ -41,6 +42,29 @@ class Timing:
             )
         if self.drain_timeout < 0:
             raise ConfigurationError("drain_timeout is seconds, and not less than 0")
+
+
+def engine_timing(own: SeatTiming, given: SeatTiming, **others: bool) -> SeatTiming:
+    """Intervals of an Election on an engine object: the engine's own.
+
+    Args:
+        own: Intervals of the engine.
+        given: Intervals that the Election was given, or their defaults.
+        others: Whether each other option of ``open_engine`` was given, by its name.
+
+    Raises:
+        ConfigurationError: An option was given that would have no effect on the engine.
+    """
+    names = [field.name for field in fields(SeatTiming)]
+    differing = [
+        name for name in names if getattr(given, name) not in {getattr(own, name), getattr(DEFAULT_TIMING, name)}
+    ]
+    if refused := [name for name, is_given in others.items() if is_given] + differing:
+        raise ConfigurationError(
+            f"{', '.join(f'{name}=' for name in refused)} cannot be given beside an engine object: the engine has been"
+            " made already, and they would have no effect; pass them to open_engine() where it is made"
+        )
+    return own
 
 
 def check_scheduling(catch_up_limit: int, max_threads: int, options: Mapping[str, Any]) -> None:

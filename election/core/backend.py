@@ -74,6 +74,9 @@ class SeatTiming:
         return seconds * self.uniform(0.8, 1.2)
 
 
+DEFAULT_TIMING = SeatTiming(heartbeat=0.5, safety_poll=1.0)
+"""Intervals of an Election that gives none."""
+
 CAMPAIGN_AGE_S = 0.005
 """Seconds for which a follower reuses the state that its campaign has read, to supervise and wait right after it."""
 

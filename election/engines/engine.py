@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
+from election.core.backend import DEFAULT_TIMING, SeatTiming
 from election.core.checks import CheckResult
 from election.core.seat import Seat
 from election.core.term import LeaderRecord
@@ -65,6 +66,7 @@ class Engine:
         missing: Returns a problem text if there is no pool; None if there may be one.
         closed: Returns a problem text if this user may not read the pool; None if it may.
         ledger_advice: Texts about the ledger.
+        timing: Intervals that the seat was made with; the Election of the engine has the same.
     """
 
     name: str
@@ -82,3 +84,4 @@ class Engine:
     missing: Callable[[], str | None] = _no_problem
     closed: Callable[[], str | None] = _no_problem
     ledger_advice: LedgerAdvice = LedgerAdvice()
+    timing: SeatTiming = DEFAULT_TIMING

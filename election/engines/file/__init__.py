@@ -54,6 +54,7 @@ def file_engine(
         hang_trace=directory.hang_trace,
         check=check,
         look=backend.refresh,
+        timing=timing,
         missing=directory.missing,
         closed=directory.closed,
         ledger_advice=_LEDGER_ADVICE,

@@ -57,6 +57,7 @@ def postgres_engine(
         hang_trace="-",
         check=preflight.check,
         look=backend.refresh,
+        timing=timing,
         wait_for_changes=backend.wait_for_changes,
         terminate=partial(terminate_leader, address),
         ledger_advice=LedgerAdvice(

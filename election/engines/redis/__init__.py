@@ -64,6 +64,7 @@ def redis_engine(
         hang_trace="-",
         check=check_all,
         look=backend.refresh,
+        timing=timing,
         ledger_advice=_ledger_advice(address),
     )
 

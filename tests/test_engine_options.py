@@ -1,0 +1,63 @@
+"""An Election on an engine object: options that the engine already has, and a start that does not block the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from election import Election
+from election.core.errors import ConfigurationError
+from election.engines import Engine, open_engine
+from tests.support.waiting import until_async
+
+
+def engine_in(path: Path, **options: Any) -> Engine:
+    return open_engine(path / "pool", **{"heartbeat": 0.2, "safety_poll": 0.4, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"ledger": "postgresql://127.0.0.1/test"}, "ledger="),
+        ({"durable": True}, "durable="),
+        ({"allow_network_fs": True}, "allow_network_fs="),
+        ({"fence_after": 9.0}, "fence_after="),
+        ({"heartbeat": 0.3}, "heartbeat="),
+        ({"safety_poll": 2.0, "durable": True}, "durable=, safety_poll="),
+    ],
+)
+def test_an_option_without_effect_is_refused(tmp_path: Path, options: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^{named} cannot be given .*open_engine"):
+        Election(engine_in(tmp_path), **options)
+
+
+def test_the_intervals_are_those_of_the_engine(tmp_path: Path) -> None:
+    """So a limit that does not fit them is refused, and the same values once more are not."""
+    engine = engine_in(tmp_path, heartbeat=2.0)
+    with pytest.raises(ConfigurationError, match=r"stalled_after=3 .* at least two heartbeats"):
+        Election(engine)
+    Election(engine, stalled_after=5.0, heartbeat=2.0, safety_poll=0.4)
+
+
+@pytest.mark.anyio
+async def test_a_check_that_waits_does_not_block_the_loop(tmp_path: Path) -> None:
+    begun, released = threading.Event(), threading.Event()
+    engine = engine_in(tmp_path)
+
+    def check() -> None:
+        begun.set()
+        released.wait()
+        engine.check()
+
+    election = Election(replace(engine, check=check))
+    starting = asyncio.create_task(election.__aenter__())
+    await until_async(begun.is_set, what="the check has begun")  # and the loop goes on
+    assert not starting.done()
+    released.set()
+    await starting
+    await election.__aexit__()
