@@ -40,6 +40,7 @@ class Presence:
         self._clock = clock
         self._entry: str | None = None
         self._worker: Worker | None = None
+        self._problem: str | None = None
         self._read: dict[str, Worker] = {}
         self.listed: list[Worker] = []
         """Live workers at the last read, oldest first."""
@@ -52,16 +53,18 @@ class Presence:
         Raises:
             OSError: The entry could not be written.
         """
-        self._worker = worker
+        self._worker, self._problem = worker, None
         self._entry = os.path.join(self._directory, f"{worker.process.pid}-{worker.process.start_time}.json")
         self.listed, self._listed_at = [worker], float("-inf")
         with contextlib.suppress(FileNotFoundError):
             self.renew()
 
     def renew(self) -> None:
-        """Write the entry if it is missing, and touch it every ``TOUCH_INTERVAL_S``."""
+        """Write the entry and the problem if they are missing, and touch the entry every ``TOUCH_INTERVAL_S``."""
         if self._entry is None or self._worker is None:
             return
+        if self._problem is not None and not os.path.exists(f"{self._entry}{PROBLEM}"):
+            self._write_problem(self._problem)
         now = self._clock.monotonic()
         if not os.path.exists(self._entry):
             replace_file(self._entry, _FORMAT.dump_json(self._worker))
@@ -72,18 +75,22 @@ class Presence:
         self._touched_at = now
 
     def report(self, problem: str | None) -> None:
-        """Write why this worker cannot lead beside its entry; None if it can.
+        """Write why this worker cannot lead beside its entry; None if it can. ``renew`` writes it again if it is lost.
 
         Raises:
-            OSError: That could not be written.
+            OSError: That could not be written now.
         """
         if self._entry is None:
             return
+        self._problem = problem
         if problem is not None:
-            replace_file(f"{self._entry}{PROBLEM}", problem.encode(errors="replace")[:MAX_PROBLEM_BYTES])
+            self._write_problem(problem)
         else:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{self._entry}{PROBLEM}")
+
+    def _write_problem(self, problem: str) -> None:
+        replace_file(f"{self._entry}{PROBLEM}", problem.encode(errors="replace")[:MAX_PROBLEM_BYTES])
 
     def leave(self) -> None:
         """Remove the entry, but only in the process that it names: a forked child may run its parent's clean-up."""

@@ -119,6 +119,19 @@ def test_a_problem_is_published_beside_the_entry(here: Presence, tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+def test_a_problem_is_written_again_when_the_directory_was_removed(here: Presence, tmp_path: Path) -> None:
+    onlooker = Presence(str(tmp_path), SystemClock())
+    shutil.rmtree(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        here.report("the disk is full")
+    tmp_path.mkdir()
+    here.renew()
+    assert [worker.problem for worker in onlooker.look()] == ["the disk is full"]
+    here.report(None)
+    here.renew()
+    assert not list(tmp_path.glob("*.problem"))
+
+
 def test_a_problem_of_a_dead_worker_is_cleared_away(here: Presence, tmp_path: Path) -> None:
     entry(tmp_path, "dead.json", pid=2**22 + 1)
     (tmp_path / "dead.json.problem").write_text("no")
