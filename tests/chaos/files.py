@@ -18,6 +18,8 @@ from .grounds import Injury, NotPossibleError, Seen, Undo
 
 def _to(name: str, do: Callable[[Path], object]) -> Injury:
     def action(ground: FileGround, _: float) -> None:
+        if ground.away:  # a write would wait here, and nobody would end the freeze
+            raise NotPossibleError("the disk is frozen")
         try:
             do(ground.pool / name)
         except FileNotFoundError as error:
@@ -56,6 +58,7 @@ class FileGround:
             self._disk = Disk.mounted(directory)
         self.pool = self.ledger = self._kept if self._disk is None else self._disk.path / "pool"
         self.environment: Mapping[str, str] = {}
+        self.away = False
 
     def freeze(self) -> Undo:
         """Let every write to the pool wait."""
@@ -63,7 +66,13 @@ class FileGround:
             raise NotPossibleError("no filesystem can be mounted here")
         stack = ExitStack()
         stack.enter_context(self._disk.frozen())
-        return stack.close
+        self.away = True
+
+        def thaw() -> None:
+            stack.close()
+            self.away = False
+
+        return thaw
 
     def look(self) -> Seen:
         record = self._record()
