@@ -84,6 +84,8 @@ class LedgerReader:
         found: list[JobState] = []
         step = JOBS_PER_SEARCH if text or tag is not None else min(limit, JOBS_PER_SEARCH)
         while len(found) < limit and (some := await self.store.jobs_after(after, step)):
+            if some[-1].id == after:  # its row has another id, which is no text, and would be read for ever
+                break
             found += [job for job in some if not job.removed and fits(job.id, job.info, text, tag)]
             after = some[-1].id
         return found[:limit]

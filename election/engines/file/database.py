@@ -161,11 +161,25 @@ def _transaction(path: str, begin: str, function: Callable[[SqliteConnection], _
         check_version(path, connection.execute("PRAGMA user_version").fetchone()[0])  # a newer worker may migrate
         result = function(connection)
         connection.execute("COMMIT")
-    except BaseException:
+    except BaseException as error:
         if connection.in_transaction:  # a full disk has rolled it back already
             connection.execute("ROLLBACK")
-        raise
+        if not isinstance(error, sqlite3.OperationalError) or not str(error).startswith(_NO_TEXT):
+            raise
+        if connection.text_factory is _decode:
+            raise
+        connection.text_factory = _decode
+        return _transaction(path, begin, function, connection)
     return result
+
+
+_NO_TEXT = "Could not decode to UTF-8"
+"""Beginning of the driver's error for bytes that are no text, which spoil every query that meets them."""
+
+
+def _decode(text: bytes) -> str:
+    """Text, with surrogates for bytes that are none; slower than the driver's, so only where it is needed."""
+    return text.decode(errors="surrogateescape")
 
 
 def stored_version(path: str) -> int | None:

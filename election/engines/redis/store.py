@@ -13,7 +13,7 @@ from typing import Any
 from election.core.backend import LatestTerms
 from election.core.clock import Clock
 from election.core.errors import LedgerError
-from election.engines.sql.rows import to_time, to_us
+from election.engines.sql.rows import readable, to_time, to_us
 from election.schedule.commands import AddRequest, Command
 from election.schedule.history import BOUNDS, Epoch, JobOverview, RunRow, Totals, Window
 from election.schedule.ledger import Ledger
@@ -135,7 +135,7 @@ class RedisStore:
         read = [job_state(to_dict(row)) for row in jobs]
         by_id = {job.id: job for job in read if is_change or not job.removed}  # a job may be listed twice
         states = sorted(by_id.values(), key=lambda job: job.id)
-        wanted, open_runs = [request(to_dict(row)) for row in requests], [open_run(to_dict(row)) for row in runs]
+        wanted, open_runs = readable(request, map(to_dict, requests)), readable(open_run, map(to_dict, runs))
         about = frozenset(by_id) if is_change else None
         return State(states, wanted, open_runs, about=about, rest=[each for each in stored if each not in by_id])
 

@@ -27,6 +27,7 @@ from .rows import (
     job_state,
     open_run,
     parse_log,
+    readable,
     request,
     request_row,
     run_row,
@@ -85,7 +86,7 @@ def state(connection: Connection) -> State:
 
 def open_requests(connection: Connection) -> list[Request]:
     rows = connection.execute("SELECT * FROM requests WHERE done_at IS NULL ORDER BY id")
-    return [request(row) for row in rows]
+    return readable(request, rows)
 
 
 def change(connection: Connection, since: int) -> State:
@@ -112,7 +113,7 @@ def open_runs(connection: Connection) -> list[OpenRun]:
         "SELECT runs.job_id, due, request, runs.term, attempt, attempts, kwargs FROM runs"
         " LEFT JOIN requests ON requests.id = request WHERE runs.outcome IS NULL ORDER BY +seq"
     )
-    return [open_run(row) for row in rows]
+    return readable(open_run, rows)
 
 
 def jobs(connection: Connection, *, removed: bool = False) -> list[JobState]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from election.core.errors import describe_error
+from election.core.events import named
 from election.core.term import Reason, Standing
 from election.schedule.history import ClaimRow, RequestRow, RunRow, SkipRow, TermRow, count_interruptions
 from election.schedule.model import (
@@ -28,6 +31,8 @@ from election.schedule.model import (
 )
 
 from .database import Row
+
+log = logging.getLogger("election")
 
 _T = TypeVar("_T")
 _V = TypeVar("_V")
@@ -79,9 +84,37 @@ def to_time(us: int) -> datetime:
 def job_state(row: Row) -> JobState:
     """State of a job; a row that cannot be read, for example of another version, is a broken job."""
     try:
+        for value in row:
+            if isinstance(value, str) and not value.isascii():
+                value.encode()  # raises for bytes in the database that are no text
         return _job_state(row)
     except Exception as error:
-        return broken_state(row["id"], error)
+        return broken_state(_printable(row["id"]), error)
+
+
+def _printable(job_id: object) -> str:
+    """Id of a row as text, also of one that no worker can have written."""
+    return job_id.encode(errors="backslashreplace").decode() if isinstance(job_id, str) else repr(job_id)
+
+
+def readable(convert: Callable[[Any], _V], rows: Iterable[Any]) -> list[_V]:
+    """Values of the rows that can be read. Another row, for example of a newer version, is logged and left as it is:
+    it does not keep the leader from all others (docs/pitfalls.md#63)."""
+    values = []
+    for row in rows:
+        try:
+            values.append(convert(row))
+        except Exception as error:
+            shown = list(row.values() if isinstance(row, Mapping) else row)
+            _log_once(
+                f"a row of the ledger cannot be read, and is left out: {str(shown)[:300]}: {describe_error(error)}"
+            )
+    return values
+
+
+@functools.lru_cache(maxsize=256)
+def _log_once(text: str) -> None:
+    log.error("%s", text, extra=named("row_unreadable"))
 
 
 def broken_state(job_id: str, error: Exception) -> JobState:
@@ -91,6 +124,8 @@ def broken_state(job_id: str, error: Exception) -> JobState:
 
 
 def _job_state(row: Row) -> JobState:
+    if not isinstance(row["id"], str):
+        raise TypeError(f"its id is no text, but {type(row['id']).__name__}")
     return JobState(
         id=row["id"],
         trigger=json.loads(row["trigger"]),

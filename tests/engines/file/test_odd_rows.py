@@ -1,0 +1,99 @@
+"""Rows that no worker of this version writes: each is a broken job or left out, and all others go on (P10)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from election.engines.file.ledger import SqliteLedger
+from election.engines.redis import rows as redis_rows
+from election.engines.sql.rows import readable
+from election.schedule.ledger_reader import LedgerReader
+from election.schedule.model import NewJob, StoredJob
+from tests.schedule.making import at, make_job, make_term, process
+
+pytestmark = pytest.mark.anyio
+
+REMEMBER = StoredJob("tests.schedule.stored_functions:remember", {"value": 1}, {})
+
+
+def copy_with(**changes: str) -> str:
+    """Statement that adds a copy of the job with other values, in SQL."""
+    columns = ["id", "trigger", "scheduled_since", "settled_until", "func", "kwargs", "options"]
+    values = [changes.get(column, column) for column in columns]
+    return f"INSERT INTO jobs ({', '.join(columns)}) SELECT {', '.join(values)} FROM jobs WHERE id = 'good'"
+
+
+@pytest.fixture
+async def path(tmp_path: Path) -> Path:
+    """A ledger with one job."""
+    path = tmp_path / "ledger.db"
+    ledger = SqliteLedger(str(path))
+    await ledger.begin_term(make_term(1), process())
+    await ledger.store_jobs([NewJob("good", make_job("interval", seconds=5).schedule, REMEMBER)])
+    await ledger.close()
+    return path
+
+
+def execute(path: Path, statement: str) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute(statement)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "why"),
+    [
+        (copy_with(id="CAST(x'61ff62' AS TEXT)"), "surrogates not allowed"),
+        (copy_with(id="'odd'", trigger="CAST(x'ff' AS TEXT)"), "surrogates not allowed"),
+        (copy_with(id="x'61ff62'"), "its id is no text, but bytes"),
+        (copy_with(id="'odd'", settled_until="1e19"), "out of range"),
+        (copy_with(id="'odd'", settled_until=f"{2**63 - 1}"), "out of range"),
+        (copy_with(id="'odd'", scheduled_since="'many'"), "cannot be read"),
+        (copy_with(id="'odd'", options="'{'"), "cannot be read"),
+    ],
+)
+async def test_pitfall_63_a_row_that_cannot_be_read_is_a_broken_job(path: Path, statement: str, why: str) -> None:
+    execute(path, statement)
+    ledger = SqliteLedger(str(path))
+    state = await ledger.begin_term(make_term(2, elected_at=at(5)), process())
+    reads: list[Callable[[LedgerReader], object]] = [LedgerReader.jobs, LedgerReader.search_jobs]
+    for jobs in [state.jobs, *[await asyncio.wait_for(read(ledger), 30) for read in reads]]:  # type: ignore[arg-type]
+        [odd] = [job for job in jobs if job.id != "good"]
+        assert why in (odd.broken or "")
+        assert odd.id.isprintable()
+        assert [job.broken for job in jobs if job.id == "good"] == [None]
+    await ledger.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO requests (action, job_id, requested_at) VALUES ('dance', 'good', 1)",
+        "INSERT INTO requests (action, job_id, requested_at, kwargs) VALUES ('run', 'good', 1, '{')",
+        f"INSERT INTO runs (job_id, due, request, term, claimed_at) VALUES ('good', {2**63 - 1}, 0, 1, 1)",
+        "INSERT INTO runs (job_id, due, request, term, claimed_at, attempts) VALUES ('good', 5, 0, 1, 5, '{')",
+    ],
+)
+async def test_a_request_or_a_run_of_a_newer_version_is_left_out(
+    path: Path, statement: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    execute(path, statement)
+    ledger = SqliteLedger(str(path))
+    with caplog.at_level(logging.ERROR, "election"):
+        state = await ledger.begin_term(make_term(2, elected_at=at(5)), process())
+    assert (state.requests, state.open_runs, [job.broken for job in state.jobs]) == ([], [], [None])
+    assert "cannot be read, and is left out" in caplog.text
+    await ledger.close()
+
+
+def test_the_same_in_redis(caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"id": str(number), "action": action, "job_id": "good", "term": "", "at": "1"}
+            for number, action in enumerate(("run", "dance", "run"))]  # fmt: skip
+    assert [request.id for request in readable(redis_rows.request, rows * 2)] == [0, 2, 0, 2]
+    assert len(caplog.records) == 1
