@@ -16,6 +16,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 
 from election import Election, current_run
+from tests.chaos.clocks import use_stepped_clock
 from tests.chaos.facts import append, now_ns
 from tests.chaos.kinds import JOBS
 from tests.chaos.orders import accept
@@ -33,6 +34,8 @@ EVERY_THREAD = 40
 """Threads that FastAPI has; the loop's executor has fewer."""
 
 _WAITING: set[asyncio.Future[None]] = set()
+
+use_stepped_clock(Path(os.environ["CLOCK"]))
 
 election = Election(
     os.environ["ELECTION_POOL"],

@@ -215,6 +215,10 @@ BREAKS: dict[str, tuple[str, Break]] = {
         lambda history: replace(history, samples=[replace(each, role="follower") for each in history.samples]),
     ),
     "the pool does not recover": ("P6", lambda history: replace(history, trouble=["not within 60 s: 6 workers"])),
+    "a copy of the pool does not say that it is one": (
+        "P8",
+        lambda history: replace(history, unnoticed=["a worker on a copy of the pool did not say so"]),
+    ),
     "a process is left": ("left", lambda history: replace(history, left=["psutil.Process(pid=1)"])),
     "a traceback in the log": ("log", lambda history: replace(history, tracebacks=1)),
 }

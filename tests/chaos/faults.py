@@ -17,12 +17,15 @@ import psutil
 from tests.support.pool import Pool
 from tests.support.waiting import until
 
+from .clocks import PoolClock, step_of
+from .copies import CopiedPool
 from .facts import now_ns
-from .grounds import Ground, NotPossibleError, Seen
+from .grounds import Ground, NotPossibleError, Seen, UnnoticedError
 from .history import SECOND, Injected
 from .kinds import Hits
 from .orders import NotObeyedError, give
 from .plan import Fault
+from .poison import plant
 
 TIMEOUT_S = {Hits.LEADER: 20.0, Hits.POOL: 20.0, Hits.FOLLOWER: 5.0}
 """Seconds to wait for a worker that a fault can hit, or for a leader; without one the fault is missed."""
@@ -45,12 +48,14 @@ class Injector:
         self._directory = directory
         self._orders = Path(environment["ORDERS"])
         self._environment = environment
+        self._clock = PoolClock(Path(environment["CLOCK"]))
         self._undo: list[tuple[float, Callable[[], object]]] = []
         self._stopped: set[int] = set()
         self._leaving: set[int] = set()
         self._killed: set[int] = set()
         self._burning: list[subprocess.Popen[bytes]] = []
         self.pools = [pool]
+        self.unnoticed: list[str] = []
 
     # --- what the run calls ---------------------------------------------------------------------------------------
 
@@ -93,13 +98,19 @@ class Injector:
                 return moment - time.monotonic()
             self._undo = [each for each in self._undo if each[1] is not undo]
             with contextlib.suppress(psutil.NoSuchProcess):
-                undo()
+                try:
+                    again = undo()
+                except UnnoticedError as error:
+                    self.unnoticed.append(str(error))
+                else:
+                    if isinstance(again, float):
+                        self._later(again, undo)
         return None
 
     def close(self) -> None:
         """Undo everything, and leave no process behind but the pool's own."""
         for _, undo in self._undo:
-            with contextlib.suppress(psutil.NoSuchProcess, AssertionError):
+            with contextlib.suppress(psutil.NoSuchProcess, AssertionError, UnnoticedError):
                 undo()
         self._undo = []
         for burning in self._burning:
@@ -158,6 +169,10 @@ class Injector:
             self._order(worker, "fork")
         self.kill(worker, fault)
 
+    def step_clock_of(self, worker: psutil.Process, fault: Fault) -> None:
+        self._clock.put(step_of(fault), worker.pid)
+        self._later(fault.seconds, lambda: self._clock.put(0, worker.pid))
+
     def _order(self, worker: psutil.Process, what: str) -> None:
         def hopeless() -> bool:
             return worker.pid in self._stopped or not worker.is_running()
@@ -190,6 +205,21 @@ class Injector:
         second.launch()
         self._later(fault.seconds, lambda: second.parent and second.parent.terminate())
 
+    def copied_pool(self, fault: Fault) -> None:
+        """A worker on a copy of the pool."""
+        name = f"copy-{len(self.pools)}"
+        copied = CopiedPool(self._directory / name, self._ground.copy(name), self._environment)
+        self.pools.append(copied.pool)
+        self._later(fault.seconds, copied.end)
+
+    def poison(self, fault: Fault) -> None:
+        """Jobs that cannot be run, beside those of the pool."""
+        self._later(fault.seconds, plant(self._ground))
+
+    def step_clock(self, fault: Fault) -> None:
+        self._clock.put(step_of(fault))
+        self._later(fault.seconds, lambda: self._clock.put(0))
+
     def burn(self, fault: Fault) -> None:
         """Start more busy processes than the machine has cores."""
         code = f"import time\nend = time.monotonic() + {fault.seconds}\nwhile time.monotonic() < end: pass"
@@ -209,6 +239,8 @@ _TO_A_WORKER: dict[str, Callable[[Injector, psutil.Process, Fault], None]] = {
     "stop leader": Injector.stop,
     "stop follower": Injector.stop,
     "stop leader for good": Injector.stop,
+    "step clock of leader": Injector.step_clock_of,
+    "step clock of follower": Injector.step_clock_of,
     "block follower": Injector.block,
     "use up threads": Injector.use_up_threads,
     "block leader": Injector.block,
@@ -219,6 +251,9 @@ _IN_THE_POOL: dict[str, Callable[[Injector, Fault], None]] = {
     "kill all": Injector.kill_all,
     "restart workers": Injector.restart_workers,
     "second pool": Injector.second_pool,
+    "copied pool": Injector.copied_pool,
+    "poison": Injector.poison,
+    "step clock": Injector.step_clock,
     "burn": Injector.burn,
 }
 

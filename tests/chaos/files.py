@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import shutil
+import sqlite3
+import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,13 +15,12 @@ from typing import Any, ClassVar
 
 from tests.support.disk import Disk, NoDiskError
 
-from .grounds import Injury, NotPossibleError, Seen, Undo
+from .grounds import BEYOND_TIME, Injury, NotPossibleError, Seen, Undo, spoiling
 
 
 def _to(name: str, do: Callable[[Path], object]) -> Injury:
     def action(ground: FileGround, _: float) -> None:
-        if ground.away:  # a write would wait here, and nobody would end the freeze
-            raise NotPossibleError("the disk is frozen")
+        ground._check()  # or a write would wait here, and nobody would end the freeze
         try:
             do(ground.pool / name)
         except FileNotFoundError as error:
@@ -73,6 +74,30 @@ class FileGround:
             self.away = False
 
         return thaw
+
+    def copy(self, name: str) -> Path:
+        """As an administrator copies it, who does not know that it runs."""
+        self._check()
+        copied = self._kept.with_name(name) / "pool"
+        copied.parent.mkdir()
+        if subprocess.run(["cp", "-a", self.pool, copied], capture_output=True, check=False).returncode:
+            raise NotPossibleError("files vanished in the middle of the copy")
+        return copied
+
+    def spoil(self, job_id: str) -> Undo:
+        self._check()
+
+        def put(number: int) -> None:
+            with contextlib.closing(sqlite3.connect(self.pool / "ledger.db", timeout=5)) as ledger, ledger:
+                for statement in spoiling(number):
+                    ledger.execute(statement, (job_id,))
+
+        put(BEYOND_TIME)
+        return lambda: put(0)
+
+    def _check(self) -> None:
+        if self.away:
+            raise NotPossibleError("the disk is frozen")
 
     def look(self) -> Seen:
         record = self._record()

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 Undo = Callable[[], object]
+"""Ends a fault. A float that it returns is the seconds after which it is to be called again: it has not ended yet.
+Raises ``UnnoticedError``."""
 
 Injury = Callable[[Any, float], Undo | None]
 """Injects a fault into a ground for so many seconds; returns the function that ends it. Raises ``NotPossibleError``."""
@@ -15,6 +17,23 @@ Injury = Callable[[Any, float], Undo | None]
 
 class NotPossibleError(Exception):
     """The fault is not possible on the ground at the moment."""
+
+
+class UnnoticedError(Exception):
+    """The fault has ended, and what it should have led to was not seen."""
+
+
+BEYOND_TIME = 2**63 - 1
+"""The largest number of a column: microseconds that no time has."""
+
+
+def spoiling(number: int, mark: str = "?") -> list[str]:
+    """Statements that put a number into the row of a job, and let the leader see that."""
+    return [
+        f"UPDATE jobs SET settled_until = {number} WHERE id = {mark}",
+        f"DELETE FROM job_changes WHERE job_id = {mark}",
+        f"INSERT INTO job_changes SELECT {mark}, (SELECT coalesce(max(number), 0) + 1 FROM job_changes)",
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +50,25 @@ class Seen:
 
 
 class Ground(Protocol):
-    """pool: argument for the workers. ledger: source of the history at the end. environment: for workers."""
+    """pool: argument for the workers. ledger: source of the history at the end. environment: for workers.
+
+    away: whether nothing can be written there at the moment.
+    """
 
     actions: ClassVar[Mapping[str, Injury]]
     pool: Path | str
     ledger: Path | str
     environment: Mapping[str, str]
+    away: bool
 
     def look(self) -> Seen:
         """Read the view now, within half a second."""
+
+    def copy(self, name: str) -> Path | str:
+        """Copy the pool while it runs; returns where the copy is. Raises ``NotPossibleError``."""
+
+    def spoil(self, job_id: str) -> Undo:
+        """Give a job of the ledger a number that no time has; returns what mends it. Raises ``NotPossibleError``."""
 
     def close(self) -> None:
         """Undo the remaining faults, and leave no process behind."""

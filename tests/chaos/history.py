@@ -15,7 +15,7 @@ from election.schedule.ledger_reader import LedgerReader
 from election.schedule.verify import Violation, verify
 
 from .facts import Fact
-from .kinds import SETTINGS, Ends, Kind, Setting
+from .kinds import POISONED, SETTINGS, Ends, Kind, Setting
 from .poller import Sample
 
 SECOND = 10**9
@@ -85,7 +85,8 @@ class History:
     """since, until: times between which every tick is owed; ..._ns: the same since boot.
 
     verified: violations found by the ledger's own ``verify``. trouble: failures of the run itself, such as a pool that
-    did not recover. left: processes left behind. tracebacks: number in the log.
+    did not recover. unnoticed: faults that the pool, or a copy of it, did not report. left: processes left behind.
+    tracebacks: number in the log.
     """
 
     facts: Sequence[Fact]
@@ -100,6 +101,7 @@ class History:
     until_ns: int
     verified: Sequence[Violation] = ()
     trouble: Sequence[str] = ()
+    unnoticed: Sequence[str] = ()
     left: Sequence[str] = ()
     tracebacks: int = 0
     engine: str = "file"
@@ -126,7 +128,10 @@ async def read_ledger(pool: Path | str) -> dict[str, Any]:
     ledger = open_engine(pool, heartbeat=0.5, safety_poll=1.0).open_reader()
     try:
         report = await verify(ledger, now=datetime.now(UTC))
-        verified = [*report.violations, *(Violation("P4", f"{job} was not checked") for job in report.unchecked)]
+        verified = [
+            *report.violations,
+            *(Violation("P4", f"{job} was not checked") for job in report.unchecked if not job.startswith(POISONED)),
+        ]
         return {
             "terms": await _terms(ledger),
             "runs": await _pages(ledger.runs),

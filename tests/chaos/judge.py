@@ -173,6 +173,8 @@ def check_the_ground(history: History) -> Iterator[Violation]:
     """Nothing is left behind; and there are facts and answers, without which the rest would prove nothing."""
     for trouble in history.trouble:
         yield Violation("P6", f"the pool did not recover: {trouble}")
+    for text in history.unnoticed:
+        yield Violation("P8", text)
     for process in history.left:
         yield Violation("left", f"a process was left behind: {process}")
     if history.tracebacks:

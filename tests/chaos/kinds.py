@@ -10,6 +10,13 @@ JOBS = {"each_second": 1.0, "quarter_second": 0.25, "in_a_thread": 2.0}
 """The jobs of the application, and the seconds from one tick to the next."""
 
 
+POISONED = "poison"
+"""Beginning of the ids of jobs that cannot be run."""
+
+CLOCK_STEP_S = 4.0
+"""Seconds by which a clock is put forward or back, and by which jobs may be silent when it is put back."""
+
+
 class Hits(StrEnum):
     """The worker that is chosen when the time has come."""
 
@@ -81,6 +88,8 @@ _PROCESSES = {
     "stop leader for good": Kind(4, Hits.LEADER, _DIED, replaces=True, limit=_BEAT, alone=_BEAT, needs_fence=True),
     "block follower": Kind(4, Hits.FOLLOWER, lasts=(1.0, 3.0), ordered=True),
     "use up threads": Kind(4, Hits.LEADER, limit=0, lasts=(1.0, 3.0), ordered=True),
+    "step clock of leader": Kind(2, Hits.LEADER, limit=CLOCK_STEP_S + 2.0, lasts=(0.5, 2.0), lingers=2, rests=8),
+    "step clock of follower": Kind(2, Hits.FOLLOWER, limit=CLOCK_STEP_S + 2.0, lasts=(0.5, 2.0), lingers=2, rests=8),
     "block leader": Kind(5, Hits.LEADER, lasts=(1.0, 2.0), ordered=True),
     "block leader for good": Kind(
         4, Hits.LEADER, _DIED, replaces=True, limit=_BEAT, alone=_BEAT, needs_fence=True, ordered=True
@@ -106,7 +115,13 @@ _DISK = {
 _POOLS = {
     "restart workers": Kind(2, Hits.POOL, _RESIGNED, limit=_BEAT, lingers=30, rests=25),
     "second pool": Kind(1, Hits.POOL, _RESIGNED, limit=_BEAT, lingers=10, lasts=(3.0, 5.0), rests=20),
+    "poison": Kind(2, Hits.POOL, lasts=(2.0, 4.0), rests=8),
+    "step clock": Kind(2, Hits.POOL, limit=CLOCK_STEP_S + 2.0, lasts=(0.5, 3.0), lingers=2, rests=8),
     "burn": Kind(2, Hits.POOL, lasts=(2.0, 2.0), rests=5),
+}
+
+_COPIES = {
+    "copied pool": Kind(2, Hits.POOL, lasts=(6.0, 9.0), rests=20),
 }
 
 
@@ -159,9 +174,16 @@ _ON_REDIS = {
 }
 
 SETTINGS = {
-    "file": Setting({**_PROCESSES, **_FILES, **_DISK, **_POOLS}, fence_after=3.0),
+    "file": Setting({**_PROCESSES, **_FILES, **_DISK, **_POOLS, **_COPIES}, fence_after=3.0),
     "postgres": Setting(
-        {**_PROCESSES, **_SERVER, "end session": Kind(5, Hits.LEADER, _LOST, replaces=True, limit=_BEAT), **_POOLS},
+        {
+            **_PROCESSES,
+            **_SERVER,
+            "demote server": _server(3, 4.0),
+            "end session": Kind(5, Hits.LEADER, _LOST, replaces=True, limit=_BEAT),
+            **_POOLS,
+            **_COPIES,
+        },
         fence_after=3.0,
         behind=5.0,
     ),

@@ -59,6 +59,7 @@ def _run(
         "ELECTION_TEST_ACCESS_LOG": "no",
         "ELECTION_FENCE_AFTER": str(SETTINGS[engine].fence_after),
         "ORDERS": str(directory / "orders"),
+        "CLOCK": str(directory / "clock"),
         **ground.environment,
     }
     pool = Pool(directory, workers=workers, pool=ground.pool, environment=environment, start_method="spawn")
@@ -95,6 +96,7 @@ def _run(
         since_ns=since_ns,
         until_ns=end_ns,
         trouble=trouble,
+        unnoticed=injector.unnoticed,
         left=left,
         tracebacks=sum(len(re.findall(r"^Traceback", text, re.MULTILINE)) for text in logs),
         engine=engine,
@@ -104,8 +106,8 @@ def _run(
 
 def _clear(directory: Path) -> None:
     """Remove the remains of an earlier run, and no other files."""
-    folders = ("pool", "server", "orders", "second-*")
-    for pattern in (*folders, "image", "facts", "samples", "faults", "log", "report.json", "picture.*"):
+    folders = ("pool", "server", "orders", "second-*", "copy-*")
+    for pattern in (*folders, "image", "clock*", "facts", "samples", "faults", "log", "report.json", "picture.*"):
         for found in directory.glob(pattern):
             if found.is_dir():
                 shutil.rmtree(found)

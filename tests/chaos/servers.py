@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,11 +16,11 @@ import redis
 from election.core.errors import ConfigurationError, LedgerVersionError, SeatError
 from election.core.term import Standing
 from election.engines import open_engine
-from tests.support.postgres_server import PostgresServer, binaries
+from tests.support.postgres_server import PostgresServer, binaries, give_to_server_user
 from tests.support.proxy import Proxy
 from tests.support.redis_server import Server as RedisServer
 
-from .grounds import Injury, NotPossibleError, Seen, Undo
+from .grounds import BEYOND_TIME, Injury, NotPossibleError, Seen, Undo, spoiling
 
 LOOK_WITHIN = 0.5
 """Seconds in which a server has to answer the view from outside."""
@@ -91,6 +92,7 @@ class PostgresGround:
 
     actions: ClassVar[Mapping[str, Injury]] = {
         **_SERVER,
+        "demote server": _away("demote"),
         "end session": lambda ground, _: ground.end_session(),
     }
 
@@ -119,10 +121,52 @@ class PostgresGround:
         stack.enter_context(self._server.paused())
         return stack.close
 
-    def end_session(self) -> None:
-        """The one that leads."""
+    def demote(self) -> Undo:
+        """Let it be a standby, as after a failover: it ends all sessions, can be read, and writes nothing."""
+        self._server.stop()
+        mark = self._server.data / "standby.signal"
+        mark.touch()
+        give_to_server_user(mark)
+        self._server.start()
+
+        def promote() -> None:
+            self._server.execute("SELECT pg_promote()")
+            mark.unlink(missing_ok=True)
+
+        return promote
+
+    def copy(self, name: str) -> str:
+        """A dump of the schema, loaded into another database of the server."""
+        database = name.replace("-", "_")
+        try:
+            self._check()
+            self._server.execute(f"CREATE DATABASE {database}", database="template1")
+            self._server.load(self._server.dump("election"), database)
+        except (psycopg.Error, subprocess.SubprocessError) as error:
+            raise NotPossibleError(f"the pool cannot be copied: {error}") from error
+        return self._server.url(database, port=self.proxy.port)
+
+    def spoil(self, job_id: str) -> Undo:
+        def put(number: int) -> None:
+            try:
+                self._check()
+                with psycopg.connect(self._server.url(), connect_timeout=2) as connection:
+                    connection.execute("SET search_path = election")
+                    for statement in spoiling(number, "%(job)s"):
+                        connection.execute(statement, {"job": job_id})
+            except psycopg.Error as error:
+                raise NotPossibleError(str(error)) from error
+
+        put(BEYOND_TIME)
+        return lambda: put(0)
+
+    def _check(self) -> None:
         if self.away:
             raise NotPossibleError("the server is away")
+
+    def end_session(self) -> None:
+        """The one that leads."""
+        self._check()
         try:
             self._server.execute("SELECT pg_terminate_backend(backend) FROM election.leader")
         except psycopg.Error as error:
@@ -174,6 +218,22 @@ class RedisGround:
         """Make it a replica without a reachable master: it keeps its data and refuses writes."""
         self._server.ask("REPLICAOF", "127.0.0.1", "1")
         return lambda: self._server.ask("REPLICAOF", "NO", "ONE")
+
+    def copy(self, name: str) -> str:
+        raise NotPossibleError("a copy of what is in Redis cannot be told from the original")
+
+    def spoil(self, job_id: str) -> Undo:
+        if self.history is not None:
+            return self.history.spoil(job_id)
+
+        def put(number: int) -> None:
+            keys = "election:{election}:"
+            self.ask("HSET", f"{keys}job:{job_id}", "settled_until", number)
+            self.ask("EVAL", "redis.call('ZADD', KEYS[1], redis.call('INCR', KEYS[2]), ARGV[1])", 2,
+                     f"{keys}changed", f"{keys}version", job_id)  # fmt: skip
+
+        put(BEYOND_TIME * 10)  # which a text may hold
+        return lambda: put(0)
 
     def ask(self, *command: Any) -> None:
         """A command that hurts."""

@@ -220,6 +220,21 @@ class PostgresServer(RunningPostgres):
         done = subprocess.run([*self._within, *knock], check=False)
         return done.returncode == 0
 
+    def dump(self, schema: str) -> str:
+        """Statements that make a schema of its database, with its rows."""
+        return self._output("pg_dump", f"--schema={schema}", self.url())
+
+    def load(self, statements: str, database: str) -> None:
+        """Execute them in a database."""
+        self._output("psql", "-q", "-v", "ON_ERROR_STOP=1", self.url(database), statements=statements)
+
+    def _output(self, program: str, *arguments: str, statements: str = "") -> str:
+        command = [*self._within, self._programs / program, *arguments]
+        done = subprocess.run(
+            command, input=statements, text=True, check=True, capture_output=True, timeout=10, cwd="/"
+        )
+        return done.stdout
+
     def processes(self) -> list[psutil.Process]:
         """The server's first process and all others."""
         if self._process is None:
