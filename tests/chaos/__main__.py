@@ -22,7 +22,10 @@ from .run import run
 def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     directory = options.directory or ROOT / "var/chaos" / f"{options.engine}-{options.seed}"
-    plan = draw(options.seed, options.seconds, SETTINGS[options.engine].kinds)
+    kinds = SETTINGS[options.engine].kinds
+    if options.only is not None:
+        kinds = {name: kind for name, kind in kinds.items() if name in {"kill follower", *options.only}}
+    plan = draw(options.seed, options.seconds, kinds)
     info = {name: getattr(options, name) for name in ("engine", "seed", "seconds", "workers")}
     print(
         f"seed {options.seed}: {len(plan)} faults in {options.seconds:g} s, {options.workers} workers on"
@@ -56,6 +59,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60, help="how long faults are injected (default: 60)")
     parser.add_argument("--seed", type=int, help="what the plan is drawn from (default: another one each time)")
     parser.add_argument("--workers", type=int, default=6, help="worker processes (default: 6)")
+    parser.add_argument("--only", nargs="+", help="draw these kinds and 'kill follower' only (default: all)")
     parser.add_argument("--directory", type=Path, help="where everything goes (default: var/chaos/SEED)")
     options = parser.parse_args(arguments)
     if options.seed is None:

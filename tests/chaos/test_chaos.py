@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
@@ -25,9 +25,12 @@ IN_THE_BACKGROUND = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]
 
 
 @contextmanager
-def chaos(directory: Path, seconds: int, seed: int, engine: str = "file") -> Iterator[subprocess.Popen[str]]:
+def chaos(
+    directory: Path, seconds: int, seed: int, engine: str = "file", only: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[str]]:
     options = {"--engine": engine, "--seconds": str(seconds), "--seed": str(seed), "--workers": "4"}
     command = ["-m", "tests.chaos", *(word for option in options.items() for word in option)]
+    command += ["--only", *only] if only else []
     process = subprocess.Popen(
         [*IN_THE_BACKGROUND, sys.executable, *command, "--directory", str(directory)],
         cwd=ROOT,
@@ -88,6 +91,27 @@ def test_a_short_run_is_green(tmp_path: Path, engine: str, seconds: int, seed: i
         assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
         drawn = ElementTree.parse(tmp_path / "picture.svg").getroot()
         assert drawn.tag.endswith("svg")
+
+
+@pytest.mark.extended
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    ("engine", "only"),
+    [
+        ("file", ["copied pool", "poison"]),
+        ("file", ["step clock", "step clock of leader", "step clock of follower"]),
+        ("postgres", ["copied pool", "poison"]),
+        ("postgres", ["demote server"]),
+        ("redis", ["poison"]),
+    ],
+)
+def test_a_short_run_of_one_kind_is_green(tmp_path: Path, engine: str, only: list[str]) -> None:
+    needs_servers(engine)
+    with chaos(tmp_path, 30, 5, engine, only) as process:
+        said, _ = process.communicate(timeout=220)
+    assert process.returncode == 0, said
+    faults = json.loads((tmp_path / "report.json").read_text())["faults"]
+    assert {fault["kind"] for fault in faults if not fault["missed"]} & {*only}, said
 
 
 @pytest.mark.extended

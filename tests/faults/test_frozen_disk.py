@@ -6,16 +6,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from tests.support.disk import Disk
-from tests.support.pool import POLL, Pool
+from tests.support.pool import POLL, Pool, Worker, WorkerPool
 from tests.support.waiting import until
 
 FENCE_AFTER_S = 2.0
 
 FROZEN_S = 3 * FENCE_AFTER_S
+
+LONG_FROZEN_S, IDLE_S, PAUSE_S = 8.0, 4.0, 0.01
+
+P99_MS = 50.0
+
+BUSY_MACHINE = 3
+"""Times the p99 of the same workers before, if that is more: what others take from the machine."""
 
 
 @pytest.mark.timeout(180)
@@ -42,3 +51,32 @@ def test_p8_pitfall_48_a_frozen_disk_stops_no_worker_and_ends_nobody(new_pool: C
     pool.stop()
     code, said = pool.verify()
     assert code == 0, said
+
+
+@pytest.mark.extended
+@pytest.mark.timeout(180)
+def test_p8_pitfall_48_every_worker_answers_as_quickly_while_the_disk_is_frozen(tmp_path: Path, disk: Disk) -> None:
+    pool = WorkerPool(tmp_path, str(disk.path / "pool"))
+    try:
+        pool.start(3)
+        idle = {worker.pid: percentile_99(worker, IDLE_S) for worker in pool.alive}
+        with disk.frozen(), ThreadPoolExecutor(len(idle)) as clients:
+            asked = {worker.pid: clients.submit(percentile_99, worker, LONG_FROZEN_S) for worker in pool.alive}
+            frozen = {pid: each.result() for pid, each in asked.items()}
+        print("p99 of /healthz in ms, idle and frozen:", idle, frozen)
+        for pid, milliseconds in frozen.items():
+            assert milliseconds < max(P99_MS, BUSY_MACHINE * max(idle.values())), (pid, idle, frozen)
+    finally:
+        pool.reap()
+
+
+def percentile_99(worker: Worker, seconds: float) -> float:
+    """Milliseconds in which 99 of 100 requests to ``/healthz`` were answered, in so many seconds."""
+    took = []
+    end = time.monotonic() + seconds
+    while (began := time.monotonic()) < end:
+        answer = worker.get("/healthz")
+        took.append((time.monotonic() - began) * 1000)
+        assert answer is not None and answer.status_code == 200
+        time.sleep(PAUSE_S)
+    return sorted(took)[len(took) * 99 // 100]
