@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import astuple, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
@@ -103,12 +103,11 @@ class Election:
         check_allowed_hosts(allowed_hosts)
         self._allowed_hosts = tuple(allowed_hosts)
         options = dict(scheduler_options or {})
-        seat_timing = SeatTiming(heartbeat, safety_poll, fence_after)
+        seat = SeatTiming(heartbeat, safety_poll, fence_after)
         if isinstance(pool, Engine):
             others = {"ledger": ledger is not None, "durable": durable, "allow_network_fs": allow_network_fs}
-            seat_timing = engine_timing(pool.timing, seat_timing, **others)
-        heartbeat, safety_poll, fence_after = astuple(seat_timing)
-        self._timing = Timing(heartbeat, safety_poll, stalled_after, fence_after, drain_timeout)
+            seat = engine_timing(pool.timing, seat, **others)
+        self._timing = Timing(seat.heartbeat, seat.safety_poll, stalled_after, seat.fence_after, drain_timeout)
         check_scheduling(catch_up_limit, max_threads, options)
         self._clock: Clock = SystemClock()
         self._dependencies = Dependencies()
@@ -118,7 +117,7 @@ class Election:
         self._hooks = Hooks(self._clock)
         self._around: list[Around] = []
         self._schedule_options = ScheduleOptions(
-            drain_timeout, heartbeat, catch_up_limit, retention, options, max_threads, self._around
+            drain_timeout, seat.heartbeat, catch_up_limit, retention, options, max_threads, self._around
         )
         self._candidate = candidate
         self._member: Membership | None = None
@@ -135,16 +134,10 @@ class Election:
             pool
             if isinstance(pool, Engine)
             else open_engine(
-                pool,
-                ledger=ledger,
-                heartbeat=heartbeat,
-                safety_poll=safety_poll,
-                fence_after=fence_after,
-                allow_network_fs=allow_network_fs,
-                durable=durable,
-                clock=self._clock,
+                pool, ledger=ledger, heartbeat=heartbeat, safety_poll=safety_poll, fence_after=fence_after,
+                allow_network_fs=allow_network_fs, durable=durable, clock=self._clock,
             )
-        )
+        )  # fmt: skip
 
     def scheduled_job(
         self, trigger: str | BaseTrigger, expression: str | None = None, **arguments: Any

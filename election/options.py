@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from .core.backend import DEFAULT_TIMING, SeatTiming
@@ -55,9 +55,10 @@ def engine_timing(own: SeatTiming, given: SeatTiming, **others: bool) -> SeatTim
     Raises:
         ConfigurationError: An option was given that would have no effect on the engine.
     """
-    names = [field.name for field in fields(SeatTiming)]
     differing = [
-        name for name in names if getattr(given, name) not in {getattr(own, name), getattr(DEFAULT_TIMING, name)}
+        name
+        for name in ("heartbeat", "safety_poll", "fence_after")
+        if getattr(given, name) not in {getattr(own, name), getattr(DEFAULT_TIMING, name)}
     ]
     if refused := [name for name, is_given in others.items() if is_given] + differing:
         raise ConfigurationError(

@@ -29,7 +29,7 @@ LIMIT = 3
 """Times the median of an idle pool."""
 
 NOISE_MS = 15.0
-"""What a busy machine may add to the median of either kind."""
+"""Milliseconds that a busy machine may add to the median of either kind."""
 
 
 @pytest.mark.extended
