@@ -10,7 +10,19 @@ from typing import Any
 from election.core.process import ProcessIdentity
 from election.core.term import Standing, Term
 
-from .model import Action, JobInfo, JobState, Outcome, RequestOutcome, RunLog, SkipReason, Span, StoredJob, Tick
+from .model import (
+    Action,
+    AuditAction,
+    JobInfo,
+    JobState,
+    Outcome,
+    RequestOutcome,
+    RunLog,
+    SkipReason,
+    Span,
+    StoredJob,
+    Tick,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +319,23 @@ class Adopt:
 
 
 @dataclass(frozen=True, slots=True)
+class AddAuditEntry:
+    """Record who has made a change, in the transaction of that change.
+
+    job_id: None for a change of the pool. before, after: the difference in short. of_request: whether the change is the
+    ``AddRequest`` before it in the same write, whose number is recorded then.
+    """
+
+    action: AuditAction
+    job_id: str | None
+    by: str
+    at: datetime
+    before: str | None = None
+    after: str | None = None
+    of_request: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RequireJob:
     """Condition: the pool has the job."""
 
@@ -336,6 +365,7 @@ Command = (
     | RemoveJob
     | AcceptTime
     | Adopt
+    | AddAuditEntry
     | RequireJob
     | ExpectJob
 )

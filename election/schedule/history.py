@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from election.core.term import Reason, Standing
 
-from .model import TICK_RULE, Action, JobState, Outcome, RequestOutcome, SkipReason, Span
+from .model import TICK_RULE, Action, AuditAction, JobState, Outcome, RequestOutcome, SkipReason, Span
 
 MAX_LOGS_PER_JOB = 100
 """Logs of attempts that are kept for each job: so many of those that have a traceback, and of those that have none."""
@@ -136,6 +136,24 @@ class RequestRow:
     reason: str | None
     run: int | None
     result: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """Change of a job or of the pool, and who made it.
+
+    by: identity of the person or process. job_id: None for a change of the pool. before, after: the difference in
+    short; None where there is nothing to say. request: number of the request, if the change is one.
+    """
+
+    seq: int
+    at: datetime
+    by: str
+    action: AuditAction
+    job_id: str | None
+    before: str | None
+    after: str | None
+    request: int | None
 
 
 @dataclass(frozen=True, slots=True)

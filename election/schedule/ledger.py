@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
+from itertools import chain
 from typing import Any, cast
 
 from apscheduler.triggers.base import BaseTrigger
@@ -21,9 +22,18 @@ from election.core.errors import JobDefinitionError, LedgerError, LedgerVersionE
 from election.core.process import ProcessIdentity
 from election.core.term import Standing, Term, ended_by
 
+from .audit import (
+    describe_pause,
+    describe_removal,
+    describe_request,
+    describe_reschedule,
+    describe_stored,
+    identify,
+)
 from .catchup import given_up, owes_from
 from .commands import (
     AcceptTime,
+    AddAuditEntry,
     AddRequest,
     Adopt,
     BeginTerm,
@@ -46,7 +56,7 @@ from .commands import (
 from .history import RunRow
 from .job_info import name_few
 from .ledger_reader import LedgerReader
-from .model import Action, JobState, NewJob, State, StoredJob, Tick
+from .model import Action, AuditAction, JobState, NewJob, State, StoredJob, Tick
 from .requests import name_tick
 from .store import LedgerStore, UnmetConditionError
 from .ticks import first_after, with_seed
@@ -159,6 +169,7 @@ class Ledger(LedgerReader):
         term: int | None = None,
         kwargs: Mapping[str, Any] | None = None,
         is_known: bool = False,
+        by: str | None = None,
     ) -> int:
         """Request an action of the leader, from any worker.
 
@@ -168,6 +179,7 @@ class Ledger(LedgerReader):
             term: Number of the term whose leader is to resign.
             kwargs: Arguments of the run, in place of the job's own arguments with these names; JSON.
             is_known: Whether the code has the job, which may not be in the ledger yet.
+            by: Who requests it, for the audit trail, as with every change; by default this process.
 
         Returns:
             The number of the request.
@@ -175,22 +187,31 @@ class Ledger(LedgerReader):
         Raises:
             UnknownJobError: The pool has no such job.
         """
-        asked = AddRequest(action, job_id, term, self._clock.now(), kwargs)
+        now = self._clock.now()
+        asked = AddRequest(action, job_id, term, now, kwargs)
+        entry = describe_request(action, identify(by), now, job_id=job_id, term=term, kwargs=kwargs)
         if job_id is None or is_known:
-            return (await self.store.write([asked], term=None))[0]
-        return await self._write_known(job_id, asked)
+            return (await self.store.write([asked, entry], term=None))[0]
+        return await self._write_known(job_id, asked, entry)
 
-    async def request_cancellation(self, run: RunRow) -> int:
+    async def request_cancellation(self, run: RunRow, *, by: str | None = None) -> int:
         """Request the cancellation of a run, from any worker; returns the request's number."""
         tick = Tick(run.job_id, run.due, run.request)
-        return await self.request(Action.CANCEL, job_id=run.job_id, kwargs=name_tick(tick), is_known=True)
+        return await self.request(Action.CANCEL, job_id=run.job_id, kwargs=name_tick(tick), is_known=True, by=by)
 
-    async def pause(self, job_id: str, paused: bool) -> None:
+    async def record_resignation(self, term: int, *, by: str | None = None) -> None:
+        """Record who made the leader of a term resign without a request."""
+        now = self._clock.now()
+        entry = AddAuditEntry(AuditAction.RESIGN, None, identify(by), now, before=f"term {term}")
+        await self.store.write([entry], term=None)
+
+    async def pause(self, job_id: str, paused: bool, *, by: str | None = None) -> None:
         """Pause or resume a job from now on, from any worker. Raises ``UnknownJobError``."""
         now = self._clock.now()
-        await self._write_known(job_id, PauseJob(job_id, now) if paused else ResumeJob(job_id, now))
+        change = PauseJob(job_id, now) if paused else ResumeJob(job_id, now)
+        await self._write_known(job_id, change, describe_pause(job_id, paused, identify(by), now))
 
-    async def pause_tagged(self, tag: str, paused: bool) -> list[str]:
+    async def pause_tagged(self, tag: str, paused: bool, *, by: str | None = None) -> list[str]:
         """Pause or resume all jobs with a tag, from any worker; many in several transactions.
 
         Returns:
@@ -199,56 +220,71 @@ class Ledger(LedgerReader):
         Raises:
             UnknownJobError: No job has the tag.
         """
-        command = PauseJob if paused else ResumeJob
+        command, who = PauseJob if paused else ResumeJob, identify(by)
         changed: list[str] = []
         while some := await self.search_jobs(tag=tag, after=changed[-1] if changed else "", limit=JOBS_PER_WRITE):
             now = self._clock.now()
-            await self.store.write([command(job.id, now) for job in some], term=None)
+            pairs = ((command(each.id, now), describe_pause(each.id, paused, who, now, tag=tag)) for each in some)
+            await self.store.write([*chain.from_iterable(pairs)], term=None)
             changed += [job.id for job in some]
         if not changed:
             raise UnknownJobError(f"no job in this pool has the tag {tag!r}")
         return changed
 
     async def store_job(
-        self, job_id: str, trigger: Mapping[str, Any], job: StoredJob, *, if_exists: IfExists = IfExists.ERROR
+        self,
+        job_id: str,
+        trigger: Mapping[str, Any],
+        job: StoredJob,
+        *,
+        if_exists: IfExists = IfExists.ERROR,
+        by: str | None = None,
     ) -> None:
         """Add a job at run time, from any worker; see ``store_jobs``."""
-        await self.store_jobs([NewJob(job_id, trigger, job)], if_exists=if_exists)
+        await self.store_jobs([NewJob(job_id, trigger, job)], if_exists=if_exists, by=by)
 
-    async def store_jobs(self, jobs: Sequence[NewJob], *, if_exists: IfExists = IfExists.ERROR) -> None:
+    async def store_jobs(
+        self, jobs: Sequence[NewJob], *, if_exists: IfExists = IfExists.ERROR, by: str | None = None
+    ) -> None:
         """Add jobs at run time, from any worker; many in several transactions, one after the other.
 
         A job with the same trigger as the one that it replaces keeps its schedule, and one that is the same is left
         alone: storing the same jobs at every start changes nothing. Raises ``JobDefinitionError`` if an id is taken; of
         the jobs before it, those of other transactions may have been added.
         """
+        who = identify(by)
         for place in range(0, len(jobs), JOBS_PER_WRITE):
             some, now = jobs[place : place + JOBS_PER_WRITE], self._clock.now()
-            await self._change_jobs({job.id: partial(_store, job, now, if_exists) for job in some})
+            await self._change_jobs({job.id: partial(_store, job, now, if_exists, who) for job in some})
 
-    async def modify_job(self, job_id: str, change: Callable[[JobState], NewJob | RescheduleJob]) -> None:
+    async def modify_job(
+        self, job_id: str, change: Callable[[JobState], NewJob | RescheduleJob], *, by: str | None = None
+    ) -> None:
         """Change a job of the pool, from any worker.
 
         Args:
             job_id: Id of the job.
             change: Returns the changed job, or the new trigger of one of the code. Its exceptions are passed on.
+            by: See ``request``.
 
         Raises:
             UnknownJobError: The pool has no such job, or no leader has seen it yet.
         """
-        now = self._clock.now()
+        now, who = self._clock.now(), identify(by)
 
         def plan(found: JobState | None) -> list[Command]:
             if found is None or found.removed or found.retired_at is not None:
                 raise UnknownJobError(f"there is no job {job_id!r} in this pool, or no leader has seen it yet")
             made = change(found)
-            return [made] if isinstance(made, RescheduleJob) else _store(made, now, IfExists.REPLACE, found)
+            if isinstance(made, RescheduleJob):
+                return [made, describe_reschedule(found, made, who, now)]
+            return _store(made, now, IfExists.REPLACE, who, found)
 
         await self._change_jobs({job_id: plan})
 
-    async def remove_job(self, job_id: str) -> None:
+    async def remove_job(self, job_id: str, *, by: str | None = None) -> None:
         """Remove a job that was added at run time; its history stays. Raises ``UnknownJobError``."""
-        now = self._clock.now()
+        now, who = self._clock.now(), identify(by)
 
         def plan(found: JobState | None) -> list[Command]:
             if found is None or found.stored is None or found.removed:
@@ -257,42 +293,47 @@ class Ledger(LedgerReader):
                     f" election.jobs.pause({job_id!r})"
                 )
             before, _until = _give_up(found, now)
-            return [*before, RemoveJob(job_id, now)]
+            return [*before, RemoveJob(job_id, now), describe_removal(found, found.stored, who, now)]
 
         await self._change_jobs({job_id: plan})
 
-    async def accept_time(self) -> list[str]:
+    async def accept_time(self, *, by: str | None = None) -> list[str]:
         """Let jobs go on from now whose ticks were settled by a clock that was ahead; from any worker, or the CLI.
 
         Their schedules begin anew, as if they were registered now. A tick that was claimed stays claimed (P3), also one
         that falls due again. Returns the ids of these jobs.
         """
-        now = self._clock.now()
+        now, who = self._clock.now(), identify(by)
 
         def plan(found: JobState | None) -> list[Command]:
             if found is None or found.settled_until <= now:
                 return []
-            accept = AcceptTime(found.id, now)
+            times = found.settled_until.isoformat(), now.isoformat()
+            accept, entry = (
+                AcceptTime(found.id, now),
+                AddAuditEntry(AuditAction.ACCEPT_TIME, found.id, who, now, *times),
+            )
             if found.retired_at is not None or found.removed:
-                return [accept]
-            return [accept, RegisterJob(found.id, found.trigger, at=now, since=now)]
+                return [accept, entry]
+            return [accept, entry, RegisterJob(found.id, found.trigger, at=now, since=now)]
 
         ahead = [job.id for job in await self.jobs(removed=True) if job.settled_until > now]
         for job_id in ahead:
             await self._change_jobs({job_id: plan})
         return ahead
 
-    async def adopt(self) -> bool:
+    async def adopt(self, *, by: str | None = None) -> bool:
         """Accept a copied or restored ledger as the original; from any worker, and the command line.
 
         If it is adopted before its first term here, its owed ticks are run here. Returns whether it was a copy.
         """
-        return bool((await self.store.write([Adopt()], term=None))[0])
+        entry = AddAuditEntry(AuditAction.ADOPT, None, identify(by), self._clock.now())
+        return await self.store.is_moved() and bool((await self.store.write([Adopt(), entry], term=None))[0])
 
-    async def _write_known(self, job_id: str, command: Command) -> int:
-        """Write a command about a job that has to be in the pool."""
+    async def _write_known(self, job_id: str, *commands: Command) -> int:
+        """Write commands about a job that has to be in the pool; returns the answer to the first."""
         try:
-            return (await self.store.write([RequireJob(job_id), command], term=None))[1]
+            return (await self.store.write([RequireJob(job_id), *commands], term=None))[1]
         except UnmetConditionError as error:
             raise UnknownJobError(f"there is no job {job_id!r} in this pool") from error
 
@@ -313,10 +354,11 @@ class Ledger(LedgerReader):
         raise LedgerError(f"jobs are changed all the time by others, among them one of: {name_few(plans)}")
 
 
-def _store(job: NewJob, now: datetime, if_exists: IfExists, found: JobState | None) -> list[Command]:
+def _store(job: NewJob, now: datetime, if_exists: IfExists, by: str, found: JobState | None) -> list[Command]:
     """Return the commands that add a job, or that replace the one that was found under its id."""
     in_use = found is not None and found.retired_at is None and not found.removed
     built = build(job.trigger, now)
+    entry = partial(describe_stored, found if in_use else None, job, by, now, built)
     since = now if built is None else owes_from(built, now, is_new=not in_use)
     before: list[Command] = []
     if found is not None and in_use:
@@ -329,14 +371,14 @@ def _store(job: NewJob, now: datetime, if_exists: IfExists, found: JobState | No
                 f'there is a job {job.id!r} already; choose another id, or replace=True, or if_exists="keep"'
             )
         if found.trigger == job.trigger:  # the same schedule goes on, and keeps its owed ticks
-            return [] if found.stored == job.stored else [StoreJob(job.id, job.stored, keep_pause=True)]
+            return [] if found.stored == job.stored else [StoreJob(job.id, job.stored, keep_pause=True), entry()]
         before, until = _give_up(found, now)
         since = max(since, until)
     elif found is not None:
         since = max(since, found.settled_until)
     register = RegisterJob(job.id, job.trigger, at=now, since=since)
     store = StoreJob(job.id, job.stored, keep_pause=in_use)
-    return [*before, register, store, *_hint(job.id, built, since)]
+    return [*before, register, store, *_hint(job.id, built, since), entry()]
 
 
 def _give_up(job: JobState, now: datetime) -> tuple[list[Command], datetime]:

@@ -11,6 +11,7 @@ from election.core.backend import LatestTerms
 from .history import (
     MAX_LOGS,
     MAX_SHOWN,
+    AuditRow,
     ClaimRow,
     Epoch,
     JobOverview,
@@ -136,6 +137,12 @@ class LedgerReader:
     async def claims(self, *, before: int | None = None, limit: int = 100) -> list[ClaimRow]:
         """Claims, latest first. ``before``: only those with a smaller ``seq``."""
         return await self.store.page(Kind.CLAIM, Filter(), before, limit)
+
+    async def audit_trail(
+        self, *, job_id: str | None = None, before: int | None = None, limit: int = 100
+    ) -> list[AuditRow]:
+        """Changes and who made them, latest first. ``before``: only those with a smaller ``seq``."""
+        return await self.store.page(Kind.AUDIT, Filter(job_id), before, limit)
 
     async def terms(self, *, before: int | None = None, limit: int = 100) -> list[TermRow]:
         """Terms, latest first. ``before``: only those with a smaller number."""

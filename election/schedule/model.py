@@ -181,6 +181,22 @@ class Action(StrEnum):
     RESIGN = "resign"
 
 
+class AuditAction(StrEnum):
+    """Kinds of changes that the audit trail records."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    RUN = "run"
+    CANCEL = "cancel"
+    ADD = "add"
+    MODIFY = "modify"
+    RESCHEDULE = "reschedule"
+    REMOVE = "remove"
+    RESIGN = "resign"
+    ACCEPT_TIME = "accept-time"
+    ADOPT = "adopt"
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """Request of a worker to the leader.

@@ -36,11 +36,13 @@ class Kind(StrEnum):
     TERM = "term"
     REQUEST = "request"
     LOG = "log"
+    AUDIT = "audit"
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Conditions on rows of the history; None is no condition. Logs have only ``run``, terms, requests and claims none.
+    """Conditions on rows of the history; None is no condition. Logs have only ``run``, audit rows
+    only ``job_id``, terms, requests and claims none.
 
     Attributes:
         job_id: Id of the job.
@@ -144,8 +146,8 @@ class LedgerStore(Protocol):
         """Read up to ``limit`` rows with smaller numbers than ``before``, latest first.
 
         Returns:
-            ``RunRow``, ``ClaimRow``, ``SkipRow``, ``TermRow``, ``RequestRow`` or ``RunLog``, selected by ``kind``. Runs
-            and claims are the same rows; the number of a log is that of its attempt.
+            ``RunRow``, ``ClaimRow``, ``SkipRow``, ``TermRow``, ``RequestRow``, ``RunLog`` or ``AuditRow``, selected by
+            ``kind``. Runs and claims are the same rows; the number of a log is that of its attempt.
         """
 
     async def latest_runs(self, job_ids: Sequence[str]) -> dict[str, RunRow]:

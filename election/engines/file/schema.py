@@ -15,8 +15,8 @@ _TABLES = [
 
 _STEPS = [_TABLES]
 
-FIRST_VERSION = 11
-"""The first schema that this code reads: 1 to 10 were written before the first release."""
+FIRST_VERSION = 12
+"""The first schema that this code reads: 1 to 11 were written before the first release."""
 
 VERSION = FIRST_VERSION + len(_STEPS) - 1
 """The schema that this code writes."""

@@ -73,8 +73,8 @@ END $$;
 
 _STEPS = [";\n".join([_OF_THE_POOL, *_LEDGER, _FUNCTIONS])]
 
-FIRST_VERSION = 8
-"""The first schema that this code reads: 1 to 7 were written before the first release."""
+FIRST_VERSION = 9
+"""The first schema that this code reads: 1 to 8 were written before the first release."""
 
 VERSION = FIRST_VERSION + len(_STEPS) - 1
 """The schema that this code writes."""

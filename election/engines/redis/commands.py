@@ -10,6 +10,7 @@ from typing import Any
 from election.engines.sql.rows import info_text, kwargs_text, log_text, tick_key, to_us, to_us_or_none
 from election.schedule.commands import (
     AcceptTime,
+    AddAuditEntry,
     AddRequest,
     Adopt,
     BeginTerm,
@@ -221,6 +222,12 @@ def _(command: AcceptTime) -> tuple[Any, ...]:
 @call.register
 def _(command: Adopt) -> tuple[Any, ...]:
     return ("adopt",)
+
+
+@call.register
+def _(command: AddAuditEntry) -> tuple[Any, ...]:
+    texts = command.by, command.before, command.after
+    return "audit", command.action.value, command.job_id, to_us(command.at), *texts, int(command.of_request)
 
 
 @call.register

@@ -14,7 +14,18 @@ from election.schedule.model import JobState, Outcome, RunLog, SkipReason
 from election.schedule.store import Filter, Kind
 
 from .client import RedisClient, to_dict
-from .rows import claim_row, epochs_of, histogram, job_state, parse_text, request_row, run_row, skip_row, term_row
+from .rows import (
+    audit_row,
+    claim_row,
+    epochs_of,
+    histogram,
+    job_state,
+    parse_text,
+    request_row,
+    run_row,
+    skip_row,
+    term_row,
+)
 from .scripts import JOBS_AFTER, OVERVIEW, WINDOW
 
 _T = TypeVar("_T")
@@ -87,6 +98,8 @@ class History:
         if kind == Kind.LOG:
             return await self._logs(where.run, before, limit)
         indexes = await self._indexes(f"{kind}s", where.job_id, where.tag)
+        if kind == Kind.AUDIT:
+            return await self._page("audit", indexes, before, limit, audit_row)
         if kind == Kind.SKIP:
             return await self._page("skip", indexes, before, limit, skip_row)
         if indexes == ["runs"] and where.outcome in {"running", "failed", "interrupted"}:

@@ -10,6 +10,7 @@ from election.core.term import Reason, Standing
 from election.engines.sql.rows import broken_state, to_time
 from election.schedule.history import (
     BOUNDS,
+    AuditRow,
     ClaimRow,
     Epoch,
     Histogram,
@@ -21,6 +22,7 @@ from election.schedule.history import (
 )
 from election.schedule.model import (
     Action,
+    AuditAction,
     JobInfo,
     JobState,
     OpenRun,
@@ -117,6 +119,19 @@ def skip_row(row: Hash) -> SkipRow:
         term=int(row["term"]),
         at=_time(row["at"]),
         request=int(row["request"]),
+    )
+
+
+def audit_row(row: Hash) -> AuditRow:
+    return AuditRow(
+        seq=int(row["id"]),
+        at=_time(row["at"]),
+        by=row["by"],
+        action=AuditAction(row["action"]),
+        job_id=row["job_id"] or None,
+        before=row["before"] or None,
+        after=row["after"] or None,
+        request=_maybe(int, row["request"] or None),
     )
 
 

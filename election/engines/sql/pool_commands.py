@@ -6,6 +6,7 @@ import json
 
 from election.schedule.commands import (
     AcceptTime,
+    AddAuditEntry,
     AddRequest,
     Adopt,
     BeginTerm,
@@ -162,6 +163,17 @@ def _(command: AcceptTime, connection: Connection, term: int) -> bool:
 @write.register
 def _(command: Adopt, connection: Connection, term: int) -> bool:
     return adopt(connection)
+
+
+@write.register
+def _(command: AddAuditEntry, connection: Connection, term: int) -> bool:
+    request = "(SELECT max(id) FROM requests)" if command.of_request else "NULL"  # the latest is that of this write
+    connection.execute(
+        "INSERT INTO audit (changed_at, changed_by, action, job_id, old_value, new_value, request)"
+        f" VALUES (?, ?, ?, ?, ?, ?, {request})",
+        (to_us(command.at), command.by, command.action, command.job_id, command.before, command.after),
+    )
+    return True
 
 
 @write.register

@@ -15,6 +15,7 @@ from election.schedule.store import FIRST_JOBS, Filter, Kind
 from .database import Connection, Cursor
 from .place import read_copied
 from .rows import (
+    AUDIT_COLUMNS,
     CLAIM_COLUMNS,
     DUE_ORDER,
     JOB_COLUMNS,
@@ -23,6 +24,7 @@ from .rows import (
     RUN_COLUMNS,
     SKIP_COLUMNS,
     TERM_COLUMNS,
+    audit_row,
     claim_row,
     job_state,
     open_run,
@@ -196,6 +198,9 @@ def page(connection: Connection, kind: Kind, where: Filter, before: int | None, 
     if kind == Kind.REQUEST:
         found = _page(connection, "requests", REQUEST_COLUMNS, {"id < ?": before}, "id", limit)
         return [request_row(row) for row in found]
+    if kind == Kind.AUDIT:
+        conditions = {"job_id = ?": where.job_id, "seq < ?": before}
+        return [audit_row(row) for row in _page(connection, "audit", AUDIT_COLUMNS, conditions, "seq", limit)]
     if kind == Kind.LOG:
         logs = connection.execute(
             f"SELECT {LOG_COLUMNS} FROM run_logs WHERE run = ? AND attempt < ? ORDER BY attempt DESC LIMIT ?",

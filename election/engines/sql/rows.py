@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 from election.core.errors import describe_error
 from election.core.events import named
 from election.core.term import Reason, Standing
-from election.schedule.history import ClaimRow, RequestRow, RunRow, SkipRow, TermRow, count_interruptions
+from election.schedule.history import AuditRow, ClaimRow, RequestRow, RunRow, SkipRow, TermRow, count_interruptions
 from election.schedule.model import (
     UNREADABLE,
     Action,
+    AuditAction,
     JobInfo,
     JobState,
     LogLine,
@@ -60,6 +61,7 @@ TERM_COLUMNS = (
 
 REQUEST_COLUMNS = "id, action, job_id, term, requested_at, done_at, outcome, reason, run, result"
 LOG_COLUMNS = "attempt, log"
+AUDIT_COLUMNS = "seq, changed_at, changed_by, action, job_id, old_value, new_value, request"
 
 
 def to_us(moment: datetime) -> int:
@@ -221,6 +223,19 @@ def skip_row(row: Row) -> SkipRow:
         reason=SkipReason(row["reason"]),
         term=row["term"],
         at=to_time(row["skipped_at"]),
+        request=row["request"],
+    )
+
+
+def audit_row(row: Row) -> AuditRow:
+    return AuditRow(
+        seq=row["seq"],
+        at=to_time(row["changed_at"]),
+        by=row["changed_by"],
+        action=AuditAction(row["action"]),
+        job_id=row["job_id"],
+        before=row["old_value"],
+        after=row["new_value"],
         request=row["request"],
     )
 

@@ -97,6 +97,13 @@ TABLES = (
         " reason TEXT, run INTEGER,"
         " kwargs TEXT, result TEXT",  # of a requested run, as JSON: arguments, and return value
     ),
+    Table(  # who changed a job or the pool, and when
+        "audit",
+        ("seq",),
+        "changed_at INTEGER NOT NULL, changed_by TEXT NOT NULL, action TEXT NOT NULL, job_id TEXT, old_value TEXT,"
+        " new_value TEXT, request INTEGER",
+        appended=True,
+    ),
     Table(  # intents to end a leader that hung
         "fences",
         ("term",),
@@ -136,6 +143,7 @@ INDEXES = (
     Index("unsuccessful_runs", "runs", "outcome, seq", "outcome <> 'succeeded'"),  # empty if all runs succeed
     Index("skips_of_job", "skips", "job_id, first_due"),
     Index("open_requests", "requests", "id", "done_at IS NULL"),
+    Index("audit_of_job", "audit", "job_id, seq"),
     Index("log_of_attempt", "run_logs", "run, attempt", unique=True),
     Index("logs_of_job", "run_logs", "job_id, failed, id"),
     Index("latest_changes", "job_changes", "number"),

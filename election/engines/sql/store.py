@@ -175,6 +175,12 @@ def prune(connection: Connection, before: int, at_most: int) -> int:
         " WHERE skipped_at < ? ORDER BY seq LIMIT ?)",
         (looked_at, before, at_most),
     ).rowcount
+    audited = connection.execute(
+        "DELETE FROM audit WHERE seq IN"
+        " (SELECT seq FROM (SELECT seq, changed_at FROM audit ORDER BY seq LIMIT ?) AS oldest"
+        " WHERE changed_at < ? ORDER BY seq LIMIT ?)",
+        (looked_at, before, at_most),
+    ).rowcount
     terms = connection.execute(  # terms of dead leaders have no end; those that a run refers to stay
         "DELETE FROM terms WHERE term IN (SELECT term FROM terms WHERE coalesce(ended_at, began_at) < ?"
         f" AND term < (SELECT max(term) FROM terms) AND term < coalesce(({oldest_claim}), term + 1)"
@@ -186,4 +192,4 @@ def prune(connection: Connection, before: int, at_most: int) -> int:
     if runs or skips:
         connection.execute(f"UPDATE pruned SET until = {connection.dialect.greatest}(until, ?)", (before,))
         forget_jobs(connection, before)
-    return len(runs) + skips + terms
+    return len(runs) + skips + audited + terms

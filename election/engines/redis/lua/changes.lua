@@ -89,6 +89,19 @@ function does.request(action, job, of, at, kwargs)
   return number
 end
 
+-- who has made the change before it in the same write; that is the latest request, if it is a request
+function does.audit(action, job, at, by, before, after, of_request)
+  local seq = redis.call('INCR', p .. 'audit_seq')
+  local number = of_request == '1' and redis.call('GET', p .. 'request_seq') or ''
+  redis.call('HSET', p .. 'audit:' .. seq, 'action', action, 'job_id', job, 'at', at, 'by', by, 'before', before,
+    'after', after, 'request', number)
+  redis.call('ZADD', p .. 'audits', seq, seq)
+  if job ~= '' then
+    redis.call('ZADD', p .. 'audits:' .. job, seq, seq)
+  end
+  return 1
+end
+
 -- Increment the version by which the leader detects a write.
 function does.change()
   return redis.call('INCR', p .. 'version')

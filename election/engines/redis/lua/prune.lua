@@ -31,6 +31,7 @@ local gone = drop('run', 'outcome')
 local skips = drop('skip', 'reason')
 gone = gone + skips
 local rows = gone
+gone = gone + drop('audit', 'action')
 
 local oldest = redis.call('ZRANGE', p .. 'runs', 0, 0)[1]
 local first_term = oldest and tonumber(redis.call('HGET', p .. 'run:' .. oldest, 'first_term'))
