@@ -23,11 +23,12 @@ from .core.term_context import TermContext
 from .dependencies import Dependencies
 from .engines import Engine, open_engine
 from .lifespan import Lifespan
-from .membership import Membership
+from .membership import NOT_STARTED, Membership
 from .operation import LedgerAccess, Operation
 from .options import Timing, check_scheduling, engine_timing
 from .pool_jobs import PoolJobs
 from .requested_run import RequestedRun
+from .schedule.audit import identify
 from .schedule.functions import reference_to
 from .schedule.job_runner import MAX_THREADS, Around
 from .schedule.jobs import JobRegistry
@@ -49,11 +50,6 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Task = TypeVar("_Task", bound=Task)
 _Hook = TypeVar("_Hook", bound=Hook)
 _Around = TypeVar("_Around", bound=Around)
-
-_NOT_STARTED = (
-    "this Election has not been started in this worker: its lifespan did not run"
-    " (the lifespans of mounted sub-applications do not)"
-)
 
 
 class Election:
@@ -197,6 +193,7 @@ class Election:
         kwargs: Mapping[str, Any] | None = None,
         if_exists: Literal["error", "keep", "replace"] = "error",
         replace: bool = False,
+        by: str | None = None,
         **arguments: Any,
     ) -> Operation[None]:
         """Add a job, which the leader runs.
@@ -212,6 +209,7 @@ class Election:
         if_exists: what to do if a job was stored under that id before: ``"error"``, ``"keep"`` it, or ``"replace"`` it;
         a replaced job with the same trigger keeps its schedule, so that an application may replace it at each start.
         replace: the same as ``if_exists="replace"``, and so is APScheduler's ``replace_existing``.
+        by: who adds a stored job, for the audit trail; by default this process.
 
         Raises ``JobDefinitionError`` for arguments that cannot work or that another process could not run; awaited,
         also for an id that is taken, and ``LedgerError`` if the job cannot be stored.
@@ -219,7 +217,7 @@ class Election:
         exists = parse_if_exists("replace" if arguments.pop("replace_existing", False) or replace else if_exists)
         arguments |= {"id": id, "kwargs": kwargs}
         if self._member is not None:
-            return self.jobs.add(func, trigger, if_exists=exists.value, **arguments)
+            return self.jobs.add(func, trigger, if_exists=exists.value, by=by, **arguments)
         function = import_function(func, id or func) if isinstance(func, str) else func
         is_known = (id or reference_to(function)) in self._jobs
         job = self._jobs.add(function, trigger, **arguments)
@@ -227,7 +225,8 @@ class Election:
         async def store(ledger: Ledger) -> None:
             if not is_known:  # else it is a job of the code, and stays one
                 self._jobs.discard(job)
-                await ledger.store_jobs([to_new_job(self._jobs, func, trigger, **arguments)], if_exists=exists)
+                new = to_new_job(self._jobs, func, trigger, **arguments)
+                await ledger.store_jobs([new], if_exists=exists, by=by)
 
         return self._access.perform(store, f"add_job(…, id={id!r})", optional=True)
 
@@ -237,32 +236,27 @@ class Election:
         *,
         if_exists: Literal["error", "keep", "replace"] = "error",
         replace: bool = False,
+        by: str | None = None,
     ) -> Operation[None]:
-        """Add many jobs at run time: some ten times as fast as one by one. See ``add_job``.
+        """Add many jobs at run time; replace: the same as ``if_exists="replace"``. See ``PoolJobs.add_many``."""
+        return self.jobs.add_many(jobs, if_exists="replace" if replace else if_exists, by=by)
 
-        Args:
-            jobs: For each the arguments of ``add_job`` by name: ``{"func": …, "trigger": …, "id": …}``.
-            if_exists: As with ``add_job``, for all of them.
-            replace: The same as ``if_exists="replace"``.
-
-        Raises:
-            JobDefinitionError: One of them cannot be run by another process, or lacks an argument, or two have the same
-                id; then none is added. Or an id is taken: those before it may have been added.
-            LedgerError: They cannot be stored; a part of them may have been. With ``"replace"`` or ``"keep"`` the call
-                can be repeated.
-        """
-        return self.jobs.add_many(jobs, if_exists="replace" if replace else if_exists)
-
-    def remove_job(self, id: str) -> Operation[None]:  # noqa: A002
+    def remove_job(self, id: str, *, by: str | None = None) -> Operation[None]:  # noqa: A002
         """Remove a job that was added at run time; its history stays. Raises ``UnknownJobError``, ``LedgerError``."""
-        return self.jobs.remove(id)
+        return self.jobs.remove(id, by=by)
 
-    def run_now(self, id: str, *, kwargs: Mapping[str, Any] | None = None) -> Operation[RequestedRun]:  # noqa: A002
+    def run_now(
+        self,
+        id: str,  # noqa: A002
+        *,
+        kwargs: Mapping[str, Any] | None = None,
+        by: str | None = None,
+    ) -> Operation[RequestedRun]:
         """Request a run of a job now: ``run = await election.run_now("report"); await run.result()``.
 
         See ``PoolJobs.run_now``.
         """
-        return self.jobs.run_now(id, kwargs=kwargs)
+        return self.jobs.run_now(id, kwargs=kwargs, by=by)
 
     @cached_property
     def jobs(self) -> PoolJobs:
@@ -330,14 +324,17 @@ class Election:
         held = self._engine.seat.held() if self._member is not None else None
         return None if held is None else held.number
 
-    async def resign(self) -> bool:
+    async def resign(self, *, by: str | None = None) -> bool:
         """Give the seat up in good order: no new ticks, running jobs end, the next leader takes over.
 
         Returns whether this worker led, after the seat is given up; inside a job at once, because the job would wait
-        for its own end.
+        for its own end. by: who wants that, for the audit trail, which may lack it if the ledger is out of reach.
         """
+        identify(by)
         if self._member is None:
             return False
+        if (term := self.term) is not None:  # the seat does not wait for the ledger
+            self._access.perform(lambda ledger: ledger.record_resignation(term, by=by), "resign()")
         if in_a_run():
             return self._member.elector.request_resignation()
         return await self._member.elector.resign()
@@ -345,7 +342,7 @@ class Election:
     async def wait_until_leading(self) -> None:
         """Return when this process leads. Raises ``ElectionError`` if it is not started, stops, or is no candidate."""
         if self._member is None:
-            raise ElectionError(_NOT_STARTED)
+            raise ElectionError(NOT_STARTED)
         await self._member.wait_until_leading()
 
     @cached_property
@@ -389,8 +386,8 @@ class Election:
             return self._member.problem
         if not self._warned:
             self._warned = True
-            log.warning("/leader was asked, but %s", _NOT_STARTED, extra=named("not_started"))
-        return _NOT_STARTED
+            log.warning("/leader was asked, but %s", NOT_STARTED, extra=named("not_started"))
+        return NOT_STARTED
 
     def _fault(self) -> str | None:
         ended = self._member is not None and not self._member.running

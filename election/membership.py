@@ -27,6 +27,12 @@ from .signals import stopping_with_the_pool
 
 log = logging.getLogger("election")
 
+NOT_STARTED = (
+    "this Election has not been started in this worker: its lifespan did not run"
+    " (the lifespans of mounted sub-applications do not)"
+)
+"""Problem of a worker without a membership."""
+
 RELEASE_GRACE_S = 1.0
 """Time beyond the drain limit that a shutdown waits for the release of the seat."""
 

@@ -15,7 +15,7 @@ from .core.errors import JobDefinitionError, UnknownJobError
 from .core.threads import run_in_thread
 from .operation import LedgerAccess, Operation
 from .requested_run import RequestedRun, cancel_run
-from .schedule.history import MAX_RUNNING, RunRow, SkipRow, by_job
+from .schedule.history import MAX_RUNNING, AuditRow, RunRow, SkipRow, by_job
 from .schedule.jobs import JobRegistry
 from .schedule.ledger import Ledger
 from .schedule.ledger_reader import MAX_INTEGER, fits
@@ -56,6 +56,7 @@ class PoolJobs:
 
     Each method returns an ``Operation``: ``await`` it in a coroutine, call ``.result()`` of it in a thread (a ``def``
     endpoint, a plain job, a Django view) or in a script. Each raises ``LedgerError`` while the ledger is out of reach.
+    Each change takes ``by``, the identity that the audit trail records: by default this process.
 
     Args:
         registry: Jobs of the code.
@@ -162,6 +163,20 @@ class PoolJobs:
 
         return self._access.perform(read, "jobs.skips()")
 
+    def changes(
+        self,
+        id: str | None = None,  # noqa: A002
+        *,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> Operation[builtins.list[AuditRow]]:
+        """Changes and who made them, latest first; the arguments are those of ``runs``."""
+
+        async def read(ledger: Ledger) -> builtins.list[AuditRow]:
+            return await ledger.audit_trail(job_id=id, before=before, limit=limit)
+
+        return self._access.perform(read, "jobs.changes()")
+
     # --- changes ------------------------------------------------------------------------------------------------------
 
     def add(
@@ -171,6 +186,7 @@ class PoolJobs:
         *,
         id: str | None = None,  # noqa: A002
         if_exists: Literal["error", "keep", "replace"] = "error",
+        by: str | None = None,
         **arguments: Any,
     ) -> Operation[None]:
         """Store a job, which survives restarts; the arguments and errors are those of ``Election.add_job``.
@@ -179,19 +195,34 @@ class PoolJobs:
         """
         exists = parse_if_exists(if_exists)
         job = to_new_job(self._registry, func, trigger, id=id, **arguments)
-        return self._access.perform(lambda ledger: ledger.store_jobs([job], if_exists=exists), f"add_job(…, id={id!r})")
+        return self._access.perform(
+            lambda ledger: ledger.store_jobs([job], if_exists=exists, by=by), f"add_job(…, id={id!r})"
+        )
 
     def add_many(
         self,
         jobs: Iterable[Mapping[str, Any]],
         *,
         if_exists: Literal["error", "keep", "replace"] = "error",
+        by: str | None = None,
     ) -> Operation[None]:
-        """Store many jobs: some ten times as fast as one by one. See ``Election.add_jobs``."""
+        """Store many jobs: some ten times as fast as one by one.
+
+        Args:
+            jobs: For each the arguments of ``add_job`` by name: ``{"func": …, "trigger": …, "id": …}``.
+            if_exists: As with ``Election.add_job``, for all of them.
+            by: Who adds them, for the audit trail.
+
+        Raises:
+            JobDefinitionError: One of them cannot be run by another process, or lacks an argument, or two have the same
+                id; then none is added. Or an id is taken: those before it may have been added.
+            LedgerError: They cannot be stored; a part of them may have been. With ``"replace"`` or ``"keep"`` the call
+                can be repeated.
+        """
         exists = parse_if_exists(if_exists)
 
         async def add(ledger: Ledger) -> None:
-            await ledger.store_jobs(await self._checked(jobs), if_exists=exists)
+            await ledger.store_jobs(await self._checked(jobs), if_exists=exists, by=by)
 
         return self._access.perform(add, "add_jobs(…)")
 
@@ -199,6 +230,8 @@ class PoolJobs:
         self,
         id: str,  # noqa: A002
         trigger: str | BaseTrigger | None = None,
+        *,
+        by: str | None = None,
         **changes: Any,
     ) -> Operation[None]:
         """Change a job; arguments that are not given stay as they are.
@@ -207,6 +240,7 @@ class PoolJobs:
             id: The job's id.
             trigger: Its trigger from now on; None keeps the present one, and the ticks that it owes. For a job of the
                 code it holds until the trigger in the code changes, also after restarts; see ``reset_trigger``.
+            by: Who changes it, for the audit trail.
             changes: Arguments of ``add_job``: those of the new trigger, and of a job that was added at run time
                 ``func``, ``kwargs``, ``name``, …
 
@@ -216,7 +250,7 @@ class PoolJobs:
         """
 
         async def change(ledger: Ledger) -> None:
-            await ledger.modify_job(id, lambda found: modified(self._registry, found, trigger, changes))
+            await ledger.modify_job(id, lambda found: modified(self._registry, found, trigger, changes), by=by)
 
         return self._access.perform(change, f"jobs.modify({id!r}, …)")
 
@@ -224,36 +258,45 @@ class PoolJobs:
         """Give a job another trigger, from now on. Raises as ``modify``."""
         return self.modify(id, trigger, **arguments)
 
-    def reset_trigger(self, id: str) -> Operation[None]:  # noqa: A002
+    def reset_trigger(self, id: str, *, by: str | None = None) -> Operation[None]:  # noqa: A002
         """Give a job of the code its own trigger again. Raises ``UnknownJobError``, ``JobDefinitionError``."""
-        return self._access.perform(lambda ledger: ledger.modify_job(id, reset), f"jobs.reset_trigger({id!r})")
+        return self._access.perform(lambda ledger: ledger.modify_job(id, reset, by=by), f"jobs.reset_trigger({id!r})")
 
-    def remove(self, id: str) -> Operation[None]:  # noqa: A002
+    def remove(self, id: str, *, by: str | None = None) -> Operation[None]:  # noqa: A002
         """Remove a job that was added at run time; its history stays. Raises ``UnknownJobError``."""
-        return self._access.perform(lambda ledger: ledger.remove_job(id), f"jobs.remove({id!r})")
+        return self._access.perform(lambda ledger: ledger.remove_job(id, by=by), f"jobs.remove({id!r})")
 
-    def pause(self, id: str) -> Operation[None]:  # noqa: A002
+    def pause(self, id: str, *, by: str | None = None) -> Operation[None]:  # noqa: A002
         """Skip a job's ticks until it is resumed, also after a restart. Raises ``UnknownJobError``."""
-        return self._access.perform(lambda ledger: ledger.pause(id, True), f"jobs.pause({id!r})")
+        return self._access.perform(lambda ledger: ledger.pause(id, True, by=by), f"jobs.pause({id!r})")
 
-    def resume(self, id: str) -> Operation[None]:  # noqa: A002
+    def resume(self, id: str, *, by: str | None = None) -> Operation[None]:  # noqa: A002
         """End a pause; ticks that fell due meanwhile are skipped as ``paused``. Raises ``UnknownJobError``."""
-        return self._access.perform(lambda ledger: ledger.pause(id, False), f"jobs.resume({id!r})")
+        return self._access.perform(lambda ledger: ledger.pause(id, False, by=by), f"jobs.resume({id!r})")
 
-    def pause_tagged(self, tag: str) -> Operation[builtins.list[str]]:
+    def pause_tagged(self, tag: str, *, by: str | None = None) -> Operation[builtins.list[str]]:
         """Pause all jobs that have a tag now; returns their ids. Raises ``UnknownJobError`` if there is none."""
-        return self._access.perform(lambda ledger: ledger.pause_tagged(tag, True), f"jobs.pause_tagged({tag!r})")
+        return self._access.perform(lambda ledger: ledger.pause_tagged(tag, True, by=by), f"jobs.pause_tagged({tag!r})")
 
-    def resume_tagged(self, tag: str) -> Operation[builtins.list[str]]:
+    def resume_tagged(self, tag: str, *, by: str | None = None) -> Operation[builtins.list[str]]:
         """Resume all jobs that have a tag now; returns their ids. Raises ``UnknownJobError`` if there is none."""
-        return self._access.perform(lambda ledger: ledger.pause_tagged(tag, False), f"jobs.resume_tagged({tag!r})")
+        return self._access.perform(
+            lambda ledger: ledger.pause_tagged(tag, False, by=by), f"jobs.resume_tagged({tag!r})"
+        )
 
-    def run_now(self, id: str, *, kwargs: Mapping[str, Any] | None = None) -> Operation[RequestedRun]:  # noqa: A002
+    def run_now(
+        self,
+        id: str,  # noqa: A002
+        *,
+        kwargs: Mapping[str, Any] | None = None,
+        by: str | None = None,
+    ) -> Operation[RequestedRun]:
         """Request a run of a job now, besides its schedule; the leader begins it within a heartbeat.
 
         Args:
             id: The job's id.
             kwargs: Arguments of this run, in place of the job's own arguments with these names; JSON.
+            by: Who requests it, for the audit trail.
 
         Returns:
             The run: ``await run.result()`` waits for its end.
@@ -266,16 +309,17 @@ class PoolJobs:
         is_known = check_run(self._registry, id, given)
 
         async def ask(ledger: Ledger) -> RequestedRun:
-            number = await ledger.request(Action.RUN, job_id=id, kwargs=given or None, is_known=is_known)
+            number = await ledger.request(Action.RUN, job_id=id, kwargs=given or None, is_known=is_known, by=by)
             return RequestedRun(number, id, self._access, self._clock)
 
         return self._access.perform(ask, f"jobs.run_now({id!r})")
 
-    def cancel(self, run: int | RunRow) -> Operation[None]:
+    def cancel(self, run: int | RunRow, *, by: str | None = None) -> Operation[None]:
         """Cancel a run that has not ended, for good: its coroutine is cancelled, and the outcome is ``interrupted``.
 
         Args:
             run: The run, or its number (``seq``).
+            by: Who cancels it, for the audit trail.
 
         Raises:
             RunError: It cannot be cancelled: it has ended, has not begun, or its code runs in a thread.
@@ -287,7 +331,7 @@ class PoolJobs:
             found = await ledger.run(number)
             if found is None:
                 raise UnknownJobError(f"there is no run {number}, or it has been pruned")
-            await cancel_run(ledger, found, self._clock)
+            await cancel_run(ledger, found, self._clock, by=by)
 
         return self._access.perform(ask, f"jobs.cancel({number})")
 

@@ -64,11 +64,11 @@ class RequestedRun:
 
         return self._access.perform(read, "jobs.run_now(…).result()")
 
-    def cancel(self) -> Operation[None]:
+    def cancel(self, *, by: str | None = None) -> Operation[None]:
         """Cancel the run; see ``PoolJobs.cancel``."""
 
         async def ask(ledger: Ledger) -> None:
-            await cancel_run(ledger, await self._run(ledger), self._clock)
+            await cancel_run(ledger, await self._run(ledger), self._clock, by=by)
 
         return self._access.perform(ask, "jobs.run_now(…).cancel()")
 
@@ -103,9 +103,9 @@ class RequestedRun:
         return await _poll(self._clock, look)
 
 
-async def cancel_run(ledger: Ledger, run: RunRow, clock: Clock) -> None:
+async def cancel_run(ledger: Ledger, run: RunRow, clock: Clock, *, by: str | None = None) -> None:
     """Request the cancellation of a run, and wait for the outcome. Raises ``RunError`` if it cannot be cancelled."""
-    number = await ledger.request_cancellation(run)
+    number = await ledger.request_cancellation(run, by=by)
 
     async def look() -> tuple[str, str | None] | None:
         request = await ledger.request_row(number)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import socket
 import threading
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -14,7 +16,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from election import Election, ElectionError, JobDefinitionError, RunError, UnknownJobError
+from election import ConfigurationError, Election, ElectionError, JobDefinitionError, RunError, UnknownJobError
 from election.operation import Operation
 from election.schedule.attempts import MAX_RESULT_LENGTH, result_text
 from tests.schedule import stored_functions
@@ -154,6 +156,43 @@ async def test_pause_and_resume_and_remove(election: Election) -> None:
     await election.jobs.remove("job")
     with pytest.raises(UnknownJobError):
         await election.jobs.get("job")
+
+
+async def test_each_change_names_who_made_it(election: Election) -> None:
+    """``by``, else this process; also of what is stored by ``add_job`` and of a resignation."""
+    us = f"pid {os.getpid()} on {socket.gethostname()}"
+    async with election:
+        await until_async(election_has_planned(election))
+        await election.add_job(FUNC, "interval", hours=2, id="stored", kwargs={"value": 1}, by="ann")
+        await election.jobs.modify("stored", hours=3, trigger="interval", by="ben")
+        await election.jobs.reschedule("code", "interval", minutes=5)
+        await election.jobs.reset_trigger("code", by="ben")
+        await election.jobs.pause("stored", by="cleo")
+        await election.jobs.resume_tagged("daily", by="cleo")
+        run = await election.run_now("stored", kwargs={"value": 2}, by="dan")
+        await election.remove_job("stored", by="ann")
+        assert await election.resign(by="eve")
+        await until_async(lambda: _has_changes(election, 9), what="the resignation, which waits for no ledger")
+        found = (await election.jobs.changes())[::-1]
+    assert [(row.by, row.action, row.job_id, row.before, row.after) for row in found] == [
+        ("ann", "add", "stored", None, f"interval[2:00:00] {FUNC}"),
+        ("ben", "reschedule", "stored", "interval[2:00:00]", "interval[3:00:00]"),
+        (us, "reschedule", "code", "interval[1:00:00]", "interval[0:05:00]"),
+        ("ben", "reschedule", "code", "interval[0:05:00]", "interval[1:00:00] (the trigger of the code)"),
+        ("cleo", "pause", "stored", None, None),
+        ("cleo", "resume", "code", None, "all tagged daily"),
+        ("dan", "run", "stored", None, "with value"),
+        ("ann", "remove", "stored", f"interval[3:00:00] {FUNC}", None),
+        ("eve", "resign", None, "term 1", None),
+    ]
+    assert found[6].request == run.request
+    with pytest.raises(ConfigurationError, match="cannot be recorded"):
+        await election.jobs.pause("code", by="")
+    assert [row.job_id for row in await election.jobs.changes("code", limit=1)] == ["code"]
+
+
+async def _has_changes(election: Election, number: int) -> bool:
+    return len(await election.jobs.changes()) == number
 
 
 async def test_the_history(election: Election) -> None:

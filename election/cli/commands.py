@@ -12,7 +12,7 @@ from election.schedule.model import Action
 from election.schedule.upcoming import ComingTick, PlannedJobs
 from election.schedule.verify import verify as judge
 
-from .open_pool import changing, engine_of, reading, refuse_unknown, without_history
+from .open_pool import changing, engine_of, identity, reading, refuse_unknown, without_history
 from .pool_status import late_ms
 from .show import Progress, printable, show_json, show_table, text
 from .show_run import show_run
@@ -102,6 +102,22 @@ async def skips(options: Namespace) -> int:
     return 0
 
 
+async def changes(options: Namespace) -> int:
+    """Print the changes and who made them."""
+    async with reading(engine_of(options)) as ledger:
+        await refuse_unknown(ledger, options.job)
+        rows = await ledger.audit_trail(job_id=options.job, before=options.before, limit=options.limit)
+    rows = [row for row in rows if options.since is None or row.at >= options.since]
+    if options.json:
+        show_json(rows)
+    else:
+        show_table(
+            ("SEQ", "AT", "BY", "ACTION", "JOB", "BEFORE", "AFTER", "REQUEST"),
+            ((row.seq, row.at, row.by, row.action, row.job_id, row.before, row.after, row.request) for row in rows),
+        )
+    return 0
+
+
 async def terms(options: Namespace) -> int:
     """Print the terms."""
     async with reading(engine_of(options)) as ledger:
@@ -155,7 +171,7 @@ async def resign(options: Namespace) -> int:
     try:
         if not (await ledger.latest_terms()).begun and (text := await without_history(engine, ledger)) is not None:
             raise ElectionError(f"nobody would read the request: {text}")
-        number = await ledger.request(Action.RESIGN, term=seen.record.term)
+        number = await ledger.request(Action.RESIGN, term=seen.record.term, by=identity(options))
     finally:
         await ledger.close()
     if options.json:
@@ -168,7 +184,7 @@ async def resign(options: Namespace) -> int:
 async def accept_time(options: Namespace) -> int:
     """Resume jobs from now on whose future ticks were settled by a clock that was ahead."""
     async with changing(engine_of(options)) as ledger:
-        jobs = await ledger.accept_time()
+        jobs = await ledger.accept_time(by=identity(options))
     if options.json:
         show_json({"jobs": jobs})
     else:
@@ -180,7 +196,7 @@ async def accept_time(options: Namespace) -> int:
 async def adopt(options: Namespace) -> int:
     """Mark a copied or restored ledger as the original."""
     async with changing(engine_of(options)) as ledger:
-        adopted = await ledger.adopt()
+        adopted = await ledger.adopt(by=identity(options))
     if options.json:
         show_json({"adopted": adopted})
     else:

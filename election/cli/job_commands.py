@@ -13,7 +13,7 @@ from election.schedule.model import Action, Outcome
 from election.schedule.upcoming import PlannedJobs
 
 from .commands import count
-from .open_pool import changing, engine_of, reading, refuse_unknown
+from .open_pool import changing, engine_of, identity, reading, refuse_unknown
 from .pool_status import job_statuses, late_ms
 from .show import Progress, printable, show_json, show_table, text
 from .status import standing
@@ -72,7 +72,7 @@ async def run_now(options: Namespace) -> int:
     """Request a run; with ``--wait``, return 0 only if it succeeds."""
     async with changing(engine_of(options)) as ledger:
         await refuse_unknown(ledger, options.job)
-        number = await ledger.request(Action.RUN, job_id=options.job, kwargs=options.kwargs)
+        number = await ledger.request(Action.RUN, job_id=options.job, kwargs=options.kwargs, by=identity(options))
         request, run = None, None
         if options.wait is not None:
             async with Progress(f"waiting for {options.job}"):
@@ -127,10 +127,10 @@ async def _set_paused(options: Namespace, paused: bool) -> int:
         raise ElectionError("name either one job or, with --tag, a tag of jobs")
     async with changing(engine_of(options)) as ledger:
         if options.tag is not None:
-            jobs = await ledger.pause_tagged(options.tag, paused)
+            jobs = await ledger.pause_tagged(options.tag, paused, by=identity(options))
         else:
             await refuse_unknown(ledger, options.job)
-            await ledger.pause(options.job, paused)
+            await ledger.pause(options.job, paused, by=identity(options))
             jobs = [options.job]
     if options.json:
         named = {"job": options.job} if options.tag is None else {"jobs": jobs}

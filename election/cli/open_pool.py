@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import socket
 from argparse import Namespace
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -46,6 +49,22 @@ async def changing(engine: Engine) -> AsyncIterator[Ledger]:
         yield ledger
     finally:
         await ledger.close()
+
+
+def identity(options: Namespace) -> str:
+    """Identity of the user of the command line, for the audit trail: ``--by``, or user@host.
+
+    With sudo, also who has called it: a pool is private to the user of its workers, as whom everybody calls it then.
+    """
+    if options.by is not None:
+        return str(options.by)
+    uid = os.getuid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:  # in a container, a user may have no name
+        name = f"uid {uid}"
+    caller = os.environ.get("SUDO_USER", "")
+    return f"{caller} as {name}@{socket.gethostname()}" if caller else f"{name}@{socket.gethostname()}"
 
 
 async def refuse_unknown(ledger: LedgerReader, job_id: str | None) -> None:

@@ -76,18 +76,10 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
         added.add_argument("--json", action="store_true", help=json)
         return added
 
-    def add_pages(name: str, command: Command, text: str, *examples: str) -> argparse.ArgumentParser:
+    def add_changing(name: str, command: Command, text: str, *examples: str) -> argparse.ArgumentParser:
         added = add_for_pool(name, command, text, *examples)
-        added.add_argument("--limit", type=_number, default=20, metavar="N", help="so many at most (20)")
-        added.add_argument("--before", type=_number, metavar="N", help="only those before this number")
-        added.add_argument(
-            "--since", type=_moment, metavar="TIME", help="only since this time, as ISO 8601; local without offset"
-        )
+        added.add_argument("--by", metavar="NAME", help="who changes it, for election changes; user@host unless given")
         return added
-
-    def add_filters(added: argparse.ArgumentParser) -> None:
-        added.add_argument("--job", metavar="ID", help="only this job's")
-        _add_tag(added)
 
     _add_tag(
         add_for_pool(
@@ -102,6 +94,38 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
     watching.add_argument("--once", action="store_true", help="show it once, and end")
     all_jobs = "the jobs by id, also of a pool that has more than status shows"
     _add_search(add_for_pool("jobs", jobs, all_jobs, "", " --search invoice", " --limit 1000 --after app.jobs:report"))
+    _add_history_commands(add_for_pool)
+    add_for_pool(
+        "verify", commands.verify, "whether the recorded history keeps the promises P1 to P4",
+        " && echo all promises held",
+    )  # fmt: skip
+    add_for_pool("doctor", doctor, "whether the pool's ground is sound, and what to do if not", "", " --json")
+    _add_job_commands(add_for_pool, add_changing)
+    add_changing("resign", commands.resign, "ask the leader to give the seat up in good order", "")
+    accepting = "after a wall clock was ahead: let the jobs that it silenced go on from now, by this machine's clock"
+    add_changing("accept-time", commands.accept_time, accepting, "")
+    adopting = "take a ledger that was copied or restored for the original: before it is led, what it owes is run"
+    add_changing("adopt", commands.adopt, adopting, "")
+    _add_other_commands(add)
+    return parser
+
+
+def _add_history_commands(add_for_pool: Callable[..., argparse.ArgumentParser]) -> None:
+    """The commands that read the history and the coming ticks."""
+
+    def add_pages(name: str, command: Command, text: str, *examples: str) -> argparse.ArgumentParser:
+        added = add_for_pool(name, command, text, *examples)
+        added.add_argument("--limit", type=_number, default=20, metavar="N", help="so many at most (20)")
+        added.add_argument("--before", type=_number, metavar="N", help="only those before this number")
+        added.add_argument(
+            "--since", type=_moment, metavar="TIME", help="only since this time, as ISO 8601; local without offset"
+        )
+        return added
+
+    def add_filters(added: argparse.ArgumentParser) -> None:
+        added.add_argument("--job", metavar="ID", help="only this job's")
+        _add_tag(added)
+
     runs = add_pages("runs", commands.runs, "what was run, latest first", " --outcome failed", " --id 17")
     runs.add_argument("--id", type=_number, metavar="SEQ", help="this run, with its tracebacks and log lines")
     runs.add_argument("--outcome", choices=("running", "succeeded", "failed", "interrupted"))
@@ -117,20 +141,9 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
     coming.add_argument("--job", metavar="ID", help="only this job's")
     skips = "which ticks had no run, and why, latest first"
     add_filters(add_pages("skips", commands.skips, skips, " --job app.jobs:report --limit 100"))
+    changes = add_pages("changes", commands.changes, "who changed what, latest first", " --job app.jobs:report")
+    changes.add_argument("--job", metavar="ID", help="only this job's")
     add_pages("terms", commands.terms, "who led when, latest first", " --limit 5")
-    add_for_pool(
-        "verify", commands.verify, "whether the recorded history keeps the promises P1 to P4",
-        " && echo all promises held",
-    )  # fmt: skip
-    add_for_pool("doctor", doctor, "whether the pool's ground is sound, and what to do if not", "", " --json")
-    _add_job_commands(add_for_pool)
-    add_for_pool("resign", commands.resign, "ask the leader to give the seat up in good order", "")
-    accepting = "after a wall clock was ahead: let the jobs that it silenced go on from now, by this machine's clock"
-    add_for_pool("accept-time", commands.accept_time, accepting, "")
-    adopting = "take a ledger that was copied or restored for the original: before it is led, what it owes is run"
-    add_for_pool("adopt", commands.adopt, adopting, "")
-    _add_other_commands(add)
-    return parser
 
 
 def _add_other_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -151,19 +164,21 @@ def _add_other_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     scripts.add_argument("shell", choices=SHELLS)
 
 
-def _add_job_commands(add_for_pool: Callable[..., argparse.ArgumentParser]) -> None:
+def _add_job_commands(
+    add_for_pool: Callable[..., argparse.ArgumentParser], add_changing: Callable[..., argparse.ArgumentParser]
+) -> None:
     """The commands about one job."""
     job = " app.jobs:report"
     showing = add_for_pool("job", job_commands.show_job, "one job: its state, latest runs and coming ticks", job)
     pausing = "skip a job's ticks until it is resumed, also after a restart"
     resuming = "end a pause; what fell due meanwhile is skipped"
     for each in (
-        add_for_pool("pause", job_commands.pause, pausing, job, " --tag billing"),
-        add_for_pool("resume", job_commands.resume, resuming, job, " --tag billing"),
+        add_changing("pause", job_commands.pause, pausing, job, " --tag billing"),
+        add_changing("resume", job_commands.resume, resuming, job, " --tag billing"),
     ):
         each.add_argument("job", metavar="ID", nargs="?", help="the job's id")
         each.add_argument("--tag", metavar="TAG", help="all jobs with this tag instead")
-    running = add_for_pool(
+    running = add_changing(
         "run", job_commands.run_now, "ask the leader to run a job now, besides its schedule",
         job, f"{job} --kwargs '{{\"day\": \"mon\"}}' --wait 60",
     )  # fmt: skip

@@ -1,6 +1,6 @@
-"""``GET /leader/jobs``, ``/leader/runs``, ``/leader/skips``, ``/leader/terms`` and ``/leader/next``, in pages.
+"""``GET /leader/jobs``, ``/leader/runs``, ``/leader/skips``, ``/leader/terms``, ``/leader/changes``, ``/leader/next``.
 
-From any worker.
+In pages, from any worker.
 """
 
 from __future__ import annotations
@@ -84,6 +84,13 @@ def history_routes(view: PoolView) -> APIRouter:
         rows = await asked(view.ledger.skips(job_id=job_id, tag=tag, before=before, limit=limit))
         entries = [models.SkipEntry.model_validate(row, from_attributes=True) for row in rows]
         return models.Skips(skips=entries, next=rows[-1].seq if len(rows) == limit else None)
+
+    @router.get("/leader/changes")
+    async def read_changes(job_id: JobId = None, before: Before = None, limit: Limit = 100) -> models.Changes:
+        """Changes and who made them, latest first."""
+        rows = await asked(view.ledger.audit_trail(job_id=job_id, before=before, limit=limit))
+        entries = [models.ChangeEntry.model_validate(row, from_attributes=True) for row in rows]
+        return models.Changes(changes=entries, next=rows[-1].seq if len(rows) == limit else None)
 
     @router.get("/leader/terms")
     async def read_terms(before: Before = None, limit: Limit = 100) -> models.Terms:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from election.core.seat import Observation, Worker
 from election.core.term import LeaderRecord, Reason, Standing
-from election.schedule.model import Action, Outcome, RequestOutcome, SkipReason
+from election.schedule.model import Action, AuditAction, Outcome, RequestOutcome, SkipReason
 
 
 class Leader(BaseModel):
@@ -226,6 +226,30 @@ class Accepted(BaseModel):
     request: int | None = Field(description="its number, for GET /leader/requests/{number}; null where it has none")
 
 
+class ChangedJobs(BaseModel):
+    """Written down; the leader carries it out within a heartbeat."""
+
+    jobs: list[str] = Field(description="ids of the jobs that have the tag")
+
+
+class ChangeEntry(BaseModel):
+    """A change, and who made it."""
+
+    seq: int
+    at: datetime
+    by: str = Field(description="name that the application gave, `token`, a user of the command line, or a process")
+    action: AuditAction
+    job_id: str | None = Field(description="null for a change of the pool")
+    before: str | None = Field(description="what it was, in short")
+    after: str | None = Field(description="what it is now, in short")
+    request: int | None = Field(description="number of the request, for GET /leader/requests/{number}")
+
+
+class Changes(BaseModel):
+    changes: list[ChangeEntry]
+    next: int | None = Field(description="`before` of the next page; null on the last")
+
+
 class RequestEntry(BaseModel):
     """A request and what became of it."""
 
@@ -247,8 +271,11 @@ class Problem(BaseModel):
 UNAVAILABLE: dict[int | str, dict[str, Any]] = {503: {"model": Problem, "description": "The ledger cannot be used now"}}
 MISSING: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "No such row, or pruned"}}
 REFUSED: dict[int | str, dict[str, Any]] = {
-    401: {"model": Problem, "description": "The admin token is missing or wrong"},
-    403: {"model": Problem, "description": "The request comes from another site"},
+    401: {"model": Problem, "description": "The admin token is missing or wrong, or the application refuses"},
+    403: {
+        "model": Problem,
+        "description": "The request comes from another site, lacks the header for changes, or the application refuses",
+    },
     404: {"model": Problem, "description": "No such job"},
     429: {"model": Problem, "description": "Too many requests; Retry-After says how long to wait"},
 }

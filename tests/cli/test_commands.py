@@ -7,8 +7,10 @@ import errno
 import importlib
 import json
 import os
+import pwd
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import tomllib
@@ -480,7 +482,9 @@ def test_one_job_with_its_runs_and_ticks(ended: Path, call: Call, ask: Ask) -> N
     assert len(found["next"]) == 5
 
 
-@pytest.mark.parametrize("command", ["runs --job", "skips --job", "next --job", "job", "run", "pause", "resume"])
+@pytest.mark.parametrize(
+    "command", ["runs --job", "skips --job", "changes --job", "next --job", "job", "run", "pause", "resume"]
+)
 def test_an_unknown_job_is_an_error(command: str, spoiled: Path, call: Call) -> None:
     name, *option = command.split()
     code, out, err = call(name, spoiled, *option, "nobody")
@@ -498,6 +502,32 @@ def test_all_jobs_with_a_tag_are_paused_and_resumed(spoiled: Path, call: Call, a
     for arguments in ((), ("good", "--tag", "fine")):
         code, _, err = call("pause", spoiled, *arguments)
         assert (code, "name either one job or, with --tag, a tag of jobs" in err) == (2, True)
+
+
+def test_changes_name_who_made_them(spoiled: Path, call: Call, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user of the operating system on this host, with who called sudo, unless ``--by`` names somebody."""
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    call("pause", spoiled, "bad")
+    call("resume", spoiled, "--tag", "fine", "--by", "ann")
+    call("run", spoiled, "good", "--by", "ben")
+    us = f"{pwd.getpwuid(os.getuid()).pw_name}@{socket.gethostname()}"
+    rows = ask("changes", spoiled, "--limit", "3")
+    assert [(row["by"], row["action"], row["job_id"], row["after"]) for row in rows] == [
+        ("ben", "run", "good", None),
+        ("ann", "resume", "good", "all tagged fine"),
+        (us, "pause", "bad", None),
+    ]
+    assert rows[0]["request"] is not None
+    assert [row["seq"] for row in ask("changes", spoiled, "--job", "bad")] == [rows[2]["seq"]]
+    assert ask("changes", spoiled, "--since", "2999-01-01") == []
+    heads, first, *_ = call("changes", spoiled)[1].splitlines()
+    assert heads.split() == ["SEQ", "AT", "BY", "ACTION", "JOB", "BEFORE", "AFTER", "REQUEST"]
+    assert first.split()[3:6] == ["ben", "run", "good"]
+    monkeypatch.setenv("SUDO_USER", "eve")
+    call("resume", spoiled, "bad")
+    assert ask("changes", spoiled, "--limit", "1")[0]["by"] == f"eve as {us}"
+    code, _, err = call("pause", spoiled, "bad", "--by", " ")
+    assert (code, "cannot be recorded as who makes a change" in err) == (2, True)
 
 
 def test_a_job_is_paused_and_resumed(spoiled: Path, call: Call, ask: Ask) -> None:

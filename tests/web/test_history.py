@@ -197,7 +197,7 @@ def test_what_is_not_there_is_404(filled: TestClient, path: str) -> None:
         "runs/0", "runs/x", "runs/9223372036854775808", "requests/-1",
         "runs?limit=0", "runs?limit=1001", "runs?limit=many", "runs?before=-1", "runs?before=9223372036854775808",
         "runs?outcome=lost", f"runs?job={'x' * 501}", f"skips?tag={'x' * 51}", "skips?limit=0", "skips?before=x",
-        "terms?limit=-1", "terms?before=99999999999999999999",
+        "terms?limit=-1", "changes?limit=0", "terms?before=99999999999999999999",
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_refused(filled: TestClient, query: str) -> None:
@@ -217,7 +217,7 @@ def test_odd_questions_have_plain_answers(filled: TestClient, query: str) -> Non
 def test_history_is_part_of_the_documented_interface(filled: TestClient) -> None:
     """Each route names its document, and its 503."""
     paths = filled.get("/openapi.json").json()["paths"]
-    documents = {"runs": "Runs", "skips": "Skips", "terms": "Terms", "runs/{seq}": "RunDocument"}
+    documents = {"runs": "Runs", "skips": "Skips", "terms": "Terms", "changes": "Changes", "runs/{seq}": "RunDocument"}
     documents["requests/{number}"] = "RequestEntry"
     for kind, model in documents.items():
         responses = paths[f"/leader/{kind}"]["get"]["responses"]
