@@ -301,7 +301,17 @@ class Election:
     @cached_property
     def router(self) -> APIRouter:
         """``GET /leader`` and the related routes, for ``app.include_router(election.router)``."""
-        return build_router(self._view, self._allowed_hosts)
+        return self.routes()
+
+    def routes(self, *, read: Callable[..., Any] | None = None, control: Callable[..., Any] | None = None) -> APIRouter:
+        """The routes of ``router`` behind the application's own authentication.
+
+        Args:
+            read: Dependency of all that is read, as a function: ``read=user``; its exceptions are the answer.
+            control: Dependency of what changes something, in the place of ``$ELECTION_ADMIN_TOKEN``. It returns the
+                name that the audit trail records, or None.
+        """
+        return build_router(self._view, self._allowed_hosts, read=read, control=control)
 
     @cached_property
     def metrics(self) -> APIRouter:

@@ -82,6 +82,7 @@ OF_ELECTION = [
     "remove_job",
     "resign",
     "router",
+    "routes",
     "run_now",
     "scheduled_job",
     "term",

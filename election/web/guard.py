@@ -1,4 +1,5 @@
-"""Protection of the routes: cross-site requests are refused, and changes need a token and have a rate limit.
+"""Protection of the routes: cross-site requests are refused, and changes need a token, or what the application requires
+in its place, and have a rate limit.
 
 The token comes in a header, which no form can send; a request that is marked as cross-site is refused all the same. A
 page of another site cannot read the answers of a worker on its visitor's machine, unless its host name is resolved to
@@ -18,11 +19,12 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from fastapi import Depends, HTTPException, Request
+from fastapi import Depends, Header, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from election.core.clock import Clock
 from election.core.errors import ConfigurationError
+from election.schedule.audit import identify
 
 from .models import Problem
 from .view import PoolView
@@ -40,6 +42,12 @@ MAX_KEYS = 1024
 """Addresses whose failures are counted; the one that failed least recently makes room for a new one."""
 
 ANY_HOST = "*"
+
+BY_TOKEN, BY_APPLICATION = "token", "application"
+"""Identities of changes where no name is known: by the token, or accepted by the application without a name."""
+
+CONTROL_HEADER = "X-Election-Control"
+"""Header of changes under the application's authentication."""
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="admin token", description="what $ELECTION_ADMIN_TOKEN holds")
 
@@ -127,24 +135,77 @@ def check_token(token: str) -> None:
         )
 
 
-def guarded_by(token: str, clock: Clock) -> Callable[..., Awaitable[None]]:
-    """Return a dependency that accepts authorized changes only. Raises 401, 403 and 429 otherwise."""
+def check_dependency(name: str, dependency: object) -> None:
+    """Raise ``ConfigurationError`` for a dependency that is neither None nor a function."""
+    if dependency is not None and not callable(dependency):
+        raise ConfigurationError(
+            f"{name} is a dependency function, {name}=admin, not {dependency!r}: leave Depends out"
+        )
+
+
+def guarded_by_token(token: str, clock: Clock) -> Callable[..., Awaitable[str]]:
+    """Return a dependency that accepts authorized changes only, and returns the identity to record.
+
+    Raises 401, 403 and 429 otherwise.
+    """
     failures, changes = (
         RateLimit(times, per=60, clock=clock.monotonic) for times in (MAX_FAILURES_PER_MINUTE, MAX_CHANGES_PER_MINUTE)
     )
 
     async def authorized(
         request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-    ) -> None:
-        if is_cross_site(request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin"), request.url.netloc):
-            raise HTTPException(403, "requests from other sites are refused")
+    ) -> str:
+        _refuse_cross_site(request)
         # Headers are read as latin-1 and the environment as the filesystem's encoding: compare the bytes.
         if given is None or not hmac.compare_digest(given.credentials.encode("latin-1"), os.fsencode(token)):
             _refuse_too_many(failures.take(request.client.host if request.client else ""))
             raise HTTPException(401, "the admin token is missing or wrong", {"WWW-Authenticate": "Bearer"})
         _refuse_too_many(changes.take())
+        return BY_TOKEN
 
     return authorized
+
+
+def guarded_by_application(control: Callable[..., Any], clock: Clock) -> Callable[..., Awaitable[str]]:
+    """Return a dependency that accepts changes that the application's ``control`` accepts, and returns the identity.
+
+    Cookies come with requests of forms of other sites, too, so a header is required that no form can send: a script of
+    another site needs a permission of this one for it (CORS). Raises 403 and 429, and what ``control`` raises.
+    """
+    changes = RateLimit(MAX_CHANGES_PER_MINUTE, per=60, clock=clock.monotonic)
+
+    async def from_this_site(
+        request: Request,
+        marked: Annotated[
+            str | None, Header(alias=CONTROL_HEADER, description="any value; a form of another site cannot send it")
+        ] = None,
+    ) -> None:
+        _refuse_cross_site(request)
+        if marked is None:
+            raise HTTPException(403, f"a change needs the header {CONTROL_HEADER}, with any value: {CONTROL_HEADER}: 1")
+
+    same_site, given = Depends(from_this_site), Depends(control)
+
+    async def authorized(_: None = same_site, found: Any = given) -> str:
+        _refuse_too_many(changes.take())
+        if found is None:
+            return BY_APPLICATION
+        if not isinstance(found, str):
+            raise ConfigurationError(
+                f"the dependency for control returned a {type(found).__qualname__}: return the name to record, as text,"
+                " or None"
+            )
+        try:
+            return identify(found)
+        except ConfigurationError as error:
+            raise HTTPException(403, str(error)) from error
+
+    return authorized
+
+
+def _refuse_cross_site(request: Request) -> None:
+    if is_cross_site(request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin"), request.url.netloc):
+        raise HTTPException(403, "requests from other sites are refused")
 
 
 def is_cross_site(fetch_site: str | None, origin: str | None, host: str) -> bool:

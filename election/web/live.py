@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import json
 from importlib import resources
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
@@ -36,11 +37,14 @@ MAX_MOMENT_MS = 253_402_300_799_000
 DEFAULT_PERIOD_MIN = 5
 """Default period of the picture, in minutes."""
 
+ControlKind = Literal["token", "application"] | None
+"""Authentication of the routes that change something: by the token or by the application; None without such routes."""
+
 Moment = Annotated[int | None, Query(ge=0, le=MAX_MOMENT_MS, description="in milliseconds since the epoch")]
 
 
-def live_routes(view: PoolView, *, controls: bool) -> APIRouter:
-    """The page and its document. controls: whether the routes that change something exist."""
+def live_routes(view: PoolView, *, controls: ControlKind) -> APIRouter:
+    """The page and its document."""
     router = APIRouter()
     cache = HistoryCache(view)
     page, policy = _page()
@@ -65,7 +69,7 @@ def live_routes(view: PoolView, *, controls: bool) -> APIRouter:
             history = await cache.between(round(now) - DEFAULT_PERIOD_MIN * 60_000 if since is None else since, until)
         else:
             history = without(None)  # the document has the reason
-        head = f'{{"now": {now:.1f}, "controls": {"true" if controls else "false"}'
+        head = f'{{"now": {now:.1f}, "controls": {json.dumps(controls)}'
         return Response(
             f'{head}, "pool": {document.model_dump_json()}, "history": {history}}}',
             headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},

@@ -15,6 +15,7 @@ import pytest
 
 from tests.browser.conftest import JOBS, PICTURE, comes
 from tests.support.jobs import HOSTILE
+from tests.support.login import LoginServer
 from tests.support.pool import AUTHORIZED, ROOT, TOKEN, Pool
 from tests.support.waiting import until
 
@@ -497,3 +498,28 @@ def test_from_a_failure_to_its_traceback_it_is_one_click(whole: Pool, new_page: 
     assert "failed" in shown(page, "#run-facts")
     page.get_by_role("button", name="Close").click()
     assert page.locator("#run").is_hidden()
+
+
+def test_the_application_s_login_controls_without_a_token(tmp_path: Path, new_page: NewPage) -> None:
+    """With its cookie, an administrator has buttons and no prompt, and others have neither."""
+    served = LoginServer(tmp_path)
+    try:
+        served.start()
+        ann, ben = (new_page(served, storage_state=cookie(user)) for user in ("ann", "admin%20ben"))
+        comes(ben, "!document.querySelector('th.control').hidden")
+        comes(ann, "control.allowed === false && document.querySelector('th.control').hidden")
+        assert ann.locator("#unlock").is_hidden()
+        assert ben.locator("#unlock").is_hidden()
+        ben.get_by_role("button", name="Pause").click()
+        comes(ben, "$('said').textContent.endsWith('is paused.')")
+        with served.client("ann") as client:
+            (change,) = client.get(served.url("/changes")).json()["changes"]
+        assert (change["action"], change["by"]) == ("pause", "admin%20ben")
+    finally:
+        served.reap()
+
+
+def cookie(user: str) -> dict[str, Any]:
+    """State of a browser in which a user has logged in."""
+    fixed = {"domain": "127.0.0.1", "path": "/", "expires": -1, "httpOnly": True, "secure": False, "sameSite": "Lax"}
+    return {"cookies": [{"name": "user", "value": user, **fixed}], "origins": []}

@@ -16,7 +16,7 @@ from tests.support.waiting import until
 
 from .markdown import ROOT, Block, blocks, blocks_of
 
-NOT_RUN: set[tuple[str, str]] = {("docs/security.md", "answers only those of one team")}  # tried in test_guard.py
+NOT_RUN = {("docs/security.md", "answers only those who have logged in")}  # tried in web/test_application_login.py
 """Blocks that cannot be run: the page, and the reason in the comment above the block."""
 
 LIMIT = 90.0

@@ -23,7 +23,14 @@ from tests.support.waiting import until, until_async
 TOKEN = "a token with spaces, and ümlauts"
 AUTHORIZED = {b"Authorization": f"Bearer {TOKEN}".encode()}
 HEARTBEAT = 0.02
-ROUTES = ("resign", "jobs/job/run", "jobs/job/pause", "jobs/job/resume")
+ROUTES = (
+    "resign",
+    "jobs/job/run",
+    "jobs/job/pause",
+    "jobs/job/resume",
+    "jobs/pause?tag=nightly",
+    "jobs/resume?tag=nightly",
+)
 
 seen: list[str] = []
 """The keys of the runs that began in this process."""
@@ -38,7 +45,7 @@ async def remember() -> None:
 def served(pool: Path, *, seconds: float = 3600) -> Iterator[TestClient]:
     """A worker that leads; its one job is due every so many seconds."""
     election = Election(pool, heartbeat=HEARTBEAT)
-    election.scheduled_job("interval", seconds=seconds, id="job")(remember)
+    election.scheduled_job("interval", seconds=seconds, id="job", tags=["nightly"])(remember)
     app = FastAPI(lifespan=election.lifespan)
     app.include_router(election.router)
     with TestClient(app) as client:
@@ -118,6 +125,7 @@ def test_the_routes_and_how_to_authorize_are_documented(filled: TestClient) -> N
         "/leader/resign",
         "/leader/runs/{seq}/cancel",
         *(f"/leader/jobs/{{job_id}}/{do}" for do in ("run", "pause", "resume")),
+        *(f"/leader/jobs/{do}" for do in ("pause", "resume")),
     }
     for post in posts.values():
         assert post["security"] == [{"admin token": []}]
@@ -262,6 +270,24 @@ def assert_promises_held(pool: Path) -> None:
             await ledger.close()
 
     assert asyncio.run(judge()).violations == ()
+
+
+@pytest.mark.usefixtures("token")
+def test_all_jobs_with_a_tag_are_paused_and_resumed(pool: Path) -> None:
+    with served(pool) as client:
+        assert tell(client, "jobs/pause?tag=nightly") == {"jobs": ["job"]}
+        until(lambda: job(client)["paused"])
+        assert tell(client, "jobs/resume?tag=nightly") == {"jobs": ["job"]}
+        until(lambda: not job(client)["paused"])
+        unknown = client.post("/leader/jobs/pause?tag=daily", headers=AUTHORIZED)
+        assert unknown.status_code == 404
+        assert "'daily'" in unknown.json()["detail"]
+        assert client.post("/leader/jobs/pause", headers=AUTHORIZED).status_code == 422
+        changes = client.get("/leader/changes").json()["changes"]
+        assert [(each["action"], each["job_id"], each["by"]) for each in changes] == [
+            ("resume", "job", "token"),
+            ("pause", "job", "token"),
+        ]
 
 
 @pytest.mark.usefixtures("token")

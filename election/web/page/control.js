@@ -1,14 +1,33 @@
-// Pausing, resuming and running jobs. The token is kept in memory, and nowhere else.
+// Pausing, resuming and running jobs. The token is kept in memory, and nowhere else; where the application decides, its
+// cookies go with each request, and the header that a form of another site cannot send.
 
 const PATIENT = 5000; // ms: a busy ledger may take its time
 
-const control = { token: "" };
+const control = { token: "", allowed: null }; // allowed: by the application; null if it has not been asked
 
 const REFUSED = {
   401: "the token is missing or wrong",
   404: "there is no such job, or no control",
   429: "too many tries; wait a moment",
 };
+
+function unlocked() {
+  return state.controls === "application" ? control.allowed === true : state.controls === "token" && control.token !== "";
+}
+
+function credentials() {
+  return state.controls === "application" ? { "X-Election-Control": "1" } : { Authorization: `Bearer ${bytes(control.token)}` };
+}
+
+async function askApplication() {
+  control.allowed = false;
+  try {
+    control.allowed = (await ask("control", { timeout: PATIENT, headers: credentials() })).ok;
+  } catch {
+    control.allowed = null;
+  }
+  if (control.allowed) changed();
+}
 
 const DONE = { pause: "is paused", resume: "is resumed" };
 
@@ -29,7 +48,7 @@ async function tell(job, what) {
     const answer = await ask(`jobs/${encodeURIComponent(job)}/${what}`, {
       method: "POST",
       timeout: PATIENT,
-      headers: { Authorization: `Bearer ${bytes(control.token)}` },
+      headers: credentials(),
     });
     if (answer.ok && what === "run") {
       await follow(job, (await answer.json()).request);
@@ -70,7 +89,7 @@ async function fate(name, request) {
 }
 
 async function reason(answer) {
-  if (REFUSED[answer.status]) return REFUSED[answer.status];
+  if (REFUSED[answer.status] && (state.controls === "token" || answer.status !== 401)) return REFUSED[answer.status];
   try {
     const { detail } = await answer.json();
     return typeof detail === "string" ? detail : `status ${answer.status}`;
@@ -86,6 +105,7 @@ function bytes(text) {
 
 function lock() {
   control.token = "";
+  control.allowed = null;
   $("token").value = "";
   changed();
 }
@@ -93,7 +113,7 @@ function lock() {
 async function tryToken() {
   let words;
   try {
-    const answer = await ask("control", { timeout: PATIENT, headers: { Authorization: `Bearer ${bytes(control.token)}` } });
+    const answer = await ask("control", { timeout: PATIENT, headers: credentials() });
     words = answer.ok ? "The jobs can be controlled now." : `The token was not accepted: ${await reason(answer)}.`;
     if (!answer.ok) control.token = "";
   } catch {
@@ -105,12 +125,12 @@ async function tryToken() {
 }
 
 function tellControl() {
-  const unlocked = control.token !== "";
-  show($("unlock"), state.controls);
-  show($("token"), !unlocked);
-  show($("unlock").querySelector("label"), !unlocked);
-  say($("unlocking"), unlocked ? "Forget the token" : "Show controls");
-  show(document.querySelector("th.control"), unlocked && state.controls);
+  if (state.controls === "application" && control.allowed === null) askApplication();
+  show($("unlock"), state.controls === "token");
+  show($("token"), !unlocked());
+  show($("unlock").querySelector("label"), !unlocked());
+  say($("unlocking"), unlocked() ? "Forget the token" : "Show controls");
+  show(document.querySelector("th.control"), unlocked());
 }
 
 function listenForToken() {

@@ -12,7 +12,7 @@ const RECOUNT = 10000; // ms after which thinned runs are asked for and counted 
 
 const state = {
   pool: null, // the document of /leader
-  controls: false,
+  controls: null, // who decides on changes: token, application, or null without such routes
   offset: 0, // the server's clock less ours
   answeredAt: null, // performance.now()
   toldAt: null, // the server's time then

@@ -199,7 +199,7 @@ function tellJob(parts, job, last, recent, now) {
   const name = job.name || job.id;
   mark(parts.pause, "aria-label", `${job.paused ? "Resume" : "Pause"} ${name}`);
   mark(parts.run, "aria-label", `Run ${name} now`);
-  show(parts.control, control.token !== "" && state.controls);
+  show(parts.control, unlocked());
 }
 
 function nextWords(job, now) {
