@@ -96,8 +96,7 @@ class Election:
         allow_network_fs: bool = False,
         candidate: bool = True,
     ) -> None:
-        check_allowed_hosts(allowed_hosts)
-        self._allowed_hosts = tuple(allowed_hosts)
+        self._allowed_hosts = check_allowed_hosts(allowed_hosts)
         options = dict(scheduler_options or {})
         seat = SeatTiming(heartbeat, safety_poll, fence_after)
         if isinstance(pool, Engine):
@@ -252,10 +251,7 @@ class Election:
         kwargs: Mapping[str, Any] | None = None,
         by: str | None = None,
     ) -> Operation[RequestedRun]:
-        """Request a run of a job now: ``run = await election.run_now("report"); await run.result()``.
-
-        See ``PoolJobs.run_now``.
-        """
+        """Request a run of a job: ``run = await election.run_now("report")``; see ``PoolJobs.run_now``."""
         return self.jobs.run_now(id, kwargs=kwargs, by=by)
 
     @cached_property

@@ -71,13 +71,14 @@ def build_leader_only(view: PoolView, is_leader: Callable[[], bool]) -> Callable
     return leader_only
 
 
-def check_allowed_hosts(allowed: Collection[str]) -> None:
-    """Raise ``ConfigurationError`` if ``allowed`` is no collection of host names."""
+def check_allowed_hosts(allowed: Collection[str]) -> tuple[str, ...]:
+    """Return the host names. Raises ``ConfigurationError`` if ``allowed`` is no collection of host names."""
     if isinstance(allowed, str):
         raise ConfigurationError(f"allowed_hosts is a list of host names: [{allowed!r}]")
     for host in allowed:
         if host != ANY_HOST and _name(host) != host.lower():
             raise ConfigurationError(f"allowed_hosts has {host!r}: a host name alone, without scheme, port and path")
+    return tuple(allowed)
 
 
 def only_known_hosts(allowed: Collection[str]) -> dict[str, Any]:

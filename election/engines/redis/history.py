@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any, TypeVar
 
 from election.core.term import Reason
-from election.engines.sql.rows import parse_log, to_time, to_us
+from election.engines.sql.rows import parse_log, readable, to_time, to_us
 from election.schedule.history import BOUNDS, Epoch, Histogram, JobOverview, RequestRow, RunRow, Totals, Window
 from election.schedule.model import JobState, Outcome, RunLog, SkipReason
 from election.schedule.store import Filter, Kind
@@ -85,7 +85,7 @@ class History:
                 pipe.execute_command("ZREVRANGE", f"{self._prefix}run_dues:{job_id}", 0, 0)
             latest = await pipe.execute()
         rows = await self.rows("run", [member.partition(":")[2] for member in chain.from_iterable(latest)])
-        return {row["job_id"]: run_row(row) for row in rows}
+        return {run.job_id: run for run in readable(run_row, rows)}
 
     async def page(self, kind: Kind, where: Filter, before: int | None, limit: int) -> list[Any]:
         """Rows, latest first."""
@@ -114,13 +114,13 @@ class History:
         skips, skips_every, _, skipped = await self._stretch("skip", "at", *times, 0, "")
         terms, _, begun, _ = await self._stretch("term", "began_at", *times, 1, "")
         open_rows = await self.rows("run", await self._read("ZREVRANGE", "open", 0, limit - 1))
-        by_seq = {run.seq: run for run in map(run_row, runs)}
-        by_seq |= {run.seq: run for run in map(run_row, open_rows) if run.claimed_at <= until}
+        by_seq = {run.seq: run for run in readable(run_row, runs)}
+        by_seq |= {run.seq: run for run in readable(run_row, open_rows) if run.claimed_at <= until}
         begins = [to_time(int(moment)) for moment in (first, begun) if moment]
         return Window(
-            terms=sorted(map(term_row, terms), key=lambda term: -term.term)[:limit],
+            terms=sorted(readable(term_row, terms), key=lambda term: -term.term)[:limit],
             runs=[by_seq[seq] for seq in sorted(by_seq, reverse=True)],
-            skips=sorted(map(skip_row, skips), key=lambda skip: -skip.seq),
+            skips=sorted(readable(skip_row, skips), key=lambda skip: -skip.seq),
             runs_every=runs_every,
             skips_every=skips_every,
             counts=None if counts is None or skipped is None else counts | skipped,
@@ -156,7 +156,7 @@ class History:
         """Requests are numbered without gaps; the oldest have been pruned."""
         last = await self.number("request_seq") if before is None else before - 1
         names = range(last, max(0, last - limit), -1)
-        return [request_row(row) for row in await self.rows("request", names)]
+        return readable(request_row, await self.rows("request", names))
 
     async def _logs(self, run: int, before: int | None, limit: int) -> list[RunLog]:
         texts = to_dict(await self._read("HGETALL", f"log:{run}"))
@@ -199,7 +199,8 @@ class History:
             if not names:
                 break
             before = names[-1]
-            found += [row for row in map(convert, await self.rows(kind, names)) if fits is None or fits(row)]
+            rows = readable(convert, await self.rows(kind, names))
+            found += [row for row in rows if fits is None or fits(row)]
         return found[:limit]
 
     async def _stretch(

@@ -22,8 +22,13 @@ def note_place(connection: Connection, term: int, at: int) -> None:
 
 def read_copied(connection: Connection) -> Copied | None:
     """Time and term of a copy that was not adopted; None if the ledger is none."""
-    at, term = connection.execute("SELECT copied_at, copied_term FROM place").fetchone()
-    return None if at is None else Copied(to_time(at), term)
+    at, term = connection.execute("SELECT copied_at, copied_term FROM place").fetchone() or (None, None)
+    if at is None:
+        return None
+    try:
+        return Copied(to_time(at), int(term))
+    except (OverflowError, TypeError, ValueError):  # no worker wrote that: marked as a copy, since when is unknown
+        return Copied(to_time(0), 0)
 
 
 def is_moved(connection: Connection) -> bool:
@@ -47,7 +52,8 @@ def _place(connection: Connection) -> tuple[str, str | None, int | None]:
 
     The first is empty if unknown, the second None if unknown, the third None if the ledger is no copy.
     """
-    known, here, copied_at = connection.execute(
-        f"SELECT identity, {connection.dialect.place}, copied_at FROM place"
-    ).fetchone()
-    return known, here, copied_at
+    row = connection.execute(f"SELECT identity, {connection.dialect.place}, copied_at FROM place").fetchone()
+    if row is None:  # somebody removed it
+        return "", None, None
+    known, here, copied_at = row
+    return str(known), here, copied_at

@@ -172,7 +172,7 @@ def latest_runs(connection: Connection, job_ids: Sequence[str]) -> dict[str, Run
     latest = "SELECT seq FROM runs WHERE job_id = jobs.id ORDER BY due DESC LIMIT 1"  # one step in the unique index
     select = f"SELECT {RUN_COLUMNS} FROM runs WHERE seq IN (SELECT ({latest}) FROM jobs WHERE id {{}})"
     for which, some in in_parts(job_ids):
-        found |= {row["job_id"]: run_row(row) for row in connection.execute(select.format(which), some)}
+        found |= {run.job_id: run for run in readable(run_row, connection.execute(select.format(which), some))}
     return found
 
 
@@ -192,30 +192,30 @@ _OUTCOMES = {
 
 
 def page(connection: Connection, kind: Kind, where: Filter, before: int | None, limit: int) -> list[Any]:
-    """Read a page of rows, latest first."""
+    """Read a page of rows, latest first; without those that cannot be read."""
     if kind == Kind.TERM:
-        return [term_row(row) for row in _page(connection, "terms", TERM_COLUMNS, {"term < ?": before}, "term", limit)]
+        return readable(term_row, _page(connection, "terms", TERM_COLUMNS, {"term < ?": before}, "term", limit))
     if kind == Kind.REQUEST:
         found = _page(connection, "requests", REQUEST_COLUMNS, {"id < ?": before}, "id", limit)
-        return [request_row(row) for row in found]
+        return readable(request_row, found)
     if kind == Kind.AUDIT:
         conditions = {"job_id = ?": where.job_id, "seq < ?": before}
-        return [audit_row(row) for row in _page(connection, "audit", AUDIT_COLUMNS, conditions, "seq", limit)]
+        return readable(audit_row, _page(connection, "audit", AUDIT_COLUMNS, conditions, "seq", limit))
     if kind == Kind.LOG:
         logs = connection.execute(
             f"SELECT {LOG_COLUMNS} FROM run_logs WHERE run = ? AND attempt < ? ORDER BY attempt DESC LIMIT ?",
             (where.run, MAX_ATTEMPT if before is None else before, limit),
         )
-        return [parse_log(row["attempt"], row["log"]) for row in logs]
+        return readable(lambda row: parse_log(row["attempt"], row["log"]), logs)
     if kind == Kind.CLAIM:
         columns = f"seq, job_id, due, request, {_FIRST_TERM.format(connection.dialect.first_term)}, {CLAIM_COLUMNS}"
-        return [claim_row(row) for row in _page(connection, "runs", columns, {"seq < ?": before}, "seq", limit)]
+        return readable(claim_row, _page(connection, "runs", columns, {"seq < ?": before}, "seq", limit))
     conditions = {"job_id = ?": where.job_id, _tagged(connection): where.tag, "seq < ?": before}
     if kind == Kind.SKIP:
-        return [skip_row(row) for row in _page(connection, "skips", SKIP_COLUMNS, conditions, "seq", limit)]
+        return readable(skip_row, _page(connection, "skips", SKIP_COLUMNS, conditions, "seq", limit))
     so = "TRUE" if where.outcome is None else _OUTCOMES[where.outcome]
     order = "+seq" if where.outcome == "running" else "seq"  # as in ``open_runs``
-    return [run_row(row) for row in _page(connection, "runs", RUN_COLUMNS, conditions, order, limit, so=so)]
+    return readable(run_row, _page(connection, "runs", RUN_COLUMNS, conditions, order, limit, so=so))
 
 
 def epochs(connection: Connection) -> list[Epoch]:
@@ -310,7 +310,7 @@ def _sampled_runs(
             f"{select} WHERE seq >= ? AND seq < ? AND outcome <> 'succeeded' ORDER BY seq DESC LIMIT ?",
             (max(first, beyond - MAX_ROWS_SEARCHED), beyond, limit // 2),
         )
-    by_seq = {row["seq"]: run_row(row) for row in found}
+    by_seq = {run.seq: run for run in readable(run_row, found)}
     return [by_seq[seq] for seq in sorted(by_seq, reverse=True)], every
 
 
@@ -319,7 +319,7 @@ def _sampled_skips(connection: Connection, keys: tuple[int, int], limit: int) ->
     every = _every(first, beyond, limit)
     steps = (first, every, beyond, beyond)
     found = connection.execute(f"SELECT {SKIP_COLUMNS} FROM skips WHERE {_IN_STEPS} ORDER BY seq DESC", steps)
-    return [skip_row(row) for row in found], every
+    return readable(skip_row, found), every
 
 
 def _window_terms(connection: Connection, since: int, until: int, limit: int) -> list[TermRow]:
@@ -330,7 +330,7 @@ def _window_terms(connection: Connection, since: int, until: int, limit: int) ->
         f"SELECT {TERM_COLUMNS} FROM terms WHERE term >= ({before}) AND term < ? ORDER BY term DESC LIMIT ?",
         (first, first, beyond, limit),
     )
-    return [term_row(row) for row in found]
+    return readable(term_row, found)
 
 
 def _begins(connection: Connection) -> datetime | None:

@@ -97,3 +97,38 @@ def test_the_same_in_redis(caplog: pytest.LogCaptureFixture) -> None:
             for number, action in enumerate(("run", "dance", "run"))]  # fmt: skip
     assert [request.id for request in readable(redis_rows.request, rows * 2)] == [0, 2, 0, 2]
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"INSERT INTO runs (job_id, due, request, term, claimed_at) VALUES ('good', {2**63 - 1}, 0, 1, 1)",
+        "INSERT INTO runs (job_id, due, request, term, claimed_at, attempts) VALUES ('good', 5, 0, 1, 5, '{')",
+        "INSERT INTO runs (job_id, due, request, term, claimed_at, ended_at, outcome)"
+        " VALUES ('good', 5, 0, 1, 5, 6, 'danced')",
+        "INSERT INTO skips (job_id, first_due, last_due, count, reason, skipped_at, request)"
+        " VALUES ('good', 5, 5, 1, 'tired', 5, 0)",
+        "INSERT INTO requests (action, job_id, requested_at) VALUES ('dance', 'good', 1)",
+        "INSERT INTO audit (changed_at, changed_by, action) VALUES (5, 'ann', 'dance')",
+        "UPDATE terms SET standing = 'asleep'",
+    ],
+)
+async def test_p8_the_history_is_shown_without_it(path: Path, statement: str) -> None:
+    execute(path, statement)
+    ledger = LedgerReader(SqliteLedger(str(path)).store)
+    pages = [ledger.runs(), ledger.runs(outcome="running"), ledger.skips(), ledger.terms(), ledger.audit_trail()]
+    for page in pages:
+        assert len(await page) <= 1
+    await ledger.request_row(1)
+    await ledger.window(at(-60), at(60), 100)
+    assert [job.id for job in (await ledger.overview()).stored] == ["good"]
+    await ledger.close()
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM place", "UPDATE place SET copied_at = 'once', copied_term = 'one'"])
+async def test_a_place_that_cannot_be_read_keeps_nobody_from_leading(path: Path, statement: str) -> None:
+    execute(path, statement)
+    ledger = SqliteLedger(str(path))
+    state = await ledger.begin_term(make_term(2, elected_at=at(5)), process())
+    assert [job.id for job in state.jobs] == ["good"]
+    await ledger.close()
