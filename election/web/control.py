@@ -1,4 +1,4 @@
-"""Routes that change something, on any worker: written to the ledger, carried out by the leader within a heartbeat.
+"""Routes behind the admin token, on any worker. Changes are written to the ledger; the leader carries them out.
 
 These routes exist with ``$ELECTION_ADMIN_TOKEN`` or a dependency of the application; ``guard.py`` decides who may use
 them. Each change is recorded with the identity that the guard returns.
@@ -33,6 +33,14 @@ def control_routes(view: PoolView, guard: Callable[..., Awaitable[str]]) -> APIR
     @router.get("/leader/control", status_code=204)
     async def check_permission() -> None:
         """Whether the caller may control: 204, and 401 or 403 if not."""
+
+    @router.get("/leader/jobs/{job_id:path}/arguments")
+    async def read_arguments(job_id: str) -> models.Arguments:
+        """Arguments of a job's runs."""
+        found = [job for job in await asked(view.ledger.find_jobs([job_id])) if not job.removed]
+        if not found:
+            raise HTTPException(404, f"there is no job {job_id!r}")
+        return models.Arguments(arguments=view.arguments(found[0]))
 
     @router.post("/leader/resign", status_code=202)
     async def resign(by: str = identity) -> models.Accepted:

@@ -5,7 +5,7 @@ In pages, from any worker.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, HTTPException, Path, Query
@@ -13,8 +13,9 @@ from pydantic import AwareDatetime
 
 from election.core.errors import LedgerError, LedgerVersionError
 from election.core.threads import run_in_thread
-from election.schedule.history import MAX_RUNNING, by_job
+from election.schedule.history import MAX_RUNNING, RunRow, by_job
 from election.schedule.ledger_reader import MAX_INTEGER
+from election.schedule.model import JobState
 from election.schedule.upcoming import PlannedJobs
 
 from . import models
@@ -37,12 +38,19 @@ def history_routes(view: PoolView) -> APIRouter:
     router = APIRouter(responses=models.UNAVAILABLE)
 
     @router.get("/leader/jobs")
-    async def read_jobs(search: Search = "", tag: Tag = None, after: After = "", limit: Limit = 100) -> models.Jobs:
+    async def read_jobs(
+        search: Search = "", tag: Tag = None, job_id: JobId = None, after: After = "", limit: Limit = 100
+    ) -> models.Jobs:
         """Jobs that the ledger knows, by id; those that have left the code are not among them."""
-        found = await asked(view.ledger.search_jobs(text=search, tag=tag, after=after, limit=limit))
+        if job_id is None:
+            found = await asked(view.ledger.search_jobs(text=search, tag=tag, after=after, limit=limit))
+        else:
+            found = [job for job in await asked(view.ledger.find_jobs([job_id])) if not job.removed]
+        jobs = [job for job in found if not job.retired_at]
         running = by_job(await asked(view.ledger.runs(outcome="running", limit=MAX_RUNNING)))
-        entries = await run_in_thread(lambda: view.entries([job for job in found if not job.retired_at], running))
-        return models.Jobs(jobs=entries, next=found[-1].id if len(found) == limit else None)
+        last = await asked(view.ledger.last_outcomes([job.id for job in jobs]))
+        entries = await run_in_thread(lambda: _listed(view, jobs, running, last))
+        return models.Jobs(jobs=entries, next=found[-1].id if job_id is None and len(found) == limit else None)
 
     @router.get("/leader/runs")
     async def read_runs(
@@ -54,7 +62,7 @@ def history_routes(view: PoolView) -> APIRouter:
     ) -> models.Runs:
         """Runs, latest first."""
         rows = await asked(view.ledger.runs(job_id=job_id, tag=tag, outcome=outcome, before=before, limit=limit))
-        entries = [models.RunEntry.model_validate(row, from_attributes=True) for row in rows]
+        entries = [_run_entry(row) for row in rows]
         return models.Runs(runs=entries, next=rows[-1].seq if len(rows) == limit else None)
 
     @router.get("/leader/runs/{seq}", responses=models.MISSING)
@@ -63,7 +71,7 @@ def history_routes(view: PoolView) -> APIRouter:
         row = await asked(view.ledger.run(seq))
         if row is None:
             raise HTTPException(404, f"there is no run {seq}, or it has been pruned")
-        entry = models.RunEntry.model_validate(row, from_attributes=True)
+        entry = _run_entry(row)
         logs = await asked(view.ledger.logs(seq))
         entries = [models.LogEntry.model_validate(log, from_attributes=True) for log in logs]
         return models.RunDocument(**entry.model_dump(), logs=entries)
@@ -114,6 +122,23 @@ def history_routes(view: PoolView) -> APIRouter:
         return await run_in_thread(read)  # ten thousand jobs take a while, and a trigger may search for long
 
     return router
+
+
+def _listed(
+    view: PoolView, jobs: list[JobState], running: Mapping[str, Sequence[RunRow]], last: Mapping[str, RunRow]
+) -> list[models.ListedJob]:
+    entries = zip(jobs, view.entries(jobs, running), strict=True)
+    return [
+        models.ListedJob.model_construct(
+            **dict(entry),
+            last_run=_run_entry(last[job.id]) if job.id in last else None,
+        )
+        for job, entry in entries
+    ]
+
+
+def _run_entry(row: RunRow) -> models.RunEntry:
+    return models.RunEntry.model_validate(row, from_attributes=True)
 
 
 async def asked(question: Awaitable[_T]) -> _T:

@@ -115,11 +115,6 @@ def last_takeover(record: LeaderRecord | None) -> TakeoverEntry | None:
     return None if record is None else TakeoverEntry.model_validate(record.takeover, from_attributes=True)
 
 
-class Jobs(BaseModel):
-    jobs: list[JobEntry]
-    next: str | None = Field(description="`after` of the next page; null on the last")
-
-
 RunState = Literal["running", "succeeded", "failed", "interrupted"]
 
 
@@ -136,6 +131,17 @@ class RunEntry(BaseModel):
     outcome: Outcome | None = Field(description="null while it runs")
     error: str | None
     attempts: list[dict[str, Any]] = Field(description="the earlier attempts of the same tick")
+
+
+class ListedJob(JobEntry):
+    """A job in the list of all jobs."""
+
+    last_run: RunEntry | None = Field(description="its latest run; null if there was none, or it has been pruned")
+
+
+class Jobs(BaseModel):
+    jobs: list[ListedJob]
+    next: str | None = Field(description="`after` of the next page; null on the last")
 
 
 class Runs(BaseModel):
@@ -212,6 +218,12 @@ class Upcoming(BaseModel):
     ticks: list[ComingTickEntry]
     unknown: list[str] = Field(description="jobs whose trigger is a class of the user's own: only the leader knows")
     remarks: list[str] = Field(description="what a coming clock change will move, and many jobs due at once")
+
+
+class Arguments(BaseModel):
+    arguments: dict[str, str] = Field(
+        description="the arguments by name, as Python writes them, shortened; of those named like a secret no value"
+    )
 
 
 class RunArguments(BaseModel):  # type: ignore[no-redef]  # pydantic's plugin for mypy has a parameter ``kwargs``, too

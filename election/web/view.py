@@ -6,6 +6,8 @@ import asyncio
 import logging
 import operator
 import os
+import re
+import reprlib
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic, ParamSpec, TypeVar
@@ -43,6 +45,16 @@ NO_CANDIDATE = "nobody leads, because every worker takes part with candidate=Fal
 
 TIMEOUT_S = 0.5
 """Seconds that an answer waits for the ledger at most; then it contains the cached jobs."""
+
+
+SECRET = re.compile("passw|secret|token|credential|api_?key|private_?key", re.IGNORECASE)
+"""Names of arguments whose values are not shown."""
+
+HIDDEN = "(hidden)"
+"""Text in the place of a value that is not shown."""
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 300
 
 
 class PoolView:
@@ -215,6 +227,13 @@ class PoolView:
             entries.append(_entry(job_id, ours.get(job_id), state, running.get(job_id, ()), now))
         return entries
 
+    def arguments(self, job: JobState) -> dict[str, str]:
+        """Arguments of a job's runs, as text."""
+        known = self._registry.get(job.id)
+        if known is not None:
+            return describe_arguments(known.args, known.kwargs)
+        return describe_arguments((), job.stored.kwargs) if job.stored else {}
+
 
 class Unchanged(Generic[_P, _R]):
     """Cache of a function's last result, which is returned again while every argument is the same object.
@@ -251,6 +270,12 @@ def _entry(
         running=len(running),
         running_since=min((run.claimed_at for run in running), default=None),
     )
+
+
+def describe_arguments(args: Iterable[object], kwargs: Mapping[str, object]) -> dict[str, str]:
+    """Return arguments by name as Python writes them, shortened; the values of those named like a secret are hidden."""
+    named_args = {f"args[{place}]": value for place, value in enumerate(args)} | dict(kwargs)
+    return {name: HIDDEN if SECRET.search(name) else _REPR.repr(value) for name, value in named_args.items()}
 
 
 def _planned_term(seen: Observation, now: datetime) -> int | None:

@@ -174,6 +174,40 @@ def test_a_token_is_tried_without_a_change(pool: Path) -> None:
 
 
 @pytest.mark.usefixtures("token")
+def test_arguments_need_the_token(pool: Path) -> None:
+    """They may be secret; the value of one with such a name is shown to nobody."""
+    election = Election(pool, heartbeat=HEARTBEAT)
+    arguments = {"day": "x" * 1000, "api_token": "s3cret"}
+    election.scheduled_job("interval", hours=1, id="job", args=[7], kwargs=arguments)(take)
+    app = FastAPI(lifespan=election.lifespan)
+    app.include_router(election.router)
+    with TestClient(app) as client:
+        until(lambda: client.get("/leader/jobs").json().get("jobs"), what="the job is in the ledger")
+        path = "/leader/jobs/job/arguments"
+        found = client.get(path, headers=AUTHORIZED).json()["arguments"]
+        assert list(found) == ["args[0]", "day", "api_token"]
+        assert (found["args[0]"], found["api_token"]) == ("7", "(hidden)")
+        assert found["day"].startswith("'xxx")
+        assert len(found["day"]) <= 300
+        assert client.get(path).status_code == 401
+        assert client.get("/leader/jobs/nobody/arguments", headers=AUTHORIZED).status_code == 404
+        assert "xxx" not in client.get("/leader/jobs").text + client.get("/leader/live/data").text
+
+
+def take(number: int, day: str, api_token: str) -> None:
+    """A job with arguments."""
+
+
+@pytest.mark.usefixtures("token")
+def test_a_listed_job_has_its_latest_run(pool: Path) -> None:
+    with served(pool) as client:
+        assert client.get("/leader/jobs?job=job").json()["jobs"][0]["last_run"] is None
+        tell(client, "jobs/job/run")
+        run = until(lambda: client.get("/leader/runs?outcome=succeeded").json()["runs"], what="a run")[0]
+        assert client.get("/leader/jobs?job=job").json()["jobs"][0]["last_run"] == run
+
+
+@pytest.mark.usefixtures("token")
 def test_a_run_is_cancelled(pool: Path) -> None:
     election = Election(pool, heartbeat=HEARTBEAT)
 

@@ -84,9 +84,16 @@ def test_a_job_is_the_same_in_both(client: TestClient) -> None:
 
     def agree() -> bool:
         listed = {job["id"]: job for job in client.get("/leader/jobs", params={"limit": 1000}).json()["jobs"]}
-        return all(listed[job["id"]] == job for job in client.get("/leader").json()["jobs"])
+        return all(listed[job["id"]].items() >= job.items() for job in client.get("/leader").json()["jobs"])
 
     until(agree, what="both say the same")
+
+
+def test_one_job_by_its_id(client: TestClient) -> None:
+    """Not one whose id contains it; with its latest run, of which there is none here."""
+    (found,) = client.get("/leader/jobs", params={"job": "reminder-007"}).json()["jobs"]
+    assert (found["id"], found["last_run"]) == ("reminder-007", None)
+    assert client.get("/leader/jobs", params={"job": "reminder-00"}).json() == {"jobs": [], "next": None}
 
 
 def test_jobs_are_searched(client: TestClient) -> None:

@@ -26,7 +26,7 @@ def read_copied(connection: Connection) -> Copied | None:
     if at is None:
         return None
     try:
-        return Copied(to_time(at), int(term))
+        return Copied(to_time(at), int(term or 0))
     except (OverflowError, TypeError, ValueError):  # no worker wrote that: marked as a copy, since when is unknown
         return Copied(to_time(0), 0)
 
