@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +26,9 @@ MAX_ROWS = 1000
 
 MAX_CACHED = 16
 """Answers that are cached for further requests of the same time range."""
+
+MAX_CELLS = 30
+"""Latest runs of a job in its row of the page."""
 
 MAX_ERROR_LENGTH = 400
 """Characters of an error in an answer; ``/leader/runs`` has all of them."""
@@ -48,6 +51,22 @@ class HistoryCache:
         await first(asyncio.wait([asking]), self._view.clock.sleep(TIMEOUT_S))
         is_read = asking.done() and not asking.cancelled()
         return asking.result() if is_read else without("the ledger does not answer")
+
+    async def latest(self, job_ids: Sequence[str]) -> str:
+        """Return the latest runs of each of these jobs, latest first: number, outcome, begin and end."""
+        reading = self._view.read(self._read_latest(job_ids), "election live runs")
+        await first(asyncio.wait([reading]), self._view.clock.sleep(TIMEOUT_S))
+        return reading.result() if reading.done() and not reading.cancelled() else "{}"
+
+    async def _read_latest(self, job_ids: Sequence[str]) -> str:
+        found = {}
+        try:
+            for job_id in job_ids:
+                rows = await self._view.ledger.runs(job_id=job_id, limit=MAX_CELLS)
+                found[job_id] = [(row.seq, row.outcome, _ms(row.claimed_at), _ms(row.ended_at)) for row in rows]
+        except (LedgerError, LedgerVersionError):
+            pass  # the page's data have the reason; the page asks again for what is missing
+        return json.dumps(found)
 
     def _ask(self, since: int, until: int | None) -> asyncio.Task[str]:
         """Return the read of the ledger: the one under way or just ended, otherwise a new one."""

@@ -10,10 +10,12 @@ import base64
 import functools
 import hashlib
 import json
+import re
 from importlib import resources
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, HTTPException, Query, Response
+from pydantic import StringConstraints
 
 from .history_cache import HistoryCache, without
 from .view import PoolView
@@ -22,14 +24,26 @@ SCRIPTS = (
     "words.js",
     "state.js",
     "marks.js",
+    "place.js",
     "picture.js",
     "pointing.js",
     "tables.js",
+    "grid.js",
     "control.js",
-    "run.js",
+    "chart.js",
+    "job.js",
     "main.js",
 )
 """The parts of the page's script, in their order: each uses those before it."""
+
+COMMENT = re.compile(r"(^|\s)// .*$")
+"""A comment of the script; no text in it has two slashes before a blank."""
+
+SPACED_IN_SCRIPT = re.compile(r" (=|=>|===|!==|&&|\|\||\?\??|[:<>+*]|[<>+]=) |(?<=\)) (?=\{)")
+"""Operators between blanks, which no text of the script contains."""
+
+SPACED_IN_STYLE = re.compile(r"\s*([{}:;,])\s+|\s+(?=\{)")
+"""Punctuation before a blank, which no text of the style contains."""
 
 MAX_MOMENT_MS = 253_402_300_799_000
 """The last moment of the year 9999, in milliseconds since the epoch."""
@@ -39,6 +53,11 @@ DEFAULT_PERIOD_MIN = 5
 
 ControlKind = Literal["token", "application"] | None
 """Authentication of the routes that change something: by the token or by the application; None without such routes."""
+
+MAX_ROWS_READ = 40
+"""Jobs whose latest runs are read by one request of the page."""
+
+JobName = Annotated[str, StringConstraints(max_length=500)]
 
 Moment = Annotated[int | None, Query(ge=0, le=MAX_MOMENT_MS, description="in milliseconds since the epoch")]
 
@@ -76,6 +95,17 @@ def live_routes(view: PoolView, *, controls: ControlKind) -> APIRouter:
             media_type="application/json",
         )
 
+    @router.get("/leader/live/runs", include_in_schema=False)
+    async def read_latest(job: Annotated[list[JobName], Query(max_length=MAX_ROWS_READ)]) -> Response:
+        """Latest runs of a few jobs, whose rows can be seen. Belongs to the page as its data do."""
+        if (absence := view.absence()) is not None:
+            raise HTTPException(503, absence)
+        return Response(
+            await cache.latest(job),
+            headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
+            media_type="application/json",
+        )
+
     return router
 
 
@@ -83,9 +113,10 @@ def live_routes(view: PoolView, *, controls: ControlKind) -> APIRouter:
 def _page() -> tuple[bytes, str]:
     """The page, and the policy that allows its style and its script and nothing else."""
     files = resources.files(__package__) / "page"
-    style = _packed((files / "live.css").read_text("utf-8"))
-    script = _packed('"use strict";\n' + "".join((files / name).read_text("utf-8") for name in SCRIPTS))
-    page = (files / "live.html").read_text("utf-8").replace("/*style*/", style).replace("/*script*/", script)
+    style = SPACED_IN_STYLE.sub(r"\1", _packed((files / "live.css").read_text("utf-8"))).replace(";}", "}")
+    source = "".join((files / name).read_text("utf-8") for name in SCRIPTS)
+    script = SPACED_IN_SCRIPT.sub(r"\1", _packed('"use strict";\n' + source))
+    page = _packed((files / "live.html").read_text("utf-8")).replace("/*style*/", style).replace("/*script*/", script)
     policy = {
         "default-src": "'none'",
         "script-src": _hash(script),
@@ -101,9 +132,9 @@ def _page() -> tuple[bytes, str]:
 
 
 def _packed(text: str) -> str:
-    """Return the text without indentation, empty lines and comment lines, which are a fifth of it."""
-    lines = (line.strip() for line in text.splitlines())
-    return "\n".join(line for line in lines if line and not line.startswith("//"))
+    """Return the text without indentation, empty lines and comments."""
+    lines = (COMMENT.sub("", line).strip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line)
 
 
 def _hash(text: str) -> str:

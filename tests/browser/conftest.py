@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.pool import Pool
+from tests.support.pool import TOKEN, Pool
 from tests.support.tools import skip_missing
 from tests.support.waiting import LIMIT, until
 
@@ -36,6 +36,44 @@ def comes(page: Any, expression: str, arg: Any = None, *, timeout: float = LIMIT
     Playwright's own ``wait_for_function`` evaluates text within the page, which the page's policy forbids.
     """
     until(lambda: page.evaluate(expression, arg) or page.wait_for_timeout(20), timeout, what=expression)
+
+
+NewPage = Callable[..., Any]
+
+
+def shown(page: Any, what: str) -> str:
+    """Text of an element, as a reader sees it."""
+    return str(page.locator(what).inner_text())
+
+
+def unlock(page: Any, token: str = TOKEN) -> None:
+    """Enter the admin token."""
+    page.get_by_label("Admin token").fill(token)
+    page.keyboard.press("Enter")
+
+
+def runs_of(pool: Pool, job: str) -> list[dict[str, Any]]:
+    """The latest runs of a job, latest first."""
+    answer = pool.get(f"/leader/runs?job={job}")
+    return list(answer.json()["runs"]) if answer is not None else []
+
+
+APPEARANCES: list[dict[str, Any]] = [
+    {},
+    {"color_scheme": "dark"},
+    {"forced_colors": "active"},
+    {"width": 320, "height": 640},
+    {"width": 640, "height": 430, "device_scale_factor": 2},  # as at 200 % zoom
+]
+
+
+def check_with_axe(page: Any) -> None:
+    """Fail if axe finds a violation, or if something makes the page wider than its window."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    assert [(each["id"], each["impact"], each["nodes"][0]["html"]) for each in found] == []
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
 
 
 @pytest.fixture
@@ -66,12 +104,12 @@ def new_page(browser: Any) -> Iterator[Callable[..., Any]]:
         if message.type in {"error", "warning"} and not any(known in message.text for known in HARMLESS):
             complaints.append(message.text)
 
-    def open_page(pool: Pool, *, width: int = 1280, height: int = 860, **options: Any) -> Any:
+    def open_page(pool: Pool, place: str = "", *, width: int = 1280, height: int = 860, **options: Any) -> Any:
         page = browser.new_context(viewport={"width": width, "height": height}, **options).new_page()
         page.on("console", told)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(f"http://127.0.0.1:{pool.port}/leader/live")
-        comes(page, PICTURE)
+        page.goto(f"http://127.0.0.1:{pool.port}/leader/live{place}")
+        comes(page, "state.pool !== null" if place.startswith("#job=") else PICTURE)
         return page
 
     yield open_page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -92,6 +93,12 @@ async def fails_at_times() -> None:
         raise ConnectionError("mail.example:25 refused the connection")
 
 
+def charge_cards(batch: int, api_token: str) -> None:
+    """Charge the cards whose payment is due."""
+    logging.getLogger("shop.payments").warning("charging %d cards, attempt %d", batch, current_run().attempt)
+    raise TimeoutError("payments.example did not answer within 2 s")
+
+
 async def raises_markup() -> None:
     raise ValueError(HOSTILE)
 
@@ -125,6 +132,14 @@ JOBS: dict[str, Job] = {
     "refresh_prices": (takes_a_while, "interval", {"seconds": 3}),
     "sync_inventory": (takes_too_long_at_times, "interval", {"seconds": 4, "max_instances": 1}),
     "send_invoices": (fails_at_times, "interval", {"seconds": 7}),
+    "charge_cards": (
+        charge_cards,
+        "cron",
+        {
+            **{"second": "*/3", "timezone": "Europe/Berlin", "tags": ["billing"], "retries": 1, "retry_backoff": 0.05},
+            "kwargs": {"batch": 50, "api_token": "s3cret"},
+        },
+    ),
     "berlin_seconds": (leave_facts, "cron", {"second": "*/2", "timezone": "Europe/Berlin", **A_RUN_EACH}),
     "london_seconds": (leave_facts, "cron", {"second": "*/2", "timezone": "Europe/London", **A_RUN_EACH}),
     "berlin_left_out": (

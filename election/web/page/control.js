@@ -1,33 +1,28 @@
 // Pausing, resuming and running jobs. The token is kept in memory, and nowhere else; where the application decides, its
 // cookies go with each request, and the header that a form of another site cannot send.
 
-const PATIENT = 5000; // ms: a busy ledger may take its time
+const control = { token: "", isAccepted: false, isAsked: false, answers: new Map() }; // isAsked: the application
 
-const control = { token: "", allowed: null }; // allowed: by the application; null if it has not been asked
+// Whether the token was accepted, or the application allows changes.
+function mayControl() {
+  return Boolean(state.controls) && control.isAccepted;
+}
+
+async function askApplication() {
+  control.isAsked = true;
+  try {
+    control.isAccepted = (await ask("control", { timeout: PATIENT, headers: authorized() })).ok;
+  } catch {
+    control.isAsked = false;
+  }
+  if (control.isAccepted) changed();
+}
 
 const REFUSED = {
   401: "the token is missing or wrong",
   404: "there is no such job, or no control",
   429: "too many tries; wait a moment",
 };
-
-function unlocked() {
-  return state.controls === "application" ? control.allowed === true : state.controls === "token" && control.token !== "";
-}
-
-function credentials() {
-  return state.controls === "application" ? { "X-Election-Control": "1" } : { Authorization: `Bearer ${bytes(control.token)}` };
-}
-
-async function askApplication() {
-  control.allowed = false;
-  try {
-    control.allowed = (await ask("control", { timeout: PATIENT, headers: credentials() })).ok;
-  } catch {
-    control.allowed = null;
-  }
-  if (control.allowed) changed();
-}
 
 const DONE = { pause: "is paused", resume: "is resumed" };
 
@@ -36,8 +31,27 @@ const FOLLOWED = 120000; // ms: how long a run that was asked for is followed
 // The answer stands beside the button, and where a screen reader hears of it.
 function answered(job, words) {
   say($("said"), words);
-  const row = jobRows.get(job);
-  if (row) say(row.answer, words);
+  control.answers.set(job, words);
+  changed();
+}
+
+// The buttons of a job, made when they are first shown. job: null for none.
+function tellButtons(area, job) {
+  const isShown = mayControl() && job !== null;
+  show(area, isShown);
+  if (!isShown) return;
+  area.job = job;
+  if (!area.firstElementChild) {
+    area.append(node("button", { type: "button" }), node("button", { type: "button" }, "Run now"), node("span", { class: "answer" }));
+    area.children[0].addEventListener("click", () => tell(area.job.id, area.job.paused ? "resume" : "pause"));
+    area.children[1].addEventListener("click", () => tell(area.job.id, "run"));
+  }
+  const [pause, run, answer] = area.children;
+  const [name, words] = [nameOf(job), job.paused ? "Resume" : "Pause"];
+  say(pause, words);
+  mark(pause, "aria-label", `${words} ${name}`);
+  mark(run, "aria-label", `Run ${name} now`);
+  say(answer, control.answers.get(job.id) ?? "");
 }
 
 async function tell(job, what) {
@@ -48,7 +62,7 @@ async function tell(job, what) {
     const answer = await ask(`jobs/${encodeURIComponent(job)}/${what}`, {
       method: "POST",
       timeout: PATIENT,
-      headers: credentials(),
+      headers: authorized(),
     });
     if (answer.ok && what === "run") {
       await follow(job, (await answer.json()).request);
@@ -89,23 +103,18 @@ async function fate(name, request) {
 }
 
 async function reason(answer) {
-  if (REFUSED[answer.status] && (state.controls === "token" || answer.status !== 401)) return REFUSED[answer.status];
-  try {
-    const { detail } = await answer.json();
-    return typeof detail === "string" ? detail : `status ${answer.status}`;
-  } catch {
-    return `status ${answer.status}`;
-  }
+  if (answer.status === 401 && state.controls === "application") return detail(answer);
+  return REFUSED[answer.status] ?? detail(answer);
 }
 
 // A header holds bytes; those of the token are UTF-8, as in the server's environment.
-function bytes(text) {
-  return String.fromCharCode(...new TextEncoder().encode(text));
+function authorized() {
+  if (state.controls === "application") return { "X-Election-Control": "1" };
+  return { Authorization: `Bearer ${String.fromCharCode(...new TextEncoder().encode(control.token))}` };
 }
 
 function lock() {
-  control.token = "";
-  control.allowed = null;
+  [control.token, control.isAccepted, control.isAsked, shownJob.args] = ["", false, false, null];
   $("token").value = "";
   changed();
 }
@@ -113,8 +122,9 @@ function lock() {
 async function tryToken() {
   let words;
   try {
-    const answer = await ask("control", { timeout: PATIENT, headers: credentials() });
+    const answer = await ask("control", { timeout: PATIENT, headers: authorized() });
     words = answer.ok ? "The jobs can be controlled now." : `The token was not accepted: ${await reason(answer)}.`;
+    control.isAccepted = answer.ok;
     if (!answer.ok) control.token = "";
   } catch {
     words = "No answer: the worker may have died. Try again.";
@@ -125,12 +135,14 @@ async function tryToken() {
 }
 
 function tellControl() {
-  if (state.controls === "application" && control.allowed === null) askApplication();
+  if (state.controls === "application" && !control.isAsked) askApplication();
+  const unlocked = mayControl();
   show($("unlock"), state.controls === "token");
-  show($("token"), !unlocked());
-  show($("unlock").querySelector("label"), !unlocked());
-  say($("unlocking"), unlocked() ? "Forget the token" : "Show controls");
-  show(document.querySelector("th.control"), unlocked());
+  show($("token"), !unlocked);
+  show($("unlock").querySelector("label"), !unlocked);
+  say($("unlocking"), unlocked ? "Forget the token" : "Show controls");
+  show(document.querySelector("th.control"), unlocked);
+  $("jobs-table").classList.toggle("controlled", unlocked);
 }
 
 function listenForToken() {

@@ -4,26 +4,67 @@ const STILL = matchMedia("(prefers-reduced-motion: reduce)");
 let announced = null;
 
 function changed() {
+  showPlace();
   tellLink();
   if (isStale()) tellStale();
   if (state.pool === null) return;
   const now = serverNow();
   const store = state.until === null ? state.live : state.past ?? newStore();
   const { from, to } = stretch();
-  const svg = $("picture");
-  const width = Math.max($("timeline").clientWidth, 280);
-  const found = paint(svg, { store, from, to, width });
-  pointAt(svg, found.marks);
+  const found = place.job ? { runs: runsIn(store, { from, to }), skips: skipsIn(store, { from, to }) } : tellPicture(store, { from, to });
   if (!isStale()) tellHeader(now);
   tellCounts(store.every > 1 ? store.counts : countsOf(found.runs, found.skips));
-  tellRange(now, { from, to });
-  tellNote(store);
   tellControl();
   if (isStale()) show($("attention"), false);
   else tellAttention(now);
-  tellJobs(now, state.until === null ? found.runs : runsIn(state.live, { from: now - state.span, to: now }));
-  tellTables(found, store);
+  if (place.job) {
+    tellJobPage(now);
+  } else {
+    tellRange(now, { from, to });
+    tellNote(store);
+    tellJobs(now);
+    tellTables(found, store);
+  }
   announce();
+}
+
+function tellPicture(store, { from, to }) {
+  const svg = $("picture");
+  const found = paint(svg, { store, from, to, width: Math.max($("timeline").clientWidth, 280) });
+  pointAt(svg, found.marks);
+  return found;
+}
+
+// Either the pool or one job; both have the field for the token.
+function showPlace() {
+  const onJob = place.job !== "";
+  if ($("job").hidden !== onJob) return;
+  show($("job"), onJob);
+  show($("pool-view"), !onJob);
+  show($("facts"), !onJob);
+  $(onJob ? "job-bar" : "jobs-bar").append($("unlock"));
+  $(onJob ? "job-bar" : "jobs-bar").after($("said"));
+}
+
+let scrolledTo = 0; // in the list, before a job was opened
+
+function go() {
+  const was = { ...place };
+  if (was.job === "") scrolledTo = scrollY;
+  readPlace();
+  changed();
+  if (place.job !== was.job && place.job) {
+    scrollTo(0, 0);
+    $("job").focus({ preventScroll: true });
+  } else if (place.job) {
+    $("run").scrollIntoView({ block: "nearest" });
+    $("run").focus({ preventScroll: true });
+  } else if (was.job) {
+    scrollTo(0, scrolledTo);
+    grid.rows.get(was.job)?.name.focus({ preventScroll: true });
+  } else {
+    $("jobs").scrollIntoView();
+  }
 }
 
 let silent = false;
@@ -105,7 +146,18 @@ paintLegend($("legend"));
 listen($("timeline"), $("picture"));
 listenForRange();
 listenForToken();
-listenForRun();
-new ResizeObserver(changed).observe($("timeline"));
+listenForFilters();
+listenForJob();
+readPlace();
+addEventListener("hashchange", go);
+document.querySelector(".skip-link").addEventListener("click", (event) => {
+  event.preventDefault();
+  $(place.job ? "job" : "jobs").focus();
+});
+let wide = 0; // the height changes with each row that comes into sight
+new ResizeObserver(([{ contentRect }]) => {
+  if (contentRect.width !== wide) changed();
+  wide = contentRect.width;
+}).observe(document.querySelector("main"));
 setInterval(changed, STILL.matches ? 1000 : 500);
 poll(changed);

@@ -183,7 +183,7 @@ function paintRuns(runs, { at, x, from, to, marks, busy }) {
     if (!paths.has(y)) paths.set(y, { d: [], count: 0, upTo: -Infinity });
     const path = paths.get(y);
     path.count += 1;
-    marks.push({ key: `run ${run.seq}`, time: run.at, x: left, y, plain: kind === "succeeded", say: () => sayRun(run) });
+    marks.push({ key: `run ${run.seq}`, time: run.at, x: left, y, plain: kind === "succeeded", job: run.job, run: run.seq, say: () => sayRun(run) });
     if (left < path.upTo && kind !== "running") continue; // it would be drawn over the one before
     path.upTo = left + (kind === "succeeded" ? 1 : 4);
     path.d.push(RUNS[kind](left, y, Math.max(end - left, 0)));
@@ -218,7 +218,7 @@ function paintSkips(skips, { at, x, from, to, marks, busy }) {
   for (const skip of skips) {
     const { y } = at(skip);
     const [left, end] = [x(Math.max(skip.first, from)), x(Math.min(skip.last, to))];
-    marks.push({ key: `skip ${skip.seq}`, time: skip.last, x: (left + end) / 2, y, say: () => saySkip(skip) });
+    marks.push({ key: `skip ${skip.seq}`, time: skip.last, x: (left + end) / 2, y, job: skip.job, say: () => saySkip(skip) });
     if (end < (drawnTo.get(y) ?? -Infinity) + 3) continue;
     drawnTo.set(y, end);
     const shape = end - left > 9

@@ -22,7 +22,19 @@ function choose(svg, key, hovering = false) {
   else [pointer.chosen, pointer.hovered] = [key, null];
   pointAt(svg, pointer.marks);
   const found = pointer.marks.find((mark) => mark.key === (pointer.hovered ?? pointer.chosen));
-  say($("details"), found ? found.say() : "");
+  tellDetails(found);
+}
+
+// What the mark says, and a link to its run or job.
+function tellDetails(found) {
+  const area = $("details");
+  const key = found ? placeOf({ key: found.key }) : "";
+  if (area.dataset.key !== key) {
+    area.dataset.key = key;
+    const link = found?.job ? [" ", jobLink(found.job, found.run ? "Open this run" : "Open the job", { run: found.run })] : [];
+    area.replaceChildren(...(found ? [node("span"), ...link] : []));
+  }
+  if (found) say(area.firstElementChild, found.say());
 }
 
 function nearest(svg, event) {
@@ -42,7 +54,12 @@ function listen(area, svg) {
     if (event.pointerType === "mouse" && key !== pointer.hovered) choose(svg, key, true);
   });
   area.addEventListener("pointerleave", () => pointer.hovered !== null && choose(svg, null, true));
-  area.addEventListener("click", (event) => choose(svg, nearest(svg, event)));
+  area.addEventListener("click", (event) => {
+    // The picture has been drawn anew since the button went down, so the event's own target says little.
+    const name = document.elementFromPoint(event.clientX, event.clientY)?.closest("[data-row]");
+    if (name) location.hash = placeOf({ job: name.dataset.row, run: "" });
+    else choose(svg, nearest(svg, event));
+  });
   area.addEventListener("keydown", (event) => {
     const { marks } = pointer;
     const at = marks.findIndex((mark) => mark.key === pointer.chosen);

@@ -2,6 +2,7 @@
 
 const POLL = 300; // ms between an answer and the next question
 const TIMEOUT = 1500; // ms that a worker gets to answer
+const PATIENT = 5000; // ms: a busy ledger may take its time
 const QUICK = 40; // ms before the next try, when a worker died under a question
 const SLOW = 400; // ms before the next try, when nobody answers
 const OVERLAP = 3000; // ms that are asked for again: what was under way then has ended since
@@ -12,6 +13,7 @@ const RECOUNT = 10000; // ms after which thinned runs are asked for and counted 
 
 const state = {
   pool: null, // the document of /leader
+  sharedNames: new Set(), // those of more than one job
   controls: null, // who decides on changes: token, application, or null without such routes
   offset: 0, // the server's clock less ours
   answeredAt: null, // performance.now()
@@ -67,6 +69,22 @@ async function askForData(since, until) {
   return answer.json();
 }
 
+// The document at a path; the error says why there is none.
+async function read(path, headers) {
+  const answer = await ask(path, { timeout: PATIENT, headers });
+  if (!answer.ok) throw new Error(await detail(answer));
+  return answer.json();
+}
+
+async function detail(answer) {
+  try {
+    const { detail: words } = await answer.json();
+    return typeof words === "string" ? words : `status ${answer.status}`;
+  } catch {
+    return `status ${answer.status}`;
+  }
+}
+
 // One question and what it changes.
 async function refresh() {
   const store = state.live;
@@ -80,6 +98,7 @@ async function refresh() {
   state.answeredAt = performance.now();
   state.toldAt = told.now;
   state.pool = told.pool;
+  state.sharedNames = namesTwice(allJobs());
   state.controls = told.controls;
   noteWorkers(told.pool, told.now);
   if (told.history.problem === null && !told.pool.problem?.includes("has not been started")) {
@@ -88,6 +107,7 @@ async function refresh() {
       state.live.from = since;
     }
     merge(state.live, told.history, whole);
+    noteCells(told.history.runs, whole);
     state.live.upTo = told.now;
     state.begins = told.history.begins;
     state.last = told.history.last;

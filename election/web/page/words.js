@@ -14,13 +14,19 @@ function filled(made, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value !== null && value !== undefined && value !== false) made.setAttribute(name, value === true ? "" : value);
   }
-  made.append(...children);
+  made.append(...children.map((child) => (typeof child === "string" ? isolated(child) : child)));
   return made;
+}
+
+// Characters that would turn the text around them are shown as they are written in code.
+function isolated(text) {
+  return String(text).replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (found) => `\\u${found.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
 // Only what changed is written: a screen reader is not told the same twice, and a selection stays.
 function say(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+  const words = isolated(text);
+  if (element.textContent !== words) element.textContent = words;
 }
 
 function show(element, whether) {
@@ -89,6 +95,7 @@ const SKIPPED = {
   overlap: "the run before was still going",
   paused: "the job was paused",
   down: "nobody led",
+  copied: "the ledger is a copy, and this fell due before",
 };
 
 function outcome(run) {
@@ -96,8 +103,18 @@ function outcome(run) {
 }
 
 function jobName(id) {
-  const known = state.pool && state.pool.jobs.find((job) => job.id === id);
-  return (known && known.name) || id;
+  const known = state.pool?.jobs.find((job) => job.id === id) ?? grid.others.get(id);
+  return known ? nameOf(known) : id;
+}
+
+// Its name, unless another job has the same: then its id.
+function nameOf(job) {
+  return job.name && !state.sharedNames.has(job.name) ? job.name : job.id;
+}
+
+function namesTwice(jobs) {
+  const seen = new Set();
+  return new Set(jobs.map((job) => job.name).filter((name) => seen.has(name) || !seen.add(name)));
 }
 
 // For narrow places: a function's own name says more than the modules it is in.

@@ -1,0 +1,207 @@
+"""The list of the jobs in a real browser: latest runs, search, filters, order, and a thousand of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import APPEARANCES, NewPage, check_with_axe, comes, runs_of, shown
+from tests.support.pool import Pool
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.extended
+
+NAMES = "[...document.querySelectorAll('#jobs-table a.name')].map((name) => name.textContent)"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    pool = Pool(tmp_path_factory.mktemp("shop"), jobs="report,refresh_prices,noon,charge_cards", workers=2)
+    try:
+        pool.start()
+        until(lambda: [run for run in runs_of(pool, "charge_cards") if run["ended_at"]], what="a failure")
+        yield pool
+    finally:
+        pool.reap()
+
+
+def test_failures_come_first(shop: Pool, new_page: NewPage) -> None:
+    page = new_page(shop)
+    comes(page, f"{NAMES}.join() === 'charge_cards,report,refresh_prices,noon'")
+    page.get_by_label("Order").select_option("name")
+    comes(page, f"{NAMES}.join() === 'charge_cards,noon,refresh_prices,report'")
+    page.get_by_label("Order").select_option("next")
+    comes(page, f"{NAMES}.at(-1) === 'noon'")
+
+
+def test_rows_stand_while_somebody_points_at_them(shop: Pool, new_page: NewPage) -> None:
+    """Nobody clicks on a row that has just moved away."""
+    page = new_page(shop, "#sort=next")
+    comes(page, f"{NAMES}.length === 4")
+    page.locator("#jobs-table a.name", has_text="noon").focus()
+    names = page.evaluate(NAMES)
+    assert shop.run_command("pause", "report").returncode == 0
+    comes(page, "document.querySelector('[data-job=report] td').textContent === 'paused'")
+    assert page.evaluate(NAMES) == names
+    page.evaluate("document.activeElement.blur()")
+    comes(page, f"{NAMES}.indexOf('report') > 1")
+    assert shop.run_command("resume", "report").returncode == 0
+
+
+def test_the_cells_are_the_latest_runs(shop: Pool, new_page: NewPage) -> None:
+    """Also those that ended before the page was opened, and before the stretch of its picture."""
+    until(lambda: len(runs_of(shop, "report")) > 30, what="more runs than cells", timeout=60)
+    page = new_page(shop)
+    comes(page, "cellsOf('report').length === CELLS")
+    drawn = (
+        "[...document.querySelectorAll('[data-job=report] .cell')]"
+        ".reduce((sum, path) => sum + Number(path.dataset.count), 0)"
+    )
+    comes(page, f"{drawn} === CELLS")
+    seqs = page.evaluate("cellsOf('report').map((run) => run.seq)")
+    known = [run["seq"] for run in runs_of(shop, "report")][::-1]
+    assert [seq for seq in known if seqs[0] <= seq <= seqs[-1]] == seqs, "none is left out"
+    latest = seqs[-1]
+    comes(page, "(latest) => cellsOf('report').at(-1).seq > latest", latest)
+    assert page.locator("[data-job=charge_cards] .cell.failed").count() == 1
+    label = page.locator("[data-job=charge_cards] .strip svg").get_attribute("aria-label")
+    assert label.startswith("the latest ")
+    assert " failed" in label
+
+
+def test_a_click_on_a_cell_opens_its_run(shop: Pool, new_page: NewPage) -> None:
+    page = new_page(shop)
+    strip = page.locator("[data-job=charge_cards] .strip svg")
+    comes(page, "cellsOf('charge_cards').some((run) => run.outcome === 'failed')")
+    box = strip.bounding_box()
+    page.mouse.click(box["x"] + box["width"] - 9, box["y"] + 10)
+    comes(page, "place.job === 'charge_cards' && shownJob.run?.seq === Number(place.run)")
+
+
+def test_search_and_filters_stand_in_the_address(shop: Pool, new_page: NewPage) -> None:
+    page = new_page(shop)
+    page.get_by_label("Search the jobs").fill("RE")
+    comes(page, f"{NAMES}.sort().join() === 'refresh_prices,report'")
+    assert page.evaluate("location.hash") == "#q=RE"
+    assert shown(page, "#found") == "2 of 4 jobs"
+    page.get_by_label("Search the jobs").fill("")
+    page.get_by_label("Tag").select_option("billing")
+    comes(page, f"{NAMES}.join() === 'charge_cards'")
+    page.get_by_label("Outcome").select_option("never")
+    comes(page, "$('no-jobs').textContent === 'No job fits.' && !$('no-jobs').hidden")
+    page.get_by_label("Tag").select_option("")
+    comes(page, f"{NAMES}.join() === 'noon'")
+    page.reload()
+    comes(page, f"{NAMES}.join() === 'noon' && $('outcome').value === 'never'")
+    page.get_by_label("Outcome").select_option("attention")
+    comes(page, f"{NAMES}.join() === 'charge_cards'")
+    page.get_by_label("Outcome").select_option("succeeded")
+    comes(page, f"{NAMES}.sort().join() === 'refresh_prices,report'")
+
+
+def test_a_name_in_the_picture_and_a_mark_lead_to_the_job(shop: Pool, new_page: NewPage) -> None:
+    page = new_page(shop)
+    comes(page, "document.querySelector('[data-row=charge_cards]') !== null")
+    x, y, width, height = page.evaluate(
+        "(({x, y, width, height}) => [x, y, width, height])"
+        "(document.querySelector('[data-row=charge_cards]').getBoundingClientRect())"  # at once: it is drawn anew
+    )
+    page.mouse.click(x + width / 2, y + height / 2)
+    comes(page, "place.job === 'charge_cards'")
+    page.go_back()
+    comes(page, "!$('pool-view').hidden")
+    page.locator("#timeline").focus()
+    page.keyboard.press("End")
+    page.get_by_role("link", name="Open this run").click()
+    comes(page, "place.job !== '' && place.run !== ''")
+
+
+def many(number: int, base: dict[str, Any]) -> list[dict[str, Any]]:
+    """Jobs that are due in an hour."""
+    due = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    return [{**base, "id": f"job-{each:04}", "name": f"job {each}", "next_run_time": due} for each in range(number)]
+
+
+def serve_many(page: Any, pool: Pool, number: int) -> None:
+    """Let the page see a pool with so many jobs, the first hundred in its document and the rest in the list."""
+    base = pool.leader()["jobs"][0]
+    jobs = many(number, base)
+    asked: list[str] = []
+
+    def data(route: Any) -> None:
+        document = route.fetch().json()
+        document["pool"] |= {"jobs": jobs[:100], "jobs_total": number}
+        route.fulfill(json=document)
+
+    def listed(route: Any) -> None:
+        asked.append(route.request.url)
+        found = jobs if "search=&" in route.request.url + "&" else [job for job in jobs if "0042" in job["id"]]
+        route.fulfill(json={"jobs": [{**job, "last_run": None} for job in found], "next": None})
+
+    def runs(route: Any) -> None:
+        ids = [part[4:] for part in route.request.url.split("?")[1].split("&")]
+        rows = [[seq, "succeeded" if seq % 7 else "failed", 1e12, 1e12 + seq] for seq in range(30)]
+        route.fulfill(body=json.dumps(dict.fromkeys(ids, rows)), content_type="application/json")
+
+    page.route("**/leader/live/data*", data)
+    page.route("**/leader/jobs?*", listed)
+    page.route("**/leader/live/runs?*", runs)
+
+
+FRAMES = """() => new Promise((done) => {
+  const [frames, html] = [[], document.documentElement];
+  let before = performance.now();
+  function step(now) {
+    frames.push(now - before);
+    before = now;
+    scrollBy(0, 220);
+    if (scrollY + innerHeight >= html.scrollHeight - 1 || frames.length > 600) done(frames.slice(1));
+    else requestAnimationFrame(step);
+  }
+  requestAnimationFrame(step);
+})"""
+
+
+CHANGES = """Array.from({length: 20}, () => {
+  const began = performance.now();
+  changed();
+  return performance.now() - began;
+})"""
+
+
+def test_a_thousand_jobs_are_searched_and_scrolled(shop: Pool, new_page: NewPage) -> None:
+    """All have a row; only those near the window are asked for and drawn, so it costs little more than with 150."""
+    median, cost = {}, {}
+    for number in (150, 1000):
+        page = new_page(shop)
+        serve_many(page, shop, number)
+        comes(page, f"grid.rows.size === {number}")
+        assert shown(page, "#found") == f"{number:,} jobs"
+        page.locator("#jobs").scroll_into_view_if_needed()
+        comes(page, "grid.cells.size > 0 && !grid.asking")
+        assert page.evaluate("grid.cells.size") < 100, "the rest is asked for when it is scrolled to"
+        frames = sorted(page.evaluate(FRAMES))
+        median[number] = frames[len(frames) // 2]
+        cost[number] = sorted(page.evaluate(CHANGES))[10]
+        print(f"\n{number} jobs: {len(frames)} frames, median {median[number]:.0f} ms, longest {frames[-1]:.0f} ms")
+        print(f"a change takes {cost[number]:.1f} ms")
+        if number == 1000:
+            page.get_by_label("Search the jobs").fill("0042")
+            comes(page, "grid.order.join() === 'job-0042'")
+        page.context.close()
+    assert median[1000] < 5 * median[150] + 50
+    assert cost[1000] < 5 * cost[150] + 50
+
+
+@pytest.mark.parametrize("options", APPEARANCES, ids=str)
+def test_axe_finds_nothing_in_a_long_list(shop: Pool, new_page: NewPage, options: dict[str, Any]) -> None:
+    page = new_page(shop, bypass_csp=True, **options)
+    serve_many(page, shop, 150)
+    comes(page, "grid.rows.size === 150")
+    page.locator("#jobs").scroll_into_view_if_needed()
+    comes(page, "grid.cells.size > 0")
+    check_with_axe(page)
