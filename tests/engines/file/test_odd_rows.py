@@ -106,8 +106,8 @@ def test_the_same_in_redis(caplog: pytest.LogCaptureFixture) -> None:
         "INSERT INTO runs (job_id, due, request, term, claimed_at, attempts) VALUES ('good', 5, 0, 1, 5, '{')",
         "INSERT INTO runs (job_id, due, request, term, claimed_at, ended_at, outcome)"
         " VALUES ('good', 5, 0, 1, 5, 6, 'danced')",
-        "INSERT INTO skips (job_id, first_due, last_due, count, reason, skipped_at, request)"
-        " VALUES ('good', 5, 5, 1, 'tired', 5, 0)",
+        "INSERT INTO skips (job_id, first_due, last_due, count, reason, skipped_at, request, term)"
+        " VALUES ('good', 5, 5, 1, 'tired', 5, 0, 1)",
         "INSERT INTO requests (action, job_id, requested_at) VALUES ('dance', 'good', 1)",
         "INSERT INTO audit (changed_at, changed_by, action) VALUES (5, 'ann', 'dance')",
         "UPDATE terms SET standing = 'asleep'",
