@@ -48,7 +48,7 @@ def chaos(
 
 
 SHORT = [
-    ("file", 10, 7),
+    ("file", 10, 19),
     *(pytest.param(engine, 20, 2, marks=pytest.mark.extended) for engine in ("postgres", "redis", "redis+postgres")),
 ]
 """Engines, seconds and seeds."""

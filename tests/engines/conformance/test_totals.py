@@ -135,7 +135,7 @@ async def test_the_counters_of_a_function_stay_when_its_jobs_are_gone(ledger: Le
     tick = Tick("one", due)
     await ledger.record(1, [Claim(tick, due), FinishRun(tick, Outcome.FAILED, due)])
     await ledger.remove_job("one")
-    assert await ledger.prune(due + timedelta(seconds=1), 100) == 1
+    assert await ledger.prune(due + timedelta(seconds=1), 100) == 3, "the run, and who added and removed the job"
     assert (await ledger.totals()).runs == {("added:a:f", Outcome.FAILED): 1}
 
 
