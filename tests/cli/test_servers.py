@@ -91,6 +91,7 @@ def findings(said: str, grade: str) -> list[str]:
 # --- a pool that lives ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.extended
 def test_a_living_pool_is_shown(alive: WorkerPool, say: Say) -> None:
     """P8: every command agrees with the pool."""
     leader, follower = alive.leader(), alive.follower()
@@ -144,6 +145,7 @@ def test_resign(alive: WorkerPool, say: Say) -> None:
 # --- a pool that was stopped ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.extended
 def test_a_stopped_pool_is_shown(stopped: str, say: Say) -> None:
     """Exit code 1 of status: nobody leads; the history stays readable."""
     code, said = say("status", stopped)

@@ -151,6 +151,7 @@ def test_only_jobs_with_a_tag(ended: Path) -> None:
     assert "bad" not in done.stdout
 
 
+@pytest.mark.extended
 def test_a_line_for_each_change(pair: WorkerPool) -> None:
     """The documents of ``status --json``, one per line, until the reader ends."""
     pair.start(2)

@@ -194,6 +194,7 @@ def test_the_ledger(new_pool: Callable[..., Pool], how: str) -> None:
     assert code == 0, said
 
 
+@pytest.mark.extended
 @pytest.mark.timeout(180)
 def test_permissions(new_pool: Callable[..., Pool]) -> None:
     """Other users may enter for a moment: the mode is restored, and no term ends for it.

@@ -112,7 +112,8 @@ def test_row_13_an_observer_that_was_stopped_itself_does_not_judge(new_pool: Cal
     assert found["last_takeover"]["reason"] == "fenced"
 
 
-@pytest.mark.parametrize("count", [4, pytest.param(20, marks=pytest.mark.extended)])
+@pytest.mark.extended
+@pytest.mark.parametrize("count", [4, 20])
 def test_row_13_nobody_is_fenced_for_being_slow(new_pool: Callable[..., Pool], count: int) -> None:
     """All cores are busy, three times over: heartbeats are late, and no worker is killed."""
     pool = new_pool(environment=FENCED).start()

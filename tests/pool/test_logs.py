@@ -8,9 +8,12 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.support.pool import Pool
 
 
+@pytest.mark.extended
 def test_a_failover_can_be_read_from_the_log(new_pool: Callable[..., Pool]) -> None:
     pool = new_pool(jobs="tick,once", environment={"ELECTION_LOG_FORMAT": "json"}).start()
     killed = pool.leader()["leader"]["pid"]

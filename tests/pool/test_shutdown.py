@@ -101,6 +101,7 @@ def test_a_second_ctrl_c_ends_at_once(new_pool: Callable[..., Pool]) -> None:
     until(lambda: not pool.remaining())
 
 
+@pytest.mark.extended
 def test_an_open_stream_delays_no_takeover(whole: Pool) -> None:
     """docs/pitfalls.md#30: the leader has an event stream open when it is told to stop: a new term begins at once."""
     leader = whole.settled()["leader"]["pid"]

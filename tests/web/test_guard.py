@@ -134,6 +134,7 @@ def test_a_token_that_could_be_guessed_is_refused(tmp_path: Path, monkeypatch: p
         _ = Election(tmp_path / "pool").router
 
 
+@pytest.mark.extended
 def test_nothing_secret_is_told(served: TestClient, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The token, and the arguments of jobs: not in documents, metrics, refusals, logs or at the command line."""
     caplog.set_level(logging.DEBUG)

@@ -123,6 +123,7 @@ def test_what_comes_next(client: TestClient) -> None:
     assert one["job_id"] == "reminder-000"
 
 
+@pytest.mark.extended
 def test_the_command_says_that_there_are_more(client: TestClient) -> None:
     pool = client.get("/leader").json()["pool"]
     assert "and 40 more jobs: python -m election jobs lists all" in run("status", "--pool", pool)

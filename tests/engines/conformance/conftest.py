@@ -6,6 +6,7 @@ there as on ``postgres``, and are tested once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,20 +53,27 @@ PLACES: dict[str, Callable[[pytest.FixtureRequest, Path], tuple[str, dict[str, A
 """URL of a new pool, and the options that belong to it."""
 
 
+_PROMISE = re.compile(r"test_(p\d|pitfall)_")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrize by engine, or by ledger where a test uses nothing else.
 
-    The halves of ``redis+postgres`` are tested separately, so that only the promises of both together belong to the
-    ordinary run: numbers that grow (P2), and ticks that run once and are settled (P3, P4). ``your-own`` is the ledger
-    of docs/engines/your-own.md, which one process can use.
+    In the ordinary run, the servers have the tests that are named after a promise or a pitfall. The halves of
+    ``redis+postgres`` are tested separately, so that there only the promises of both together belong to it: numbers
+    that grow (P2), and ticks that run once and are settled (P3, P4). ``your-own`` is the ledger of
+    docs/engines/your-own.md, which one process can use.
     """
     if "pool" in metafunc.fixturenames:
         names = LEDGERS if "ledger" in metafunc.fixturenames else [name for name in PLACES if name != "your-own"]
         if "two_processes" in metafunc.function.__name__:
             names = [name for name in names if name != "your-own"]
-        together = metafunc.function.__name__.startswith(("test_p2_", "test_p3_", "test_p4_"))
-        extended = {"your-own"} if together else {"redis+postgres", "your-own"}
-        marked = [pytest.param(name, marks=pytest.mark.extended if name in extended else ()) for name in names]
+        ordinary = {"file"}
+        if _PROMISE.match(metafunc.function.__name__):
+            ordinary |= {"postgres", "redis"}
+        if metafunc.function.__name__.startswith(("test_p2_", "test_p3_", "test_p4_")):
+            ordinary |= {"redis+postgres"}
+        marked = [pytest.param(name, marks=() if name in ordinary else pytest.mark.extended) for name in names]
         metafunc.parametrize("pool", marked, indirect=True)
 
 

@@ -37,6 +37,7 @@ RECORD = LeaderRecord(7, DEAD, LOCKED, NOW, Takeover(7, None, 4242, Reason.START
 CHILD = Holder(5000, "ffmpeg", taken_by=4242)
 
 
+@pytest.mark.extended
 def test_row_01_an_orphan_that_nothing_could_close_is_named(pool: Pool, children: list[int]) -> None:
     """A child that a C library forked has run no hooks, and the kernel still names its dead parent."""
     leader = pool.led()

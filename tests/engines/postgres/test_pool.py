@@ -74,7 +74,8 @@ def test_both_event_loops(new_pool: Callable[..., Pool], postgres_server: Runnin
 FENCE_AFTER = 2.0
 
 
-@pytest.mark.parametrize("how", ["stopped", pytest.param("hangs_in_a_call", marks=pytest.mark.extended)])
+@pytest.mark.extended
+@pytest.mark.parametrize("how", ["stopped", "hangs_in_a_call"])
 def test_rows_11_12_a_leader_that_hangs(
     new_pool: Callable[..., Pool], postgres_server: RunningPostgres, how: str
 ) -> None:

@@ -71,6 +71,7 @@ def test_p1_a_leader_that_cannot_say_anything_is_waited_for_until_it_cannot_beli
     assert leader.held() is None
 
 
+@pytest.mark.extended
 def test_an_end_that_the_server_could_not_be_told_is_told_when_it_is_back(
     own_pool: Pool, own_server: PostgresServer
 ) -> None:
@@ -116,6 +117,7 @@ def test_a_leader_that_hangs_out_of_reach_loses_its_seat(pool: Pool) -> None:
     assert leader.held() is None
 
 
+@pytest.mark.extended
 def test_p6_a_leader_that_dies_on_another_host(pool: Pool) -> None:
     """Its process cannot be examined from here; the end of all of its sessions proves its death."""
     leader, follower = pool.worker(elsewhere=True), pool.worker()

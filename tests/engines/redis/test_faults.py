@@ -113,6 +113,7 @@ def test_p1_after_flushall_nobody_leads_beside_a_leader_that_stands_still(pool: 
     assert leader.held() is None
 
 
+@pytest.mark.extended
 def test_p2_what_a_living_worker_remembers_is_a_floor(pool: Pool, steady: Server) -> None:
     """The leader died with the server's memory; a newcomer reads first."""
     leader, follower = led(pool)
@@ -134,6 +135,7 @@ def test_a_server_that_is_killed_comes_back_with_what_it_knew(server: Server, ne
     assert follower.sees(1).led
 
 
+@pytest.mark.extended
 def test_an_end_that_the_server_could_not_be_told_is_told_when_it_is_back(
     server: Server, new_pool: Callable[[str], Pool]
 ) -> None:
