@@ -144,6 +144,7 @@ def test_a_job_is_controlled_on_its_page(shop: Pool, new_page: NewPage) -> None:
     comes(page, "/^report succeeded in /.test($('said').textContent)")
     assert shown(page, "#job-control .answer") == shown(page, "#said")
     comes(page, "$('job-runs').textContent.includes('by hand')")
+    comes(page, "['pause', 'resume', 'run'].every((each) => $('job-changes').textContent.includes(`: ${each} by token`))")
 
 
 def test_a_ledger_that_does_not_answer_is_told(shop: Pool, new_page: NewPage) -> None:

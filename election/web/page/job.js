@@ -10,7 +10,7 @@ let shownJob = newJobPage("");
 
 function newJobPage(id) {
   return {
-    id, entry: null, isRead: false, runs: new Map(), older: null, skips: [], ticks: null, problem: null,
+    id, entry: null, isRead: false, runs: new Map(), older: null, skips: [], changes: [], ticks: null, problem: null,
     seen: "", readAt: -Infinity, reading: false, chosen: null, run: null, runProblem: null, drawnFor: "", args: null,
   };
 }
@@ -86,11 +86,11 @@ async function readJob(page, seen) {
   [page.reading, page.seen] = [true, seen];
   const about = (path, limit) => read(`${path}?${new URLSearchParams({ job: page.id, limit })}`);
   try {
-    const [jobs, runs, skips, next] = await Promise.all([about("jobs", 1), about("runs", RUNS_READ), about("skips", SKIPS_READ), about("next", NEXT_READ)]);
+    const [jobs, runs, skips, changes, next] = await Promise.all([about("jobs", 1), about("runs", RUNS_READ), about("skips", SKIPS_READ), about("changes", SKIPS_READ), about("next", NEXT_READ)]);
     page.entry = jobs.jobs[0] ?? null;
     page.older = page.isRead && page.older !== runs.next ? page.older : runs.next;
     for (const run of runs.runs) page.runs.set(run.seq, fromEntry(run));
-    [page.skips, page.ticks, page.problem, page.isRead] = [skips.skips, next, null, true];
+    [page.skips, page.changes, page.ticks, page.problem, page.isRead] = [skips.skips, changes.changes, next, null, true];
     if (page.run && page.run.outcome === null) readRun(page, page.run.seq);
   } catch (error) {
     page.problem = error.message;
@@ -139,6 +139,12 @@ function tellLists(page, runs) {
   const unknown = page.ticks?.unknown.length ? "Only the leader knows: the trigger is a class of the application's own." : "No further run is planned.";
   list($("job-next"), ticks.map(tickWords), unknown);
   list($("job-skips"), page.skips.map((skip) => skipWords({ ...skip, first: Date.parse(skip.first_due), last: Date.parse(skip.last_due) })), "None is kept.");
+  list($("job-changes"), page.changes.map(changeWords), "None is kept.");
+}
+
+function changeWords(change) {
+  const what = [change.before, change.after].filter(Boolean).join(" → ");
+  return `${clock(Date.parse(change.at))}: ${change.action} by ${change.by}${what && `: ${what}`}`;
 }
 
 function list(element, lines, none) {
