@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,18 @@ APPEARANCES: list[dict[str, Any]] = [
     {"width": 320, "height": 640},
     {"width": 640, "height": 430, "device_scale_factor": 2},  # as at 200 % zoom
 ]
+
+
+@contextmanager
+def serve_shop(directory: Path, jobs: str) -> Iterator[Pool]:
+    """A pool with a job that fails after a second attempt, and has done so."""
+    pool = Pool(directory, jobs=f"charge_cards,{jobs}", workers=2)
+    try:
+        pool.start()
+        until(lambda: [run for run in runs_of(pool, "charge_cards") if run["ended_at"]], what="a failure")
+        yield pool
+    finally:
+        pool.reap()
 
 
 def check_with_axe(page: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import APPEARANCES, NewPage, check_with_axe, comes, runs_of, shown
+from tests.browser.conftest import APPEARANCES, NewPage, check_with_axe, comes, runs_of, serve_shop, shown
 from tests.support.pool import Pool
 from tests.support.waiting import until
 
@@ -20,13 +20,8 @@ NAMES = "[...document.querySelectorAll('#jobs-table a.name')].map((name) => name
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    pool = Pool(tmp_path_factory.mktemp("shop"), jobs="report,refresh_prices,noon,charge_cards", workers=2)
-    try:
-        pool.start()
-        until(lambda: [run for run in runs_of(pool, "charge_cards") if run["ended_at"]], what="a failure")
+    with serve_shop(tmp_path_factory.mktemp("shop"), "report,refresh_prices,noon") as pool:
         yield pool
-    finally:
-        pool.reap()
 
 
 def test_failures_come_first(shop: Pool, new_page: NewPage) -> None:

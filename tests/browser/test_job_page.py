@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.browser.conftest import APPEARANCES, NewPage, check_with_axe, comes, runs_of, shown, unlock
+from tests.browser.conftest import APPEARANCES, NewPage, check_with_axe, comes, runs_of, serve_shop, shown, unlock
 from tests.support.jobs import HOSTILE
 from tests.support.pool import Pool
 from tests.support.waiting import until
@@ -19,14 +19,9 @@ pytestmark = pytest.mark.extended
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    """A pool with a job that fails after a second attempt, one that is skipped at times, and one that means harm."""
-    pool = Pool(tmp_path_factory.mktemp("shop"), jobs="charge_cards,sync_inventory,report,hostile", workers=2)
-    try:
-        pool.start()
-        until(lambda: [run for run in runs_of(pool, "charge_cards") if run["ended_at"]], what="a failure")
+    """Beside the job that fails, one that is skipped at times, and one that means harm."""
+    with serve_shop(tmp_path_factory.mktemp("shop"), "sync_inventory,report,hostile") as pool:
         yield pool
-    finally:
-        pool.reap()
 
 
 def test_from_a_failure_to_its_traceback_it_is_one_click(shop: Pool, new_page: NewPage) -> None:
@@ -144,7 +139,8 @@ def test_a_job_is_controlled_on_its_page(shop: Pool, new_page: NewPage) -> None:
     comes(page, "/^report succeeded in /.test($('said').textContent)")
     assert shown(page, "#job-control .answer") == shown(page, "#said")
     comes(page, "$('job-runs').textContent.includes('by hand')")
-    comes(page, "['pause', 'resume', 'run'].every((each) => $('job-changes').textContent.includes(`: ${each} by token`))")
+    for change in ("pause", "resume", "run"):
+        comes(page, f"$('job-changes').textContent.includes(': {change} by token')")
 
 
 def test_a_ledger_that_does_not_answer_is_told(shop: Pool, new_page: NewPage) -> None:
