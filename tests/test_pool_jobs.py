@@ -129,6 +129,16 @@ async def test_a_job_that_is_not_there(election: Election) -> None:
             await call()
 
 
+async def test_a_new_job_is_found_by_its_tag_at_once(pool: Election) -> None:
+    """Also before a leader has read it, and by the tag that it has now."""
+    await pool.jobs.add(FUNC, "interval", hours=1, id="bill", kwargs={"value": 1}, name="Bills", tags=["money"])
+    assert [(job.id, job.name) for job in await pool.jobs.list(tag="money")] == [("bill", "Bills")]
+    changed = {"kwargs": {"value": 1}, "name": "Bills", "tags": ["paper"], "if_exists": "replace"}
+    await pool.jobs.add(FUNC, "interval", hours=1, id="bill", **changed)
+    assert [job.id for job in await pool.jobs.list(tag="paper")] == ["bill"]
+    assert await pool.jobs.list(tag="money") == []
+
+
 async def test_all_jobs_with_a_tag(election: Election) -> None:
     async def are_described() -> bool:
         return len(await election.jobs.list(tag="even")) == 2

@@ -14,7 +14,7 @@ from typing import Any
 from election.core.errors import JobDefinitionError
 
 from .commands import DescribeJob
-from .model import JobInfo, State
+from .model import JobInfo, JobState, NewJob, State
 
 MAX_TAG_LENGTH = 50
 """Characters of a tag: it is a word to search for, shown beside others in a narrow column."""
@@ -58,6 +58,15 @@ def changed_descriptions(said: Mapping[str, JobInfo], state: State) -> list[Desc
     """Return the commands that bring the descriptions in the ledger, by job id, in line with the code."""
     known = {found.id: found.info for found in state.jobs}
     return [DescribeJob(job_id, told) for job_id, told in said.items() if known.get(job_id) != told]
+
+
+def new_description(job: NewJob, found: JobState | None) -> list[DescribeJob]:
+    """Return the command that describes a job that is being added, so that it is found by its name and tags at once.
+
+    found: the job that it replaces.
+    """
+    info = job.stored.info
+    return [] if info is None or (found is not None and found.info == info) else [DescribeJob(job.id, info)]
 
 
 def _first_line(func: Callable[..., Any]) -> str | None:

@@ -54,7 +54,7 @@ from .commands import (
     StoreJob,
 )
 from .history import RunRow
-from .job_info import name_few
+from .job_info import name_few, new_description
 from .ledger_reader import LedgerReader
 from .model import Action, AuditAction, JobState, NewJob, State, StoredJob, Tick
 from .requests import name_tick
@@ -371,14 +371,16 @@ def _store(job: NewJob, now: datetime, if_exists: IfExists, by: str, found: JobS
                 f'there is a job {job.id!r} already; choose another id, or replace=True, or if_exists="keep"'
             )
         if found.trigger == job.trigger:  # the same schedule goes on, and keeps its owed ticks
-            return [] if found.stored == job.stored else [StoreJob(job.id, job.stored, keep_pause=True), entry()]
+            if found.stored == job.stored:
+                return []
+            return [StoreJob(job.id, job.stored, keep_pause=True), *new_description(job, found), entry()]
         before, until = _give_up(found, now)
         since = max(since, until)
     elif found is not None:
         since = max(since, found.settled_until)
     register = RegisterJob(job.id, job.trigger, at=now, since=since)
     store = StoreJob(job.id, job.stored, keep_pause=in_use)
-    return [*before, register, store, *_hint(job.id, built, since), entry()]
+    return [*before, register, store, *new_description(job, found), *_hint(job.id, built, since), entry()]
 
 
 def _give_up(job: JobState, now: datetime) -> tuple[list[Command], datetime]:

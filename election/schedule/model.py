@@ -98,11 +98,15 @@ class RequestOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoredJob:
-    """A job that was added at run time: a reference to its function, and JSON."""
+    """A job that was added at run time: a reference to its function, and JSON.
+
+    info: for a job that is being added; in the ledger it stands beside, see ``JobState``.
+    """
 
     func: str
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    info: JobInfo | None = field(default=None, compare=False)
 
 
 TICK_RULE = 1

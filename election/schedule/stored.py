@@ -83,7 +83,7 @@ def to_store(
     options = {name: arguments[name] for name in OPTIONS if name in arguments}
     if "tags" in options:
         options["tags"] = list(job.tags)  # JSON has lists only
-    stored = StoredJob(reference, dict(kwargs or {}), options)
+    stored = StoredJob(reference, dict(kwargs or {}), options, job.info)
     _check_json(id, [stored.kwargs, stored.options])
     return job.schedule, stored
 

@@ -1038,3 +1038,12 @@ async def test_retired_schedules_go_with_their_ticks(ledger: Ledger) -> None:
     await ledger.record(1, [RegisterJob("job", SECONDS.schedule, at=at(9), since=at(9))])
     await ledger.prune(at(5), 100)
     assert [epoch.since for epoch in await ledger.epochs()] == [at(9)]
+
+
+async def test_a_new_job_is_found_by_its_name_and_tags_at_once(ledger: Ledger) -> None:
+    """Before a leader has read it."""
+    bills = StoredJob("a:f", info=JobInfo("Bills", None, ("money",)))
+    await ledger.store_jobs([NewJob("bill", SECONDS.schedule, bills)])
+    for wanted in ({"tag": "money"}, {"text": "Bills"}):
+        assert [job.id for job in await ledger.search_jobs(**wanted, limit=10)] == ["bill"]
+    assert await ledger.search_jobs(tag="paper", limit=10) == []
