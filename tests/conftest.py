@@ -58,11 +58,16 @@ LOG_LINES = 60
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add the end of each log that the test's processes wrote to the report of a failure, before the log is removed.
 
-    A log may hold half a character (a job can raise anything), which would break the transfer of the report.
+    A log may hold half a character (a job can raise anything), which would break the transfer of the report. After a
+    failure, the timer is cancelled: an alarm in the middle of the report would end the whole session.
     """
+    if call.excinfo is not None:
+        item.ihook.pytest_timeout_cancel_timer(item=item)
     report = yield
     directory = getattr(item, "funcargs", {}).get("tmp_path")
     if report.failed and directory is not None:
