@@ -16,7 +16,7 @@ from .core.errors import ElectionError
 from .core.events import named
 from .core.hooks import Hooks
 from .core.term_context import TermContext
-from .core.threads import run_in_thread
+from .core.threads import run_in_short_lived_thread
 from .core.watched_task import WatchedTask
 from .engines import Engine
 from .fencing.switch import DeadMansSwitch
@@ -92,7 +92,7 @@ class Membership:
         """Raises ``ConfigurationError`` for permanent errors, and nothing else."""
         _warn_if_silenced()
         async with AsyncExitStack() as scope:
-            await run_in_thread(self._engine.check)  # it reads files, or asks a server
+            await run_in_short_lived_thread(self._engine.check)  # it reads files, or asks a server
             await self._engine.seat.open()
             scope.push_async_callback(self._hooks.close)
             scope.push_async_callback(self._engine.seat.close)

@@ -35,6 +35,15 @@ def run_in_thread(function: Callable[[], _T]) -> asyncio.Future[_T]:
     return asyncio.get_running_loop().run_in_executor(executor, function)
 
 
+def run_in_short_lived_thread(function: Callable[[], _T]) -> asyncio.Future[_T]:
+    """Run ``function`` in a thread that ends with it: for the start, after which a follower needs no such thread."""
+    executor = ThreadPoolExecutor(1, thread_name_prefix="election-start")
+    try:
+        return asyncio.get_running_loop().run_in_executor(executor, function)
+    finally:
+        executor.shutdown(wait=False)
+
+
 def in_passing(work: Future[_T]) -> asyncio.Future[_T]:
     """Result of ``work``, set by the event loop when the work has ended.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,17 @@ NewPage = Callable[..., Any]
 def shown(page: Any, what: str) -> str:
     """Text of an element, as a reader sees it."""
     return str(page.locator(what).inner_text())
+
+
+def alter(page: Any, pattern: str, change: Callable[[Any], Any]) -> None:
+    """Change the pool's answers to requests for ``pattern``; those that the page has given up are left alone."""
+    from playwright.sync_api import Error
+
+    def answer(route: Any) -> None:
+        with suppress(Error):
+            route.fulfill(json=change(route.fetch().json()))
+
+    page.route(pattern, answer)
 
 
 def unlock(page: Any, token: str = TOKEN) -> None:
@@ -128,7 +139,7 @@ def new_page(browser: Any) -> Iterator[Callable[..., Any]]:
     yield open_page
     for context in browser.contexts:
         for page in context.pages:
-            page.unroute_all(behavior="wait")  # a test may have answered in the pool's place
+            page.unroute_all(behavior="ignoreErrors")  # a test may have answered in the pool's place
         context.close()
     assert complaints == []
 

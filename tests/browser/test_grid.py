@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import APPEARANCES, NewPage, check_with_axe, comes, runs_of, serve_shop, shown
+from tests.browser.conftest import APPEARANCES, NewPage, alter, check_with_axe, comes, runs_of, serve_shop, shown
 from tests.support.pool import Pool
 from tests.support.waiting import until
 
@@ -133,10 +133,9 @@ def serve_many(page: Any, pool: Pool, number: int) -> None:
     jobs = many(number, base)
     asked: list[str] = []
 
-    def data(route: Any) -> None:
-        document = route.fetch().json()
+    def with_jobs(document: Any) -> Any:
         document["pool"] |= {"jobs": jobs[:100], "jobs_total": number}
-        route.fulfill(json=document)
+        return document
 
     def listed(route: Any) -> None:
         asked.append(route.request.url)
@@ -148,7 +147,7 @@ def serve_many(page: Any, pool: Pool, number: int) -> None:
         rows = [[seq, "succeeded" if seq % 7 else "failed", 1e12, 1e12 + seq] for seq in range(30)]
         route.fulfill(body=json.dumps(dict.fromkeys(ids, rows)), content_type="application/json")
 
-    page.route("**/leader/live/data*", data)
+    alter(page, "**/leader/live/data*", with_jobs)
     page.route("**/leader/jobs?*", listed)
     page.route("**/leader/live/runs?*", runs)
 

@@ -18,6 +18,7 @@ from tests.browser.conftest import (
     JOBS,
     PICTURE,
     NewPage,
+    alter,
     check_with_axe,
     comes,
     runs_of,
@@ -372,7 +373,7 @@ def test_without_an_answer_it_says_so_and_promises_nothing(pool: Pool, new_page:
 
 def test_while_nobody_leads_ticks_are_owed(pool: Pool, new_page: NewPage) -> None:
     page = new_page(pool)
-    page.route("**/live/data*", lambda route: route.fulfill(json=without_leader(route.fetch().json())))
+    alter(page, "**/live/data*", without_leader)
     comes(page, "document.getElementById('who').textContent === 'Nobody leads'")
     assert page.title() == "nobody leads · election"
     comes(page, "document.querySelector('[data-job=report] td').textContent.startsWith('owed since')")
@@ -393,7 +394,7 @@ def without_leader(document: dict[str, Any]) -> dict[str, Any]:
 def test_each_row_of_the_picture_is_one_job_and_bears_its_name(whole: Pool, new_page: NewPage) -> None:
     """Also of more jobs than fit on a screen."""
     page = new_page(whole)
-    page.route("**/live/data*", lambda route: route.fulfill(json=with_many_jobs(route.fetch().json())))
+    alter(page, "**/live/data*", with_many_jobs)
     page.evaluate("state.live.upTo = null")
     comes(page, "document.querySelectorAll('#picture .job').length >= 40")
     rows = page.evaluate(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import NewPage, comes, runs_of, shown
+from tests.browser.conftest import NewPage, alter, comes, runs_of, shown
 from tests.support.pool import ROOT, Pool
 from tests.support.waiting import until
 
@@ -118,10 +118,10 @@ def test_pictures_of_what_is_wrong(shop: Pool, new_page: NewPage, tmp_path: Path
     comes(page, "$('who').className === 'silent'")
     assert shown(page, "#who") == f"Worker {leader} hangs, in term 1"
     keep_picture(page, "hung", tmp_path)
-    page.route("**/live/data*", lambda route: route.fulfill(json=without_leader(route.fetch().json())))
+    alter(page, "**/live/data*", without_leader)
     comes(page, "$('who').className === 'electing'")
     keep_picture(page, "electing", tmp_path)
-    page.unroute("**/live/data*")
+    page.unroute_all(behavior="ignoreErrors")
     os.kill(leader, signal.SIGCONT)
     shop.settled()
     shop.stop()
