@@ -158,7 +158,7 @@ def test_the_page_works_under_a_prefix(tmp_path: Path) -> None:
         assert client.get("/admin/leader/live/data").status_code == 200
     asked = re.findall(r"(?:ask|read|about)\([`\"]([^`\"$?]+)", text)
     assert {*asked} == {
-        "live/data", "live/runs", "jobs", "jobs/", "requests/", "control", "runs", "runs/", "skips", "next",
+        "live/data", "live/runs", "jobs", "jobs/", "requests/", "control", "runs", "runs/", "skips", "changes", "next",
     }  # fmt: skip
 
 
