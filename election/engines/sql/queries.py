@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ from election.schedule.history import MAX_COUNTED, Epoch, JobOverview, RunRow, S
 from election.schedule.model import JobState, OpenRun, Request, State
 from election.schedule.store import FIRST_JOBS, Filter, Kind
 
-from .database import Connection, Cursor
+from .database import Connection, Row
 from .place import read_copied
 from .rows import (
     AUDIT_COLUMNS,
@@ -40,6 +40,7 @@ from .rows import (
 )
 
 _Key = TypeVar("_Key", str, int)
+_V = TypeVar("_V")
 
 MAX_EARLIER_ROWS = 500
 """Rows before a window that are searched for runs that extend into it."""
@@ -194,13 +195,12 @@ _OUTCOMES = {
 def page(connection: Connection, kind: Kind, where: Filter, before: int | None, limit: int) -> list[Any]:
     """Read a page of rows, latest first; without those that cannot be read."""
     if kind == Kind.TERM:
-        return readable(term_row, _page(connection, "terms", TERM_COLUMNS, {"term < ?": before}, "term", limit))
+        return _page(connection, "terms", TERM_COLUMNS, {"term < ?": before}, "term", limit, term_row)
     if kind == Kind.REQUEST:
-        found = _page(connection, "requests", REQUEST_COLUMNS, {"id < ?": before}, "id", limit)
-        return readable(request_row, found)
+        return _page(connection, "requests", REQUEST_COLUMNS, {"id < ?": before}, "id", limit, request_row)
     if kind == Kind.AUDIT:
         conditions = {"job_id = ?": where.job_id, "seq < ?": before}
-        return readable(audit_row, _page(connection, "audit", AUDIT_COLUMNS, conditions, "seq", limit))
+        return _page(connection, "audit", AUDIT_COLUMNS, conditions, "seq", limit, audit_row)
     if kind == Kind.LOG:
         logs = connection.execute(
             f"SELECT {LOG_COLUMNS} FROM run_logs WHERE run = ? AND attempt < ? ORDER BY attempt DESC LIMIT ?",
@@ -209,13 +209,13 @@ def page(connection: Connection, kind: Kind, where: Filter, before: int | None, 
         return readable(lambda row: parse_log(row["attempt"], row["log"]), logs)
     if kind == Kind.CLAIM:
         columns = f"seq, job_id, due, request, {_FIRST_TERM.format(connection.dialect.first_term)}, {CLAIM_COLUMNS}"
-        return readable(claim_row, _page(connection, "runs", columns, {"seq < ?": before}, "seq", limit))
+        return _page(connection, "runs", columns, {"seq < ?": before}, "seq", limit, claim_row)
     conditions = {"job_id = ?": where.job_id, _tagged(connection): where.tag, "seq < ?": before}
     if kind == Kind.SKIP:
-        return readable(skip_row, _page(connection, "skips", SKIP_COLUMNS, conditions, "seq", limit))
+        return _page(connection, "skips", SKIP_COLUMNS, conditions, "seq", limit, skip_row)
     so = "TRUE" if where.outcome is None else _OUTCOMES[where.outcome]
     order = "+seq" if where.outcome == "running" else "seq"  # as in ``open_runs``
-    return readable(run_row, _page(connection, "runs", RUN_COLUMNS, conditions, order, limit, so=so))
+    return _page(connection, "runs", RUN_COLUMNS, conditions, order, limit, run_row, so=so)
 
 
 def epochs(connection: Connection) -> list[Epoch]:
@@ -248,10 +248,13 @@ def _page(
     conditions: Mapping[str, object],
     key: str,
     limit: int,
+    convert: Callable[[Row], _V],
     *,
     so: str = "TRUE",
-) -> Cursor:
-    """A page of rows, latest first; a condition without a value is ignored.
+) -> list[_V]:
+    """A page of converted rows, latest first; a condition without a value is ignored.
+
+    Rows before them take the places of those that cannot be read, because a page that is not full is the last one.
 
     Selects the keys from an index first, and then only the rows of the page. A "+" before the key keeps the database
     from choosing an index for it.
@@ -261,7 +264,12 @@ def _page(
     plain = key.removeprefix("+")
     keys = f"SELECT {plain} FROM {table} WHERE {where} ORDER BY {key} DESC LIMIT ?"
     select = f"SELECT {columns} FROM {table} WHERE {plain} IN ({keys}) ORDER BY {plain} DESC"
-    return connection.execute(select, (*wanted.values(), limit))
+    rows = [*connection.execute(select, (*wanted.values(), limit))]
+    found = readable(convert, rows)
+    if len(found) == len(rows) or len(rows) < limit:
+        return found
+    earlier = {**conditions, f"{plain} < ?": rows[-1][plain]}
+    return found + _page(connection, table, columns, earlier, key, limit - len(found), convert, so=so)
 
 
 def window(connection: Connection, since: datetime, until: datetime, limit: int) -> Window:

@@ -125,6 +125,19 @@ async def test_p8_the_history_is_shown_without_it(path: Path, statement: str) ->
     await ledger.close()
 
 
+async def test_a_page_is_filled_in_spite_of_it(path: Path) -> None:
+    """A page that is not full ends the history for whoever reads it page by page."""
+    for due in range(1, 6):
+        attempts = "{" if due in {3, 5} else "[]"
+        columns = "INSERT INTO runs (job_id, due, request, term, claimed_at, attempts) VALUES"
+        execute(path, f"{columns} ('good', {due}, 0, 1, {due}, '{attempts}')")
+    ledger = LedgerReader(SqliteLedger(str(path)).store)
+    first = await ledger.runs(limit=2)
+    assert [run.seq for run in first] == [4, 2]
+    assert [run.seq for run in await ledger.runs(before=2, limit=2)] == [1]
+    await ledger.close()
+
+
 @pytest.mark.parametrize("statement", ["DELETE FROM place", "UPDATE place SET copied_at = 'once', copied_term = 'one'"])
 async def test_a_place_that_cannot_be_read_keeps_nobody_from_leading(path: Path, statement: str) -> None:
     execute(path, statement)
