@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from election.core.errors import ElectionError
 from election.schedule.history import SkipRow
@@ -16,6 +18,8 @@ from .open_pool import changing, engine_of, identity, reading, refuse_unknown, w
 from .pool_status import late_ms
 from .show import Progress, printable, show_json, show_table, text
 from .show_run import show_run
+
+_Row = TypeVar("_Row")
 
 
 async def runs(options: Namespace) -> int:
@@ -31,17 +35,37 @@ async def runs(options: Namespace) -> int:
             before=options.before,
             limit=options.limit,
         )
-    rows = [row for row in rows if options.since is None or row.claimed_at >= options.since]
+    return _show_page(
+        options,
+        rows,
+        lambda row: row.claimed_at,
+        ("SEQ", "JOB", "DUE", "TERM", "ATTEMPT", "OUTCOME", "LATE ms", "ERROR"),
+        lambda row: (
+            row.seq,
+            row.job_id,
+            row.due,
+            row.term,
+            row.attempt,
+            row.outcome or "running",
+            late_ms(row),
+            row.error,
+        ),
+    )
+
+
+def _show_page(
+    options: Namespace,
+    rows: Sequence[_Row],
+    moment: Callable[[_Row], datetime],
+    heads: Sequence[str],
+    cells: Callable[[_Row], Sequence[object]],
+) -> int:
+    """Print those rows whose moment is not before ``--since``, as JSON or as a table; returns the exit code."""
+    shown = [row for row in rows if options.since is None or moment(row) >= options.since]
     if options.json:
-        show_json(rows)
+        show_json(shown)
     else:
-        show_table(
-            ("SEQ", "JOB", "DUE", "TERM", "ATTEMPT", "OUTCOME", "LATE ms", "ERROR"),
-            (
-                (row.seq, row.job_id, row.due, row.term, row.attempt, row.outcome or "running", late_ms(row), row.error)
-                for row in rows
-            ),
-        )
+        show_table(heads, map(cells, shown))
     return 0
 
 
@@ -91,15 +115,13 @@ async def skips(options: Namespace) -> int:
     async with reading(engine_of(options)) as ledger:
         await refuse_unknown(ledger, options.job)
         rows = await ledger.skips(job_id=options.job, tag=options.tag, before=options.before, limit=options.limit)
-    rows = [row for row in rows if options.since is None or row.at >= options.since]
-    if options.json:
-        show_json(rows)
-    else:
-        show_table(
-            ("SEQ", "JOB", "REASON", "TICKS", "FIRST DUE", "LAST DUE", "TERM"),
-            ((row.seq, row.job_id, row.reason, count(row), row.first_due, row.last_due, row.term) for row in rows),
-        )
-    return 0
+    return _show_page(
+        options,
+        rows,
+        lambda row: row.at,
+        ("SEQ", "JOB", "REASON", "TICKS", "FIRST DUE", "LAST DUE", "TERM"),
+        lambda row: (row.seq, row.job_id, row.reason, count(row), row.first_due, row.last_due, row.term),
+    )
 
 
 async def changes(options: Namespace) -> int:
@@ -107,33 +129,35 @@ async def changes(options: Namespace) -> int:
     async with reading(engine_of(options)) as ledger:
         await refuse_unknown(ledger, options.job)
         rows = await ledger.audit_trail(job_id=options.job, before=options.before, limit=options.limit)
-    rows = [row for row in rows if options.since is None or row.at >= options.since]
-    if options.json:
-        show_json(rows)
-    else:
-        show_table(
-            ("SEQ", "AT", "BY", "ACTION", "JOB", "BEFORE", "AFTER", "REQUEST"),
-            ((row.seq, row.at, row.by, row.action, row.job_id, row.before, row.after, row.request) for row in rows),
-        )
-    return 0
+    return _show_page(
+        options,
+        rows,
+        lambda row: row.at,
+        ("SEQ", "AT", "BY", "ACTION", "JOB", "BEFORE", "AFTER", "REQUEST"),
+        lambda row: (row.seq, row.at, row.by, row.action, row.job_id, row.before, row.after, row.request),
+    )
 
 
 async def terms(options: Namespace) -> int:
     """Print the terms."""
     async with reading(engine_of(options)) as ledger:
         rows = await ledger.terms(before=options.before, limit=options.limit)
-    rows = [row for row in rows if options.since is None or row.began_at >= options.since]
-    if options.json:
-        show_json(rows)
-    else:
-        show_table(
-            ("TERM", "PID", "BEGAN", "REASON", "FROM PID", "TAKEOVER ms", "ENDED", "HOW"),
-            (
-                (row.term, row.pid, row.began_at, row.reason, row.from_pid, row.takeover_ms, row.ended_at, row.standing)
-                for row in rows
-            ),
-        )
-    return 0
+    return _show_page(
+        options,
+        rows,
+        lambda row: row.began_at,
+        ("TERM", "PID", "BEGAN", "REASON", "FROM PID", "TAKEOVER ms", "ENDED", "HOW"),
+        lambda row: (
+            row.term,
+            row.pid,
+            row.began_at,
+            row.reason,
+            row.from_pid,
+            row.takeover_ms,
+            row.ended_at,
+            row.standing,
+        ),
+    )
 
 
 async def verify(options: Namespace) -> int:
