@@ -1,4 +1,4 @@
-"""Routes behind the admin token, on any worker. Changes are written to the ledger; the leader carries them out.
+"""Routes of those who may control, on any worker. Changes are written to the ledger; the leader carries them out.
 
 These routes exist with ``$ELECTION_ADMIN_TOKEN`` or a dependency of the application; ``guard.py`` decides who may use
 them. Each change is recorded with the identity that the guard returns.
