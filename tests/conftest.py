@@ -12,9 +12,10 @@ from collections.abc import Generator, Iterator
 import hypothesis
 import pytest
 
-pytest.register_assert_rewrite("tests.support", "tests.core")  # for the values in failed asserts
+pytest.register_assert_rewrite("tests.support", "tests.core", "tests.engines")  # for the values in failed asserts
 
 from tests.support.blocking import watch_the_loop  # noqa: E402
+from tests.support.rewriting import import_own_share  # noqa: E402
 from tests.support.servers import new_postgres, own_server, postgres_server, redis_server  # noqa: E402, F401
 from tests.support.tiers import Tiers  # noqa: E402
 
@@ -25,6 +26,10 @@ hypothesis.settings.load_profile("same")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Tiers(config))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    import_own_share(session.config)
 
 
 @pytest.hookimpl(trylast=True)

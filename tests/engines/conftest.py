@@ -6,17 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.register_assert_rewrite(
-    "tests.engines.history",
-    "tests.engines.cable",
-    "tests.engines.conformance.leading",
-    "tests.engines.conformance.pool",
-    "tests.engines.file.pool",
-    "tests.support.processes",
-)
-
-from tests.support.hosts import Hosts, two_hosts  # noqa: E402
-from tests.support.processes import ForkServer, fork_server  # noqa: E402
+from tests.support.hosts import Hosts, two_hosts
+from tests.support.processes import ForkServer, fork_server
 
 
 @pytest.fixture(scope="session")
