@@ -47,6 +47,7 @@ def run(path: Path, code: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+@pytest.mark.extended
 def test_a_loop_that_lives_presses_it(tmp_path: Path) -> None:
     path = tmp_path / "leader.stack"
     assert run(path, "") == (0, "in good order\n")
@@ -83,7 +84,8 @@ def test_last_words_that_cannot_be_written_go_to_standard_error(tmp_path: Path) 
     assert "cannot be opened for the traceback of a hang" in done.stdout
 
 
-@pytest.mark.parametrize("when", ["before the term", pytest.param("within the term", marks=pytest.mark.extended)])
+@pytest.mark.extended
+@pytest.mark.parametrize("when", ["before the term", "within the term"])
 def test_it_gives_way_to_another_use_of_faulthandler(tmp_path: Path, when: str) -> None:
     """The only timer belongs to the code that requested it: its time is kept, and the end of the term does not
     cancel it.

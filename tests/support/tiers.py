@@ -1,8 +1,8 @@
 """Two tiers of tests: those of ``make test``, and the extended ones that only ``make test-all`` runs.
 
-A pytest plugin, loaded by ``tests/conftest.py``. A test is extended by its marker, or because it needs root. With
-``-m "not extended"`` the closing lines of the run report how many tests were left out, by folder, and the command that
-runs them.
+A pytest plugin, loaded by ``tests/conftest.py``. A test is extended by its marker, because it needs root, or because
+it examines the repository instead of running the program. With ``-m "not extended"`` the closing lines of the run
+report how many tests were left out, by folder, and the command that runs them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,13 @@ Item = TypeVar("Item")
 
 NEEDS_ROOT = {"as_root", "hosts", "small_disk"}
 """Fixtures that need root: mounts, files of other users, network namespaces."""
+
+OF_THE_REPOSITORY = (
+    "tests/test_house.py", "tests/chaos/test_judge.py", "tests/chaos/test_plan.py", "tests/support/",
+    "tests/docs/test_architecture.py", "tests/docs/test_commands.py", "tests/docs/test_faults.py",
+    "tests/docs/test_pitfalls.py", "tests/docs/test_prometheus.py", "tests/docs/test_statements.py",
+)  # fmt: skip
+"""Tests of the code's structure, of statements in the documents and of the tests' own tools: none runs the program."""
 
 ORDINARY = "not extended"
 """The expression for ``-m`` that selects the tests of ``make test``."""
@@ -40,7 +47,8 @@ class Tiers:
     @pytest.hookimpl(tryfirst=True)  # before the expression of -m is applied
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
-            if NEEDS_ROOT.intersection(getattr(item, "fixturenames", ())):
+            needs_root = NEEDS_ROOT.intersection(getattr(item, "fixturenames", ()))
+            if needs_root or item.nodeid.startswith(OF_THE_REPOSITORY):
                 item.add_marker(pytest.mark.extended)
 
     @pytest.hookimpl(trylast=True, specname="pytest_collection_modifyitems")
@@ -68,8 +76,8 @@ class Tiers:
             folders = ", ".join(f"{name} {count}" for name, count in sorted(self._left_out.items()))
             terminalreporter.section("left out")
             terminalreporter.line(
-                f"{self._left_out.total()} extended tests, which take long or need root or a tool that no wheel brings:"
-                f" {folders}"
+                f"{self._left_out.total()} extended tests, which take long, need root or a tool that no wheel brings,"
+                f" or examine the repository: {folders}"
             )
             terminalreporter.line("run them, with all others: make test-all")
 
