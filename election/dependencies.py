@@ -19,8 +19,8 @@ from typing import Any, get_type_hints
 from fastapi import FastAPI, Request, Response
 from fastapi.params import Depends
 
+from election.core.callables import is_coroutine_function, without_partial
 from election.core.errors import JobDefinitionError
-from election.schedule.functions import is_coroutine_function, without_partial
 
 _PATH = "/job"
 

@@ -25,7 +25,7 @@ from .engines import Engine, open_engine
 from .lifespan import Lifespan
 from .membership import NOT_STARTED, Membership
 from .operation import LedgerAccess, Operation
-from .options import Timing, check_scheduling, engine_timing
+from .options import Timing, check_scheduling, engine_timing, parse_notify
 from .pool_jobs import PoolJobs
 from .requested_run import RequestedRun
 from .schedule.audit import identify
@@ -73,6 +73,8 @@ class Election:
         localhost and addresses only, so that no page of another site can read them (DNS rebinding). ``["*"]`` for any.
     allow_network_fs: accept a pool directory on a filesystem where flock may exclude nobody.
     candidate: False for a worker that never leads: it answers, adds jobs and reads, and leaves the seat to the others.
+    notify: function, or functions, called with each alert: the events of jobs that fail, recover, are late or overlong
+        and of leaders that died; a call that raises is repeated, so that a server that is away loses none.
 
     Constructing one does no I/O. Raises ``ConfigurationError`` for arguments that cannot work.
     """
@@ -95,6 +97,7 @@ class Election:
         allowed_hosts: Collection[str] = (),
         allow_network_fs: bool = False,
         candidate: bool = True,
+        notify: Hook | Iterable[Hook] | None = None,
     ) -> None:
         self._allowed_hosts = check_allowed_hosts(allowed_hosts)
         options = dict(scheduler_options or {})
@@ -109,7 +112,7 @@ class Election:
         self._access = LedgerAccess(self._clock)
         self._jobs = JobRegistry(options, self._clock, self._dependencies.wrap)
         self._tasks = TaskRegistry()
-        self._hooks = Hooks(self._clock)
+        self._hooks = Hooks(self._clock, parse_notify(notify))
         self._around: list[Around] = []
         self._schedule_options = ScheduleOptions(
             drain_timeout, seat.heartbeat, catch_up_limit, retention, options, max_threads, self._around
@@ -260,10 +263,7 @@ class Election:
         return PoolJobs(self._jobs, self._view, self._access, self._clock)
 
     def check(self) -> None:
-        """Check before a start whether the pool can be used; the start does the same.
-
-        Raises ``ConfigurationError`` with the way out.
-        """
+        """Check whether the pool can be used, as a start does. Raises ``ConfigurationError`` with the way out."""
         self._engine.check()
 
     async def __aenter__(self) -> Self:

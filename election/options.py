@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from .core.backend import DEFAULT_TIMING, SeatTiming
 from .core.errors import ConfigurationError
+from .core.hooks import Hook
 
 MIN_HEARTBEATS_PER_FENCE = 4
 """Heartbeats that a leader may miss at least before it is fenced."""
@@ -66,6 +67,18 @@ def engine_timing(own: SeatTiming, given: SeatTiming, **others: bool) -> SeatTim
             " made already, and they would have no effect; pass them to open_engine() where it is made"
         )
     return own
+
+
+def parse_notify(notify: Hook | Iterable[Hook] | None) -> list[Hook]:
+    """Functions that get the alerts. Raises ``ConfigurationError`` for what cannot be called, as a URL."""
+    functions = [notify] if callable(notify) or isinstance(notify, str) else list(notify or ())
+    for each in functions:
+        if not callable(each):
+            raise ConfigurationError(
+                f"notify={each!r} is no function: give one that takes an event and sends it, def notify(event): …"
+                " (docs/guides/alerts.md has recipes for webhooks and others)"
+            )
+    return functions
 
 
 def check_scheduling(catch_up_limit: int, max_threads: int, options: Mapping[str, Any]) -> None:

@@ -13,9 +13,11 @@ import logging
 import queue
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from .alerts import Delivery, is_alert
+from .callables import is_coroutine_function, name_of
 from .clock import Clock, first, is_cancelled
 from .events import Event, named
 
@@ -33,23 +35,25 @@ Hook = Callable[[Event], Any]
 class Hooks:
     """The hooks of one Election."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, notify: Iterable[Hook] = ()) -> None:
+        """notify: functions that get the alerts only, see ``Delivery``."""
         self._clock = clock
         self._queues: list[_HookQueue] = []
+        self._alerts: list[_HookQueue] = [_OnLoop(Delivery(each, clock)) for each in notify]
 
     def add(self, hook: Hook) -> None:
         """Call ``hook`` with every event from now on."""
-        self._queues.append(_OnLoop(hook) if inspect.iscoroutinefunction(hook) else _InThread(hook))
+        self._queues.append(_OnLoop(hook) if is_coroutine_function(hook) else _InThread(hook))
 
     def emit(self, event: Event) -> None:
         """Hand an event over to all hooks; returns at once, and never raises."""
-        for each in self._queues:
+        for each in [*self._queues, *self._alerts] if is_alert(event) else self._queues:
             each.put(event)
 
     async def close(self) -> None:
         """Let the hooks finish their queues, for ``CLOSE_GRACE_S`` at most."""
-        if self._queues:
-            finished = asyncio.wait([asyncio.ensure_future(each.finish()) for each in self._queues])
+        if queues := [*self._queues, *self._alerts]:
+            finished = asyncio.wait([asyncio.ensure_future(each.finish()) for each in queues])
             await first(finished, self._clock.sleep(CLOSE_GRACE_S))
 
 
@@ -73,13 +77,13 @@ class _HookQueue(ABC):
         if self._dropped == 1 or self._dropped % MAX_QUEUED_EVENTS == 0:
             log.error(
                 "the hook %s is too slow: %d events were dropped",
-                _name(self._hook),
+                name_of(self._hook),
                 self._dropped,
                 extra=named("hook_events_dropped"),
             )
 
     def _failed(self) -> None:
-        log.exception("the hook %s failed", _name(self._hook), extra=named("hook_failed"))
+        log.exception("the hook %s failed", name_of(self._hook), extra=named("hook_failed"))
 
 
 class _InThread(_HookQueue):
@@ -88,9 +92,11 @@ class _InThread(_HookQueue):
         self._waiting: queue.Queue[Event | Callable[[], object]] = queue.Queue(MAX_QUEUED_EVENTS)
         self._thread: threading.Thread | None = None
         self._former: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop
 
     def put(self, event: Event) -> None:
         if self._thread is None or not self._thread.is_alive():  # the first event, also of a restart or a forked child
+            self._loop = asyncio.get_running_loop()
             self._thread = threading.Thread(target=self._work, args=[self._former], name="election-hook", daemon=True)
             self._thread.start()
         try:
@@ -103,7 +109,9 @@ class _InThread(_HookQueue):
             former.join()  # a hook gets one event at a time
         while isinstance(event := self._waiting.get(), Event):
             try:
-                self._hook(event)
+                result = self._hook(event)
+                if inspect.isawaitable(result):  # a lambda hands a coroutine on
+                    asyncio.run_coroutine_threadsafe(_result_of(result), self._loop).result()
             except BaseException:  # in the hook's own thread, nothing else would report it
                 self._failed()
         event()
@@ -123,6 +131,10 @@ class _InThread(_HookQueue):
             return
         self._thread, self._former = None, self._thread  # it may live a moment longer, but takes no further event
         await done.wait()
+
+
+async def _result_of(work: Awaitable[Any]) -> Any:
+    return await work
 
 
 class _OnLoop(_HookQueue):
@@ -161,7 +173,3 @@ class _OnLoop(_HookQueue):
         finally:
             self._task.cancel()
             self._task = None
-
-
-def _name(hook: Hook) -> str:
-    return getattr(hook, "__qualname__", None) or repr(hook)

@@ -11,6 +11,7 @@ import contextlib
 import ipaddress
 import os
 import socket
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
@@ -42,6 +43,13 @@ def run_in_short_lived_thread(function: Callable[[], _T]) -> asyncio.Future[_T]:
         return asyncio.get_running_loop().run_in_executor(executor, function)
     finally:
         executor.shutdown(wait=False)
+
+
+def run_in_daemon_thread(function: Callable[[], _T], name: str) -> asyncio.Future[_T]:
+    """Run ``function``, which may hang but does not raise, in a thread of its own that keeps no process from ending."""
+    work: Future[_T] = Future()
+    threading.Thread(target=lambda: work.set_result(function()), name=name, daemon=True).start()
+    return asyncio.wrap_future(work)
 
 
 def in_passing(work: Future[_T]) -> asyncio.Future[_T]:

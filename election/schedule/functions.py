@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from election.core.callables import without_partial
 from election.core.errors import JobDefinitionError
 
 
@@ -62,19 +63,6 @@ def refuse_what_cannot_run(job_id: str, func: Callable[..., Any]) -> None:
                 f"job {job_id!r}: {plain!r} is a generator function, none of whose code would run; give a function"
                 " that iterates over it: for _ in generator(): pass"
             )
-
-
-def without_partial(func: Callable[..., Any]) -> Callable[..., Any]:
-    """The function that ``functools.partial`` calls in the end."""
-    while isinstance(func, functools.partial):
-        func = func.func
-    return func
-
-
-def is_coroutine_function(func: Callable[..., Any]) -> bool:
-    """Whether calling ``func`` gives a coroutine; sees through ``functools.partial`` and callable objects."""
-    func = without_partial(func)
-    return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(type(func).__call__)
 
 
 def reference_to(func: Callable[..., Any]) -> str:

@@ -15,18 +15,13 @@ from typing import Any
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
+from election.core.callables import is_coroutine_function
 from election.core.clock import Clock, SystemClock
 from election.core.errors import JobDefinitionError
 from election.core.events import named
 
 from .crontab import parse_crontab
-from .functions import (
-    is_coroutine_function,
-    reference_to,
-    refuse_what_cannot_run,
-    same_code,
-    same_function,
-)
+from .functions import reference_to, refuse_what_cannot_run, same_code, same_function
 from .job_info import make_job_info
 from .model import JobInfo
 from .run_log import shorten

@@ -6,11 +6,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from election.core.callables import is_coroutine_function
 from election.core.clock import Clock, is_cancelled
 from election.core.errors import JobDefinitionError
 from election.core.events import named
-
-from .functions import is_coroutine_function
 
 log = logging.getLogger("election")
 

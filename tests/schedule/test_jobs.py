@@ -12,7 +12,7 @@ import pytest
 from apscheduler.triggers.interval import IntervalTrigger
 
 from election import ConfigurationError, Election, JobDefinitionError
-from election.schedule.functions import is_coroutine_function
+from election.core.callables import is_coroutine_function
 from election.schedule.jobs import MISFIRE_GRACE_S, JobRegistry
 from election.testing import always_leader
 
