@@ -22,7 +22,7 @@ def show(event: Event) -> None:
     if isinstance(event, Elected | TookOver):
         log.info("watch:    http://%s:%d/leader/live", settings.host, settings.port)
         log.info("expect:   %s", _next_report())
-        log.info("failover: kill -9 %d", event.pid)
+        log.info("failover: kill -9 %d, or the button at http://%s:%d/kill", event.pid, settings.host, settings.port)
 
 
 def _next_report() -> str:

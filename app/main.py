@@ -5,14 +5,16 @@ from __future__ import annotations
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
-from . import first_steps
-from .jobs import election
+from . import first_steps, kill_leader
+from .jobs import election, settings
 
 app = FastAPI(title="election demonstration", lifespan=election.lifespan)
 app.include_router(election.router)
 app.include_router(election.metrics)
 app.include_router(election.health)
 election.on_event(first_steps.show)
+if kill_leader.is_loopback(settings.host):
+    app.include_router(kill_leader.router)
 
 
 @app.get("/")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import importlib
-import ipaddress
 import logging
 import socket
 import sys
 
 from election import ConfigurationError
 
+from .kill_leader import is_loopback
 from .settings import Settings
 
 log = logging.getLogger("run")
@@ -28,20 +28,13 @@ def check_startup(settings: Settings, application: str) -> None:
     """
     _check_port(settings)
     _check_pool(application)
-    if not _is_loopback(settings.host):
+    if not is_loopback(settings.host):
         log.warning(
             "listening on %s: whoever reaches port %d can read /leader and its history",
             settings.host,
             settings.port,
             extra={"event": {"event": "public_address"}},
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _check_port(settings: Settings) -> None:

@@ -51,6 +51,6 @@ def test_three_lines_say_what_to_do(tmp_path: Path) -> None:
         assert [name for name, _ in found] == ["watch", "expect", "failover"]
         assert found[0][1] == f"http://127.0.0.1:{pool.port}/leader/live"
         assert re.fullmatch(r"the next report at \d\d:\d\d:\d\d|a report in seconds 0 to 30 .*", found[1][1])
-        assert found[2][1] == f"kill -9 {leader}"
+        assert found[2][1] == f"kill -9 {leader}, or the button at http://127.0.0.1:{pool.port}/kill"
     finally:
         pool.reap()

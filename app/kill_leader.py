@@ -1,0 +1,76 @@
+"""``/kill``: a button that kills the leader with SIGKILL, for visitors of the demonstration on this machine only."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import signal
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.background import BackgroundTask
+
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>Kill the leader</title>
+<style>body { font: 16px/1.5 system-ui, sans-serif; max-width: 34rem; margin: 3rem auto; padding: 0 1rem }</style>
+<h1 id="who">Asking who leads</h1>
+<p>The button ends the leader as <code>kill -9</code> does. Another worker takes over within milliseconds, and Uvicorn
+replaces the dead one. You come to the page that shows it.</p>
+<form method="post" id="form"><button id="kill" disabled>Kill the leader</button></form>
+<p><a href="leader/live">Only watch</a></p>
+<script>
+async function ask() {
+  const { leader } = await (await fetch("leader", { cache: "no-store" })).json();
+  const words = leader ? `Worker ${leader.pid} leads, in term ${leader.term}` : "Nobody leads";
+  document.getElementById("who").textContent = words;
+  document.getElementById("form").action = `kill?pid=${leader?.pid}`;
+  document.getElementById("kill").disabled = !leader;
+}
+setInterval(() => ask().catch(() => {}), 1000);
+ask();
+</script>
+</html>
+"""
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/kill")
+async def show_button() -> HTMLResponse:
+    """The page with the button."""
+    return HTMLResponse(PAGE, headers={"Cache-Control": "no-store", "X-Frame-Options": "DENY"})
+
+
+@router.post("/kill")
+def kill(request: Request, pid: Annotated[int, Query(gt=1)]) -> RedirectResponse:
+    """Kill a worker of this pool, as soon as the browser has been sent to the live page."""
+    origin = urlsplit(request.headers.get("origin", ""))
+    is_local = request.client is not None and is_loopback(request.client.host) and is_loopback(origin.hostname or "")
+    if not is_local or origin.netloc != request.headers.get("host"):
+        raise HTTPException(403, "only this page, opened on the machine itself, may do that")
+    if pid != os.getpid() and _parent_of(pid) != os.getppid():
+        raise HTTPException(404, f"process {pid} is no worker of this pool")
+    return RedirectResponse("leader/live", status_code=303, background=BackgroundTask(os.kill, pid, signal.SIGKILL))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address or host name."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _parent_of(pid: int) -> int | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return int(stat.rpartition(")")[2].split()[1])
