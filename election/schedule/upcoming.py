@@ -47,13 +47,17 @@ class PlannedJobs:
     def __init__(self, jobs: Iterable[JobState]) -> None:
         self._planned = [(job, build(job.trigger, job.scheduled_since)) for job in jobs if is_planned(job)]
 
-    def coming_ticks(self, *, now: datetime, until: datetime | None = None, limit: int) -> list[ComingTick]:
-        """Return the ticks that the jobs owe from ``now`` on, earliest first, ``limit`` at most.
+    def coming_ticks(
+        self, *, now: datetime, until: datetime | None = None, each: int | None = None, limit: int
+    ) -> list[ComingTick]:
+        """Return the ticks that the jobs owe from ``now`` on, earliest first, ``limit`` and ``each`` of a job at most.
 
         Jobs with ``unknown_triggers`` have none.
         """
-        each = (_ticks_of(job, trigger, now, until) for job, trigger in self._planned if trigger is not None)
-        return list(islice(heapq.merge(*each, key=lambda tick: (tick.due, tick.job_id)), limit))
+        found = (
+            islice(_ticks_of(job, trigger, now, until), each) for job, trigger in self._planned if trigger is not None
+        )
+        return list(islice(heapq.merge(*found, key=lambda tick: (tick.due, tick.job_id)), limit))
 
     def remarks(self, now: datetime) -> list[str]:
         """Return ``remarks_on`` the triggers."""

@@ -30,6 +30,7 @@ Number = Annotated[int, Path(ge=1, le=MAX_INTEGER)]
 Limit = Annotated[int, Query(ge=1, le=1000, description="entries a page")]
 Tag = Annotated[str | None, Query(max_length=50, description="only those of jobs with this tag")]
 Until = Annotated[AwareDatetime | None, Query(description="only ticks due up to this time, which has an offset")]
+Each = Annotated[int | None, Query(ge=1, le=1000, description="so many ticks of each job at most")]
 JobId = Annotated[str | None, Query(alias="job", max_length=500, description="only this job's")]
 
 
@@ -108,14 +109,16 @@ def history_routes(view: PoolView) -> APIRouter:
         return models.Terms(terms=entries, next=rows[-1].term if len(rows) == limit else None)
 
     @router.get("/leader/next")
-    async def read_next(job_id: JobId = None, until: Until = None, limit: Limit = 10) -> models.Upcoming:
+    async def read_next(
+        job_id: JobId = None, until: Until = None, each: Each = None, limit: Limit = 10
+    ) -> models.Upcoming:
         """Coming ticks, earliest first; of many jobs that were added at run time, of the ``limit`` due soonest."""
         jobs = await asked(view.ledger.due_soonest(limit, job_id))
         now = view.clock.now()
 
         def read() -> models.Upcoming:
             planned = PlannedJobs(jobs)
-            ticks = planned.coming_ticks(now=now, until=until, limit=limit)
+            ticks = planned.coming_ticks(now=now, until=until, each=each, limit=limit)
             entries = [models.ComingTickEntry.model_validate(tick, from_attributes=True) for tick in ticks]
             return models.Upcoming(ticks=entries, unknown=planned.unknown_triggers(), remarks=planned.remarks(now))
 

@@ -10,14 +10,17 @@ import base64
 import functools
 import hashlib
 import json
-import re
+import zlib
+from collections.abc import Mapping
 from importlib import resources
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, HTTPException, Query, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from pydantic import StringConstraints
 
 from .history_cache import HistoryCache, without
+from .history_counts import Days, HistoryCounts
+from .packing import pack_lines, pack_script, pack_style
 from .view import PoolView
 
 SCRIPTS = (
@@ -32,18 +35,10 @@ SCRIPTS = (
     "control.js",
     "chart.js",
     "job.js",
+    "counts.js",
     "main.js",
 )
 """The parts of the page's script, in their order: each uses those before it."""
-
-COMMENT = re.compile(r"(^|\s)// .*$")
-"""A comment of the script; no text in it has two slashes before a blank."""
-
-SPACED_IN_SCRIPT = re.compile(r" (=|=>|===|!==|&&|\|\||\?\??|[:<>+*]|[<>+]=) |(?<=\)) (?=\{)")
-"""Operators between blanks, which no text of the script contains."""
-
-SPACED_IN_STYLE = re.compile(r"\s*([{}:;,])\s+|\s+(?=\{)")
-"""Punctuation before a blank, which no text of the style contains."""
 
 MAX_MOMENT_MS = 253_402_300_799_000
 """The last moment of the year 9999, in milliseconds since the epoch."""
@@ -66,57 +61,71 @@ def live_routes(view: PoolView, *, controls: ControlKind) -> APIRouter:
     """The page and its document."""
     router = APIRouter()
     cache = HistoryCache(view)
+    counts = HistoryCounts(view)
     page, policy = _page()
-    headers = {
-        "Cache-Control": "no-store",  # a page of another version could not read the document
-        "Content-Security-Policy": policy,
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-    }
+    headers = {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer"}
 
     @router.get("/leader/live", response_class=Response, responses={200: {"content": {"text/html": {}}}})
-    async def read_page() -> Response:
+    async def read_page(request: Request) -> Response:
         """The live page."""
-        return Response(page, headers=headers, media_type="text/html")
+        return _response(request, page, "text/html", headers)
 
     @router.get("/leader/live/data", include_in_schema=False)
-    async def read_data(since: Moment = None, until: Moment = None) -> Response:
-        """Data of the page. Belongs to the page of the same version, and may change with it."""
+    async def read_data(
+        request: Request, since: Moment = None, until: Moment = None, known: int | None = None
+    ) -> Response:
+        """Data of the page. Belongs to the page of the same version, and may change with it.
+
+        known: checksum of the jobs that the page has; if they are the same, the answer leaves them out.
+        """
         document = await view.document()
+        jobs = document.model_dump_json(include={"jobs"})
+        checksum = zlib.crc32(jobs.encode())
+        pool = document.model_dump_json(exclude={"jobs"} if checksum == known else None)
         now = view.clock.now().timestamp() * 1000
         if view.absence() is None:
             history = await cache.between(round(now) - DEFAULT_PERIOD_MIN * 60_000 if since is None else since, until)
         else:
             history = without(None)  # the document has the reason
-        head = f'{{"now": {now:.1f}, "controls": {json.dumps(controls)}'
-        return Response(
-            f'{head}, "pool": {document.model_dump_json()}, "history": {history}}}',
-            headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
-            media_type="application/json",
-        )
+        head = f'{{"now": {now:.1f}, "controls": {json.dumps(controls)}, "checksum": {checksum}'
+        return _response(request, f'{head}, "pool": {pool}, "history": {history}}}'.encode())
 
     @router.get("/leader/live/runs", include_in_schema=False)
-    async def read_latest(job: Annotated[list[JobName], Query(max_length=MAX_ROWS_READ)]) -> Response:
+    async def read_latest(request: Request, job: Annotated[list[JobName], Query(max_length=MAX_ROWS_READ)]) -> Response:
         """Latest runs of a few jobs, whose rows can be seen. Belongs to the page as its data do."""
         if (absence := view.absence()) is not None:
             raise HTTPException(503, absence)
-        return Response(
-            await cache.latest(job),
-            headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
-            media_type="application/json",
-        )
+        return _response(request, (await cache.latest(job)).encode())
+
+    @router.get("/leader/live/counts", include_in_schema=False)
+    async def read_counts(request: Request, days: Days) -> Response:
+        """Counts of the last day or week. Belongs to the page as its data do."""
+        if (absence := view.absence()) is not None:
+            raise HTTPException(503, absence)
+        return _response(request, (await counts.latest(days)).encode())
 
     return router
+
+
+def _response(
+    request: Request, body: bytes, media_type: str = "application/json", headers: Mapping[str, str] | None = None
+) -> Response:
+    """Response that no cache keeps: a page could not read the data of another version. Compressed if the client may."""
+    every = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Vary": "Accept-Encoding"}
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
+        body = zlib.compress(body, level=1, wbits=31)  # gzip
+        every["Content-Encoding"] = "gzip"
+    return Response(body, headers={**every, **(headers or {})}, media_type=media_type)
 
 
 @functools.cache
 def _page() -> tuple[bytes, str]:
     """The page, and the policy that allows its style and its script and nothing else."""
     files = resources.files(__package__) / "page"
-    style = SPACED_IN_STYLE.sub(r"\1", _packed((files / "live.css").read_text("utf-8"))).replace(";}", "}")
-    source = "".join((files / name).read_text("utf-8") for name in SCRIPTS)
-    script = SPACED_IN_SCRIPT.sub(r"\1", _packed('"use strict";\n' + source))
-    page = _packed((files / "live.html").read_text("utf-8")).replace("/*style*/", style).replace("/*script*/", script)
+    style = pack_style((files / "live.css").read_text("utf-8"))
+    script = pack_script('"use strict";\n' + "".join((files / name).read_text("utf-8") for name in SCRIPTS))
+    page = pack_lines((files / "live.html").read_text("utf-8"))
+    page = page.replace("/*style*/", style).replace("/*script*/", script)
     policy = {
         "default-src": "'none'",
         "script-src": _hash(script),
@@ -129,12 +138,6 @@ def _page() -> tuple[bytes, str]:
         "require-trusted-types-for": "'script'",  # nothing that came from outside can become markup
     }
     return page.encode(), "; ".join(f"{name} {value}" for name, value in policy.items())
-
-
-def _packed(text: str) -> str:
-    """Return the text without indentation, empty lines and comments."""
-    lines = (COMMENT.sub("", line).strip() for line in text.splitlines())
-    return "\n".join(line for line in lines if line)
 
 
 def _hash(text: str) -> str:

@@ -162,7 +162,7 @@ def test_without_a_mouse(whole: Pool, new_page: NewPage) -> None:
     """Keys go from mark to mark and say what each is; all that can be operated is reached, and shows that."""
     page = new_page(whole)
     reached = set()
-    for _ in range(45):
+    for _ in range(60):
         page.keyboard.press("Tab")
         name, outline = page.evaluate(
             "[document.activeElement.id || document.activeElement.dataset.minutes || document.activeElement.tagName,"
@@ -170,7 +170,23 @@ def test_without_a_mouse(whole: Pool, new_page: NewPage) -> None:
         )
         reached.add(name)
         assert name == "BODY" or outline == "solid", name
-    assert {"1", "5", "15", "60", "now", "when", "timeline", "token", "unlocking", "SUMMARY"} <= reached
+    assert {
+        "1",
+        "5",
+        "15",
+        "60",
+        "1440",
+        "10080",
+        "now",
+        "failure-before",
+        "failure-after",
+        "date",
+        "when",
+        "timeline",
+        "token",
+        "unlocking",
+        "SUMMARY",
+    } <= reached
     page.locator("#timeline").focus()
     page.keyboard.press("Home")
     assert "Term 1: worker" in shown(page, "#details")

@@ -158,8 +158,39 @@ def test_the_page_works_under_a_prefix(tmp_path: Path) -> None:
         assert client.get("/admin/leader/live/data").status_code == 200
     asked = re.findall(r"(?:ask|read|about)\([`\"]([^`\"$?]+)", text)
     assert {*asked} == {
-        "live/data", "live/runs", "jobs", "jobs/", "requests/", "control", "runs", "runs/", "skips", "changes", "next",
+        "live/data", "live/runs", "live/counts", "jobs", "jobs/", "requests/", "control", "runs", "runs/", "skips",
+        "changes", "next",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/leader/live", "/leader/live/data", "/leader/live/counts?days=1"])
+def test_answers_are_compressed_for_those_who_can_read_that(filled: TestClient, path: str) -> None:
+    whole = filled.get(path, headers={"Accept-Encoding": "identity"})
+    packed = filled.get(path, headers={"Accept-Encoding": "br, gzip"})
+    assert "content-encoding" not in whole.headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert whole.headers["vary"] == packed.headers["vary"] == "Accept-Encoding"
+    assert int(packed.headers["content-length"]) < len(whole.content) == int(whole.headers["content-length"])
+    if path == "/leader/live":
+        assert packed.text == whole.text
+
+
+def test_jobs_that_have_not_changed_are_left_out(tmp_path: Path) -> None:
+    """With 59 jobs that stand still, an answer has less than 1.5 kB, three of which a second are less than 5 kB."""
+    election = Election(tmp_path / "pool", heartbeat=0.05)
+    for number in range(59):
+        election.add_job(note, "interval", hours=1, id=f"job-{number}", name=f"Report of {number}", tags=["reports"])
+    with client_of(election) as client:
+        until(lambda: data(client)["pool"]["leader"] and data(client)["pool"]["jobs"][58]["next_run_time"])
+        whole = data(client, known=0)
+        assert len(whole["pool"]["jobs"]) == 59
+        since = round(whole["now"]) - 3000
+        answer = client.get("/leader/live/data", params={"since": since, "known": whole["checksum"]})
+        assert "jobs" not in answer.json()["pool"]
+        assert int(answer.headers["content-length"]) < 1500
+        client.portal.call(election.jobs.pause, "job-7")  # type: ignore[union-attr]
+        changed = until(lambda: data(client, known=whole["checksum"])["pool"].get("jobs"), what="there is news")
+        assert [job["id"] for job in changed if job["paused"]] == ["job-7"]
 
 
 # --- its document ----------------------------------------------------------------------------------------------------

@@ -43,8 +43,8 @@ function tellButtons(area, job) {
   area.job = job;
   if (!area.firstElementChild) {
     area.append(node("button", { type: "button" }), node("button", { type: "button" }, "Run now"), node("span", { class: "answer" }));
-    area.children[0].addEventListener("click", () => tell(area.job.id, area.job.paused ? "resume" : "pause"));
-    area.children[1].addEventListener("click", () => tell(area.job.id, "run"));
+    on(area.children[0], "click", () => tell(area.job.id, area.job.paused ? "resume" : "pause"));
+    on(area.children[1], "click", () => tell(area.job.id, "run"));
   }
   const [pause, run, answer] = area.children;
   const [name, words] = [nameOf(job), job.paused ? "Resume" : "Pause"];
@@ -83,7 +83,7 @@ async function follow(job, request) {
     const words = await fate(name, request);
     answered(job, words.text);
     if (words.done) return;
-    await new Promise((done) => setTimeout(done, POLL));
+    await pause(POLL);
   }
   answered(job, `${name} has not ended yet; its last run is in the table.`);
 }
@@ -146,7 +146,7 @@ function tellControl() {
 }
 
 function listenForToken() {
-  $("unlock").addEventListener("submit", (event) => {
+  on($("unlock"), "submit", (event) => {
     event.preventDefault();
     if (control.token !== "") {
       lock();

@@ -172,7 +172,7 @@ function newRow(id) {
   const last = node("td", { class: "last", role: "cell" }, parts.mark, parts.words, parts.why);
   const name = node("th", { scope: "row", role: "rowheader" }, parts.name, parts.about);
   parts.row = node("tr", { "data-job": id, role: "row" }, name, parts.next, last, parts.late, parts.strip, parts.control);
-  parts.strip.addEventListener("click", (event) => openCell(parts, event));
+  on(parts.strip, "click", (event) => openCell(parts, event));
   SIGHT.observe(parts.row);
   return parts;
 }
@@ -275,7 +275,7 @@ async function askForCells() {
   if (grid.asking || !wanted.length || isStale()) return;
   grid.asking = true;
   try {
-    const told = await read(`live/runs?${new URLSearchParams(wanted.map((id) => ["job", id]))}`);
+    const told = await read("live/runs", wanted.map((id) => ["job", id]));
     for (const [id, runs] of Object.entries(told)) {
       const cells = new Map(runs.map(([seq, how, at, end]) => [seq, { seq, outcome: how, at, end }]));
       for (const [seq, run] of grid.cells.get(id) ?? []) if (run.outcome || !cells.has(seq)) cells.set(seq, run);
@@ -285,7 +285,7 @@ async function askForCells() {
     for (const id of grid.cells.keys()) if (!grid.rows.has(id)) grid.cells.delete(id);
     changed();
   } catch {
-    await new Promise((done) => setTimeout(done, SLOW)); // nobody answered this time
+    await pause(SLOW); // nobody answered this time
   } finally {
     grid.asking = false;
   }
@@ -294,7 +294,7 @@ async function askForCells() {
 // Those of the jobs that the pool's document leaves out which fit the search.
 async function askForOthers() {
   const isAll = state.pool.jobs_total <= state.pool.jobs.length;
-  const wanted = isAll ? null : `jobs?${new URLSearchParams({ limit: OTHERS_LIMIT, search: place.q, ...(place.tag && { tag: place.tag }) })}`;
+  const wanted = isAll ? null : JSON.stringify({ limit: OTHERS_LIMIT, search: place.q, ...(place.tag && { tag: place.tag }) });
   if (isAll) {
     grid.others.clear();
     grid.othersCut = false;
@@ -303,7 +303,7 @@ async function askForOthers() {
   [grid.othersFor, grid.othersAt] = [wanted, performance.now()];
   const readAt = serverNow();
   try {
-    const told = await read(wanted);
+    const told = await read("jobs", JSON.parse(wanted));
     if (wanted !== grid.othersFor) return;
     grid.others = new Map(told.jobs.map((job) => [job.id, { ...job, readAt, last: job.last_run && fromEntry(job.last_run) }]));
     grid.othersCut = told.next !== null;
@@ -340,7 +340,7 @@ function listenForFilters() {
       if (state.pool !== null) changed();
     });
   }
-  $("filters").addEventListener("submit", (event) => event.preventDefault());
-  $("jobs-table").addEventListener("pointermove", () => (grid.movedAt = performance.now()));
-  $("jobs-table").addEventListener("pointerleave", () => (grid.movedAt = -Infinity));
+  on($("filters"), "submit", (event) => event.preventDefault());
+  on($("jobs-table"), "pointermove", () => (grid.movedAt = performance.now()));
+  on($("jobs-table"), "pointerleave", () => (grid.movedAt = -Infinity));
 }

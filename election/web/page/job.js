@@ -84,7 +84,7 @@ async function readJob(page, seen) {
   const age = performance.now() - page.readAt;
   if (page.reading || isStale() || document.hidden || age < PAUSE || (seen === page.seen && age < REREAD && page.problem === null)) return;
   [page.reading, page.seen] = [true, seen];
-  const about = (path, limit) => read(`${path}?${new URLSearchParams({ job: page.id, limit })}`);
+  const about = (path, limit) => read(path, { job: page.id, limit });
   try {
     const [jobs, runs, skips, changes, next] = await Promise.all([about("jobs", 1), about("runs", RUNS_READ), about("skips", SKIPS_READ), about("changes", SKIPS_READ), about("next", NEXT_READ)]);
     page.entry = jobs.jobs[0] ?? null;
@@ -103,7 +103,7 @@ async function readJob(page, seen) {
 async function readArguments(page) {
   page.args = "Asking …";
   try {
-    const told = await read(`jobs/${encodeURIComponent(page.id)}/arguments`, authorized());
+    const told = await read(`jobs/${encodeURIComponent(page.id)}/arguments`, {}, authorized());
     page.args = Object.entries(told.arguments).map((pair) => pair.join("=")).join(", ") || "none";
   } catch (error) {
     page.args = `cannot be read: ${error.message}`;
@@ -114,7 +114,7 @@ async function readArguments(page) {
 async function readOlder() {
   const page = shownJob;
   try {
-    const told = await read(`runs?${new URLSearchParams({ job: page.id, limit: RUNS_READ, before: page.older })}`);
+    const told = await read("runs", { job: page.id, limit: RUNS_READ, before: page.older });
     for (const run of told.runs) page.runs.set(run.seq, fromEntry(run));
     page.older = told.next;
   } catch (error) {
@@ -225,8 +225,8 @@ function attemptText(log) {
 }
 
 function listenForJob() {
-  $("older").addEventListener("click", readOlder);
-  $("history").addEventListener("click", (event) => {
+  on($("older"), "click", readOlder);
+  on($("history"), "click", (event) => {
     const run = event.target.closest("[data-run]");
     if (run) location.hash = placeOf({ run: run.dataset.run });
   });

@@ -13,7 +13,7 @@ function changed() {
   const { from, to } = stretch();
   const found = place.job ? { runs: runsIn(store, { from, to }), skips: skipsIn(store, { from, to }) } : tellPicture(store, { from, to });
   if (!isStale()) tellHeader(now);
-  tellCounts(store.every > 1 ? store.counts : countsOf(found.runs, found.skips));
+  tellCounts(found.counts !== undefined ? found.counts : store.every > 1 ? store.counts : countsOf(found.runs, found.skips));
   tellControl();
   if (isStale()) show($("attention"), false);
   else tellAttention(now);
@@ -24,14 +24,17 @@ function changed() {
     tellNote(store);
     tellJobs(now);
     tellTables(found, store);
+    tellComing();
   }
   announce();
 }
 
 function tellPicture(store, { from, to }) {
   const svg = $("picture");
-  const found = paint(svg, { store, from, to, width: Math.max($("timeline").clientWidth, 280) });
-  pointAt(svg, found.marks);
+  const width = Math.max($("timeline").clientWidth, 280);
+  const found = isCounted() ? paintCounts(svg, width) : paint(svg, { store, from, to, width });
+  const chosen = pointAt(svg, found.marks);
+  if (chosen) tellDetails(chosen);
   return found;
 }
 
@@ -85,7 +88,9 @@ function announce() {
 }
 
 function tellNote(store) {
-  const words = [];
+  const words = state.remark ? [state.remark] : [];
+  if (isCounted() && !byCounts.told?.complete) words.push("Counting.");
+  if (byCounts.told?.complete && byCounts.told.periods.includes(null) && isCounted()) words.push("Periods without a bar have too many runs to count.");
   if (state.until !== null && state.past === null) words.push("Asking for this stretch of the history.");
   if (store.every > 1) words.push(`Too many runs to show each: one in ${store.every} is drawn, and the latest of each job and of those that did not succeed. The counts are of all.`);
   say($("note"), words.join(" "));
@@ -106,7 +111,7 @@ function tellRange(now, { from, to }) {
     mark(button, "aria-pressed", Number(button.dataset.minutes) * 60000 === state.span);
   }
   mark($("now"), "aria-pressed", state.until === null);
-  const [noForward, noBack] = [state.until === null, from <= (state.begins ?? from)];
+  const [noForward, noBack] = [state.until === null, isCounted() || from <= (state.begins ?? from)];
   if ($("forward").disabled !== noForward) $("forward").disabled = noForward;
   if ($("back").disabled !== noBack) $("back").disabled = noBack;
 }
@@ -114,7 +119,8 @@ function tellRange(now, { from, to }) {
 function look(until) {
   const now = serverNow();
   const focused = document.activeElement;
-  state.until = until === null || until >= now - 500 ? null : Math.max(until, (state.begins ?? now) + state.span / 2);
+  state.remark = "";
+  state.until = until === null || until >= now - 500 || isCounted() ? null : Math.max(until, (state.begins ?? now) + state.span / 2);
   if (state.until !== null && state.until >= now) state.until = null;
   state.past = null;
   choose($("picture"), null);
@@ -125,16 +131,16 @@ function look(until) {
 
 function listenForRange() {
   for (const button of document.querySelectorAll("[data-minutes]")) {
-    button.addEventListener("click", () => {
+    on(button, "click", () => {
       state.span = Number(button.dataset.minutes) * 60000;
       state.live.upTo = null; // thinned for another span
       look(state.until);
     });
   }
-  $("back").addEventListener("click", () => look(stretch().to - state.span / 2));
-  $("forward").addEventListener("click", () => look(stretch().to + state.span / 2));
-  $("now").addEventListener("click", () => look(null));
-  $("when").addEventListener("input", () => {
+  on($("back"), "click", () => look(stretch().to - state.span / 2));
+  on($("forward"), "click", () => look(stretch().to + state.span / 2));
+  on($("now"), "click", () => look(null));
+  on($("when"), "input", () => {
     const now = serverNow();
     const begins = Math.min(state.begins ?? now, now - state.span);
     const share = Number($("when").value) / 1000;
@@ -148,9 +154,10 @@ listenForRange();
 listenForToken();
 listenForFilters();
 listenForJob();
+listenForCounts();
 readPlace();
 addEventListener("hashchange", go);
-document.querySelector(".skip-link").addEventListener("click", (event) => {
+on(document.querySelector(".skip-link"), "click", (event) => {
   event.preventDefault();
   $(place.job ? "job" : "jobs").focus();
 });

@@ -13,6 +13,7 @@ const RECOUNT = 10000; // ms after which thinned runs are asked for and counted 
 
 const state = {
   pool: null, // the document of /leader
+  checksum: 0, // of its jobs
   sharedNames: new Set(), // those of more than one job
   controls: null, // who decides on changes: token, application, or null without such routes
   offset: 0, // the server's clock less ours
@@ -62,18 +63,24 @@ async function ask(path, options = {}) {
 }
 
 async function askForData(since, until) {
-  const query = new URLSearchParams({ since: Math.max(0, Math.floor(since)) });
+  const query = new URLSearchParams({ since: Math.max(0, Math.floor(since)), known: state.checksum });
   if (until !== null) query.set("until", Math.ceil(until));
   const answer = await ask(`live/data?${query}`);
   if (!answer.ok) throw new Error(`status ${answer.status}`);
-  return answer.json();
+  const told = await answer.json();
+  told.pool.jobs ??= state.pool.jobs; // left out, since they are the same
+  return told;
 }
 
 // The document at a path; the error says why there is none.
-async function read(path, headers) {
-  const answer = await ask(path, { timeout: PATIENT, headers });
+async function read(path, query, headers) {
+  const answer = await ask(`${path}?${new URLSearchParams(query)}`, { timeout: PATIENT, headers });
   if (!answer.ok) throw new Error(await detail(answer));
   return answer.json();
+}
+
+function pause(ms) {
+  return new Promise((done) => setTimeout(done, ms));
 }
 
 async function detail(answer) {
@@ -88,7 +95,8 @@ async function detail(answer) {
 // One question and what it changes.
 async function refresh() {
   const store = state.live;
-  const wanted = serverNow() - state.span - 5000;
+  const span = isCounted() ? 60000 : state.span;
+  const wanted = serverNow() - span - 5000;
   const old = store.every > 1 && performance.now() - store.countedAt > RECOUNT;
   const whole = store.upTo === null || store.from > wanted + 10000 || store.runs.size > MOST || old;
   // Rounded, so that all who look at the pool ask the same, and the ledger is asked once.
@@ -98,6 +106,7 @@ async function refresh() {
   state.answeredAt = performance.now();
   state.toldAt = told.now;
   state.pool = told.pool;
+  state.checksum = told.checksum;
   state.sharedNames = namesTwice(allJobs());
   state.controls = told.controls;
   noteWorkers(told.pool, told.now);
@@ -111,7 +120,7 @@ async function refresh() {
     state.live.upTo = told.now;
     state.begins = told.history.begins;
     state.last = told.history.last;
-    forget(state.live, Math.min(wanted, told.now - state.span) - 60000);
+    forget(state.live, Math.min(wanted, told.now - span) - 60000);
   }
   state.live.problem = told.history.problem;
   noteLeader(state.live, told.pool);
@@ -171,7 +180,7 @@ function noteWorkers(pool, now) {
 }
 
 let wake = () => {}; // ends the wait before the next question
-document.addEventListener("visibilitychange", () => wake());
+on(document, "visibilitychange", () => wake());
 
 // Ask for ever. ``changed`` is called after each answer, and after each failure.
 async function poll(changed) {
@@ -211,6 +220,6 @@ async function lookBack(changed) {
     } catch {
       // Nobody answered this time.
     }
-    await new Promise((done) => setTimeout(done, SLOW));
+    await pause(SLOW);
   }
 }

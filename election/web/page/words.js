@@ -1,6 +1,7 @@
 // Words and nodes. What came from outside becomes text, by textContent, and never markup.
 
 const $ = (id) => document.getElementById(id);
+const on = (target, event, act) => target.addEventListener(event, act);
 
 function node(tag, attributes = {}, ...children) {
   return filled(document.createElement(tag), attributes, children);
@@ -18,9 +19,11 @@ function filled(made, attributes, children) {
   return made;
 }
 
+const TURNING = new RegExp("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]", "g");
+
 // Characters that would turn the text around them are shown as they are written in code.
 function isolated(text) {
-  return String(text).replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (found) => `\\u${found.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  return String(text).replace(TURNING, (found) => `\\u${found.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
 // Only what changed is written: a screen reader is not told the same twice, and a selection stays.

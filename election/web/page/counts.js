@@ -1,0 +1,129 @@
+// A day or a week by counts: a bar for each period; and the way to a failure, or to a moment.
+
+const DAY_MS = 86400e3;
+const KINDS = ["succeeded", "running", "skipped", "interrupted", "failed"]; // from the bottom of a bar to its top
+const BARS = 150; // px, the height of the bars
+
+const byCounts = { days: 0, told: null, readAt: -Infinity };
+
+// Whether the stretch is so long that counts are drawn in place of runs.
+function isCounted() {
+  return state.span >= DAY_MS;
+}
+
+async function askForCounts() {
+  const days = state.span / DAY_MS;
+  if (byCounts.days !== days) Object.assign(byCounts, { days, told: null, readAt: -Infinity });
+  const age = byCounts.told?.complete ? 10000 : 1000;
+  if (performance.now() - byCounts.readAt < age || isStale()) return;
+  byCounts.readAt = performance.now();
+  try {
+    const told = await read("live/counts", { days });
+    if (byCounts.days === days) byCounts.told = told;
+    changed();
+  } catch {
+    // Asked again soon.
+  }
+}
+
+function totalOf(counts) {
+  return KINDS.reduce((sum, kind) => sum + (counts?.[kind] ?? 0), 0);
+}
+
+// Draws the counts into ``svg``; returns what can be pointed at.
+function paintCounts(svg, width) {
+  askForCounts();
+  const { from, step, periods } = byCounts.told ?? { periods: [] };
+  const most = Math.max(1, ...periods.map(totalOf));
+  const wide = (width - 2 * SIDE) / Math.max(periods.length, 1);
+  const [made, marks, bottom] = [[], [], TOP + BARS];
+  periods.forEach((counts, at) => {
+    const begin = from + at * step;
+    const x = SIDE + at * wide;
+    let y = bottom;
+    for (const kind of KINDS) {
+      const number = counts?.[kind] ?? 0;
+      if (!number) continue;
+      const high = Math.max((number / most) * BARS, kind === "succeeded" ? 1 : 3); // a single failure is seen, too
+      y -= high;
+      made.push(drawn("rect", { class: `bar ${kind}`, x: x + 1, y, width: Math.max(wide - 2, 1), height: high, "data-count": number }));
+    }
+    if (at % Math.ceil(74 / wide) === 0) made.push(drawn("text", { class: "time", x, y: bottom + 16 }, byCounts.days > 1 ? `${DAY.format(begin)}, ${MINUTE.format(begin)}` : MINUTE.format(begin)));
+    marks.push({ key: `from ${begin}`, time: begin, x: x + wide / 2, y: Math.min(y, bottom - 8), plain: totalOf(counts) === (counts?.succeeded ?? 0), say: () => sayCounts(counts, begin, begin + step), go: () => goTo(begin, Math.min(step, 3600e3)) });
+  });
+  made.push(drawn("path", { class: "rule", d: `M0 ${bottom}H${width}` }));
+  svg.setAttribute("viewBox", `0 0 ${width} ${bottom + 24}`);
+  svg.setAttribute("width", width);
+  svg.setAttribute("height", bottom + 24);
+  svg.replaceChildren(...made);
+  const counts = periods.includes(null) ? null : Object.fromEntries(KINDS.map((kind) => [kind, periods.reduce((sum, each) => sum + (each[kind] ?? 0), 0)]));
+  return { marks, terms: [], runs: [], skips: [], counts };
+}
+
+function sayCounts(counts, from, to) {
+  const words = counts === null ? "not counted" : KINDS.filter((kind) => counts[kind]).map((kind) => `${NUMBER.format(counts[kind])} ${kind}`).join(", ");
+  return `${clock(from)} – ${clock(to)}: ${words || "nothing"}. Press Enter or click to see it.`;
+}
+
+// The stretch of this length that begins at a moment.
+function goTo(from, span) {
+  state.span = span;
+  look(from + span);
+}
+
+// The failure before or after the mark that is chosen, or the stretch that is seen.
+async function goToFailure(step) {
+  const { from, to } = stretch();
+  const edge = pointer.marks.find((each) => each.key === pointer.chosen)?.time ?? (step < 0 ? to : from);
+  const kinds = await Promise.all([...FAILURES].map((kind) => nearestFailure(kind, step, edge)));
+  const found = kinds.filter(Boolean).sort((one, other) => Math.abs(one.at - edge) - Math.abs(other.at - edge))[0];
+  if (!found) {
+    state.remark = `No ${step < 0 ? "earlier" : "later"} failure is kept.`;
+    changed();
+    return;
+  }
+  if (isCounted()) state.span = 300e3;
+  look(found.at + state.span / 2);
+  choose($("picture"), `run ${found.seq}`);
+}
+
+async function nearestFailure(outcome, step, edge) {
+  let [best, before] = [null, null];
+  try {
+    do {
+      const told = await read("runs", { outcome, limit: 100, ...(before && { before }) });
+      for (const run of told.runs.map(fromEntry)) {
+        if (step < 0 && run.at < edge && `run ${run.seq}` !== pointer.chosen) return run;
+        if (step > 0 && run.at <= edge) return best;
+        best = step < 0 ? null : run;
+      }
+      before = told.next;
+    } while (before !== null);
+  } catch {
+    // The link says that nobody answers.
+  }
+  return best;
+}
+
+const COMING_AGE = 15000; // ms
+
+let comingAt = -Infinity;
+
+async function tellComing() {
+  if (!$("coming").open || isStale() || performance.now() - comingAt < COMING_AGE) return;
+  comingAt = performance.now();
+  try {
+    const until = new Date(serverNow() + DAY_MS).toISOString();
+    const told = await read("next", { until, each: 3, limit: 200 });
+    fill($("coming-table"), told.ticks.map((tick) => [tickWords(tick), { job: tick.job_id }]));
+  } catch {
+    comingAt = -Infinity;
+  }
+}
+
+function listenForCounts() {
+  on($("failure-before"), "click", () => goToFailure(-1));
+  on($("failure-after"), "click", () => goToFailure(1));
+  on($("date"), "change", () => $("date").value && goTo(Date.parse($("date").value) - (isCounted() ? 1800e3 : state.span / 2), isCounted() ? 3600e3 : state.span));
+  on($("coming"), "toggle", () => ((comingAt = -Infinity), tellComing()));
+}
