@@ -8,6 +8,7 @@ from election import ElectionError
 from election.events import Elected, Event, TookOver
 
 from .jobs import election, settings
+from .kill_leader import is_loopback
 
 log = logging.getLogger("app")
 
@@ -22,7 +23,8 @@ def show(event: Event) -> None:
     if isinstance(event, Elected | TookOver):
         log.info("watch:    http://%s:%d/leader/live", settings.host, settings.port)
         log.info("expect:   %s", _next_report())
-        log.info("failover: kill -9 %d, or the button at http://%s:%d/kill", event.pid, settings.host, settings.port)
+        button = f", or the button at http://{settings.host}:{settings.port}/kill" if is_loopback(settings.host) else ""
+        log.info("failover: kill -9 %d%s", event.pid, button)
 
 
 def _next_report() -> str:

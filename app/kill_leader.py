@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
+import re
 import signal
+import socket
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -30,7 +33,7 @@ async function ask() {
   const { leader } = await (await fetch("leader", { cache: "no-store" })).json();
   const words = leader ? `Worker ${leader.pid} leads, in term ${leader.term}` : "Nobody leads";
   document.getElementById("who").textContent = words;
-  document.getElementById("form").action = `kill?pid=${leader?.pid}`;
+  document.getElementById("form").action = `kill?pid=${leader?.pid}&host=${encodeURIComponent(leader?.host)}`;
   document.getElementById("kill").disabled = !leader;
 }
 setInterval(() => ask().catch(() => {}), 1000);
@@ -49,15 +52,28 @@ async def show_button() -> HTMLResponse:
 
 
 @router.post("/kill")
-def kill(request: Request, pid: Annotated[int, Query(gt=1)]) -> RedirectResponse:
-    """Kill a worker of this pool, as soon as the browser has been sent to the live page."""
-    origin = urlsplit(request.headers.get("origin", ""))
-    is_local = request.client is not None and is_loopback(request.client.host) and is_loopback(origin.hostname or "")
-    if not is_local or origin.netloc != request.headers.get("host"):
+def kill(request: Request, pid: Annotated[int, Query(gt=1)], host: str) -> RedirectResponse:
+    """Kill a worker of this server, as soon as the browser has been sent to the live page."""
+    is_local = request.client is not None and is_loopback(request.client.host)
+    if not is_local or not _is_from_here(request):
         raise HTTPException(403, "only this page, opened on the machine itself, may do that")
-    if pid != os.getpid() and _parent_of(pid) != os.getppid():
-        raise HTTPException(404, f"process {pid} is no worker of this pool")
-    return RedirectResponse("leader/live", status_code=303, background=BackgroundTask(os.kill, pid, signal.SIGKILL))
+    if host != socket.gethostname() or (pid != os.getpid() and _facts(pid) != _facts(os.getpid())):
+        raise HTTPException(404, f"process {pid} on {host} is no worker of this server")
+    return RedirectResponse("leader/live", status_code=303, background=BackgroundTask(_kill, pid))
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has died meanwhile
+        os.kill(pid, signal.SIGKILL)
+
+
+def _is_from_here(request: Request) -> bool:
+    """Whether a page of this server, opened under a name of this machine only, has sent the request."""
+    try:
+        origin = urlsplit(request.headers.get("origin", ""))
+        return is_loopback(origin.hostname or "") and origin.netloc == request.headers.get("host")
+    except ValueError:
+        return False
 
 
 def is_loopback(host: str) -> bool:
@@ -68,9 +84,11 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _parent_of(pid: int) -> int | None:
+def _facts(pid: int) -> tuple[str, str] | None:
+    """Parent and command of a process without its numbers: those of all workers of a server are the same."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
+        command = Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:
         return None
-    return int(stat.rpartition(")")[2].split()[1])
+    return stat.rpartition(")")[2].split()[1], re.sub(r"\d+", "", command)

@@ -74,7 +74,7 @@ class Election:
     allow_network_fs: accept a pool directory on a filesystem where flock may exclude nobody.
     candidate: False for a worker that never leads: it answers, adds jobs and reads, and leaves the seat to the others.
     notify: function, or functions, called with each alert: the events of jobs that fail, recover, are late or overlong
-        and of leaders that died; a call that raises is repeated, so that a server that is away loses none.
+        and of leaders that died; a call that raises is repeated for two minutes.
 
     Constructing one does no I/O. Raises ``ConfigurationError`` for arguments that cannot work.
     """

@@ -71,7 +71,10 @@ def engine_timing(own: SeatTiming, given: SeatTiming, **others: bool) -> SeatTim
 
 def parse_notify(notify: Hook | Iterable[Hook] | None) -> list[Hook]:
     """Functions that get the alerts. Raises ``ConfigurationError`` for what cannot be called, as a URL."""
-    functions = [notify] if callable(notify) or isinstance(notify, str) else list(notify or ())
+    if notify is None:
+        return []
+    is_one = callable(notify) or isinstance(notify, str) or not isinstance(notify, Iterable)
+    functions: list[Any] = [notify] if is_one else list(notify)  # type: ignore[arg-type]
     for each in functions:
         if not callable(each):
             raise ConfigurationError(

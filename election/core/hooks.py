@@ -53,8 +53,11 @@ class Hooks:
     async def close(self) -> None:
         """Let the hooks finish their queues, for ``CLOSE_GRACE_S`` at most."""
         if queues := [*self._queues, *self._alerts]:
-            finished = asyncio.wait([asyncio.ensure_future(each.finish()) for each in queues])
-            await first(finished, self._clock.sleep(CLOSE_GRACE_S))
+            finishing = [asyncio.ensure_future(each.finish()) for each in queues]
+            await first(asyncio.wait(finishing), self._clock.sleep(CLOSE_GRACE_S))
+            for each in finishing:
+                each.cancel()  # each then ends what it waits for
+            await asyncio.wait(finishing)
 
 
 class _HookQueue(ABC):
@@ -165,11 +168,11 @@ class _OnLoop(_HookQueue):
     async def finish(self) -> None:
         if self._task is None or self._waiting is None:
             return
+        task, self._task = self._task, None  # it takes no further event
         try:
             self._waiting.put_nowait(None)
-            await asyncio.wait([self._task])
+            await asyncio.wait([task])
         except asyncio.QueueFull:
             pass
         finally:
-            self._task.cancel()
-            self._task = None
+            task.cancel()

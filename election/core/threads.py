@@ -48,6 +48,7 @@ def run_in_short_lived_thread(function: Callable[[], _T]) -> asyncio.Future[_T]:
 def run_in_daemon_thread(function: Callable[[], _T], name: str) -> asyncio.Future[_T]:
     """Run ``function``, which may hang but does not raise, in a thread of its own that keeps no process from ending."""
     work: Future[_T] = Future()
+    work.set_running_or_notify_cancel()  # so that it takes a result, whether or not somebody still waits for it
     threading.Thread(target=lambda: work.set_result(function()), name=name, daemon=True).start()
     return asyncio.wrap_future(work)
 

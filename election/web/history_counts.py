@@ -34,12 +34,18 @@ MAX_AGE_S = 1.0
 MAX_KEPT = 256
 """Periods whose counts are kept."""
 
+MANY = {"many": 1}
+"""Counts of a period that has too many rows."""
+
 Counts = Mapping[str, int] | None
 """Runs by outcome, ``running`` included, and ``skipped`` ticks; None if they are too many to be counted."""
 
 
 class HistoryCounts:
-    """Counts of a ledger's history; those of a period that is over are read once."""
+    """Counts of a ledger's history; those of a period that is over are read once.
+
+    In an answer, a period is null until it has been read.
+    """
 
     def __init__(self, view: PoolView) -> None:
         self._view = view
@@ -53,14 +59,14 @@ class HistoryCounts:
         periods = range(end - int(days) * 86400 // step, end)
         reading = self._read_in_task(step, periods)
         await first(asyncio.wait([reading]), self._view.clock.sleep(TIMEOUT_S))
-        is_complete = reading.done() and not reading.cancelled()
+        problem = reading.result() if reading.done() and not reading.cancelled() else None
         found = [self._kept.get((step, each)) for each in periods]
         answer = {
             "from": periods[0] * step * 1000,
             "step": step * 1000,
-            "periods": [None if each is None or each[0] is None else dict(each[0]) for each in found],
-            "complete": is_complete,
-            "problem": reading.result() if is_complete else None,
+            "periods": [each and (each[0] or MANY) for each in found],
+            "complete": problem is None and None not in found,
+            "problem": problem,
         }
         return json.dumps(answer)
 

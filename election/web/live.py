@@ -10,6 +10,7 @@ import base64
 import functools
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Mapping
 from importlib import resources
@@ -20,7 +21,7 @@ from pydantic import StringConstraints
 
 from .history_cache import HistoryCache, without
 from .history_counts import Days, HistoryCounts
-from .packing import pack_lines, pack_script, pack_style
+from .packing import pack_document, pack_script, pack_style
 from .view import PoolView
 
 SCRIPTS = (
@@ -39,6 +40,12 @@ SCRIPTS = (
     "main.js",
 )
 """The parts of the page's script, in their order: each uses those before it."""
+
+GZIP = 31
+"""``wbits`` of zlib for the format of gzip."""
+
+TAKES_GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))")
+"""What ``Accept-Encoding`` has unless the client refuses it."""
 
 MAX_MOMENT_MS = 253_402_300_799_000
 """The last moment of the year 9999, in milliseconds since the epoch."""
@@ -62,13 +69,13 @@ def live_routes(view: PoolView, *, controls: ControlKind) -> APIRouter:
     router = APIRouter()
     cache = HistoryCache(view)
     counts = HistoryCounts(view)
-    page, policy = _page()
+    page, packed_page, policy = _page()
     headers = {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer"}
 
     @router.get("/leader/live", response_class=Response, responses={200: {"content": {"text/html": {}}}})
     async def read_page(request: Request) -> Response:
         """The live page."""
-        return _response(request, page, "text/html", headers)
+        return _response(request, page, "text/html", headers, packed=packed_page)
 
     @router.get("/leader/live/data", include_in_schema=False)
     async def read_data(
@@ -108,23 +115,28 @@ def live_routes(view: PoolView, *, controls: ControlKind) -> APIRouter:
 
 
 def _response(
-    request: Request, body: bytes, media_type: str = "application/json", headers: Mapping[str, str] | None = None
+    request: Request,
+    body: bytes,
+    media_type: str = "application/json",
+    headers: Mapping[str, str] | None = None,
+    *,
+    packed: bytes | None = None,
 ) -> Response:
     """Response that no cache keeps: a page could not read the data of another version. Compressed if the client may."""
     every = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Vary": "Accept-Encoding"}
-    if "gzip" in request.headers.get("Accept-Encoding", ""):
-        body = zlib.compress(body, level=1, wbits=31)  # gzip
+    if TAKES_GZIP.search(request.headers.get("Accept-Encoding", "")):
+        body = packed or zlib.compress(body, level=1, wbits=GZIP)
         every["Content-Encoding"] = "gzip"
     return Response(body, headers={**every, **(headers or {})}, media_type=media_type)
 
 
 @functools.cache
-def _page() -> tuple[bytes, str]:
-    """The page, and the policy that allows its style and its script and nothing else."""
+def _page() -> tuple[bytes, bytes, str]:
+    """The page, the same compressed, and the policy that allows its style and its script and nothing else."""
     files = resources.files(__package__) / "page"
     style = pack_style((files / "live.css").read_text("utf-8"))
     script = pack_script('"use strict";\n' + "".join((files / name).read_text("utf-8") for name in SCRIPTS))
-    page = pack_lines((files / "live.html").read_text("utf-8"))
+    page = pack_document((files / "live.html").read_text("utf-8"))
     page = page.replace("/*style*/", style).replace("/*script*/", script)
     policy = {
         "default-src": "'none'",
@@ -137,7 +149,8 @@ def _page() -> tuple[bytes, str]:
         "form-action": "'none'",
         "require-trusted-types-for": "'script'",  # nothing that came from outside can become markup
     }
-    return page.encode(), "; ".join(f"{name} {value}" for name, value in policy.items())
+    policies = "; ".join(f"{name} {value}" for name, value in policy.items())
+    return page.encode(), zlib.compress(page.encode(), wbits=GZIP), policies
 
 
 def _hash(text: str) -> str:

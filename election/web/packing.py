@@ -19,6 +19,9 @@ _TOKEN = re.compile(
 _TEMPLATE_TEXT = re.compile(r"(?:\\.|\$(?!\{)|[^`\\$])*(`|\$\{)", re.DOTALL)
 """Text of a template up to its end, or to an expression in it."""
 
+_QUOTED_WORD = re.compile(r'="([\w-]+)"(?=[ >])')
+"""An attribute's value that needs no quotes; before a slash, it would take that in."""
+
 _SPACED_IN_STYLE = re.compile(r"\s*([{}:;,])\s+|\s+(?=\{)")
 """Punctuation before a blank, which no text of the style contains."""
 
@@ -63,9 +66,14 @@ def _is_of_a_word(character: str) -> bool:
 
 def pack_style(source: str) -> str:
     """Return a style sheet without what only its readers need."""
-    return _SPACED_IN_STYLE.sub(r"\1", pack_lines(source)).replace(";}", "}")
+    return _SPACED_IN_STYLE.sub(r"\1", _pack_lines(source)).replace(";}", "}")
 
 
-def pack_lines(source: str) -> str:
+def pack_document(source: str) -> str:
+    """Return HTML without indentation, and without quotes around single words."""
+    return _QUOTED_WORD.sub(r"=\1", _pack_lines(source))
+
+
+def _pack_lines(source: str) -> str:
     """Return text without indentation and empty lines."""
     return "\n".join(line for line in map(str.strip, source.splitlines()) if line)

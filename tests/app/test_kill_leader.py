@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import httpx2
+import psutil
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -22,9 +24,10 @@ def served(tmp_path: Path) -> Pool:
     return Pool(tmp_path / "served", server=DEMONSTRATION, workers=2)
 
 
-def press(pool: Pool, pid: int | str, **headers: str) -> httpx2.Response:
+def press(pool: Pool, pid: int | str, host: str = socket.gethostname(), **headers: str) -> httpx2.Response:
     origin = {"Origin": f"http://127.0.0.1:{pool.port}"}
-    return httpx2.post(f"http://127.0.0.1:{pool.port}/kill?pid={pid}", headers=origin | headers, timeout=30)
+    query = {"pid": pid, "host": host}
+    return httpx2.post(f"http://127.0.0.1:{pool.port}/kill", params=query, headers=origin | headers, timeout=30)
 
 
 def test_it_kills_the_leader_and_leads_to_the_page(served: Pool) -> None:
@@ -36,12 +39,19 @@ def test_it_kills_the_leader_and_leads_to_the_page(served: Pool) -> None:
             press(served, before["pid"], Origin="http://evil.example"),
             press(served, before["pid"], Origin="http://evil.example", Host="evil.example"),
             press(served, before["pid"], Origin="null"),
+            press(served, before["pid"], Origin="http://["),
             press(served, before["pid"], Origin=f"http://127.0.0.1:{served.port + 1}"),
         ):
             assert refused.status_code == 403
         assert press(served, os.getpid()).status_code == 404
         assert press(served, os.getppid()).status_code == 404
         assert press(served, 2**22 + 1).status_code == 404
+        assert press(served, before["pid"], host="another.example").status_code == 404
+        assert served.parent is not None
+        siblings = {child.pid for child in psutil.Process(served.parent.pid).children(recursive=True)}
+        helpers = siblings - {worker["pid"] for worker in served.settled()["workers"]}
+        assert helpers, "such as multiprocessing's own"
+        assert {press(served, pid).status_code for pid in helpers} == {404}
         assert press(served, -1).status_code == 422
         assert served.leader()["leader"]["term"] == before["term"], "it leads on"
         answer = press(served, before["pid"])
@@ -58,7 +68,8 @@ def test_another_machine_is_refused_whatever_it_says(monkeypatch: pytest.MonkeyP
     app = FastAPI()
     app.include_router(kill_leader.router)
     client = TestClient(app, base_url="http://127.0.0.1:8000", client=("10.0.0.5", 4711))
-    answer = client.post(f"/kill?pid={os.getpid()}", headers={"Origin": "http://127.0.0.1:8000"})
+    query = {"pid": os.getpid(), "host": socket.gethostname()}
+    answer = client.post("/kill", params=query, headers={"Origin": "http://127.0.0.1:8000"})
     assert answer.status_code == 403
 
 

@@ -73,17 +73,17 @@ def test_from_failure_to_failure(old: Pool, new_page: NewPage) -> None:
     page = new_page(old)
     chosen = "pointer.marks.find((mark) => mark.key === pointer.chosen)?.time"
     for at in reversed(FAILURES):
-        press(page, "◀ Failure")
+        press(page, "Failure before")
         comes(page, f"Math.abs({chosen} - {at.timestamp() * 1000}) < 1")
         comes(page, "$('details').textContent.includes('ValueError: no luck')")
         comes(page, "[...$('details').querySelectorAll('a')].some((link) => link.textContent === 'Open this run')")
-    press(page, "◀ Failure")
-    comes(page, "$('note').textContent.includes('No earlier failure is kept.')")
+    press(page, "Failure before")
+    comes(page, "$('remark').textContent.includes('No earlier failure is kept.')")
     for at in FAILURES[1:]:
-        press(page, "Failure ▶")
+        press(page, "Failure after")
         comes(page, f"Math.abs({chosen} - {at.timestamp() * 1000}) < 1")
-    press(page, "Failure ▶")
-    comes(page, "$('note').textContent.includes('No later failure is kept.')")
+    press(page, "Failure after")
+    comes(page, "$('remark').textContent.includes('No later failure is kept.')")
 
 
 def test_a_moment_can_be_given(old: Pool, new_page: NewPage) -> None:
@@ -115,3 +115,11 @@ def test_axe_finds_nothing(old: Pool, new_page: NewPage, appearance: dict[str, A
     page.get_by_text("Coming: the next 24 hours").click()
     comes(page, "byCounts.told?.complete && $('coming-table').tBodies[0].rows.length > 0")
     check_with_axe(page)
+
+
+def test_a_question_without_an_answer_says_nothing_of_failures(old: Pool, new_page: NewPage) -> None:
+    page = new_page(old)
+    page.route("**/leader/runs?outcome=*", lambda route: route.abort())
+    press(page, "Failure before")
+    comes(page, "$('remark').textContent.startsWith('No answer: ')")
+    assert page.evaluate("state.until === null"), "it stays where it was"

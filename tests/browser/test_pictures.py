@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from election.schedule.model import Outcome
 from tests.browser.conftest import NewPage, alter, comes, runs_of, shown
+from tests.support.past import write_past
 from tests.support.pool import ROOT, Pool
 from tests.support.waiting import until
 
@@ -90,6 +94,41 @@ def test_a_picture_of_an_idle_pool(tmp_path: Path, new_page: NewPage) -> None:
         keep_picture(page, "idle", tmp_path)
     finally:
         pool.reap()
+
+
+def a_day(now: datetime) -> list[tuple[datetime, Outcome]]:
+    """Runs every four minutes by night and every two by day, with an hour in which many failed."""
+    runs = []
+    for minute in range(24 * 60, 0, -2):
+        at = now - timedelta(minutes=minute, seconds=7)
+        if 7 <= at.hour < 19 or minute % 4 == 0:
+            is_bad = minute % 6 == 0 if 400 <= minute < 470 else minute % 234 == 0
+            runs.append((at, Outcome.FAILED if is_bad else Outcome.SUCCEEDED))
+    return runs
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Iterator[Pool]:
+    """A pool with a day's history, written before Playwright's own loop runs."""
+    now = datetime.now(UTC)
+    skips = [now - timedelta(minutes=800 + 3 * each) for each in range(9)]
+    pool = Pool(tmp_path / "day", jobs="report,noon")
+    asyncio.run(write_past(tmp_path / "day" / "pool", "report", now - timedelta(days=1), a_day(now), skips))
+    try:
+        yield pool.start()
+    finally:
+        pool.reap()
+
+
+@pytest.mark.timeout(240)
+def test_a_picture_of_a_day(old: Pool, new_page: NewPage, tmp_path: Path) -> None:
+    page = new_page(old, height=620)
+    page.get_by_role("button", name="24 h").click()
+    comes(page, "byCounts.told?.complete && document.querySelectorAll('rect.bar.failed').length > 2")
+    page.locator("#timeline").focus()
+    for key in ("End", "ArrowUp", "ArrowUp"):
+        page.keyboard.press(key)
+    keep_picture(page, "day", tmp_path)
 
 
 @pytest.mark.timeout(240)

@@ -7,6 +7,7 @@ import functools
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -150,6 +151,25 @@ async def test_what_cannot_be_delivered_at_all_is_logged_whole(caplog: pytest.Lo
     await hooks.close()
 
 
+async def test_a_restart_after_a_delivery_that_was_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is delivered after the end, and what comes after a restart is."""
+    monkeypatch.setattr(hooks_module, "CLOSE_GRACE_S", 1.0)
+    clock, receiver = ManualClock(), Receiver(failures=2)
+    hooks = Hooks(clock, [receiver.plain])
+    hooks.emit(failing(1))
+    await until_async(lambda: len(receiver.calls) == 1)
+    closing = asyncio.ensure_future(hooks.close())
+    await clock.advance(0.5)
+    hooks.emit(failing(2))
+    await clock.advance(0.5)
+    await closing
+    await until_async(lambda: failing(2) in receiver.calls)
+    await clock.advance(200.0)
+    await until_async(lambda: receiver.calls.count(failing(2)) == 2)
+    assert receiver.calls.count(failing(1)) <= 2, "the end of the grace ended its repetition"
+    await hooks.close()
+
+
 async def test_one_that_hangs_keeps_neither_the_others_nor_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hooks_module, "CLOSE_GRACE_S", 1.0)
     clock, receiver, may_end = ManualClock(), Receiver(), threading.Event()
@@ -166,7 +186,9 @@ async def test_one_that_hangs_keeps_neither_the_others_nor_the_end(monkeypatch: 
     await asyncio.to_thread(until, lambda: not [t for t in threading.enumerate() if t.name == "election-notify"])
 
 
-@pytest.mark.parametrize("notify", ["https://example.com/hook", ["https://example.com/hook"], [print, None]])
+@pytest.mark.parametrize(
+    "notify", ["https://example.com/hook", ["https://example.com/hook"], [print, None], 42, Path("hook")]
+)
 def test_what_cannot_be_called_is_refused(notify: Any) -> None:
     with pytest.raises(ConfigurationError, match="is no function: give one that takes an event"):
         Election("pool", notify=notify)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from election.web.packing import pack_lines, pack_script, pack_style
+from election.web.packing import pack_document, pack_script, pack_style
 
 
 @pytest.mark.parametrize(
@@ -39,4 +39,6 @@ def test_a_style_and_a_document() -> None:
     assert pack_style("a {\n  color: red;\n}\n\n@media (min-width: 1px) {\n  b, i { top: 0; }\n}\n") == (
         "a{color:red}@media (min-width:1px){b,i{top:0}}"
     )
-    assert pack_lines("<p>\n  a b\n\n</p>\n") == "<p>\na b\n</p>"
+    assert pack_document('<p id="a" class="b c">\n  a b\n\n<i lang="en"></i><br id="d"/></p>\n') == (
+        '<p id=a class="b c">\na b\n<i lang=en></i><br id="d"/></p>'
+    )

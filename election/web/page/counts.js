@@ -4,7 +4,8 @@ const DAY_MS = 86400e3;
 const KINDS = ["succeeded", "running", "skipped", "interrupted", "failed"]; // from the bottom of a bar to its top
 const BARS = 150; // px, the height of the bars
 
-const byCounts = { days: 0, told: null, readAt: -Infinity };
+// ``failure``: the one that was gone to last; ``wanted``: how often one was asked for.
+const byCounts = { days: 0, told: null, readAt: -Infinity, failure: null, wanted: 0 };
 
 // Whether the stretch is so long that counts are drawn in place of runs.
 function isCounted() {
@@ -49,19 +50,19 @@ function paintCounts(svg, width) {
       made.push(drawn("rect", { class: `bar ${kind}`, x: x + 1, y, width: Math.max(wide - 2, 1), height: high, "data-count": number }));
     }
     if (at % Math.ceil(74 / wide) === 0) made.push(drawn("text", { class: "time", x, y: bottom + 16 }, byCounts.days > 1 ? `${DAY.format(begin)}, ${MINUTE.format(begin)}` : MINUTE.format(begin)));
-    marks.push({ key: `from ${begin}`, time: begin, x: x + wide / 2, y: Math.min(y, bottom - 8), plain: totalOf(counts) === (counts?.succeeded ?? 0), say: () => sayCounts(counts, begin, begin + step), go: () => goTo(begin, Math.min(step, 3600e3)) });
+    marks.push({ key: `from ${begin}`, time: begin, x: x + wide / 2, y: Math.min(y, bottom - 8), plain: totalOf(counts) === (counts?.succeeded ?? 0), say: () => sayCounts(counts, begin, begin + step), go: () => goTo(begin, step) });
   });
   made.push(drawn("path", { class: "rule", d: `M0 ${bottom}H${width}` }));
   svg.setAttribute("viewBox", `0 0 ${width} ${bottom + 24}`);
   svg.setAttribute("width", width);
   svg.setAttribute("height", bottom + 24);
   svg.replaceChildren(...made);
-  const counts = periods.includes(null) ? null : Object.fromEntries(KINDS.map((kind) => [kind, periods.reduce((sum, each) => sum + (each[kind] ?? 0), 0)]));
+  const counts = !byCounts.told?.complete || periods.some((each) => each.many) ? null : Object.fromEntries(KINDS.map((kind) => [kind, periods.reduce((sum, each) => sum + (each[kind] ?? 0), 0)]));
   return { marks, terms: [], runs: [], skips: [], counts };
 }
 
 function sayCounts(counts, from, to) {
-  const words = counts === null ? "not counted" : KINDS.filter((kind) => counts[kind]).map((kind) => `${NUMBER.format(counts[kind])} ${kind}`).join(", ");
+  const words = counts === null ? "not counted yet" : counts.many ? "more than can be counted" : KINDS.filter((kind) => counts[kind]).map((kind) => `${NUMBER.format(counts[kind])} ${kind}`).join(", ");
   return `${clock(from)} – ${clock(to)}: ${words || "nothing"}. Press Enter or click to see it.`;
 }
 
@@ -73,35 +74,45 @@ function goTo(from, span) {
 
 // The failure before or after the mark that is chosen, or the stretch that is seen.
 async function goToFailure(step) {
+  const mine = ++byCounts.wanted;
   const { from, to } = stretch();
-  const edge = pointer.marks.find((each) => each.key === pointer.chosen)?.time ?? (step < 0 ? to : from);
-  const kinds = await Promise.all([...FAILURES].map((kind) => nearestFailure(kind, step, edge)));
-  const found = kinds.filter(Boolean).sort((one, other) => Math.abs(one.at - edge) - Math.abs(other.at - edge))[0];
-  if (!found) {
-    state.remark = `No ${step < 0 ? "earlier" : "later"} failure is kept.`;
-    changed();
+  const chosen = pointer.marks.find((each) => each.key === pointer.chosen);
+  const { failure } = byCounts; // while its stretch is read, it has no mark
+  const edge = failure && pointer.chosen === `run ${failure.seq}` ? failure : { at: chosen?.time ?? (step < 0 ? to : from), seq: chosen?.run };
+  let found;
+  try {
+    const kinds = await Promise.all([...FAILURES].map((kind) => nearestFailure(kind, step, edge)));
+    found = kinds.filter(Boolean).sort((one, other) => step * inOrder(one, other))[0];
+  } catch (error) {
+    found = error;
+  }
+  if (mine !== byCounts.wanted) return; // another one is wanted by now
+  if (!found?.seq) {
+    say($("remark"), found ? `No answer: ${found.message}.` : `No ${step < 0 ? "earlier" : "later"} failure is kept.`);
     return;
   }
   if (isCounted()) state.span = 300e3;
   look(found.at + state.span / 2);
+  byCounts.failure = found;
   choose($("picture"), `run ${found.seq}`);
+}
+
+function inOrder(one, other) {
+  return Math.floor(one.at) - Math.floor(other.at) || one.seq - (other.seq ?? one.seq);
 }
 
 async function nearestFailure(outcome, step, edge) {
   let [best, before] = [null, null];
-  try {
-    do {
-      const told = await read("runs", { outcome, limit: 100, ...(before && { before }) });
-      for (const run of told.runs.map(fromEntry)) {
-        if (step < 0 && run.at < edge && `run ${run.seq}` !== pointer.chosen) return run;
-        if (step > 0 && run.at <= edge) return best;
-        best = step < 0 ? null : run;
-      }
-      before = told.next;
-    } while (before !== null);
-  } catch {
-    // The link says that nobody answers.
-  }
+  do {
+    const told = await read("runs", { outcome, limit: 100, ...(before && { before }) });
+    for (const run of told.runs.map(fromEntry)) {
+      const order = inOrder(run, edge);
+      if (step < 0 && order < 0) return run;
+      if (step > 0 && order <= 0) return best;
+      best = step < 0 ? null : run;
+    }
+    before = told.next;
+  } while (before !== null);
   return best;
 }
 
@@ -116,8 +127,9 @@ async function tellComing() {
     const until = new Date(serverNow() + DAY_MS).toISOString();
     const told = await read("next", { until, each: 3, limit: 200 });
     fill($("coming-table"), told.ticks.map((tick) => [tickWords(tick), { job: tick.job_id }]));
-  } catch {
-    comingAt = -Infinity;
+    say($("coming-table").caption, `The next ${told.ticks.length} runs, three of each job at most`);
+  } catch (error) {
+    say($("coming-table").caption, `No answer: ${error.message}`);
   }
 }
 

@@ -88,9 +88,10 @@ function announce() {
 }
 
 function tellNote(store) {
-  const words = state.remark ? [state.remark] : [];
-  if (isCounted() && !byCounts.told?.complete) words.push("Counting.");
-  if (byCounts.told?.complete && byCounts.told.periods.includes(null) && isCounted()) words.push("Periods without a bar have too many runs to count.");
+  const words = [];
+  const { told } = byCounts;
+  if (isCounted() && !told?.complete) words.push(told?.problem ?? "Counting.");
+  if (isCounted() && told?.periods.some((each) => each?.many)) words.push("Some periods have too many runs to count.");
   if (state.until !== null && state.past === null) words.push("Asking for this stretch of the history.");
   if (store.every > 1) words.push(`Too many runs to show each: one in ${store.every} is drawn, and the latest of each job and of those that did not succeed. The counts are of all.`);
   say($("note"), words.join(" "));
@@ -114,12 +115,14 @@ function tellRange(now, { from, to }) {
   const [noForward, noBack] = [state.until === null, isCounted() || from <= (state.begins ?? from)];
   if ($("forward").disabled !== noForward) $("forward").disabled = noForward;
   if ($("back").disabled !== noBack) $("back").disabled = noBack;
+  if (slider.disabled !== isCounted()) slider.disabled = isCounted();
 }
 
 function look(until) {
   const now = serverNow();
   const focused = document.activeElement;
-  state.remark = "";
+  say($("remark"), "");
+  byCounts.failure = null;
   state.until = until === null || until >= now - 500 || isCounted() ? null : Math.max(until, (state.begins ?? now) + state.span / 2);
   if (state.until !== null && state.until >= now) state.until = null;
   state.past = null;

@@ -110,7 +110,7 @@ function attentionLine(words, some) {
 
 function tellCounts(counts) {
   if (counts === null) {
-    say($("counts"), "too many to count here");
+    say($("counts"), isCounted() && !byCounts.told?.complete ? "counting" : "too many to count here");
     return;
   }
   const rest = ["failed", "interrupted", "running", "skipped"].filter((kind) => counts[kind]);
