@@ -45,7 +45,7 @@ GZIP = 31
 """``wbits`` of zlib for the format of gzip."""
 
 TAKES_GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))")
-"""What ``Accept-Encoding`` has unless the client refuses it."""
+"""Matches an ``Accept-Encoding`` of a client that takes gzip."""
 
 MAX_MOMENT_MS = 253_402_300_799_000
 """The last moment of the year 9999, in milliseconds since the epoch."""
