@@ -17,7 +17,7 @@ from election.schedule.verify import verify as judge
 from .open_pool import changing, engine_of, identity, reading, refuse_unknown, without_history
 from .pool_status import late_ms
 from .show import Progress, printable, show_json, show_table, text
-from .show_run import show_run
+from .show_run import show_log, show_run
 
 _Row = TypeVar("_Row")
 
@@ -61,12 +61,16 @@ def _show_page(
     cells: Callable[[_Row], Sequence[object]],
 ) -> int:
     """Print those rows whose moment is not before ``--since``, as JSON or as a table; returns the exit code."""
-    shown = [row for row in rows if options.since is None or moment(row) >= options.since]
+    shown = [row for row in rows if _is_since(options, moment(row))]
     if options.json:
         show_json(shown)
     else:
         show_table(heads, map(cells, shown))
     return 0
+
+
+def _is_since(options: Namespace, moment: datetime) -> bool:
+    return options.since is None or moment >= options.since
 
 
 async def _run(options: Namespace) -> int:
@@ -80,6 +84,25 @@ async def _run(options: Namespace) -> int:
         show_json({**asdict(run), "logs": logs})
     else:
         show_run(run, logs)
+    return 0
+
+
+async def logs(options: Namespace) -> int:
+    """Print the logs of the latest runs, the latest run last, as in a file; runs without a log are left out."""
+    async with reading(engine_of(options)) as ledger:
+        await refuse_unknown(ledger, options.job)
+        rows = await ledger.runs(
+            job_id=options.job, tag=options.tag, outcome=options.outcome, before=options.before, limit=options.limit
+        )
+        found = [(row, await ledger.logs(row.seq)) for row in reversed(rows) if _is_since(options, row.claimed_at)]
+    found = [(run, logs) for run, logs in found if logs]
+    if options.json:
+        show_json([{**asdict(run), "logs": logs} for run, logs in found])
+        return 0
+    for place, (run, logs) in enumerate(found):
+        if place:
+            print()
+        show_log(run, logs)
     return 0
 
 

@@ -128,8 +128,11 @@ def _add_history_commands(add_for_pool: Callable[..., argparse.ArgumentParser]) 
 
     runs = add_pages("runs", commands.runs, "what was run, latest first", " --outcome failed", " --id 17")
     runs.add_argument("--id", type=_number, metavar="SEQ", help="this run, with its tracebacks and log lines")
-    runs.add_argument("--outcome", choices=("running", "succeeded", "failed", "interrupted"))
-    add_filters(runs)
+    logs = "what the latest runs logged, with their tracebacks, latest last"
+    logging = add_pages("logs", commands.logs, logs, " --job app.jobs:report", " --outcome failed --limit 3")
+    for each in (runs, logging):
+        each.add_argument("--outcome", choices=("running", "succeeded", "failed", "interrupted"))
+        add_filters(each)
     coming = add_for_pool(
         "next", commands.coming, "the coming ticks of all jobs, in order", "", " --job app.jobs:report -n 3",
         " --until 2027-03-29T12:00+02:00 --json",

@@ -28,17 +28,27 @@ def show_run(run: RunRow, logs: Sequence[RunLog]) -> None:
     )
     for name, value in rows:
         print(f"{name:<9}{text(value)}")
+    _show_attempts(run, logs)
+    if not logs:
+        print("\nno log is kept: the run logged nothing, or newer logs of the job have taken its place")
+
+
+def show_log(run: RunRow, logs: Sequence[RunLog]) -> None:
+    """Print the logs of a run below one line that names it."""
+    print(f"run {run.seq}  {text(run.due)}  {text(run.job_id)}  {run.outcome or 'running'}")
+    _show_attempts(run, logs)
+
+
+def _show_attempts(run: RunRow, logs: Sequence[RunLog]) -> None:
     errors = {attempt["attempt"]: f"{attempt['outcome']}: {attempt['error']}" for attempt in run.attempts}
     by_attempt = {log.attempt: log for log in logs}
     for number in sorted(errors.keys() | by_attempt.keys()):
         print(f"\nattempt {number}" + (f"  {text(errors[number])}" if number in errors else ""))
         if number in by_attempt:
-            _show_log(by_attempt[number])
-    if not logs:
-        print("\nno log is kept: the run logged nothing, or newer logs of the job have taken its place")
+            _show_lines(by_attempt[number])
 
 
-def _show_log(log: RunLog) -> None:
+def _show_lines(log: RunLog) -> None:
     if log.dropped:
         print(f"  … {log.dropped} earlier lines were too many to keep")
     for line in log.lines:

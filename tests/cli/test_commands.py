@@ -28,7 +28,8 @@ from tests.support.pool import ROOT, WorkerPool
 from tests.support.waiting import until
 
 COMMANDS = (
-    "status", "watch", "jobs", "runs", "next", "skips", "terms", "verify", "doctor", "resign", "accept-time", "adopt",
+    "status", "watch", "jobs", "runs", "logs", "next", "skips", "terms", "verify", "doctor", "resign", "accept-time",
+    "adopt",
 )  # fmt: skip
 Ask = Callable[..., Any]
 
@@ -102,7 +103,7 @@ def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixtur
     assert "--pool POOL" in out
     assert "--json" in out
     assert f"examples:\n  python -m election {command} --pool var/pool" in out
-    assert ("--limit" in out) == (command in {"jobs", "runs", "next", "skips", "terms"})
+    assert ("--limit" in out) == (command in {"jobs", "runs", "logs", "next", "skips", "terms"})
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
@@ -302,6 +303,23 @@ def test_a_run_with_its_log(ended: Path, ask: Ask, call: Call) -> None:
     assert "no log is kept" in call("runs", ended, "--id", str(good["seq"]))[1]
     code, _, error = call("runs", ended, "--id", "999999")
     assert (code, "there is no run 999999" in error) == (2, True)
+
+
+def test_the_logs_of_the_latest_runs(ended: Path, ask: Ask, call: Call) -> None:
+    """Those of the job that fails, the latest last; the other one logs nothing."""
+    kept = ask("logs", ended, "--limit", "1000")
+    assert {run["job_id"] for run in kept} == {"bad"}
+    assert [run["seq"] for run in kept] == sorted(run["seq"] for run in kept)
+    (latest,) = ask("logs", ended, "--job", "bad", "--limit", "1")
+    assert latest == kept[-1] == ask("runs", ended, "--id", str(latest["seq"]))
+    printed = call("logs", ended, "--job", "bad", "--outcome", "failed", "--limit", "2")[1]
+    heads = [line.split() for line in printed.splitlines() if line.startswith("run ")]
+    assert [head[1] for head in heads] == [str(run["seq"]) for run in kept[-2:]]
+    assert {(head[-2], head[-1]) for head in heads} == {("bad", "failed")}
+    assert printed.count("  Traceback (most recent call last):\n") == 2
+    assert call("logs", ended, "--job", "good") == (0, "", "")
+    assert ask("logs", ended, "--since", "2100-01-01T00:00Z") == []
+    assert call("logs", ended, "--job", "unheard of")[0] == 2
 
 
 def test_filters_and_pages(ended: Path, ask: Ask) -> None:

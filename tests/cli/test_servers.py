@@ -21,7 +21,8 @@ from tests.support.waiting import until
 PASSWORD = "open-sesame"
 
 COMMANDS = (
-    "status", "watch", "jobs", "runs", "next", "skips", "terms", "verify", "doctor", "resign", "accept-time", "adopt",
+    "status", "watch", "jobs", "runs", "logs", "next", "skips", "terms", "verify", "doctor", "resign", "accept-time",
+    "adopt",
 )  # fmt: skip
 
 
