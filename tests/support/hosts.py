@@ -125,6 +125,11 @@ class Program:
         asked = self._ask("runs", "--outcome", "interrupted", "--json")
         return [datetime.fromisoformat(run["due"]) for run in json.loads(asked.stdout)]
 
+    def skipped(self) -> dict[datetime, str]:
+        """Reasons of single ticks that were skipped, by their due times."""
+        asked = self._ask("skips", "--limit", "1000", "--json")
+        return {datetime.fromisoformat(skip["last_due"]): skip["reason"] for skip in json.loads(asked.stdout)}
+
     def _ask(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [*self._on, sys.executable, "-m", "election", *words, "--pool", self._url]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
