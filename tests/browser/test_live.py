@@ -154,8 +154,17 @@ def test_what_means_harm_stays_text(whole: Pool, new_page: NewPage) -> None:
     assert page.locator("img, body script:not(:last-of-type)").count() == 0
     assert "hurt" not in page.title()
     unlock(page)
-    row.get_by_role("button", name="Run").click()
-    comes(page, "document.getElementById('said').textContent.includes(' failed in ')")
+
+    def runs_and_fails() -> bool:
+        """Press the button; on a busy machine the request may be refused or skipped, and the page says so."""
+        row.get_by_role("button", name="Run").click()
+        comes(
+            page,
+            "/ failed in | was not run: |left as it is|No answer/.test(document.getElementById('said').textContent)",
+        )
+        return " failed in " in shown(page, "#said")
+
+    until(runs_and_fails, what=lambda: shown(page, "#said"))
 
 
 def test_without_a_mouse(whole: Pool, new_page: NewPage) -> None:

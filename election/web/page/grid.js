@@ -116,7 +116,7 @@ function tellJobs(now) {
   show($("no-jobs"), grid.order.length === 0);
   say($("no-jobs"), total ? "No job fits." : "There are no jobs.");
   say($("found"), grid.order.length === total ? count(total, "job") : `${NUMBER.format(grid.order.length)} of ${count(total, "job")}`);
-  say($("more-jobs"), `There are more jobs than are listed here: ${NUMBER.format(jobs.length)} of ${NUMBER.format(total)}. Search for the others by name.`);
+  say($("more-jobs"), `Listed here: ${NUMBER.format(jobs.length)} of ${NUMBER.format(total)}. Search for the others by name.`);
   show($("more-jobs"), grid.othersCut);
   askForCells();
   askForOthers();

@@ -1,6 +1,5 @@
 // Puts the parts together.
 
-const STILL = matchMedia("(prefers-reduced-motion: reduce)");
 let announced = null;
 
 function changed() {
@@ -169,5 +168,5 @@ new ResizeObserver(([{ contentRect }]) => {
   if (contentRect.width !== wide) changed();
   wide = contentRect.width;
 }).observe(document.querySelector("main"));
-setInterval(changed, STILL.matches ? 1000 : 500);
+setInterval(changed, 1000);
 poll(changed);

@@ -92,7 +92,7 @@ async function detail(answer) {
   }
 }
 
-// One question and what it changes.
+// One question and what it changes; whether there is anything to draw before the clocks go on.
 async function refresh() {
   const store = state.live;
   const span = isCounted() ? 60000 : state.span;
@@ -102,6 +102,7 @@ async function refresh() {
   // Rounded, so that all who look at the pool ask the same, and the ledger is asked once.
   const since = Math.floor((whole ? wanted : store.upTo - OVERLAP) / 1000) * 1000;
   const told = await askForData(since, null);
+  const news = JSON.stringify([{ ...told.pool, answered_by: 0, leader: { ...told.pool.leader, heartbeat_age_s: 0 } }, told.history]);
   state.offset = told.now - Date.now();
   state.answeredAt = performance.now();
   state.toldAt = told.now;
@@ -124,6 +125,9 @@ async function refresh() {
   }
   state.live.problem = told.history.problem;
   noteLeader(state.live, told.pool);
+  const isNew = news !== state.news;
+  state.news = news;
+  return isNew;
 }
 
 function merge(store, history, whole) {
@@ -182,18 +186,19 @@ function noteWorkers(pool, now) {
 let wake = () => {}; // ends the wait before the next question
 on(document, "visibilitychange", () => wake());
 
-// Ask for ever. ``changed`` is called after each answer, and after each failure.
+// Ask for ever. ``changed`` is called after each answer with news, and after each failure.
 async function poll(changed) {
   for (;;) {
     let wait = POLL;
+    let isNew = true;
     try {
-      await refresh();
+      isNew = (await refresh()) || state.failures > 0;
       state.failures = 0;
     } catch {
       state.failures += 1;
       wait = state.failures < 4 ? QUICK : SLOW;
     }
-    changed();
+    if (isNew) changed();
     await new Promise((done) => {
       wake = done;
       setTimeout(done, document.hidden ? HIDDEN : wait); // the title is seen all the same

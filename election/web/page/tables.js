@@ -47,6 +47,7 @@ function tellHeader(now) {
   tellProblem([pool.problem, state.live.problem]);
   const heart = $("heart");
   mark(heart, "class", leader ? (leader.responsive ? "beats" : "silent") : "none");
+  heart.firstElementChild.classList.toggle("low", now % 2000 < 1000); // an animation would draw sixty times a second
   say(heart.lastElementChild, leader ? (leader.heartbeat_age_s < 1 ? "< 1 s ago" : `${duration(leader.heartbeat_age_s * 1000)} ago`) : "none");
   say($("term"), leader ? String(leader.term) : "–");
   say($("takeover"), takeover && takeover.takeover_ms !== null ? tookWords(takeover) : "–");
