@@ -8,7 +8,7 @@ from election import ElectionError
 from election.events import Elected, Event, TookOver
 
 from .jobs import election, settings
-from .kill_leader import is_loopback
+from .loopback import is_loopback
 
 log = logging.getLogger("app")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import re
 import signal
@@ -15,6 +14,8 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.background import BackgroundTask
+
+from .loopback import is_loopback
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -74,14 +75,6 @@ def _is_from_here(request: Request) -> bool:
         return is_loopback(origin.hostname or "") and origin.netloc == request.headers.get("host")
     except ValueError:
         return False
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address or host name."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _facts(pid: int) -> tuple[str, str] | None:

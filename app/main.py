@@ -7,13 +7,14 @@ from fastapi.responses import JSONResponse, RedirectResponse
 
 from . import first_steps, kill_leader
 from .jobs import election, settings
+from .loopback import is_loopback
 
 app = FastAPI(title="election demonstration", lifespan=election.lifespan)
 app.include_router(election.router)
 app.include_router(election.metrics)
 app.include_router(election.health)
 election.on_event(first_steps.show)
-if kill_leader.is_loopback(settings.host):
+if is_loopback(settings.host):
     app.include_router(kill_leader.router)
 
 

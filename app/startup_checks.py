@@ -10,7 +10,7 @@ import sys
 
 from election import ConfigurationError
 
-from .kill_leader import is_loopback
+from .loopback import is_loopback
 from .settings import Settings
 
 log = logging.getLogger("run")
