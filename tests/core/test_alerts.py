@@ -15,24 +15,7 @@ import pytest
 from election import ConfigurationError, Election, events
 from election.core import hooks as hooks_module
 from election.core.alerts import PAUSES_S, is_alert
-from election.core.events import (
-    Deposed,
-    Elected,
-    Event,
-    Fenced,
-    JobFailing,
-    JobRecovered,
-    Resigned,
-    RunFailed,
-    RunGivenUp,
-    RunInterrupted,
-    RunLate,
-    RunOverlong,
-    RunStarted,
-    RunSucceeded,
-    TickSkipped,
-    TookOver,
-)
+from election.core.events import Event
 from election.core.hooks import Hooks
 from election.core.term import Reason
 from election.testing import ManualClock
@@ -44,26 +27,26 @@ pytestmark = pytest.mark.anyio
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
 EVENTS: list[tuple[Event, bool]] = [
-    (Elected(NOW, 1, 7), False),
-    (Resigned(NOW, 1, 7), False),
-    (Deposed(NOW, 1, 7), False),
-    (Fenced(NOW, 1, 7), True),
-    *[(TookOver(NOW, 2, 7, 6, reason, 5.0), reason is not Reason.RESIGNED) for reason in Reason],
-    (RunStarted(NOW, 1, "job", NOW, 1, "key"), False),
-    (RunSucceeded(NOW, 1, "job", NOW, 1, "key", 0.1), False),
-    (RunFailed(NOW, 1, "job", NOW, 1, "key", 0.1, "no", None), False),
-    (RunInterrupted(NOW, 1, "job", NOW, 1, "key", "no"), False),
-    (RunGivenUp(NOW, 1, "job", NOW, 1, "key", 3), True),
-    (RunLate(NOW, 1, "job", NOW, 1, "key", 11.0), True),
-    (RunOverlong(NOW, 1, "job", NOW, 1, "key", 60.0), True),
-    (JobFailing(NOW, 1, "job", 3, "no"), True),
-    (JobRecovered(NOW, 1, "job", 3), True),
-    (TickSkipped(NOW, 1, "job", NOW, NOW, 1, "down"), False),
+    (events.Elected(NOW, 1, 7), False),
+    (events.Resigned(NOW, 1, 7), False),
+    (events.Deposed(NOW, 1, 7), False),
+    (events.Fenced(NOW, 1, 7), True),
+    *[(events.TookOver(NOW, 2, 7, 6, reason, 5.0), reason is not Reason.RESIGNED) for reason in Reason],
+    (events.RunStarted(NOW, 1, "job", NOW, 1, "key"), False),
+    (events.RunSucceeded(NOW, 1, "job", NOW, 1, "key", 0.1), False),
+    (events.RunFailed(NOW, 1, "job", NOW, 1, "key", 0.1, "no", None), False),
+    (events.RunInterrupted(NOW, 1, "job", NOW, 1, "key", "no"), False),
+    (events.RunGivenUp(NOW, 1, "job", NOW, 1, "key", 3), True),
+    (events.RunLate(NOW, 1, "job", NOW, 1, "key", 11.0), True),
+    (events.RunOverlong(NOW, 1, "job", NOW, 1, "key", 60.0), True),
+    (events.JobFailing(NOW, 1, "job", 3, "no"), True),
+    (events.JobRecovered(NOW, 1, "job", 3), True),
+    (events.TickSkipped(NOW, 1, "job", NOW, NOW, 1, "down"), False),
 ]
 
 
 def failing(failures: int) -> Event:
-    return JobFailing(NOW, 1, "report", failures, "ValueError: no luck")
+    return events.JobFailing(NOW, 1, "report", failures, "ValueError: no luck")
 
 
 class Receiver:
