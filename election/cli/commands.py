@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from election.core.errors import ElectionError
-from election.schedule.history import SkipRow
+from election.schedule.history import RunRow, SkipRow
+from election.schedule.ledger_reader import LedgerReader
 from election.schedule.model import Action
 from election.schedule.upcoming import ComingTick, PlannedJobs
 from election.schedule.verify import verify as judge
@@ -27,14 +28,7 @@ async def runs(options: Namespace) -> int:
     if options.id is not None:
         return await _run(options)
     async with reading(engine_of(options)) as ledger:
-        await refuse_unknown(ledger, options.job)
-        rows = await ledger.runs(
-            job_id=options.job,
-            tag=options.tag,
-            outcome=options.outcome,
-            before=options.before,
-            limit=options.limit,
-        )
+        rows = await _read_runs(ledger, options)
     return _show_page(
         options,
         rows,
@@ -50,6 +44,14 @@ async def runs(options: Namespace) -> int:
             late_ms(row),
             row.error,
         ),
+    )
+
+
+async def _read_runs(ledger: LedgerReader, options: Namespace) -> list[RunRow]:
+    """Read the runs that the options choose. Raises ``ElectionError`` for an unknown job."""
+    await refuse_unknown(ledger, options.job)
+    return await ledger.runs(
+        job_id=options.job, tag=options.tag, outcome=options.outcome, before=options.before, limit=options.limit
     )
 
 
@@ -90,10 +92,7 @@ async def _run(options: Namespace) -> int:
 async def logs(options: Namespace) -> int:
     """Print the logs of the latest runs, the latest run last, as in a file; runs without a log are left out."""
     async with reading(engine_of(options)) as ledger:
-        await refuse_unknown(ledger, options.job)
-        rows = await ledger.runs(
-            job_id=options.job, tag=options.tag, outcome=options.outcome, before=options.before, limit=options.limit
-        )
+        rows = await _read_runs(ledger, options)
         found = [(row, await ledger.logs(row.seq)) for row in reversed(rows) if _is_since(options, row.claimed_at)]
     found = [(run, logs) for run, logs in found if logs]
     if options.json:

@@ -6,11 +6,11 @@ command line, a worker of another version). They are no part of the schedule: a 
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from election.core.callables import without_partial
 from election.core.errors import JobDefinitionError
 
 from .commands import DescribeJob
@@ -70,9 +70,7 @@ def new_description(job: NewJob, found: JobState | None) -> list[DescribeJob]:
 
 
 def _first_line(func: Callable[..., Any]) -> str | None:
-    while isinstance(func, functools.partial):  # its own docstring describes partial
-        func = func.func
-    words = (inspect.getdoc(func) or "").partition("\n")[0]
+    words = (inspect.getdoc(without_partial(func)) or "").partition("\n")[0]
     return words[:MAX_DESCRIPTION_LENGTH].encode(errors="replace").decode() or None
 
 
