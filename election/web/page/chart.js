@@ -37,11 +37,8 @@ function drawHistory(svg, runs, { width, chosen }) {
     made.push(label(gutter + 4, height - 2, clock(runs[0].at), "start"));
     if (runs.length * step > 240) made.push(label(places.at(-1).x + bar / 2, height - 2, clock(runs.at(-1).at), "end"));
   }
-  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  svg.setAttribute("width", width);
-  svg.setAttribute("height", height);
   mark(svg, "aria-label", historyWords(runs));
-  svg.replaceChildren(...made);
+  setPicture(svg, width, height, made);
 }
 
 function tookOf(run) {

@@ -53,10 +53,7 @@ function paintCounts(svg, width) {
     marks.push({ key: `from ${begin}`, time: begin, x: x + wide / 2, y: Math.min(y, bottom - 8), plain: totalOf(counts) === (counts?.succeeded ?? 0), say: () => sayCounts(counts, begin, begin + step), go: () => goTo(begin, step) });
   });
   made.push(drawn("path", { class: "rule", d: `M0 ${bottom}H${width}` }));
-  svg.setAttribute("viewBox", `0 0 ${width} ${bottom + 24}`);
-  svg.setAttribute("width", width);
-  svg.setAttribute("height", bottom + 24);
-  svg.replaceChildren(...made);
+  setPicture(svg, width, bottom + 24, made);
   const counts = !byCounts.told?.complete || periods.some((each) => each.many) ? null : Object.fromEntries(KINDS.map((kind) => [kind, periods.reduce((sum, each) => sum + (each[kind] ?? 0), 0)]));
   return { marks, terms: [], runs: [], skips: [], counts };
 }
@@ -68,7 +65,7 @@ function sayCounts(counts, from, to) {
 
 // The stretch of this length that begins at a moment.
 function goTo(from, span) {
-  state.span = span;
+  setSpan(span);
   look(from + span);
 }
 
@@ -91,7 +88,7 @@ async function goToFailure(step) {
     say($("remark"), found ? `No answer: ${found.message}.` : `No ${step < 0 ? "earlier" : "later"} failure is kept.`);
     return;
   }
-  if (isCounted()) state.span = 300e3;
+  if (isCounted()) setSpan(300e3);
   look(found.at + state.span / 2);
   byCounts.failure = found;
   choose($("picture"), `run ${found.seq}`);

@@ -117,6 +117,11 @@ function tellRange(now, { from, to }) {
   if (slider.disabled !== isCounted()) slider.disabled = isCounted();
 }
 
+function setSpan(span) {
+  state.span = span;
+  state.live.upTo = null; // thinned for another span
+}
+
 function look(until) {
   const now = serverNow();
   const focused = document.activeElement;
@@ -134,8 +139,7 @@ function look(until) {
 function listenForRange() {
   for (const button of document.querySelectorAll("[data-minutes]")) {
     on(button, "click", () => {
-      state.span = Number(button.dataset.minutes) * 60000;
-      state.live.upTo = null; // thinned for another span
+      setSpan(Number(button.dataset.minutes) * 60000);
       look(state.until);
     });
   }

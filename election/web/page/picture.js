@@ -52,10 +52,7 @@ function paint(svg, { store, from, to, width }) {
   made.push(...paintSkips(skips, { at, x, from, to, marks, busy }));
 
   marks.sort((one, other) => one.time - other.time || (one.key < other.key ? -1 : 1));
-  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  svg.setAttribute("width", width);
-  svg.setAttribute("height", height);
-  svg.replaceChildren(...made);
+  setPicture(svg, width, height, made);
   return { marks, terms, runs, skips };
 }
 

@@ -14,6 +14,7 @@ const RECOUNT = 10000; // ms after which thinned runs are asked for and counted 
 const state = {
   pool: null, // the document of /leader
   checksum: 0, // of its jobs
+  news: "", // all of the last answer that is drawn
   sharedNames: new Set(), // those of more than one job
   controls: null, // who decides on changes: token, application, or null without such routes
   offset: 0, // the server's clock less ours
