@@ -68,6 +68,12 @@ async def time_limit(clock: Clock, seconds: float) -> AsyncIterator[asyncio.Time
             timer.cancel()
 
 
+async def ends_within(work: asyncio.Future[Any], clock: Clock, seconds: float) -> bool:
+    """Return whether ``work`` ends within ``seconds``, and not by being cancelled; if not, it goes on."""
+    await first(asyncio.wait([work]), clock.sleep(seconds))
+    return work.done() and not work.cancelled()
+
+
 async def first(*waits: Awaitable[Any]) -> None:
     """Return when the first of ``waits`` has ended and the others, which are then cancelled, have ended too.
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from election.core.clock import first
+from election.core.clock import ends_within
 from election.core.errors import LedgerError, LedgerVersionError
 from election.schedule.history import RunRow, SkipRow, TermRow, Window
 
 from .view import PoolView
+
+_Key = TypeVar("_Key")
+_Found = TypeVar("_Found")
 
 MAX_AGE_S = 0.1
 """Seconds for which an answer is cached."""
@@ -38,25 +41,51 @@ EMPTY: Mapping[str, Any] = {
 }  # fmt: skip
 
 
+class SharedReads(Generic[_Key, _Found]):
+    """Reads of the ledger, each for all who ask for the same at the same time.
+
+    Args:
+        view: The pool, whose end ends the reads under way.
+        at_most: Reads that are kept, with what they found.
+    """
+
+    def __init__(self, view: PoolView, at_most: int) -> None:
+        self._view = view
+        self._at_most = at_most
+        self._kept: OrderedDict[_Key, tuple[float, asyncio.Task[_Found]]] = OrderedDict()
+
+    def get(
+        self, key: _Key, max_age_s: float, read: Callable[[], Coroutine[Any, Any, _Found]], name: str
+    ) -> asyncio.Task[_Found]:
+        """Return the read under way, or one that began no more than ``max_age_s`` ago; otherwise begin one."""
+        now = self._view.clock.monotonic()
+        began, reading = self._kept.get(key, (float("-inf"), None))
+        if reading is None or (reading.done() and now - began > max_age_s):
+            reading = self._view.read(read(), name)
+            self._kept[key] = now, reading
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._at_most:
+                self._kept.popitem(last=False)
+        return reading
+
+
 class HistoryCache:
     """Time ranges of a ledger's history, as JSON."""
 
     def __init__(self, view: PoolView) -> None:
         self._view = view
-        self._cached: OrderedDict[tuple[int, int | None], tuple[float, asyncio.Task[str]]] = OrderedDict()
+        self._reads: SharedReads[tuple[int, int | None], str] = SharedReads(view, MAX_CACHED)
 
     async def between(self, since: int, until: int | None) -> str:
         """Return the history between two moments, in milliseconds since the epoch; None: until now."""
-        asking = self._ask(since, until)
-        await first(asyncio.wait([asking]), self._view.clock.sleep(TIMEOUT_S))
-        is_read = asking.done() and not asking.cancelled()
-        return asking.result() if is_read else without("the ledger does not answer")
+        reading = self._reads.get((since, until), MAX_AGE_S, lambda: self._read(since, until), "election live")
+        is_read = await ends_within(reading, self._view.clock, TIMEOUT_S)
+        return reading.result() if is_read else without("the ledger does not answer")
 
     async def latest(self, job_ids: Sequence[str]) -> str:
         """Return the latest runs of each of these jobs, latest first: number, outcome, begin and end."""
         reading = self._view.read(self._read_latest(job_ids), "election live runs")
-        await first(asyncio.wait([reading]), self._view.clock.sleep(TIMEOUT_S))
-        return reading.result() if reading.done() and not reading.cancelled() else "{}"
+        return reading.result() if await ends_within(reading, self._view.clock, TIMEOUT_S) else "{}"
 
     async def _read_latest(self, job_ids: Sequence[str]) -> str:
         found = {}
@@ -67,18 +96,6 @@ class HistoryCache:
         except (LedgerError, LedgerVersionError):
             pass  # the page's data have the reason; the page asks again for what is missing
         return json.dumps(found)
-
-    def _ask(self, since: int, until: int | None) -> asyncio.Task[str]:
-        """Return the read of the ledger: the one under way or just ended, otherwise a new one."""
-        now = self._view.clock.monotonic()
-        asked_at, asking = self._cached.get((since, until), (float("-inf"), None))
-        if asking is None or (asking.done() and now - asked_at > MAX_AGE_S):
-            asking = self._view.read(self._read(since, until), "election live")
-            self._cached[since, until] = now, asking
-            self._cached.move_to_end((since, until))
-            while len(self._cached) > MAX_CACHED:
-                self._cached.popitem(last=False)
-        return asking
 
     async def _read(self, since: int, until: int | None) -> str:
         end = self._view.clock.now() if until is None else _moment(until)

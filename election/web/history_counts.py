@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from election.core.clock import first
+from election.core.clock import ends_within
 from election.core.errors import LedgerError, LedgerVersionError
 
+from .history_cache import SharedReads
 from .view import PoolView
 
 Days = Literal["1", "7"]
@@ -50,16 +50,15 @@ class HistoryCounts:
     def __init__(self, view: PoolView) -> None:
         self._view = view
         self._kept: OrderedDict[tuple[int, int], tuple[Counts, bool]] = OrderedDict()
-        self._reading: dict[int, tuple[float, asyncio.Task[str | None]]] = {}
+        self._reads: SharedReads[int, str | None] = SharedReads(view, len(STEPS_S))
 
     async def latest(self, days: Days) -> str:
         """Return the counts of the latest ``days`` as JSON: of each period those that have been read so far."""
         step = STEPS_S[days]
         end = int(self._view.clock.now().timestamp()) // step + 1
         periods = range(end - int(days) * 86400 // step, end)
-        reading = self._read_in_task(step, periods)
-        await first(asyncio.wait([reading]), self._view.clock.sleep(TIMEOUT_S))
-        problem = reading.result() if reading.done() and not reading.cancelled() else None
+        reading = self._reads.get(step, MAX_AGE_S, lambda: self._read(step, periods), "election live counts")
+        problem = reading.result() if await ends_within(reading, self._view.clock, TIMEOUT_S) else None
         found = [self._kept.get((step, each)) for each in periods]
         answer = {
             "from": periods[0] * step * 1000,
@@ -69,15 +68,6 @@ class HistoryCounts:
             "problem": problem,
         }
         return json.dumps(answer)
-
-    def _read_in_task(self, step: int, periods: Sequence[int]) -> asyncio.Task[str | None]:
-        """Return the read under way or just ended, otherwise a new one."""
-        now = self._view.clock.monotonic()
-        began, reading = self._reading.get(step, (float("-inf"), None))
-        if reading is None or (reading.done() and now - began > MAX_AGE_S):
-            reading = self._view.read(self._read(step, periods), "election live counts")
-            self._reading[step] = now, reading
-        return reading
 
     async def _read(self, step: int, periods: Sequence[int]) -> str | None:
         """Read the counts that are missing or not final, latest first; return what prevents that."""

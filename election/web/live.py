@@ -86,9 +86,10 @@ def live_routes(view: PoolView, *, controls: ControlKind) -> APIRouter:
         known: checksum of the jobs that the page has; if they are the same, the answer leaves them out.
         """
         document = await view.document()
-        jobs = document.model_dump_json(include={"jobs"})
+        jobs, pool = document.model_dump_json(include={"jobs"}), document.model_dump_json(exclude={"jobs"})
         checksum = zlib.crc32(jobs.encode())
-        pool = document.model_dump_json(exclude={"jobs"} if checksum == known else None)
+        if checksum != known:
+            pool = f"{pool[:-1]}, {jobs[1:]}"
         now = view.clock.now().timestamp() * 1000
         if view.absence() is None:
             history = await cache.between(round(now) - DEFAULT_PERIOD_MIN * 60_000 if since is None else since, until)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from election.core.backend import describe_problem
-from election.core.clock import Clock, first
+from election.core.clock import Clock, ends_within, first
 from election.core.errors import LedgerError, LedgerVersionError
 from election.core.events import named
 from election.core.seat import Observation, Seat
@@ -168,8 +168,7 @@ class PoolView:
             self._asked_at = self.clock.monotonic()
             self._asking = self.read(self._read_jobs(), "election view")
         asking = self._asking
-        await first(asyncio.wait([asking]), self.clock.sleep(TIMEOUT_S))
-        if asking.done() and not asking.cancelled():
+        if await ends_within(asking, self.clock, TIMEOUT_S):
             asking.result()  # an unexpected error is not hidden
 
     async def _read_jobs(self) -> None:
