@@ -14,6 +14,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.support", "tests.core", "tests.engines")  # for the values in failed asserts
 
+from tests.support import forked_commands  # noqa: E402
 from tests.support.blocking import watch_the_loop  # noqa: E402
 from tests.support.rewriting import import_own_share  # noqa: E402
 from tests.support.servers import new_postgres, own_server, postgres_server, redis_server  # noqa: E402, F401
@@ -30,6 +31,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     import_own_share(session.config)
+
+
+def pytest_unconfigure() -> None:
+    forked_commands.close()
 
 
 @pytest.hookimpl(trylast=True)

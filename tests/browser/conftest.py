@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -102,9 +103,9 @@ def check_with_axe(page: Any) -> None:
     assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
 
 
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    """Chromium, for one test: while Playwright runs, no event loop can be started beside its own."""
+@pytest.fixture(scope="package")
+def chromium() -> Iterator[tuple[Any, asyncio.AbstractEventLoop]]:
+    """Chromium, and the event loop of Playwright, which runs as long as Chromium does."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -117,8 +118,20 @@ def browser() -> Iterator[Any]:
     arguments = ["--disable-background-networking", *(["--no-sandbox"] if os.getuid() == 0 else [])]
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=path, args=arguments)
-        yield found
+        loop = asyncio.get_running_loop()
+        asyncio._set_running_loop(None)
+        yield found, loop
+        asyncio._set_running_loop(loop)
         found.close()
+
+
+@pytest.fixture
+def browser(chromium: tuple[Any, asyncio.AbstractEventLoop]) -> Iterator[Any]:
+    """Chromium, for one test: meanwhile no event loop can be started beside Playwright's, in other tests it can."""
+    found, loop = chromium
+    asyncio._set_running_loop(loop)
+    yield found
+    asyncio._set_running_loop(None)
 
 
 @pytest.fixture

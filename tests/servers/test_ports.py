@@ -39,7 +39,8 @@ with TestClient(before.app) as client:
 """
 KILLS, WORKERS = 3, 4
 UVICORN = ServerCommand(
-    "uvicorn", (sys.executable, "-m", "uvicorn", "main:app", "--workers", str(WORKERS), "--port", "{port}")
+    "uvicorn",
+    (sys.executable, "-m", "tests.support.forked_workers", "main:app", "--workers", str(WORKERS), "--port", "{port}"),
 )
 
 

@@ -22,6 +22,7 @@ import httpx2
 import psutil
 
 from .facts import Facts
+from .forked_commands import run_command
 from .ports import free_port
 from .waiting import LIMIT, until
 
@@ -247,15 +248,7 @@ class Pool(ServerProcess):
 
     def run_command(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run ``python -m election NAME --pool …``."""
-        return subprocess.run(
-            [sys.executable, "-m", "election", name, "--pool", str(self.path), *arguments],
-            cwd=ROOT,
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run_command([name, "--pool", str(self.path), *arguments], self._environment)
 
     def verify(self) -> tuple[int, str]:
         """``python -m election verify``: its exit code and output."""

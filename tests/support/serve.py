@@ -2,35 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 
-from uvicorn import _subprocess
-
 import run
-
-LIBRARIES = [
-    "apscheduler.schedulers.asyncio",
-    "election",
-    "fastapi",
-    "httptools",
-    "prometheus_client",
-    "pydantic_settings",
-    "sqlite3",
-    "uvicorn.main",
-    "uvicorn.protocols.http.httptools_impl",
-    "uvicorn.supervisors",
-    "uvloop",
-]
-"""Modules imported once in a pool whose workers are forked from a server process; ``spawn`` imports them in each."""
-
-
-def use_fork_server() -> None:
-    """Fork each worker from a process that has imported the libraries, which saves most of the cost of its start."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(LIBRARIES)
-    _subprocess.spawn = context  # type: ignore[assignment]
-
+from tests.support.forked_workers import use_fork_server
 
 if __name__ == "__main__":
     if os.environ.get("ELECTION_TEST_START") == "forkserver":
