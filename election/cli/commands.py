@@ -13,6 +13,7 @@ from election.schedule.history import RunRow, SkipRow
 from election.schedule.ledger_reader import LedgerReader
 from election.schedule.model import Action
 from election.schedule.upcoming import ComingTick, PlannedJobs
+from election.schedule.verify import describe_missing
 from election.schedule.verify import verify as judge
 
 from .open_pool import changing, engine_of, identity, reading, refuse_unknown, without_history
@@ -201,6 +202,8 @@ async def verify(options: Namespace) -> int:
             f"not checked: {job_id}: its trigger is a class of your own, which cannot be worked out from here, or was"
             " counted by the rule of another version"
         )
+    if report.missing_terms:
+        print(f"not checked: {describe_missing(report.missing_terms)}")
     verdict = f"promises broken {len(report.violations)} times" if report.violations else "P1 to P4 held"
     print(f"{verdict}; looked at {report.ticks} ticks and {report.terms} terms")
     return 1 if report.violations else 0

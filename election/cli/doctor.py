@@ -13,6 +13,7 @@ from election.core.errors import LedgerError, LedgerVersionError, SeatError
 from election.engines import Engine
 from election.schedule.model import UNREADABLE
 from election.schedule.term_warnings import describe_ahead, settled_ahead
+from election.schedule.verify import describe_missing, find_missing_terms
 
 from .open_pool import engine_of, never_led, without_history
 from .show import Progress, show_json
@@ -61,6 +62,7 @@ async def _examine_ledger(engine: Engine) -> list[CheckResult]:
         broken, open_runs, jobs = await ledger.integrity(), await ledger.open_runs(), await ledger.jobs()
         unaware = None if jobs or broken else await without_history(engine, ledger)
         moved = not broken and await ledger.is_moved()
+        missing = 0 if broken else await find_missing_terms(ledger)
     except LedgerVersionError as error:
         return [CheckResult(Severity.WRONG, str(error))]
     except LedgerError as error:
@@ -90,6 +92,7 @@ async def _examine_ledger(engine: Engine) -> list[CheckResult]:
     return [
         *([] if ahead is None else [CheckResult(Severity.WRONG, ahead)]),
         *([CheckResult(Severity.WARNING, _MOVED, _ADOPT)] if moved else []),
+        *([CheckResult(Severity.WARNING, describe_missing(missing))] if missing else []),
         CheckResult(Severity.GOOD, f"{ledger_advice.sound}: {len(jobs)} jobs, {len(open_runs)} open runs"),
         *(CheckResult(Severity.WARNING, job.broken, advice) for job in jobs if job.broken and not job.removed),
     ]

@@ -18,9 +18,9 @@ from election.core.errors import what_went_wrong
 from .catchup import catch_up, given_up, owes_from, skipped
 from .commands import EndPause, Entry, FinishJob, FinishRun, MarkBroken, RegisterJob, RetireJob, Retry
 from .jobs import Job
-from .model import JobState, OpenRun, Outcome, SkipReason, State, Tick
+from .model import Copied, JobState, OpenRun, Outcome, SkipReason, State, Tick
 from .ticks import with_seed
-from .triggers import build
+from .triggers import FirstRunNow, build
 
 RERUN_DELAY_S = 5.0
 """Delay before the second rerun of a tick; doubled for each further one."""
@@ -76,6 +76,7 @@ def make_plan(
     running: Collection[Tick],
     starting: Collection[str] = (),
     peers_differ: bool = False,
+    lost_since: datetime | None = None,
 ) -> Plan:
     """Plan for ``jobs``, by id, those of the code and those that were added at run time.
 
@@ -83,6 +84,7 @@ def make_plan(
     running: the ticks that run in this process now, and so are open for a reason.
     peers_differ: whether a living worker has other jobs in its code; then none is retired.
     starting: the jobs of which no tick was handed over in this term yet; those with ``at_start`` run now.
+    lost_since: the end of the last term in a ledger that was lost; None unless this ledger was begun in its place.
     """
     plan = Plan()
     known = {found.id: found for found in state.jobs}
@@ -90,10 +92,12 @@ def make_plan(
         found = known.get(job.id)
         part, error = Plan(), None
         try:
-            if state.copied is not None:
-                found = _without_original(part, job, found, state.copied.at, now)
-            starts = job.at_start and job.id in starting
-            _plan_job(part, job, found, now, catch_up_limit, settled_until.get(job.id) or _NEVER, starts)
+            handed_over, starts = settled_until.get(job.id), job.at_start and job.id in starting
+            if found is None:
+                current = _register(part, job, now, handed_over, lost_since)
+            else:
+                current = _without_original(part, job, found, state.copied, now)
+            _plan_job(part, job, current, now, catch_up_limit, handed_over or _NEVER, starts)
         except Exception as reason:  # of a trigger; one job's error is no other's
             error = describe_broken(reason)
             part = _plan_of_broken(job, found, now)
@@ -112,13 +116,7 @@ def make_plan(
             plan.entries.append(RetireJob(found.id, now))
     for run in state.open_runs:
         if run.tick not in running:
-            found_job = known.get(run.tick.job_id)
-            paused = found_job is not None and found_job.paused
-            if state.copied is not None and run.term < state.copied.term:
-                error = f"the leader of term {run.term}, at the place where this ledger was copied, may run it"
-                plan.entries.append(FinishRun(run.tick, Outcome.INTERRUPTED, now, error))
-            else:
-                _plan_open_run(plan, jobs.get(run.tick.job_id), paused, run, now)
+            _plan_open_run(plan, jobs.get(run.tick.job_id), known.get(run.tick.job_id), run, state.copied, now)
     plan.entries += [  # after those of their runs that ended with the former leader
         FinishJob(job_id, plan.schedules[job_id], until, now)
         for job_id, until in plan.exhausted.items()
@@ -144,11 +142,32 @@ def _plan_of_broken(job: Job, found: JobState | None, now: datetime) -> Plan:
     return Plan(schedules={job.id: found.scheduled_since})
 
 
-def _without_original(
-    plan: Plan, job: Job, found: JobState | None, copied_at: datetime, now: datetime
-) -> JobState | None:
-    """Return the job with its ticks up to ``copied_at`` left to the original; see ``Copied``."""
-    if found is None or found.retired_at is not None or found.paused or found.settled_until >= copied_at:
+def _register(
+    plan: Plan, job: Job, now: datetime, handed_over: datetime | None, lost_since: datetime | None
+) -> JobState:
+    """Register a job that the ledger does not have; returns its state then.
+
+    If the ledger was lost in this term, the job goes on after the last tick that was handed over. If it was lost
+    before, nobody knows which ticks ran until the last term ended; those that fell due after that are skipped as lost.
+    """
+    trigger = _trigger(job, now)
+    if handed_over is not None:
+        since = until = max(handed_over, now) if isinstance(trigger, FirstRunNow) else handed_over
+    elif lost_since is None:
+        since = until = owes_from(trigger, now)
+    else:
+        since, until = lost_since, max(owes_from(trigger, now, is_new=False), lost_since)
+    plan.entries.append(RegisterJob(job.id, job.schedule, at=now, since=since))
+    over = skipped(job.id, trigger, since, until, now, SkipReason.LOST)
+    if over is not None:
+        plan.entries.append(replace(over, scheduled_since=now))
+    return JobState(job.id, job.schedule, now, until)
+
+
+def _without_original(plan: Plan, job: Job, found: JobState, copied: Copied | None, now: datetime) -> JobState:
+    """Return the job with the ticks that a copy leaves to its original; see ``Copied``."""
+    copied_at = _NEVER if copied is None else copied.at
+    if found.retired_at is not None or found.paused or found.settled_until >= copied_at:
         return found
     trigger = build(found.trigger, found.scheduled_since)
     if trigger is not None:
@@ -159,21 +178,20 @@ def _without_original(
 
 
 def _plan_job(
-    plan: Plan, job: Job, found: JobState | None, now: datetime, limit: int, handed_over: datetime, starts: bool
+    plan: Plan, job: Job, found: JobState, now: datetime, limit: int, handed_over: datetime, starts: bool
 ) -> None:
-    if found is None or found.retired_at is not None or found.trigger != job.schedule:
+    if found.retired_at is not None or found.trigger != job.schedule:
         trigger = _trigger(job, now)
-        before = handed_over if found is None else max(handed_over, _give_up(plan, found, now))
-        until = max(owes_from(trigger, now, is_new=found is None), before)
+        until = max(owes_from(trigger, now, is_new=False), handed_over, _give_up(plan, found, now))
         plan.entries.append(RegisterJob(job.id, job.schedule, at=now, since=until))
         scheduled_since = now
     else:
         scheduled_since = found.scheduled_since
         trigger, until = _trigger(job, scheduled_since), max(handed_over, found.settled_until)
     plan.schedules[job.id] = scheduled_since
-    if found is not None and found.paused:
+    if found.paused:
         return
-    if found is not None and found.resume_at is not None:
+    if found.resume_at is not None:
         over = skipped(job.id, trigger, until, found.resume_at, now, SkipReason.PAUSED)
         if over is not None:
             plan.entries.append(replace(over, scheduled_since=scheduled_since))
@@ -212,12 +230,17 @@ def _give_up(plan: Plan, found: JobState, now: datetime) -> datetime:
     return over.last_due
 
 
-def _plan_open_run(plan: Plan, job: Job | None, paused: bool, run: OpenRun, now: datetime) -> None:
+def _plan_open_run(
+    plan: Plan, job: Job | None, found: JobState | None, run: OpenRun, copied: Copied | None, now: datetime
+) -> None:
     error = f"the leader of term {run.term} was gone before it ended"
     interruptions = run.interruptions + 1
-    if job is None or not job.rerun_interrupted:
+    if copied is not None and run.term < copied.term:
+        error = f"the leader of term {run.term}, at the place where this ledger was copied, may run it"
         plan.entries.append(FinishRun(run.tick, Outcome.INTERRUPTED, now, error))
-    elif paused:
+    elif job is None or not job.rerun_interrupted:
+        plan.entries.append(FinishRun(run.tick, Outcome.INTERRUPTED, now, error))
+    elif found is not None and found.paused:
         plan.entries.append(FinishRun(run.tick, Outcome.INTERRUPTED, now, f"{error}; it is not run again: paused"))
     elif interruptions > job.max_reruns:
         plan.given_up.append(run)

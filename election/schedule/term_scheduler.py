@@ -12,7 +12,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 from election.core.backoff import backoff_s, is_logged
@@ -107,6 +107,8 @@ class TermScheduler:
         self._number = context.term.number
         self._began_ns = since_boot()
         self._confirmed = False
+        self._lost_since: datetime | None = None
+        self._is_open = False
         self._cancelled: set[int] = set()
         """Requests to cancel a run that were carried out."""
         self._ledger_failed = asyncio.Event()
@@ -235,7 +237,19 @@ class TermScheduler:
         # Before the state is read: a run that ends meanwhile is open in it.
         ours = self._executor.running() | self._writer.unwritten()
         state = await self._ledger.begin_term(self._context.term, current_process(), began_ns=self._began_ns)
+        if not self._is_open:
+            self._lost_since = await self._find_loss(state)
+            self._is_open = True
         await self._take(state, ours)
+
+    async def _find_loss(self, state: State) -> datetime | None:
+        """End of the term before, if this ledger was begun in place of one that was lost: it knows no job or term."""
+        takeover = self._context.term.takeover
+        if takeover.from_pid is None or state.jobs or state.rest or len(await self._ledger.terms(limit=2)) > 1:
+            return None
+        lost_since = min(takeover.vacant_since, self._clock.now())
+        self._warnings.lost(self._number, lost_since)
+        return lost_since
 
     async def _take(self, state: State, ours: Collection[Tick]) -> None:
         """Plan the urgent part of a state that was read from the ledger; the rest is pending.
@@ -263,6 +277,7 @@ class TermScheduler:
             running=ours,
             starting={job_id for job_id in jobs if not progress[job_id].begun},
             peers_differ=peers_differ,
+            lost_since=self._lost_since,
         )
         described = changed_descriptions({job.id: job.info for job in jobs.values()}, state)
         completed, wanted = sort_requests(state, self._jobs.loaded, term=self._number, now=self._clock.now())

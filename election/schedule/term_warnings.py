@@ -36,6 +36,7 @@ class TermWarnings:
         self._clock_warning: str | None = None
         self._kept: str | None = None
         self._copied: str | None = None
+        self._lost: str | None = None
         self._last_look = clock.now()
 
     def on_event(self, event: Event) -> None:
@@ -99,6 +100,17 @@ class TermWarnings:
         self._copied = warning
         self._publish()
 
+    def lost(self, term: int, since: datetime) -> None:
+        """Warn of a ledger that was begun in this term in place of one that was lost, until the term ends."""
+        when = f"{since:%Y-%m-%d %H:%M:%S}"
+        self._lost = (
+            f"the ledger knows nothing of the terms before {term}: it was lost or removed, with its history, pauses,"
+            f" and jobs that were added at run time; ticks that fell due since {when} UTC are not run;"
+            " python -m election resign ends this warning"
+        )
+        log.warning("%s", self._lost, extra=named("ledger_lost"))
+        self._publish()
+
     def _look(self) -> None:
         warning = describe_ahead(self._ahead, self._clock.now())
         if warning is None:
@@ -112,7 +124,7 @@ class TermWarnings:
 
     def _publish(self) -> None:
         self._context.warning = (
-            self._clock_warning or next(iter(self._given_up.values()), None) or self._copied or self._kept
+            self._clock_warning or next(iter(self._given_up.values()), None) or self._copied or self._lost or self._kept
         )
 
 

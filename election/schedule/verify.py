@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby, islice, pairwise
 from typing import Any
 
@@ -25,6 +25,9 @@ from .triggers import build, jitter_of
 
 ROWS_PER_PAGE = 5000
 """Rows of the history that are read at once, and ticks that are judged at once."""
+
+NOTHING_PRUNED = datetime.fromtimestamp(0, UTC)
+"""Time up to which history was removed, in a ledger from which none was."""
 
 SETTLING = timedelta(seconds=10)
 """How long a new leader may take to settle the runs that the former one left open."""
@@ -52,6 +55,8 @@ class Report:
 
     Such a trigger is a custom class, cannot be built here, or was counted by another version of the rule.
     """
+    missing_terms: int = 0
+    """Number of the last term before those in the ledger, though none was removed for its age; 0 if none is missing."""
 
 
 async def verify(ledger: LedgerReader, *, now: datetime, progress: Callable[[str, int], None] | None = None) -> Report:
@@ -78,7 +83,7 @@ async def verify(ledger: LedgerReader, *, now: datetime, progress: Callable[[str
         for skip in page:
             if not skip.request:
                 skips.setdefault(skip.job_id, []).append((skip.first_due, skip.last_due))
-    terms = [term async for page in _pages(ledger.terms, "term") for term in page][::-1]
+    terms = await _read_terms(ledger)
     found = [*check_terms(terms), *await _check_claims(ledger, claims, {term.term for term in terms})]
     found += check_open_runs(open_runs, terms, now)
     pruned = await ledger.pruned_until()  # a live pool may have removed rows while they were read
@@ -98,7 +103,26 @@ async def verify(ledger: LedgerReader, *, now: datetime, progress: Callable[[str
                 if progress is not None:
                     progress(job_id, seen)
             count += seen
-    return Report(tuple(found), count, len(terms), tuple(dict.fromkeys(unchecked)))
+    return Report(tuple(found), count, len(terms), tuple(dict.fromkeys(unchecked)), _missing(terms, pruned))
+
+
+def describe_missing(last: int) -> str:
+    """Text about the terms up to ``last``, which are missing."""
+    which = "term 1 is" if last == 1 else f"terms 1 to {last} are"
+    return f"{which} not in the ledger: the one that had them was lost or removed, and nothing is known of their ticks"
+
+
+async def find_missing_terms(ledger: LedgerReader) -> int:
+    """See ``Report.missing_terms``. Raises ``LedgerError``."""
+    return _missing(await _read_terms(ledger), await ledger.pruned_until())
+
+
+async def _read_terms(ledger: LedgerReader) -> list[TermRow]:
+    return [term async for page in _pages(ledger.terms, "term") for term in page][::-1]
+
+
+def _missing(terms: Sequence[TermRow], pruned_until: datetime) -> int:
+    return terms[0].term - 1 if terms and pruned_until == NOTHING_PRUNED else 0
 
 
 async def _pages(read: Callable[..., Awaitable[list[Any]]], number: str = "seq") -> AsyncIterator[list[Any]]:

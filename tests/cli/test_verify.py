@@ -4,6 +4,7 @@ pool.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Call, as_program
+from tests.cli.conftest import Call, as_program, live
 from tests.support.pool import WorkerPool
 from tests.support.waiting import until
 
@@ -66,9 +67,21 @@ def test_an_ended_pool_is_green(ended: Path, call: Call) -> None:
 def test_green_for_machines(ended: Path, ask: Ask) -> None:
     """Names that do not change; each tick was examined."""
     said = ask("verify", ended)
-    assert list(said) == ["violations", "ticks", "terms", "unchecked"]
+    assert list(said) == ["violations", "ticks", "terms", "unchecked", "missing_terms"]
     assert (said["violations"], said["terms"], said["unchecked"]) == ([], 2, [])
     assert said["ticks"] >= len(ask("runs", ended, "--limit", "1000"))
+
+
+def test_terms_of_a_lost_ledger_are_named(spoiled: Path, call: Call) -> None:
+    """The next leader begins a new ledger; what is not in it is neither green nor broken."""
+    for path in spoiled.glob("ledger.db*"):
+        path.unlink()
+    asyncio.run(live(spoiled, pause=False))
+    code, out, err = call("verify", spoiled)
+    assert (code, err) == (0, "")
+    assert out.startswith("not checked: terms 1 to 2 are not in the ledger: the one that had them was lost or removed")
+    code, out, err = call("doctor", spoiled)
+    assert "terms 1 to 2 are not in the ledger" in out
 
 
 def test_a_living_pool_is_green_at_any_moment(living: WorkerPool, call: Call) -> None:

@@ -43,8 +43,14 @@ def state_of(job: Job, *, scheduled_since: datetime = NOW, until: datetime = NOW
     return JobState(job.id, job.schedule, scheduled_since=scheduled_since, settled_until=until, **known)
 
 
-def make_term(number: int, *, pid: int = 100, elected_at: datetime = NOW) -> Term:
-    return Term(number, elected_at, Takeover(number, None, pid, Reason.STARTED, elected_at))
+def make_term(
+    number: int, *, pid: int = 100, elected_at: datetime = NOW, after: tuple[int, datetime] | None = None
+) -> Term:
+    """after: pid of the leader before, and when it stopped to lead."""
+    if after is None:
+        return Term(number, elected_at, Takeover(number, None, pid, Reason.STARTED, elected_at))
+    vacant_s = (elected_at - after[1]).total_seconds()
+    return Term(number, elected_at, Takeover(number, after[0], pid, Reason.DIED, elected_at, vacant_s=vacant_s))
 
 
 def process(pid: int = 100) -> ProcessIdentity:

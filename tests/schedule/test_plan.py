@@ -29,6 +29,7 @@ def plan(
     running: Collection[Tick] = (),
     now: datetime = NOW,
     copied: Copied | None = None,
+    lost_since: datetime | None = None,
 ) -> Plan:
     return make_plan(
         {job.id: job for job in jobs},
@@ -37,6 +38,7 @@ def plan(
         catch_up_limit=1000,
         settled_until=settled_until or {},
         running=running,
+        lost_since=lost_since,
     )
 
 
@@ -280,6 +282,44 @@ def test_pitfall_49_a_copy_leaves_to_the_original_what_it_owed() -> None:
     assert (given_up.tick, given_up.outcome) == (theirs.tick, Outcome.INTERRUPTED)
     assert "the leader of term 4" in (given_up.error or "")
     assert made.given_up == [], "nothing that anybody has to look at"
+
+
+CRON_SECONDS = make_job("cron", second="*/10")
+FIRST_RUN = make_job("cron", second="*/10", first_run="now")
+DATE_BEFORE, DATE_IN_BETWEEN, DATE_LATER = (make_job("date", run_date=at(s)) for s in (-40, -20, 20))
+LOST_SINCE = at(-35)
+
+
+@pytest.mark.parametrize(
+    ("job", "entries", "start"),
+    [
+        pytest.param(
+            CRON_SECONDS, [enrol(CRON_SECONDS, LOST_SINCE), skip(-30, 0, SkipReason.LOST, 4, of=NOW)], at(10), id="cron"
+        ),
+        pytest.param(
+            FIRST_RUN,
+            [enrol(FIRST_RUN, LOST_SINCE), skip(-30, 0, SkipReason.LOST, 4, of=NOW)],
+            at(10),
+            id="no first run",
+        ),
+        pytest.param(OPEN, [enrol(OPEN, LOST_SINCE)], at(10), id="an interval from now on"),
+        pytest.param(DATE_BEFORE, [enrol(DATE_BEFORE, LOST_SINCE)], None, id="a date that the last term may have run"),
+        pytest.param(DATE_IN_BETWEEN, [enrol(DATE_IN_BETWEEN, LOST_SINCE)], at(-20), id="a date that nobody has run"),
+        pytest.param(DATE_LATER, [enrol(DATE_LATER, LOST_SINCE)], at(20), id="a date to come"),
+    ],
+)
+def test_p3_p4_a_ledger_that_was_lost(job: Job, entries: list[Entry], start: datetime | None) -> None:
+    """Ticks that fell due since the last term are skipped as lost; nothing that may have run before runs again."""
+    made = plan([job], lost_since=LOST_SINCE)
+    assert made.entries == entries
+    assert starts(made) == ({} if start is None else {"job": start})
+
+
+def test_p3_p4_a_ledger_that_was_lost_within_the_term() -> None:
+    """The leader knows what it has handed over, and goes on from there."""
+    made = plan([EVERY], settled_until={"job": at(-3)})
+    assert made.entries == [enrol(EVERY, at(-3))]
+    assert starts(made) == {"job": at(-2)}
 
 
 def test_a_trigger_class_of_the_users_own_goes_on_too() -> None:

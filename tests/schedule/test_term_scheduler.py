@@ -1044,6 +1044,49 @@ async def test_pitfall_46_a_tick_that_waits_for_its_jitter_survives_each_new_pla
     await bench.agrees()
 
 
+async def lose_ledger(bench: TermBench) -> None:
+    await bench.ledger.close()
+    await bench.others.close()
+    for path in Path(bench.path).parent.glob(f"{Path(bench.path).name}*"):
+        path.unlink()
+
+
+async def test_p3_p4_a_ledger_that_was_lost_is_told(bench: TermBench, caplog: pytest.LogCaptureFixture) -> None:
+    """The ticks of the time without a leader are skipped as lost; later ones run, without action by an operator."""
+    bench.job(trigger="cron", second="*")
+    async with bench.term(1):
+        await bench.until(lambda: len(bench.ran) >= 2)
+    await lose_ledger(bench)
+    ended_at, earlier = bench.clock.now(), {run.due for run in bench.ran}
+    bench.ran.clear()
+    await bench.clock.advance(5)
+    scheduler = bench.scheduler(7)
+    bench.context.term = make_term(7, after=(1, ended_at), elected_at=bench.clock.now())
+    async with scheduler:
+        await bench.until(lambda: len(bench.ran) >= 2)
+        assert "the ledger knows nothing of the terms before 7" in (bench.context.warning or "")
+    assert len(logged(caplog, "ledger_lost")) == 1
+    assert await bench.skips() == {SkipReason.LOST: 5}
+    assert earlier.isdisjoint(run.due for run in bench.ran)
+    assert (await verify(bench.others, now=bench.clock.now())).missing_terms == 6
+    await bench.agrees()
+
+
+async def test_a_pool_without_jobs_has_lost_nothing(bench: TermBench, caplog: pytest.LogCaptureFixture) -> None:
+    """Its ledger knows the term before."""
+    async with bench.term(1):
+        ended_at = bench.clock.now()
+    await bench.clock.advance(5)
+    bench.registry = bench.new_registry()
+    bench.job(trigger="cron", second="*")
+    scheduler = bench.scheduler(2)
+    bench.context.term = make_term(2, after=(1, ended_at), elected_at=bench.clock.now())
+    async with scheduler:
+        await bench.until(lambda: len(bench.ran) >= 1)
+    assert logged(caplog, "ledger_lost") == []
+    assert await bench.skips() == {}
+
+
 async def test_pitfall_49_a_copied_ledger_is_told_until_it_is_adopted(
     bench: TermBench, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -105,6 +105,7 @@ const SKIPPED = {
   paused: "the job was paused",
   down: "nobody led",
   copied: "the ledger is a copy, and this fell due before",
+  lost: "nobody led, and the ledger was lost",
 };
 
 function outcome(run) {
