@@ -32,6 +32,9 @@ log = logging.getLogger("election")
 MAX_SLEEP_S = 1.0
 """Longest sleep between two looks at the wall clock, which may be set, or go on while the machine is suspended."""
 
+MAX_HANDED_OVER = 1000
+"""Jobs that are handed over, and claimed, in one turn of the event loop, which serves nothing else meanwhile."""
+
 
 def _run_by_the_executor() -> None:
     """Placeholder of the job's function, which the executor calls: its arguments were checked at its registration."""
@@ -72,7 +75,7 @@ class PureTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no ty
 class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has no types
     """An ``AsyncIOScheduler`` whose time is a ``Clock``, and which reports when it has handed over all that is due.
 
-    So everything that is due at one moment is claimed together, in one transaction.
+    So what is due at one moment is claimed together, ``MAX_HANDED_OVER`` jobs in a transaction.
     """
 
     _timeout: asyncio.Task[None] | None = None
@@ -120,13 +123,16 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
             return None
         now = self._clock.now().astimezone(self.timezone)
         store = self._lookup_jobstore("default")
-        for job in store.get_due_jobs(now):
+        due = store.get_due_jobs(now)
+        for job in due[:MAX_HANDED_OVER]:
             try:
                 self._hand_over(job, now, store)
             except Exception as error:  # of a trigger; one job's error is no other's, and the timer is set again
                 self.remove_job(job.id)
                 self.failed(job.id, error)
         self.handed_over()
+        if len(due) > MAX_HANDED_OVER:
+            return 0.0
         next_due = store.get_next_run_time()
         if next_due is None:
             return None

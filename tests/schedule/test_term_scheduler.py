@@ -1044,6 +1044,27 @@ async def test_pitfall_46_a_tick_that_waits_for_its_jitter_survives_each_new_pla
     await bench.agrees()
 
 
+async def test_a_burst_is_handed_over_in_slices(bench: TermBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop serves others in between, however many jobs are due at once; all of them run."""
+    monkeypatch.setattr(scheduler_adapter, "MAX_HANDED_OVER", 4)
+    for number in range(10):
+        bench.job(trigger="date", run_date=at(5), id=f"job {number}")
+    claims: list[int] = []
+    record = bench.ledger.record
+
+    def recording(term: int, entries: Sequence[Entry]) -> Any:
+        claims.append(sum(isinstance(entry, Claim) for entry in entries))
+        return record(term, entries)
+
+    monkeypatch.setattr(bench.ledger, "record", recording)
+    async with bench.term(1):
+        await bench.clock.advance(6)
+        await bench.until(lambda: len(bench.ran) == 10)
+    assert [count for count in claims if count] == [4, 4, 2]
+    assert {run.due for run in bench.ran} == {at(5)}
+    await bench.agrees()
+
+
 async def lose_ledger(bench: TermBench) -> None:
     await bench.ledger.close()
     await bench.others.close()

@@ -25,7 +25,8 @@ from election.schedule.model import JobState, State
 from election.schedule.store import Filter, Kind
 
 from . import pool_commands, queries  # noqa: F401  registers its commands
-from .commands import refuse_stale, write
+from .bulk_writes import write_all
+from .commands import refuse_stale
 from .database import Connection, Database
 from .place import is_moved
 from .rows import to_us
@@ -126,7 +127,7 @@ def _write_all(connection: Connection, commands: Sequence[Command], term: int | 
         term = queries.last_term(connection)
     else:
         refuse_stale(connection, term)
-    answers = [write(command, connection, term) for command in commands]
+    answers = write_all(connection, commands, term)
     effective = [command for command, answer in zip(commands, answers, strict=True) if answer]
     count(connection, effective)
     _note_changes(connection, effective)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -62,6 +62,8 @@ pytestmark = pytest.mark.anyio
 
 MICROSECOND = timedelta(microseconds=1)
 TICK = Tick("job", at(1))
+BURST = 75
+"""More than one statement takes."""
 FUNC = StoredJob("module:function", {"a": 1}, {"coalesce": False})
 
 
@@ -145,6 +147,52 @@ async def test_entries_of_one_transaction_are_written_in_order(ledger: Ledger) -
     entries: list[Entry] = [skip(1, 3), claim(4), claim(4), claim(3), claim(5), settle(4)]
     assert await ledger.record(1, entries) == [True, True, False, False, True, True]
     assert [run.outcome for run in await ledger.runs()] == [None, Outcome.SUCCEEDED]
+
+
+def burst(prefix: str, entry: Callable[[str, int], Entry]) -> list[Entry]:
+    """An entry for each of many jobs of the ``prefix``."""
+    return [entry(f"{prefix} {number:02}", number) for number in range(BURST)]
+
+
+async def record_each(ledger: Ledger, entries: Sequence[Entry]) -> list[bool]:
+    """Record entries in a transaction each."""
+    return [granted for entry in entries for granted in await ledger.record(1, [entry])]
+
+
+async def test_p3_a_burst_is_claimed_and_settled_as_one_by_one(ledger: Ledger) -> None:
+    """Many entries of one kind may be written by one statement: with the same answers, and the same rows."""
+    registered = at(-1)
+
+    def register(job_id: str, number: int) -> Entry:
+        return RegisterJob(job_id, {"type": "other"}, registered, NOW)
+
+    def claim_one(job_id: str, number: int) -> Entry:
+        """Some were claimed before, some are of a schedule that is over, some of no job."""
+        since = {0: None, 1: registered, 2: at(-2)}[number % 3]
+        tick = Tick(f"no {job_id}" if number % 7 == 0 else job_id, at(number % 5))
+        return Claim(tick, at(9), since, number % 2 or None)
+
+    def finish_one(job_id: str, number: int) -> Entry:
+        """Some fail, some never ran their code, some have no open run."""
+        outcome = (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.INTERRUPTED)[number // 3 % 3]
+        error, span = (None, Span(number, 2 * number)) if number % 2 else ("it's no 'text'; \\ %s ?", None)
+        return FinishRun(Tick(job_id, at(number % 5)), outcome, at(11), error, at(10) if number % 4 else None, span)
+
+    async def content(prefix: str) -> list[object]:
+        """Jobs, runs and claims of one half, named alike and in the order of their jobs."""
+        jobs = [replace(job, id=job.id.removeprefix(prefix)) for job in await ledger.jobs() if prefix in job.id]
+        runs = [replace(run, seq=0, job_id=run.job_id.removeprefix(prefix))
+                for run in await ledger.runs(limit=1000) if prefix in run.job_id]  # fmt: skip
+        claims = [claim._replace(seq=0, job_id=claim.job_id.removeprefix(prefix))
+                  for claim in await ledger.claims(limit=1000) if prefix in claim.job_id]  # fmt: skip
+        return [jobs, sorted(runs, key=lambda run: run.job_id), sorted(claims, key=lambda claim: claim.job_id)]
+
+    for make in (register, claim_one, claim_one, finish_one, finish_one):
+        together = await ledger.record(1, burst("together", make))
+        assert together == await record_each(ledger, burst("apart", make))
+        assert await content("together") == await content("apart")
+    runs = [run for run in await ledger.runs(limit=1000) if run.job_id.startswith("together")]
+    assert {run.outcome for run in runs} == {*Outcome} and len(runs) < BURST
 
 
 async def test_p3_two_connections_race_for_the_same_ticks(ledger: Ledger, other: Ledger) -> None:
