@@ -86,6 +86,7 @@ class Seat:
         self._term: Term | None = None
         self._record: LeaderRecord | None = None
         self._has_followed = False
+        self._follows_work = False
         self._entered_at = clock.now()
         self._vacant_for_others_until = float("-inf")
         self._reported: str | None = None
@@ -177,6 +178,7 @@ class Seat:
         if last >= number:
             number = last + 1
             await self.backend.reserve(number)
+        self._follows_work = before is not None and before.takeover.takeover_ms is not None
         ended_at = before.ended_at if before else None
         followed = self._has_followed or (ended_at is not None and ended_at > self._entered_at)
         reason = reason_after(before, followed=followed, fenced=fenced or grant.fenced, died=grant.died)
@@ -204,7 +206,8 @@ class Seat:
         return begun
 
     def _begin(self, record: LeaderRecord) -> None:
-        self._record, self._term = record, Term(record.term, record.elected_at, record.takeover)
+        self._record = record
+        self._term = Term(record.term, record.elected_at, record.takeover, self._follows_work)
 
     async def vacancy(self) -> None:
         """Return when a campaign is worth trying; too early is allowed, much too late is not."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -60,6 +60,8 @@ class Term:
     number: int
     elected_at: datetime
     takeover: Takeover
+    follows_work: bool = field(default=False, compare=False)
+    """Whether the work of the term before had begun, by its record; then its ledger knows of it."""
 
 
 @dataclass(frozen=True, slots=True)

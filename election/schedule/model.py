@@ -26,7 +26,7 @@ class SkipReason(StrEnum):
     PAUSED = "paused"
     COPIED = "copied"  # owed by the original of a ledger that was copied or restored; see ``Copied``
     CLOCK = "clock"  # the wall clock was ahead, and is accepted as it is now; see ``Ledger.accept_time``
-    LOST = "lost"  # it fell due without a leader, before the ledger that knew of its job was lost
+    LOST = "lost"  # it fell due after the last term of a ledger that was lost
     DOWN = "down"  # it fell due without a leader, too long ago to be caught up with
 
 

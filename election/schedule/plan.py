@@ -20,7 +20,7 @@ from .commands import EndPause, Entry, FinishJob, FinishRun, MarkBroken, Registe
 from .jobs import Job
 from .model import Copied, JobState, OpenRun, Outcome, SkipReason, State, Tick
 from .ticks import with_seed
-from .triggers import FirstRunNow, build
+from .triggers import build
 
 RERUN_DELAY_S = 5.0
 """Delay before the second rerun of a tick; doubled for each further one."""
@@ -35,6 +35,21 @@ NOT_IN_THIS_CODE = (
 
 _MICROSECOND = timedelta(microseconds=1)
 _NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """Knowledge about jobs that the ledger does not have, and may have lost.
+
+    Attributes:
+        since: End of the term before, if the ledger was lost before this term; None if it was not.
+        began: Beginning of this term.
+        schedules: Beginning of each job's schedule, as this term has planned and written it, by job.
+    """
+
+    since: datetime | None
+    began: datetime
+    schedules: Mapping[str, datetime]
 
 
 @dataclass(slots=True)
@@ -76,7 +91,7 @@ def make_plan(
     running: Collection[Tick],
     starting: Collection[str] = (),
     peers_differ: bool = False,
-    lost_since: datetime | None = None,
+    losses: Losses | None = None,
 ) -> Plan:
     """Plan for ``jobs``, by id, those of the code and those that were added at run time.
 
@@ -84,7 +99,7 @@ def make_plan(
     running: the ticks that run in this process now, and so are open for a reason.
     peers_differ: whether a living worker has other jobs in its code; then none is retired.
     starting: the jobs of which no tick was handed over in this term yet; those with ``at_start`` run now.
-    lost_since: the end of the last term in a ledger that was lost; None unless this ledger was begun in its place.
+    losses: about jobs that the ledger does not have; None if all of these are new.
     """
     plan = Plan()
     known = {found.id: found for found in state.jobs}
@@ -94,7 +109,7 @@ def make_plan(
         try:
             handed_over, starts = settled_until.get(job.id), job.at_start and job.id in starting
             if found is None:
-                current = _register(part, job, now, handed_over, lost_since)
+                current = _register(part, job, now, handed_over, losses)
             else:
                 current = _without_original(part, job, found, state.copied, now)
             _plan_job(part, job, current, now, catch_up_limit, handed_over or _NEVER, starts)
@@ -142,26 +157,25 @@ def _plan_of_broken(job: Job, found: JobState | None, now: datetime) -> Plan:
     return Plan(schedules={job.id: found.scheduled_since})
 
 
-def _register(
-    plan: Plan, job: Job, now: datetime, handed_over: datetime | None, lost_since: datetime | None
-) -> JobState:
+def _register(plan: Plan, job: Job, now: datetime, handed_over: datetime | None, losses: Losses | None) -> JobState:
     """Register a job that the ledger does not have; returns its state then.
 
-    If the ledger was lost in this term, the job goes on after the last tick that was handed over. If it was lost
-    before, nobody knows which ticks ran until the last term ended; those that fell due after that are skipped as lost.
+    If this term had planned it already, it goes on with the same schedule, after the last tick that was handed over. If
+    the ledger was lost before the term, what fell due since is skipped: part of it may have run.
     """
-    trigger = _trigger(job, now)
-    if handed_over is not None:
-        since = until = max(handed_over, now) if isinstance(trigger, FirstRunNow) else handed_over
-    elif lost_since is None:
-        since = until = owes_from(trigger, now)
+    at, over = now, None
+    if losses is not None and job.id in losses.schedules:
+        at, since = losses.schedules[job.id], handed_over or losses.began
+        until = since
+    elif losses is not None and losses.since is not None:
+        since, until = losses.since, now
+        over = skipped(job.id, _trigger(job, now), since, until, now, SkipReason.LOST)
     else:
-        since, until = lost_since, max(owes_from(trigger, now, is_new=False), lost_since)
-    plan.entries.append(RegisterJob(job.id, job.schedule, at=now, since=since))
-    over = skipped(job.id, trigger, since, until, now, SkipReason.LOST)
+        since = until = max(owes_from(_trigger(job, now), now), handed_over or _NEVER)
+    plan.entries.append(RegisterJob(job.id, job.schedule, at=at, since=since))
     if over is not None:
-        plan.entries.append(replace(over, scheduled_since=now))
-    return JobState(job.id, job.schedule, now, until)
+        plan.entries.append(replace(over, scheduled_since=at))
+    return JobState(job.id, job.schedule, at, until)
 
 
 def _without_original(plan: Plan, job: Job, found: JobState, copied: Copied | None, now: datetime) -> JobState:

@@ -75,7 +75,7 @@ class PureTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no ty
 class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has no types
     """An ``AsyncIOScheduler`` whose time is a ``Clock``, and which reports when it has handed over all that is due.
 
-    So what is due at one moment is claimed together, ``MAX_HANDED_OVER`` jobs in a transaction.
+    So what is due at one moment is claimed together, at least ``MAX_HANDED_OVER`` jobs in a transaction.
     """
 
     _timeout: asyncio.Task[None] | None = None

@@ -33,7 +33,7 @@ from .ledger import Ledger
 from .ledger_writer import LedgerWriter
 from .lint import log_changed_zones, log_remarks
 from .model import Action, Request, State, Tick
-from .plan import make_plan, rerun_delay_s, unknown_jobs
+from .plan import Losses, make_plan, rerun_delay_s, unknown_jobs
 from .reporting import RunReporter
 from .requests import cancel, sort_requests
 from .run_threads import counting_threads
@@ -107,8 +107,7 @@ class TermScheduler:
         self._number = context.term.number
         self._began_ns = since_boot()
         self._confirmed = False
-        self._lost_since: datetime | None = None
-        self._is_open = False
+        self._losses: Losses | None = None
         self._cancelled: set[int] = set()
         """Requests to cancel a run that were carried out."""
         self._ledger_failed = asyncio.Event()
@@ -237,19 +236,21 @@ class TermScheduler:
         # Before the state is read: a run that ends meanwhile is open in it.
         ours = self._executor.running() | self._writer.unwritten()
         state = await self._ledger.begin_term(self._context.term, current_process(), began_ns=self._began_ns)
-        if not self._is_open:
-            self._lost_since = await self._find_loss(state)
-            self._is_open = True
+        since = await self._lost_since(state) if self._losses is None else self._losses.since
+        planned = {job_id: each.scheduled_since for job_id, each in self._jobs.progress.items() if each.scheduled_since}
+        self._losses = Losses(since, self._context.term.elected_at, planned)
         await self._take(state, ours)
 
-    async def _find_loss(self, state: State) -> datetime | None:
-        """End of the term before, if this ledger was begun in place of one that was lost: it knows no job or term."""
-        takeover = self._context.term.takeover
-        if takeover.from_pid is None or state.jobs or state.rest or len(await self._ledger.terms(limit=2)) > 1:
+    async def _lost_since(self, state: State) -> datetime | None:
+        """End of the term before, if its ledger was lost; None if this ledger knows a job of the code, or that term."""
+        term, now = self._context.term, self._clock.now()
+        if not term.follows_work or any(job.stored is None for job in state.jobs):
             return None
-        lost_since = min(takeover.vacant_since, self._clock.now())
-        self._warnings.lost(self._number, lost_since)
-        return lost_since
+        if len(await self._ledger.terms(limit=2)) > 1:
+            return None
+        since = min(term.takeover.vacant_since, now)
+        self._warnings.lost(self._number, since, now)
+        return since
 
     async def _take(self, state: State, ours: Collection[Tick]) -> None:
         """Plan the urgent part of a state that was read from the ledger; the rest is pending.
@@ -277,7 +278,7 @@ class TermScheduler:
             running=ours,
             starting={job_id for job_id in jobs if not progress[job_id].begun},
             peers_differ=peers_differ,
-            lost_since=self._lost_since,
+            losses=self._losses,
         )
         described = changed_descriptions({job.id: job.info for job in jobs.values()}, state)
         completed, wanted = sort_requests(state, self._jobs.loaded, term=self._number, now=self._clock.now())

@@ -100,13 +100,14 @@ class TermWarnings:
         self._copied = warning
         self._publish()
 
-    def lost(self, term: int, since: datetime) -> None:
-        """Warn of a ledger that was begun in this term in place of one that was lost, until the term ends."""
-        when = f"{since:%Y-%m-%d %H:%M:%S}"
+    def lost(self, term: int, since: datetime, until: datetime) -> None:
+        """Warn of a ledger that was begun in this term in place of another, until the term ends."""
+        begin, end = f"{since:%Y-%m-%d %H:%M:%S}", f"{until:%Y-%m-%d %H:%M:%S}"
         self._lost = (
-            f"the ledger knows nothing of the terms before {term}: it was lost or removed, with its history, pauses,"
-            f" and jobs that were added at run time; ticks that fell due since {when} UTC are not run;"
-            " python -m election resign ends this warning"
+            f"the ledger knows nothing of the terms before {term}: it was lost, removed or replaced, or could not be"
+            " reached then; the history, pauses, and jobs that were added at run time are not in it, and ticks that"
+            f" fell due from {begin} to {end} UTC were skipped; later ones run; python -m election resign ends this"
+            " warning"
         )
         log.warning("%s", self._lost, extra=named("ledger_lost"))
         self._publish()

@@ -109,7 +109,10 @@ async def verify(ledger: LedgerReader, *, now: datetime, progress: Callable[[str
 def describe_missing(last: int) -> str:
     """Text about the terms up to ``last``, which are missing."""
     which = "term 1 is" if last == 1 else f"terms 1 to {last} are"
-    return f"{which} not in the ledger: the one that had them was lost or removed, and nothing is known of their ticks"
+    return (
+        f"{which} not in the ledger, which was lost, removed or replaced, or could not be reached then;"
+        " nothing is known of the ticks that fell due in that time"
+    )
 
 
 async def find_missing_terms(ledger: LedgerReader) -> int:

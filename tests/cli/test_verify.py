@@ -79,7 +79,7 @@ def test_terms_of_a_lost_ledger_are_named(spoiled: Path, call: Call) -> None:
     asyncio.run(live(spoiled, pause=False))
     code, out, err = call("verify", spoiled)
     assert (code, err) == (0, "")
-    assert out.startswith("not checked: terms 1 to 2 are not in the ledger: the one that had them was lost or removed")
+    assert out.startswith("not checked: terms 1 to 2 are not in the ledger, which was lost, removed or replaced")
     code, out, err = call("doctor", spoiled)
     assert "terms 1 to 2 are not in the ledger" in out
 

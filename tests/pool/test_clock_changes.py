@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -114,6 +115,8 @@ def test_each_tick_of_the_night_has_one_run(
         check_night(pool, change)
         code, told = pool.verify()
         assert code == 0, told
+        looked_at = re.search(r"looked at (\d+) ticks", told)
+        assert looked_at is not None and int(looked_at[1]) > AFTER_S, told
         assert pool.stop() == 0
 
 

@@ -50,7 +50,8 @@ def make_term(
     if after is None:
         return Term(number, elected_at, Takeover(number, None, pid, Reason.STARTED, elected_at))
     vacant_s = (elected_at - after[1]).total_seconds()
-    return Term(number, elected_at, Takeover(number, after[0], pid, Reason.DIED, elected_at, vacant_s=vacant_s))
+    takeover = Takeover(number, after[0], pid, Reason.DIED, elected_at, vacant_s=vacant_s)
+    return Term(number, elected_at, takeover, follows_work=True)
 
 
 def process(pid: int = 100) -> ProcessIdentity:

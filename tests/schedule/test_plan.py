@@ -13,7 +13,7 @@ import pytest
 from election.schedule.commands import EndPause, Entry, FinishRun, RegisterJob, RetireJob, Retry, Skip
 from election.schedule.jobs import Job
 from election.schedule.model import Copied, JobState, OpenRun, Outcome, SkipReason, State, StoredJob, Tick
-from election.schedule.plan import Plan, make_plan
+from election.schedule.plan import Losses, Plan, make_plan
 from election.schedule.triggers import describe
 from tests.schedule.making import NOW, at, make_job, state_of
 
@@ -29,7 +29,7 @@ def plan(
     running: Collection[Tick] = (),
     now: datetime = NOW,
     copied: Copied | None = None,
-    lost_since: datetime | None = None,
+    losses: Losses | None = None,
 ) -> Plan:
     return make_plan(
         {job.id: job for job in jobs},
@@ -38,7 +38,7 @@ def plan(
         catch_up_limit=1000,
         settled_until=settled_until or {},
         running=running,
-        lost_since=lost_since,
+        losses=losses,
     )
 
 
@@ -286,40 +286,69 @@ def test_pitfall_49_a_copy_leaves_to_the_original_what_it_owed() -> None:
 
 CRON_SECONDS = make_job("cron", second="*/10")
 FIRST_RUN = make_job("cron", second="*/10", first_run="now")
-DATE_BEFORE, DATE_IN_BETWEEN, DATE_LATER = (make_job("date", run_date=at(s)) for s in (-40, -20, 20))
-LOST_SINCE = at(-35)
+DATE_BEFORE, DATE_BETWEEN, DATE_LATER = (make_job("date", run_date=at(s)) for s in (-40, -20, 20))
+DATE_OPEN = make_job("date")
+LOST, LOST_SINCE = SkipReason.LOST, at(-35)
 
 
 @pytest.mark.parametrize(
     ("job", "entries", "start"),
     [
-        pytest.param(
-            CRON_SECONDS, [enrol(CRON_SECONDS, LOST_SINCE), skip(-30, 0, SkipReason.LOST, 4, of=NOW)], at(10), id="cron"
-        ),
+        pytest.param(CRON_SECONDS, [enrol(CRON_SECONDS, LOST_SINCE), skip(-30, 0, LOST, 4, of=NOW)], at(10), id="cron"),
         pytest.param(
             FIRST_RUN,
-            [enrol(FIRST_RUN, LOST_SINCE), skip(-30, 0, SkipReason.LOST, 4, of=NOW)],
+            [enrol(FIRST_RUN, LOST_SINCE), skip(-30, 0, LOST, 4, of=NOW)],
             at(10),
             id="no first run",
         ),
         pytest.param(OPEN, [enrol(OPEN, LOST_SINCE)], at(10), id="an interval from now on"),
-        pytest.param(DATE_BEFORE, [enrol(DATE_BEFORE, LOST_SINCE)], None, id="a date that the last term may have run"),
-        pytest.param(DATE_IN_BETWEEN, [enrol(DATE_IN_BETWEEN, LOST_SINCE)], at(-20), id="a date that nobody has run"),
+        pytest.param(DATE_BEFORE, [enrol(DATE_BEFORE, LOST_SINCE)], None, id="a date that has passed before"),
+        pytest.param(
+            DATE_BETWEEN,
+            [enrol(DATE_BETWEEN, LOST_SINCE), skip(-20, -20, LOST, 1, of=NOW)],
+            None,
+            id="a date since",
+        ),
+        pytest.param(
+            DATE_OPEN, [enrol(DATE_OPEN, LOST_SINCE), skip(0, 0, LOST, 1, of=NOW)], None, id="a date that is now"
+        ),
         pytest.param(DATE_LATER, [enrol(DATE_LATER, LOST_SINCE)], at(20), id="a date to come"),
     ],
 )
 def test_p3_p4_a_ledger_that_was_lost(job: Job, entries: list[Entry], start: datetime | None) -> None:
     """Ticks that fell due since the last term are skipped as lost; nothing that may have run before runs again."""
-    made = plan([job], lost_since=LOST_SINCE)
+    made = plan([job], losses=Losses(LOST_SINCE, NOW, {}))
     assert made.entries == entries
     assert starts(made) == ({} if start is None else {"job": start})
 
 
-def test_p3_p4_a_ledger_that_was_lost_within_the_term() -> None:
-    """The leader knows what it has handed over, and goes on from there."""
-    made = plan([EVERY], settled_until={"job": at(-3)})
-    assert made.entries == [enrol(EVERY, at(-3))]
-    assert starts(made) == {"job": at(-2)}
+@pytest.mark.parametrize("job", [EVERY, FIRST_RUN, DATE_OPEN])
+def test_a_job_that_no_ledger_had_is_new(job: Job) -> None:
+    """Also in a term that goes on with another ledger."""
+    made, new = plan([job], losses=Losses(None, at(-5), {"another": at(-5)})), plan([job])
+    assert (made.entries, starts(made)) == (new.entries, starts(new))
+
+
+@pytest.mark.parametrize(
+    ("job", "handed_over", "start"),
+    [
+        pytest.param(EVERY, at(-3), at(-2), id="goes on after the last tick"),
+        pytest.param(OPEN, at(-7), at(3), id="keeps the phase"),
+        pytest.param(OPEN, None, at(-7), id="no tick yet"),
+        pytest.param(FIRST_RUN, at(-17), at(-10), id="no first run"),
+        pytest.param(DATE_OPEN, at(-17), None, id="a single run is over"),
+    ],
+)
+def test_p3_p4_a_ledger_that_was_lost_within_the_term(
+    job: Job, handed_over: datetime | None, start: datetime | None
+) -> None:
+    """The leader knows what it has planned and handed over, and goes on from there."""
+    planned, began = at(-17), at(-16)
+    losses = Losses(None, began, {"job": planned})
+    made = plan([job], settled_until={} if handed_over is None else {"job": handed_over}, losses=losses)
+    assert made.entries == [RegisterJob("job", job.schedule, at=planned, since=handed_over or began)]
+    assert starts(made) == ({} if start is None else {"job": start})
+    assert made.schedules == {"job": planned}
 
 
 def test_a_trigger_class_of_the_users_own_goes_on_too() -> None:

@@ -1093,6 +1093,21 @@ async def test_p3_p4_a_ledger_that_was_lost_is_told(bench: TermBench, caplog: py
     await bench.agrees()
 
 
+async def test_p3_p4_a_ledger_that_is_lost_within_the_term(bench: TermBench) -> None:
+    """Its leader goes on with the same schedules: no tick is lost, a single run and a first run come once."""
+    bench.job(seconds=1, coalesce=False)
+    bench.job(trigger="date", id="once")
+    bench.job(seconds=3600, first_run="now", id="first")
+    async with bench.term(1):
+        await bench.until(lambda: len(bench.ran) >= 5)
+        for path in Path(bench.path).parent.glob(f"{Path(bench.path).name}*"):
+            path.unlink()
+        await bench.until(lambda: len(bench.ran) >= 10)
+    dues = sorted(run.due for run in bench.ran if run.job_id == "job")
+    assert {later - due for due, later in pairwise(dues)} == {timedelta(seconds=1)}
+    assert sorted(run.job_id for run in bench.ran if run.job_id != "job") == ["first", "once"]
+
+
 async def test_a_pool_without_jobs_has_lost_nothing(bench: TermBench, caplog: pytest.LogCaptureFixture) -> None:
     """Its ledger knows the term before."""
     async with bench.term(1):

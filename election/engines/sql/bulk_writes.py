@@ -1,6 +1,7 @@
 """Claims and results of many runs in a few statements, for bursts: one statement costs more than one row.
 
 Under load it costs most: the ledger's thread gives up the interpreter's lock at each statement, and waits for it.
+Runs that have logged something are settled one by one, each after its log.
 """
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ def prune(connection: Connection, before: int, at_most: int) -> int:
     ).rowcount
     connection.execute("DELETE FROM requests WHERE done_at < ?", (before,))
     connection.execute("DELETE FROM epochs WHERE until < ?", (before,))
-    if runs or skips:
+    if runs or skips or terms:
         connection.execute(f"UPDATE pruned SET until = {connection.dialect.greatest}(until, ?)", (before,))
         forget_jobs(connection, before)
     return len(runs) + skips + audited + terms

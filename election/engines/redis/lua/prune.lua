@@ -30,7 +30,7 @@ end
 local gone = drop('run', 'outcome')
 local skips = drop('skip', 'reason')
 gone = gone + skips
-local rows = gone
+local history = gone
 gone = gone + drop('audit', 'action')
 
 local oldest = redis.call('ZRANGE', p .. 'runs', 0, 0)[1]
@@ -47,6 +47,7 @@ for place, number in ipairs(terms) do  -- terms of dead leaders have no end; tho
   redis.call('DEL', p .. 'term:' .. number)
   redis.call('ZREM', p .. 'terms', number)
   gone = gone + 1
+  history = history + 1
 end
 
 for _, request in ipairs(redis.call('ZRANGEBYSCORE', p .. 'done', '-inf', '(' .. ARGV[2], 'LIMIT', 0, ARGV[3])) do
@@ -59,7 +60,7 @@ for _, epoch in ipairs(redis.call('ZRANGEBYSCORE', p .. 'closed', '-inf', '(' ..
   redis.call('ZREM', p .. 'closed', epoch)
 end
 
-if rows > 0 then
+if history > 0 then
   if tonumber(redis.call('GET', p .. 'pruned') or '0') < before then
     redis.call('SET', p .. 'pruned', ARGV[2])
   end
