@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import random
 import subprocess
 import sys
@@ -22,6 +23,9 @@ IDLE, LOADED = "idle", "HTTP load"
 
 SPREAD = {10: 0.25, 1_000: 5.0, 10_000: 50.0}
 """Jobs, and the seconds between two ticks of each: 40, 200 and 200 ticks a second, evenly spread."""
+
+ANCHOR_AGE = 120.0
+"""Age of the jobs' start in seconds: a recent one is taken for ``datetime.now()``, the moment of the registration."""
 
 SECONDS = 1.6
 """Seconds per measurement. Before it: a second for ticks due during the start, and half a second for the load to
@@ -72,7 +76,8 @@ def lateness(
 
 def _look(found: Lateness, directory: Path, kind: str, count: int, seconds: float) -> None:
     every = SPREAD[count]
-    settings = {"BENCH_EVERY": str(every), "BENCH_ANCHOR": str(time.time() - every), "BENCH_SPREAD": "1"}
+    anchor = time.time() - math.ceil(ANCHOR_AGE / every) * every
+    settings = {"BENCH_EVERY": str(every), "BENCH_ANCHOR": str(anchor), "BENCH_SPREAD": "1"}
     with _started(kind, directory, count, settings) as pool:
         time.sleep(1)
         idle = time.time(), time.time() + seconds
@@ -89,6 +94,8 @@ def _look(found: Lateness, directory: Path, kind: str, count: int, seconds: floa
         marks = json.loads(pool.get("/marks"))
     for what, (since, until) in {IDLE: idle, LOADED: loaded}.items():
         late = [late * 1e3 for due, late in marks if since <= due < until]
+        if not late:
+            raise AssertionError(f"{kind}, {count} jobs, {what}: no tick has run")
         found.late.setdefault((count, what, kind), []).extend(late)
     found.rates.setdefault((count, kind), []).append(float(rate))
 
