@@ -180,15 +180,14 @@ def _register(plan: Plan, job: Job, now: datetime, handed_over: datetime | None,
 
 def _without_original(plan: Plan, job: Job, found: JobState, copied: Copied | None, now: datetime) -> JobState:
     """Return the job with the ticks that a copy leaves to its original; see ``Copied``."""
-    copied_at = _NEVER if copied is None else copied.at
-    if found.retired_at is not None or found.paused or found.settled_until >= copied_at:
+    if copied is None or found.retired_at is not None or found.paused or found.settled_until >= copied.at:
         return found
     trigger = build(found.trigger, found.scheduled_since)
     if trigger is not None:
-        over = skipped(job.id, trigger, found.settled_until, copied_at, now, SkipReason.COPIED)
+        over = skipped(job.id, trigger, found.settled_until, copied.at, now, SkipReason.COPIED)
         if over is not None:
             plan.entries.append(replace(over, scheduled_since=found.scheduled_since))
-    return replace(found, settled_until=copied_at)
+    return replace(found, settled_until=copied.at)
 
 
 def _plan_job(

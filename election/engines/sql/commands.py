@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from functools import singledispatch
+from typing import Any
 
 from election.schedule.commands import (
     Claim,
@@ -57,6 +58,17 @@ def refuse_stale(connection: Connection, term: int) -> None:
         raise term_over(term, latest)
 
 
+def claimed_run(command: Claim, term: int) -> tuple[Any, ...]:
+    """Values of a run when it is claimed, in the order of ``job_id, due, request, term, claimed_at, max_instances``."""
+    return *tick_key(command.tick), term, to_us(command.at), command.max_instances
+
+
+def result_of(command: FinishRun) -> tuple[Any, ...]:
+    """Values of a run's result, in the order of ``outcome, ended_at, error, started_at, began_us, ended_us``."""
+    span = (None, None) if command.span is None else (command.span.began_us, command.span.ended_us)
+    return command.outcome, to_us(command.at), command.error, to_us_or_none(command.started_at), *span
+
+
 @write.register
 def _(command: Claim, connection: Connection, term: int) -> bool:
     tick = command.tick
@@ -68,7 +80,7 @@ def _(command: Claim, connection: Connection, term: int) -> bool:
     granted = connection.execute(
         "INSERT INTO runs (job_id, due, request, term, claimed_at, max_instances) VALUES (?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (job_id, due, request) DO NOTHING",
-        (*tick_key(tick), term, to_us(command.at), command.max_instances),
+        claimed_run(command, term),
     )
     if tick.request:
         connection.execute(
@@ -81,15 +93,11 @@ def _(command: Claim, connection: Connection, term: int) -> bool:
 
 @write.register
 def _(command: FinishRun, connection: Connection, term: int) -> bool:
-    span = (None, None) if command.span is None else (command.span.began_us, command.span.ended_us)
     settled = connection.execute(
         "UPDATE runs SET outcome = ?, ended_at = ?, error = ?, started_at = coalesce(started_at, ?), began_us = ?,"
         f" ended_us = ? WHERE {_THE_OPEN_RUN}",
-        (
-            command.outcome, to_us(command.at), command.error, to_us_or_none(command.started_at), *span,
-            *tick_key(command.tick),
-        ),
-    )  # fmt: skip
+        (*result_of(command), *tick_key(command.tick)),
+    )
     return settled.rowcount == 1
 
 
