@@ -62,7 +62,7 @@ explore: $(TO_TEST)  ## search every interleaving of a model of the file engine,
 simulate: $(TO_TEST)  ## run pools on a virtual clock, with faults from so many seeds (SEEDS)
 	$(BIN)/python -m tests.simulate --seeds $(SEEDS)
 
-bench: $(BENCH)/.ready  ## measure everything beside the peers, which get an environment of their own: about 25 minutes
+bench: $(BENCH)/.ready  ## measure everything beside the peers, which get an environment of their own: about 45 minutes
 	$(BENCH)/bin/python -m bench
 
 bench-%: $(BENCH)/.ready

@@ -24,7 +24,7 @@ PAGE = """<!doctype html>
 <meta name="color-scheme" content="light dark">
 <title>Kill the leader</title>
 <style>body { font: 16px/1.5 system-ui, sans-serif; max-width: 34rem; margin: 3rem auto; padding: 0 1rem }</style>
-<h1 id="who">Asking who leads</h1>
+<h1 id="who">Loading</h1>
 <p>The button ends the leader as <code>kill -9</code> does. Another worker takes over within milliseconds, and Uvicorn
 replaces the dead one. You come to the page that shows it.</p>
 <form method="post" id="form"><button id="kill" disabled>Kill the leader</button></form>

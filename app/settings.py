@@ -23,7 +23,10 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = Field("text", description="log format: text, or one JSON object per line")
     drain_timeout: float = Field(10.0, ge=0, description="seconds that running jobs get to end at a shutdown")
     fence_after: float = Field(
-        15.0, ge=0, description="seconds without a heartbeat after which a leader is killed; 0 for never"
+        15.0,
+        ge=0,
+        description="seconds after which a leader without a heartbeat, or a worker that keeps the ledger locked, is"
+        " killed; 0 for never",
     )
 
 

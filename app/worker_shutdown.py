@@ -109,7 +109,7 @@ def _within_a_worker(lifespan: Any, election: Any) -> Any:
 
     def end_at_once(*_: object) -> NoReturn:
         log.info(
-            "told to stop once more: ending at once, without %s",
+            "second request to stop: ending at once, without %s",
             ", ".join(election.unfinished_jobs()) or "jobs",
             extra={"event": {"event": "hard_exit_requested"}},
         )

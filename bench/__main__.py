@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .machine import describe
 
-NAMES = ("takeover", "fire", "idle", "ticks", "http", "growth")
+NAMES = ("takeover", "fire", "idle", "ticks", "http", "growth", "jobs")
 """One module each, with ``run(directory: Path, quick: bool) -> Report``."""
 
 

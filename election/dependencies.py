@@ -11,15 +11,16 @@ import asyncio
 import contextlib
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Generator, Hashable, Iterable
 from concurrent.futures import CancelledError, Future
+from contextvars import Context, copy_context
 from types import SimpleNamespace, TracebackType
 from typing import Any, get_type_hints
 
 from fastapi import FastAPI, Request, Response
 from fastapi.params import Depends
 
-from election.core.callables import is_coroutine_function, without_partial
+from election.core.callables import discard_awaitable, is_coroutine_function, resolve_result, without_partial
 from election.core.errors import JobDefinitionError
 
 _PATH = "/job"
@@ -78,7 +79,7 @@ class Dependencies:
             result: list[Any] = []
 
             async def call(**values: Any) -> None:
-                result.append(await func(*args, **kwargs, **values))
+                result.append(await resolve_result(func(*args, **kwargs, **values)))
 
             await self._within(application, call)
             return result[0]
@@ -90,25 +91,38 @@ class Dependencies:
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             assert self.loop is not None
-            provided, called = Future[dict[str, Any]](), Future[Any]()
+            provided, called = Future[tuple[dict[str, Any], Context]](), Future[BaseException | None]()
 
             async def call(**values: Any) -> None:
-                provided.set_result(values)
-                await asyncio.wrap_future(called)  # an exception of the job is raised in its dependencies, too
+                provided.set_result((values, copy_context()))  # with the variables that dependencies have set
+                if (error := await asyncio.wrap_future(called)) is not None:  # it is raised in the dependencies, too
+                    raise RuntimeError("the job raised StopIteration") if isinstance(error, StopIteration) else error
 
-            within = asyncio.run_coroutine_threadsafe(self._within(application, call), self.loop)
+            async def outcome() -> BaseException | None:
+                """Keep the exception: in a task, some exceptions would end the event loop."""
+                try:
+                    await self._within(application, call)
+                except BaseException as error:
+                    return error
+                return None
+
+            within = asyncio.run_coroutine_threadsafe(outcome(), self.loop)
             within.add_done_callback(lambda _: provided.cancel())
             try:
-                values = provided.result()
+                values, context = provided.result()
             except CancelledError:
-                within.result()  # raises the reason why no values were provided
+                _raise(within.result())  # the reason why no values were provided
                 raise
             try:
-                called.set_result(func(*args, **kwargs, **values))
+                value = context.run(func, *args, **kwargs, **values)
             except BaseException as error:
-                called.set_exception(error)
-            within.result()
-            return called.result()
+                called.set_result(error)
+            else:
+                if inspect.isawaitable(value):
+                    return _Rest(value, context, called, within)
+                called.set_result(None)
+            _raise(within.result())
+            return value
 
         return wrapper
 
@@ -200,3 +214,43 @@ def _with_type(parameter: inspect.Parameter, names: dict[str, Any]) -> inspect.P
             text = SimpleNamespace(__annotations__={"it": parameter.annotation})
             return parameter.replace(annotation=get_type_hints(text, names, include_extras=True)["it"])
     return parameter
+
+
+class _Rest:
+    """Awaitable that a plain function has returned, such as a decorator around a coroutine function.
+
+    It is awaited with the dependencies open, and with the variables that they have set.
+    """
+
+    def __init__(
+        self, value: Any, context: Context, called: Future[BaseException | None], within: Future[BaseException | None]
+    ) -> None:
+        self._value = value
+        self._context = context
+        self._called = called
+        self._within = within
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._awaited().__await__()
+
+    def close(self) -> None:
+        """Close the dependencies without awaiting the value."""
+        discard_awaitable(self._value)
+        self._called.set_result(asyncio.CancelledError())
+
+    async def _awaited(self) -> Any:
+        for variable, value in self._context.items():
+            variable.set(value)
+        error: BaseException | None = None
+        try:
+            value = await resolve_result(self._value)
+        except BaseException as raised:
+            error = raised
+        self._called.set_result(error)
+        _raise(await asyncio.shield(asyncio.wrap_future(self._within)))
+        return value
+
+
+def _raise(error: BaseException | None) -> None:
+    if error is not None:
+        raise error

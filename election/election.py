@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
@@ -19,6 +18,7 @@ from .core.clock import Clock, SystemClock
 from .core.errors import ElectionError, JobDefinitionError, PoolInUseError
 from .core.events import named
 from .core.hooks import Hook, Hooks
+from .core.logs import log
 from .core.term_context import TermContext
 from .dependencies import Dependencies
 from .engines import Engine, open_engine
@@ -44,8 +44,6 @@ from .web.metrics import build_metrics
 from .web.router import build_router
 from .web.view import PoolView
 
-log = logging.getLogger("election")
-
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Task = TypeVar("_Task", bound=Task)
 _Hook = TypeVar("_Hook", bound=Hook)
@@ -59,10 +57,10 @@ class Election:
         elect one leader. Or an engine whose ledger is your own, see docs/engines/your-own.md: the options that
         ``open_engine`` takes are given there, and the Election has the engine's ``heartbeat``.
     ledger: with a pool on Redis, the ``postgresql://…`` URL of a database that keeps the ledger instead.
-    heartbeat: seconds between two signs of life of the leader's event loop.
+    heartbeat: seconds between two heartbeats of the leader's event loop.
     safety_poll: seconds after which a follower tries the seat even if nothing has woken it.
     stalled_after: seconds without a heartbeat after which ``/leader`` calls the leader unresponsive.
-    fence_after: seconds without a heartbeat after which a leader that hangs is killed; None to report it only.
+    fence_after: seconds until a hanging leader, or a worker that locks the ledger, is killed; None to report it only.
     drain_timeout: seconds that running jobs get to end when the leader resigns.
     catch_up_limit: ticks of one job that a new leader catches up with at most; older ticks are skipped as ``down``.
     max_threads: plain functions that run at the same time; others wait until one of them has ended.
@@ -106,7 +104,7 @@ class Election:
             others = {"ledger": ledger is not None, "durable": durable, "allow_network_fs": allow_network_fs}
             seat = engine_timing(pool.timing, seat, **others)
         self._timing = Timing(seat.heartbeat, seat.safety_poll, stalled_after, seat.fence_after, drain_timeout)
-        check_scheduling(catch_up_limit, max_threads, options)
+        check_scheduling(catch_up_limit, max_threads, retention, options)
         self._clock: Clock = SystemClock()
         self._dependencies = Dependencies()
         self._access = LedgerAccess(self._clock)
@@ -392,7 +390,7 @@ class Election:
             return self._member.problem
         if not self._warned:
             self._warned = True
-            log.warning("/leader was asked, but %s", NOT_STARTED, extra=named("not_started"))
+            log.warning("a request to /leader found no running election: %s", NOT_STARTED, extra=named("not_started"))
         return NOT_STARTED
 
     def _fault(self) -> str | None:

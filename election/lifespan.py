@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from election.core.events import named
 
-log = logging.getLogger("election")
+from .core.logs import log
 
 ExistingLifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 

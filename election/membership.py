@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import warnings
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +14,7 @@ from .core.elector import Elector
 from .core.errors import ElectionError
 from .core.events import named
 from .core.hooks import Hooks
+from .core.logs import log
 from .core.term_context import TermContext
 from .core.threads import run_in_short_lived_thread
 from .core.watched_task import WatchedTask
@@ -24,8 +24,6 @@ from .fencing.warden import Intents, Warden
 from .options import Timing
 from .schedule.term_scheduler import TermScheduler
 from .signals import stopping_with_the_pool
-
-log = logging.getLogger("election")
 
 NOT_STARTED = (
     "this Election has not been started in this worker: its lifespan did not run"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
@@ -11,9 +10,8 @@ from typing import Any, Generic, TypeVar
 from .core.clock import Clock, first
 from .core.errors import ElectionError, describe_error
 from .core.events import named
+from .core.logs import log
 from .schedule.ledger import Ledger
-
-log = logging.getLogger("election")
 
 _T = TypeVar("_T")
 

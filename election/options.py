@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from .core.backend import DEFAULT_TIMING, SeatTiming
@@ -84,8 +85,13 @@ def parse_notify(notify: Hook | Iterable[Hook] | None) -> list[Hook]:
     return functions
 
 
-def check_scheduling(catch_up_limit: int, max_threads: int, options: Mapping[str, Any]) -> None:
+def check_scheduling(catch_up_limit: int, max_threads: int, retention: object, options: Mapping[str, Any]) -> None:
     """Raise ``ConfigurationError`` with the way out for options that cannot work."""
+    if retention is not None and not (isinstance(retention, timedelta) and retention > timedelta(0)):
+        raise ConfigurationError(
+            f"retention is a timedelta of more than 0, or None to keep the history for ever, not {retention!r}:"
+            " retention=timedelta(days=30)"
+        )
     if catch_up_limit < 1:
         raise ConfigurationError("catch_up_limit is a number of ticks, and at least 1")
     if max_threads < 1:

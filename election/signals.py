@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -23,16 +23,18 @@ def on_stop_signal(notify: Callable[[], object]) -> Iterator[None]:
     main thread, where Python handles no signals. ``notify`` runs as a signal handler.
     """
     replaced: dict[signal.Signals, tuple[Any, Any]] = {}
+    notified = [notify]  # empty after the scope: another one may have kept the handler, and put it back
     if threading.current_thread() is threading.main_thread():
         for number in STOP_SIGNALS:
             before = signal.getsignal(number)
             if callable(before) and before is not signal.default_int_handler:
-                ours = _chain(notify, before)
+                ours = _chain(notified, before)
                 signal.signal(number, ours)
                 replaced[number] = (ours, before)
     try:
         yield
     finally:
+        notified.clear()
         for number, (ours, before) in replaced.items():
             if signal.getsignal(number) is ours:
                 signal.signal(number, before)
@@ -64,9 +66,10 @@ def _is_stopping() -> bool:
     return bool(getattr(server, "should_exit", False))
 
 
-def _chain(notify: Callable[[], object], before: Callable[[int, FrameType | None], Any]) -> Any:
+def _chain(notified: Sequence[Callable[[], object]], before: Callable[[int, FrameType | None], Any]) -> Any:
     def handle(number: int, frame: FrameType | None) -> None:
-        notify()
+        for notify in notified:
+            notify()
         before(number, frame)
 
     return handle

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -249,3 +251,110 @@ def test_a_job_without_is_called_as_it_is(election: Election) -> None:
     assert next(iter(election._jobs)).func is job
     with pytest.raises(JobDefinitionError, match="session"):
         election.add_job(stored_job, "date", id="given", kwargs={"session": 1})
+
+
+def timed(func: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator that is not aware of coroutines."""
+
+    @functools.wraps(func)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return func(*args, **kwargs)
+
+    return wrapper
+
+
+@pytest.mark.parametrize("wraps", [True, False])
+@pytest.mark.parametrize("fails", [False, True])
+def test_dependencies_are_open_while_a_decorated_coroutine_runs(
+    election: Election, serve: Callable[..., TestClient], wraps: bool, fails: bool
+) -> None:
+    async def job(session: Annotated[Session, Depends(get_session)]) -> None:
+        await asyncio.sleep(0)
+        SEEN.append(Session.open)
+        if fails:
+            raise ValueError("wrong")
+
+    def returns_a_coroutine(session: Annotated[Session, Depends(get_session)]) -> Any:
+        return job(session)
+
+    election.scheduled_job("date", id="job")(timed(job) if wraps else returns_a_coroutine)
+    assert outcome(serve(), "job")["outcome"] == ("failed" if fails else "succeeded")
+    assert [1, *(["rolled back: ValueError('wrong')"] if fails else [])] == SEEN
+    assert Session.open == 0
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), StopIteration(), asyncio.CancelledError()])
+@pytest.mark.parametrize("kind", ["plain", "coroutine", "returned"])
+def test_pitfall_57_no_exception_of_a_job_ends_the_worker(
+    election: Election, serve: Callable[..., TestClient], kind: str, error: BaseException
+) -> None:
+    def plain(session: Annotated[Session, Depends(get_session)]) -> None:
+        raise error
+
+    async def coroutine(session: Annotated[Session, Depends(get_session)]) -> None:
+        raise error
+
+    def returned(session: Annotated[Session, Depends(get_session)]) -> Any:
+        return coroutine(session)
+
+    election.scheduled_job("date", id="job")({"plain": plain, "coroutine": coroutine, "returned": returned}[kind])
+    client = serve()
+    assert outcome(client, "job")["outcome"] in {"failed", "interrupted"}
+    assert client.get("/leader").status_code == 200
+    assert Session.open == 0
+
+
+def test_a_returned_coroutine_can_be_cancelled(election: Election, serve: Callable[..., TestClient]) -> None:
+    async def endless() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            SEEN.append(f"cancelled with {Session.open} open")
+
+    @election.scheduled_job("date", id="job", timeout=0.1)
+    def job(session: Annotated[Session, Depends(get_session)]) -> Any:
+        return endless()
+
+    found = outcome(serve(), "job")
+    assert (found["outcome"], "timed out" in found["error"]) == ("failed", True)
+    assert SEEN == ["cancelled with 1 open"]
+    assert Session.open == 0
+
+
+def test_a_decorator_may_wait_for_its_coroutine_in_its_thread(
+    election: Election, serve: Callable[..., TestClient]
+) -> None:
+    async def job(session: Annotated[Session, Depends(get_session)]) -> None:
+        SEEN.append(Session.open)
+
+    @functools.wraps(job)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        asyncio.run(job(*args, **kwargs))
+
+    election.scheduled_job("date", id="job")(wrapper)
+    assert outcome(serve(), "job")["outcome"] == "succeeded"
+    assert SEEN == [1]
+
+
+TENANT: ContextVar[str] = ContextVar("tenant", default="nobody")
+
+
+async def set_tenant() -> None:
+    TENANT.set("acme")
+
+
+@pytest.mark.parametrize("kind", ["plain", "coroutine", "decorated"])
+def test_a_job_sees_the_variables_that_its_dependencies_set(
+    election: Election, serve: Callable[..., TestClient], kind: str
+) -> None:
+    def job(tenant: Annotated[None, Depends(set_tenant)]) -> None:
+        SEEN.append((TENANT.get(), current_run() is not None))
+
+    async def coroutine(tenant: Annotated[None, Depends(set_tenant)]) -> None:
+        job(tenant)
+
+    election.scheduled_job("date", id="job")(
+        {"plain": job, "coroutine": coroutine, "decorated": timed(coroutine)}[kind]
+    )
+    assert outcome(serve(), "job")["outcome"] == "succeeded"
+    assert SEEN == [("acme", True)]

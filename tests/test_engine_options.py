@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ import pytest
 from election import Election
 from election.core.errors import ConfigurationError
 from election.engines import Engine, open_engine
+from election.engines.file.ledger import SqliteLedger
+from election.schedule.ledger import PRUNE_INTERVAL_S
+from election.testing import ManualClock
+from tests.schedule.making import NOW
 from tests.support.waiting import until_async
 
 
@@ -61,3 +66,22 @@ async def test_a_check_that_waits_does_not_block_the_loop(tmp_path: Path) -> Non
     released.set()
     await starting
     await election.__aexit__()
+
+
+@pytest.mark.parametrize("retention", [30, timedelta(0), timedelta(days=-1), "30 days"])
+def test_a_retention_that_is_no_time_is_refused(tmp_path: Path, retention: Any) -> None:
+    """At the start: a minute later it would end the leader's term."""
+    with pytest.raises(ConfigurationError, match="retention is a timedelta of more than 0, or None"):
+        Election(tmp_path / "pool", retention=retention)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("retention", [timedelta(days=999_999), timedelta.max])
+async def test_a_retention_longer_than_there_are_dates_keeps_everything(retention: timedelta) -> None:
+    clock = ManualClock(NOW)
+    ledger = SqliteLedger(":memory:", clock=clock)
+    pruning = asyncio.create_task(ledger.keep_pruned(retention))
+    await clock.advance(3 * PRUNE_INTERVAL_S)
+    assert not pruning.done()
+    pruning.cancel()
+    await ledger.close()

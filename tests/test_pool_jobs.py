@@ -348,7 +348,7 @@ async def test_a_run_is_cancelled(pool: Election) -> None:
     async with pool:
         run = await pool.run_now("long")
         await run.cancel()
-        with pytest.raises(RunError, match="long interrupted: cancelled: somebody asked for that"):
+        with pytest.raises(RunError, match="long interrupted: cancelled: by request"):
             await run.result(30)
         with pytest.raises(RunError, match="it does not run any more"):
             await run.cancel()
@@ -362,7 +362,7 @@ async def test_a_run_is_cancelled(pool: Election) -> None:
         again = await pool.run_now("tries again")
         (row,) = await until_async(lambda: waiting_for_another_attempt(pool))
         await pool.jobs.cancel(row.seq)
-        with pytest.raises(RunError, match="somebody asked for that"):
+        with pytest.raises(RunError, match="by request"):
             await again.result(30)
         with pytest.raises(UnknownJobError, match="no run 999"):
             await pool.jobs.cancel(999)
@@ -443,7 +443,7 @@ async def test_a_job_of_the_code_is_rescheduled_until_the_code_changes(tmp_path:
         await until_async(has_ticks_every(election, 3600))
         await election.jobs.reschedule("code", "interval", seconds=60)
         await until_async(has_ticks_every(election, 60))
-        assert (await election.jobs.get("code")).trigger == "interval[0:01:00] (the code says: interval[1:00:00])"
+        assert (await election.jobs.get("code")).trigger == "interval[0:01:00] (in the code: interval[1:00:00])"
         await election.jobs.pause("code")
     async with code(tmp_path) as election:  # a restart
         await until_async(lambda: election.is_leader)
@@ -471,9 +471,9 @@ async def test_the_trigger_of_the_code_comes_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"name": "other"}, "its trigger can be changed at run time, and name in the code"),
-        ({}, "and nothing in the code"),
-        ({"trigger": "interval", "seconds": 5, "retries": 2, "kwargs": {}}, "and kwargs, retries in the code"),
+        ({"name": "other"}, "only its trigger can be changed at run time, and all else in the code; given: name"),
+        ({}, "given: nothing"),
+        ({"trigger": "interval", "seconds": 5, "retries": 2, "kwargs": {}}, "given: kwargs, retries"),
         ({"trigger": "interval", "hour": 5}, "hour"),
     ],
 )

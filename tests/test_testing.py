@@ -158,6 +158,19 @@ async def test_a_blocked_loop_wakes_late_and_a_stepped_wall_clock_wakes_nobody(c
     assert all(task.done() for task in tasks)
 
 
+async def test_code_that_blocks_beyond_the_end_of_an_advance_does_not_turn_time_back() -> None:
+    clock = ManualClock()
+
+    async def blocks() -> None:
+        await clock.sleep(1)
+        clock.block(10)
+
+    blocking = asyncio.create_task(blocks())
+    await clock.advance(2)
+    assert clock.monotonic() == 11
+    await blocking
+
+
 async def test_time_stands_still_while_a_thread_is_busy() -> None:
     work: set[Future[bool]] = set()
     clock, may_end = ManualClock(busy=lambda: bool(work)), threading.Event()
@@ -432,7 +445,7 @@ async def test_an_election_that_has_started_is_refused(election: Election) -> No
     """Its elector has another seat already: an error instead of a half-started leader."""
     with always_leader(election):
         async with election:
-            with pytest.raises(RuntimeError, match="comes first"), always_leader(election):
+            with pytest.raises(RuntimeError, match="start it within always_leader"), always_leader(election):
                 pass
             assert election.is_leader
 

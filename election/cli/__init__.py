@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import sys
 import traceback
@@ -22,6 +23,8 @@ def run() -> int:
 
 def main(arguments: Sequence[str] | None = None, *, program: str = "python -m election") -> int:
     """Run a command; returns the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # an id or a description may have letters that the terminal lacks
+        sys.stdout.reconfigure(errors="replace")
     options = parser(program).parse_args(arguments)
     try:
         code = int(asyncio.run(options.command(options)))

@@ -127,7 +127,7 @@ async def coming(options: Namespace) -> int:
         ),
     )  # fmt: skip
     for job_id in unknown:
-        print(f"not shown: {job_id}: its trigger is a class of your own, whose ticks only the leader knows")
+        print(f"not shown: {job_id}: its trigger is a class of your own, whose ticks only the leader can compute")
     for remark in noticed:
         print(printable(remark))
     return 0
@@ -199,8 +199,8 @@ async def verify(options: Namespace) -> int:
         print(f"{violation.promise} broken:{job}: {violation.text}{ticks}{more}")
     for job_id in report.unchecked:
         print(
-            f"not checked: {job_id}: its trigger is a class of your own, which cannot be worked out from here, or was"
-            " counted by the rule of another version"
+            f"not checked: {job_id}: its trigger is a class of your own, whose ticks cannot be computed here, or its"
+            " ticks were counted by the rule of another version"
         )
     if report.missing_terms:
         print(f"not checked: {describe_missing(report.missing_terms)}")
@@ -219,14 +219,14 @@ async def resign(options: Namespace) -> int:
     ledger = engine.open_ledger()
     try:
         if not (await ledger.latest_terms()).begun and (text := await without_history(engine, ledger)) is not None:
-            raise ElectionError(f"nobody would read the request: {text}")
+            raise ElectionError(f"no leader would read the request: {text}")
         number = await ledger.request(Action.RESIGN, term=seen.record.term, by=identity(options))
     finally:
         await ledger.close()
     if options.json:
         show_json({"request": number, "term": seen.record.term, "pid": seen.record.holder.pid})
     else:
-        print(f"asked pid {seen.record.holder.pid} to resign term {seen.record.term}")
+        print(f"requested: pid {seen.record.holder.pid} resigns from term {seen.record.term}")
     return 0
 
 
@@ -237,7 +237,7 @@ async def accept_time(options: Namespace) -> int:
     if options.json:
         show_json({"jobs": jobs})
     else:
-        told = f"these go on from now: {', '.join(jobs)}" if jobs else "no job is settled beyond this time"
+        told = f"these jobs go on from now: {', '.join(jobs)}" if jobs else "no job is settled beyond this time"
         print(printable(told))
     return 0
 
@@ -249,7 +249,7 @@ async def adopt(options: Namespace) -> int:
     if options.json:
         show_json({"adopted": adopted})
     else:
-        print("this ledger is the original from now on" if adopted else "this ledger is no copy, as far as can be told")
+        print("this ledger is the original from now on" if adopted else "this ledger is not known to be a copy")
     return 0
 
 

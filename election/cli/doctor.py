@@ -24,7 +24,7 @@ _SIGN = {Severity.GOOD: "ok     ", Severity.WARNING: "warning", Severity.WRONG: 
 async def doctor(options: Namespace) -> int:
     """Run all checks, read only; 1 if something is wrong."""
     engine = engine_of(options, readable=False)
-    async with Progress("looking at the ground, and at who may hold the seat") as progress:
+    async with Progress("checking the pool and the holder of its seat") as progress:
         findings = await asyncio.to_thread(lambda: list(engine.examine()))
         findings += [*await _examine_workers(engine)]
         progress.update("checking the ledger")
@@ -74,7 +74,7 @@ async def _examine_ledger(engine: Engine) -> list[CheckResult]:
     except (ValueError, TypeError) as error:  # an intact ledger into which another program has written
         return [
             CheckResult(
-                Severity.WRONG, f"the ledger holds what no worker can have written: {error}", ledger_advice.damaged
+                Severity.WRONG, f"the ledger has a row that no worker can have written: {error}", ledger_advice.damaged
             )
         ]
     finally:
@@ -82,7 +82,7 @@ async def _examine_ledger(engine: Engine) -> list[CheckResult]:
     if broken:
         return [CheckResult(Severity.WRONG, f"the ledger is damaged: {'; '.join(broken)}", ledger_advice.damaged)]
     if unreadable := [job.broken for job in jobs if job.trigger == UNREADABLE]:
-        text = f"the ledger holds what no worker can have written: {unreadable[0]}"
+        text = f"the ledger has a row that no worker can have written: {unreadable[0]}"
         return [CheckResult(Severity.WRONG, text, ledger_advice.damaged)]
     if unaware is not None:
         advice = "normal before the first election" if await never_led(engine) else None

@@ -87,7 +87,7 @@ async def run_now(options: Namespace) -> int:
 def _describe(job_id: str, number: int, request: RequestRow | None, run: RunRow | None) -> str:
     """Describe the state of a request. request: None without ``--wait``."""
     if request is None:
-        return f"asked the leader to run {job_id}: request {number}"
+        return f"requested a run of {job_id}: request {number}"
     if run is not None:
         error = f": {run.error}" if run.error else ""
         return f"{job_id}, run {run.seq}: {run.outcome or 'still running'}{error}"

@@ -28,13 +28,13 @@ async def migrate(options: Namespace) -> int:
     origin, copy = reader.store, writer.store
     if not isinstance(origin, SqlStore) or not isinstance(copy, SqlStore):
         raise ElectionError("only pools whose ledger is in a file or in PostgreSQL can be moved with their history")
-    async with Progress("looking at both") as progress:
+    async with Progress("checking both pools") as progress:
         try:
             counts = await transfer(
                 origin.database, copy.database, lambda table, rows: progress.update(f"{table}: {rows} rows")
             )
             await _refuse_if_behind(source, (await reader.latest_terms()).begun)
-            progress.update("judging the copy")
+            progress.update("verifying the copy")
             report = await verify(writer, now=datetime.now(UTC))
         finally:
             await reader.close()
@@ -47,7 +47,9 @@ async def migrate(options: Namespace) -> int:
         for violation in report.violations:
             print(f"{violation.promise}: {violation.text}")
         print(", ".join(f"{rows} {table}" for table, rows in counts.items()))
-        print(f"{source.pool} is in {target.pool} now, and the same; start the workers there, and never here again")
+        print(
+            f"{target.pool} has the history of {source.pool} now; start the workers on {target.pool}, never here again"
+        )
     return 1 if report.violations else 0
 
 
@@ -56,7 +58,7 @@ async def _refuse_if_in_use(engine: Engine) -> None:
         return
     await engine.look()
     if (await engine.seat.observe()).led or await engine.seat.workers():
-        raise ElectionError(f"workers take part in {engine.pool}: stop them first, so that the history stands still")
+        raise ElectionError(f"workers take part in {engine.pool}: stop them first, so that the history does not change")
 
 
 async def _refuse_if_behind(source: Engine, last: int) -> None:
@@ -64,6 +66,6 @@ async def _refuse_if_behind(source: Engine, last: int) -> None:
     record = (await source.seat.observe()).record
     if record is not None and record.term > last:
         raise ElectionError(
-            f"{source.pool} was led in term {record.term}, of which its ledger knows nothing: let a worker lead it once"
-            " more, so that it does"
+            f"{source.pool} was led in term {record.term}, which its ledger does not have: let a worker lead the pool"
+            " once more, so that the ledger is up to date"
         )

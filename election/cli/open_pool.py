@@ -88,7 +88,7 @@ async def without_history(engine: Engine, ledger: LedgerReader) -> str | None:
         return _NEVER.format(engine.pool)
     if record.takeover.takeover_ms is None:
         return None  # its leader is about to begin the term there
-    text = f"{engine.pool} was led in term {record.term}, of which its ledger knows nothing"
+    text = f"{engine.pool} was led in term {record.term}, which its ledger does not have"
     return f"{text}; {engine.ledger_advice.unaware}"
 
 

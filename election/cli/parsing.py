@@ -69,16 +69,18 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
         examples = tuple(f"--pool var/pool{example}" for example in examples)
         added = add(name, command, text, *examples)
         given = os.environ.get(POOL_VARIABLE) or None
-        about = f"the pool's directory or URL; without, what ${POOL_VARIABLE} holds"
+        about = f"the pool's directory or URL; by default ${POOL_VARIABLE}"
         pool = added.add_argument("--pool", required=given is None, default=given, metavar="POOL", help=about)
         pool.complete = directory  # type: ignore[attr-defined]  # where shtab looks
-        added.add_argument("--ledger", metavar="URL", help="where the ledger of a pool on Redis is, if not there, too")
+        added.add_argument(
+            "--ledger", metavar="URL", help="URL of the ledger, if a pool on Redis keeps it in PostgreSQL"
+        )
         added.add_argument("--json", action="store_true", help=json)
         return added
 
     def add_changing(name: str, command: Command, text: str, *examples: str) -> argparse.ArgumentParser:
         added = add_for_pool(name, command, text, *examples)
-        added.add_argument("--by", metavar="NAME", help="who changes it, for election changes; user@host unless given")
+        added.add_argument("--by", metavar="NAME", help="your name, for election changes; by default user@host")
         return added
 
     _add_tag(
@@ -87,11 +89,11 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
         )
     )
     watching = add_for_pool(
-        "watch", watch, "the same as it changes, with the last runs and takeovers; q ends it",
+        "watch", watch, "status as a live table, with the last runs and takeovers; q ends it",
         "", " --tag billing", " --json >> changes", json="a line for each change, for machines",
     )  # fmt: skip
     _add_tag(watching)
-    watching.add_argument("--once", action="store_true", help="show it once, and end")
+    watching.add_argument("--once", action="store_true", help="print the table once, and end")
     all_jobs = "the jobs by id, also of a pool that has more than status shows"
     _add_search(add_for_pool("jobs", jobs, all_jobs, "", " --search invoice", " --limit 1000 --after app.jobs:report"))
     _add_history_commands(add_for_pool)
@@ -99,12 +101,12 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
         "verify", commands.verify, "whether the recorded history keeps the promises P1 to P4",
         " && echo all promises held",
     )  # fmt: skip
-    add_for_pool("doctor", doctor, "whether the pool's ground is sound, and what to do if not", "", " --json")
+    add_for_pool("doctor", doctor, "check the pool's directory or server, and show what to do", "", " --json")
     _add_job_commands(add_for_pool, add_changing)
-    add_changing("resign", commands.resign, "ask the leader to give the seat up in good order", "")
-    accepting = "after a wall clock was ahead: let the jobs that it silenced go on from now, by this machine's clock"
+    add_changing("resign", commands.resign, "request that the leader drains its jobs and gives the seat up", "")
+    accepting = "after a wall clock was ahead: let the jobs that it held back go on from now, by this machine's clock"
     add_changing("accept-time", commands.accept_time, accepting, "")
-    adopting = "take a ledger that was copied or restored for the original: before it is led, what it owes is run"
+    adopting = "declare a copied or restored ledger the original; owed ticks are run if no worker has led it"
     add_changing("adopt", commands.adopt, adopting, "")
     _add_other_commands(add)
     return parser
@@ -115,8 +117,8 @@ def _add_history_commands(add_for_pool: Callable[..., argparse.ArgumentParser]) 
 
     def add_pages(name: str, command: Command, text: str, *examples: str) -> argparse.ArgumentParser:
         added = add_for_pool(name, command, text, *examples)
-        added.add_argument("--limit", type=_number, default=20, metavar="N", help="so many at most (20)")
-        added.add_argument("--before", type=_number, metavar="N", help="only those before this number")
+        added.add_argument("--limit", type=_number, default=20, metavar="N", help="number of entries at most (20)")
+        added.add_argument("--before", type=_number, metavar="N", help="only entries before this number")
         added.add_argument(
             "--since", type=_moment, metavar="TIME", help="only since this time, as ISO 8601; local without offset"
         )
@@ -137,7 +139,7 @@ def _add_history_commands(add_for_pool: Callable[..., argparse.ArgumentParser]) 
         "next", commands.coming, "the coming ticks of all jobs, in order", "", " --job app.jobs:report -n 3",
         " --until 2027-03-29T12:00+02:00 --json",
     )  # fmt: skip
-    coming.add_argument("-n", "--limit", type=_number, default=10, metavar="N", help="so many at most (10)")
+    coming.add_argument("-n", "--limit", type=_number, default=10, metavar="N", help="number of ticks at most (10)")
     coming.add_argument(
         "--until", type=_moment, metavar="TIME", help="up to this time, as ISO 8601; local without offset"
     )
@@ -152,14 +154,14 @@ def _add_history_commands(add_for_pool: Callable[..., argparse.ArgumentParser]) 
 def _add_other_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     """The commands that take no ``--pool``."""
     moving = add(
-        "migrate", migrate, "a stopped pool's whole history to another engine, compared row by row; goes on if cut off",
+        "migrate", migrate, "copy a stopped pool's history to another engine, and compare each row; goes on if cut off",
         "var/pool postgresql://app@db/app",
     )  # fmt: skip
     for name, place in (("source", "from"), ("target", "to")):
         moving.add_argument(name, metavar=place.upper(), help=f"the directory or URL to move {place}")
     moving.add_argument("--json", action="store_true", help="for machines")
     scripts = add(
-        "completion", completion, "a script that lets a shell complete the command election, for it to read",
+        "completion", completion, "print the script by which a shell completes the command election",
         "bash > ~/.local/share/bash-completion/completions/election",
         "zsh > ~/.zfunc/_election",
         "fish > ~/.config/fish/completions/election.fish",
@@ -182,11 +184,11 @@ def _add_job_commands(
         each.add_argument("job", metavar="ID", nargs="?", help="the job's id")
         each.add_argument("--tag", metavar="TAG", help="all jobs with this tag instead")
     running = add_changing(
-        "run", job_commands.run_now, "ask the leader to run a job now, besides its schedule",
+        "run", job_commands.run_now, "request a run of a job now, besides its schedule",
         job, f"{job} --kwargs '{{\"day\": \"mon\"}}' --wait 60",
     )  # fmt: skip
     running.add_argument("--kwargs", type=_arguments, metavar="JSON", help="arguments of this run, by name")
-    running.add_argument("--wait", type=float, metavar="S", help="wait so many seconds for its end; 1 if it fails")
+    running.add_argument("--wait", type=float, metavar="S", help="wait S seconds for its end; exit code 1 if it fails")
     for each in (showing, running):
         each.add_argument("job", metavar="ID", help="the job's id")
 
@@ -195,7 +197,7 @@ def _add_search(added: argparse.ArgumentParser) -> None:
     added.add_argument("--search", default="", metavar="TEXT", help="only jobs whose id or name contains this")
     _add_tag(added)
     added.add_argument("--after", default="", metavar="ID", help="only jobs with larger ids")
-    added.add_argument("--limit", type=_number, default=100, metavar="N", help="so many at most (100)")
+    added.add_argument("--limit", type=_number, default=100, metavar="N", help="number of jobs at most (100)")
 
 
 def _add_tag(added: argparse.ArgumentParser) -> None:

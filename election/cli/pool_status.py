@@ -19,7 +19,7 @@ from election.schedule.history import MAX_RUNNING, MAX_SHOWN, RunRow, SkipRow, T
 from election.schedule.ledger_reader import LedgerReader
 from election.schedule.model import JobInfo, JobState
 from election.schedule.ticks import next_run_time
-from election.schedule.triggers import build, job_trigger_text
+from election.schedule.triggers import build, job_trigger_text, unbuilt_text
 from election.schedule.upcoming import zone_name
 
 from .open_pool import explained, without_history
@@ -238,7 +238,7 @@ def _job_status(job: JobState, last: RunRow | None, running: Sequence[RunRow], n
         name=info.name,
         description=info.description,
         tags=info.tags,
-        trigger=job_trigger_text(trigger, job) if trigger else job.trigger["text"],
+        trigger=job_trigger_text(trigger, job) if trigger else unbuilt_text(job.trigger),
         next_run_time=next_run_time(job, trigger, now),
         paused=job.paused,
         retired=job.retired_at is not None,

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable
 from typing import Any
 
 from .callables import is_coroutine_function, name_of
 from .clock import Clock, is_cancelled
 from .events import Event, Fenced, JobFailing, JobRecovered, RunGivenUp, RunLate, RunOverlong, TookOver, named
+from .logs import log
 from .term import Reason
 from .threads import run_in_daemon_thread
-
-log = logging.getLogger("election")
 
 PAUSES_S = (1.0, 5.0, 30.0, 120.0)
 """Seconds before each further attempt at a delivery; an alert is lost when the last one fails."""
@@ -35,7 +33,22 @@ class Delivery:
         self.__qualname__ = name_of(notify)
 
     async def __call__(self, alert: Event) -> None:
-        """Deliver ``alert``: a call that raises is repeated after ``PAUSES_S``, and then logged as lost."""
+        """Deliver ``alert``: a call that raises is repeated after ``PAUSES_S``; an alert that is lost is logged."""
+        try:
+            await self._deliver(alert)
+        except BaseException:
+            if is_cancelled():
+                self.lost(alert)
+            raise
+
+    def lost(self, alert: Event, why: str = "this worker stops", error: BaseException | None = None) -> None:
+        """Log that an alert will not be delivered."""
+        log.error(
+            "the alert %s for %s is lost, since %s: %s",
+            alert.name, self.__qualname__, why, alert.fields(), exc_info=error, extra=named("alert_lost"),
+        )  # fmt: skip
+
+    async def _deliver(self, alert: Event) -> None:
         for pause in PAUSES_S:
             error = await self._attempt(alert)
             if error is None:
@@ -46,11 +59,7 @@ class Delivery:
             )  # fmt: skip
             await self._clock.sleep(pause)
         if (error := await self._attempt(alert)) is not None:
-            log.error(
-                "%s(%s) failed %d times: the alert is lost: %s",
-                self.__qualname__, alert.name, len(PAUSES_S) + 1, alert.fields(),
-                exc_info=error, extra=named("alert_lost"),
-            )  # fmt: skip
+            self.lost(alert, f"it failed {len(PAUSES_S) + 1} times", error)
 
     async def _attempt(self, alert: Event) -> BaseException | None:
         """Call ``notify``, a plain function in a thread; return what it raised."""

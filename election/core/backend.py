@@ -6,7 +6,6 @@ exclusion, and no more.
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -16,10 +15,9 @@ from typing import NamedTuple, Protocol
 
 from .errors import LedgerError
 from .events import named
+from .logs import log
 from .process import ProcessIdentity
 from .term import LeaderRecord
-
-log = logging.getLogger("election")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +56,10 @@ class SeatTiming:
     """Intervals of a seat in seconds, as in ``Election``.
 
     Attributes:
-        heartbeat: Between two signs of life of the leader.
+        heartbeat: Between two heartbeats of the leader.
         safety_poll: Until a follower tries the seat even if nothing woke it.
-        fence_after: Until a leader that hangs, or an orphan that keeps its seat, is ended; None for never.
+        fence_after: Until a leader that hangs, an orphan that keeps its seat, or a worker that keeps the ledger
+            locked, is ended; None for never.
         uniform: Source of randomness: returns a number between two others.
     """
 
@@ -178,7 +177,7 @@ class SeatBackend(Protocol):
         """
 
     async def renew(self, record: LeaderRecord) -> None:
-        """Give a sign of life, and publish the record if it has changed.
+        """Send a heartbeat, and publish the record if it has changed.
 
         Raises:
             SeatLostError: The seat or the record is no longer ours.
@@ -245,6 +244,6 @@ async def last_known_term(history: TermHistory | None, before: LeaderRecord | No
     try:
         latest = await history.latest_terms()
     except LedgerError as error:
-        log.warning("the ledger was not asked for the last term: %s", error, extra=named("last_term_unknown"))
+        log.warning("the last term could not be read from the ledger: %s", error, extra=named("last_term_unknown"))
         return 0, False
     return latest.begun, before is not None and before.term == latest.fenced

@@ -21,6 +21,21 @@ def is_coroutine_function(func: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(func) or inspect.iscoroutinefunction(type(func).__call__)
 
 
+async def resolve_result(value: Any) -> Any:
+    """Await what a function has returned, until it is no awaitable: a lambda or a decorator hands a coroutine on."""
+    while inspect.isawaitable(value):
+        value = await value
+    return value
+
+
+def discard_awaitable(value: Any) -> None:
+    """Drop an awaitable that is not going to be awaited."""
+    for name in ("close", "cancel"):
+        if callable(drop := getattr(value, name, None)):
+            drop()
+            return
+
+
 def name_of(func: Callable[..., Any]) -> str:
     """Name of a function for log lines; the ``repr`` of an object without one."""
     return getattr(without_partial(func), "__qualname__", None) or repr(func)

@@ -9,6 +9,9 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+EPOCH = datetime.fromtimestamp(0, UTC)
+"""Start of Unix time."""
+
 
 class Clock(Protocol):
     """Source of time of everything that schedules or waits; ``election.testing.ManualClock`` moves by hand."""
@@ -46,14 +49,28 @@ async def yield_to_loop() -> None:
     await asyncio.sleep(0)
 
 
-def call_later(clock: Clock, seconds: float, callback: Callable[[], object]) -> asyncio.Task[None]:
-    """Call ``callback`` on the event loop after ``seconds``; cancel the returned task to call it off."""
+class Timer(Protocol):
+    """A call that is due later."""
+
+    def cancel(self) -> object:
+        """Call it off."""
+
+
+def call_later(clock: Clock, seconds: float, callback: Callable[[], object]) -> Timer:
+    """Call ``callback`` on the event loop after ``seconds``.
+
+    By the machine's clock in a timer of the loop: a task that sleeps goes on a turn later, and under load a turn takes
+    milliseconds.
+    """
+    loop = asyncio.get_running_loop()
+    if type(clock) is SystemClock:
+        return loop.call_later(seconds, callback)
 
     async def wait_and_call() -> None:
         await clock.sleep(seconds)
         callback()
 
-    return asyncio.get_running_loop().create_task(wait_and_call(), name="election timer")
+    return loop.create_task(wait_and_call(), name="election timer")
 
 
 @asynccontextmanager

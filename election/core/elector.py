@@ -9,7 +9,6 @@ One loop: *campaign; if won, lead until resigned or lost, then release; else wai
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -17,14 +16,12 @@ from .backoff import backoff_s, is_logged
 from .clock import Clock, first, reraise_if_cancelled, yield_to_loop
 from .errors import SeatLostError, UnfinishedJobsError, describe_error, traceback_if_unexpected
 from .events import Deposed, Elected, Event, Fenced, Resigned, TookOver, described, named
+from .logs import log
 from .roles import Role, Transition, next_role
 from .seat import Seat
 from .term import Reason, Standing, Term
 from .term_context import TermContext
 from .watched_task import WatchedTask
-
-log = logging.getLogger("election")
-
 
 Lead = Callable[[TermContext], AbstractAsyncContextManager[object]]
 """Opens the work of a term. Its exit is the drain: with grace, or at once when the term is lost. It returns when no job
@@ -86,7 +83,7 @@ class Elector:
                     await self._recover()
                     await self._wait_for_vacancy()  # let other workers campaign
             except UnfinishedJobsError as error:
-                log.error("term ends with its process: %s", error, extra=named("release_deferred"))
+                log.error("the seat stays held until this process ends: %s", error, extra=named("release_deferred"))
                 return  # without a release: the seat is free when the process has ended (P5)
             except Exception as error:
                 self._fail(error)
@@ -269,8 +266,8 @@ class Elector:
         self._failures += 1
         self.trouble = describe_error(error)
         if is_logged(self._failures):
-            log.error("no leadership here%s: %s", _times(self._failures), self.trouble,
-                      exc_info=traceback_if_unexpected(error) if self._failures == 1 else None,
+            log.error("the election failed in this worker, and is tried again%s: %s", _times(self._failures),
+                      self.trouble, exc_info=traceback_if_unexpected(error) if self._failures == 1 else None,
                       extra=named("campaign_failed"))  # fmt: skip
 
     async def _recover(self) -> None:

@@ -8,6 +8,7 @@ ElectionError                   base class
 │   ├── PoolPathError           the pool directory cannot hold a pool
 │   └── UnknownEngineError      no engine for that URL
 ├── LedgerError                 the ledger cannot be read or written now: retried
+│   └── LedgerBusyError         internal: another process keeps it locked
 ├── NotStartedError             the Election has not been started
 ├── SeatError                   the seat cannot be reached now: shown in /leader, retried
 │   └── SeatLostError           the holder has lost its seat: the term ends
@@ -67,6 +68,10 @@ class LedgerError(ElectionError):
     """The ledger cannot be read or written at the moment. Nothing runs unclaimed; tried again with back-off."""
 
 
+class LedgerBusyError(LedgerError):
+    """Another process keeps the ledger locked, on a storage that can be written to."""
+
+
 class StaleTermError(ElectionError):
     """A later term has begun, so a claim or settlement of this one was refused (P3). It ends the term."""
 
@@ -116,6 +121,6 @@ def what_went_wrong(error: BaseException) -> str:
     try:
         text = str(error)
     except BaseException:
-        text = "it cannot say what it is"
+        text = "its __str__ failed"
     told = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return told[:MAX_ERROR_LENGTH].encode("utf-8", "backslashreplace").decode()
+    return told[:MAX_ERROR_LENGTH].replace("\0", "\ufffd").encode("utf-8", "backslashreplace").decode()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import logging
 import queue
 import threading
 from abc import ABC, abstractmethod
@@ -20,8 +19,7 @@ from .alerts import Delivery, is_alert
 from .callables import is_coroutine_function, name_of
 from .clock import Clock, first, is_cancelled
 from .events import Event, named
-
-log = logging.getLogger("election")
+from .logs import log
 
 MAX_QUEUED_EVENTS = 1000
 """Queue limit per hook; further events are dropped."""
@@ -39,7 +37,8 @@ class Hooks:
         """notify: functions that get the alerts only, see ``Delivery``."""
         self._clock = clock
         self._queues: list[_HookQueue] = []
-        self._alerts: list[_HookQueue] = [_OnLoop(Delivery(each, clock)) for each in notify]
+        deliveries = [Delivery(each, clock) for each in notify]
+        self._alerts: list[_HookQueue] = [_OnLoop(each, on_lost=each.lost) for each in deliveries]
 
     def add(self, hook: Hook) -> None:
         """Call ``hook`` with every event from now on."""
@@ -141,8 +140,11 @@ async def _result_of(work: Awaitable[Any]) -> Any:
 
 
 class _OnLoop(_HookQueue):
-    def __init__(self, hook: Hook) -> None:
+    """on_lost: called with each event that is left when the queue is given up."""
+
+    def __init__(self, hook: Hook, on_lost: Callable[[Event], object] = lambda _: None) -> None:
         super().__init__(hook)
+        self._on_lost = on_lost
         self._waiting: asyncio.Queue[Event | None] | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -169,10 +171,15 @@ class _OnLoop(_HookQueue):
         if self._task is None or self._waiting is None:
             return
         task, self._task = self._task, None  # it takes no further event
+        waiting = self._waiting
         try:
-            self._waiting.put_nowait(None)
+            waiting.put_nowait(None)
             await asyncio.wait([task])
         except asyncio.QueueFull:
             pass
         finally:
             task.cancel()
+            while not waiting.empty():
+                if (event := waiting.get_nowait()) is not None:
+                    self._on_lost(event)
+            waiting.put_nowait(None)  # for a hook that ignores its cancellation

@@ -7,7 +7,6 @@ last record or the ledger. Terms, takeovers and leader records are made only her
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -16,12 +15,11 @@ from .backend import Grant, Refusal, SeatBackend, TermHistory, Worker, last_know
 from .clock import Clock
 from .errors import PoolInUseError, SeatError
 from .events import named
+from .logs import log
 from .process import ProcessIdentity, current_process
 from .term import LeaderRecord, Standing, Takeover, Term, reason_after
 
 __all__ = ["LOSER_PAUSE", "RESIGNER_PAUSE", "Observation", "Seat", "Worker"]
-
-log = logging.getLogger("election")
 
 RESIGNER_PAUSE = 1.0
 """Safety polls for which a worker that resigned leaves the seat to others: the next leader may be short of CPU time."""
@@ -237,11 +235,13 @@ class Seat:
             await self.backend.renew(self._record)
         except (SeatError, OSError) as error:  # the next heartbeat publishes it, or detects a loss
             log.warning(
-                "the pool was not told what the takeover took: %s", error, extra=named("takeover_time_unrecorded")
+                "the duration of the takeover could not be published: %s",
+                error,
+                extra=named("takeover_time_unrecorded"),
             )
 
     async def beat(self, problem: str | None = None, queued: int = 0) -> None:
-        """Give a sign of life.
+        """Send a heartbeat.
 
         Args:
             problem: Why the leader cannot work; None if it can.

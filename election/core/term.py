@@ -31,8 +31,8 @@ class Standing(StrEnum):
 class Takeover:
     """Beginning of a term. ``takeover_ms``: from detecting the vacancy to the running scheduler; None until it runs.
 
-    ``vacant_s``: seconds from the last sign of life of the former leader to this term's beginning; None if there was
-    no former leader.
+    ``vacant_s``: seconds from the end of the term before, or its last heartbeat, to this term's beginning; None if
+    there was no former leader.
     """
 
     term: int

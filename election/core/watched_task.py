@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from .errors import describe_error
 from .events import named
-
-log = logging.getLogger("election")
-
+from .logs import log
 
 NOT_WATCHED = "is not watched any more, because its task in this worker was ended: restart the worker"
 """End of a problem text about a pool whose view does not run any more."""

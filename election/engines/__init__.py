@@ -42,10 +42,11 @@ def open_engine(
 
     Args:
         pool: Directory or URL.
-        heartbeat: Seconds between two signs of life of the leader.
+        heartbeat: Seconds between two heartbeats of the leader.
         safety_poll: Seconds after which a follower tries the seat even if nothing woke it.
         ledger: URL of another engine that keeps the ledger; only for Redis.
-        fence_after: Seconds after which a process that keeps a dead leader's seat is ended; None for never.
+        fence_after: Seconds after which a process that keeps a dead leader's seat, or a worker that keeps the ledger in
+            a file locked, is ended; None for never.
         allow_network_fs: Accept a filesystem on which flock may exclude nobody.
         durable: Whether each claim waits for the disk.
         clock: Time of terms and waits; the machine's by default.
@@ -68,7 +69,7 @@ def open_engine(
         raise UnknownEngineError(f"a pool on Redis is on one server, and this URL names several: {NO_SENTINELS}")
     if scheme not in _SERVERS:
         raise UnknownEngineError(
-            f"no engine answers to {scheme}:// URLs; a pool is a directory, such as 'var/pool', or a URL that begins"
+            f"no engine supports {scheme}:// URLs; a pool is a directory, such as 'var/pool', or a URL that begins"
             f" with {', '.join(f'{known}://' for known in _SERVERS)}"
         )
     room, driver = _SERVERS[scheme]
@@ -95,9 +96,15 @@ def open_engine(
 
 def _authority(url: str) -> str:
     """The servers that a URL names, without user and password."""
-    return re.split(r"[/?]", url.partition("://")[2])[0].rpartition("@")[2]
+    after_login = re.sub(r"^[^/@]*@", "", url.partition("://")[2])
+    return re.split(r"[/?]", after_login)[0]
 
 
 def _scheme(pool: str) -> str:
-    found = re.match(r"([a-z][a-z0-9+.-]*)://", pool)
-    return found[1] if found else "file"
+    """Scheme of a URL, in small letters; ``file`` for a directory. Raises ``UnknownEngineError``."""
+    found = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*)://", pool)
+    if found is None and "://" in pool:  # it may have a password, which no message shows
+        raise UnknownEngineError(
+            "the pool looks like a URL, but does not begin with its scheme: are there quotes or blanks around it?"
+        )
+    return found[1].lower() if found else "file"

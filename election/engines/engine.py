@@ -13,7 +13,7 @@ from election.schedule.ledger import Ledger
 from election.schedule.ledger_reader import LedgerReader
 
 NO_SENTINELS = (
-    "sentinels are not asked for the master; name an address that always leads to it (a virtual IP, a proxy such as"
+    "Redis Sentinel is not supported; name an address that always leads to the master (a virtual IP, a proxy such as"
     " HAProxy, a service): after a failover the workers connect anew within a lease"
 )
 """Error message for a Sentinel URL, and for a server that is a sentinel."""

@@ -10,16 +10,14 @@ import asyncio
 import contextlib
 import faulthandler
 import functools
-import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from election.core.events import named
+from election.core.logs import log
 from election.core.threads import run_in_thread
-
-log = logging.getLogger("election")
 
 STDERR = 2
 
@@ -27,7 +25,7 @@ STDERR = 2
 class DeadMansSwitch:
     """Dead man's switch, armed during a term.
 
-    after: seconds without a sign of life of the event loop until the process ends.
+    after: seconds without a heartbeat of the event loop until the process ends.
     every: seconds between two signs.
     hang_trace: the file for the tracebacks; standard error takes them if it cannot be opened, or if this is ``-``.
 

@@ -6,21 +6,19 @@ in its polls (a suspended laptop, an overloaded host), a missing heartbeat prove
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Protocol
 
 from election.core.backend import CAMPAIGN_AGE_S
 from election.core.clock import Clock
-from election.core.errors import LedgerError, LedgerVersionError, SeatError
+from election.core.errors import LedgerBusyError, LedgerError, LedgerVersionError, SeatError
 from election.core.events import Fenced, described, named
+from election.core.logs import log
 from election.core.process import pinned
 from election.core.seat import Observation, Seat
 from election.core.term import LeaderRecord
-
-log = logging.getLogger("election")
 
 MAX_POLL_INTERVAL_S = 1.0
 """Maximum seconds between two polls."""
@@ -39,7 +37,10 @@ class Intents(Protocol):
     """Record of each fence, written before the leader is ended."""
 
     async def fence(self, term: int, *, pid: int, by_pid: int, silent: float, every: float) -> bool:
-        """Record the intent to fence a term; False if another observer did in the last ``every`` seconds."""
+        """Record the intent to fence a term; False if another observer did in the last ``every`` seconds.
+
+        Raises ``LedgerBusyError`` if somebody, perhaps this leader, keeps the ledger locked.
+        """
 
 
 class Warden:
@@ -115,7 +116,7 @@ class Warden:
     def _tell(self, record: LeaderRecord, silent: float, turn: int) -> None:
         if self._reported_s is not None and silent < self._reported_s:
             log.info(
-                "the leader (pid %d, term %d) shows signs of life again",
+                "the leader (pid %d, term %d) sends heartbeats again",
                 record.holder.pid,
                 record.term,
                 extra=named("leader_responsive"),
@@ -123,7 +124,7 @@ class Warden:
             self._reported_s = None
         if silent >= self._stalled_after and self._reported_s is None and turn == 0:
             log.warning(
-                "the leader (pid %d, term %d) has given no sign of life for %.1f s: its event loop is blocked, or its"
+                "the leader (pid %d, term %d) has sent no heartbeat for %.1f s: its event loop is blocked, or its"
                 " process is stopped",
                 record.holder.pid, record.term, silent, extra=named("leader_stalled"),
             )  # fmt: skip
@@ -135,7 +136,8 @@ class Warden:
         """End the leader, unless it turns out to be alive, or another observer fences it."""
         assert self._fence_after is not None
         began, holder = self._clock.monotonic(), record.holder
-        who = (holder.pid, record.term)
+        who, near = (holder.pid, record.term), holder.is_neighbour()
+        is_written = True
 
         async def still() -> bool:
             seen = await self._seat.observe()
@@ -144,23 +146,36 @@ class Warden:
             hangs = leads and self._silent(seen, now) >= silent
             return hangs and now - began < self._slack and (not near or holder.is_alive() is True)
 
-        near = holder.is_neighbour()
+        async def note() -> bool:
+            assert self._fence_after is not None
+            return await self._intents.fence(
+                record.term, pid=holder.pid, by_pid=os.getpid(), silent=silent, every=self._fence_after
+            )
+
         try:
             if not near and self._terminate is None:
                 raise PermissionError("it is in another container or on another host")
             with pinned(holder.pid) if near else nullcontext() as kill:
-                noted = await still() and await self._intents.fence(
-                    record.term, pid=holder.pid, by_pid=os.getpid(), silent=silent, every=self._fence_after
-                )
+                noted = await still()
+                try:
+                    noted = noted and await note()
+                except LedgerBusyError:
+                    # Stopped within a transaction, or about to come back: its storage may have stood still until now.
+                    is_written, began = False, self._clock.monotonic() + self._every
+                    await self._clock.sleep(self._every)
                 if noted and await still():
                     event = Fenced(self._clock.now(), record.term, holder.pid)
                     log.error(
-                        "fencing the leader (pid %d, term %d), silent for %.1f s", *who, silent, extra=described(event)
-                    )
+                        "fencing the leader (pid %d, term %d), which has sent no heartbeat for %.1f s",
+                        *who, silent, extra=described(event),
+                    )  # fmt: skip
                     if kill is not None:
                         kill()
                     elif self._terminate is not None:
                         await self._terminate(record)
+                    if not is_written:  # now the lock is free
+                        with suppress(LedgerError):
+                            await note()
                 if noted:
                     # If it had no effect, do not retry at once.
                     self._since, self._reported_s = self._clock.monotonic(), None

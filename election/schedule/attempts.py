@@ -89,7 +89,37 @@ class Attempts:
         attempt.cancel(reason)
         return None
 
-    async def run(self, job: Job, tick: Tick, attempt: int = 1, *, delay: float = 0.0, queued: bool = False) -> None:
+    def begin(self, job: Job, tick: Tick, attempt: int = 1, *, queued: bool = False) -> Attempt | None:
+        """Make an attempt at once; None if it needs a thread and none is free.
+
+        Its code begins in the next turn of the event loop. An attempt that ``run`` makes begins a turn later, and under
+        load a turn takes milliseconds.
+
+        Args:
+            job: The job.
+            tick: The tick, which is claimed.
+            attempt: Number of the attempt.
+            queued: As in ``run``.
+        """
+        if not job.is_coroutine and (self.queued or not self._runner.take_thread()):
+            return None
+        return self._begin(job, tick, attempt, queued=queued, is_told=False)
+
+    def _begin(self, job: Job, tick: Tick, attempt: int, *, queued: bool, is_told: bool) -> Attempt:
+        """is_told: whether the run was reported as late."""
+        may_begin = functools.partial(self._may_begin, job, tick, attempt, queued=queued, is_told=is_told)
+        return self._runner.begin(job, Run(tick.job_id, tick.due, self._term, attempt, tick.request), may_begin)
+
+    async def run(
+        self,
+        job: Job,
+        tick: Tick,
+        attempt: int = 1,
+        *,
+        delay: float = 0.0,
+        queued: bool = False,
+        begun: Attempt | None = None,
+    ) -> None:
         """Run a claimed tick, with as many attempts as the job allows, and settle it.
 
         Args:
@@ -98,6 +128,7 @@ class Attempts:
             attempt: Number of the next attempt.
             delay: Seconds before that attempt.
             queued: Whether the run has waited for its turn, and so cannot be too late; in the drain no such run begins.
+            begun: That attempt, if it was begun already.
 
         Raises:
             CancelledError: The event loop goes down.
@@ -109,12 +140,12 @@ class Attempts:
             while True:
                 if attempt > 1 and not await self._backed_off(job, tick, attempt, delay):
                     return
-                if not await self._may_begin(job, tick, attempt, queued=queued):
+                if begun is None and (begun := await self._begun(job, tick, attempt, queued=queued)) is None:
                     return
-                ended = await self._attempt(job, tick, attempt)
-                if ended is None:
+                again_in_s = await self._settled(begun, tick, attempt)
+                if again_in_s is None:
                     return
-                attempt, delay = attempt + 1, ended
+                attempt, delay, begun = attempt + 1, again_in_s, None
         except asyncio.CancelledError:
             self.interrupted(job, tick, "the event loop was closed", attempt)
             raise
@@ -134,14 +165,19 @@ class Attempts:
             return True
         return False
 
-    async def _may_begin(self, job: Job, tick: Tick, attempt: int, *, queued: bool) -> bool:
-        """Wait for a thread if the job needs one; False if the run has ended meanwhile and is settled."""
-        reserved, is_told = False, False
-        if not job.is_coroutine:
-            reserved, is_told = await self._reserve_thread(job, tick, attempt)
-            if not reserved:
-                self.interrupted(job, tick, TERM_OVER, attempt)
-                return False
+    async def _begun(self, job: Job, tick: Tick, attempt: int, *, queued: bool) -> Attempt | None:
+        """Make an attempt, after waiting for a thread if necessary; None if the term ends first."""
+        begun = self.begin(job, tick, attempt, queued=queued)
+        if begun is not None:
+            return begun
+        is_reserved, is_told = await self._reserve_thread(job, tick, attempt)
+        if not is_reserved:
+            self.interrupted(job, tick, TERM_OVER, attempt)
+            return None
+        return self._begin(job, tick, attempt, queued=queued, is_told=is_told)
+
+    def _may_begin(self, job: Job, tick: Tick, attempt: int, *, queued: bool, is_told: bool) -> bool:
+        """Whether the code of an attempt is to begin now; if not, settle the run."""
         now = self._clock.now()
         if self._cancelled.is_set():
             self.interrupted(job, tick, TERM_OVER, attempt)
@@ -153,27 +189,29 @@ class Attempts:
             late_s = self._late_s(tick)
             if attempt == 1 and job.late_after is not None and late_s > job.late_after and not is_told:
                 self._reporter.late(tick, late_s)
+            self._reporter.started(tick, attempt)
             return True
-        if reserved:
-            self._runner.return_thread()
         return False
 
     async def _reserve_thread(self, job: Job, tick: Tick, attempt: int) -> tuple[bool, bool]:
-        """Reserve a thread as soon as one is free.
+        """Wait for a thread.
 
         Returns:
             Whether a thread is reserved: not if the term ends first. And whether the run was reported as late.
         """
-        if self._runner.has_free_thread():
-            await self._runner.reserve_thread()
-            return True, False
         self.queued.append(job.id)
-        timer = None
+        timer, is_told = None, False
+
+        def tell() -> None:
+            nonlocal is_told
+            is_told = True
+            self._reporter.late(tick, self._late_s(tick))
+
         if attempt == 1 and job.late_after is not None:
-            left = job.late_after - self._late_s(tick)
-            timer = call_later(self._clock, max(left, 0.0), lambda: self._reporter.late(tick, self._late_s(tick)))
+            timer = call_later(self._clock, max(job.late_after - self._late_s(tick), 0.0), tell)
         try:
-            return await self._wait_for_thread(), timer is not None and timer.done()
+            is_reserved = await self._wait_for_thread()
+            return is_reserved, is_told
         finally:
             self.queued.remove(job.id)
             if timer is not None:
@@ -193,35 +231,39 @@ class Attempts:
         await asyncio.wait([reserving])
         return not reserving.cancelled()
 
-    async def _attempt(self, job: Job, tick: Tick, number: int) -> float | None:
-        """Make one attempt and settle it; returns the seconds until the next one, None if there is none."""
-        began, started_at = self._clock.monotonic(), self._clock.now()
-        self._reporter.started(tick, number)
+    async def _settled(self, attempt: Attempt, tick: Tick, number: int) -> float | None:
+        """Settle an attempt when it has ended; returns the seconds until the next one, None if there is none."""
+        job = attempt.job
         overlong = None
         if job.expected is not None:
             report = functools.partial(self._reporter.overlong, tick, number, job.expected)
-            overlong = call_later(self._clock, job.expected, report)
+            ran_s = 0.0 if attempt.started_at is None else self._clock.monotonic() - attempt.began
+            overlong = call_later(self._clock, max(job.expected - ran_s, 0.0), report)
         try:
-            ended = await self._runner.call(job, Run(tick.job_id, tick.due, self._term, number, tick.request))
+            await self._runner.ended(attempt)
         finally:
             if overlong is not None:
                 overlong.cancel()
-        ran = _Execution(started_at, began, self._clock.monotonic())
-        if (kept := ended.log()) is not None:
+        has_begun, ended = attempt.started_at is not None, self._clock.monotonic()
+        if not has_begun and attempt.raised is None:
+            return None  # it was refused, and is settled
+        ran = _Execution(attempt.started_at or self._clock.now(), attempt.began if has_begun else ended, ended)
+        if (kept := attempt.log()) is not None and has_begun:
             self._writer.append(RecordLog(tick, kept))
-        if ended.is_interrupted:
-            is_final = ended.cancelled_by is not CancelledBy.TERM
-            self.interrupted(job, tick, f"cancelled: {ended.cancelled_by}", number, ran, is_final=is_final)
+        if attempt.is_interrupted:
+            is_of_term = attempt.cancelled_by is CancelledBy.TERM
+            why = f"cancelled: {attempt.cancelled_by}" if has_begun or not is_of_term else TERM_OVER
+            self.interrupted(job, tick, why, number, ran if has_begun else None, is_final=not is_of_term)
             return None
-        if ended.raised is None:
-            if tick.request and (value := result_text(ended.value)) is not None:
+        if attempt.raised is None:
+            if tick.request and (value := result_text(attempt.value)) is not None:
                 self._writer.append(KeepResult(tick.request, value))
             self._writer.append(
-                FinishRun(tick, Outcome.SUCCEEDED, self._clock.now(), started_at=started_at, span=ran.span)
+                FinishRun(tick, Outcome.SUCCEEDED, self._clock.now(), started_at=ran.started_at, span=ran.span)
             )
-            self._reporter.succeeded(job, tick, number, ran.took_s, ended.value)
+            self._reporter.succeeded(job, tick, number, ran.took_s, attempt.value)
             return None
-        return self._failed(ended, tick, number, ran)
+        return self._failed(attempt, tick, number, ran)
 
     def _failed(self, ended: Attempt, tick: Tick, number: int, ran: _Execution) -> float | None:
         job, raised = ended.job, ended.raised

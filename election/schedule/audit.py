@@ -20,7 +20,7 @@ from election.core.errors import ConfigurationError
 from .commands import AddAuditEntry, RescheduleJob
 from .model import Action, AuditAction, JobState, NewJob, StoredJob
 from .run_log import shorten
-from .triggers import build, trigger_text
+from .triggers import build, trigger_text, unbuilt_text
 
 MAX_IDENTITY_LENGTH = 255
 """Characters of the identity of a person or process."""
@@ -123,7 +123,7 @@ def _trigger(description: Mapping[str, Any], at: datetime) -> str:
 
 
 def _text(built: BaseTrigger | None, description: Mapping[str, Any]) -> str:
-    return str(description.get("text") or description.get("type")) if built is None else trigger_text(built)
+    return unbuilt_text(description) if built is None else trigger_text(built)
 
 
 def _parts(stored: StoredJob) -> dict[str, str]:

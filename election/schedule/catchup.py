@@ -14,7 +14,7 @@ from apscheduler.triggers.date import DateTrigger
 
 from .commands import Skip
 from .model import JobState, SkipReason
-from .ticks import first_after, max_jitter, ticks, without_jitter
+from .ticks import first_after, is_known, max_jitter, ticks, without_jitter
 from .triggers import FirstRunNow, build
 
 FIRST_WINDOW = timedelta(seconds=1)
@@ -106,7 +106,7 @@ def owes_from(trigger: BaseTrigger, now: datetime, *, is_new: bool = True) -> da
     """
     if isinstance(trigger, FirstRunNow):
         return now - _MICROSECOND if is_new else now
-    return min(now, trigger.run_date - _MICROSECOND) if isinstance(trigger, DateTrigger) else now
+    return min(now, trigger.run_date - _MICROSECOND) if isinstance(trigger, DateTrigger) and is_known(trigger) else now
 
 
 def _grace_s(trigger: BaseTrigger, misfire_grace_time: float | None) -> float | None:

@@ -7,12 +7,13 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import accumulate, groupby
+
+from election.core.clock import EPOCH
 
 from .history import ClaimRow
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -101,7 +102,7 @@ class ClaimHistory:
         for job_id in self._dues:
             for due, group in groupby(self.dues(job_id)):
                 if (times := len(list(group))) > 1:
-                    yield job_id, _EPOCH + due * _MICROSECOND, times
+                    yield job_id, EPOCH + due * _MICROSECOND, times
         for (job_id, asked, _), times in Counter(self._requests).items():
             if times > 1:
                 yield job_id, asked, times
@@ -114,4 +115,4 @@ class ClaimHistory:
 
 
 def _us(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MICROSECOND
+    return (moment - EPOCH) // _MICROSECOND

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,18 +18,17 @@ from apscheduler.executors.base import BaseExecutor
 
 from election.core.clock import Clock, yield_to_loop
 from election.core.events import named
+from election.core.logs import log
 
 from .attempts import TERM_OVER, Attempts
 from .commands import Claim, Entry, Skip
-from .job_runner import JobRunner
+from .job_runner import Attempt, JobRunner
 from .jobs import Job, Overlap
 from .ledger_writer import LedgerWriter
 from .model import OpenRun, Request, SkipReason, Tick
 from .policy import decide
 from .progress import JobProgress
 from .reporting import RunReporter
-
-log = logging.getLogger("election")
 
 
 class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no types
@@ -121,7 +119,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         if progress.running < progress.job.max_instances:
             begin()
         else:
-            progress.waiting.append(begin)
+            progress.waiting += (begin,)
 
     def _begin_rerun(self, progress: JobProgress, run: OpenRun, delay: float) -> None:
         progress.running += 1
@@ -204,10 +202,11 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
     def _run_in_turn(self, progress: JobProgress, job: Job, granted: Sequence[Tick], ticks: Sequence[Tick]) -> None:
         """Run ticks that were granted, if necessary after a running one has ended; see ``Overlap``."""
         if progress.running <= job.max_instances:
-            self._spawn(progress, self._run_all(job, granted), ticks)
+            begun = self._attempts.begin(job, granted[0])
+            self._spawn(progress, self._run_all(job, granted, begun=begun), ticks)
             return
         progress.running -= 1  # it waits
-        progress.waiting.append(functools.partial(self._begin_queued, progress, job, granted, ticks))
+        progress.waiting += (functools.partial(self._begin_queued, progress, job, granted, ticks),)
         if job.overlap is Overlap.CANCEL_RUNNING:
             self._attempts.cancel_oldest(job.id)
 
@@ -220,7 +219,9 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
             progress.running -= 1
             self._ticks.difference_update(ticks)
             if progress.waiting and progress.running < progress.job.max_instances:
-                progress.waiting.popleft()()
+                begin, *rest = progress.waiting
+                progress.waiting = tuple(rest)
+                begin()
         if not progress.active:
             self._on_idle(progress)
 
@@ -240,10 +241,13 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
                 extra=named("run_crashed"),
             )
 
-    async def _run_all(self, job: Job, ticks: Sequence[Tick], *, queued: bool = False) -> None:
+    async def _run_all(
+        self, job: Job, ticks: Sequence[Tick], *, queued: bool = False, begun: Attempt | None = None
+    ) -> None:
+        """Run ticks one after the other; ``begun`` is an attempt at the first."""
         for place, tick in enumerate(ticks):
             try:
-                await self._attempts.run(job, tick, queued=queued)
+                await self._attempts.run(job, tick, queued=queued, begun=None if place else begun)
             except asyncio.CancelledError:
                 for left in ticks[place + 1 :]:
                     self._attempts.interrupted(job, left, TERM_OVER)

@@ -74,6 +74,9 @@ def reference_to(func: Callable[..., Any]) -> str:
             " add_job(report(), …)"
         )
     try:
+        owner = getattr(named, "__self__", None)
+        if isinstance(owner, type):  # a class method, which a base class may have defined
+            return f"{owner.__module__}:{owner.__qualname__}.{named.__name__}"
         return f"{named.__module__}:{named.__qualname__}"
     except AttributeError:
-        raise JobDefinitionError(f"{func!r} has no name that other processes would know; give it one: id=…") from None
+        raise JobDefinitionError(f"{func!r} has no name that is the same in each process; give an id: id=…") from None

@@ -247,9 +247,9 @@ class Totals:
     reason; a range that was too long to be counted counts as 100. lateness: from due to the start of the code, or to
     the claim where that is not known, of the schedule's ticks, by job id. durations: from claimed to ended, with all
     attempts, of the runs that ended by themselves, by job id. terms: how they began. takeover: from detecting the
-    vacancy to the running scheduler. vacant_s: seconds from the last sign of life of a leader to the next election, by
-    how that term began. settled_until: latest time up to which the ticks of a job are settled; None without jobs.
-    last_success: end of the latest run that succeeded, by job id.
+    vacancy to the running scheduler. vacant_s: seconds from the end of a term, or its last heartbeat, to the next
+    election, by how that term began. settled_until: latest time up to which the ticks of a job are settled; None
+    without jobs. last_success: end of the latest run that succeeded, by job id.
     """
 
     jobs: Sequence[str]

@@ -71,7 +71,7 @@ def new_description(job: NewJob, found: JobState | None) -> list[DescribeJob]:
 
 def _first_line(func: Callable[..., Any]) -> str | None:
     words = (inspect.getdoc(without_partial(func)) or "").partition("\n")[0]
-    return words[:MAX_DESCRIPTION_LENGTH].encode(errors="replace").decode() or None
+    return words[:MAX_DESCRIPTION_LENGTH].replace("\0", "\ufffd").encode(errors="replace").decode() or None
 
 
 def _is_tag(tag: object) -> bool:
@@ -84,6 +84,8 @@ def _is_tag(tag: object) -> bool:
 
 
 def _check_text(job_id: str, text: str) -> None:
+    if "\0" in text:
+        raise JobDefinitionError(f"job {job_id!r}: {text!r} has a NUL, which not every ledger can store")
     try:
         text.encode()
     except UnicodeEncodeError as error:  # it would break every answer that contains it

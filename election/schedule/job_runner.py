@@ -9,24 +9,24 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from election.core.callables import discard_awaitable, resolve_result
 from election.core.clock import Clock, first, is_cancelled
 from election.core.events import named
+from election.core.logs import log
 
 from .jobs import Job
 from .model import RunLog, Tick
 from .run import Run, set_current_run
 from .run_log import LineCollector, collect_lines
 from .run_threads import RunThreads, count_threads_in
-
-log = logging.getLogger("election")
 
 Around = Callable[[Run], AbstractContextManager[Any]]
 """Returns the context manager that is entered around each attempt."""
@@ -41,7 +41,7 @@ class CancelledBy(StrEnum):
     TERM = "the drain limit had passed, or the term was lost"
     TIMEOUT = "timeout"
     LATER_TICK = "a later tick of the job has taken its place"
-    REQUEST = "somebody asked for that"
+    REQUEST = "by request"
 
 
 @dataclass(eq=False, slots=True)
@@ -60,6 +60,8 @@ class Attempt:
         is_last_step: Whether nothing may follow that thread.
         has_thread: Whether a thread is reserved that it has not used yet.
         task: Task of the attempt.
+        started_at: When its code began, on the wall clock; None if that has not begun.
+        began: The same, in seconds of the monotonic clock.
     """
 
     job: Job
@@ -73,6 +75,8 @@ class Attempt:
     is_last_step: bool = False
     has_thread: bool = False
     task: asyncio.Task[None] | None = None
+    started_at: datetime | None = None
+    began: float = 0.0
 
     @property
     def tick(self) -> Tick:
@@ -122,8 +126,9 @@ class JobRunner:
         return [*self._in_threads.values(), *(each.job.id for each in self._attempts if each.threads.running())]
 
     def futures(self) -> Iterable[asyncio.Future[Any]]:
-        """Futures of the threads that run a job."""
-        return self._in_threads.keys()
+        """Futures of all code that runs: of attempts, and of the threads that attempts have left behind."""
+        tasks = [each.task for each in self._attempts if each.task is not None and not each.task.done()]
+        return [*self._in_threads, *tasks]
 
     def close(self) -> None:
         """Accept no more calls."""
@@ -138,27 +143,38 @@ class JobRunner:
         """Attempts of a job that run now."""
         return [each for each in self._attempts if each.job.id == job_id]
 
-    def has_free_thread(self) -> bool:
-        return not self._free_threads.locked()
+    def take_thread(self) -> bool:
+        """Reserve a thread for one call, if one is free; returns whether it was."""
+        if self._free_threads.locked():  # or somebody waits for one
+            return False
+        with suppress(StopIteration):
+            self._free_threads.acquire().send(None)  # returns without waiting
+        return True
 
     async def reserve_thread(self) -> None:
         """Reserve a thread for one call, as soon as one is free."""
         await self._free_threads.acquire()
 
-    def return_thread(self) -> None:
-        """Give back a thread that was reserved and is not needed."""
-        self._free_threads.release()
+    def begin(self, job: Job, run: Run, may_begin: Callable[[], bool]) -> Attempt:
+        """Call the function in a task of its own, for a plain one in the thread that was reserved.
 
-    async def call(self, job: Job, run: Run) -> Attempt:
-        """Call the function, for a plain one in the thread that was reserved, and return when the attempt has ended.
-
-        Raises no exception of the job; ``CancelledError`` only if the event loop goes down.
+        Args:
+            job: The job.
+            run: Value of ``current_run()`` in its code.
+            may_begin: Called just before the function; if it returns False, the function is not called.
         """
         attempt = Attempt(job, run, has_thread=not job.is_coroutine)
         attempt.task = asyncio.get_running_loop().create_task(
-            self._guarded(attempt), name=f"job {job.id}", context=self._context.copy()
+            self._guarded(attempt, may_begin), name=f"job {job.id}", context=self._context.copy()
         )
         self._attempts.add(attempt)
+        return attempt
+
+    async def ended(self, attempt: Attempt) -> None:
+        """Return when the attempt has ended.
+
+        Raises no exception of the job; ``CancelledError`` only if the event loop goes down.
+        """
         try:
             await self._ended(attempt)
         finally:
@@ -166,7 +182,6 @@ class JobRunner:
                 self._free_threads.release()
             if not attempt.threads.running():  # unless the event loop goes down
                 self._attempts.discard(attempt)
-        return attempt
 
     async def _ended(self, attempt: Attempt) -> None:
         assert attempt.task is not None
@@ -193,8 +208,11 @@ class JobRunner:
         else:
             attempt.cancel(CancelledBy.TIMEOUT)
 
-    async def _guarded(self, attempt: Attempt) -> None:
+    async def _guarded(self, attempt: Attempt, may_begin: Callable[[], bool]) -> None:
         """Run the attempt, and keep its exception: in a task, some exceptions would end the event loop."""
+        if not may_begin():
+            return
+        attempt.started_at, attempt.began = self._clock.now(), self._clock.monotonic()
         set_current_run(attempt.run)
         count_threads_in(attempt.threads)
         if attempt.job.keep_log:
@@ -229,10 +247,9 @@ class JobRunner:
             value = await self._in_thread(attempt)
             if attempt.is_last_step and inspect.isawaitable(value):
                 attempt.cancelled_by = CancelledBy.TERM
-                _discard(value)
+                discard_awaitable(value)
                 return None
-        while inspect.isawaitable(value):  # a lambda or a decorator hands a coroutine on
-            value = await value
+        value = await resolve_result(value)
         _refuse_generator(value)
         return value
 
@@ -279,19 +296,11 @@ def _verdict(attempt: Attempt) -> BaseException | None:
     return None
 
 
-def _discard(value: Any) -> None:
-    """Drop an awaitable that is not going to be awaited."""
-    for name in ("close", "cancel"):
-        if callable(drop := getattr(value, name, None)):
-            drop()
-            return
-
-
 def _refuse_generator(value: Any) -> None:
     """Raise ``TypeError`` for the result of a function none of whose code has run yet."""
     inner = getattr(value, "gen", value)  # contextlib's context managers hold their generator there
     if inspect.isgenerator(inner) or inspect.isasyncgen(inner):
         raise TypeError(
-            f"the job returned {value!r}, whose code nobody runs: a job is a function that does its work when it is"
+            f"the job returned {value!r}, whose code is never run: a job is a function that does its work when it is"
             " called, or a coroutine function"
         )

@@ -19,6 +19,7 @@ from election.core.callables import is_coroutine_function
 from election.core.clock import Clock, SystemClock
 from election.core.errors import JobDefinitionError
 from election.core.events import named
+from election.core.logs import log
 
 from .crontab import parse_crontab
 from .functions import reference_to, refuse_what_cannot_run, same_code, same_function
@@ -53,8 +54,6 @@ LATE_AFTER_S = 10.0
 
 FAILING_AFTER = 3
 """Failed runs in a row after which a job counts as failing, unless it has another ``failing_after``."""
-
-log = logging.getLogger("election")
 
 _SILENT = logging.getLogger("election.argument-check")
 _SILENT.disabled = True
@@ -205,10 +204,30 @@ class JobRegistry:
             return None
         return name if timedelta(0) <= self._clock.now() - start.astimezone(UTC) < JUST_NOW else None
 
-    def define(
+    def define(self, func: Callable[..., Any], trigger: str | BaseTrigger, **arguments: Any) -> Job:
+        """A job, not registered yet; the arguments are those of APScheduler's ``add_job``, and those of ``Job``.
+
+        expression: of a trigger ``"crontab"``, see ``parse_crontab``.
+        first_run: ``"now"`` for a tick at the job's first registration, before those of the trigger.
+
+        Raises ``JobDefinitionError`` if APScheduler refuses them, or for an argument that cannot work in a pool.
+        """
+        given = _STARTS[trigger] in arguments if isinstance(trigger, str) and trigger in _STARTS else None
+        return self._define(func, trigger, given, **arguments)
+
+    def define_stored(self, func: Callable[..., Any], trigger: BaseTrigger, **arguments: Any) -> Job:
+        """A job with a trigger that was built from its description: its start is no guess from the clock.
+
+        Raises ``JobDefinitionError`` as ``define``.
+        """
+        return self._define(func, trigger, True, **arguments)
+
+    def _define(
         self,
         func: Callable[..., Any],
         trigger: str | BaseTrigger,
+        given: bool | None,
+        /,
         *,
         id: str | None = None,  # noqa: A002  APScheduler's own name for it
         args: Sequence[Any] | None = None,
@@ -230,13 +249,7 @@ class JobRegistry:
         expression: str | None = None,
         **arguments: Any,
     ) -> Job:
-        """A job, not registered yet; the arguments are those of APScheduler's ``add_job``, and those of ``Job``.
-
-        expression: of a trigger ``"crontab"``, see ``parse_crontab``.
-        first_run: ``"now"`` for a tick at the job's first registration, before those of the trigger.
-
-        Raises ``JobDefinitionError`` if APScheduler refuses them, or for an argument that cannot work in a pool.
-        """
+        """given: whether the trigger has a start of its own; None if that is to be guessed from the clock."""
         job_id = reference_to(func) if id is None else id
         check_id(job_id)
         check_trigger(trigger, f"job {job_id!r}")
@@ -257,7 +270,6 @@ class JobRegistry:
         for name, value in (("late_after", late_after), ("expected", expected), ("failing_after", failing_after)):
             if value is not None and value <= 0:
                 raise JobDefinitionError(f"job {job_id!r}: {name} is more than 0, not {value!r}")
-        given = _STARTS[trigger] in arguments if isinstance(trigger, str) and trigger in _STARTS else None
         try:
             # A scheduler that is never started, and only checks the arguments.
             scheduler = AsyncIOScheduler(**{**self._options, "logger": _SILENT})
@@ -306,7 +318,7 @@ class JobRegistry:
         )
 
 
-_ARGUMENTS = frozenset(inspect.signature(JobRegistry.define).parameters)
+_ARGUMENTS = frozenset(inspect.signature(JobRegistry._define).parameters) - {"given"}
 """Names of the arguments of a job, without those of its trigger."""
 
 
@@ -315,7 +327,7 @@ def _place_of_caller() -> str:
     package, frame = __name__.partition(".")[0], sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return sys.intern(f"{frame.f_code.co_filename}:{frame.f_lineno}")  # a loop may register thousands of jobs
 
 
 def check_id(job_id: object) -> None:

@@ -7,7 +7,6 @@ the condition that nothing has changed meanwhile, and retried if it has. Times a
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -17,8 +16,9 @@ from typing import Any, cast
 
 from apscheduler.triggers.base import BaseTrigger
 
-from election.core.clock import Clock, SystemClock, since_boot
+from election.core.clock import EPOCH, Clock, SystemClock, since_boot
 from election.core.errors import JobDefinitionError, LedgerError, LedgerVersionError, UnknownJobError
+from election.core.logs import log
 from election.core.process import ProcessIdentity
 from election.core.term import Standing, Term, ended_by
 
@@ -41,7 +41,6 @@ from .commands import (
     ConfirmTerm,
     EndTerm,
     Entry,
-    ExpectJob,
     Fence,
     PauseJob,
     RegisterJob,
@@ -54,18 +53,15 @@ from .commands import (
     StoreJob,
 )
 from .history import RunRow
-from .job_info import name_few, new_description
+from .job_changes import MAX_JOBS_PER_WRITE, JobChanges
+from .job_info import new_description
+from .jobs import check_id
 from .ledger_reader import LedgerReader
 from .model import Action, AuditAction, JobState, NewJob, State, StoredJob, Tick
 from .requests import name_tick
 from .store import LedgerStore, UnmetConditionError
 from .ticks import first_after, with_seed
 from .triggers import build
-
-log = logging.getLogger("election")
-
-JOBS_PER_WRITE = 200
-"""Jobs that are added in one transaction: no other process writes meanwhile."""
 
 PRUNE_INTERVAL_S = 60.0
 """Seconds between two removals of old history."""
@@ -75,9 +71,6 @@ ROWS_PER_PRUNE = 500
 
 PRUNE_PAUSE_S = 0.1
 """Seconds between two such steps."""
-
-MAX_TRIES = 20
-"""Attempts to change a job that other processes change at the same time."""
 
 
 class IfExists(StrEnum):
@@ -99,6 +92,7 @@ class Ledger(LedgerReader):
     def __init__(self, store: LedgerStore, clock: Clock | None = None) -> None:
         super().__init__(store)
         self._clock = clock or SystemClock()
+        self._changes = JobChanges(store)
 
     def check(self) -> None:
         """Raise ``LedgerVersionError`` if this code cannot read the ledger. Opens nothing that stays open."""
@@ -156,7 +150,9 @@ class Ledger(LedgerReader):
         while retention is not None:
             await self._clock.sleep(PRUNE_INTERVAL_S)
             try:
-                while await self.prune(self._clock.now() - retention, ROWS_PER_PRUNE) >= ROWS_PER_PRUNE:
+                now = self._clock.now()
+                before = now - min(retention, now - EPOCH)  # longer than there are dates: for ever
+                while await self.prune(before, ROWS_PER_PRUNE) >= ROWS_PER_PRUNE:
                     await self._clock.sleep(PRUNE_PAUSE_S)
             except (LedgerError, LedgerVersionError) as error:
                 log.debug("old history was not removed: %s", error)  # claims meet the same error, which is logged
@@ -222,7 +218,7 @@ class Ledger(LedgerReader):
         """
         command, who = PauseJob if paused else ResumeJob, identify(by)
         changed: list[str] = []
-        while some := await self.search_jobs(tag=tag, after=changed[-1] if changed else "", limit=JOBS_PER_WRITE):
+        while some := await self.search_jobs(tag=tag, after=changed[-1] if changed else "", limit=MAX_JOBS_PER_WRITE):
             now = self._clock.now()
             pairs = ((command(each.id, now), describe_pause(each.id, paused, who, now, tag=tag)) for each in some)
             await self.store.write([*chain.from_iterable(pairs)], term=None)
@@ -253,9 +249,9 @@ class Ledger(LedgerReader):
         the jobs before it, those of other transactions may have been added.
         """
         who = identify(by)
-        for place in range(0, len(jobs), JOBS_PER_WRITE):
-            some, now = jobs[place : place + JOBS_PER_WRITE], self._clock.now()
-            await self._change_jobs({job.id: partial(_store, job, now, if_exists, who) for job in some})
+        for place in range(0, len(jobs), MAX_JOBS_PER_WRITE):
+            some, now = jobs[place : place + MAX_JOBS_PER_WRITE], self._clock.now()
+            await self._changes.make({job.id: partial(_store, job, now, if_exists, who) for job in some})
 
     async def modify_job(
         self, job_id: str, change: Callable[[JobState], NewJob | RescheduleJob], *, by: str | None = None
@@ -271,6 +267,7 @@ class Ledger(LedgerReader):
             UnknownJobError: The pool has no such job, or no leader has seen it yet.
         """
         now, who = self._clock.now(), identify(by)
+        _refuse_unknown(job_id)
 
         def plan(found: JobState | None) -> list[Command]:
             if found is None or found.removed or found.retired_at is not None:
@@ -280,22 +277,23 @@ class Ledger(LedgerReader):
                 return [made, describe_reschedule(found, made, who, now)]
             return _store(made, now, IfExists.REPLACE, who, found)
 
-        await self._change_jobs({job_id: plan})
+        await self._changes.make({job_id: plan})
 
     async def remove_job(self, job_id: str, *, by: str | None = None) -> None:
         """Remove a job that was added at run time; its history stays. Raises ``UnknownJobError``."""
         now, who = self._clock.now(), identify(by)
+        _refuse_unknown(job_id)
 
         def plan(found: JobState | None) -> list[Command]:
             if found is None or found.stored is None or found.removed:
                 raise UnknownJobError(
-                    f"no job {job_id!r} was added at run time; one of the code goes with its code, or is paused:"
+                    f"no job {job_id!r} was added at run time; take a job of the code out of the code, or pause it:"
                     f" election.jobs.pause({job_id!r})"
                 )
             before, _until = _give_up(found, now)
             return [*before, RemoveJob(job_id, now), describe_removal(found, found.stored, who, now)]
 
-        await self._change_jobs({job_id: plan})
+        await self._changes.make({job_id: plan})
 
     async def accept_time(self, *, by: str | None = None) -> list[str]:
         """Let jobs go on from now whose ticks were settled by a clock that was ahead; from any worker, or the CLI.
@@ -319,7 +317,7 @@ class Ledger(LedgerReader):
 
         ahead = [job.id for job in await self.jobs(removed=True) if job.settled_until > now]
         for job_id in ahead:
-            await self._change_jobs({job_id: plan})
+            await self._changes.make({job_id: plan})
         return ahead
 
     async def adopt(self, *, by: str | None = None) -> bool:
@@ -330,28 +328,28 @@ class Ledger(LedgerReader):
         entry = AddAuditEntry(AuditAction.ADOPT, None, identify(by), self._clock.now())
         return await self.store.is_moved() and bool((await self.store.write([Adopt(), entry], term=None))[0])
 
+    async def close(self) -> None:
+        """Close the ledger; using it again opens it again."""
+        try:
+            await self._changes.close()
+        finally:
+            await super().close()
+
     async def _write_known(self, job_id: str, *commands: Command) -> int:
         """Write commands about a job that has to be in the pool; returns the answer to the first."""
+        _refuse_unknown(job_id)
         try:
             return (await self.store.write([RequireJob(job_id), *commands], term=None))[1]
         except UnmetConditionError as error:
             raise UnknownJobError(f"there is no job {job_id!r} in this pool") from error
 
-    async def _change_jobs(self, plans: Mapping[str, Callable[[JobState | None], list[Command]]]) -> None:
-        """Write the commands that each plan derives from its job, by id; retry if a job was changed meanwhile."""
-        for _ in range(MAX_TRIES):
-            found = {job.id: job for job in await self.store.find_jobs(list(plans))}
-            commands: list[Command] = []
-            for job_id, plan in plans.items():
-                if planned := plan(found.get(job_id)):
-                    commands += [ExpectJob(job_id, found.get(job_id)), *planned]
-            try:
-                if commands:
-                    await self.store.write(commands, term=None)
-            except UnmetConditionError:
-                continue
-            return
-        raise LedgerError(f"jobs are changed all the time by others, among them one of: {name_few(plans)}")
+
+def _refuse_unknown(job_id: str) -> None:
+    """Raise ``UnknownJobError`` for an id that no job can have, and that not every store can look up."""
+    try:
+        check_id(job_id)
+    except JobDefinitionError as error:
+        raise UnknownJobError(f"there is no such job in this pool: {error}") from None
 
 
 def _store(job: NewJob, now: datetime, if_exists: IfExists, by: str, found: JobState | None) -> list[Command]:

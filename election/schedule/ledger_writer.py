@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from election.core.clock import yield_to_loop
+from election.core.clock import Clock, first, yield_to_loop
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
 from election.core.events import named
+from election.core.logs import log
 
 from .commands import Entry, FinishRun, Skip
 from .ledger import Ledger
 from .model import Tick
 
-log = logging.getLogger("election")
+MAX_WAIT_S = 0.005
+"""Seconds of a wait for claims, about as long as a slice of jobs takes: in a burst, some claim always waits."""
 
 
 class LedgerWriter:
@@ -51,6 +52,9 @@ class LedgerWriter:
         self._under_way: list[Entry] = []
         self._claims: list[_Claims] = []
         self._writing: asyncio.Future[list[bool]] | None = None
+        self._answered = asyncio.Event()
+        """Set while no claim waits for its answer."""
+        self._answered.set()
         self._is_scheduled = False
 
     def claim(
@@ -66,8 +70,14 @@ class LedgerWriter:
         """
         granted: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
         self._claims.append(_Claims(entries, granted, on_done))
+        self._answered.clear()
         self._write_soon()
         return granted
+
+    async def wait_for_claims(self, clock: Clock) -> None:
+        """Return when no claim waits for its answer, or after ``MAX_WAIT_S``."""
+        if not self._answered.is_set():
+            await first(self._answered.wait(), clock.sleep(MAX_WAIT_S))
 
     def append(self, *entries: Entry) -> None:
         """Write results; they are kept until they can be written."""
@@ -135,13 +145,15 @@ class LedgerWriter:
         self._writing = None
         self._under_way = []
         if writing.cancelled():  # the event loop itself goes down
-            error: BaseException | None = LedgerError("it was called off")
+            error: BaseException | None = LedgerError("the write was cancelled")
         else:
             error = writing.exception()
         if error is None:
             answers = iter(writing.result()[len(results) :])
             for claim in claims:
                 claim.grant([next(answers) for _ in claim.entries])
+            if not self._claims:
+                self._answered.set()
             self._write_soon()
         elif isinstance(error, StaleTermError):
             self._refuse(claims, error)
@@ -159,6 +171,8 @@ class LedgerWriter:
         later, self._claims = self._claims, []
         for claim in (*claims, *later):
             claim.refuse(error)
+        if not self._claims:
+            self._answered.set()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, tzinfo
@@ -12,15 +11,14 @@ from apscheduler.triggers.cron import CronTrigger
 
 from election.core.clock import yield_to_loop
 from election.core.events import named
+from election.core.logs import log
 
 from .commands import Entry, RegisterJob
 from .cron import cron_fields
 from .job_info import name_few
 from .model import JobState
-from .ticks import first_after, without_jitter
+from .ticks import first_after, is_known, without_jitter
 from .wall_clock import CHANGE_WINDOW, next_change, offset_at
-
-log = logging.getLogger("election")
 
 AHEAD = timedelta(days=300)
 """Time in which clock changes are looked for."""
@@ -69,7 +67,7 @@ def _steps(triggers: Mapping[str, BaseTrigger], now: datetime) -> Iterator[str |
     """The remarks, and None after each step of the work."""
     fixed = {}
     for job_id, trigger in triggers.items():
-        if isinstance(trigger, CronTrigger) and not cron_fields(trigger).recurs:
+        if isinstance(trigger, CronTrigger) and is_known(trigger) and not cron_fields(trigger).recurs:
             fixed[job_id] = trigger
             yield None
     yield from _on_clock_changes(fixed, now)

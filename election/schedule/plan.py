@@ -20,7 +20,7 @@ from .commands import EndPause, Entry, FinishJob, FinishRun, MarkBroken, Registe
 from .jobs import Job
 from .model import Copied, JobState, OpenRun, Outcome, SkipReason, State, Tick
 from .ticks import with_seed
-from .triggers import build
+from .triggers import build, is_open
 
 RERUN_DELAY_S = 5.0
 """Delay before the second rerun of a tick; doubled for each further one."""
@@ -28,8 +28,8 @@ RERUN_DELAY_S = 5.0
 MAX_RERUN_DELAY_S = 5120.0
 
 NOT_IN_THIS_CODE = (
-    "the code of the leader does not have it, and a worker of other code lives;"
-    " it goes on when a worker that has it leads"
+    "the leader's code does not have this job, and a live worker has other code;"
+    " the job goes on when a worker that has it leads"
 )
 """Why a job that the leader cannot run is not retired: a deploy may be under way (docs/pitfalls.md#50)."""
 
@@ -196,6 +196,8 @@ def _plan_job(
     if found.retired_at is not None or found.trigger != job.schedule:
         trigger = _trigger(job, now)
         until = max(owes_from(trigger, now, is_new=False), handed_over, _give_up(plan, found, now))
+        if _has_run_once(found) and found.trigger == job.schedule:  # it was retired, and has come back
+            until = max(until, now)
         plan.entries.append(RegisterJob(job.id, job.schedule, at=now, since=until))
         scheduled_since = now
     else:
@@ -230,6 +232,12 @@ def _plan_job(
         plan.exhausted[job.id] = until
 
 
+def _has_run_once(found: JobState) -> bool:
+    """Whether the one tick of a date without a date, which is the moment of the first registration, is settled."""
+    is_once = found.trigger["type"] == "date" and is_open(found.trigger)
+    return is_once and found.settled_until >= found.scheduled_since
+
+
 def _trigger(job: Job, anchor: datetime) -> BaseTrigger:
     return with_seed(job.built or build(job.schedule, anchor) or job.trigger, job.id)
 
@@ -246,7 +254,7 @@ def _give_up(plan: Plan, found: JobState, now: datetime) -> datetime:
 def _plan_open_run(
     plan: Plan, job: Job | None, found: JobState | None, run: OpenRun, copied: Copied | None, now: datetime
 ) -> None:
-    error = f"the leader of term {run.term} was gone before it ended"
+    error = f"the leader of term {run.term} was gone before the run ended"
     interruptions = run.interruptions + 1
     if copied is not None and run.term < copied.term:
         error = f"the leader of term {run.term}, at the place where this ledger was copied, may run it"

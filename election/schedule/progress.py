@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from apscheduler.triggers.base import BaseTrigger
@@ -13,13 +11,12 @@ from apscheduler.triggers.base import BaseTrigger
 from election.core.backoff import backoff_s
 from election.core.clock import Clock
 from election.core.events import named
+from election.core.logs import log
 
 from . import catchup
 from .commands import Skip
 from .jobs import Job
 from .model import SkipReason
-
-log = logging.getLogger("election")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,7 @@ class JobProgress:
     exhausted: datetime | None = None
     stored: bool = False
     running: int = 0
-    waiting: deque[Callable[[], None]] = field(default_factory=deque)
+    waiting: tuple[Callable[[], None], ...] = ()
     jump: Jump | None = None
 
     @property

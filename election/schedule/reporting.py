@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,6 +24,7 @@ from election.core.events import (
     described,
     named,
 )
+from election.core.logs import log
 
 from .commands import Entry, FinishRun, RetireJob, Retry, Skip
 from .job_info import name_few
@@ -32,9 +32,6 @@ from .jobs import Job
 from .ledger_reader import LedgerReader
 from .model import Outcome, Tick
 from .run import Run
-
-log = logging.getLogger("election")
-
 
 LOAD_DELAY_S = 1.0
 """Delay after the start of a term before the failing jobs are read: due jobs go first."""
@@ -114,7 +111,7 @@ class RunReporter:
         try:
             recovered = await self._streaks.load(ledger, self._term)
         except (LedgerError, LedgerVersionError) as error:
-            log.debug("it was not read which jobs were failing: %s", error)
+            log.debug("the failing jobs of earlier terms could not be read: %s", error)
             return
         for job, failures in recovered:
             self._recovered(job, failures)
@@ -185,7 +182,8 @@ class RunReporter:
     def given_up(self, tick: Tick, attempt: int, interruptions: int) -> None:
         event = RunGivenUp(**self._named(tick, attempt), interruptions=interruptions)
         log.error(
-            "job %s: the run due %s was interrupted %d times, and is not tried again: see whether it ends its process",
+            "job %s: the run due %s was interrupted %d times, and is not tried again: check whether the job ends its"
+            " process",
             tick.job_id, tick.due.isoformat(), interruptions, extra=described(event),
         )  # fmt: skip
         self._emit(event)

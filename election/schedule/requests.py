@@ -62,7 +62,7 @@ def sort_requests(
                 f"no leader read it within {MAX_AGE.total_seconds() / 60:g} minutes",
             )
         elif state.copied is not None and request.at < state.copied.at:
-            reason = "it was asked of the ledger of which this one is a copy"
+            reason = "the request was made in the ledger of which this one is a copy"
         elif request.action is Action.RESIGN and request.term != term:
             reason = f"term {request.term} was over"
         elif request.action is Action.RESIGN:

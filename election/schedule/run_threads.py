@@ -8,7 +8,6 @@ started in other ways (``threading.Thread``, a pool of processes) cannot be seen
 from __future__ import annotations
 
 import asyncio
-import functools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -50,27 +49,41 @@ def count_threads_in(threads: RunThreads) -> None:
 @contextmanager
 def counting_threads(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     """Within the scope, count the calls in executors that runs make on ``loop``."""
-    former, is_wrapped = loop.run_in_executor, "run_in_executor" in vars(loop)
+    current: Any = loop.run_in_executor
+    counted = current if isinstance(current, _CountedCalls) else _CountedCalls(loop)
+    loop.run_in_executor = counted  # type: ignore[assignment,method-assign]
+    counted.terms += 1
+    try:
+        yield
+    finally:
+        counted.terms -= 1
+        if not counted.terms and vars(loop).get("run_in_executor") is counted:
+            counted.remove()
 
-    @functools.wraps(former)
-    def run_in_executor(executor: Executor | None, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+
+class _CountedCalls:
+    """``run_in_executor`` of an event loop while terms are under way in it: of several pools, perhaps."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.terms = 0
+        self._loop = loop
+        self._former, self._was_wrapped = loop.run_in_executor, "run_in_executor" in vars(loop)
+
+    def __call__(self, executor: Executor | None, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         threads = _threads.get()
         if threads is None or not (executor is None or isinstance(executor, ThreadPoolExecutor)):
-            return former(executor, func, *args)
-        call = _Call(loop, func, args)
-        future = former(executor, call)
+            return self._former(executor, func, *args)
+        call = _Call(self._loop, func, args)
+        future = self._former(executor, call)
         threads.add(call)
         future.add_done_callback(call.answered)
         return future
 
-    loop.run_in_executor = run_in_executor  # type: ignore[assignment,method-assign]
-    try:
-        yield
-    finally:
-        if is_wrapped:
-            loop.run_in_executor = former  # type: ignore[method-assign]
+    def remove(self) -> None:
+        if self._was_wrapped:
+            self._loop.run_in_executor = self._former  # type: ignore[method-assign]
         else:
-            del loop.run_in_executor  # the class has its own
+            del self._loop.run_in_executor  # the class has its own
 
 
 class _Call:

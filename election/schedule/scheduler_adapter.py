@@ -6,8 +6,6 @@ accounts for each tick.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -19,15 +17,13 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.schedulers.base import STATE_PAUSED
 from apscheduler.triggers.base import BaseTrigger
 
-from election.core.clock import Clock, call_later
+from election.core.clock import Clock, Timer, call_later
 from election.core.events import named
+from election.core.logs import guard, log
 
 from . import catchup
 from .progress import JobProgress, Jump
 from .ticks import first_after
-
-log = logging.getLogger("election")
-
 
 MAX_SLEEP_S = 1.0
 """Longest sleep between two looks at the wall clock, which may be set, or go on while the machine is suspended."""
@@ -44,17 +40,18 @@ class PureTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no ty
     """Trigger for a term's scheduler: its next tick depends on the last one only, not on the time of the query.
 
     So the scheduler, a catch-up and ``verify`` see the same ticks, and a clock that steps back makes none twice. A
-    scheduler that wakes long after a tick (its machine was asleep) skips the ticks that ``jump`` gives up, and need not
+    scheduler that wakes long after a tick (its machine was asleep) jumps over the ticks that are given up, and need not
     look at a month of ticks one by one.
 
-    jump: returns the moment to go on from, given the last tick and now, in UTC.
+    progress: progress of its job, which notes a jump. limit: maximum number of owed ticks that are not given up.
     """
 
-    __slots__ = ("_answered", "_jump", "_looked_at", "trigger")
+    __slots__ = ("_answered", "_limit", "_looked_at", "_progress", "trigger")
 
-    def __init__(self, trigger: BaseTrigger, jump: Callable[[datetime, datetime], datetime]) -> None:
+    def __init__(self, trigger: BaseTrigger, progress: JobProgress, limit: int) -> None:
         self.trigger = trigger
-        self._jump = jump
+        self._progress = progress
+        self._limit = limit
         self._answered: tuple[datetime, datetime | None] | None = None
         self._looked_at: datetime | None = None
 
@@ -68,6 +65,14 @@ class PureTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no ty
             self._answered = previous_fire_time, first_after(self.trigger, last)
         return self._answered[1]
 
+    def _jump(self, last: datetime, now: datetime) -> datetime:
+        """Moment to go on from, given the last tick and now, in UTC."""
+        grace = self._progress.job.misfire_grace_time
+        moved = catchup.jump(self.trigger, last, now, misfire_grace_time=grace, limit=self._limit)
+        if moved != last:
+            self._progress.jump = Jump(self.trigger, last, moved)
+        return moved
+
     def __str__(self) -> str:
         return str(self.trigger)
 
@@ -78,7 +83,7 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
     So what is due at one moment is claimed together, at least ``MAX_HANDED_OVER`` jobs in a transaction.
     """
 
-    _timeout: asyncio.Task[None] | None = None
+    _timeout: Timer | None = None
     _woken = False
 
     def __init__(self, clock: Clock, **options: Any) -> None:
@@ -88,6 +93,7 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
         self.exhausted: Callable[[str], object] = lambda _: None
         self.moved: Callable[[str, datetime], object] = lambda *_: None
         super().__init__(**options)
+        guard(self._logger)
 
     def wakeup(self) -> None:
         """Look once for all jobs that are added in one turn of the event loop; APScheduler calls this for each."""
@@ -111,7 +117,7 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
             self._timeout = None
 
     def _look(self) -> None:
-        self._timeout = None  # it has run out; to cancel it would cancel this look
+        self._timeout = None  # it has run out; to cancel it could cancel this look
         self._start_timer(self._process_jobs())
 
     def _process_jobs(self) -> float | None:
@@ -145,7 +151,7 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
         try:
             self._lookup_executor("default").submit_job(job, run_times)
         except Exception:
-            log.exception("job %s could not be handed over", job.id, extra=named("handover_failed"))
+            log.exception("job %s could not be passed to the executor", job.id, extra=named("handover_failed"))
         next_run_time = job.trigger.get_next_fire_time(run_times[-1], now)
         if next_run_time is None:
             self.remove_job(job.id)
@@ -238,20 +244,12 @@ class SchedulerAdapter:
                 self._scheduler.failed(job_id, error)
 
     def _enter(self, progress: JobProgress, due: datetime, trigger: BaseTrigger, present: SchedulerJob | None) -> None:
-        job, limit = progress.job, self._limit
-
-        def jump(last: datetime, now: datetime) -> datetime:
-            grace = job.misfire_grace_time
-            moved = catchup.jump(trigger, last, now, misfire_grace_time=grace, limit=limit)
-            if moved != last:
-                progress.jump = Jump(trigger, last, moved)
-            return moved
-
+        job = progress.job
         if present is not None:
             if present.next_run_time == due and repr(present.trigger.trigger) == repr(trigger):
                 return
             self.drop(progress)
         self._scheduler.add_job(
-            _run_by_the_executor, PureTrigger(trigger, jump), id=job.id, name=job.name,
+            _run_by_the_executor, PureTrigger(trigger, progress, self._limit), id=job.id, name=job.name,
             next_run_time=due, coalesce=False, misfire_grace_time=None,
         )  # fmt: skip

@@ -86,7 +86,7 @@ def check_schema_version(where: str, version: int, *, first: int, latest: int, w
     """
     if version > latest:
         raise LedgerVersionError(
-            f"{where} has schema {version}, and this version of election knows {latest} at most:"
+            f"{where} has schema {version}, and this version of election supports {latest} at most:"
             " upgrade election in every worker of the pool"
         )
     if 0 < version < first:

@@ -7,7 +7,6 @@ process.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,6 +16,7 @@ from apscheduler.util import ref_to_obj
 
 from election.core.errors import JobDefinitionError, describe_error
 from election.core.events import named
+from election.core.logs import log
 
 from .commands import MarkBroken, RescheduleJob
 from .functions import reference_to, refuse_what_cannot_be_stored
@@ -25,8 +25,6 @@ from .ledger import IfExists
 from .model import UNREADABLE, JobState, NewJob, State, StoredJob
 from .triggers import build, is_open
 from .unsupported import refuse_unsupported
-
-log = logging.getLogger("election")
 
 MAX_ARGUMENTS_LENGTH = 65536
 """Characters of JSON that the arguments of a job may have: each process that plans the job reads them."""
@@ -56,12 +54,16 @@ def to_store(
     registry: JobRegistry,
     func: Callable[..., Any] | str,
     trigger: str | BaseTrigger,
+    is_stored: bool = False,
+    /,
     *,
     id: str,  # noqa: A002  APScheduler's own name for it
     kwargs: Mapping[str, Any] | None = None,
     **arguments: Any,
 ) -> tuple[Mapping[str, Any], StoredJob]:
     """Return the stored form of a job: its trigger's description, and the rest.
+
+    is_stored: whether the trigger was built from the description of a stored job.
 
     Raises ``JobDefinitionError`` if another process could not import the function, or could not read the arguments.
     """
@@ -77,7 +79,8 @@ def to_store(
         raise JobDefinitionError(f"job {id!r}: {reference} is something else than the function that was given")
     if id in registry:
         raise JobDefinitionError(f"there is a job {id!r} in the code already; choose another id")
-    job = registry.define(found, trigger, id=id, kwargs=kwargs, **arguments)
+    define = registry.define_stored if is_stored else registry.define
+    job = define(found, trigger, id=id, kwargs=kwargs, **arguments)
     if job.schedule["type"] == "other":
         raise JobDefinitionError(f"job {id!r}: a trigger class of your own cannot be stored; register it in the code")
     options = {name: arguments[name] for name in OPTIONS if name in arguments}
@@ -94,7 +97,8 @@ def _reschedule(
     if trigger is None or (fixed := changes.keys() & {"func", "args", "kwargs", "first_run", *OPTIONS}):
         named = ", ".join(sorted(changes if trigger is None else fixed)) or "nothing"
         raise JobDefinitionError(
-            f"job {job_id!r} is one of the code: its trigger can be changed at run time, and {named} in the code"
+            f"job {job_id!r} is in the code: only its trigger can be changed at run time, and all else in the code;"
+            f" given: {named}"
         )
     job = registry.define(_nothing, trigger, id=job_id, **changes)
     if job.schedule["type"] == "other":
@@ -144,13 +148,13 @@ def _check_json(job_id: str, value: object) -> None:
     try:
         text = json.dumps(value)
         if json.loads(text) != value:
-            raise TypeError("it would not come back as it went")
+            raise TypeError("a value would be changed by JSON")
     except (TypeError, ValueError, RecursionError) as error:
         raise JobDefinitionError(f"job {job_id!r}: its kwargs must be JSON: {error}") from error
     if len(text) > MAX_ARGUMENTS_LENGTH:
         raise JobDefinitionError(
             f"job {job_id!r}: its kwargs have {len(text):,} characters of JSON, and a job has at most"
-            f" {MAX_ARGUMENTS_LENGTH:,}: store the data elsewhere, and give the job what finds it"
+            f" {MAX_ARGUMENTS_LENGTH:,}: store the data elsewhere, and pass the job a reference to them"
         )
 
 
@@ -201,13 +205,15 @@ def modified(
             f"job {job_id!r}: {', '.join(sorted(others))} cannot be changed without a trigger; name it, too:"
             ' modify(id, "interval", seconds=10)'
         )
-    arguments = {"func": stored.func, "kwargs": stored.kwargs, **stored.options, **changes}
+    func = changes.get("func", stored.func)
+    arguments = {"kwargs": stored.kwargs, **stored.options, **changes}
+    arguments.pop("func", None)
     kept = trigger is None
     if trigger is None:
         trigger = build(found.trigger, found.scheduled_since)
     if trigger is None:
         raise JobDefinitionError(f"job {job_id!r}: its trigger cannot be built again; name another one")
-    schedule, changed = to_store(registry, trigger=trigger, id=job_id, **arguments)
+    schedule, changed = to_store(registry, func, trigger, kept, id=job_id, **arguments)
     return NewJob(job_id, found.trigger if kept else schedule, changed)
 
 
@@ -236,7 +242,7 @@ class StoredJobLoader:
         alike = self._checked.get(kind)
         if alike is None:
             func = import_function(stored.func, state.id)
-            alike = self._registry.define(func, trigger, id=state.id, kwargs=stored.kwargs, **stored.options)
+            alike = self._registry.define_stored(func, trigger, id=state.id, kwargs=stored.kwargs, **stored.options)
             self._checked[kind] = alike
         own = replace(alike, id=state.id, kwargs=dict(stored.kwargs))
         return _with_schedule(own, state.trigger, trigger)
@@ -262,7 +268,8 @@ def load_jobs(registry: JobRegistry, state: State) -> tuple[dict[str, Job], dict
     """
     about, broken = state.about, {}
     known = {found.id: found for found in state.jobs}
-    jobs = {job.id: _as_rescheduled(job, known.get(job.id)) for job in registry if about is None or job.id in about}
+    of_code = registry if about is None else filter(None, map(registry.get, sorted(about)))
+    jobs = {job.id: _as_rescheduled(job, known.get(job.id)) for job in of_code}
     loader = StoredJobLoader(registry)
     for found in state.jobs:
         if found.stored is None or found.removed or found.id in jobs:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
 from election.core.callables import is_coroutine_function
 from election.core.clock import Clock, is_cancelled
 from election.core.errors import JobDefinitionError
 from election.core.events import named
-
-log = logging.getLogger("election")
+from election.core.logs import log
 
 Task = Callable[[], Awaitable[None]]
 

@@ -71,14 +71,14 @@ class TermJobs:
         Earlier reads of the same jobs are discarded.
         """
         self._copied = state.copied
-        code = frozenset(job.id for job in self._registry)
-        if taken := sorted(code.intersection(state.rest)):  # added at run time, and now in the code
+        code = self._registry
+        if taken := sorted(job_id for job_id in state.rest if job_id in code):  # added at run time, and now in the code
             rest = [job_id for job_id in state.rest if job_id not in code]
             state = replace(state, jobs=[*state.jobs, *await self._find_jobs(taken)], rest=rest)
         if state.about is None:
             self._begin_anew()
             if self.progress:
-                self._keep_only(code.union(state.rest, (found.id for found in state.jobs)))
+                self._keep_only({*(job.id for job in code), *state.rest, *(found.id for found in state.jobs)})
         for found in state.jobs:
             self.pending.pop(found.id, None)
         urgent = {run.tick.job_id for run in state.open_runs} | {request.job_id for request in state.requests}
@@ -90,7 +90,7 @@ class TermJobs:
         next_due = sorted(stored.values(), key=lambda found: found.next_due or _LAST)
         wanted |= {found.id: found for found in most_frequent}
         if state.about is None:
-            wanted |= {job.id: None for job in self._registry if job.id not in of_code}  # never seen before
+            wanted |= {job.id: None for job in code if job.id not in of_code}  # never seen before
         wanted |= {found.id: found for found in next_due}
         wanted |= dict.fromkeys(state.rest)
         first = dict(itertools.islice(wanted.items(), at_once))
@@ -118,7 +118,7 @@ class TermJobs:
             return None
         some = await self._read(dict(itertools.islice(self.pending.items(), SLICE)))
         for job_id in _about(some):
-            del self.pending[job_id]
+            self.pending.pop(job_id, None)
         return some
 
     def _begin_anew(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,6 +18,7 @@ from election.core.backoff import backoff_s, is_logged
 from election.core.clock import Clock, first, since_boot, yield_to_loop
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError, UnfinishedJobsError
 from election.core.events import Event, named
+from election.core.logs import log
 from election.core.process import current_process
 from election.core.term import Standing
 from election.core.term_context import TermContext
@@ -42,8 +42,6 @@ from .stored import load_jobs, mark_broken
 from .tasks import RunningTasks, TaskRegistry
 from .term_jobs import TermJobs
 from .term_warnings import TermWarnings
-
-log = logging.getLogger("election")
 
 CANCEL_GRACE_S = 0.5
 """Time that cancelled coroutines get to end when the event loop itself is going down."""
@@ -138,7 +136,8 @@ class TermScheduler:
 
     async def __aenter__(self) -> Self:
         jobs = self._jobs
-        self._adapter.open(self._executor, self._writer.write, jobs.on_broken, jobs.on_exhausted, jobs.on_moved)
+        handed_over = self._warnings.noting_time(self._writer.write)
+        self._adapter.open(self._executor, handed_over, jobs.on_broken, jobs.on_exhausted, jobs.on_moved)
         try:
             await self._begin()
         except BaseException:
@@ -303,7 +302,7 @@ class TermScheduler:
     def _carry_out(self, requests: Sequence[Request]) -> None:
         for request in requests:
             if request.action is Action.RESIGN:
-                log.info("asked to resign term %d", self._number, extra=named("resignation_requested"))
+                log.info("resignation from term %d requested", self._number, extra=named("resignation_requested"))
                 self._context.resign()
             elif request.action is Action.CANCEL:
                 if request.id not in self._cancelled:  # until that is written, each poll returns the request again
@@ -344,7 +343,7 @@ class TermScheduler:
                 failures += 1
                 unknown = not isinstance(error, LedgerError | LedgerVersionError)
                 if unknown and is_logged(failures):
-                    log.exception("the term's plan could not be followed", extra=named("plan_failed"))
+                    log.exception("planning the jobs of the term failed", extra=named("plan_failed"))
                 self._on_failure(error)
                 if isinstance(error, LedgerVersionError):
                     self._context.resign()  # the workers that have migrated the ledger can lead
@@ -363,6 +362,7 @@ class TermScheduler:
             return
         if self._jobs.pending:
             await yield_to_loop()
+            await self._writer.wait_for_claims(self._clock)
             return
         wait_for_changes = self._options.wait_for_changes
         notified = [] if wait_for_changes is None else [wait_for_changes()]

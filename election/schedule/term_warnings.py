@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 
 from election.core.clock import Clock
 from election.core.events import Event, RunGivenUp, RunSucceeded, named
+from election.core.logs import log
 from election.core.term_context import TermContext
 
 from .job_info import name_few
 from .model import Copied, JobState, State
 from .progress import JobProgress
-
-log = logging.getLogger("election")
 
 TOLERANCE = timedelta(seconds=5)
 """Largest step back of a clock without a warning: the jobs go on as soon as the clock has caught up."""
@@ -37,7 +35,8 @@ class TermWarnings:
         self._kept: str | None = None
         self._copied: str | None = None
         self._lost: str | None = None
-        self._last_look = clock.now()
+        self._latest = clock.now()
+        """Latest time by the wall clock, since the last look, at which ticks were handed over."""
 
     def on_event(self, event: Event) -> None:
         """Warn of a run that was given up, until a run of its job succeeds."""
@@ -50,6 +49,15 @@ class TermWarnings:
             return
         self._publish()
 
+    def noting_time(self, act: Callable[[], object]) -> Callable[[], None]:
+        """Return ``act`` with a look at the wall clock: ticks that were handed over are settled up to that time."""
+
+        def note_and_act() -> None:
+            self._latest = max(self._latest, self._clock.now())
+            act()
+
+        return note_and_act
+
     def planned(self, state: State) -> None:
         """Warn of jobs that the ledger has settled up to a time that has not come yet."""
         about = state.about
@@ -60,11 +68,11 @@ class TermWarnings:
     def look(self, progress: Iterable[JobProgress]) -> None:
         """Read the wall clock again: it may have been put back, or have caught up."""
         now = self._clock.now()
-        if now < self._last_look - TOLERANCE:
+        if now < self._latest - TOLERANCE:
             for each in progress:
                 if each.settled_until is not None and each.settled_until > now + TOLERANCE:
                     self._ahead[each.job.id] = each.settled_until
-        self._last_look = now
+        self._latest = now
         if self._ahead:
             self._look()
 
@@ -74,8 +82,8 @@ class TermWarnings:
         if job_ids:
             warning = (
                 f"jobs that are not in the leader's code do not run ({name_few(job_ids)}), and are kept, because a"
-                " worker of other code lives; while a deploy is under way that is so for a moment, and if two"
-                " applications share this pool, give each one of its own"
+                " live worker has other code; this is normal during a deploy; if two applications share this pool,"
+                " give each one a pool of its own"
             )
         if warning == self._kept:
             return
@@ -104,7 +112,7 @@ class TermWarnings:
         """Warn of a ledger that was begun in this term in place of another, until the term ends."""
         begin, end = f"{since:%Y-%m-%d %H:%M:%S}", f"{until:%Y-%m-%d %H:%M:%S}"
         self._lost = (
-            f"the ledger knows nothing of the terms before {term}: it was lost, removed or replaced, or could not be"
+            f"the ledger has no record of the terms before {term}: it was lost, removed or replaced, or could not be"
             " reached then; the history, pauses, and jobs that were added at run time are not in it, and ticks that"
             f" fell due from {begin} to {end} UTC were skipped; later ones run; python -m election resign ends this"
             " warning"
@@ -141,7 +149,7 @@ def describe_ahead(settled: Mapping[str, datetime], now: datetime) -> str | None
         return None
     latest = max(left.values())
     return (
-        f"jobs are silent until {latest:%Y-%m-%d %H:%M:%S} UTC, since the wall clock was ahead: their ticks are settled"
-        f" up to then, and it is {now:%Y-%m-%d %H:%M:%S} now ({name_few(left)}); if this time is right, python -m"
-        " election accept-time makes them go on"
+        f"jobs do not run until {latest:%Y-%m-%d %H:%M:%S} UTC, because the wall clock was ahead: their ticks are"
+        f" settled up to that time, and it is {now:%Y-%m-%d %H:%M:%S} now ({name_few(left)}); if this time is right,"
+        " python -m election accept-time makes them go on"
     )

@@ -7,7 +7,6 @@ fixed time that comes twice is due once, the first time, and recurring times (``
 
 from __future__ import annotations
 
-import logging
 import random
 from calendar import monthrange
 from collections.abc import Iterator, Sequence
@@ -23,12 +22,11 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from election.core.errors import ElectionError
 from election.core.events import named
+from election.core.logs import log
 
 from .cron import CronFields, cron_fields
 from .model import JobState
 from .wall_clock import CHANGE_WINDOW, next_change, offset_at, to_utc, wall_time
-
-log = logging.getLogger("election")
 
 MAX_ROUNDS = 20_000
 """Rounds of a search: for a moment at which all parts of an ``and`` agree, or for a tick of a user's trigger class."""
@@ -74,6 +72,8 @@ def search(trigger: BaseTrigger, moment: datetime) -> datetime | None:
         SearchLimitError: The limit was reached.
     """
     match trigger:
+        case _ if not is_known(trigger):
+            return _jittered(trigger, _walk(without_jitter(trigger), moment))
         case CronTrigger():
             return _cron(trigger, moment)
         case IntervalTrigger():
@@ -83,11 +83,16 @@ def search(trigger: BaseTrigger, moment: datetime) -> datetime | None:
         case CalendarIntervalTrigger():
             return _calendar_interval(trigger, moment)
         case OrTrigger():  # APScheduler counts each part from whichever was last
-            dues = (first_after(part, moment) for part in trigger.triggers)
+            dues = (_first_drawn(part, moment) for part in trigger.triggers)
             return _jittered(trigger, min((due for due in dues if due is not None), default=None))
         case AndTrigger():
             return _jittered(trigger, _agreed([without_jitter(part) for part in trigger.triggers], moment))
     return _walk(trigger, moment)
+
+
+def is_known(trigger: BaseTrigger) -> bool:
+    """Whether the class of the trigger is APScheduler's or of this package: a subclass has ticks of its own."""
+    return type(trigger).__module__.partition(".")[0] in {"apscheduler", __name__.partition(".")[0]}
 
 
 def is_planned(job: JobState) -> bool:
@@ -127,7 +132,7 @@ def with_seed(trigger: BaseTrigger, seed: str) -> BaseTrigger:
     if not max_jitter(trigger) or not isinstance(trigger, (*_SINGLE, *_COMBINED)):
         return trigger
     trigger = copy(trigger)
-    if isinstance(trigger, _COMBINED):
+    if isinstance(trigger, _COMBINED) and is_known(trigger):
         trigger.triggers = [with_seed(part, f"{seed} {place}") for place, part in enumerate(trigger.triggers)]
     if trigger.jitter:
         trigger.jitter = _SeededJitter(trigger.jitter, seed)
@@ -142,9 +147,9 @@ def max_jitter(trigger: BaseTrigger) -> timedelta:
 
 def without_jitter(trigger: BaseTrigger) -> BaseTrigger:
     """Return the trigger without its jitter: owed ticks can only be counted by their planned moments."""
-    if isinstance(trigger, _COMBINED):
+    if isinstance(trigger, _COMBINED) and is_known(trigger):
         return type(trigger)([without_jitter(part) for part in trigger.triggers])
-    if isinstance(trigger, _SINGLE) and trigger.jitter:
+    if isinstance(trigger, (*_SINGLE, *_COMBINED)) and trigger.jitter:
         trigger = copy(trigger)
         trigger.jitter = None
     return trigger
@@ -237,7 +242,10 @@ def _calendar_dates(trigger: CalendarIntervalTrigger, first: date) -> Iterator[d
 def _interval(trigger: IntervalTrigger, moment: datetime) -> datetime | None:
     """Search in whole microseconds from the start: APScheduler's floats, and so its ticks, are sometimes one off."""
     start = trigger.start_date.astimezone(UTC)
-    due = start + max(0, (moment - start) // trigger.interval + 1) * trigger.interval
+    try:
+        due = start + max(0, (moment - start) // trigger.interval + 1) * trigger.interval
+    except OverflowError:  # after the year 9999
+        return None
     return None if trigger.end_date is not None and due > trigger.end_date else _jittered(trigger, due)
 
 
@@ -250,7 +258,7 @@ def _walk(trigger: BaseTrigger, moment: datetime) -> datetime | None:
             return None if found is None else found.astimezone(UTC)
         later = trigger.get_next_fire_time(found, found)
         if later is not None and later <= found:
-            raise SearchLimitError(f"it answers {later} after {found}, which is not later")
+            raise SearchLimitError(f"it returns {later} after {found}, which is not later")
         found = later
     raise SearchLimitError(f"none of its {MAX_ROUNDS} next ticks is later than {moment}")
 
@@ -267,10 +275,23 @@ def _agreed(parts: Sequence[BaseTrigger], moment: datetime) -> datetime | None:
     raise SearchLimitError(f"its parts do not agree in {MAX_ROUNDS} rounds, which lead up to {moment}")
 
 
+def _first_drawn(part: BaseTrigger, moment: datetime) -> datetime | None:
+    """First tick of a part later than ``moment``: it may be planned before, and wait for its jitter."""
+    due = first_after(part, moment - max_jitter(part))
+    while due is not None and due <= moment:
+        due = first_after(part, due)
+    return due
+
+
 def _jittered(trigger: BaseTrigger, due: datetime | None) -> datetime | None:
-    """The tick with its jitter: always the same one, drawn from its planned moment and the trigger's seed."""
-    if due is None or not trigger.jitter:
+    """The tick with its jitter: always the same one, drawn from its planned moment and the trigger's seed.
+
+    It stays before the next planned moment, or that tick would be passed over.
+    """
+    if due is None or not getattr(trigger, "jitter", None):
         return due
     seed = trigger.jitter.seed if isinstance(trigger.jitter, _SeededJitter) else ""
-    drawn = random.Random(f"{seed} {due.isoformat()}").uniform(0, trigger.jitter)
-    return due + timedelta(seconds=drawn)
+    following = first_after(without_jitter(trigger), due)
+    longest = trigger.jitter if following is None else min(trigger.jitter, (following - due).total_seconds())
+    drawn = due + timedelta(seconds=random.Random(f"{seed} {due.isoformat()}").uniform(0, longest))
+    return drawn if following is None else min(drawn, following - _MICROSECOND)

@@ -25,7 +25,7 @@ from election.core.errors import ElectionError
 from .cron import cron_fields
 from .crontab import WEEKDAYS
 from .model import JobState
-from .ticks import SearchLimitError, search
+from .ticks import SearchLimitError, is_known, search
 from .wall_clock import offset_at
 
 JUST_NOW = timedelta(seconds=60)
@@ -80,7 +80,7 @@ def describe(trigger: BaseTrigger, now: datetime, given: bool | None = None) -> 
         guess = bool(moment.microsecond) and timedelta(0) <= from_clock - moment < JUST_NOW
         return None if given is False or (given is None and guess) else _text(moment)
 
-    match trigger:
+    match trigger if is_known(trigger) else None:
         case CronTrigger():
             if cron_fields(trigger).is_empty:
                 raise UnstableTriggerError(f"{trigger} has no date in any year: it would never run")
@@ -118,7 +118,7 @@ def describe(trigger: BaseTrigger, now: datetime, given: bool | None = None) -> 
                 "jitter": trigger.jitter,
             }
         case AndTrigger() | OrTrigger():
-            parts = [describe(part, now) for part in trigger.triggers]
+            parts = [describe(part, now, given or None) for part in trigger.triggers]
             if any(is_open(part) for part in parts):
                 raise UnstableTriggerError(
                     "a date or interval within a combined trigger needs a start_date (run_date) of its own,"
@@ -131,6 +131,14 @@ def describe(trigger: BaseTrigger, now: datetime, given: bool | None = None) -> 
                 except SearchLimitError as error:
                     raise UnstableTriggerError(f"an and trigger would never run: {error}") from error
             return {"type": kind, "triggers": parts, "jitter": trigger.jitter}
+    if (
+        isinstance(trigger, IntervalTrigger)
+        and start(trigger.start_date, now.astimezone(trigger.timezone) + trigger.interval) is None
+    ) or (isinstance(trigger, DateTrigger) and start(trigger.run_date, now) is None):
+        raise UnstableTriggerError(
+            f"{type(trigger).__qualname__}, a subclass of date or interval, needs a start_date (run_date) of its own,"
+            " or its ticks differ from worker to worker"
+        )
     text = re.sub(r" at 0x[0-9a-f]+", "", str(trigger))  # its address in this process is no part of it
     return {"type": "other", "text": f"{type(trigger).__module__}.{type(trigger).__qualname__}: {text}"}
 
@@ -205,12 +213,17 @@ def is_open(description: Mapping[str, Any]) -> bool:
     )
 
 
+def unbuilt_text(description: Mapping[str, Any]) -> str:
+    """Text of a trigger that cannot be built here: a custom class, or a time zone that this machine does not have."""
+    return str(description.get("text") or description.get("type"))
+
+
 def job_trigger_text(trigger: BaseTrigger | None, job: JobState | None) -> str:
     """``trigger_text`` of a job's trigger; for one that was given at run time, also that of the code's trigger."""
     if job is None or job.new_trigger is None or job.code_trigger is None:
         return trigger_text(trigger)
     new, code = (build(each, job.scheduled_since) for each in (job.new_trigger, job.code_trigger))
-    return f"{trigger_text(new)} (the code says: {trigger_text(code)})"
+    return f"{trigger_text(new)} (in the code: {trigger_text(code)})"
 
 
 def _text(moment: date | None) -> str | None:
@@ -229,7 +242,7 @@ def _zone_name(zone: tzinfo) -> str:
     name: str | None = getattr(zone, "key", None) or getattr(zone, "zone", None)  # pytz calls it zone
     if not name:
         raise UnstableTriggerError(
-            f"{zone!r} has no name that other processes would know: use zoneinfo.ZoneInfo, timezone=… for this job or"
+            f"{zone!r} has no name by which other processes find it: use zoneinfo.ZoneInfo, timezone=… for this job or"
             ' scheduler_options={"timezone": …} for all'
         )
     name = "UTC" if name in _NAMES_OF_UTC else name

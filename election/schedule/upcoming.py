@@ -15,7 +15,7 @@ from apscheduler.triggers.cron import CronTrigger
 
 from .lint import remarks_on
 from .model import JobState
-from .ticks import first_after, is_planned, without_jitter
+from .ticks import first_after, is_known, is_planned, without_jitter
 from .triggers import build, jitter_of
 from .wall_clock import next_change, offset_at
 
@@ -70,6 +70,8 @@ class PlannedJobs:
 
 def zone_of(trigger: BaseTrigger | None) -> tzinfo | None:
     """Return the zone by whose clocks the trigger goes; None if it counts elapsed time, or has several zones."""
+    if trigger is None or not is_known(trigger):
+        return None
     if isinstance(trigger, CronTrigger | CalendarIntervalTrigger):
         own: tzinfo = trigger.timezone
         return own

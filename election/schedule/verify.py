@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import groupby, islice, pairwise
 from typing import Any
 
+from election.core.clock import EPOCH
 from election.core.errors import LedgerError
 
 from .claim_history import ClaimHistory, Settlement
@@ -26,7 +27,7 @@ from .triggers import build, jitter_of
 ROWS_PER_PAGE = 5000
 """Rows of the history that are read at once, and ticks that are judged at once."""
 
-NOTHING_PRUNED = datetime.fromtimestamp(0, UTC)
+NOTHING_PRUNED = EPOCH
 """Time up to which history was removed, in a ledger from which none was."""
 
 SETTLING = timedelta(seconds=10)
@@ -72,7 +73,7 @@ async def verify(ledger: LedgerReader, *, now: datetime, progress: Callable[[str
     """
     jobs, open_runs, epochs = await ledger.jobs(removed=True), await ledger.open_runs(), await ledger.epochs()
     if unreadable := [job.broken for job in jobs if job.trigger == UNREADABLE]:
-        raise LedgerError(f"the ledger holds what no worker can have written: {unreadable[0]}")
+        raise LedgerError(f"the ledger has a row that no worker can have written: {unreadable[0]}")
     settled = {job.id: job.settled_until for job in jobs}
     claims = ClaimHistory()  # read after the jobs, so that the rows contain all that was settled before
     async for page in _pages(ledger.claims):

@@ -50,7 +50,7 @@ def always_leader(election: _Election) -> Iterator[None]:
     is gone afterwards. Raises ``RuntimeError`` if the election has been started.
     """
     if election._member is not None:
-        raise RuntimeError("always_leader(election) comes first, and within it the election is started")
+        raise RuntimeError("this Election has been started already: start it within always_leader(election)")
     former, clock = election._engine, election._clock
     process = ProcessIdentity(os.getpid(), 0, "memory", "", socket.gethostname())
     with tempfile.TemporaryDirectory(prefix="election-") as directory:

@@ -106,7 +106,7 @@ def _of_the_ledger(totals: Totals) -> Iterator[Metric]:
     yield _counter("takeovers", "Terms by how they began", ["reason"], _by_reason(totals.terms.items()))
     yield _counter(
         "vacant_seconds",
-        "Time from a leader's last sign of life to the next election, by how the term after it began",
+        "Time from the end of a term, or its leader's last heartbeat, to the next election, by how the next term began",
         ["reason"],
         _by_reason(totals.vacant_s.items()),
     )

@@ -30,7 +30,7 @@ def control_routes(view: PoolView, guard: Callable[..., Awaitable[str]]) -> APIR
     identity = Depends(guard)
     router = APIRouter(dependencies=[identity], responses=models.REFUSED | models.UNAVAILABLE)
 
-    @router.get("/leader/control", status_code=204)
+    @router.get("/leader/control", status_code=204, response_model=None)
     async def check_permission() -> None:
         """Whether the caller may control: 204, and 401 or 403 if not."""
 

@@ -97,8 +97,8 @@ def only_known_hosts(allowed: Collection[str]) -> dict[str, Any]:
         if name is None or not (name in known or name.endswith(".localhost") or _is_address(name)):
             raise HTTPException(
                 421,
-                f"over a loopback address this worker answers for localhost and for addresses, and not for {host!r}:"
-                " behind a proxy that keeps the name, give it in Election(allowed_hosts=[…])",
+                f"over a loopback address this worker accepts localhost and IP addresses as the host, and not {host!r}:"
+                " behind a proxy that keeps the host name, add it to Election(allowed_hosts=[…])",
             )
 
     refused = {"model": Problem, "description": "The host name is not one of this worker"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from election.core.seat import Observation, Worker
 from election.core.term import LeaderRecord, Reason, Standing
@@ -41,7 +41,7 @@ class TakeoverEntry(BaseModel):
     to_pid: int
     reason: Reason
     takeover_ms: float | None = Field(description="from learning of the vacancy to the scheduler running")
-    vacant_s: float | None = Field(description="from the last sign of life of the leader before to this term")
+    vacant_s: float | None = Field(description="from the end of the term before, or its last heartbeat, to this term")
     at: datetime
 
 
@@ -216,7 +216,9 @@ class ComingTickEntry(BaseModel):
 
 class Upcoming(BaseModel):
     ticks: list[ComingTickEntry]
-    unknown: list[str] = Field(description="jobs whose trigger is a class of the user's own: only the leader knows")
+    unknown: list[str] = Field(
+        description="jobs with a trigger class of the user's own: only the leader can compute their ticks"
+    )
     remarks: list[str] = Field(description="what a coming clock change will move, and many jobs due at once")
 
 
@@ -226,7 +228,9 @@ class Arguments(BaseModel):
     )
 
 
-class RunArguments(BaseModel):  # type: ignore[no-redef]  # pydantic's plugin for mypy has a parameter ``kwargs``, too
+class RunArguments(BaseModel):
+    model_config = ConfigDict(extra="forbid")  # arguments that are not within ``kwargs`` would be dropped
+
     kwargs: dict[str, Any] = Field(
         {}, description="arguments of this run, in the place of the job's own of these names"
     )

@@ -48,6 +48,8 @@ def pack_script(source: str) -> str:
             expressions[-1] += 1 if text == "{" else -1
         if tokens and text == "}" and tokens[-1] == ";":
             tokens.pop()
+        if text == "const":  # which differs from let only for a script that is wrong
+            text = "let"
         if is_spaced and tokens and _must_be_parted(tokens[-1][-1], text[0]):
             text = " " + text
         tokens.append(text)

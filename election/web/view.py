@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import operator
 import os
 import re
@@ -16,6 +15,7 @@ from election.core.backend import describe_problem
 from election.core.clock import Clock, ends_within, first
 from election.core.errors import LedgerError, LedgerVersionError
 from election.core.events import named
+from election.core.logs import log
 from election.core.seat import Observation, Seat
 from election.schedule.history import MAX_RUNNING, MAX_SHOWN, JobOverview, RunRow, by_job
 from election.schedule.job_info import name_few
@@ -30,8 +30,6 @@ from election.schedule.upcoming import zone_name
 
 from . import models
 
-log = logging.getLogger("election")
-
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -45,7 +43,6 @@ NO_CANDIDATE = "nobody leads, because every worker takes part with candidate=Fal
 
 TIMEOUT_S = 0.5
 """Seconds that an answer waits for the ledger at most; then it contains the cached jobs."""
-
 
 SECRET = re.compile("passw|secret|token|credential|api_?key|private_?key", re.IGNORECASE)
 """Names of arguments whose values are not shown."""
@@ -299,7 +296,7 @@ def describe_difference(ours: Collection[str], known: Mapping[str, str | None], 
         return None
     parts = [f"{where}: {name_few(ids)}" for where, ids in (("here", only_here), ("there", only_there)) if ids]
     return (
-        f"this worker's code has other jobs than that of {leader}, and only the leader's run (only"
-        f" {'; only '.join(parts)}); while a deploy is under way that is so for a moment, and if two applications share"
-        " this pool, give each one of its own"
+        f"this worker's code has other jobs than that of {leader}, and only the leader's jobs run (only"
+        f" {'; only '.join(parts)}); this is normal during a deploy; if two applications share this pool, give each one"
+        " a pool of its own"
     )

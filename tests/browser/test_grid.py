@@ -20,24 +20,24 @@ NAMES = "[...document.querySelectorAll('#jobs-table a.name')].map((name) => name
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    with serve_shop(tmp_path_factory.mktemp("shop"), "report,refresh_prices,noon") as pool:
+    with serve_shop(tmp_path_factory.mktemp("shop"), "report,refresh_prices,someday") as pool:
         yield pool
 
 
 def test_failures_come_first(shop: Pool, new_page: NewPage) -> None:
     page = new_page(shop)
-    comes(page, f"{NAMES}.join() === 'charge_cards,report,refresh_prices,noon'")
+    comes(page, f"{NAMES}.join() === 'charge_cards,report,refresh_prices,someday'")
     page.get_by_label("Order").select_option("name")
-    comes(page, f"{NAMES}.join() === 'charge_cards,noon,refresh_prices,report'")
+    comes(page, f"{NAMES}.join() === 'charge_cards,refresh_prices,report,someday'")
     page.get_by_label("Order").select_option("next")
-    comes(page, f"{NAMES}.at(-1) === 'noon'")
+    comes(page, f"{NAMES}.at(-1) === 'someday'")
 
 
 def test_rows_stand_while_somebody_points_at_them(shop: Pool, new_page: NewPage) -> None:
     """Nobody clicks on a row that has just moved away."""
     page = new_page(shop, "#sort=next")
     comes(page, f"{NAMES}.length === 4")
-    page.locator("#jobs-table a.name", has_text="noon").focus()
+    page.locator("#jobs-table a.name", has_text="someday").focus()
     names = page.evaluate(NAMES)
     assert shop.run_command("pause", "report").returncode == 0
     comes(page, "document.querySelector('[data-job=report] td').textContent === 'paused'")
@@ -95,9 +95,9 @@ def test_search_and_filters_stand_in_the_address(shop: Pool, new_page: NewPage) 
     page.get_by_label("Outcome").select_option("never")
     comes(page, "$('no-jobs').textContent === 'No job fits.' && !$('no-jobs').hidden")
     page.get_by_label("Tag").select_option("")
-    comes(page, f"{NAMES}.join() === 'noon'")
+    comes(page, f"{NAMES}.join() === 'someday'")
     page.reload()
-    comes(page, f"{NAMES}.join() === 'noon' && $('outcome').value === 'never'")
+    comes(page, f"{NAMES}.join() === 'someday' && $('outcome').value === 'never'")
     page.get_by_label("Outcome").select_option("attention")
     comes(page, f"{NAMES}.join() === 'charge_cards'")
     page.get_by_label("Outcome").select_option("succeeded")

@@ -11,7 +11,7 @@ import pytest
 
 from election.schedule.model import Outcome
 from tests.browser.conftest import APPEARANCES, NewPage, check_with_axe, comes, shown
-from tests.support.past import write_past
+from tests.support.past import add_runs, write_past
 from tests.support.pool import Pool
 
 pytestmark = pytest.mark.extended
@@ -24,6 +24,8 @@ RUNS = [
     *[(at, Outcome.FAILED) for at in FAILURES],
 ]
 
+MANY, FAILED = 1_000_000, 10
+
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
@@ -31,6 +33,19 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     directory = tmp_path_factory.mktemp("old")
     pool = Pool(directory, jobs="tick,noon", workers=2)
     asyncio.run(write_past(directory / "pool", "tick", NOW - timedelta(days=6), RUNS))
+    try:
+        yield pool.start()
+    finally:
+        pool.reap()
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    """A pool with a million runs in six days."""
+    directory = tmp_path_factory.mktemp("endless")
+    pool, begin = Pool(directory, jobs="tick", workers=2), NOW - timedelta(days=6)
+    asyncio.run(write_past(directory / "pool", "tick", begin - HOUR, []))
+    add_runs(directory / "pool", "tick", begin, NOW - HOUR, runs=MANY, failed=FAILED)
     try:
         yield pool.start()
     finally:
@@ -51,6 +66,12 @@ def test_a_day_and_a_week_are_drawn_from_counts(old: Pool, new_page: NewPage) ->
     press(page, "7 d")
     comes(page, "byCounts.days === 7 && byCounts.told?.complete")
     comes(page, "document.querySelectorAll('rect.bar.failed').length === 3")
+    page.get_by_text("The timeline as tables").click()
+    comes(page, "$('runs-table').tBodies[0].rows.length === byCounts.told.periods.length")
+    rows = page.locator("#runs-table tbody tr").all_inner_texts()
+    assert len([row for row in rows if "1 failed" in row]) == 3, "the bars as a table"
+    assert shown(page, "#runs-table caption") == "Counts in view, latest first"
+    assert page.locator("#runs-table thead th").first.inner_text() == "Period"
     check_with_axe(page)
 
 
@@ -67,6 +88,27 @@ def test_a_bar_leads_to_its_runs(old: Pool, new_page: NewPage) -> None:
     comes(page, "state.span === 3600e3 && document.querySelector('#picture .run.failed') !== null")
     from_ms = page.evaluate("stretch().from")
     assert from_ms <= FAILURES[-1].timestamp() * 1000 <= from_ms + 3600e3
+
+
+def test_a_million_runs(endless: Pool, new_page: NewPage) -> None:
+    """The page is as quick as ever, and each figure is counted, to the last run."""
+    page = new_page(endless)
+    sizes: list[int] = []
+    page.on("response", lambda answer: sizes.append(len(answer.body())))
+    press(page, "7 d")
+    comes(page, "byCounts.days === 7 && byCounts.told?.complete")
+    assert page.evaluate("byCounts.told.periods.reduce((sum, each) => sum + (each.failed ?? 0), 0)") == FAILED
+    counted = "byCounts.told.periods.reduce((sum, each) => sum + (each.succeeded ?? 0), 0)"
+    assert 0 <= page.evaluate(counted) - (MANY - FAILED) <= 600, "and those of today"
+    for _ in range(FAILED):
+        before = page.evaluate("pointer.chosen ?? ''")
+        press(page, "Failure before")
+        comes(page, f"pointer.chosen !== {before!r} && $('details').textContent.includes('ValueError: no luck')")
+    press(page, "Failure before")
+    comes(page, "$('remark').textContent.includes('No earlier failure is kept.')")
+    page.goto(f"http://127.0.0.1:{endless.port}/leader/live#job=tick")
+    comes(page, "place.job === 'tick' && $('job-runs').tBodies[0].rows.length >= 10")
+    assert max(sizes) < 150_000, "no answer grows with the history"
 
 
 def test_from_failure_to_failure(old: Pool, new_page: NewPage) -> None:

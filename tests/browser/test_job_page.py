@@ -110,7 +110,7 @@ def test_an_unknown_job_and_run_are_told(shop: Pool, new_page: NewPage) -> None:
     page = new_page(shop, "#job=nobody%20%F0%9F%A6%89")
     comes(page, "$('job-missing').textContent.startsWith('There is no job “nobody 🦉” in this pool.')")
     assert page.locator("#job-facts").is_hidden()
-    page.evaluate("location.hash = '#job=report&run=123456789'")
+    page.evaluate("location.hash = '#job=report&run=123456789)'")  # a bracket after the link, as in a letter
     comes(page, "$('run-facts').textContent.includes('there is no run 123456789')")
     page.evaluate("(run) => location.hash = `#job=report&run=${run}`", runs_of(shop, "charge_cards")[0]["seq"])
     comes(page, "$('run-facts').textContent === 'It is a run of another job, charge_cards.'")
@@ -141,6 +141,23 @@ def test_a_job_is_controlled_on_its_page(shop: Pool, new_page: NewPage) -> None:
     comes(page, "$('job-runs').textContent.includes('by hand')")
     for change in ("pause", "resume", "run"):
         comes(page, f"$('job-changes').textContent.includes(': {change} by token')")
+
+
+def test_a_job_is_run_with_other_arguments(shop: Pool, new_page: NewPage) -> None:
+    """They are asked for as JSON; what cannot be said with them is told beside the button."""
+    page = new_page(shop, "#job=charge_cards")
+    unlock(page)
+    answers = iter(["{batch: 7", "[7]", '{"size": 7}', '{"batch": 12345678901234567890}'])
+    page.on("dialog", lambda dialog: dialog.accept(next(answers)))
+    wrong = ["These arguments are no JSON", "valid dictionary", "unexpected keyword argument 'size'"]
+    for words in wrong:
+        page.get_by_role("button", name="Run with …").click()
+        comes(page, "words => $('said').textContent.includes(words)", words)
+    page.get_by_role("button", name="Run with …").click()
+    comes(page, "/^charge_cards failed in /.test($('said').textContent)")
+    by_hand = next(run for run in runs_of(shop, "charge_cards") if run["request"] > 0)
+    page.evaluate("run => { location.hash = `#job=charge_cards&run=${run}` }", by_hand["seq"])
+    comes(page, "$('run-log').textContent.includes('charging 12345678901234567890 cards')")
 
 
 def test_a_ledger_that_does_not_answer_is_told(shop: Pool, new_page: NewPage) -> None:

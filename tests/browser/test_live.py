@@ -38,7 +38,7 @@ def test_it_shows_who_leads_and_what_ran(whole: Pool, new_page: NewPage) -> None
     page = new_page(whole)
     found = whole.leader()
     assert shown(page, "#who") == f"Worker {found['leader']['pid']} leads, in term {found['leader']['term']}"
-    assert "Its heart beats." in shown(page, "#how")
+    assert "Its heartbeats arrive." in shown(page, "#how")
     assert page.locator("#picture .term").count() == 1
     comes(page, "Number(document.querySelector('[data-runs=succeeded]').dataset.count) > 2")
     comes(page, "document.querySelector('[data-runs=failed]') !== null")
@@ -247,6 +247,39 @@ def test_looking_back(pool: Pool, new_page: NewPage) -> None:
     page.get_by_role("button", name="Now", exact=True).wait_for()
     assert page.locator("#now").get_attribute("aria-pressed") == "true"
     pool.settled()
+
+
+def an_hour_old(told: dict[str, Any]) -> dict[str, Any]:
+    """Live data of a pool whose history begins an hour ago."""
+    told["history"]["begins"] = (time.time() - 3600) * 1000
+    return told
+
+
+def test_the_stretch_is_in_the_address(whole: Pool, new_page: NewPage) -> None:
+    """A reload, a copied link and Back keep it; a link to a job leaves it as it is."""
+    page = new_page(whole, "#minutes=1")
+    alter(page, "**/leader/live/data*", an_hour_old)
+    comes(page, "state.span === 60000 && document.querySelector('[aria-pressed=true][data-minutes=\"1\"]')")
+    comes(page, "serverNow() - state.begins > 3000e3")
+    page.evaluate("setSpan(900e3); look(serverNow() - 900e3 + 0.4)")
+    comes(page, "state.until !== null && location.hash === `#minutes=15&at=${Math.round(state.until)}`")
+    there = page.evaluate("location.hash")
+    page.reload()
+    comes(page, "hash => state.past !== null && location.hash === hash && state.span === 900e3", there)
+    page.locator("#jobs-table a.name", has_text="report").click()
+    comes(page, "hash => place.job === 'report' && location.hash === `#job=report&${hash.slice(1)}`", there)
+    page.locator("#to-jobs").click()
+    comes(page, "hash => place.job === '' && location.hash === hash", there)
+    page.locator("#now").click()
+    comes(page, "location.hash === '#minutes=15'")
+    page.evaluate("hash => { location.hash = hash }", there)
+    comes(page, "state.until !== null")
+    page.evaluate("location.hash = '#at=-5'")
+    comes(page, "state.until === null")
+    page.evaluate("hash => { replacePlace({ q: 'x' }); location.hash = hash; replacePlace({}) }", there)
+    comes(page, "hash => location.hash === hash && state.until !== null", there)
+    page.evaluate("location.hash = '#minutes=77'")
+    comes(page, "state.until === null && state.span === 300e3 && location.hash === ''")
 
 
 @pytest.mark.timeout(180)
@@ -470,6 +503,22 @@ def test_nothing_needs_attention(tmp_path: Path, new_page: NewPage) -> None:
         page = new_page(calm.start())
         comes(page, "document.querySelector('#attention').className === 'attention fine'")
         assert page.locator("#attention a").count() == 0
+    finally:
+        calm.reap()
+
+
+def test_a_page_without_news_asks_once_a_second(tmp_path: Path, new_page: NewPage) -> None:
+    asked: list[float] = []
+    calm = Pool(tmp_path / "calm", jobs="someday")
+    try:
+        page = new_page(calm.start())
+        page.on("request", lambda request: "/leader/live/data" in request.url and asked.append(time.monotonic()))
+        comes(page, "state.pool?.leader != null")
+        until(lambda: page.wait_for_timeout(100) or len(asked) > 9, what="several questions")
+        while asked[-1] - asked[-9] < 7:  # eight pauses of a second each
+            page.wait_for_timeout(100)
+        os.kill(calm.leader()["leader"]["pid"], signal.SIGKILL)
+        until(lambda: page.wait_for_timeout(100) or asked[-1] - asked[-5] < 3, what="news, and shorter pauses")
     finally:
         calm.reap()
 

@@ -66,27 +66,27 @@ def plant(ground: Ground) -> Undo:
 
     def end() -> float | None:
         try:
-            sound = _within(engine.open_reader(), read)
+            sound = _within(ground, engine.open_reader(), read)
             if sound and time.monotonic() < until:
                 return AGAIN_S
             if mend is not None:
                 mend()
-            _within(engine.open_ledger(), remove)
+            _within(ground, engine.open_ledger(), remove)
         except NotPossibleError:
             return AGAIN_S
         if sound:
             raise UnnoticedError(f"a job that cannot run is not broken: {sound[0]}")
         return None
 
-    if ground.away:
-        raise NotPossibleError("the ledger is away")
-    _within(engine.open_ledger(), store)
+    _within(ground, engine.open_ledger(), store)
     mend = ground.spoil(SPOILT)
     return end
 
 
-def _within(ledger: Any, do: Any) -> Any:
+def _within(ground: Ground, ledger: Any, do: Any) -> Any:
     """Do it with a ledger that is closed afterwards. Raises ``NotPossibleError``."""
+    if ground.away:  # on a frozen disk even the close would wait, and nobody would end the freeze
+        raise NotPossibleError("the ledger is away")
 
     async def bounded() -> Any:
         try:

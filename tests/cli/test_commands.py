@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import importlib
@@ -13,8 +14,10 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,10 @@ import pytest
 
 from election.cli import main, pool_status, show
 from election.engines.file import file_thread
+from election.schedule.triggers import build
 from tests.cli.conftest import Call, as_program
+from tests.schedule.making import NOW, make_job, state_of
+from tests.support.past import write_past
 from tests.support.pool import ROOT, WorkerPool
 from tests.support.waiting import until
 
@@ -115,7 +121,7 @@ def test_an_unknown_pool_is_refused_by_all(command: str, form: str, call: Call, 
     """Exit code 2, a line that names it, nothing on stdout, and nothing created."""
     code, out, err = call(command, form.format(tmp_path))
     assert (code, out) == (2, "")
-    assert "none" in err or "no engine answers to nosuch://" in err
+    assert "none" in err or "no engine supports nosuch://" in err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -243,7 +249,7 @@ def test_a_pool_of_somebody_else_is_no_vacancy(ended: Path, call: Call, monkeypa
         code, out, err = call(command, ended)
         if command != "doctor":
             assert (code, out) == (2, ""), command
-            assert "as the user that the workers run as" in err
+            assert "run this command as the user of the workers" in err
 
 
 def test_jobs_say_what_they_are_for_and_are_found_by_tag(ended: Path, call: Call, ask: Ask) -> None:
@@ -404,7 +410,7 @@ def test_resign_begins_another_term(living: WorkerPool, call: Call, ask: Ask) ->
     leader = living.leader()
     term = leader.document()["leader"]["term"]
     code, out, _ = call("resign", living.path)
-    assert (code, out) == (0, f"asked pid {leader.pid} to resign term {term}\n")
+    assert (code, out) == (0, f"requested: pid {leader.pid} resigns from term {term}\n")
     living.leader(after=term)
     latest, former, *_ = until(lambda: ask("terms", living.path))
     assert (latest["term"], latest["from_pid"], latest["reason"]) == (term + 1, leader.pid, "resigned")
@@ -457,8 +463,8 @@ def test_a_clock_that_was_ahead_is_a_finding_and_can_be_accepted(spoiled: Path, 
         connection.execute("UPDATE jobs SET settled_until = settled_until + 31536000000000")
     code, out, _ = call("doctor", spoiled)
     assert code == 1
-    assert "jobs are silent until " in out
-    assert call("accept-time", spoiled) == (0, "these go on from now: bad, good\n", "")
+    assert "jobs do not run until " in out
+    assert call("accept-time", spoiled) == (0, "these jobs go on from now: bad, good\n", "")
     assert call("doctor", spoiled)[0] == 0
     assert {row["job_id"] for row in ask("skips", spoiled) if row["reason"] == "clock"} == {"bad", "good"}
 
@@ -468,7 +474,7 @@ def test_a_clock_that_was_ahead_is_a_finding_and_can_be_accepted(spoiled: Path, 
 
 def test_a_copy_is_a_finding_and_can_be_adopted(spoiled: Path, tmp_path: Path, call: Call) -> None:
     """docs/pitfalls.md#49."""
-    assert call("adopt", spoiled) == (0, "this ledger is no copy, as far as can be told\n", "")
+    assert call("adopt", spoiled) == (0, "this ledger is not known to be a copy\n", "")
     copy = tmp_path / "restored"
     subprocess.run(["cp", "-a", spoiled, copy], check=True)
     assert "the ledger was copied or restored" in call("doctor", copy)[1]
@@ -599,3 +605,20 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--version"])
     assert done.value.code == 0
     assert capsys.readouterr().out.startswith("fastapi-election ")
+
+
+def test_a_job_in_a_zone_that_this_machine_does_not_have_is_shown() -> None:
+    trigger = dict(make_job("cron", hour=9, timezone="Europe/Berlin").schedule) | {"timezone": "Nowhere/Atlantis"}
+    found = state_of(replace(make_job("cron", hour=9), schedule=trigger))
+    assert (build(trigger, NOW), pool_status._job_status(found, None, (), NOW).trigger) == (None, "cron")
+
+
+def test_letters_that_the_terminal_lacks_are_replaced(tmp_path: Path) -> None:
+    """A monitor that runs the command in the locale C gets a verdict, not a traceback."""
+    directory = tmp_path / "pool"
+    asyncio.run(write_past(directory, "tické", NOW, []))
+    command = [sys.executable, "-m", "election", "jobs", "--pool", str(directory)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "tick?" in found.stdout

@@ -62,8 +62,8 @@ def test_a_living_pool_is_sound(living: WorkerPool, findings: Findings, call: Ca
         "nobody else may enter it (mode 0700)",
         "flock works there",
         f"the record names a live leader: pid {leader.pid}",
-        f"pid {leader.pid} holds the lock, as the record says",
-        "the FIFO that tells of resignations is there",
+        f"pid {leader.pid} holds the lock, and is the recorded leader",
+        "the FIFO that signals resignations is there",
         "the ledger is whole: 2 jobs",
     ):
         assert [each for each in good if text in each], text
@@ -77,7 +77,7 @@ def test_an_ended_pool_is_sound(ended: Path, findings: Findings) -> None:
     (warning,) = findings(ended, "warning")
     assert "nobody leads: the last leader" in warning
     assert "resigned" in warning
-    assert "nobody that this user can see holds the lock -> None" in findings(ended, "good")
+    assert "no process that this user can see holds the lock -> None" in findings(ended, "good")
 
 
 # --- who holds the lock ----------------------------------------------------------------------------------------------
@@ -178,14 +178,14 @@ def test_an_election_while_the_lock_is_looked_at_is_no_finding(
     monkeypatch.setattr(sys.modules["election.engines.file.diagnostics"], "who_holds", elect_and_look)
     with locked(spoiled / "leader.lock"):
         assert findings(spoiled, "warning") == []
-        assert [each for each in findings(spoiled, "good") if f"pid {os.getpid()} holds the lock, as" in each]
+        assert [each for each in findings(spoiled, "good") if f"pid {os.getpid()} holds the lock, and is" in each]
 
 
 def test_a_leader_by_the_record_alone_is_told(spoiled: Path, findings: Findings) -> None:
     """docs/pitfalls.md#4, #10: the record describes, the lock decides."""
     claim_to_lead(spoiled)
     (wrong,) = findings(spoiled, "wrong")
-    assert f"pid {os.getpid()} leads by the record, and does not hold" in wrong
+    assert f"pid {os.getpid()} is the recorded leader, and does not hold" in wrong
 
 
 def claim_to_lead(pool: Path) -> LeaderRecord:
@@ -208,7 +208,7 @@ def test_a_leader_that_gives_no_sign_of_life_is_told(living: WorkerPool, finding
         os.utime(living.path / "leader.json", (0, time.time() - 60))
         (warning,) = findings(living.path, "warning")
         assert f"the leader (pid {leader.pid}, term " in warning
-        assert "gave its last sign of life" in warning
+        assert "the last heartbeat of the leader" in warning
     finally:
         leader.signal(signal.SIGCONT)
     until(lambda: findings(living.path, "warning") == [], what="it is well again")
@@ -242,7 +242,7 @@ def test_a_record_that_is_none_is_told(content: bytes | None, spoiled: Path, fin
     if content is not None:
         (spoiled / "leader.json").write_bytes(content)
         (spoiled / "leader.json").chmod(0o600)
-    told = "there is no leader record" if content is None else "leader.json cannot be understood"
+    told = "there is no leader record" if content is None else "leader.json cannot be parsed"
     assert [each for each in findings(spoiled, "warning") if told in each]
 
 
@@ -286,7 +286,7 @@ def test_a_ledger_that_makes_no_sense_is_told(statement: str, spoiled: Path, fin
     """A valid database can hold garbage: doctor survives it, and no command reports it as a broken promise."""
     write_into(spoiled, statement)
     (wrong,) = findings(spoiled, "wrong")
-    assert "the ledger holds what no worker can have written" in wrong
+    assert "the ledger has a row that no worker can have written" in wrong
     code, _, err = call("verify", spoiled)
     assert (code, "cannot be read" in err, "Traceback" in err) == (2, True, False)
 

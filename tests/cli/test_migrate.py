@@ -65,7 +65,7 @@ def test_the_copy_is_the_same_and_goes_on(ended: Path, tmp_path: Path, migrate: 
     target = tmp_path / "moved"
     code, out, err = migrate(ended, target)
     assert (code, err) == (0, "")
-    assert "and the same; start the workers there, and never here again" in out
+    assert ", never here again" in out
     assert tables(target) == tables(ended)
     asyncio.run(live(target, pause=False))
     code, out, _ = call("verify", target)
@@ -139,7 +139,7 @@ def test_a_source_that_changes_meanwhile_is_noticed(
     monkeypatch.setattr(transfer, "_copy", copy)
     code, _, err = migrate(spoiled, tmp_path / "moved")
     assert code == 2
-    assert "the table runs is not the same in both" in err
+    assert "the table runs differs between the pools" in err
 
 
 def test_a_pool_that_lives_is_not_moved(living: WorkerPool, tmp_path: Path, migrate: Migrate) -> None:
@@ -157,7 +157,7 @@ def test_a_term_that_the_ledger_does_not_know_is_not_left_behind(
     (spoiled / "leader.json").write_text(json.dumps(record))
     code, _, err = migrate(spoiled, tmp_path / "moved")
     assert code == 2
-    assert "of which its ledger knows nothing" in err
+    assert "which its ledger does not have" in err
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_the_log_the_routes_and_the_commands_give_the_same_reason(pair: WorkerPo
     until(
         lambda: all(reason in str(worker.document()["problem"]) for worker in pair.alive), what=lambda: says("status")
     )
-    assert f"no leadership here: {reason}" in pair.log.read_text()
+    assert f"the election failed in this worker, and is tried again: {reason}" in pair.log.read_text()
     for command in (("status",), ("status", "--json"), ("doctor",)):
         assert f"cannot lead: {reason}" in says(*command), command
     with Terminal("watch", "--pool", str(pair.path)) as terminal:

@@ -139,7 +139,7 @@ def test_resign(alive: WorkerPool, say: Say) -> None:
     leader = alive.leader()
     term = leader.document()["leader"]["term"]
     code, said = say("resign", alive.url)
-    assert (code, said) == (0, f"asked pid {leader.pid} to resign term {term}\n")
+    assert (code, said) == (0, f"requested: pid {leader.pid} resigns from term {term}\n")
     assert alive.leader(after=term).pid != leader.pid
 
 
@@ -239,7 +239,7 @@ def test_a_ledger_that_makes_no_sense(
         code, said = say("doctor", stopped, "--json")
         (wrong,) = findings(said, "wrong")
         assert code == 1
-        assert "the ledger holds what no worker can have written" in wrong
+        assert "the ledger has a row that no worker can have written" in wrong
         assert "nothing sets it aside: stop the pool, keep a copy of" in wrong
         assert f"election:{{{name}}}:" in wrong or f"pg_dump --schema=election_{name}" in wrong
     finally:
@@ -264,7 +264,7 @@ def test_a_role_that_may_not_read(say: Say, postgres_server: RunningPostgres, st
     postgres_server.execute(f"CREATE ROLE stranger_{WORKER} LOGIN")
     code, said = say("doctor", stopped.replace(f"postgres:{PASSWORD}", f"stranger_{WORKER}"), "--json")
     assert code == 1
-    assert all("docs/engines/postgresql.md says what the role needs" in text for text in findings(said, "wrong")[:1])
+    assert all("docs/engines/postgresql.md lists what the role needs" in text for text in findings(said, "wrong")[:1])
 
 
 # --- a ledger that is elsewhere ---------------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ def test_a_ledger_that_is_elsewhere(say: Say, redis_server: RunningRedis, postgr
     asyncio.run(live(url, pause=False, ledger=ledger))
     code, said = say("verify", url)
     assert code == 2
-    assert "was led in term 1, of which its ledger knows nothing" in said
+    assert "was led in term 1, which its ledger does not have" in said
     assert "name it with --ledger" in said
     assert "name it with --ledger" in say("status", url)[1]
     code, said = say("doctor", url, "--json")

@@ -134,6 +134,24 @@ async def test_what_cannot_be_delivered_at_all_is_logged_whole(caplog: pytest.Lo
     await hooks.close()
 
 
+async def test_what_still_waits_at_the_end_is_logged_whole(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(hooks_module, "CLOSE_GRACE_S", 0.5)
+    clock, receiver = ManualClock(), Receiver(failures=1)
+    hooks = Hooks(clock, [receiver.plain])
+    for failures in (1, 2, 3):
+        hooks.emit(failing(failures))
+    await until_async(lambda: len(logged(caplog, "notify_failed")) == 1)
+    closing = asyncio.ensure_future(hooks.close())
+    await clock.advance(hooks_module.CLOSE_GRACE_S)
+    await closing
+    lines = [record.getMessage() for record in logged(caplog, "alert_lost")]
+    assert all("is lost, since this worker stops" in line for line in lines)
+    assert sorted(line.partition("'failures': ")[2][0] for line in lines) == ["1", "2", "3"]
+    assert receiver.calls == [failing(1)]
+
+
 async def test_a_restart_after_a_delivery_that_was_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is delivered after the end, and what comes after a restart is."""
     monkeypatch.setattr(hooks_module, "CLOSE_GRACE_S", 1.0)

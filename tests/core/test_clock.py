@@ -139,3 +139,12 @@ def test_pitfall_70_the_time_asleep_counts() -> None:
     before = time.clock_gettime(time.CLOCK_BOOTTIME)
     found = SystemClock().monotonic()
     assert before <= found <= time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+async def test_a_call_by_the_machines_clock_is_no_turn_later_than_a_timer_of_the_loop() -> None:
+    order: list[str] = []
+    loop, both = asyncio.get_running_loop(), asyncio.Event()
+    call_later(SystemClock(), 0.01, lambda: order.append("ours"))
+    loop.call_at(loop.time() + 0.01, lambda: (order.append("the loop's"), both.set()))
+    await both.wait()
+    assert order == ["ours", "the loop's"]

@@ -63,6 +63,7 @@ def test_the_drawn_tree_is_complete() -> None:
 def test_exceptions_that_an_application_meets_are_public() -> None:
     internal = set(re.findall(r"(\w+Error) +internal:", inspect.getdoc(errors) or ""))
     assert internal == {
+        "LedgerBusyError",
         "RefusedError",
         "SearchLimitError",
         "UnmetConditionError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from election.core.errors import LedgerError
+from election.core.errors import LedgerBusyError, LedgerError
 from election.core.process import ProcessIdentity, current_process
 from election.core.seat import Observation, Worker
 from election.core.term import LeaderRecord, Reason, Takeover
@@ -248,6 +249,37 @@ async def test_nobody_is_ended_unless_it_is_written_down(
     assert not is_dead(victim)
     said = [line.getMessage() for line in logged(caplog, "fence_failed")]
     assert ["the disk is full" in each for each in said] == [True] * (intent is not False)
+
+
+@pytest.mark.parametrize("how", ["hangs", "comes back", "observer is late"])
+async def test_a_ledger_that_is_locked(
+    pool: Pool, victim: subprocess.Popen[bytes], caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """A leader that was stopped within a transaction is ended after another look, and the intent written after that.
+
+    A storage that stood still looks the same, and when it goes on, so does the leader.
+    """
+    pool.intent = LedgerBusyError("database is locked")
+    watcher = warden(pool)
+    await watch(watcher, pool, FENCE_AFTER)
+    await pool.clock.advance(FENCE_AFTER * 0.1 + 0.01)
+    looking = asyncio.ensure_future(watcher.look())
+    await pool.clock.settle()
+    assert pool.intents == [3]
+    pool.intent = True
+    if how == "comes back":
+        pool.beat()
+    if how == "observer is late":
+        pool.clock.block(FENCE_AFTER)
+    await pool.clock.advance(FENCE_AFTER / 2)
+    await looking
+    if how == "hangs":
+        assert victim.wait(10) == -signal.SIGKILL
+        assert pool.intents == [3, 3]
+    else:
+        assert not is_dead(victim)
+        assert pool.intents == [3]
+    assert not logged(caplog, "fence_failed")
 
 
 async def test_looks_are_rare_while_all_is_well(pool: Pool) -> None:

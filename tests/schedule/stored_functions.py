@@ -25,6 +25,15 @@ class FakeStore:
     def take(self) -> None: ...
 
 
+class Store:
+    @classmethod
+    def count(cls) -> None: ...
+
+
+class SmallStore(Store):
+    pass
+
+
 a_lambda = lambda: None  # noqa: E731
 
 NOT_CALLABLE = 42

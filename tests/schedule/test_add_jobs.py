@@ -30,7 +30,7 @@ async def ids_of(election: Election) -> set[str]:
 
 async def test_p3_each_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In more than one transaction."""
-    monkeypatch.setattr(ledger, "JOBS_PER_WRITE", 10)
+    monkeypatch.setattr(ledger, "MAX_JOBS_PER_WRITE", 10)
     ids = [f"job{number}" for number in range(25)]
     stored_functions.CALLS.clear()
     async with Election(tmp_path / "pool", heartbeat=0.1) as election:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -21,12 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from election.schedule import catchup
-from election.schedule.catchup import CatchUp, catch_up, jump, owes_from, skipped
+from election.schedule.catchup import CatchUp, catch_up, owes_from, skipped
 from election.schedule.commands import Skip
 from election.schedule.model import SkipReason
+from election.schedule.progress import JobProgress, Jump
 from election.schedule.scheduler_adapter import PureTrigger
 from election.schedule.ticks import first_after, max_jitter, ticks, with_seed, without_jitter
-from tests.schedule.making import NOW, CountingTrigger, at
+from tests.schedule.making import NOW, CountingTrigger, at, make_job
 
 HOUR, DAY = 3600, 86400
 SECONDS = IntervalTrigger(seconds=1, start_date=at(-400 * DAY), timezone=UTC)
@@ -242,18 +242,10 @@ def test_no_ticks_are_no_skip() -> None:
 # --- a scheduler that wakes late -------------------------------------------------------------------------------------
 
 
-def steady(
-    trigger: BaseTrigger, *, grace: float | None, limit: int = 1000
-) -> tuple[PureTrigger, list[tuple[Any, ...]]]:
-    """A trigger as the scheduler of a term uses it, with its recorded jumps."""
-    leaps: list[tuple[Any, ...]] = []
-
-    def around(last: datetime, now: datetime) -> datetime:
-        moved = jump(trigger, last, now, misfire_grace_time=grace, limit=limit)
-        leaps.append((last, moved, now))
-        return moved
-
-    return PureTrigger(trigger, around), leaps
+def steady(trigger: BaseTrigger, *, grace: int | None, limit: int = 1000) -> tuple[PureTrigger, JobProgress]:
+    """A trigger as the scheduler of a term uses it, and the progress of its job."""
+    progress = JobProgress(make_job(misfire_grace_time=grace, seconds=1))
+    return PureTrigger(trigger, progress, limit), progress
 
 
 def handed_over(trigger: PureTrigger, next_run_time: datetime, now: datetime) -> list[datetime]:
@@ -278,9 +270,9 @@ def test_pitfall_25_each_tick_of_a_short_delay_is_handed_over() -> None:
 
 
 @pytest.mark.parametrize(("grace", "limit"), [(30, 1000), (None, 200), (HOUR, 200)])
-def test_pitfall_29_a_machine_that_slept_for_a_month_is_not_asked_tick_by_tick(grace: float | None, limit: int) -> None:
+def test_pitfall_29_a_machine_that_slept_for_a_month_is_not_asked_tick_by_tick(grace: int | None, limit: int) -> None:
     counting = CountingTrigger(CRON)
-    trigger, leaps = steady(counting, grace=grace, limit=limit)
+    trigger, progress = steady(counting, grace=grace, limit=limit)
     now = at(30 * DAY)
     times = handed_over(trigger, NOW, now)
     following = trigger.get_next_fire_time(times[-1], now)
@@ -288,17 +280,19 @@ def test_pitfall_29_a_machine_that_slept_for_a_month_is_not_asked_tick_by_tick(g
     assert 2 <= len(times) <= limit + 1
     assert times[-1] == now
     assert following == now + timedelta(seconds=1)
-    assert leaps[0] == (NOW, times[1] - timedelta(seconds=1), now)
+    assert progress.jump == Jump(counting, NOW, times[1] - timedelta(seconds=1))
     assert counting.calls < 10 * limit + 100, "one look over the last ticks, not one for each of them"
 
 
 def test_a_look_at_the_same_tick_later_leaps_again() -> None:
-    trigger, leaps = steady(CRON, grace=30)
+    trigger, progress = steady(CRON, grace=30)
     assert trigger.get_next_fire_time(NOW, at(0.1)) == at(1)
+    assert progress.jump is None
     assert trigger.get_next_fire_time(at(1), at(HOUR)) == at(HOUR - 29)
+    assert progress.jump == Jump(CRON, at(1), at(HOUR - 30))
     assert trigger.get_next_fire_time(at(HOUR - 29), at(HOUR)) == at(HOUR - 28)
     assert trigger.get_next_fire_time(at(HOUR - 28), at(3 * HOUR)) == at(3 * HOUR - 29)
-    assert [moved for _, moved, _ in leaps] == [NOW, at(HOUR - 30), at(3 * HOUR - 30)]
+    assert progress.jump == Jump(CRON, at(HOUR - 28), at(3 * HOUR - 30))
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ async def test_pitfall_71_a_clock_that_was_ahead_is_told_and_can_be_accepted(
         await bench.clock.advance(10)
         assert len(bench.ran) == ran
         assert bench.context.warning is not None
-        assert "jobs are silent until 2027-03-02" in bench.context.warning
+        assert "jobs do not run until 2027-03-02" in bench.context.warning
         assert "python -m election accept-time" in bench.context.warning
         assert len(logged(caplog, "clock_was_ahead")) == 1
         assert await bench.others.accept_time() == ["job"]
@@ -84,6 +84,40 @@ async def test_a_clock_that_is_put_back_while_somebody_leads_is_told_until_it_ha
         assert len(bench.ran) == ran
         await bench.until(lambda: len(bench.ran) > ran)
     await bench.agrees()
+
+
+async def test_a_clock_that_was_put_forward_and_back_between_two_looks_is_told(bench: TermBench) -> None:
+    """The ticks of that moment have run, and are settled."""
+    bench.options |= {"poll_interval": 10.0}
+    bench.job(seconds=1)
+    async with bench.term():
+        await bench.until(lambda: len(bench.ran) >= 3)
+        bench.clock.step_wall_clock(timedelta(seconds=45))
+        await bench.until(lambda: bench.ran[-1].due >= at(45))
+        assert bench.clock.now() < at(60)
+        bench.clock.step_wall_clock(timedelta(seconds=-45))
+        await bench.until(lambda: bench.context.warning, limit=120)
+        assert "because the wall clock was ahead" in str(bench.context.warning)
+
+
+async def test_ticks_that_wait_for_their_turn_while_the_clock_is_put_back_are_told(bench: TermBench) -> None:
+    """They are settled, though no code of theirs has begun."""
+    bench.options |= {"poll_interval": 10.0}
+    go = asyncio.Event()
+    begun = []
+
+    async def wait() -> None:
+        begun.append(bench.clock.now())
+        await go.wait()
+
+    bench.job(wait, seconds=1, overlap="queue_one")
+    async with bench.term():
+        await bench.until(lambda: begun)
+        bench.clock.step_wall_clock(timedelta(seconds=45))
+        await bench.clock.advance(3)
+        bench.clock.step_wall_clock(timedelta(seconds=-45))
+        await bench.until(lambda: bench.context.warning, limit=120)
+        go.set()
 
 
 async def test_a_leader_whose_own_clock_was_ahead_goes_on_when_the_time_is_accepted(bench: TermBench) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from election import JobDefinitionError, current_run
+from election import Election, JobDefinitionError, current_run
 from election.schedule.commands import RegisterJob
 from election.schedule.model import SkipReason
 from election.schedule.stored import to_store
@@ -15,6 +16,7 @@ from election.schedule.triggers import build, describe, trigger_text
 from tests.schedule.making import NOW, CountingTrigger, at, make_job, make_term, process
 from tests.schedule.term_bench import MINUTES, TermBench
 from tests.support.logs import logged
+from tests.support.waiting import until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -160,3 +162,14 @@ async def test_a_start_that_is_another_one_in_each_worker_is_left_out_with_a_war
     (epoch,) = await bench.others.epochs()
     assert epoch.since <= NOW
     assert epoch.until is None
+
+
+async def test_a_job_that_is_added_now_runs_at_once(tmp_path: Path) -> None:
+    """By the real clock: a moment of now has odd microseconds, which is no sign of a start that the trigger guessed."""
+    noted_at.clear()
+    async with Election(tmp_path / "pool", heartbeat=0.1) as election:
+        await election.add_job(noted, "interval", minutes=5, id="added", first_run="now")
+        await until_async(lambda: noted_at, what="its first run")
+        await election.jobs.modify("added", name="another name")
+        job = await election.jobs.get("added")
+        assert (job.broken, job.name) == (None, "another name")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from election.core.errors import JobDefinitionError
+from election.core.errors import JobDefinitionError, what_went_wrong
 from election.schedule.commands import DescribeJob
 from election.schedule.job_info import changed_descriptions
 from election.schedule.jobs import Job, JobRegistry
@@ -77,6 +77,7 @@ def test_what_is_not_said_is_as_apscheduler_has_it() -> None:
         ({"description": 7}, "description is text for people, not 7"),
         ({"description": "\ud800"}, "cannot be sent to anybody"),
         ({"name": "\ud800"}, "cannot be sent to anybody"),
+        ({"description": "before\0after"}, "has a NUL"),
         ({"name": ""}, "name"),
         ({"name": 7}, "name"),
     ],
@@ -118,3 +119,13 @@ def test_the_ledger_is_told_of_what_changed_and_no_more(known: JobInfo | None, t
 
 def test_the_ledger_is_told_of_a_job_that_it_has_never_seen() -> None:
     assert changed_descriptions({"new": JobInfo("new")}, State([], [], [])) == [DescribeJob("new", JobInfo("new"))]
+
+
+def test_a_docstring_with_a_nul_is_described_without_it() -> None:
+    """PostgreSQL stores none in JSON, and then no job of the pool could be found by its tag."""
+
+    def split() -> None:
+        """Split records at \0."""
+
+    assert make_job(func=split, id="split", seconds=1).info.description == "Split records at \ufffd."
+    assert what_went_wrong(ValueError("bad \0")) == "ValueError: bad \ufffd"

@@ -112,7 +112,7 @@ def test_an_id_is_the_same_in_every_process(registry: JobRegistry, func: Callabl
 
 @pytest.mark.parametrize("func", [Mail(), functools.partial(Mail())], ids=["object", "partial of an object"])
 def test_what_has_no_name_needs_an_id(registry: JobRegistry, func: Callable[..., Any]) -> None:
-    with pytest.raises(JobDefinitionError, match="give it one: id="):
+    with pytest.raises(JobDefinitionError, match="give an id: id="):
         registry.add(func, "interval", seconds=1)
     assert registry.add(func, "interval", seconds=1, id="mail").id == "mail"
 

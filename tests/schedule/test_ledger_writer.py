@@ -10,8 +10,9 @@ import pytest
 
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
 from election.schedule.commands import Claim, Entry, FinishRun, Retry, Skip
-from election.schedule.ledger_writer import LedgerWriter
+from election.schedule.ledger_writer import MAX_WAIT_S, LedgerWriter
 from election.schedule.model import Outcome, SkipReason, Tick
+from election.testing import ManualClock
 from tests.schedule.making import NOW, at, until
 
 pytestmark = pytest.mark.anyio
@@ -93,6 +94,38 @@ async def test_what_comes_up_during_a_transaction_goes_into_the_next(bench: Writ
     await asyncio.gather(first, *later)
     assert [len(entries) for entries in bench.ledger.records] == [1, 500]
     assert bench.ledger.records[1][0] == settle(-1), "what has happened stands before what is asked for"
+
+
+async def test_other_work_gives_way_to_claims_but_not_for_ever(bench: WriterBench) -> None:
+    """Results do not hurry: their runs have ended."""
+    clock = ManualClock()
+    bench.ledger.gate.clear()
+    bench.writer.append(settle(-1))
+    await until(lambda: bench.ledger.tried)
+    await bench.writer.wait_for_claims(clock)
+    answer = bench.writer.claim([claim(0)])
+    waiting = asyncio.ensure_future(bench.writer.wait_for_claims(clock))
+    await clock.advance(0.9 * MAX_WAIT_S)
+    assert not waiting.done()
+    await clock.advance(0.2 * MAX_WAIT_S)
+    assert waiting.done()
+    waiting = asyncio.ensure_future(bench.writer.wait_for_claims(clock))
+    await clock.settle()
+    assert not waiting.done()
+    bench.ledger.gate.set()
+    await answer
+    await until(waiting.done)  # without more time
+
+
+async def test_other_work_goes_on_when_claims_are_refused(bench: WriterBench) -> None:
+    for fault in (LedgerError("busy"), None):
+        bench.ledger.faults = [fault] if fault else []
+        bench.is_held = fault is not None
+        answer = bench.writer.claim([claim(0)])
+        waiting = asyncio.ensure_future(bench.writer.wait_for_claims(ManualClock()))
+        with pytest.raises(LedgerError if fault else StaleTermError):
+            await answer
+        await until(waiting.done)
 
 
 async def test_each_group_gets_its_own_answers(bench: WriterBench) -> None:

@@ -167,6 +167,7 @@ def test_every_run_ends_as_the_table_says(case: Case) -> None:
 
 
 @pytest.mark.extended
+@pytest.mark.timeout(900)
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(case=CASES)
 def test_every_run_ends_as_the_table_says_at_length(case: Case) -> None:

@@ -19,6 +19,7 @@ from tests.schedule.making import NOW, at, make_job, state_of
 
 MICROSECOND = timedelta(microseconds=1)
 DAY = 86400
+DATE_OPEN = make_job("date", id="job")
 
 
 def plan(
@@ -179,6 +180,13 @@ DOWN, PAUSED = SkipReason.DOWN, SkipReason.PAUSED
             None,
             id="a date that was run, gone and back",
         ),
+        pytest.param(
+            DATE_OPEN,
+            state_of(DATE_OPEN, scheduled_since=at(-DAY), until=at(-DAY), retired_at=at(-60)),
+            [enrol(DATE_OPEN)],
+            None,
+            id="a date without a date that was run at its first registration, gone and back",
+        ),
         # Jobs added at run time follow the same rules.
         pytest.param(
             EVERY,
@@ -235,7 +243,7 @@ def test_p3_what_this_leader_remembers_beats_a_ledger_that_lost_its_past(
     assert starts(made) == ({"job": start} if start else {})
 
 
-INTERRUPTED = "the leader of term 6 was gone before it ended"
+INTERRUPTED = "the leader of term 6 was gone before the run ended"
 TICK = Tick("job", at(-1))
 
 

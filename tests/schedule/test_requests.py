@@ -53,5 +53,5 @@ def test_a_request_to_the_original_is_not_carried_out_in_a_copy() -> None:
     state = State([], [earlier, later], [], Copied(at(1), 7))
     completed, wanted = sort_requests(state, {"job"}, term=7, now=at(3))
     assert wanted == [later]
-    reason = "it was asked of the ledger of which this one is a copy"
+    reason = "the request was made in the ledger of which this one is a copy"
     assert completed == [CompleteRequest(1, at(3), RequestOutcome.REFUSED, reason)]

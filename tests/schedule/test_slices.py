@@ -14,9 +14,10 @@ import pytest
 from election.core.errors import LedgerError
 from election.schedule import term_jobs, term_scheduler
 from election.schedule.commands import Entry, SetNextDue
+from election.schedule.jobs import JobRegistry
 from election.schedule.model import Action, JobState, OpenRun, Request, State, StoredJob, Tick
 from election.schedule.plan import Plan, make_plan
-from election.schedule.stored import to_store
+from election.schedule.stored import load_jobs, to_store
 from election.schedule.term_jobs import TermJobs
 from tests.schedule import stored_functions
 from tests.schedule.making import NOW, at, make_job, state_of
@@ -148,6 +149,17 @@ async def test_a_new_look_at_everything_replaces_what_was_pending(jobs: TermJobs
     assert whole.about == {"steady", "e"}
     assert ids_of(await jobs.next_slice()) == ["f"]
     assert await jobs.next_slice() is None
+
+
+async def test_loading_a_slice_looks_at_its_own_jobs_only(bench: TermBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for each slice, a look at every job made planning quadratic."""
+    for job_id in ("steady", "often", "rare"):
+        bench.job(id=job_id)
+    monkeypatch.setattr(JobRegistry, "__iter__", None)
+    jobs, unloaded = load_jobs(
+        bench.registry, State(stored_states("b"), [], [], about=frozenset({"b", "rare", "often"}))
+    )
+    assert (list(jobs), unloaded) == (["often", "rare", "b"], {})
 
 
 async def test_what_cannot_wait_comes_first(jobs: TermJobs) -> None:

@@ -23,7 +23,7 @@ from election.schedule.plan import make_plan
 from election.schedule.stored import StoredJobLoader, load_jobs, mark_broken, to_store
 from tests.schedule import stored_functions
 from tests.schedule.making import NOW, at
-from tests.schedule.stored_functions import FakeStore, a_lambda, remember, remember_soon
+from tests.schedule.stored_functions import FakeStore, SmallStore, a_lambda, remember, remember_soon
 
 REMEMBER = f"{stored_functions.__name__}:remember"
 
@@ -51,6 +51,7 @@ def stored_state(
         (remember_soon, f"{stored_functions.__name__}:remember_soon"),
         (REMEMBER, REMEMBER),
         (FakeStore.put, f"{stored_functions.__name__}:FakeStore.put"),
+        (SmallStore.count, f"{stored_functions.__name__}:SmallStore.count"),
         (Path.cwd, f"{Path.__module__}:Path.cwd"),
     ],
 )
@@ -304,3 +305,9 @@ def test_a_date_is_stored_with_its_own_moment(registry: JobRegistry) -> None:
     for trigger, arguments in (("date", {"run_date": soon}), (DateTrigger(soon), {})):
         description, _ = to_store(registry, remember, trigger, id="stored", **arguments)
         assert description["run_date"] == soon.isoformat()
+
+
+def test_no_argument_of_the_program_can_be_given(registry: JobRegistry) -> None:
+    for name in ("is_stored", "given"):
+        with pytest.raises(JobDefinitionError, match=name):
+            to_store(registry, remember, "interval", id="stored", seconds=5, **{name: True})

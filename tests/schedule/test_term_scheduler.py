@@ -417,7 +417,7 @@ async def test_pitfall_39_an_open_run_is_settled_at_once_and_the_next_tick_runs(
         await bench.until(lambda: len(bench.ran) >= 3)
     [first, *_] = await bench.runs()
     assert (first.due, first.outcome, first.term) == (tick.due, Outcome.INTERRUPTED, 1)
-    assert first.error == "the leader of term 1 was gone before it ended"
+    assert first.error == "the leader of term 1 was gone before the run ended"
     assert bench.ran[0].due == tick.due + timedelta(seconds=0.05)
     await bench.agrees()
 
@@ -544,7 +544,7 @@ class _SaysNothingError(Exception):
         (ValueError(), "ValueError"),
         (OSError("a file \udcff"), "OSError: a file \\udcff"),
         (ValueError("long" * 10**5), "ValueError: long"),
-        (_SaysNothingError(), "_SaysNothingError: it cannot say what it is"),
+        (_SaysNothingError(), "_SaysNothingError: its __str__ failed"),
         (SystemExit(3), "SystemExit: 3"),
         (asyncio.CancelledError("by itself"), "CancelledError: by itself"),
     ],
@@ -1085,7 +1085,7 @@ async def test_p3_p4_a_ledger_that_was_lost_is_told(bench: TermBench, caplog: py
     bench.context.term = make_term(7, after=(1, ended_at), elected_at=bench.clock.now())
     async with scheduler:
         await bench.until(lambda: len(bench.ran) >= 2)
-        assert "the ledger knows nothing of the terms before 7" in (bench.context.warning or "")
+        assert "the ledger has no record of the terms before 7" in (bench.context.warning or "")
     assert len(logged(caplog, "ledger_lost")) == 1
     assert await bench.skips() == {SkipReason.LOST: 5}
     assert earlier.isdisjoint(run.due for run in bench.ran)

@@ -27,8 +27,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from election.core.errors import JobDefinitionError
-from election.schedule.ticks import _calendar_dates, first_after, ticks, without_jitter
-from election.schedule.triggers import build, describe, jitter_of
+from election.schedule.ticks import _calendar_dates, first_after, ticks, with_seed, without_jitter
+from election.schedule.triggers import UnstableTriggerError, build, describe, jitter_of
 from tests.schedule.making import NOW, CountingTrigger, at, make_job
 from tests.support.logs import logged
 from tests.support.pool import ROOT
@@ -555,3 +555,84 @@ def zone_file(name: str) -> Path:
     assert package is not None, "no zone could be used on this machine"
     assert package.origin is not None
     return Path(package.origin).parent / "zoneinfo" / name
+
+
+class Workdays(CronTrigger):  # type: ignore[misc]
+    """A subclass with ticks of its own: it passes over the 25th of December."""
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
+        found: datetime | None = super().get_next_fire_time(previous, now)
+        while found is not None and (found.month, found.day) == (12, 25):
+            found = super().get_next_fire_time(found, found + timedelta(seconds=1))
+        return found
+
+
+def test_a_subclass_of_a_trigger_has_its_own_ticks() -> None:
+    trigger = Workdays(hour=9, timezone="UTC")
+    eve = datetime(2026, 12, 24, 12, tzinfo=UTC)
+    assert first_after(trigger, eve) == datetime(2026, 12, 26, 9, tzinfo=UTC)
+    assert describe(trigger, eve)["type"] == "other"
+    assert first_after(without_jitter(with_seed(trigger, "job")), eve) == datetime(2026, 12, 26, 9, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        IntervalTrigger(seconds=10, jitter=60, start_date=datetime(2026, 3, 2, tzinfo=UTC)),
+        CronTrigger(second="*/10", jitter=60, timezone="UTC"),
+        OrTrigger([CronTrigger(second="*/10", timezone="UTC")], jitter=60),
+    ],
+    ids=lambda trigger: type(trigger).__name__,
+)
+def test_p4_pitfall_44_no_jitter_passes_over_the_next_tick(trigger: BaseTrigger) -> None:
+    begin = datetime(2026, 3, 2, 12, tzinfo=UTC)
+    planned = list(ticks(without_jitter(trigger), begin, begin + timedelta(hours=1)))
+    drawn = list(ticks(with_seed(trigger, "job"), begin, begin + timedelta(hours=1)))
+    assert len(planned) == 360
+    assert len(drawn) in {359, 360, 361}
+    assert all(one < other for one, other in pairwise(drawn))
+
+
+def test_p4_pitfall_44_the_parts_of_an_or_keep_the_ticks_that_wait_for_their_jitter() -> None:
+    """The second part is due while ticks of the first still wait."""
+    trigger = OrTrigger(
+        [CronTrigger(minute=0, second=0, jitter=60, timezone="UTC"), CronTrigger(minute=0, second=30, timezone="UTC")]
+    )
+    begin = datetime(2026, 3, 2, 0, 30, tzinfo=UTC)
+    assert len(list(ticks(with_seed(trigger, "job"), begin, begin + timedelta(hours=48)))) == 96
+
+
+def test_pitfall_46_a_subclass_with_jitter_draws_the_same_moment_each_time() -> None:
+    trigger = with_seed(Workdays(hour=9, jitter=600, timezone="UTC"), "job")
+    eve = datetime(2026, 12, 24, 12, tzinfo=UTC)
+    first, again = first_after(trigger, eve), first_after(trigger, eve)
+    assert first == again
+    assert first is not None
+    assert timedelta(0) < first - datetime(2026, 12, 26, 9, tzinfo=UTC) < timedelta(seconds=600)
+
+
+class Hours(IntervalTrigger):  # type: ignore[misc]
+    """A subclass without anything of its own."""
+
+
+class Once(DateTrigger):  # type: ignore[misc]
+    """Another one."""
+
+
+@pytest.mark.parametrize("trigger", [lambda: Hours(hours=24), Once], ids=["interval", "date"])
+def test_a_subclass_needs_a_start_of_its_own(trigger: Callable[[], BaseTrigger]) -> None:
+    """It cannot be anchored to the first registration: its ticks would begin anew with each process."""
+    with pytest.raises(UnstableTriggerError, match="needs a start_date"):
+        describe(trigger(), datetime.now(UTC))
+    assert describe(Hours(hours=24, start_date="2026-03-02 09:00:00"), datetime.now(UTC))["type"] == "other"
+
+
+@pytest.mark.parametrize("jitter", [None, 60])
+def test_an_interval_may_be_longer_than_there_are_dates(jitter: int | None) -> None:
+    """A usual way to say that a job runs on request only."""
+    trigger = IntervalTrigger(days=365_000, jitter=jitter, start_date=NOW)
+    assert first_after(trigger, NOW - timedelta(days=1)) is not None
+    assert first_after(trigger, NOW + timedelta(days=1)) is not None
+    far = IntervalTrigger(days=3_000_000, jitter=jitter, start_date=NOW)
+    assert first_after(far, NOW - timedelta(days=1)) is not None
+    assert first_after(far, NOW + timedelta(days=1)) is None

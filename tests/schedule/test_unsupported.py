@@ -155,5 +155,5 @@ def test_a_change_is_refused_with_the_way_out(election: Election, changes: dict[
 
 def test_a_job_of_the_code_is_paused_instead_of_removed(election: Election) -> None:
     election.add_job(report, "interval", seconds=5, id="code")
-    with pytest.raises(LookupError, match=r"goes with its code, or is paused: election\.jobs\.pause\('code'\)"):
+    with pytest.raises(LookupError, match=r"out of the code, or pause it: election\.jobs\.pause\('code'\)"):
         election.jobs.remove("code").result()

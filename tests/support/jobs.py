@@ -155,5 +155,6 @@ JOBS: dict[str, Job] = {
     "berlin_twice": (leave_facts, "cron", {**_AT_ITS_END, "hour": 2, "timezone": "Europe/Berlin"}),
     "london_twice": (leave_facts, "cron", {**_AT_ITS_END, "hour": 1, "timezone": "Europe/London"}),
     "noon": (leave_facts, "cron", {"hour": 12, "timezone": "Europe/Berlin", **A_RUN_EACH}),
+    "someday": (leave_facts, "date", {"run_date": "2100-01-01T00:00:00+00:00", **A_RUN_EACH}),
     "hostile": (raises_markup, "interval", {"seconds": 1, "id": HOSTILE, "name": HOSTILE}),
 }

@@ -247,6 +247,7 @@ def test_a_run_with_arguments(pool: Path) -> None:
         assert refused.status_code == 422
         assert "job 'job' cannot be called with these arguments" in refused.json()["detail"]
         assert client.post("/leader/jobs/job/run", json={"kwargs": []}).status_code == 422
+        assert client.post("/leader/jobs/job/run", json={"what": "given"}).status_code == 422, "not within kwargs"
     assert sorted(seen) == ["given", "own", "own"]
 
 

@@ -14,6 +14,7 @@ from .backend import FileBackend
 from .diagnostics import examine
 from .directory import PoolDirectory
 from .ledger import SqliteLedger
+from .stalled_writer import StalledWriter
 
 __all__ = ["FileBackend", "PoolDirectory", "file_engine"]
 
@@ -36,7 +37,8 @@ def file_engine(
 ) -> Engine:
     """File engine on the directory ``path``. Does no I/O but to make the path absolute."""
     directory = PoolDirectory(path, allow_network_fs=allow_network_fs)
-    ledger = SqliteLedger(directory.ledger, durable=durable, keeper=True, clock=clock)
+    stalled_writer = StalledWriter(directory, after=timing.fence_after) if timing.fence_after else None
+    ledger = SqliteLedger(directory.ledger, durable=durable, keeper=True, stalled_writer=stalled_writer, clock=clock)
     backend = FileBackend(directory, timing=timing, clock=clock)
 
     def check() -> None:

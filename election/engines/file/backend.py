@@ -10,7 +10,6 @@ written, lock file still the same. Order of its end: record written, flock free,
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from election.core.backend import CAMPAIGN_AGE_S, Grant, Refusal, SeatTiming, Sn
 from election.core.clock import Clock
 from election.core.errors import PoolPathError, SeatError, SeatLostError
 from election.core.events import named
+from election.core.logs import log
 from election.core.process import ProcessIdentity
 from election.core.term import LeaderRecord, Standing
 
@@ -33,9 +33,7 @@ from .presence import Presence
 from .split_brain import describe_split_brain, is_flocked, is_rival, seat_id
 from .vacancy import AliveFifo, VacancyWatcher
 
-log = logging.getLogger("election")
-
-TERM_IN_PROGRESS = "another worker is about to begin or end a term, and nobody else does before"
+TERM_IN_PROGRESS = "another worker is about to begin or end a term; no other worker can lead before that is done"
 
 SETTLE_HEARTBEATS = 2.0
 """Heartbeats that a winner waits if it finds no record, so that a leader whose directory was removed detects it."""
@@ -280,7 +278,7 @@ class FileBackend:
                 self._published, self._logged_error = record, None
         except OSError as error:
             if str(error) != self._logged_error:
-                log.warning("the record could not be told news: %s", error, extra=named("record_not_updated"))
+                log.warning("the leader record could not be updated: %s", error, extra=named("record_not_updated"))
             self._logged_error = str(error)
 
     def _say_present(self, say: Callable[[], None]) -> None:
@@ -288,7 +286,7 @@ class FileBackend:
         try:
             say()
         except OSError as error:
-            absence = f"this worker cannot say that it takes part: {error}"
+            absence = f"the presence of this worker cannot be published: {error}"
             if absence != self._absence:
                 log.warning("%s", absence, extra=named("presence_failed"))
             self._absence = absence
@@ -318,7 +316,7 @@ class FileBackend:
 
         Skipped while another worker begins a term on another lock file: our write could replace its record.
         """
-        why: object = "another worker begins one"
+        why: object = "another worker begins a term"
         try:
             with self._number.locked() as alone:
                 if alone:
@@ -327,7 +325,7 @@ class FileBackend:
         except OSError as error:
             why = error
         log.warning(
-            "the record could not be told that term %d ended: %s", record.term, why, extra=named("term_end_unrecorded")
+            "the end of term %d could not be recorded: %s", record.term, why, extra=named("term_end_unrecorded")
         )
 
     def _give_up(self) -> None:

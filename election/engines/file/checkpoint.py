@@ -9,15 +9,14 @@ each MB.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sqlite3
 import threading
 import time
 
-from .atomic_files import sync_directory
+from election.core.logs import log
 
-log = logging.getLogger("election")
+from .atomic_files import sync_directory
 
 WRITES_PER_CHECKPOINT = 64
 """Transactions between two checkpoints; a transaction writes some 8 pages of 4 KiB."""

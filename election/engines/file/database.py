@@ -11,19 +11,24 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from election.core.errors import LedgerError
+from election.core.errors import LedgerBusyError, LedgerError
 from election.engines.sql.connection_thread import ThreadedDatabase
 from election.engines.sql.database import Dialect
 
 from .atomic_files import read_file
 from .checkpoint import MAX_WAL_PAGES, Checkpoints
 from .file_identity import identify_file
+from .lock_holders import describe_process, find_writer
 from .schema import VERSION, check_version, migrate
+from .stalled_writer import POLL_INTERVAL_S, StalledWriter
 
 _T = TypeVar("_T")
 
 BUSY_TIMEOUT_S = 5.0
 """Seconds that one writer waits for another."""
+
+URGENT_TIMEOUT_S = 0.25
+"""The same for an urgent write: many times what a transaction takes."""
 
 
 class SqliteConnection(sqlite3.Connection):
@@ -45,39 +50,81 @@ class SqliteDatabase(ThreadedDatabase[SqliteConnection]):
     durable: whether a commit waits for the disk (``synchronous=FULL``); otherwise a power cut can undo the last ones.
     create: whether to make the file, and bring its schema up to date; False for readers.
     keeper: whether to set a corrupt file aside and begin a new one; only the leader may.
+    stalled_writer: ends a worker that keeps the file locked; None to report it only.
     """
 
     at_hand = True
 
-    def __init__(self, path: str, *, durable: bool = False, create: bool = True, keeper: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        durable: bool = False,
+        create: bool = True,
+        keeper: bool = False,
+        stalled_writer: StalledWriter | None = None,
+    ) -> None:
         super().__init__()
         self.path = path
         self._durable = durable
         self._create = create
         self._keeper = keeper
+        self._stalled_writer = stalled_writer
+        self._wait_s = BUSY_TIMEOUT_S if stalled_writer is None else POLL_INTERVAL_S
         self._identity: tuple[int, int] | None = None
         self._log: tuple[int, int] | None = None
         self._checkpoints: Checkpoints | None = None
 
     def _read(self, function: Callable[[Any], _T]) -> _T:
-        return self._guarded(functools.partial(_transaction, self.path, "BEGIN", function))
+        return self._retry_while_busy(functools.partial(_transaction, self.path, "BEGIN", function))
 
     def _write(self, function: Callable[[Any], _T]) -> _T:
-        result = self._guarded(functools.partial(_transaction, self.path, "BEGIN IMMEDIATE", function))
+        result = self._retry_while_busy(functools.partial(_transaction, self.path, "BEGIN IMMEDIATE", function))
         if self._checkpoints is not None:
             self._checkpoints.written()
         return result
+
+    def _write_urgently(self, function: Callable[[Any], _T]) -> _T:
+        def write(connection: SqliteConnection) -> _T:
+            connection.execute(f"PRAGMA busy_timeout={URGENT_TIMEOUT_S * 1000:.0f}")
+            try:
+                return _transaction(self.path, "BEGIN IMMEDIATE", function, connection)
+            finally:
+                connection.execute(f"PRAGMA busy_timeout={self._wait_s * 1000:.0f}")
+
+        try:
+            return self._guarded(write)
+        except LedgerBusyError:
+            os.utime(self.path)  # SQLite has found the lock in memory; this waits for a disk that stands still
+            raise
+
+    def _retry_while_busy(self, function: Callable[[SqliteConnection], _T]) -> _T:
+        """Wait for other writers; one that stands still within its transaction is ended, if that is asked for."""
+        waited = 0.0
+        while True:
+            try:
+                return self._guarded(function)
+            except LedgerBusyError:
+                waited += self._wait_s
+                ended = self._stalled_writer is not None and self._stalled_writer.count_wait(self._wait_s)
+                if not ended and waited >= BUSY_TIMEOUT_S:
+                    raise
 
     def _guarded(self, function: Callable[[SqliteConnection], _T]) -> _T:
         try:
             return function(self._connected())
         except sqlite3.Error as error:
             self._disconnect()
-            if _is_corrupt(getattr(error, "sqlite_errorcode", 0)):
+            code = getattr(error, "sqlite_errorcode", 0)
+            if _is_corrupt(code):
                 aside = self._set_aside() if self._keeper else None
                 kept = f"; it is kept as {aside}, and a new one is begun" if aside else ""
                 raise LedgerError(f"{self.path} is corrupt: {error}{kept}") from error
-            raise LedgerError(f"{self.path}: {error}{_way_out(error)}") from error
+            if code & 0xFF == sqlite3.SQLITE_BUSY:
+                writer = find_writer(self.path)
+                which = "" if writer is None else f": {describe_process(writer)}"
+                raise LedgerBusyError(f"{self.path}: {error}; another process has kept it locked{which}") from error
+            raise LedgerError(f"{self.path}: {error}{_way_out(code)}") from error
         except OSError as error:
             self._disconnect()
             raise LedgerError(f"{self.path}: {error.strerror}") from error
@@ -106,7 +153,7 @@ class SqliteDatabase(ThreadedDatabase[SqliteConnection]):
             connection = sqlite3.connect(
                 uri,
                 uri=True,
-                timeout=BUSY_TIMEOUT_S,
+                timeout=self._wait_s,
                 isolation_level=None,
                 check_same_thread=False,
                 factory=SqliteConnection,
@@ -134,7 +181,7 @@ class SqliteDatabase(ThreadedDatabase[SqliteConnection]):
         The keeper, which writes most of it and checks most often, saves it into the file; other workers only close it.
         """
         if self._keeper and connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-            raise LedgerError(f"{self.path}-wal was removed, and what is in it cannot be saved yet: a reader is busy")
+            raise LedgerError(f"{self.path}-wal was removed, and its content cannot be saved yet: a reader is busy")
         self._disconnect()
 
     def _disconnect(self) -> None:
@@ -207,11 +254,9 @@ def _quoted(path: str) -> str:
     return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
-def _way_out(error: sqlite3.Error) -> str:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+def _way_out(code: int) -> str:
     return {
         sqlite3.SQLITE_FULL: "; free some space on its disk",
         sqlite3.SQLITE_READONLY: "; make it and its directory writable for this user",
-        sqlite3.SQLITE_CANTOPEN: "; is the directory there, and are descriptors left?",
-        sqlite3.SQLITE_BUSY: "; another process has kept it locked",
-    }.get(code, "")
+        sqlite3.SQLITE_CANTOPEN: "; check that its directory exists, and that descriptors are left",
+    }.get(code & 0xFF, "")

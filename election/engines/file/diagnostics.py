@@ -37,8 +37,8 @@ def examine(directory: PoolDirectory) -> Iterator[CheckResult]:
         yield from _lock(directory, record, holders)
         yield _fifo(directory)
     except OSError as error:
-        advice = "look as the user that the workers run as"
-        yield CheckResult(Severity.WRONG, f"{error.filename} cannot be looked at: {error.strerror}", advice)
+        advice = "run this command as the user of the workers"
+        yield CheckResult(Severity.WRONG, f"{error.filename} cannot be inspected: {error.strerror}", advice)
 
 
 # --- the directory -------------------------------------------------------------------------------------------------
@@ -59,7 +59,7 @@ def _ground(directory: PoolDirectory) -> Iterator[CheckResult]:
         )
     else:
         text = f"{directory.path} belongs to uid {found.st_uid}, and this process runs as uid {us}"
-        advice = f"workers of this user need it to be theirs (chown {us}); else look as uid {found.st_uid}"
+        advice = f"if the workers run as this user: chown {us}; else run this command as uid {found.st_uid}"
         yield CheckResult(Severity.WRONG, text, advice)
     yield _mode(directory.path, found, 0o700, "whoever can read the lock file can hold it")
     for name in sorted(list_directory(directory.path)):
@@ -101,10 +101,10 @@ def _inside(path: str, owner: int) -> Iterator[CheckResult]:
 
 def _record(directory: PoolDirectory, record: LeaderRecord | None) -> CheckResult:
     if record is None and os.path.lexists(directory.record):
-        return CheckResult(Severity.WARNING, f"{directory.record} cannot be understood", "the next leader replaces it")
+        return CheckResult(Severity.WARNING, f"{directory.record} cannot be parsed", "the next leader replaces it")
     if record is None:
         return CheckResult(
-            Severity.WARNING, "there is no leader record", "normal before the first election; see the log else"
+            Severity.WARNING, "there is no leader record", "normal before the first election; otherwise see the log"
         )
     holder = f"pid {record.holder.pid}, term {record.term}"
     if record.standing is not Standing.LEADING:
@@ -115,14 +115,14 @@ def _record(directory: PoolDirectory, record: LeaderRecord | None) -> CheckResul
         return CheckResult(Severity.WARNING, f"nobody leads: the last leader ({holder}) died", _START)
     silent = time.time() - os.stat(directory.record).st_mtime
     if silent > SILENT_AFTER_S:
-        advice = "its event loop is blocked, or the process is stopped; once it is killed, somebody else is elected"
+        advice = "its event loop is blocked, or the process is stopped; once it is killed, another worker is elected"
         return CheckResult(
-            Severity.WARNING, f"the leader ({holder}) gave its last sign of life {silent:.0f} s ago", advice
+            Severity.WARNING, f"the last heartbeat of the leader ({holder}) was {silent:.0f} s ago", advice
         )
     return CheckResult(Severity.GOOD, f"the record names a live leader: {holder}")
 
 
-_START = "if workers run, one of them leads within seconds, or its log and /leader say why not; else start the pool"
+_START = "if workers run, one of them leads within seconds, or its log and /leader show why not; else start the pool"
 
 _ENDED = {Standing.RESIGNED: "resigned", Standing.LOST: "lost its seat"}
 
@@ -167,18 +167,18 @@ def _lock(directory: PoolDirectory, record: LeaderRecord | None, holders: list[H
         yield CheckResult(Severity.WARNING, "there is no lock file", advice)
         return
     if not os.path.isdir("/proc/self/fdinfo"):
-        yield CheckResult(Severity.WARNING, "who holds the lock cannot be told on this system")
+        yield CheckResult(Severity.WARNING, "the holder of the lock cannot be determined on this system")
         return
     held_by_leader = leader in {holder.pid for holder in holders}
     if held_by_leader:
-        yield CheckResult(Severity.GOOD, f"pid {leader} holds the lock, as the record says")
+        yield CheckResult(Severity.GOOD, f"pid {leader} holds the lock, and is the recorded leader")
     elif not holders and record is not None and leader is not None and record.holder.is_alive():
         advice = "the lock file was replaced: within a heartbeat its leader notices and another is elected; look again"
         yield CheckResult(
-            Severity.WRONG, f"pid {leader} leads by the record, and does not hold {directory.lock}", advice
+            Severity.WRONG, f"pid {leader} is the recorded leader, and does not hold {directory.lock}", advice
         )
     elif not holders:
-        yield CheckResult(Severity.GOOD, "nobody that this user can see holds the lock")
+        yield CheckResult(Severity.GOOD, "no process that this user can see holds the lock")
     workers = {
         each.process.pid for each in Presence(directory.workers, SystemClock()).look() if each.process.is_neighbour()
     }
@@ -187,11 +187,11 @@ def _lock(directory: PoolDirectory, record: LeaderRecord | None, holders: list[H
             continue
         named = f"pid {holder.pid} ({holder.command})"
         if held_by_leader:
-            text = f"{named} shares the leader's lock: once the leader dies, it keeps everybody else out"
+            text = f"{named} shares the leader's lock: once the leader dies, no other worker can lead"
             advice = f"a process that inherited the descriptor; end it: kill {holder.pid}"
             yield CheckResult(Severity.WARNING, text, advice)
         elif holder.pid in workers:
-            text = f"{named} holds the lock, and has not said yet that it leads"
+            text = f"{named} holds the lock, and has not published a leader record yet"
             yield CheckResult(Severity.WARNING, text, "a worker about to lead; look again in a few seconds")
         else:
             text = f"{named} holds the lock and is no worker, so nobody can be elected"
@@ -210,6 +210,6 @@ def _fifo(directory: PoolDirectory) -> CheckResult:
     except FileNotFoundError:
         is_fifo = False
     if is_fifo:
-        return CheckResult(Severity.GOOD, "the FIFO that tells of resignations is there")
+        return CheckResult(Severity.GOOD, "the FIFO that signals resignations is there")
     advice = "the next leader makes it anew; until then followers notice a resignation at their safety poll"
     return CheckResult(Severity.WARNING, f"{directory.alive} is missing, or no FIFO", advice)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
 import tempfile
@@ -12,10 +11,9 @@ from filelock import lock_descriptor
 
 from election.core.errors import PoolPathError, SeatError
 from election.core.events import named
+from election.core.logs import log
 
 from .atomic_files import make_directories
-
-log = logging.getLogger("election")
 
 NETWORK_FILESYSTEMS = frozenset((
     "nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "9p", "afs", "ceph", "coda", "glusterfs", "lustre", "gpfs",
@@ -43,6 +41,10 @@ class PoolDirectory:
 
     def __init__(self, path: str, *, allow_network_fs: bool = False) -> None:
         self.path = os.path.abspath(path)
+        try:
+            self.path.encode()
+        except UnicodeEncodeError:
+            raise PoolPathError(f"{self.path!a} is no UTF-8, so that no answer could name the pool") from None
         self.lock = os.path.join(self.path, "leader.lock")
         self.record = os.path.join(self.path, "leader.json")
         self.term = os.path.join(self.path, "leader.term")
@@ -133,7 +135,7 @@ class PoolDirectory:
         """Problem text if this user may not read the pool, which would look vacant; None if it may."""
         if os.access(self.path, os.R_OK | os.X_OK):
             return None
-        return f"{self.path} cannot be read by this user; look as the user that the workers run as"
+        return f"{self.path} cannot be read by this user; run this command as the user of the workers"
 
     def _check(self, found: os.stat_result) -> None:
         if stat.S_ISLNK(found.st_mode):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from election.core.events import named
+from election.core.logs import log
 from election.core.threads import in_passing
-
-log = logging.getLogger("election")
 
 _T = TypeVar("_T")
 

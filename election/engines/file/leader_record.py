@@ -7,7 +7,6 @@ A record describes, it proves nothing: only the lock decides (docs/pitfalls.md#1
 from __future__ import annotations
 
 import errno
-import logging
 import os
 from datetime import UTC, datetime
 
@@ -16,18 +15,16 @@ from pydantic import TypeAdapter, ValidationError
 from election.core.clock import Clock
 from election.core.errors import SeatLostError
 from election.core.events import named
+from election.core.logs import log
 from election.core.term import LeaderRecord, Standing
 
 from .atomic_files import create_file, read_file, replace_file
-
-log = logging.getLogger("election")
 
 _FORMAT = TypeAdapter(LeaderRecord)
 
 Stamp = tuple[int, int, int]
 """Inode, size and mtime (ns): changes with each new record or heartbeat. No single field is enough: ext4 gives a
 replacement the inode before last, so that two replacements in a row look like none."""
-
 
 _NO_PLAIN_FILE = {errno.ELOOP, errno.ENXIO, errno.EAGAIN}
 """Errors of opening a symbolic link, a socket or a FIFO in place of the record: there is no record then."""
@@ -102,14 +99,14 @@ class LeaderRecordFile:
                 self.write_if_absent(over)
         except OSError as error:
             log.warning(
-                "the record could not be told that term %d ended: %s",
+                "the end of term %d could not be recorded: %s",
                 over.term,
                 error,
                 extra=named("term_end_unrecorded"),
             )
 
     def beat(self) -> None:
-        """Touch the record as a sign of life. Raises ``SeatLostError`` if it is not the one that we wrote."""
+        """Write a heartbeat: touch the record. Raises ``SeatLostError`` if it is not the one that we wrote."""
         # Unchanged since our last beat: a read would need a descriptor, and there may be none left.
         if (self._touched is None or self._stamp() != self._touched) and not self.is_ours():
             raise SeatLostError(f"{self._path}: the leader record was removed or changed by somebody else")

@@ -10,13 +10,18 @@ from election.schedule.ledger import Ledger
 
 from .database import SqliteDatabase, stored_version
 from .schema import check_version
+from .stalled_writer import StalledWriter
 
 
 class SqliteStore(SqlStore):
     """Store in one file, for arguments see ``SqliteLedger``."""
 
-    def __init__(self, path: str, *, durable: bool, look_only: bool, keeper: bool) -> None:
-        super().__init__(SqliteDatabase(path, durable=durable, create=not look_only, keeper=keeper))
+    def __init__(
+        self, path: str, *, durable: bool, look_only: bool, keeper: bool, stalled_writer: StalledWriter | None
+    ) -> None:
+        super().__init__(
+            SqliteDatabase(path, durable=durable, create=not look_only, keeper=keeper, stalled_writer=stalled_writer)
+        )
         self._path = path
 
     def check(self) -> None:
@@ -37,6 +42,7 @@ class SqliteLedger(Ledger):
             can lose the last claims, and their ticks may run again.
         look_only: Read, never create or change anything.
         keeper: Set a corrupt file aside and begin a new one, as a leader may.
+        stalled_writer: Ends a worker that keeps the file locked; None to report it only.
         clock: Clock that dates what is written.
     """
 
@@ -47,9 +53,11 @@ class SqliteLedger(Ledger):
         durable: bool = False,
         look_only: bool = False,
         keeper: bool = False,
+        stalled_writer: StalledWriter | None = None,
         clock: Clock | None = None,
     ) -> None:
-        super().__init__(SqliteStore(path, durable=durable, look_only=look_only, keeper=keeper), clock)
+        store = SqliteStore(path, durable=durable, look_only=look_only, keeper=keeper, stalled_writer=stalled_writer)
+        super().__init__(store, clock)
 
 
 def _integrity(connection: sqlite3.Connection) -> list[str]:

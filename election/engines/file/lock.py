@@ -96,9 +96,9 @@ class LockFile:
             differs = self._differs()
             # A held flock can be requested again at no cost; if a forked child released it, the request may fail.
             if differs is None and not lock_descriptor(self._descriptor, blocking=False):
-                differs = "the flock was undone and somebody else took it"
+                differs = "the flock was released by other code, and another process took it"
         except OSError as error:
-            differs = f"the lock file cannot be looked at: {error.strerror}"
+            differs = f"the lock file cannot be inspected: {error.strerror}"
         if differs:
             raise SeatLostError(f"{self._path}: {differs}")
 
@@ -133,7 +133,7 @@ class LockFile:
 
     def _difference(self) -> str | None:
         if not _is(self._descriptor, self._identity):
-            return "the descriptor of the lock was closed behind our back"
+            return "other code in this process closed the descriptor of the lock"
         current = self.current()
         if current is None:
             return "the lock file was removed or renamed"

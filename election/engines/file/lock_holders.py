@@ -1,14 +1,20 @@
-"""Processes that hold a flock, as Linux lists them under /proc.
+"""Processes that hold a lock on a file, as Linux lists them under /proc.
 
-``/proc/locks`` names the process that took a lock, even if it is dead; a descriptor's ``fdinfo`` shows its current
-holder.
+``/proc/locks`` names the process that took a lock, of a flock even if it is dead; a descriptor's ``fdinfo`` shows its
+current holder.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+WRITE_LOCKS = (120, 128)
+"""Bytes of the shared memory that a writer, and the first process that opens it, locks."""
+
+MAX_COMMAND = 200
+"""Characters of a command line that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +48,80 @@ def holder_of(pid: int, device: int, inode: int) -> Holder | None:
     taken_by = _taken_by(pid, device, inode)
     if taken_by is None:
         return None
-    return Holder(pid, _read(f"/proc/{pid}/cmdline").replace("\0", " ").strip(), taken_by)
+    return Holder(pid, _command(pid), taken_by)
 
 
-def _taken_by(pid: int, device: int, inode: int) -> int | None:
-    """Pid that took the flock that ``pid`` holds on the file; None if it holds none."""
+def find_writer(path: str) -> int | None:
+    """Pid of another process that keeps a SQLite database locked for writers; None if that cannot be found.
+
+    In WAL mode, a writer's lock is on the shared memory (https://sqlite.org/walformat.html#wal_locks), and one on the
+    database itself excludes everybody.
+    """
+    names = {path: (), f"{path}-shm": WRITE_LOCKS}
+    files = [(found, which) for name, which in names.items() if (found := _stat(name)) is not None]
+    for line in _read("/proc/locks").splitlines():
+        words = line.split()  # 1: POSIX ADVISORY WRITE 4242 08:01:1234 120 120
+        if words[1:4] != ["POSIX", "ADVISORY", "WRITE"] or words[4] in {"0", str(os.getpid())}:
+            continue
+        pid, inode = int(words[4]), words[5].rpartition(":")[2]
+        # Another filesystem may have a file with this inode, too.
+        if any(inode == str(found.st_ino) and _locks(pid, found, which) for found, which in files):
+            return pid
+    return None
+
+
+def _locks(pid: int, file: os.stat_result, which: Sequence[int]) -> bool:
+    """Whether a process has a write lock on one of these bytes of the file; without any, on some part of it."""
+    for line in _locks_of(pid, file.st_dev, file.st_ino):
+        words = line.split()  # lock: 1: POSIX ADVISORY WRITE 4242 08:01:1234 120 120
+        if words[2:5] == ["POSIX", "ADVISORY", "WRITE"]:
+            first, last = int(words[7]), words[8]
+            if not which or any(first <= byte and (last == "EOF" or byte <= int(last)) for byte in which):
+                return True
+    return False
+
+
+def _locks_of(pid: int, device: int, inode: int) -> Iterator[str]:
+    """Lines about the locks that a process has on a file, by its descriptors."""
     for descriptor in list_directory(f"/proc/{pid}/fd"):
         try:
             found = os.stat(f"/proc/{pid}/fd/{descriptor}")
         except OSError:
             continue  # closed or gone meanwhile
-        if (found.st_dev, found.st_ino) != (device, inode):
-            continue
-        for line in _read(f"/proc/{pid}/fdinfo/{descriptor}").splitlines():
-            words = line.split()  # lock: 1: FLOCK ADVISORY WRITE 4242 08:01:1234 0 EOF
-            if words[:1] == ["lock:"] and words[2] == "FLOCK":
-                return int(words[5])
+        if (found.st_dev, found.st_ino) == (device, inode):
+            lines = _read(f"/proc/{pid}/fdinfo/{descriptor}").splitlines()
+            yield from (line for line in lines if line.startswith("lock:"))
+
+
+def describe_process(pid: int) -> str:
+    """Pid and command line of a process."""
+    return f"pid {pid} ({_command(pid)})"
+
+
+def is_waiting_for_disk(pid: int) -> bool:
+    """Whether a thread of the process is in an uninterruptible wait, as for a disk."""
+    states = (_read(f"/proc/{pid}/task/{thread}/stat") for thread in list_directory(f"/proc/{pid}/task"))
+    return any(stat.rpartition(")")[2].split()[:1] == ["D"] for stat in states)
+
+
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
+
+
+def _command(pid: int) -> str:
+    """Command line of a process, as one line, and its beginning if it is long."""
+    return " ".join(_read(f"/proc/{pid}/cmdline").replace("\0", " ").split())[:MAX_COMMAND]
+
+
+def _taken_by(pid: int, device: int, inode: int) -> int | None:
+    """Pid that took the flock that ``pid`` holds on the file; None if it holds none."""
+    for line in _locks_of(pid, device, inode):
+        words = line.split()  # lock: 1: FLOCK ADVISORY WRITE 4242 08:01:1234 0 EOF
+        if words[2] == "FLOCK":
+            return int(words[5])
     return None
 
 

@@ -8,7 +8,6 @@ others are ended if the pool fences, by a punctual observer.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +15,7 @@ from functools import partial
 from election.core.backend import SeatTiming, Worker
 from election.core.clock import Clock
 from election.core.events import named
+from election.core.logs import log
 from election.core.process import pinned
 from election.core.term import LeaderRecord, Standing
 
@@ -23,8 +23,6 @@ from .file_thread import FileThread
 from .leader_record import is_led
 from .lock_holders import Holder, holder_of, who_holds
 from .split_brain import seat_id
-
-log = logging.getLogger("election")
 
 MIN_REFUSAL_S = 1.0
 """Seconds for which a flock may be held while nobody leads: a winner needs part of them to begin its term."""
@@ -107,7 +105,7 @@ class OrphanDetector:
                 if is_orphan(holder, record, locked, known):
                     await self._end(holder, "it keeps the lock that it inherited from a leader that is dead")
                 elif now - found >= self._fence_after and is_stalled(holder, known):
-                    await self._end(holder, "a worker that keeps the lock, and does not say that it leads")
+                    await self._end(holder, "a worker that keeps the lock, and does not publish a leader record")
 
     def _log(self, record: LeaderRecord | None, locked: str, holders: Sequence[Holder]) -> None:
         before = self.problem

@@ -146,6 +146,17 @@ class Presence:
         return self._clock.now().timestamp() - os.stat(path).st_mtime > FOREIGN_MAX_AGE_S
 
 
+def is_worker(directory: str, pid: int) -> bool:
+    """Whether a process of this host is a worker with an entry in ``directory``, and alive. Raises ``OSError``."""
+    for name in os.listdir(directory):
+        if name.startswith(f"{pid}-") and not name.endswith(PROBLEM):
+            with contextlib.suppress(ValidationError):
+                process = _FORMAT.validate_json(read_file(os.path.join(directory, name)) or b"").process
+                if process.pid == pid and process.is_neighbour() and process.is_alive():
+                    return True
+    return False
+
+
 def _unlink(entry: str) -> None:
     """Remove an entry and what is beside it."""
     for path in (f"{entry}{PROBLEM}", entry):

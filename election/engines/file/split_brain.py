@@ -33,7 +33,7 @@ def describe_split_brain(lock: str, record: LeaderRecord) -> str:
     """Problem text: why no worker leads on ``lock`` while the recorded leader may."""
     return (
         f"{lock} was replaced while pid {record.holder.pid} leads term {record.term}"
-        " on the former one; nobody else leads before that has ended"
+        " on the former file; no other worker can lead before that term has ended"
     )
 
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
+import select
 import stat
 from collections.abc import Callable
 from functools import partial
@@ -23,13 +23,12 @@ from functools import partial
 from election.core.backend import SeatTiming
 from election.core.clock import Clock, time_limit
 from election.core.events import named
+from election.core.logs import log
 from election.core.process import ProcessIdentity
 from election.core.term import LeaderRecord, Standing
 
 from .file_thread import FileThread
 from .leader_record import is_led
-
-log = logging.getLogger("election")
 
 FIRST_RETRY_S = 0.0005
 """Delay of the second attempt when the seat seems vacant and is not ours; doubled up to the safety poll."""
@@ -181,9 +180,13 @@ class VacancyWatcher:
             self._arm(record)
             return  # one more attempt at once: a term that ended before the watcher was armed does not wake it
         source = await self._first_event(self._min_refusal_s(record))
-        if source == "fifo" and "pidfd" in self._descriptors and _is_same(record, await self._files.run(look)):
-            self._drop(source)  # the leader is dying, not resigning: the pidfd reports when its flock is free
-            source = await self._first_event(DYING_S) or source
+        if source == "fifo" and "pidfd" in self._descriptors:
+            self._drop(source)
+            if _is_readable(self._descriptors["pidfd"]):
+                source = "pidfd"
+            elif _is_same(record, await self._files.run(look)):
+                # The leader is dying, not resigning: the pidfd reports when its flock is free.
+                source = await self._first_event(DYING_S) or source
         if source == "elder":
             self.armed_for = None  # moved up one place
         elif source:
@@ -272,6 +275,12 @@ class VacancyWatcher:
 
     def _drop(self, source: str) -> None:
         os.close(self._descriptors.pop(source))
+
+
+def _is_readable(descriptor: int) -> bool:
+    now = select.poll()
+    now.register(descriptor, select.POLLIN)
+    return bool(now.poll(0))
 
 
 def _is_same(one: LeaderRecord | None, other: LeaderRecord | None) -> bool:

@@ -61,7 +61,7 @@ def postgres_engine(
         wait_for_changes=backend.wait_for_changes,
         terminate=partial(terminate_leader, address),
         ledger_advice=LedgerAdvice(
-            unreadable="no tick is run while it cannot be read; mend what the server complains of",
+            unreadable="no tick is run while it cannot be read; fix the error that the server reports",
             damaged="nothing sets it aside: stop the pool, keep a copy of its schema"
             f" (pg_dump --schema={address.schema}), and put right what is wrong in the tables",
             unaware="somebody has emptied its tables",

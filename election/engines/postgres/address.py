@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode
 
 from election.core.errors import ConfigurationError
 
@@ -52,10 +52,10 @@ class Address:
 
 def parse(url: str) -> Address:
     """Address that ``url`` names. Raises ``ConfigurationError``, whose message has no password."""
-    parts = urlsplit(url)
+    login, host, path, query = _split(url)
     ours = {"pool": DEFAULT, "schema": DEFAULT}
     theirs = []
-    for name, value in _parameters(parts.query):
+    for name, value in _parameters(query):
         if name not in ours:
             theirs.append((name, value))
             continue
@@ -67,9 +67,20 @@ def parse(url: str) -> Address:
     shown = [(name, value) for name, value in theirs if name in _WHERE]
     shown += [(name, value) for name, value in ours.items() if value != DEFAULT]
     schema = ours["schema"] if ours["pool"] == DEFAULT else f"{ours['schema']}_{ours['pool']}"
-    return Address(
-        _url(parts.netloc, parts.path, theirs), _url(parts.netloc.rpartition("@")[2], parts.path, shown), schema
-    )
+    return Address(_url(login + host, path, theirs), _url(host, path, shown), schema)
+
+
+def _split(url: str) -> tuple[str, str, str, str]:
+    """Split a URL as libpq does: into login (with its ``@``), host, path and query.
+
+    The login goes up to the first ``@`` that no slash precedes, whatever characters are in it; there is no fragment.
+    """
+    text = url.partition("://")[2]
+    found = re.match(r"[^/@]*@", text)
+    login = found[0] if found else ""
+    place, _, query = text[len(login) :].partition("?")
+    host, slash, name = place.partition("/")
+    return login, host, slash + name, query
 
 
 def _parameters(query: str) -> Iterator[tuple[str, str]]:

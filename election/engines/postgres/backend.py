@@ -11,16 +11,16 @@ holder of the lock only.
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import replace
 
 import psycopg
 from pydantic import ValidationError
 
 from election.core.backend import Grant, Refusal, SeatTiming, Snapshot, Worker
-from election.core.clock import Clock, call_later, first
+from election.core.clock import Clock, Timer, call_later, first
 from election.core.errors import ConfigurationError, LedgerVersionError, SeatError, SeatLostError
 from election.core.events import named
+from election.core.logs import log
 from election.core.process import ProcessIdentity
 from election.core.term import LeaderRecord, Standing
 from election.core.threads import run_in_thread
@@ -32,8 +32,6 @@ from .ledger import PostgresLedger
 from .monitor import RECORD, PoolMonitor
 from .preflight import Preflight
 from .trust import StateBefore, Trust, died, remaining_trust, was_fenced_by_switch
-
-log = logging.getLogger("election")
 
 LAST_TRY_S = 1.0
 """Time in which the server has to answer a leader that no longer trusts its seat."""
@@ -97,7 +95,7 @@ class PostgresBackend:
         self._unpublished_end: LeaderRecord | None = None
         self._doubt: str | None = None
         self._doubted_until = 0.0
-        self._leaving: asyncio.Task[None] | None = None
+        self._leaving: Timer | None = None
         self._background: asyncio.Task[object] | None = None
 
     async def open(self, worker: Worker) -> None:
@@ -256,7 +254,7 @@ class PostgresBackend:
                 await self._lock.release()
         except psycopg.Error as error:
             if record is not None:
-                text = "end of term %d not recorded: %s"
+                text = "the end of term %d could not be recorded: %s"
                 log.warning(text, record.term, describe_error(error), extra=named("term_end_unrecorded"))
             await self._lock.close()
 
@@ -328,8 +326,9 @@ class PostgresBackend:
 def _describe_doubt(record: LeaderRecord, wait: float) -> str:
     """Problem text: why no worker leads for ``wait`` seconds at most."""
     return (
-        f"the server has ended the session of pid {record.holder.pid} on {record.holder.host}, which may not know that"
-        f" its term {record.term} is over; nobody else leads before it says so, or {wait:.1f} s have passed"
+        f"the server has ended the session of pid {record.holder.pid} on {record.holder.host}, which may still work in"
+        f" term {record.term}; no other worker can lead before that process reports the end of its term, or"
+        f" {wait:.1f} s have passed"
     )
 
 

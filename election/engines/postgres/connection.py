@@ -33,6 +33,9 @@ _ROLE_DEFAULTS = {
     "idle_in_transaction_session_timeout": 0,
     "default_transaction_isolation": "read committed",  # claims depend on the commits of others
     "default_transaction_deferrable": "off",
+    "DateStyle": "ISO, MDY",  # psycopg reads no other style
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
 }
 """Settings that our sessions need, in place of those of the role or the database."""
 
@@ -54,7 +57,7 @@ def driver_options(url: str) -> dict[str, Any]:
     try:
         given = psycopg.conninfo.conninfo_to_dict(url)
     except psycopg.Error as error:
-        raise ConfigurationError(f"the pool's URL makes no sense to the driver: {describe_error(error)}") from None
+        raise ConfigurationError(f"the driver cannot read the pool's URL: {describe_error(error)}") from None
     ours = {
         "application_name": "election",
         "client_encoding": "utf8",
@@ -247,12 +250,12 @@ def way_out(error: Exception) -> str:
 
 _WAYS_OUT: dict[type[Exception], str] = {
     errors.DiskFull: "; free some space on the server's disk",
-    errors.ReadOnlySqlTransaction: "; name the server that is no standby",
+    errors.ReadOnlySqlTransaction: "; name the primary server, not a standby",
     errors.TooManyConnections: "; raise max_connections, or use fewer workers",
     errors.LockNotAvailable: "; another session has kept it locked",
-    errors.IdleInTransactionSessionTimeout: "; this process stood still in the middle of it",
+    errors.IdleInTransactionSessionTimeout: "; this process was stopped or blocked during the transaction",
     errors.InvalidSqlStatementName: "; a pooler that gives each transaction another session? Use pool_mode = session",
-    errors.InsufficientPrivilege: "; docs/engines/postgresql.md says what the role needs",
+    errors.InsufficientPrivilege: "; docs/engines/postgresql.md lists what the role needs",
 }
 
 _WRONG = ("28", "3D", "42501", "3F", "0A")

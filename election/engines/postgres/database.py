@@ -7,8 +7,9 @@ earlier commits, and a term that is over is refused for good (P3).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import psycopg
@@ -115,6 +116,9 @@ class PostgresDatabase(ThreadedDatabase[PostgresConnection]):
     def _write(self, function: Callable[[Any], _T]) -> _T:
         return self._transaction("BEGIN; SELECT schema_version FROM meta FOR UPDATE", function)
 
+    def _write_urgently(self, function: Callable[[Any], _T]) -> _T:
+        return self._transaction("BEGIN; SELECT schema_version FROM meta", function)  # locks nothing
+
     def _transaction(self, begin: str, function: Callable[[Any], _T]) -> _T:
         self._given_up = False
         try:
@@ -166,17 +170,27 @@ class PostgresDatabase(ThreadedDatabase[PostgresConnection]):
             connection.raw.close()
 
     async def read(self, function: Callable[[Any], _T]) -> _T:
-        timer = self._timer()
-        try:
+        with self._time_limit():
             return await super().read(function)
-        finally:
-            timer.cancel()
+
+    async def write_urgently(self, function: Callable[[Any], _T]) -> _T:
+        with self._time_limit():
+            return await super().write_urgently(function)
 
     def written(self, function: Callable[[Any], _T]) -> asyncio.Future[_T]:
         timer = self._timer()
         found = super().written(function)
         found.add_done_callback(lambda _: timer.cancel())
         return found
+
+    @contextlib.contextmanager
+    def _time_limit(self) -> Iterator[None]:
+        """Give the transaction up when the scope lasts too long."""
+        timer = self._timer()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _timer(self) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(self._timeout_s, self.give_up)

@@ -73,8 +73,8 @@ def _leader(connection: psycopg.Connection[Any], address: Address) -> Iterator[C
             Severity.WARNING if holder is None else Severity.GOOD, f"the last leader was {who}: {record.standing}"
         )
     elif row[1] > SILENT_AFTER_S:
-        text = f"the leader ({who}) has given no sign of life for {row[1]:.0f} s"
-        yield CheckResult(Severity.WARNING, text, "is its event loop blocked? Its log tells")
+        text = f"the last heartbeat of the leader ({who}) was {row[1]:.0f} s ago"
+        yield CheckResult(Severity.WARNING, text, "its event loop may be blocked: see its log")
     else:
         yield CheckResult(Severity.GOOD, f"{who}, leads")
     if holder is None:

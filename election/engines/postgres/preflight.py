@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +11,11 @@ import psycopg
 
 from election.core.errors import ConfigurationError, SeatError
 from election.core.events import named
+from election.core.logs import log
 
 from .address import Address
 from .connection import connect, describe_error, is_wrong, settings, shutdown, way_out
 from .schema import migrate, stored_version
-
-log = logging.getLogger("election")
 
 MIN_VERSION = 150000
 """Oldest server that is accepted."""
@@ -29,8 +27,8 @@ POOLING_TRIES = 5
 """Transactions that detect a pooler which gives each of them another session."""
 
 _POOLED = (
-    "something between here and the server gives each transaction another session (PgBouncer with pool_mode ="
-    " transaction or statement?), and a lock would be anybody's; connect to the server itself, or use pool_mode ="
+    "a pooler gives each transaction another session (PgBouncer with pool_mode = transaction or statement?), so that"
+    " other clients would share the session that holds the lock; connect to the server itself, or use pool_mode ="
     " session"
 )
 

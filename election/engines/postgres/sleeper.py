@@ -7,17 +7,15 @@ turn (docs/pitfalls.md#62).
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import psycopg
 
 from election.core.events import named
+from election.core.logs import log
 
 from .address import Address
 from .connection import ANSWER_TIMEOUT_S, execute
-
-log = logging.getLogger("election")
 
 MIN_GRACE_S = 1.0
 """Seconds that a winner has to begin its term, or two heartbeats if they are longer."""

@@ -71,8 +71,8 @@ def redis_engine(
 
 def _ledger_advice(address: Address) -> LedgerAdvice:
     return LedgerAdvice(
-        unreadable="no tick is run while it cannot be read; mend what the server complains of",
+        unreadable="no tick is run while it cannot be read; fix the error that the server reports",
         damaged="nothing sets it aside: stop the pool, keep a copy of the server's data, and put right what is wrong in"
         f" the keys that begin with {address.prefix}",
-        unaware="if the pool's ledger is kept in PostgreSQL, name it with --ledger; else the server has forgotten it",
+        unaware="if the pool's ledger is kept in PostgreSQL, name it with --ledger; else the server has lost it",
     )

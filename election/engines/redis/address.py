@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -37,8 +39,13 @@ def address_of(url: str) -> Address:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"the pool's URL makes no sense: {error}; write {_FORMS}") from error
+        if parts.fragment or "@" in parts.path + parts.query:  # a password that has been cut
+            raise ValueError
+    except ValueError:  # its text may have a part of the password
+        raise ConfigurationError(
+            f"the pool's URL cannot be read; write {_FORMS}, and special characters of a password as %23 (#), %2F (/),"
+            " %3F (?), %40 (@)"
+        ) from None
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     name = query.pop("pool", "election")
     if not re.fullmatch(r"[\w.:-]+", name):
@@ -55,7 +62,7 @@ def address_of(url: str) -> Address:
     try:
         ConnectionPool.from_url(driver, **OPTIONS).make_connection()
     except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"the pool's URL makes no sense to the driver: {_without_class(error)}") from error
+        raise ConfigurationError(f"the driver cannot read the pool's URL: {_without_class(error)}") from error
     place = parts.path if unix else f"{parts.path.strip('/') or query.get('db', '0')}"
     where = f"{parts.hostname}:{port or 6379}/{place}" if not unix else f"{place}?db={query.get('db', '0')}"
     shown = f"{parts.scheme}://{where}{'&' if unix else '?'}pool={name}"
@@ -66,6 +73,21 @@ def _without_class(error: Exception) -> str:
     return re.sub(r"^\w+\.__init__\(\) ", "", str(error))
 
 
+def _any_text(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Convert half a character, and bytes that are no text, which no worker writes, and which spoil only their row."""
+    ways = ["surrogatepass", "surrogateescape"]
+    for way in reversed(ways) if isinstance(error, UnicodeEncodeError) else ways:
+        with contextlib.suppress(UnicodeError):
+            return codecs.lookup_error(way)(error)
+    raise error
+
+
+ANY_TEXT = "election-any-text"
+"""Name of the error handler with which texts and bytes are converted."""
+
+codecs.register_error(ANY_TEXT, _any_text)
+
+
 def _options() -> dict[str, Any]:
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
@@ -74,7 +96,7 @@ def _options() -> dict[str, Any]:
     # Without driver_info, a connection neither reads the driver's version from the disk nor sends it to the server.
     return {
         "decode_responses": True,
-        "encoding_errors": "surrogatepass",
+        "encoding_errors": ANY_TEXT,
         "retry": Retry(NoBackoff(), 0),
         "driver_info": None,
     }

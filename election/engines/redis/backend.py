@@ -137,15 +137,13 @@ class RedisBackend:
             if state.lease and state.lease != self._lease_of_dead and not state.lease.startswith(f"{self._id}:"):
                 if state.pttl == -1:
                     self._retry_after = self._lease_s
-                    self._problem = "the lease has no end: DEL it, somebody has tampered with it"
+                    self._problem = "the lease has no expiry, because somebody has changed it: delete it with DEL"
                 return Refusal.TAKEN
             if state.policy != "noeviction":
                 raise SeatError(EVICTION_POLICY.format(state.policy))
             if state.uptime_s <= math.ceil(self._lease_s):
                 wait = self._retry_after = math.ceil(self._lease_s) + 1.0 - state.uptime_s
-                self._problem = (
-                    f"the server has just started, and may have forgotten a lease: no election for {wait:g} s"
-                )
+                self._problem = f"the server has just started, and may have lost a lease: no election for {wait:g} s"
                 return Refusal.NOT_YET
             if record is not None:
                 return self._grant(state)

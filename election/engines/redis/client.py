@@ -44,11 +44,11 @@ _KEEPALIVE = {
 
 _WAYS_OUT = {
     "ReadOnlyError": "this server is a replica: name its master",
-    "BusyLoadingError": "it goes on by itself",
+    "BusyLoadingError": "the pool goes on by itself",
     "OutOfMemoryError": "raise maxmemory, or shorten the retention",
     "NoPermissionError": "docs/engines/redis.md has the ACL",
     "MovedError": "in a Redis Cluster, name the node that has the pool's slot",
-    "MISCONF": "free some space on the server's disk; it goes on by itself",
+    "MISCONF": "free some space on the server's disk; the pool goes on by itself",
 }
 """Advice by the driver's error class, or by the first word of the server's message where there is no class."""
 
@@ -195,7 +195,7 @@ class RedisClient:
             got = answer[0] if isinstance(answer, list | tuple) else answer
             if int(got) < wanted:
                 who = "the disk has" if command == "WAITAOF" else f"{got} of {wanted} replicas have"
-                raise self._error(f"{self._address.pool}: it was written, but {who} not said so in time")
+                raise self._error(f"{self._address.pool}: it was written, but {who} not confirmed it in time")
 
     async def read(self, *command: Any) -> Any:
         """Run one command. Raises ``error``."""

@@ -7,7 +7,6 @@ persistence restarts, or when an asynchronous replica takes over, is reported an
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,14 +19,13 @@ from redis.retry import Retry
 from election.core.checks import CheckResult, Severity
 from election.core.errors import ConfigurationError
 from election.core.events import named
+from election.core.logs import log
 from election.core.term import Standing
 from election.engines.engine import NO_SENTINELS
 
-from .address import Address
+from .address import ANY_TEXT, Address
 from .client import describe, to_dict
 from .monitor import RECORD
-
-log = logging.getLogger("election")
 
 MIN_VERSION = (6, 2)
 """Oldest version of Redis that the engine was tested with."""
@@ -83,7 +81,13 @@ def examine_server(address: Address, *, durable: bool = False) -> Iterator[Check
 
 def _blocking_client(address: Address) -> Redis:
     """Client that blocks up to the URL's timeouts."""
-    return Redis.from_url(address.url, decode_responses=True, retry=Retry(NoBackoff(), 0), driver_info=None)
+    return Redis.from_url(
+        address.url,
+        decode_responses=True,
+        encoding_errors=ANY_TEXT,
+        retry=Retry(NoBackoff(), 0),
+        driver_info=None,
+    )
 
 
 def judge(pool: str, info: dict[str, Any], settings: dict[str, str], *, durable: bool) -> Iterator[CheckResult]:
@@ -115,11 +119,11 @@ def judge(pool: str, info: dict[str, Any], settings: dict[str, str], *, durable:
     if durable and settings.get("appendfsync") != "always" and (kind == "Redis" and _version(version) < (7, 2)):
         yield CheckResult(
             Severity.WRONG,
-            f"durable=True, but {pool} does not say when its disk has a write",
+            f"durable=True, but {pool} cannot confirm that a write is on its disk",
             "set appendonly yes and appendfsync always, or use Redis 7.2 or newer, or Valkey",
         )
     if durable and not info.get("aof_enabled"):
-        yield CheckResult(Severity.WRONG, f"durable=True, but {pool} writes nothing down at once", "set appendonly yes")
+        yield CheckResult(Severity.WRONG, f"durable=True, but {pool} has no append-only file", "set appendonly yes")
 
 
 def _persistence(pool: str, info: dict[str, Any], settings: dict[str, str]) -> Iterator[CheckResult]:
@@ -129,9 +133,7 @@ def _persistence(pool: str, info: dict[str, Any], settings: dict[str, str]) -> I
         return
     snapshots = settings.get("save", "?") != ""
     lost = "what was claimed since the last snapshot" if snapshots else "every term and claim"
-    yield CheckResult(
-        Severity.WARNING, f"{pool} has no append-only file: a restart forgets {lost}", "set appendonly yes"
-    )
+    yield CheckResult(Severity.WARNING, f"{pool} has no append-only file: a restart loses {lost}", "set appendonly yes")
 
 
 def _settings(client: Redis) -> dict[str, str]:
@@ -158,7 +160,7 @@ def _leader(client: Redis, prefix: str) -> Iterator[CheckResult]:
     else:
         yield _record(text, lease or "", now[0] + now[1] / 1e6 - float(beat or 0) / 1000)
     if lease and left < 0:
-        text = "the lease has no end: somebody has tampered with it, and nobody else can be elected"
+        text = "the lease has no expiry, because somebody has changed it, and nobody else can be elected"
         yield CheckResult(Severity.WRONG, text, f"DEL {prefix}lease")
 
 
@@ -166,16 +168,16 @@ def _record(text: str, lease: Any, silent: float) -> CheckResult:
     try:
         record = RECORD.validate_json(text)
     except ValidationError:
-        return CheckResult(Severity.WARNING, "the leader record cannot be understood", "the next leader replaces it")
+        return CheckResult(Severity.WARNING, "the leader record cannot be parsed", "the next leader replaces it")
     who = f"pid {record.holder.pid} on {record.holder.host}, term {record.term}"
     if record.standing is not Standing.LEADING:
         return CheckResult(Severity.WARNING, f"nobody leads: the last leader was {who}: {record.standing}", _START)
     if lease != record.seat_id:
         return CheckResult(Severity.WARNING, f"nobody leads: the lease of the last leader ({who}) has run out", _START)
     if silent > SILENT_AFTER_S:
-        text = f"the leader ({who}) has given no sign of life for {silent:.0f} s"
-        return CheckResult(Severity.WARNING, text, "is its event loop blocked? Its log tells")
+        text = f"the last heartbeat of the leader ({who}) was {silent:.0f} s ago"
+        return CheckResult(Severity.WARNING, text, "its event loop may be blocked: see its log")
     return CheckResult(Severity.GOOD, f"{who}, leads, and holds the lease")
 
 
-_START = "if workers run, one of them leads within seconds, or its log and /leader say why not; else start the pool"
+_START = "if workers run, one of them leads within seconds, or its log and /leader show why not; else start the pool"

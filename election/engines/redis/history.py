@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any, TypeVar
 
 from election.core.term import Reason
-from election.engines.sql.rows import parse_log, readable, to_time, to_us
+from election.engines.sql.rows import parse_log, printable, readable, to_time, to_us
 from election.schedule.history import BOUNDS, Epoch, Histogram, JobOverview, RequestRow, RunRow, Totals, Window
 from election.schedule.model import JobState, Outcome, RunLog, SkipReason
 from election.schedule.store import Filter, Kind
@@ -54,7 +54,7 @@ class History:
     async def overview(self, limit: int) -> JobOverview:
         """Up to ``limit`` jobs of the code, and as many that were added at run time."""
         ids, code, stored, count, _settled = await self._client.run(OVERVIEW, limit)
-        code_ids = {job_id: parse_text(broken or None) for job_id, broken in to_dict(ids).items()}
+        code_ids = {printable(job_id): parse_text(broken or None) for job_id, broken in to_dict(ids).items()}
         here, added = ([job for job in _jobs(rows) if not job.removed] for rows in (code, stored))
         return JobOverview(here, added, code_ids, len(code_ids) + int(count))
 
@@ -133,14 +133,14 @@ class History:
 
     async def totals(self) -> Totals:
         code_ids, *_, settled_until = await self._client.run(OVERVIEW, 0)
-        jobs = sorted(to_dict(code_ids))
-        labels = sorted({*jobs, *await self._read("SMEMBERS", "counted")})
-        counted = {row.pop("id"): row for row in await self.rows("totals", labels)}
+        code = to_dict(code_ids)
+        labels = sorted({*code, *await self._read("SMEMBERS", "counted")})
+        counted = {printable(row.pop("id")): row for row in await self.rows("totals", labels)}
         pool = to_dict(await self._read("HGETALL", "totals"))
         each = [(label, *_label(name), count) for label, row in counted.items() for name, count in row.items()]
         terms = [(*_label(name), count) for name, count in pool.items()]
         return Totals(
-            jobs=jobs,
+            jobs=sorted(map(printable, code)),
             runs={(job_id, Outcome(label)): int(count) for job_id, what, label, count in each if what == "runs"},
             skips={(job_id, SkipReason(label)): int(count) for job_id, what, label, count in each if what == "skips"},
             lateness={job_id: found for job_id, row in counted.items() if (found := histogram(row, "lateness"))},

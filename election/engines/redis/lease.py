@@ -8,7 +8,6 @@ monotonic clock. The server began to count later, so it grants the lease to no o
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 from typing import Any
@@ -19,6 +18,7 @@ from redis.exceptions import RedisError
 from election.core.clock import Clock, time_limit
 from election.core.errors import SeatError, SeatLostError
 from election.core.events import named
+from election.core.logs import log
 from election.core.term import LeaderRecord
 
 from .address import Address
@@ -26,13 +26,11 @@ from .client import RedisClient
 from .monitor import RECORD, PoolMonitor
 from .scripts import RELEASE, RENEW
 
-log = logging.getLogger("election")
-
 _LOST = {
     "taken": "another worker has the lease",
-    "gone": "the lease is gone: somebody has deleted it, or the server has forgotten it",
-    "ended": "somebody else has led since",
-    "overtaken": "the server knows of a later term",
+    "gone": "the lease is gone: somebody has deleted it, or the server has lost it",
+    "ended": "another worker has led since",
+    "overtaken": "the server has a record of a later term",
 }
 
 
@@ -99,7 +97,7 @@ class Lease:
                 raise
         else:
             if not trusted:
-                self._lose("it was not renewed in time, and may have been another's meanwhile")
+                self._lose("it was not renewed in time, and another worker may have had it meanwhile")
             elif answer != "ours":
                 self._lose(_LOST[answer])
             else:
@@ -116,7 +114,7 @@ class Lease:
             await self.publish_end()
         except SeatError as error:
             log.warning(
-                "the seat could not be given up, and is free when its lease ends: %s",
+                "the seat could not be released, and is free when its lease expires: %s",
                 error,
                 extra=named("release_failed"),
             )

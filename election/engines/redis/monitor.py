@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import uuid
 
 from pydantic import TypeAdapter, ValidationError
@@ -18,14 +17,13 @@ from election.core.backoff import backoff_s
 from election.core.clock import Clock, first
 from election.core.errors import SeatError
 from election.core.events import named
+from election.core.logs import log
 from election.core.process import ProcessIdentity
 from election.core.term import LeaderRecord, Standing
 from election.core.watched_task import NOT_WATCHED, WatchedTask
 
 from .client import RedisClient
 from .scripts import LEAVE, LOOK
-
-log = logging.getLogger("election")
 
 RECORD = TypeAdapter(LeaderRecord)
 _WORKER = TypeAdapter(Worker)
@@ -189,7 +187,7 @@ class PoolMonitor:
                             await pubsub.subscribe(*names.values())
                         await self.refresh()  # covers news before the subscription
                         if self.trouble is not None:
-                            log.info("the pool can be heard again", extra=named("monitor_recovered"))
+                            log.info("the state of the pool can be read again", extra=named("monitor_recovered"))
                         failures, self.trouble = 0, None
                         listening = asyncio.create_task(self._listen(pubsub))
                         try:
@@ -201,10 +199,10 @@ class PoolMonitor:
                 failures += 1
                 self.trouble = str(error)
                 if failures == 1:
-                    log.warning("no news of the pool: %s", self.trouble, extra=named("monitor_failed"))
+                    log.warning("the state of the pool cannot be read: %s", self.trouble, extra=named("monitor_failed"))
             except Exception:
                 failures += 1
-                log.exception("what the server says of the pool cannot be followed", extra=named("monitor_crashed"))
+                log.exception("the monitor of the pool failed, and is started again", extra=named("monitor_crashed"))
             delay = backoff_s(RECONNECT_DELAY_S, failures, RECONNECT_MAX_DELAY_S)
             await self._clock.sleep(delay * self._timing.uniform(0.5, 1.0))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from election.core.term import Reason, Standing
-from election.engines.sql.rows import broken_state, to_time
+from election.engines.sql.rows import broken_state, refuse_bytes, to_time
 from election.schedule.history import (
     BOUNDS,
     AuditRow,
@@ -43,6 +43,7 @@ Hash = Mapping[str, str]
 def job_state(row: Hash) -> JobState:
     """State of a job; a row that cannot be read, for example of another version, is a broken job."""
     try:
+        refuse_bytes(row)
         return _job_state(row)
     except Exception as error:
         return broken_state(row["id"], error)

@@ -137,7 +137,9 @@ class RedisStore:
         states = sorted(by_id.values(), key=lambda job: job.id)
         wanted, open_runs = readable(request, map(to_dict, requests)), readable(open_run, map(to_dict, runs))
         about = frozenset(by_id) if is_change else None
-        return State(states, wanted, open_runs, about=about, rest=[each for each in stored if each not in by_id])
+        return State(
+            states, wanted, open_runs, about=about, rest=[each for each in readable(str, stored) if each not in by_id]
+        )
 
 
 class RedisLedger(Ledger):

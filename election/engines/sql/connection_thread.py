@@ -45,6 +45,10 @@ class ThreadedDatabase(ABC, Generic[_C]):
         """Run ``function`` in one atomic transaction. Raises ``LedgerError``, and the errors of ``function``."""
         return await self.written(function)
 
+    async def write_urgently(self, function: Callable[[Any], _T]) -> _T:
+        """See ``database.Database``."""
+        return await in_passing(self._submitted(self._write_urgently, function))
+
     def written(self, function: Callable[[Any], _T]) -> asyncio.Future[_T]:
         """Like ``write``, as a future that cannot be cancelled and may be done already."""
         work = self._submitted(self._write, function)
@@ -68,6 +72,10 @@ class ThreadedDatabase(ABC, Generic[_C]):
     @abstractmethod
     def _write(self, function: Callable[[Any], _T]) -> _T:
         """``write``, in the thread."""
+
+    def _write_urgently(self, function: Callable[[Any], _T]) -> _T:
+        """``write_urgently``, in the thread; to be replaced where ``_write`` waits long for other writers."""
+        return self._write(function)
 
     @abstractmethod
     def _disconnect(self) -> None:

@@ -88,6 +88,12 @@ class Database(Protocol):
         Raises ``LedgerError``, and the errors of ``function``.
         """
 
+    async def write_urgently(self, function: Callable[[Any], _T]) -> _T:
+        """Run ``function(connection)``, whose writes conflict with no other, without a long wait for other writers.
+
+        One of them may have been stopped within its transaction. Raises as ``write``, and ``LedgerBusyError``.
+        """
+
     def written(self, function: Callable[[Any], _T]) -> asyncio.Future[_T]:
         """Like ``write``, as a future that cannot be cancelled and may be done already."""
 

@@ -29,6 +29,7 @@ from .rows import (
     job_state,
     open_run,
     parse_log,
+    printable,
     readable,
     request,
     request_row,
@@ -79,7 +80,7 @@ def state(connection: Connection) -> State:
         return State(few, requests, runs, copied)
     of_code = connection.execute(f"SELECT {JOB_COLUMNS} FROM jobs WHERE removed = 0 AND func IS NULL")
     ids = connection.execute(f"SELECT id FROM jobs WHERE removed = 0 AND func IS NOT NULL ORDER BY {DUE_ORDER}")
-    stored = [row[0] for row in ids]
+    stored = readable(lambda row: row[0], ids)
     urgent = {*stored[:FIRST_JOBS], *(run.tick.job_id for run in runs)}
     urgent |= {each.job_id for each in requests if each.job_id is not None}
     first = {found.id: found for found in [*map(job_state, of_code), *find_jobs(connection, sorted(urgent))]}
@@ -141,7 +142,7 @@ def overview(connection: Connection, limit: int) -> JobOverview:
     code = connection.execute(f"{select} IS NULL ORDER BY retired_at IS NOT NULL, id LIMIT ?", (limit,))
     stored = connection.execute(f"{select} IS NOT NULL ORDER BY {DUE_ORDER} LIMIT ?", (limit,))
     every = list(connection.execute("SELECT id, broken, retired_at FROM jobs WHERE removed = 0 AND func IS NULL"))
-    code_ids = {row["id"]: row["broken"] for row in every if row["retired_at"] is None}
+    code_ids = {printable(row["id"]): row["broken"] for row in every if row["retired_at"] is None}
     count = connection.execute("SELECT count(*) FROM jobs WHERE removed = 0").fetchone()[0]  # read from an index alone
     total = count - len(every) + len(code_ids)
     return JobOverview([*map(job_state, code)], [*map(job_state, stored)], code_ids, total)
@@ -210,11 +211,11 @@ def page(connection: Connection, kind: Kind, where: Filter, before: int | None, 
     if kind == Kind.CLAIM:
         columns = f"seq, job_id, due, request, {_FIRST_TERM.format(connection.dialect.first_term)}, {CLAIM_COLUMNS}"
         return _page(connection, "runs", columns, {"seq < ?": before}, "seq", limit, claim_row)
-    conditions = {"job_id = ?": where.job_id, _tagged(connection): where.tag, "seq < ?": before}
+    order = "+seq" if where.outcome == "running" else "seq"  # as in ``open_runs``
+    conditions = {"job_id = ?": where.job_id, _tagged(connection): where.tag, f"{order} < ?": before}
     if kind == Kind.SKIP:
         return _page(connection, "skips", SKIP_COLUMNS, conditions, "seq", limit, skip_row)
     so = "TRUE" if where.outcome is None else _OUTCOMES[where.outcome]
-    order = "+seq" if where.outcome == "running" else "seq"  # as in ``open_runs``
     return _page(connection, "runs", RUN_COLUMNS, conditions, order, limit, run_row, so=so)
 
 
@@ -268,7 +269,7 @@ def _page(
     found = readable(convert, rows)
     if len(found) == len(rows) or len(rows) < limit:
         return found
-    earlier = {**conditions, f"{plain} < ?": rows[-1][plain]}
+    earlier = {**conditions, f"{key} < ?": rows[-1][plain]}
     return found + _page(connection, table, columns, earlier, key, limit - len(found), convert, so=so)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+from election.core.clock import EPOCH
 from election.core.errors import describe_error
 from election.core.events import named
+from election.core.logs import log
 from election.core.term import Reason, Standing
 from election.schedule.history import AuditRow, ClaimRow, RequestRow, RunRow, SkipRow, TermRow, count_interruptions
 from election.schedule.model import (
@@ -33,12 +35,9 @@ from election.schedule.model import (
 
 from .database import Row
 
-log = logging.getLogger("election")
-
 _T = TypeVar("_T")
 _V = TypeVar("_V")
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 NEVER = 2**62
@@ -58,7 +57,6 @@ TERM_COLUMNS = (
     "term, pid, host, boot_id, began_at, began_ns, reason, from_pid, takeover_ms, ended_at, ended_ns, standing"
 )
 
-
 REQUEST_COLUMNS = "id, action, job_id, term, requested_at, done_at, outcome, reason, run, result"
 LOG_COLUMNS = "attempt, log"
 AUDIT_COLUMNS = "seq, changed_at, changed_by, action, job_id, old_value, new_value, request"
@@ -66,7 +64,7 @@ AUDIT_COLUMNS = "seq, changed_at, changed_by, action, job_id, old_value, new_val
 
 def to_us(moment: datetime) -> int:
     """Microseconds since the epoch, exact: a due time is never converted to a float."""
-    return (moment.astimezone(UTC) - _EPOCH) // _MICROSECOND
+    return (moment.astimezone(UTC) - EPOCH) // _MICROSECOND
 
 
 def to_us_or_none(moment: datetime | None) -> int | None:
@@ -80,21 +78,35 @@ def tick_key(tick: Tick) -> tuple[str, int, int]:
 
 
 def to_time(us: int) -> datetime:
-    return _EPOCH + us * _MICROSECOND
+    return EPOCH + us * _MICROSECOND
 
 
 def job_state(row: Row) -> JobState:
     """State of a job; a row that cannot be read, for example of another version, is a broken job."""
     try:
-        for value in row:
-            if isinstance(value, str) and not value.isascii():
-                value.encode()  # raises for bytes in the database that are no text
+        refuse_bytes(row)
         return _job_state(row)
     except Exception as error:
-        return broken_state(_printable(row["id"]), error)
+        return broken_state(row["id"], error)
 
 
-def _printable(job_id: object) -> str:
+_BYTE = re.compile("[\udc80-\udcff]")
+"""A byte that is no text, as ``surrogateescape`` reads it."""
+
+
+def refuse_bytes(row: Any) -> None:
+    """Raise ``ValueError`` if a text of the row had bytes in the store that are no text."""
+    for value in _values(row):
+        if isinstance(value, str) and not value.isascii() and _BYTE.search(value):
+            raise ValueError(f"there are bytes that are no text: {printable(value)[:100]!r}")
+
+
+def _values(row: Any) -> list[Any]:
+    """Values of a row, which may be a single text."""
+    return [row] if isinstance(row, str) else [*(row.values() if isinstance(row, Mapping) else row)]
+
+
+def printable(job_id: object) -> str:
     """Id of a row as text, also of one that no worker can have written."""
     return job_id.encode(errors="backslashreplace").decode() if isinstance(job_id, str) else repr(job_id)
 
@@ -105,12 +117,11 @@ def readable(convert: Callable[[Any], _V], rows: Iterable[Any]) -> list[_V]:
     values = []
     for row in rows:
         try:
+            refuse_bytes(row)
             values.append(convert(row))
         except Exception as error:
-            shown = list(row.values() if isinstance(row, Mapping) else row)
-            _log_once(
-                f"a row of the ledger cannot be read, and is left out: {str(shown)[:300]}: {describe_error(error)}"
-            )
+            shown = str(_values(row))[:300]
+            _log_once(f"a row of the ledger cannot be read, and is left out: {shown}: {describe_error(error)}")
     return values
 
 
@@ -119,10 +130,11 @@ def _log_once(text: str) -> None:
     log.error("%s", text, extra=named("row_unreadable"))
 
 
-def broken_state(job_id: str, error: Exception) -> JobState:
+def broken_state(row_id: object, error: Exception) -> JobState:
     """State of a job whose row cannot be read: it is not run, and is not registered anew."""
+    job_id = printable(row_id)
     reason = f"the row of job {job_id!r} cannot be read: {describe_error(error)}"
-    return JobState(job_id, UNREADABLE, _EPOCH, _EPOCH, stored=StoredJob("unreadable"), broken=reason)
+    return JobState(job_id, UNREADABLE, EPOCH, EPOCH, stored=StoredJob("unreadable"), broken=reason)
 
 
 def _job_state(row: Row) -> JobState:

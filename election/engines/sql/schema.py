@@ -140,8 +140,9 @@ NUMBERED = {table.name: table.key[0] for table in TABLES if table.numbered}
 INDEXES = (
     Index("one_claim_per_tick", "runs", "job_id, due, request", unique=True),
     Index("open_runs", "runs", "job_id", "outcome IS NULL"),
+    Index("runs_of_job", "runs", "job_id, seq"),
     Index("unsuccessful_runs", "runs", "outcome, seq", "outcome <> 'succeeded'"),  # empty if all runs succeed
-    Index("skips_of_job", "skips", "job_id, first_due"),
+    Index("skips_of_job", "skips", "job_id, seq"),
     Index("open_requests", "requests", "id", "done_at IS NULL"),
     Index("audit_of_job", "audit", "job_id, seq"),
     Index("log_of_attempt", "run_logs", "run, attempt", unique=True),

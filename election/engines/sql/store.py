@@ -13,6 +13,7 @@ from election.schedule.commands import (
     BeginTerm,
     Command,
     EndPause,
+    Fence,
     PauseJob,
     RegisterJob,
     RemoveJob,
@@ -61,6 +62,8 @@ class SqlStore:
         await self.database.close()
 
     def write(self, commands: Sequence[Command], *, term: int | None) -> Awaitable[list[int]]:
+        if all(isinstance(command, Fence) for command in commands):
+            return self.database.write_urgently(lambda connection: _write_all(connection, commands, term))
         return self.database.written(lambda connection: _write_all(connection, commands, term))
 
     async def begin(self, commands: Sequence[Command], *, term: int) -> State:

@@ -19,7 +19,7 @@ from election.schedule.model import Outcome, SkipReason
 
 from .database import Connection
 from .queries import MAX_PARAMETERS, in_parts
-from .rows import tick_key, to_time
+from .rows import printable, tick_key, to_time
 
 _BUCKETS = [*map(str, BOUNDS), "+Inf"]
 _PLACES = {label: place for place, label in enumerate(_BUCKETS)}
@@ -139,10 +139,10 @@ def read_totals(connection: Connection) -> Totals:
     for what, job_id, label, number, total in connection.execute(
         "SELECT what, job_id, label, count, total FROM totals"
     ):
-        found[what][job_id, label] = number, total
+        found[what][printable(job_id), label] = number, total
     live = "FROM jobs WHERE removed = 0 AND {}retired_at IS NULL".format
     of_code = connection.execute(f"SELECT id {live('func IS NULL AND ')} ORDER BY id")
-    jobs = [str(row["id"]) for row in of_code]
+    jobs = [printable(row["id"]) for row in of_code]
     (settled_until,) = connection.execute(f"SELECT max(settled_until) {live('')}").fetchone()
     return Totals(
         jobs=jobs,

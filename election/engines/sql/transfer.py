@@ -39,8 +39,8 @@ async def transfer(source: Database, target: Database, progress: Progress) -> di
         progress(f"{table.name}, compared", counts[table.name])
         if await _digest(table, source) != await _digest(table, target):
             raise LedgerError(
-                f"the table {table.name} is not the same in both: somebody has written meanwhile; see that both pools"
-                " are stopped, and do it again"
+                f"the table {table.name} differs between the pools: somebody has written meanwhile; check that both"
+                " pools are stopped, and migrate again"
             )
     return counts
 

@@ -32,6 +32,7 @@ const FOLLOWED = 120000; // ms: how long a run that was asked for is followed
 function answered(job, words) {
   say($("said"), words);
   control.answers.set(job, words);
+  wake();
   changed();
 }
 
@@ -45,24 +46,41 @@ function tellButtons(area, job) {
     area.append(node("button", { type: "button" }), node("button", { type: "button" }, "Run now"), node("span", { class: "answer" }));
     on(area.children[0], "click", () => tell(area.job.id, area.job.paused ? "resume" : "pause"));
     on(area.children[1], "click", () => tell(area.job.id, "run"));
+    if (area.id) {
+      area.children[1].after(node("button", { type: "button" }, "Run with …"));
+      on(area.children[2], "click", () => runWith(area.job.id));
+    }
   }
-  const [pause, run, answer] = area.children;
+  const [pause, run] = area.children;
   const [name, words] = [nameOf(job), job.paused ? "Resume" : "Pause"];
   say(pause, words);
   mark(pause, "aria-label", `${words} ${name}`);
   mark(run, "aria-label", `Run ${name} now`);
-  say(answer, control.answers.get(job.id) ?? "");
+  say(area.lastElementChild, control.answers.get(job.id) ?? "");
 }
 
-async function tell(job, what) {
+// On the job's page: asks for arguments, which take the place of the job's own of these names.
+function runWith(job) {
+  const text = prompt(`Arguments for this run of ${jobName(job)}, as JSON`, "{}");
+  if (text === null) return;
+  try {
+    JSON.parse(text);
+    tell(job, "run", `{"kwargs":${text}}`); // as it was typed: a number of JavaScript has fewer digits
+  } catch (error) {
+    answered(job, `These arguments are no JSON: ${error.message}.`);
+  }
+}
+
+async function tell(job, what, body) {
   const name = jobName(job);
-  answered(job, `Asking for ${name} …`);
+  answered(job, `${name}: request sent …`);
   let words;
   try {
     const answer = await ask(`jobs/${encodeURIComponent(job)}/${what}`, {
       method: "POST",
       timeout: PATIENT,
-      headers: authorized(),
+      headers: { ...authorized(), "Content-Type": "application/json" },
+      body,
     });
     if (answer.ok && what === "run") {
       await follow(job, (await answer.json()).request);
@@ -79,7 +97,7 @@ async function tell(job, what) {
 // What becomes of a run that was asked for: whether it ran, and how it ended.
 async function follow(job, request) {
   const name = jobName(job);
-  for (const until = performance.now() + FOLLOWED; performance.now() < until; ) {
+  for (const until = elapsed() + FOLLOWED; elapsed() < until; ) {
     const words = await fate(name, request);
     answered(job, words.text);
     if (words.done) return;
@@ -98,7 +116,7 @@ async function fate(name, request) {
     const took = duration(Date.parse(run.ended_at) - Date.parse(run.claimed_at));
     return { done: true, text: `${name} ${OUTCOME[run.outcome]} in ${took}${run.error ? `: ${run.error}` : ""}.` };
   } catch {
-    return { text: `No answer for ${name}; asking again.` };
+    return { text: `No answer for ${name}; trying again.` };
   }
 }
 

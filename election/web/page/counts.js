@@ -16,8 +16,8 @@ async function askForCounts() {
   const days = state.span / DAY_MS;
   if (byCounts.days !== days) Object.assign(byCounts, { days, told: null, readAt: -Infinity });
   const age = byCounts.told?.complete ? 10000 : 1000;
-  if (performance.now() - byCounts.readAt < age || isStale()) return;
-  byCounts.readAt = performance.now();
+  if (elapsed() - byCounts.readAt < age || isStale()) return;
+  byCounts.readAt = elapsed();
   try {
     const told = await read("live/counts", { days });
     if (byCounts.days === days) byCounts.told = told;
@@ -59,8 +59,18 @@ function paintCounts(svg, width) {
 }
 
 function sayCounts(counts, from, to) {
-  const words = counts === null ? "not counted yet" : counts.many ? "more than can be counted" : KINDS.filter((kind) => counts[kind]).map((kind) => `${NUMBER.format(counts[kind])} ${kind}`).join(", ");
-  return `${clock(from)} – ${clock(to)}: ${words || "nothing"}. Press Enter or click to see it.`;
+  return `${clock(from)} – ${clock(to)}: ${countWords(counts)}. Press Enter or click to see it.`;
+}
+
+function countWords(counts) {
+  if (counts === null) return "not counted yet";
+  return counts.many ? "more than can be counted" : KINDS.filter((kind) => counts[kind]).map((kind) => `${NUMBER.format(counts[kind])} ${kind}`).join(", ") || "nothing";
+}
+
+// The bars as rows of a table, the latest first.
+function countRows() {
+  const { from, step, periods } = byCounts.told ?? { periods: [] };
+  return periods.map((counts, at) => [`${clock(from + at * step)} – ${clock(from + (at + 1) * step)}`, "all", countWords(counts), ..."––––"]).reverse();
 }
 
 // The stretch of this length that begins at a moment.
@@ -118,8 +128,8 @@ const COMING_AGE = 15000; // ms
 let comingAt = -Infinity;
 
 async function tellComing() {
-  if (!$("coming").open || isStale() || performance.now() - comingAt < COMING_AGE) return;
-  comingAt = performance.now();
+  if (!$("coming").open || isStale() || elapsed() - comingAt < COMING_AGE) return;
+  comingAt = elapsed();
   try {
     const until = new Date(serverNow() + DAY_MS).toISOString();
     const told = await read("next", { until, each: 3, limit: 200 });

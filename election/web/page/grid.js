@@ -79,7 +79,7 @@ const COLLATOR = new Intl.Collator("en", { numeric: true });
 // Ids of the jobs to show, in their order; that stands while somebody points at the list or works in it.
 function orderOf(jobs, moment) {
   const orderedFor = placeOf({ job: "", run: "" });
-  const isHeld = performance.now() - grid.movedAt < HELD || $("jobs-table").contains(document.activeElement);
+  const isHeld = elapsed() - grid.movedAt < HELD || $("jobs-table").contains(document.activeElement);
   if (isHeld && orderedFor === grid.orderedFor) {
     const known = new Set(jobs.map((job) => job.id));
     return grid.order.filter((id) => known.has(id));
@@ -299,8 +299,8 @@ async function askForOthers() {
     grid.others.clear();
     grid.othersCut = false;
   }
-  if (isAll || isStale() || document.hidden || (wanted === grid.othersFor && performance.now() - grid.othersAt < OTHERS_AGE)) return;
-  [grid.othersFor, grid.othersAt] = [wanted, performance.now()];
+  if (isAll || isStale() || document.hidden || (wanted === grid.othersFor && elapsed() - grid.othersAt < OTHERS_AGE)) return;
+  [grid.othersFor, grid.othersAt] = [wanted, elapsed()];
   const readAt = serverNow();
   try {
     const told = await read("jobs", JSON.parse(wanted));
@@ -309,7 +309,7 @@ async function askForOthers() {
     grid.othersCut = told.next !== null;
     changed();
   } catch {
-    grid.othersAt = performance.now() - OTHERS_AGE + 2000; // soon again
+    grid.othersAt = elapsed() - OTHERS_AGE + 2000; // soon again
   }
 }
 
@@ -341,6 +341,6 @@ function listenForFilters() {
     });
   }
   on($("filters"), "submit", (event) => event.preventDefault());
-  on($("jobs-table"), "pointermove", () => (grid.movedAt = performance.now()));
+  on($("jobs-table"), "pointermove", () => (grid.movedAt = elapsed()));
   on($("jobs-table"), "pointerleave", () => (grid.movedAt = -Infinity));
 }

@@ -81,7 +81,7 @@ function tellTags(cell, tags) {
 
 // Reads the job when the live data show that something has changed, and now and then.
 async function readJob(page, seen) {
-  const age = performance.now() - page.readAt;
+  const age = elapsed() - page.readAt;
   if (page.reading || isStale() || document.hidden || age < PAUSE || (seen === page.seen && age < REREAD && page.problem === null)) return;
   [page.reading, page.seen] = [true, seen];
   const about = (path, limit) => read(path, { job: page.id, limit });
@@ -95,13 +95,13 @@ async function readJob(page, seen) {
   } catch (error) {
     page.problem = error.message;
   }
-  [page.reading, page.readAt] = [false, performance.now()];
+  [page.reading, page.readAt] = [false, elapsed()];
   changed();
 }
 
 // Only with the admin token: they may be secret.
 async function readArguments(page) {
-  page.args = "Asking …";
+  page.args = "Loading …";
   try {
     const told = await read(`jobs/${encodeURIComponent(page.id)}/arguments`, {}, authorized());
     page.args = Object.entries(told.arguments).map((pair) => pair.join("=")).join(", ") || "none";
@@ -136,7 +136,7 @@ function tellLists(page, runs) {
   }));
   show($("older"), page.older !== null);
   const ticks = page.ticks?.ticks ?? [];
-  const unknown = page.ticks?.unknown.length ? "Only the leader knows: the trigger is a class of the application's own." : "No further run is planned.";
+  const unknown = page.ticks?.unknown.length ? "Not computed here: the trigger is a class of the application's own." : "No further run is planned.";
   list($("job-next"), ticks.map(tickWords), unknown);
   list($("job-skips"), page.skips.map((skip) => skipWords({ ...skip, first: Date.parse(skip.first_due), last: Date.parse(skip.last_due) })), "None is kept.");
   list($("job-changes"), page.changes.map(changeWords), "None is kept.");
@@ -184,7 +184,7 @@ function choosePageRun(page, runs) {
   const fits = run === null || run.job_id === page.id;
   say($("run-title"), `${place.run ? "Run" : "The latest failure, run"} ${page.chosen}`);
   if (page.runProblem !== null) say($("run-facts"), `It cannot be read: ${page.runProblem}.`);
-  else if (run === null) say($("run-facts"), "Asking …");
+  else if (run === null) say($("run-facts"), "Loading …");
   else say($("run-facts"), fits ? runFacts(run) : `It is a run of another job, ${run.job_id}.`);
   const before = fits ? run?.attempts ?? [] : [];
   const drawnFor = JSON.stringify(before);

@@ -1,12 +1,17 @@
 // Puts the parts together.
 
 let announced = null;
+let isPlaced = false; // whether the stretch that the address names has been looked at
 
 function changed() {
   showPlace();
   tellLink();
   if (isStale()) tellStale();
   if (state.pool === null) return;
+  if (!isPlaced) {
+    isPlaced = true; // by the clock of the server
+    lookAtPlace();
+  }
   const now = serverNow();
   const store = state.until === null ? state.live : state.past ?? newStore();
   const { from, to } = stretch();
@@ -51,9 +56,10 @@ function showPlace() {
 let scrolledTo = 0; // in the list, before a job was opened
 
 function go() {
-  const was = { ...place };
+  const [was, wasAt] = [{ ...place }, placeOf({})];
   if (was.job === "") scrolledTo = scrollY;
   readPlace();
+  lookAtPlace();
   changed();
   if (place.job !== was.job && place.job) {
     scrollTo(0, 0);
@@ -64,7 +70,7 @@ function go() {
   } else if (was.job) {
     scrollTo(0, scrolledTo);
     grid.rows.get(was.job)?.name.focus({ preventScroll: true });
-  } else {
+  } else if (placeOf({}) !== wasAt) {
     $("jobs").scrollIntoView();
   }
 }
@@ -91,7 +97,7 @@ function tellNote(store) {
   const { told } = byCounts;
   if (isCounted() && !told?.complete) words.push(told?.problem ?? "Counting.");
   if (isCounted() && told?.periods.some((each) => each?.many)) words.push("Some periods have too many runs to count.");
-  if (state.until !== null && state.past === null) words.push("Asking for this stretch of the history.");
+  if (state.until !== null && state.past === null) words.push("Loading this part of the history.");
   if (store.every > 1) words.push(`Too many runs to show each: one in ${store.every} is drawn, and the latest of each job and of those that did not succeed. The counts are of all.`);
   say($("note"), words.join(" "));
   show($("note"), words.length > 0);
@@ -127,13 +133,21 @@ function look(until) {
   const focused = document.activeElement;
   say($("remark"), "");
   byCounts.failure = null;
-  state.until = until === null || until >= now - 500 || isCounted() ? null : Math.max(until, (state.begins ?? now) + state.span / 2);
+  state.until = until === null || until >= now - 500 || isCounted() ? null : Math.max(until, (state.begins ?? -Infinity) + state.span / 2);
   if (state.until !== null && state.until >= now) state.until = null;
   state.past = null;
   choose($("picture"), null);
   changed();
   if (state.until !== null) lookBack(changed);
   if (focused === $("forward") && state.until === null) $("now").focus();
+}
+
+// The stretch that the address names, if it names one.
+function lookAtPlace() {
+  const { minutes, at } = place;
+  if (!(minutes || at) || location.hash === placeOf(seenPlace())) return;
+  setSpan(document.querySelector(`[data-minutes="${CSS.escape(minutes)}"]`) ? minutes * 60000 : 300e3);
+  look(at > 0 ? Number(at) : null);
 }
 
 function listenForRange() {
@@ -172,5 +186,8 @@ new ResizeObserver(([{ contentRect }]) => {
   if (contentRect.width !== wide) changed();
   wide = contentRect.width;
 }).observe(document.querySelector("main"));
-setInterval(changed, 1000);
+setInterval(() => {
+  if (isPlaced) replacePlace({}); // browsers limit how often
+  changed();
+}, 1000);
 poll(changed);

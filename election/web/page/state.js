@@ -1,6 +1,8 @@
 // What is known, and how it is asked for: small questions, again and again, of whichever worker answers.
 
 const POLL = 300; // ms between an answer and the next question
+const CALM = 1000; // ms, when there has been no news for a while
+const A_WHILE = 10000; // ms
 const TIMEOUT = 1500; // ms that a worker gets to answer
 const PATIENT = 5000; // ms: a busy ledger may take its time
 const QUICK = 40; // ms before the next try, when a worker died under a question
@@ -11,6 +13,11 @@ const STALE = 3000; // ms without an answer after which nothing is said of now a
 const HIDDEN = 5000; // ms between two questions of a page that nobody sees
 const RECOUNT = 10000; // ms after which thinned runs are asked for and counted anew
 
+// Milliseconds by a clock that nobody sets.
+function elapsed() {
+  return performance.now();
+}
+
 const state = {
   pool: null, // the document of /leader
   checksum: 0, // of its jobs
@@ -18,7 +25,7 @@ const state = {
   sharedNames: new Set(), // those of more than one job
   controls: null, // who decides on changes: token, application, or null without such routes
   offset: 0, // the server's clock less ours
-  answeredAt: null, // performance.now()
+  answeredAt: null, // elapsed()
   toldAt: null, // the server's time then
   failures: 0,
   live: newStore(),
@@ -40,7 +47,7 @@ function isStale() {
 }
 
 function silence() {
-  return performance.now() - (state.answeredAt ?? 0);
+  return elapsed() - (state.answeredAt ?? 0);
 }
 
 // The server's clock; it stands while nobody answers.
@@ -87,7 +94,7 @@ function pause(ms) {
 async function detail(answer) {
   try {
     const { detail: words } = await answer.json();
-    return typeof words === "string" ? words : `status ${answer.status}`;
+    return typeof words === "string" ? words : words[0].msg.trim();
   } catch {
     return `status ${answer.status}`;
   }
@@ -98,14 +105,14 @@ async function refresh() {
   const store = state.live;
   const span = isCounted() ? 60000 : state.span;
   const wanted = serverNow() - span - 5000;
-  const old = store.every > 1 && performance.now() - store.countedAt > RECOUNT;
+  const old = store.every > 1 && elapsed() - store.countedAt > RECOUNT;
   const whole = store.upTo === null || store.from > wanted + 10000 || store.runs.size > MOST || old;
   // Rounded, so that all who look at the pool ask the same, and the ledger is asked once.
   const since = Math.floor((whole ? wanted : store.upTo - OVERLAP) / 1000) * 1000;
   const told = await askForData(since, null);
   const news = JSON.stringify([{ ...told.pool, answered_by: 0, leader: { ...told.pool.leader, heartbeat_age_s: 0 } }, told.history]);
   state.offset = told.now - Date.now();
-  state.answeredAt = performance.now();
+  state.answeredAt = elapsed();
   state.toldAt = told.now;
   state.pool = told.pool;
   state.checksum = told.checksum;
@@ -142,7 +149,7 @@ function merge(store, history, whole) {
   if (whole) {
     store.every = history.runs_every;
     store.counts = history.counts;
-    store.countedAt = performance.now();
+    store.countedAt = elapsed();
     return;
   }
   for (const run of store.runs.values()) {
@@ -189,8 +196,9 @@ on(document, "visibilitychange", () => wake());
 
 // Ask for ever. ``changed`` is called after each answer with news, and after each failure.
 async function poll(changed) {
+  let newsAt = 0;
   for (;;) {
-    let wait = POLL;
+    let wait = null;
     let isNew = true;
     try {
       isNew = (await refresh()) || state.failures > 0;
@@ -199,7 +207,11 @@ async function poll(changed) {
       state.failures += 1;
       wait = state.failures < 4 ? QUICK : SLOW;
     }
-    if (isNew) changed();
+    if (isNew) {
+      newsAt = elapsed();
+      changed();
+    }
+    wait ??= elapsed() - newsAt < A_WHILE ? POLL : CALM;
     await new Promise((done) => {
       wake = done;
       setTimeout(done, document.hidden ? HIDDEN : wait); // the title is seen all the same

@@ -20,7 +20,7 @@ function tellStale() {
   say($("who"), pool === null ? "No worker answers" : `No worker has answered for ${duration(silence())}`);
   if (pool === null) return;
   const known = pool.leader ? `worker ${pool.leader.pid} led, in term ${pool.leader.term}` : "nobody led";
-  say($("how"), `At ${clock(state.toldAt)} ${known}. All below is as it was then; what has happened since is not known here.`);
+  say($("how"), `At ${clock(state.toldAt)} ${known}. All below is of that time; later events are not shown.`);
   mark($("heart"), "class", "none");
   say($("heart").lastElementChild, "not known");
 }
@@ -38,7 +38,7 @@ function tellHeader(now) {
     const began = takeover && takeover.term === leader.term && takeover.from_pid !== null
       ? ` It took over from worker ${takeover.from_pid}, which ${ENDED[takeover.reason] ?? takeover.reason}${takeover.takeover_ms === null ? "" : `, in ${tookWords(takeover)}`}.`
       : "";
-    const heart = leader.responsive ? "Its heart beats." : `Its heart has not beaten for ${duration(leader.heartbeat_age_s * 1000)}: it hangs, is stopped, or the machine is overloaded.`;
+    const heart = leader.responsive ? "Its heartbeats arrive." : `No heartbeat for ${duration(leader.heartbeat_age_s * 1000)}: it hangs, is stopped, or the machine is overloaded.`;
     say($("how"), `Since ${clock(since)}, for ${duration(Math.max(now - since, 1000))}, on ${leader.host}.${began} ${heart}`);
   } else {
     say($("who"), pool.workers.length ? "Nobody leads" : "Nobody is known to lead");
@@ -54,7 +54,7 @@ function tellHeader(now) {
   say($("workers"), String(pool.workers.length));
 }
 
-// How long a takeover took, and how long nobody led: from the last sign of life of the leader before.
+// How long a takeover took, and how long nobody led: from the end of the term before, or its last heartbeat.
 function tookWords(takeover) {
   const vacant = takeover.vacant_s === null ? "" : `, vacant ${duration(takeover.vacant_s * 1000)}`;
   return `${duration(takeover.takeover_ms)}${vacant}`;
@@ -167,5 +167,8 @@ function tellTables({ terms, runs, skips }, store) {
       String(skip.term), pid(skip), "–", "–",
     ]]);
   }
-  fill($("runs-table"), rows.sort((one, other) => other[0] - one[0]).slice(0, LISTED).map(([, row]) => row));
+  const table = $("runs-table");
+  say(table.caption, isCounted() ? "Counts in view, latest first" : "The latest runs and skips in view");
+  say(table.tHead.rows[0].cells[0], isCounted() ? "Period" : "Due");
+  fill(table, isCounted() ? countRows() : rows.sort((one, other) => other[0] - one[0]).slice(0, LISTED).map(([, row]) => row));
 }

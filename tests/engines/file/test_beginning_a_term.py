@@ -107,7 +107,7 @@ def test_another_worker_is_about_to_begin_a_term(seat: Seat, directory: PoolDire
         assert alone
         assert asyncio.run(seat.campaign()) is None
         problem = asyncio.run(seat.observe()).problem
-        assert problem == "another worker is about to begin or end a term, and nobody else does before"
+        assert problem == "another worker is about to begin or end a term; no other worker can lead before that is done"
     assert asyncio.run(seat.campaign()) is not None
     assert asyncio.run(seat.observe()).problem is None
 
@@ -121,7 +121,7 @@ def test_a_term_ends_while_another_worker_is_about_to_begin_one(
         asyncio.run(seat.release(Standing.RESIGNED))
     (line,) = logged(caplog, "term_end_unrecorded")
     assert "term 1" in line.getMessage()
-    assert "another worker begins one" in line.getMessage()
+    assert "another worker begins a term" in line.getMessage()
     record = asyncio.run(seat.observe()).record
     assert record is not None
     assert record.standing is Standing.LEADING
@@ -185,7 +185,7 @@ def test_a_lost_leader_whose_record_is_removed_keeps_the_others_off(pool: Pool) 
     until(lambda: leader.ask("look")["role"] == "lost")
     pool.record.unlink()
     other = pool.start()
-    until(lambda: "nobody else leads before that" in (other.ask("look")["problem"] or ""))
+    until(lambda: "no other worker can lead before that" in (other.ask("look")["problem"] or ""))
     assert not pool.told(what="end")
     leader.ask("end_the_drain")
     pool.next_leader(after=1)

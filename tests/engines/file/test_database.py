@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from election.core.errors import LedgerError, LedgerVersionError
+from election.core.errors import LedgerBusyError, LedgerError, LedgerVersionError
 from election.core.threads import in_passing
 from election.engines.file import database as database_module
 from election.engines.file import schema
@@ -152,7 +152,7 @@ async def test_many_open_a_new_file_at_once(opened: Callable[..., SqliteDatabase
 # --- from the future -------------------------------------------------------------------------------------------------
 
 
-NEWER = rf"has schema {schema.VERSION + 1}.*knows {schema.VERSION} at most.*upgrade election in every worker"
+NEWER = rf"has schema {schema.VERSION + 1}.*supports {schema.VERSION} at most.*upgrade election in every worker"
 OLDER = r"has schema {}, from before the first release.*move .* away.*start again"
 
 
@@ -396,7 +396,7 @@ async def test_a_disk_that_cannot_be_written_at_all(opened: Callable[..., Sqlite
     await database.write(note)
     await database.close()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with pytest.raises(LedgerError, match=r"; (make it and its directory writable|is the directory there)"):
+    with pytest.raises(LedgerError, match=r"; (make it and its directory writable|check that its directory exists)"):
         await opened(path=path).write(note)
     with pytest.raises(LedgerError, match="Read-only file system"):
         await opened(path=path + ".new").write(note)
@@ -413,12 +413,32 @@ async def test_another_writer_that_does_not_end_is_told(
     await database.write(note)
     blocker = sqlite3.connect(path, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
-    with pytest.raises(LedgerError, match="another process has kept it locked"):
+    with pytest.raises(LedgerBusyError, match=r"another process has kept it locked$"):
         await database.write(note)
     assert await database.read(notes) == [1], "reading goes on"
     blocker.execute("ROLLBACK")
     blocker.close()
     await database.write(note)
+
+
+async def test_an_urgent_write_waits_only_shortly_for_another_process(
+    opened: Callable[..., SqliteDatabase], path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "BUSY_TIMEOUT_S", 600.0)
+    database = opened()
+    await database.write(note)
+    script = f"import sqlite3; it = sqlite3.connect({path!r}); it.execute('BEGIN IMMEDIATE'); print(); input()"
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as blocker:
+        assert blocker.stdout is not None
+        blocker.stdout.readline()
+        with pytest.raises(LedgerBusyError, match=rf"has kept it locked: pid {blocker.pid} \(.*import sqlite3"):
+            await database.write_urgently(note)
+        blocker.kill()
+    await database.write_urgently(note)
+    waits = await database.read(lambda connection: connection.execute("PRAGMA busy_timeout").fetchone()[0])
+    assert waits == 600_000, "as before"
+    assert await database.read(notes) == [1, 1]
 
 
 async def test_p3_each_nth_statement_that_fails_undoes_all(opened: Callable[..., SqliteDatabase]) -> None:

@@ -149,7 +149,7 @@ def test_row_19_when_in_doubt_it_is_not_held(lock: LockFile, tmp_path: Path, cod
     lock.acquire()
     with Faults(str(tmp_path), {"stat": code}).running():
         assert not lock.is_current()
-        with pytest.raises(SeatLostError, match=f"cannot be looked at: {os.strerror(code)}"):
+        with pytest.raises(SeatLostError, match=f"cannot be inspected: {os.strerror(code)}"):
             lock.check()
     assert lock.is_current()
 

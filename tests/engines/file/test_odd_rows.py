@@ -24,7 +24,7 @@ REMEMBER = StoredJob("tests.schedule.stored_functions:remember", {"value": 1}, {
 
 def copy_with(**changes: str) -> str:
     """Statement that adds a copy of the job with other values, in SQL."""
-    columns = ["id", "trigger", "scheduled_since", "settled_until", "func", "kwargs", "options"]
+    columns = ["id", "trigger", "scheduled_since", "settled_until", "func", "kwargs", "options", "next_due"]
     values = [changes.get(column, column) for column in columns]
     return f"INSERT INTO jobs ({', '.join(columns)}) SELECT {', '.join(values)} FROM jobs WHERE id = 'good'"
 
@@ -49,8 +49,8 @@ def execute(path: Path, statement: str) -> None:
 @pytest.mark.parametrize(
     ("statement", "why"),
     [
-        (copy_with(id="CAST(x'61ff62' AS TEXT)"), "surrogates not allowed"),
-        (copy_with(id="'odd'", trigger="CAST(x'ff' AS TEXT)"), "surrogates not allowed"),
+        (copy_with(id="CAST(x'61ff62' AS TEXT)"), "bytes that are no text"),
+        (copy_with(id="'odd'", trigger="CAST(x'ff' AS TEXT)"), "bytes that are no text"),
         (copy_with(id="x'61ff62'"), "its id is no text, but bytes"),
         (copy_with(id="'odd'", settled_until="1e19"), "out of range"),
         (copy_with(id="'odd'", settled_until=f"{2**63 - 1}"), "out of range"),
@@ -144,4 +144,21 @@ async def test_a_place_that_cannot_be_read_keeps_nobody_from_leading(path: Path,
     ledger = SqliteLedger(str(path))
     state = await ledger.begin_term(make_term(2, elected_at=at(5)), process())
     assert [job.id for job in state.jobs] == ["good"]
+    await ledger.close()
+
+
+async def test_pitfall_63_an_id_that_is_no_text_among_many_jobs(path: Path) -> None:
+    """With so many, the leader reads most of them later, by their ids."""
+    ledger = SqliteLedger(str(path))
+    more = [NewJob(f"good-{number}", make_job("interval", seconds=5).schedule, REMEMBER) for number in range(120)]
+    await ledger.store_jobs(more)
+    execute(path, copy_with(id="CAST(x'61ff62' AS TEXT)", next_due="5"))
+    execute(path, copy_with(id="CAST(x'ff' AS TEXT)", next_due=f"{2**62}"))
+    state = await ledger.begin_term(make_term(2, elected_at=at(5)), process())
+    ids = [*[job.id for job in state.jobs], *state.rest]
+    assert {"good", *[job.id for job in more]} <= set(ids)
+    assert all(job_id.isprintable() for job_id in ids)
+    assert await ledger.find_jobs(list(state.rest))
+    totals = await ledger.totals()
+    assert all(job_id.isprintable() for job_id in totals.jobs)
     await ledger.close()

@@ -112,7 +112,7 @@ def test_row_02_a_flock_that_was_undone_is_taken_again_by_the_next_heartbeat(poo
 def test_row_02_a_flock_that_was_undone_and_taken_ends_the_term(pool: Pool) -> None:
     leader = pool.led()
     leader.ask("undo_the_flock", then_taken=True)
-    until(lambda: pool.told("somebody else took it"))
+    until(lambda: pool.told("another process took it"))
     until(lambda: pool.told("lost", what="end"))
     leader.ask("give_the_flock_back")
     pool.next_leader(after=1)

@@ -64,7 +64,7 @@ def test_an_entry_that_was_removed_comes_back(pool: Pool) -> None:
 def test_a_worker_that_could_not_say_so_at_its_start_says_so_later(pool: Pool) -> None:
     leader = pool.led()
     worker = pool.start(before=[("fail", {"name": "write", "code": 28, "path": "/workers/"})])
-    until(lambda: pool.told("this worker cannot say that it takes part"))
+    until(lambda: pool.told("the presence of this worker cannot be published"))
     assert lists(leader)
     worker.ask("fail_no_more")
     until(lambda: lists(leader, worker))

@@ -48,7 +48,7 @@ def test_nobody_else_leads_before_the_work_of_the_old_leader_has_ended(pool: Poo
         other = pool.start()
     problem = stand_off(other)
     assert f"leader.lock was replaced while pid {leader.pid} leads term 1" in problem
-    assert "nobody else leads before that has ended" in problem
+    assert "no other worker can lead before that term has ended" in problem
     until(lambda: leader.ask("look")["role"] == "lost")
     assert leader.ask("look")["held"] is None
     assert not pool.told(what="end")
@@ -145,7 +145,7 @@ def test_a_leader_in_another_container_leads_as_long_as_its_heart_beats(pool: Po
         os.utime(pool.record)
         return other.ask("look")["problem"]
 
-    assert "nobody else leads" in until(beaten)
+    assert "no other worker can lead" in until(beaten)
     assert pool.term() == 1
     assert pool.next_leader(after=1) is other, "the heart stopped"
 

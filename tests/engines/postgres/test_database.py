@@ -63,6 +63,17 @@ async def begun(ledger: PostgresLedger) -> None:
     await ledger.record(1, [RegisterJob("job", SECONDS.schedule, at=NOW, since=NOW)])
 
 
+async def test_p6_an_intent_to_fence_waits_for_no_transaction(ledger: PostgresLedger, url: str) -> None:
+    """The leader may be stopped within one, with the lock that keeps writers apart."""
+    address = parse(url)
+    with psycopg.connect(address.url) as leader:
+        leader.execute(f'SET search_path TO "{address.schema}"')
+        leader.execute("SELECT schema_version FROM meta FOR UPDATE")
+        assert await ledger.fence(1, pid=1, by_pid=2, silent=5.0, every=5.0)
+        assert (await ledger.latest_terms()).fenced == 1
+        leader.rollback()
+
+
 def backend(connection: Any) -> int:
     return int(connection.execute("SELECT pg_backend_pid()").fetchone()[0])
 
@@ -141,7 +152,7 @@ async def test_a_writer_that_stands_still_is_ended_by_the_server(
         connection.execute("SELECT 1")
 
     standing = asyncio.create_task(still.write(stand_still))
-    with pytest.raises(LedgerError, match="this process stood still"):
+    with pytest.raises(LedgerError, match="this process was stopped or blocked"):
         await standing
     await other.write(lambda connection: connection.execute("INSERT INTO pruned VALUES (7)"))
 
@@ -204,7 +215,7 @@ async def test_a_later_version_goes_on_from_this_one(
 @pytest.mark.parametrize(
     ("version", "told"),
     [
-        (99, "schema 99, and this version of election knows"),
+        (99, "schema 99, and this version of election supports"),
         (1, "schema 1, from before the first release.*rename or drop"),
         (schema.FIRST_VERSION - 1, f"schema {schema.FIRST_VERSION - 1}, from before the first release.*rename or drop"),
     ],

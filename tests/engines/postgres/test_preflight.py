@@ -60,7 +60,7 @@ def test_pitfall_42_the_locks_number_is_the_same_for_ever() -> None:
     [
         ("postgresql://db/app?pool=A%20B", "'A B' is no name for a pool"),
         ('postgresql://db/app?schema=a"b', "is no name for a schema"),
-        ("postgresql://db/app?nonsense=1", "the pool's URL makes no sense to the driver: .*nonsense"),
+        ("postgresql://db/app?nonsense=1", "the driver cannot read the pool's URL: .*nonsense"),
     ],
 )
 def test_a_url_without_meaning(url: str, words: str) -> None:

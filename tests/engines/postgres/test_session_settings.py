@@ -15,6 +15,9 @@ SETTINGS = {
     "transaction_timeout": ("1s", "0"),
     "default_transaction_isolation": ("serializable", "read committed"),
     "default_transaction_deferrable": ("on", "off"),
+    "DateStyle": ("German, DMY", "ISO, MDY"),
+    "IntervalStyle": ("iso_8601", "postgres"),
+    "TimeZone": ("Asia/Kolkata", "UTC"),
 }
 
 

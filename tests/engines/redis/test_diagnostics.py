@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -16,10 +17,12 @@ from election import Election
 from election.core.backend import SeatTiming
 from election.core.checks import Severity
 from election.core.clock import SystemClock
-from election.core.errors import ConfigurationError
+from election.core.errors import ConfigurationError, SeatError
+from election.core.seat import Seat
 from election.engines.engine import Engine
 from election.engines.redis import diagnostics, redis_engine
 from election.engines.redis.address import address_of
+from election.engines.redis.backend import RedisBackend
 from election.engines.redis.diagnostics import judge
 from tests.support.ports import free_port
 from tests.support.redis_server import LEAST, Server
@@ -64,7 +67,7 @@ def test_the_pools_name_has_no_secrets(url: str, pool: str, prefix: str) -> None
     [
         ("redis://", "names no server"),
         ("redis+unix://", "names no server"),
-        ("redis://db:port/0", "makes no sense"),
+        ("redis://db:port/0", "cannot be read"),
         ("redis://db/shop", "no number of a database"),
         ("redis://db/0?pool=a}b", "use letters"),
         ("redis://db/0?pool=", "use letters"),
@@ -87,7 +90,7 @@ def test_a_url_without_meaning_is_refused_at_once(url: str, why: str) -> None:
     ],
 )
 def test_sentinels_are_refused_with_the_way_out(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="several: sentinels are not asked for the master; name an address"):
+    with pytest.raises(ConfigurationError, match="several: Redis Sentinel is not supported; name an address"):
         Election(url)
 
 
@@ -187,6 +190,28 @@ def test_passwords_and_privileges(new_server: Callable[..., Server]) -> None:
         engine(f"redis://poor:pass@{where}").check()
     engine(f"redis://:secret@{where}").check()
     engine(f"redis://least:pass@{where}").check()
+
+
+def test_p8_a_user_that_may_not_publish_leaves_no_leader_that_does_not_lead(new_server: Callable[..., Server]) -> None:
+    """A script is not rolled back: what it wrote before its error would stay."""
+    users = ["--user", "mute", "on", ">pass", "resetchannels", "~*", "+@all"]
+    server = new_server("--requirepass", "secret", *users).start()
+    where = server.url.removeprefix("redis://")
+
+    async def campaign() -> None:
+        clock = SystemClock()
+        backend = RedisBackend(address_of(f"redis://mute:pass@{where}"), timing=SeatTiming(0.1, 0.5), clock=clock)
+        seat = Seat(backend, clock=clock, safety_poll=0.5)
+        await seat.open()
+        try:
+            with pytest.raises(SeatError, match=r"(?i)channel|perm"):
+                await seat.campaign()
+        finally:
+            await seat.close()
+
+    asyncio.run(campaign())
+    with redis.Redis.from_url(f"redis://:secret@{where}") as client:
+        assert [key for key in client.keys("*") if key.endswith((b"lease", b"record", b"term"))] == []
 
 
 def test_a_server_that_stands_still_is_no_configuration_error(new_server: Callable[..., Server]) -> None:

@@ -20,7 +20,7 @@ from election.engines.redis import RedisLedger, redis_engine
 from election.engines.redis.address import address_of
 from election.schedule.commands import Claim, FinishRun, RegisterJob, Retry
 from election.schedule.ledger import IfExists
-from election.schedule.model import OpenRun, Outcome, StoredJob, Tick
+from election.schedule.model import NewJob, OpenRun, Outcome, StoredJob, Tick
 from election.schedule.verify import verify
 from tests.schedule.making import at, make_job, make_term, process
 from tests.support.postgres_server import RunningPostgres
@@ -79,6 +79,53 @@ async def test_any_text_of_an_error_comes_back_as_it_was(ledger: RedisLedger) ->
         await ledger.record(1, [FinishRun(tick, Outcome.FAILED, at(second), text)])
         [run] = await ledger.runs(limit=1)
         assert (run.error, [attempt["error"] for attempt in run.attempts]) == (text, [text])
+
+
+@pytest.mark.parametrize("commands", [
+    [["COPY", b"job:job", b"job:a\xffb"], ["SADD", b"jobs", b"a\xffb"]],
+    [["HSET", b"job:odd", b"trigger", b"{}", b"func", b"\xff"], ["SADD", b"jobs", b"odd"]],
+    [["COPY", b"job:job", b"job:odd"], ["HSET", b"job:odd", b"info", b"\xff"], ["SADD", b"jobs", b"odd"]],
+], ids=["id", "function", "info"])  # fmt: skip
+async def test_pitfall_63_a_job_with_bytes_that_are_no_text_is_broken(
+    ledger: RedisLedger, steady: Server, commands: list[list[Any]]
+) -> None:
+    key = b"election:{election}:"
+    for name, *arguments in commands:
+        keys = 2 if name == "COPY" else 1
+        steady.ask(name, *(key + argument for argument in arguments[:keys]), *arguments[keys:])
+    state = await ledger.begin_term(make_term(2, elected_at=at(5)), process())
+    overview = await ledger.overview()
+    for jobs in (state.jobs, await ledger.jobs(), [*overview.code, *overview.stored]):
+        assert [(job.id, job.broken) for job in jobs if job.id == "job"] == [("job", None)]
+        [odd] = [job for job in jobs if job.id != "job"]
+        assert odd.id.isprintable()
+        assert "cannot be read" in (odd.broken or "")
+
+
+async def test_pitfall_63_an_id_that_is_no_text_among_many_jobs(ledger: RedisLedger, steady: Server) -> None:
+    """With so many, the leader reads most of them later, by their ids."""
+    stored = StoredJob("tests.schedule.stored_functions:remember", {"value": 1}, {})
+    await ledger.store_jobs([NewJob(f"good-{number}", JOB.schedule, stored) for number in range(120)])
+    key = b"election:{election}:"
+    for job_id, due in ((b"a\xff", 5), (b"b\xff", 2**52)):
+        steady.ask("COPY", key + b"job:good-1", key + b"job:" + job_id)
+        steady.ask("SADD", key + b"jobs", job_id)
+        steady.ask("ZADD", key + b"due", due, job_id)
+    steady.ask("COPY", key + b"job:job", key + b"job:c\xff")
+    steady.ask("SADD", key + b"jobs", b"c\xff")
+    state = await ledger.begin_term(make_term(2, elected_at=at(5)), process())
+    totals, overview = await ledger.totals(), await ledger.overview()
+    ids = [*[job.id for job in state.jobs], *state.rest]
+    assert {"job", *[f"good-{number}" for number in range(120)]} <= set(ids)
+    assert all(job_id.isprintable() for job_id in [*ids, *totals.jobs, *overview.code_ids])
+
+
+async def test_pitfall_63_a_run_with_bytes_that_are_no_text_is_left_out(ledger: RedisLedger, steady: Server) -> None:
+    await ledger.record(1, [Claim(Tick("job", at(second)), at(second)) for second in (1, 2)])
+    steady.ask("HSET", "election:{election}:run:1", "attempts", b"\xff")
+    state = await ledger.begin_term(make_term(2, elected_at=at(5)), process())
+    assert [run.tick for run in state.open_runs] == [Tick("job", at(2))]
+    assert [run.seq for run in await ledger.runs()] == [2]
 
 
 async def test_claims_that_should_not_be_are_found(ledger: RedisLedger, steady: Server) -> None:

@@ -9,9 +9,9 @@ if tonumber(redis.call('GET', p .. 'term') or '0') >= tonumber(ARGV[3]) then
   return 'overtaken'
 end
 local time = redis.call('TIME')
+redis.call('PUBLISH', p .. 'news', ARGV[5])  -- first: a user that may not publish writes nothing
 redis.call('SET', p .. 'term', ARGV[3])
 redis.call('SET', p .. 'lease', ARGV[2], 'PX', ARGV[4])
 redis.call('SET', p .. 'beat', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)))
 redis.call('SET', p .. 'record', ARGV[5])
-redis.call('PUBLISH', p .. 'news', ARGV[5])
 return 'granted'
