@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections import Counter
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from election import Election
@@ -107,19 +107,19 @@ def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPool]:
 def orphaned(tmp_path: Path) -> Iterator[tuple[WorkerPool, int]]:
     """A pool whose only worker was killed, and the pid of its child that keeps the lock for a minute."""
     pair = WorkerPool(tmp_path)
-    orphan = 0
+    child: psutil.Process | None = None
     try:
         pair.start(1)
         leader = pair.leader()
         until(lambda: len(pair.facts("often")) > 1, what="there is some history")
-        orphan = int(leader.request("POST", "/child").json())
+        child = psutil.Process(int(leader.request("POST", "/child").json()))
         pair.kill_leader()
-        yield pair, orphan
+        yield pair, child.pid
     finally:
         pair.reap()
-        if orphan:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(orphan, signal.SIGKILL)
+        if child is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()  # unless its pid is another process's by now
 
 
 Call = Callable[..., tuple[int, str, str]]

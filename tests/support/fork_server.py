@@ -20,7 +20,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -50,15 +50,23 @@ async def follow(channel: socket.socket, find: Callable[[str], Callable[..., Any
 
 
 def serve(control: socket.socket) -> None:
-    """Fork a worker for each request, until the test closes the socket."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies, unless a test needs them
+    """Fork a worker for each request, until the test closes the socket; how each ends goes to its facts."""
+    facts: dict[int, str] = {}
+
+    def reap(*_: Any) -> None:
+        for pid, status in _ended():
+            with contextlib.suppress(OSError):  # the test is over, and its directory is gone
+                FactFile(facts.pop(pid)).write("exited", pid=pid, text=f"code {os.waitstatus_to_exitcode(status)}")
+
+    signal.signal(signal.SIGCHLD, reap)  # no zombies, unless a test needs them
     while True:
         content, descriptors, *_ = socket.recv_fds(control, 65536, 1)
         if not content:
             return
         request = json.loads(content)
         if "zombies" in request:
-            _keep_zombies(request["zombies"])
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL if request["zombies"] else reap)
+            reap()
             control.send(b"0")
             continue
         kind = importlib.import_module(request["kind"])
@@ -69,15 +77,16 @@ def serve(control: socket.socket) -> None:
         if pid == 0:
             control.close()
             _live(kind, request["options"], socket.socket(fileno=descriptors[0]))
+        facts[pid] = request["options"]["facts"]  # before the test lets it begin
         os.close(descriptors[0])
         control.send(str(pid).encode())
 
 
-def _keep_zombies(keep: bool) -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL if keep else signal.SIG_IGN)
+def _ended() -> Iterator[tuple[int, int]]:
+    """Reap children that have ended: their pids and wait statuses."""
     with contextlib.suppress(ChildProcessError):
-        while not keep and os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            yield ended
 
 
 def _live(kind: Any, options: dict[str, Any], channel: socket.socket) -> None:

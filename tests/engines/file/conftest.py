@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.engines.file.pool import Pool
@@ -24,10 +24,10 @@ def pool(workers: ForkServer, tmp_path: Path) -> Iterator[Pool]:
 
 
 @pytest.fixture
-def children() -> Iterator[list[int]]:
-    """Children of workers, to be killed at the end: their parents may be dead by then."""
-    pids: list[int] = []
-    yield pids
-    for pid in pids:
-        if Path(f"/proc/{pid}").exists():
-            os.kill(pid, signal.SIGKILL)
+def children() -> Iterator[list[psutil.Process]]:
+    """Children of workers, to be killed at the end: their parents may be dead by then, and their pids others'."""
+    found: list[psutil.Process] = []
+    yield found
+    for process in found:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil
 import pytest
 
 from election.core.backend import SeatTiming
@@ -38,11 +39,11 @@ CHILD = Holder(5000, "ffmpeg", taken_by=4242)
 
 
 @pytest.mark.extended
-def test_row_01_an_orphan_that_nothing_could_close_is_named(pool: Pool, children: list[int]) -> None:
+def test_row_01_an_orphan_that_nothing_could_close_is_named(pool: Pool, children: list[psutil.Process]) -> None:
     """A child that a C library forked has run no hooks, and the kernel still names its dead parent."""
     leader = pool.led()
     orphan = leader.ask("raw_fork")
-    children.append(orphan)
+    children.append(psutil.Process(orphan))
     workers = pool.followers(2)
     leader.kill()
     for worker in workers:
@@ -58,10 +59,10 @@ def test_row_01_an_orphan_that_nothing_could_close_is_named(pool: Pool, children
         until(lambda worker=worker: worker.ask("look")["led"] and not worker.ask("look")["problem"])
 
 
-def test_row_01_an_orphan_is_ended_where_leaders_are_fenced(pool: Pool, children: list[int]) -> None:
+def test_row_01_an_orphan_is_ended_where_leaders_are_fenced(pool: Pool, children: list[psutil.Process]) -> None:
     leader = pool.led()
     orphan = leader.ask("raw_fork")
-    children.append(orphan)
+    children.append(psutil.Process(orphan))
     pool.followers(2, fence_after=1.5)
     leader.kill()
     assert pool.next_leader(after=1, within=10).ask("look")["term"] == 2

@@ -20,6 +20,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from packaging.requirements import Requirement
 
@@ -69,21 +70,24 @@ def identity(path: Path) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("fork", ["fork_child", "process_pool", "spawn_sleep"])
-def test_row_01_children_of_a_killed_leader_keep_its_lock(pool: Pool, children: list[int], fork: str) -> None:
+def test_row_01_children_of_a_killed_leader_keep_its_lock(
+    pool: Pool, children: list[psutil.Process], fork: str
+) -> None:
     leader = pool.led()
     pool.followers(2, **NEVER_POLL)
     made = leader.ask(fork)
-    children += [made] if isinstance(made, int) else made if isinstance(made, list) else [made["pid"]]
+    pids = [made] if isinstance(made, int) else made if isinstance(made, list) else [made["pid"]]
+    children += map(psutil.Process, pids)
 
     assert pool.vacancy_after_kill(leader) < EVENT
-    assert all(Path(f"/proc/{pid}").exists() for pid in children), "the children did not outlive the leader"
+    assert all(child.is_running() for child in children), "the children did not outlive the leader"
 
 
-def test_row_02_a_forked_child_frees_the_lock_of_its_parent(pool: Pool, children: list[int]) -> None:
+def test_row_02_a_forked_child_frees_the_lock_of_its_parent(pool: Pool, children: list[psutil.Process]) -> None:
     leader = pool.led()
     pool.followers(1)
     child = leader.ask("fork_child", child="let_go_of_all")
-    children.append(child["pid"])
+    children.append(psutil.Process(child["pid"]))
 
     assert child["said"] == {"held": None, "is_leader": False, "unlocked": "EBADF"}
     assert not is_free(pool.lock)
@@ -94,10 +98,12 @@ def test_row_02_a_forked_child_frees_the_lock_of_its_parent(pool: Pool, children
     assert leader.pid in seen["workers"], "the child took its parent's entry away"
 
 
-def test_row_02_a_forked_child_campaigns_with_the_objects_of_its_parent(pool: Pool, children: list[int]) -> None:
+def test_row_02_a_forked_child_campaigns_with_the_objects_of_its_parent(
+    pool: Pool, children: list[psutil.Process]
+) -> None:
     leader = pool.led()
     child = leader.ask("fork_child", child="campaign")
-    children.append(child["pid"])
+    children.append(psutil.Process(child["pid"]))
     assert child["said"] == {"term": None, "is_leader": False}
     assert leader.ask("look")["held"] == 1
 
@@ -118,11 +124,11 @@ def test_row_02_a_flock_that_was_undone_and_taken_ends_the_term(pool: Pool) -> N
     pool.next_leader(after=1)
 
 
-def test_row_03_descriptors_survive_exec(pool: Pool, children: list[int]) -> None:
+def test_row_03_descriptors_survive_exec(pool: Pool, children: list[psutil.Process]) -> None:
     leader = pool.led()
     assert leader.ask("inheritable") == [False, False]
     sleep = leader.ask("spawn_sleep")
-    children.append(sleep)
+    children.append(psutil.Process(sleep))
     until(lambda: Path(f"/proc/{sleep}/comm").read_text() == "sleep\n")
     assert not {identity(pool.lock), identity(pool.fifo)} & open_files(sleep)
 
@@ -351,7 +357,11 @@ def test_row_19_the_belief_to_lead_is_remembered(pool: Pool, reuse: bool) -> Non
 def test_row_20_whoever_can_read_the_lock_file_can_lock_it(pool: Pool) -> None:
     pool.led(before=[("lax_umask", {})])
     assert stat.S_IMODE(pool.path.stat().st_mode) == 0o700
-    assert {stat.S_IMODE(path.stat().st_mode) for path in pool.path.iterdir() if not path.is_dir()} == {0o600}
+    modes = set()
+    for path in pool.path.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a draft that has become the record meanwhile
+            modes.add((path.is_dir(), stat.S_IMODE(path.stat().st_mode)))
+    assert {mode for is_folder, mode in modes if not is_folder} == {0o600}
 
 
 def test_row_20_a_pool_that_others_may_enter_is_closed_to_them(pool: Pool) -> None:
