@@ -288,12 +288,16 @@ class PostgresBackend:
             self._leaving = call_later(self._clock, LINGER_S, self._leave_queue)
 
     async def _sit_out_the_doubt(self) -> None:
-        """Return when the record changes or the doubt is over; meanwhile, statements show that this winner is awake."""
+        """Return when the record changes or the doubt is over, as soon as the server has ended all sessions of a dead
+        leader; meanwhile, statements show that this winner is awake.
+        """
+        assert self._process is not None
         before = self._monitor.record
         while (wait := self._doubted_until - self._clock.monotonic()) > 0 and self._monitor.record is before:
             await first(self._monitor.changed(), self._clock.sleep(min(wait, self._timing.heartbeat)))
             try:
-                await self._lock.execute("SELECT 1")
+                if not remaining_trust(await self._state_before(), self._process, self._trust.limit):
+                    return
             except psycopg.Error:
                 return  # the next campaign detects it
 

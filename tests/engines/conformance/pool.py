@@ -51,6 +51,16 @@ class RemoteSeat:
         """Campaign whenever that may succeed, until it leads."""
         return until(self.campaign, what=f"{self} wins")
 
+    def follow(self) -> None:
+        """Wait and campaign by itself from now on, like an elector, until it leads."""
+        self.process.ask("follow")
+
+    def led(self) -> Term:
+        """Its term after ``follow``, as soon as it leads."""
+        term = TERM.validate_python(self.process.ask("led"))
+        assert term is not None
+        return term
+
     def held(self, *, in_child: bool = False) -> Term | None:
         return TERM.validate_python(self.process.ask("held_in_child" if in_child else "held"))
 

@@ -31,6 +31,7 @@ class Commands:
         self._seat: Seat = self._engine.seat
         self._vacancy: asyncio.Task[None] | None = None
         self._beating: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[Any] | None = None
 
     async def open(self) -> None:
         self._engine.check()
@@ -42,6 +43,20 @@ class Commands:
 
     async def campaign(self) -> Any:
         return await self._seat.campaign()
+
+    def follow(self) -> None:
+        """Wait and campaign like an elector from now on, until it leads."""
+
+        async def follow() -> Any:
+            while (term := await self._seat.campaign()) is None:
+                await self._seat.vacancy()
+            return term
+
+        self._following = asyncio.create_task(follow())
+
+    async def led(self) -> Any:
+        assert self._following is not None
+        return await self._following
 
     def held(self) -> Any:
         return self._seat.held()

@@ -37,6 +37,13 @@ def end_session(server: RunningPostgres, pool: Pool, column: str = "backend") ->
     assert server.execute(f'SELECT pg_terminate_backend({column}) FROM "{schema}".leader') == [(True,)]
 
 
+def in_queue(server: RunningPostgres, pool: Pool) -> int:
+    """Number of workers in the server's queue for the seat."""
+    ours = parse(pool.url).key("seat") & 0xFFFFFFFF  # other tests use this server too
+    waiting = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid::bigint = {ours}"
+    return int(server.execute(waiting)[0][0])
+
+
 def test_p1_a_leader_whose_session_was_ended_knows_at_once_and_nobody_leads_before_it_says_so(
     pool: Pool, postgres_server: RunningPostgres
 ) -> None:
@@ -118,19 +125,42 @@ def test_a_leader_that_hangs_out_of_reach_loses_its_seat(pool: Pool) -> None:
 
 
 @pytest.mark.extended
-def test_p6_a_leader_that_dies_on_another_host(pool: Pool) -> None:
+def test_p6_a_leader_that_dies_on_another_host(pool: Pool, postgres_server: RunningPostgres) -> None:
     """Its process cannot be examined from here; the end of all of its sessions proves its death."""
     leader, follower = pool.worker(elsewhere=True), pool.worker()
     leader.wins()
-    assert follower.campaign() is None
-    follower.waits()
-    leader.beats()
     follower.sees(1)
-    until(lambda: (follower.observe().heartbeat_age_s or 1.0) < 0.3)
+    follower.follow()
+    until(lambda: in_queue(postgres_server, pool), what="it is in the queue")
+    leader.beat()  # only a session that is older than the last heartbeat has seen the end of those that sent it
     leader.kill()
     killed = time.monotonic()
-    assert follower.wins().takeover.reason is Reason.DIED
+    assert follower.led().takeover.reason is Reason.DIED
     assert time.monotonic() - killed < MIN_TRUST_S - 0.5, "to wait for its silence would take longer"
+
+
+@pytest.mark.extended
+def test_p6_a_dead_leader_whose_sessions_end_late(pool: Pool, postgres_server: RunningPostgres) -> None:
+    """A busy server ends one session long after the other: the follower notices it during its doubt, and does not wait
+    for all of the trust, which takes 20 s here.
+    """
+    slow = {"heartbeat": 2.0}
+    leader, follower = pool.worker(elsewhere=True, **slow), pool.worker(**slow)
+    leader.wins()
+    follower.sees(1)
+    follower.follow()
+    until(lambda: in_queue(postgres_server, pool), what="it is in the queue")
+    [(watch,)] = postgres_server.execute(f'SELECT watch FROM "{parse(pool.url).schema}".leader')
+    leader.beat()
+    os.kill(watch, signal.SIGSTOP)
+    try:
+        leader.kill()
+        until(lambda: "may still work in term 1" in str(follower.observe().problem), what="the follower doubts")
+    finally:
+        os.kill(watch, signal.SIGCONT)
+    ended = time.monotonic()
+    assert follower.led().takeover.reason is Reason.DIED
+    assert time.monotonic() - ended < 10.0, "it looks at each of its heartbeats of 2 s"
 
 
 def test_p2_numbers_grow_though_the_tables_are_lost(pool: Pool, postgres_server: RunningPostgres) -> None:
@@ -168,11 +198,9 @@ def test_pitfall_62_a_winner_that_sleeps_loses_the_seat_to_the_next_in_the_queue
     """P6: the server grants the lock to a worker that is stopped, or whose event loop is blocked."""
     leader, first = led(pool)
     second = pool.worker()
-    ours = parse(pool.url).key("seat") & 0xFFFFFFFF  # other tests use this server too
-    waiting = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid::bigint = {ours}"
     for number, follower in enumerate((first, second), start=1):
         follower.waits()
-        until(lambda number=number: postgres_server.execute(waiting) == [(number,)], what="it is in the queue")
+        until(lambda number=number: in_queue(postgres_server, pool) == number, what="it is in the queue")
     if sleeps == "stopped":
         os.kill(first.pid, signal.SIGSTOP)
     else:
