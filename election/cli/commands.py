@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 from election.core.errors import ElectionError
@@ -23,6 +25,12 @@ from .show_run import show_log, show_run
 
 _Row = TypeVar("_Row")
 
+DEFAULT_LIMIT = 20
+"""Entries of the history that are shown where neither a number nor a time is given."""
+
+ROWS_PER_PAGE = 500
+"""Entries that are read at once."""
+
 
 async def runs(options: Namespace) -> int:
     """Print the runs, or one with its logs."""
@@ -33,7 +41,6 @@ async def runs(options: Namespace) -> int:
     return _show_page(
         options,
         rows,
-        lambda row: row.claimed_at,
         ("SEQ", "JOB", "DUE", "TERM", "ATTEMPT", "OUTCOME", "LATE ms", "ERROR"),
         lambda row: (
             row.seq,
@@ -51,29 +58,41 @@ async def runs(options: Namespace) -> int:
 async def _read_runs(ledger: LedgerReader, options: Namespace) -> list[RunRow]:
     """Read the runs that the options choose. Raises ``ElectionError`` for an unknown job."""
     await refuse_unknown(ledger, options.job)
-    return await ledger.runs(
-        job_id=options.job, tag=options.tag, outcome=options.outcome, before=options.before, limit=options.limit
-    )
+    read = partial(ledger.runs, job_id=options.job, tag=options.tag, outcome=options.outcome)
+    return await _read_pages(options, read, lambda row: (row.seq, row.claimed_at))
+
+
+async def _read_pages(
+    options: Namespace, read: Callable[..., Awaitable[list[_Row]]], place: Callable[[_Row], tuple[int, datetime]]
+) -> list[_Row]:
+    """Read the entries since ``--since``, or the latest ``--limit`` of them; older ones that are left out are told.
+
+    place: number and time of an entry.
+    """
+    limit = options.limit or (DEFAULT_LIMIT if options.since is None else None)
+    found: list[_Row] = []
+    before = options.before
+    while True:
+        asked = ROWS_PER_PAGE if limit is None else min(ROWS_PER_PAGE, limit + 1 - len(found))
+        rows = await read(before=before, limit=asked)
+        found += [row for row in rows if options.since is None or place(row)[1] >= options.since]
+        if limit is not None and len(found) > limit:
+            print(f"there are older ones: --before {place(found[limit - 1])[0]}, or --limit", file=sys.stderr)
+            return found[:limit]
+        if len(rows) < asked or (options.since is not None and place(rows[-1])[1] < options.since):
+            return found
+        before = place(rows[-1])[0]
 
 
 def _show_page(
-    options: Namespace,
-    rows: Sequence[_Row],
-    moment: Callable[[_Row], datetime],
-    heads: Sequence[str],
-    cells: Callable[[_Row], Sequence[object]],
+    options: Namespace, rows: Sequence[_Row], heads: Sequence[str], cells: Callable[[_Row], Sequence[object]]
 ) -> int:
-    """Print those rows whose moment is not before ``--since``, as JSON or as a table; returns the exit code."""
-    shown = [row for row in rows if _is_since(options, moment(row))]
+    """Print the rows as JSON or as a table; returns the exit code."""
     if options.json:
-        show_json(shown)
+        show_json(rows)
     else:
-        show_table(heads, map(cells, shown))
+        show_table(heads, map(cells, rows))
     return 0
-
-
-def _is_since(options: Namespace, moment: datetime) -> bool:
-    return options.since is None or moment >= options.since
 
 
 async def _run(options: Namespace) -> int:
@@ -94,7 +113,7 @@ async def logs(options: Namespace) -> int:
     """Print the logs of the latest runs, the latest run last, as in a file; runs without a log are left out."""
     async with reading(engine_of(options)) as ledger:
         rows = await _read_runs(ledger, options)
-        found = [(row, await ledger.logs(row.seq)) for row in reversed(rows) if _is_since(options, row.claimed_at)]
+        found = [(row, await ledger.logs(row.seq)) for row in reversed(rows)]
     found = [(run, logs) for run, logs in found if logs]
     if options.json:
         show_json([{**asdict(run), "logs": logs} for run, logs in found])
@@ -137,11 +156,11 @@ async def skips(options: Namespace) -> int:
     """Print the skips, with their reasons."""
     async with reading(engine_of(options)) as ledger:
         await refuse_unknown(ledger, options.job)
-        rows = await ledger.skips(job_id=options.job, tag=options.tag, before=options.before, limit=options.limit)
+        read = partial(ledger.skips, job_id=options.job, tag=options.tag)
+        rows = await _read_pages(options, read, lambda row: (row.seq, row.at))
     return _show_page(
         options,
         rows,
-        lambda row: row.at,
         ("SEQ", "JOB", "REASON", "TICKS", "FIRST DUE", "LAST DUE", "TERM"),
         lambda row: (row.seq, row.job_id, row.reason, count(row), row.first_due, row.last_due, row.term),
     )
@@ -151,11 +170,11 @@ async def changes(options: Namespace) -> int:
     """Print the changes and who made them."""
     async with reading(engine_of(options)) as ledger:
         await refuse_unknown(ledger, options.job)
-        rows = await ledger.audit_trail(job_id=options.job, before=options.before, limit=options.limit)
+        read = partial(ledger.audit_trail, job_id=options.job)
+        rows = await _read_pages(options, read, lambda row: (row.seq, row.at))
     return _show_page(
         options,
         rows,
-        lambda row: row.at,
         ("SEQ", "AT", "BY", "ACTION", "JOB", "BEFORE", "AFTER", "REQUEST"),
         lambda row: (row.seq, row.at, row.by, row.action, row.job_id, row.before, row.after, row.request),
     )
@@ -164,15 +183,15 @@ async def changes(options: Namespace) -> int:
 async def terms(options: Namespace) -> int:
     """Print the terms."""
     async with reading(engine_of(options)) as ledger:
-        rows = await ledger.terms(before=options.before, limit=options.limit)
+        rows = await _read_pages(options, ledger.terms, lambda row: (row.term, row.began_at))
     return _show_page(
         options,
         rows,
-        lambda row: row.began_at,
-        ("TERM", "PID", "BEGAN", "REASON", "FROM PID", "TAKEOVER ms", "ENDED", "HOW"),
+        ("TERM", "PID", "HOST", "BEGAN", "REASON", "FROM PID", "TAKEOVER ms", "ENDED", "HOW"),
         lambda row: (
             row.term,
             row.pid,
+            row.host,
             row.began_at,
             row.reason,
             row.from_pid,

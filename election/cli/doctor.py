@@ -88,11 +88,16 @@ async def _examine_ledger(engine: Engine) -> list[CheckResult]:
         advice = "normal before the first election" if await never_led(engine) else None
         return [CheckResult(Severity.WARNING, f"the ledger is empty: {unaware}", advice)]
     ahead = describe_ahead(settled_ahead(jobs, now := datetime.now(UTC)), now)
-    advice = "see that its trigger works; put the function back, or take the job out with election.remove_job"
+    advice = "see that its trigger works, or put the function back"
+    away = f"{advice}, or take the job out with election.remove_job"
     return [
         *([] if ahead is None else [CheckResult(Severity.WRONG, ahead)]),
         *([CheckResult(Severity.WARNING, _MOVED, _ADOPT)] if moved else []),
         *([CheckResult(Severity.WARNING, describe_missing(missing))] if missing else []),
         CheckResult(Severity.GOOD, f"{ledger_advice.sound}: {len(jobs)} jobs, {len(open_runs)} open runs"),
-        *(CheckResult(Severity.WARNING, job.broken, advice) for job in jobs if job.broken and not job.removed),
+        *(
+            CheckResult(Severity.WARNING, f"job {job.id!r}: {job.broken}", away if job.stored else advice)
+            for job in jobs
+            if job.broken and not (job.removed or job.retired_at)
+        ),
     ]

@@ -23,6 +23,9 @@ WIDE_COLUMNS = 110
 MIN_COLUMN_WIDTH = 4
 """Characters that remain of a text that is cut."""
 
+OWED_AFTER = timedelta(seconds=2)
+"""A tick that is due for less may be about to run."""
+
 GAP = "  "
 
 _STYLES = {"succeeded": "green", "failed": "red", "interrupted": "yellow", "running": "cyan"}
@@ -72,13 +75,13 @@ def _headline(snapshot: PoolStatus, now: datetime) -> Text:
     if record is None:
         known = "nobody is known to lead {}" if snapshot.trouble else "nobody leads {}, and nobody has"
         return _line(known.format(snapshot.pool), "bold red")
-    holder = record.holder
+    named = snapshot.named(record.holder)
     if snapshot.led:
         since = _clock(record.elected_at, now)
-        words = f"pid {holder.pid} leads term {record.term} since {since}, for {duration(now - record.elected_at)}"
+        words = f"pid {named} leads term {record.term} since {since}, for {duration(now - record.elected_at)}"
         return _line(words, "bold green").append(f"  {snapshot.pool}", "dim")
     ended = {Standing.RESIGNED: "resigned", Standing.LOST: "lost its seat"}.get(record.standing, "died")
-    return _line(f"nobody leads; pid {holder.pid}, the leader of term {record.term}, {ended}", "bold red").append(
+    return _line(f"nobody leads; pid {named}, the leader of term {record.term}, {ended}", "bold red").append(
         f"  {snapshot.pool}", "dim"
     )
 
@@ -91,7 +94,9 @@ def _heart(snapshot: PoolStatus) -> Text:
 
 def _workers(snapshot: PoolStatus) -> Text:
     leading = snapshot.record.holder if snapshot.record and snapshot.led else None
-    names = [f"{one.process.pid}{' (leader)' if one.process == leading else ''}" for one in snapshot.workers]
+    names = [
+        f"{snapshot.named(one.process)}{' (leader)' if one.process == leading else ''}" for one in snapshot.workers
+    ]
     return _line(f"workers: {len(names)}{': ' if names else ''}{', '.join(names)}", "")
 
 
@@ -136,12 +141,14 @@ def _jobs_table(jobs: Sequence[JobStatus], width: int, now: datetime) -> Table:
 
 
 def _next(job: JobStatus, now: datetime) -> Text:
+    if job.removed or job.retired:
+        return _cell("gone", "dim")
     if job.broken:
         return _cell("broken", "red")
-    if job.retired:
-        return _cell("gone", "dim")
     if job.paused:
         return _cell("paused", "yellow")
+    if job.next_run_time is not None and job.next_run_time < now - OWED_AFTER:
+        return _cell(f"owed since {_clock(job.next_run_time, now)}", "yellow")
     return _cell(job.next_run_time and f"in {duration(job.next_run_time - now)}")
 
 

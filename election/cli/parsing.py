@@ -117,7 +117,9 @@ def _add_history_commands(add_for_pool: Callable[..., argparse.ArgumentParser]) 
 
     def add_pages(name: str, command: Command, text: str, *examples: str) -> argparse.ArgumentParser:
         added = add_for_pool(name, command, text, *examples)
-        added.add_argument("--limit", type=_number, default=20, metavar="N", help="number of entries at most (20)")
+        added.add_argument(
+            "--limit", type=_number, metavar="N", help="number of entries at most (20; with --since, all)"
+        )
         added.add_argument("--before", type=_number, metavar="N", help="only entries before this number")
         added.add_argument(
             "--since", type=_moment, metavar="TIME", help="only since this time, as ISO 8601; local without offset"

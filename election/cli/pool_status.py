@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from election.core.backend import describe_problem
 from election.core.errors import LedgerError, LedgerVersionError, SeatError
+from election.core.process import ProcessIdentity
 from election.core.seat import Observation, Worker
 from election.core.term import LeaderRecord
 from election.engines import Engine
@@ -49,6 +50,7 @@ class JobStatus:
     next_run_time: datetime | None
     paused: bool
     retired: bool
+    removed: bool
     broken: str | None
     last_due: datetime | None
     last_outcome: str | None
@@ -90,6 +92,13 @@ class PoolStatus:
         if self.silent_s >= STALLED_AFTER_S:
             return False
         return True if self.beats else None
+
+    def named(self, process: ProcessIdentity) -> str:
+        """The pid of a worker, and its host if the pool has more than one."""
+        others = {worker.process.host for worker in self.workers} | (
+            {self.record.holder.host} if self.record else set()
+        )
+        return str(process.pid) if len(others | {process.host}) == 1 else f"{process.pid} on {process.host}"
 
     def document(self) -> dict[str, object]:
         """The status for machines, with the field names of ``GET /leader``."""
@@ -225,12 +234,12 @@ class StatusReader:
 
 async def job_statuses(ledger: LedgerReader, jobs: Sequence[JobState]) -> list[JobStatus]:
     """Jobs with their latest runs. Raises ``LedgerError`` or ``LedgerVersionError``."""
-    last, now = await ledger.last_outcomes([job.id for job in jobs]), datetime.now(UTC)
+    last = await ledger.last_outcomes([job.id for job in jobs])
     running = by_job(await ledger.runs(outcome="running", limit=MAX_RUNNING))
-    return [_job_status(job, last.get(job.id), running.get(job.id, ()), now) for job in jobs]
+    return [_job_status(job, last.get(job.id), running.get(job.id, ())) for job in jobs]
 
 
-def _job_status(job: JobState, last: RunRow | None, running: Sequence[RunRow], now: datetime) -> JobStatus:
+def _job_status(job: JobState, last: RunRow | None, running: Sequence[RunRow]) -> JobStatus:
     trigger = build(job.trigger, job.scheduled_since)
     info = job.info or JobInfo(job.id)
     return JobStatus(
@@ -239,9 +248,10 @@ def _job_status(job: JobState, last: RunRow | None, running: Sequence[RunRow], n
         description=info.description,
         tags=info.tags,
         trigger=job_trigger_text(trigger, job) if trigger else unbuilt_text(job.trigger),
-        next_run_time=next_run_time(job, trigger, now),
+        next_run_time=next_run_time(job, trigger),
         paused=job.paused,
         retired=job.retired_at is not None,
+        removed=job.removed,
         broken=job.broken,
         last_due=last.due if last else None,
         last_outcome=(last.outcome or "running") if last else None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from argparse import Namespace
 from collections.abc import Iterable
 
@@ -39,13 +41,14 @@ def _show(snapshot: PoolStatus) -> None:
     record, holder = snapshot.record, None
     if record is not None and snapshot.led:
         holder = record.holder
-        print(f"{snapshot.pool}: pid {holder.pid} leads term {record.term} since {text(record.elected_at)}")
+        named = snapshot.named(holder)
+        print(f"{snapshot.pool}: pid {named} leads term {record.term} since {text(record.elected_at)}")
         print(f"heartbeat: {heartbeat(snapshot)}")
         if record.queued:
             print(f"queued: {record.queued} runs wait for a thread (max_threads)")
     else:
         print(f"{snapshot.pool}: nobody leads")
-    followers = [str(worker.process.pid) for worker in snapshot.workers if worker.process != holder]
+    followers = [snapshot.named(worker.process) for worker in snapshot.workers if worker.process != holder]
     print(f"followers: {', '.join(followers) or 'none'}")
     if snapshot.trouble:
         print(f"problem: {snapshot.trouble}")
@@ -62,8 +65,11 @@ def _show(snapshot: PoolStatus) -> None:
 async def jobs(options: Namespace) -> int:
     """Print a page of the jobs, by id."""
     async with reading(engine_of(options)) as ledger:
-        found = await ledger.search_jobs(text=options.search, tag=options.tag, after=options.after, limit=options.limit)
-        shown = await job_statuses(ledger, found)
+        limit = options.limit
+        found = await ledger.search_jobs(text=options.search, tag=options.tag, after=options.after, limit=limit + 1)
+        shown = await job_statuses(ledger, found[:limit])
+    if len(found) > limit:
+        print(f"there are more: --after {shlex.quote(found[limit - 1].id)}, or --limit", file=sys.stderr)
     if options.json:
         show_json(shown)
     else:
@@ -95,8 +101,10 @@ def _row(job: JobStatus) -> tuple[object, ...]:
 
 def standing(job: JobStatus) -> str:
     """The job's state, in words."""
-    if job.broken:
-        return f"broken: {job.broken}"
+    if job.removed:
+        return "removed or finished: it has no further ticks"
     if job.retired:
         return "no longer in the code"
+    if job.broken:
+        return f"broken: {job.broken}"
     return "paused" if job.paused else "scheduled"

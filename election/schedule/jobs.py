@@ -131,6 +131,7 @@ class JobRegistry:
         wrap: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda func: func,
     ) -> None:
         self._options = scheduler_options
+        self._job_defaults = scheduler_options.get("job_defaults", {})
         self._clock = clock or SystemClock()
         self._wrap = wrap
         self._jobs: dict[str, Job] = {}
@@ -213,14 +214,14 @@ class JobRegistry:
         Raises ``JobDefinitionError`` if APScheduler refuses them, or for an argument that cannot work in a pool.
         """
         given = _STARTS[trigger] in arguments if isinstance(trigger, str) and trigger in _STARTS else None
-        return self._define(func, trigger, given, **arguments)
+        return self._define(func, trigger, given, **{**self._job_defaults, **arguments})
 
     def define_stored(self, func: Callable[..., Any], trigger: BaseTrigger, **arguments: Any) -> Job:
         """A job with a trigger that was built from its description: its start is no guess from the clock.
 
         Raises ``JobDefinitionError`` as ``define``.
         """
-        return self._define(func, trigger, True, **arguments)
+        return self._define(func, trigger, True, **{**self._job_defaults, **arguments})
 
     def _define(
         self,
@@ -254,7 +255,7 @@ class JobRegistry:
         check_id(job_id)
         check_trigger(trigger, f"job {job_id!r}")
         defaults = {"misfire_grace_time": MISFIRE_GRACE_S, "coalesce": True, "max_instances": 1}
-        arguments = {**defaults, **self._options.get("job_defaults", {}), **arguments}
+        arguments = {**defaults, **arguments}
         check_arguments(job_id, trigger, arguments, _ARGUMENTS)
         check_misfire_grace_time(job_id, arguments["misfire_grace_time"])
         refuse_what_cannot_run(job_id, func)

@@ -223,7 +223,7 @@ def _plan_job(
     if caught.skip is not None:
         plan.entries.append(replace(caught.skip, scheduled_since=scheduled_since))
     next_due = caught.next_due
-    if starts:
+    if starts and found.resume_at is None:  # a start within a pause is no tick
         now = max(now, until + _MICROSECOND)  # an additional tick, after the settled ones
         next_due = now if next_due is None else min(now, next_due)
     if next_due is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from election.core.clock import Clock
@@ -46,45 +47,72 @@ MAX_STREAK = 100
 """Failed runs of a job in a row that are counted there."""
 
 
+@dataclass(frozen=True, slots=True)
+class Streaks:
+    """Failed runs in a row that were found at the start of a term.
+
+    Attributes:
+        recovered: Jobs that have succeeded in this term, and how many runs had failed in a row before it.
+        failing: Jobs that have failed in this term and reached their ``failing_after`` by that, how many runs have
+            failed in a row, and the latest error.
+    """
+
+    recovered: Sequence[tuple[Job, int]]
+    failing: Sequence[tuple[Job, int, str]]
+
+
 class FailureStreaks:
     """Failed runs in a row, by job; runs that were interrupted or skipped do not count."""
 
     def __init__(self) -> None:
         self._failures: OrderedDict[str, int] = OrderedDict()
-        self._early: dict[str, Job] | None = {}
-        """Jobs that have succeeded in this term before the failing jobs were read; None after that read."""
+        self._is_loaded = False
+        self._succeeded: dict[str, Job] = {}
+        """Jobs that have succeeded in this term before the runs of earlier terms were read."""
+        self._failed: dict[str, tuple[Job, str]] = {}
+        """Jobs that have failed last before that, and their errors."""
 
-    def failed(self, job_id: str) -> int:
-        """Count a failed run; returns how many have failed in a row."""
-        self._failures[job_id] = self._failures.pop(job_id, 0) + 1
+    def failed(self, job: Job, error: str) -> int | None:
+        """Count a failed run; returns how many have failed in a row, None while that is not known: see ``load``."""
+        self._failures[job.id] = self._failures.pop(job.id, 0) + 1
         if len(self._failures) > MAX_STREAKS:
             self._failures.popitem(last=False)
-        return self._failures[job_id]
+        if self._is_loaded:
+            return self._failures[job.id]
+        self._failed[job.id] = job, error
+        return None
 
     def succeeded(self, job: Job) -> int:
         """Count a run that succeeded; returns how many had failed in a row before."""
-        if self._early is not None:
-            self._early[job.id] = job
+        if not self._is_loaded:
+            self._succeeded[job.id] = job
+            self._failed.pop(job.id, None)
         return self._failures.pop(job.id, 0) if self._failures else 0
 
-    async def load(self, ledger: LedgerReader, term: int) -> list[tuple[Job, int]]:
-        """Add the failures of terms before ``term``.
-
-        Returns:
-            Jobs that have succeeded in this term already, and how many of their runs had failed in a row before it.
-        """
+    async def load(self, ledger: LedgerReader, term: int) -> Streaks:
+        """Add the failures of terms before ``term``; without an answer of the ledger, there were none."""
         recovered: list[tuple[Job, int]] = []
-        recent = await ledger.runs(outcome=Outcome.FAILED, limit=MAX_FAILED_RUNS)
-        for job_id in dict.fromkeys(run.job_id for run in recent):
-            runs = [run for run in await ledger.runs(job_id=job_id, limit=MAX_STREAK) if run.outcome in _OF_THE_CODE]
-            earlier = itertools.takewhile(lambda run: run.outcome is Outcome.FAILED, (r for r in runs if r.term < term))
-            count, early = len(list(earlier)), self._early or {}
-            if count and job_id in early:
-                recovered.append((early[job_id], count))
-            elif count:
-                self._failures[job_id] = self._failures.get(job_id, 0) + count
-        self._early = None
-        return recovered
+        before: dict[str, int] = {}
+        try:
+            recent = await ledger.runs(outcome=Outcome.FAILED, limit=MAX_FAILED_RUNS)
+            for job_id in dict.fromkeys(run.job_id for run in recent):
+                runs = await ledger.runs(job_id=job_id, limit=MAX_STREAK)
+                ended = (run for run in runs if run.outcome in _OF_THE_CODE and run.term < term)
+                count = len(list(itertools.takewhile(lambda run: run.outcome is Outcome.FAILED, ended)))
+                if count and job_id in self._succeeded:
+                    recovered.append((self._succeeded[job_id], count))
+                elif count:
+                    before[job_id] = count
+                    self._failures[job_id] = self._failures.get(job_id, 0) + count
+        except (LedgerError, LedgerVersionError) as error:
+            log.debug("the failing jobs of earlier terms could not be read: %s", error)
+        self._is_loaded = True
+        failing = [
+            (job, self._failures.get(job_id, 0), error)
+            for job_id, (job, error) in self._failed.items()
+            if before.get(job_id, 0) < job.failing_after <= self._failures.get(job_id, 0)
+        ]
+        return Streaks(recovered, failing)
 
 
 _OF_THE_CODE = {Outcome.SUCCEEDED, Outcome.FAILED}
@@ -108,13 +136,11 @@ class RunReporter:
     async def load(self, ledger: LedgerReader) -> None:
         """Read the failing jobs of earlier terms, and go on with their counts."""
         await self._clock.sleep(LOAD_DELAY_S)
-        try:
-            recovered = await self._streaks.load(ledger, self._term)
-        except (LedgerError, LedgerVersionError) as error:
-            log.debug("the failing jobs of earlier terms could not be read: %s", error)
-            return
-        for job, failures in recovered:
+        streaks = await self._streaks.load(ledger, self._term)
+        for job, failures in streaks.recovered:
             self._recovered(job, failures)
+        for job, failures, error in streaks.failing:
+            self._failing(job, failures, error)
 
     def started(self, tick: Tick, attempt: int) -> None:
         self._emit(RunStarted(**self._named(tick, attempt)))
@@ -166,10 +192,13 @@ class RunReporter:
                 *info, again_in_s, exc_info=raised, extra=described(event),
             )  # fmt: skip
         self._emit(event)
-        if again_in_s is None and (failures := self._streaks.failed(job.id)) == job.failing_after:
-            failing = JobFailing(self._clock.now(), self._term, job.id, failures, error)
-            log.error("job %s fails: %d runs in a row", job.id, failures, extra=described(failing))
-            self._emit(failing)
+        if again_in_s is None and (failures := self._streaks.failed(job, error)) == job.failing_after:
+            self._failing(job, failures, error)
+
+    def _failing(self, job: Job, failures: int, error: str) -> None:
+        event = JobFailing(self._clock.now(), self._term, job.id, failures, error)
+        log.error("job %s fails: %d runs in a row", job.id, failures, extra=described(event))
+        self._emit(event)
 
     def interrupted(self, tick: Tick, attempt: int, error: str) -> None:
         event = RunInterrupted(**self._named(tick, attempt), error=error)

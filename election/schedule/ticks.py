@@ -100,11 +100,14 @@ def is_planned(job: JobState) -> bool:
     return not (job.retired_at or job.removed or job.paused or job.broken)
 
 
-def next_run_time(job: JobState, trigger: BaseTrigger | None, now: datetime) -> datetime | None:
-    """Next run time of a job according to the ledger, in UTC; None if no tick of it is planned."""
+def next_run_time(job: JobState, trigger: BaseTrigger | None) -> datetime | None:
+    """First tick of a job that is not settled yet, in UTC; None if no tick of it is planned.
+
+    It is in the past while that tick is owed: nobody leads, or the leader has not come to it.
+    """
     if trigger is None or not is_planned(job):
         return None
-    return first_tick(job.id, trigger, max(job.settled_until, now))
+    return first_tick(job.id, trigger, max(job.settled_until, job.resume_at or job.settled_until))
 
 
 def first_tick(job_id: str, trigger: BaseTrigger, moment: datetime) -> datetime | None:

@@ -136,7 +136,7 @@ def _of_the_jobs(found: Figures, now: datetime) -> Iterator[Metric]:
         {job_id: moment.timestamp() for job_id, moment in found.totals.last_success.items()},
     )
     triggers = {job.id: build(job.trigger, job.scheduled_since) for job in jobs}
-    due = {job.id: next_run_time(job, triggers[job.id], now) for job in jobs}
+    due = {job.id: next_run_time(job, triggers[job.id]) for job in jobs}
     yield _by_id(
         "next_run_timestamp_seconds",
         "When the job is due next",

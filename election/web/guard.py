@@ -60,7 +60,8 @@ def build_leader_only(view: PoolView, is_leader: Callable[[], bool]) -> Callable
             return
         document = await view.document()
         leader = document.leader
-        if leader is None or leader.pid == os.getpid():  # about to lead, or no longer
+        if leader is None or (leader.pid, leader.host) == (os.getpid(), socket.gethostname()):
+            # This worker is about to lead, or leads no longer.
             raise HTTPException(503, document.problem or "nobody is known to lead", headers={"Retry-After": "1"})
         detail = {
             "message": f"pid {leader.pid} on {leader.host} leads, and only the leader answers this",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
+from election.core.clock import ends_within
 from election.core.distribution import install_command
 from election.core.errors import ConfigurationError, LedgerError, LedgerVersionError
 from election.core.threads import run_in_thread
@@ -16,10 +17,14 @@ from election.schedule.ledger_reader import LedgerReader
 
 from . import models
 from .guard import only_known_hosts
+from .history_cache import SharedReads
 from .view import PoolView
 
 if TYPE_CHECKING:
     from .collector import Figures
+
+TIMEOUT_S = 3.0
+"""Seconds that a scrape waits for the ledger: less than Prometheus gives it, so that the leader is exported anyway."""
 
 
 def build_metrics(view: PoolView, allowed_hosts: Collection[str]) -> APIRouter:
@@ -30,6 +35,7 @@ def build_metrics(view: PoolView, allowed_hosts: Collection[str]) -> APIRouter:
         raise ConfigurationError(
             f"election.metrics needs prometheus-client ({error}): {install_command('metrics')}"
         ) from error
+    reads: SharedReads[None, Figures | None] = SharedReads(view, 1)
     router = APIRouter(tags=["election"], **only_known_hosts(allowed_hosts))
 
     @router.get("/metrics", response_class=Response, responses={503: {"model": models.Problem}})
@@ -37,7 +43,8 @@ def build_metrics(view: PoolView, allowed_hosts: Collection[str]) -> APIRouter:
         """The pool's figures, the same whichever worker answers."""
         if (absence := view.absence()) is not None:
             raise HTTPException(503, absence)
-        figures = await _figures(view.ledger)
+        reading = reads.get(None, 0.0, partial(_figures, view.ledger), "election metrics")
+        figures = reading.result() if await ends_within(reading, view.clock, TIMEOUT_S) else None
         seen = await view.seat.observe()
         pool = PoolCollector(
             view.names,

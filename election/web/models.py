@@ -52,7 +52,9 @@ class JobEntry(BaseModel):
     tags: list[str] = Field(description="words to find the job by")
     trigger: str
     timezone: str | None = Field(None, description="zone by whose clocks the trigger goes; null for elapsed time")
-    next_run_time: datetime | None
+    next_run_time: datetime | None = Field(
+        description="first tick that is not settled yet; in the past while it is owed"
+    )
     paused: bool
     broken: str | None = Field(None, description="why the job cannot be run")
     running: int = Field(0, description="runs that have not ended, those that wait for a thread included")

@@ -260,7 +260,7 @@ def _entry(
         tags=list(info.tags),
         trigger=job_trigger_text(job.trigger if job else trigger, state),
         timezone=zone_name(trigger),
-        next_run_time=next_run_time(state, trigger, now) if state else None,
+        next_run_time=next_run_time(state, trigger) if state else None,
         paused=state is not None and state.paused,
         broken=state.broken if state else None,
         running=len(running),

@@ -180,8 +180,8 @@ def test_status_for_machines(living: WorkerPool, ask: Ask) -> None:
     # A worker caches its reads of the ledger for half a second.
     until(lambda: (job := living.follower().job("now and/then")) and job == {name: rarely[name] for name in job})
     assert list(jobs["often"]) == [
-        "id", "name", "description", "tags", "trigger", "next_run_time", "paused", "retired", "broken", "last_due",
-        "last_outcome", "last_late_ms", "running", "running_since", "timezone",
+        "id", "name", "description", "tags", "trigger", "next_run_time", "paused", "retired", "removed", "broken",
+        "last_due", "last_outcome", "last_late_ms", "running", "running_since", "timezone",
     ]  # fmt: skip
 
 
@@ -342,6 +342,23 @@ def test_filters_and_pages(ended: Path, ask: Ask) -> None:
     assert [row["term"] for row in ask("terms", ended, "--limit", "1")] == [2]
     assert [row["term"] for row in ask("terms", ended, "--before", "2")] == [1]
     assert {row["job_id"] for row in ask("skips", ended, "--job", "bad")} <= {"bad"}  # some, on a busy machine
+
+
+def test_no_page_is_cut_without_a_word(ended: Path, call: Call, ask: Ask) -> None:
+    """Since a time, all are shown; otherwise it is said that there are older ones, and how to get them."""
+    everything = ask("runs", ended, "--limit", "1000")
+    assert len(everything) > 5
+    assert call("runs", ended, "--limit", "1000")[2] == ""
+    assert (
+        call("runs", ended, "--limit", "3")[2] == f"there are older ones: --before {everything[2]['seq']}, or --limit\n"
+    )
+    assert ask("runs", ended, "--since", "2020-01-01") == everything
+    oldest = everything[-1]["claimed_at"]
+    assert len(ask("runs", ended, "--since", oldest, "--limit", "3")) == 3
+    latest = max(row["claimed_at"] for row in everything)
+    assert [row["claimed_at"] for row in ask("runs", ended, "--since", latest)] == [latest]
+    assert call("jobs", ended, "--limit", "1")[2] == "there are more: --after bad, or --limit\n"
+    assert call("jobs", ended, "--limit", "2")[2] == ""
 
 
 def test_what_comes_next(ended: Path, ask: Ask, call: Call) -> None:
@@ -610,7 +627,7 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_job_in_a_zone_that_this_machine_does_not_have_is_shown() -> None:
     trigger = dict(make_job("cron", hour=9, timezone="Europe/Berlin").schedule) | {"timezone": "Nowhere/Atlantis"}
     found = state_of(replace(make_job("cron", hour=9), schedule=trigger))
-    assert (build(trigger, NOW), pool_status._job_status(found, None, (), NOW).trigger) == (None, "cron")
+    assert (build(trigger, NOW), pool_status._job_status(found, None, ()).trigger) == (None, "cron")
 
 
 def test_letters_that_the_terminal_lacks_are_replaced(tmp_path: Path) -> None:

@@ -307,7 +307,7 @@ def test_a_broken_job_is_told(spoiled: Path, findings: Findings) -> None:
     assert [
         each
         for each in findings(spoiled, "warning")
-        if "x:y cannot be imported -> see that its trigger works; put the function back" in each
+        if "job 'good': x:y cannot be imported -> see that its trigger works, or put the function back" in each
     ]
 
 

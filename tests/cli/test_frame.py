@@ -23,6 +23,7 @@ def job(number: int, **known: object) -> JobStatus:
         "id": f"app.jobs.of.a.long.module:job_{number}", "name": f"job {number}",
         "description": "What it is for.\nMore.",
         "tags": ("billing", "nightly"), "trigger": "cron", "next_run_time": at(60), "paused": False, "retired": False,
+        "removed": False,
         "broken": None, "last_due": NOW, "last_outcome": "succeeded", "last_late_ms": 1.5,
         "running": 0, "running_since": None,
     }  # fmt: skip
@@ -84,7 +85,9 @@ def test_the_width_is_shared_so_that_times_are_whole(width: int) -> None:
     [
         ({"paused": True}, "paused"),
         ({"broken": "no module"}, "broken"),
-        ({"retired": True}, "gone"),
+        ({"retired": True, "broken": "not in this code"}, "gone"),
+        ({"removed": True}, "gone"),
+        ({"next_run_time": at(-60)}, "owed"),
         ({"next_run_time": None}, "-"),
     ],
 )

@@ -106,6 +106,17 @@ async def test_a_paused_job_does_not_run_at_the_start(bench: TermBench) -> None:
     assert await led(bench, 2, 5) == []
 
 
+async def test_a_job_that_is_resumed_does_not_run_for_the_start_of_its_term(bench: TermBench) -> None:
+    bench.job(seconds=60, at_start=True)
+    assert await led(bench, 1, 5) == [0]
+    await bench.others.pause("job", True)
+    async with bench.term(2):
+        await bench.clock.advance(5)
+        await bench.others.pause("job", False)
+        await bench.clock.advance(60)
+    assert [round((run.due - NOW).total_seconds()) for run in bench.ran] == [0, 60]
+
+
 async def test_a_job_that_is_added_at_run_time_has_a_first_run_too(bench: TermBench) -> None:
     arguments = {"id": "added", "seconds": 60, "first_run": "now", "at_start": True}
     schedule, stored = to_store(bench.registry, noted, "interval", **arguments)

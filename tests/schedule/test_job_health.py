@@ -109,6 +109,24 @@ async def test_a_job_may_recover_before_it_is_read_that_it_was_failing(bench: Te
     assert [event.failures for event in of(bench, JobRecovered)] == [3]
 
 
+@pytest.mark.parametrize(("failing_after", "told"), [(3, [3]), (2, [2]), (4, [])])
+async def test_a_job_may_fail_before_it_is_read_that_it_was_failing(
+    bench: TermBench, failing_after: int, told: list[int]
+) -> None:
+    """The third failure comes in the first second of a term: it is told if it is the one, and not told again."""
+    flaky = FlakyJob()
+    bench.registry.add(flaky, "interval", seconds=10, id="job", failing_after=failing_after)
+    flaky.failures = 3
+    async with bench.term(1):
+        await bench.until(lambda: flaky.ran == 2, limit=100)
+    await bench.clock.advance(9.9 - (bench.clock.now() - NOW).total_seconds() % 10)
+    async with bench.term(2) as term:
+        await bench.until(lambda: flaky.ran == 3, limit=1)
+        assert not term._background[2].task.done()
+        await bench.until(term._background[2].task.done)
+    assert [event.failures for event in of(bench, JobFailing)] == told
+
+
 async def test_a_run_that_takes_longer_than_expected_is_told_while_it_runs(bench: TermBench) -> None:
     ends = asyncio.Event()
     bench.registry.add(ends.wait, "date", id="job", expected=5)

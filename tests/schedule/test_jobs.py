@@ -68,6 +68,11 @@ def test_the_schedulers_options_are_the_jobs_defaults() -> None:
     other = registry.add(report, "cron", hour=3, id="other", misfire_grace_time=7, timezone="Europe/Berlin")
     assert (job.coalesce, job.max_instances, job.misfire_grace_time) == (False, 1, 5)
     assert (other.coalesce, other.misfire_grace_time) == (False, 7)
+    own = JobRegistry({"job_defaults": {"retries": 3, "timeout": 60.0}})
+    assert [
+        own.add(report, "cron", hour=3).retries,
+        own.add(report, "cron", hour=3, id="other", retries=0).retries,
+    ] == [3, 0]
     assert job.trigger.timezone == ZoneInfo("Asia/Tokyo")
     assert other.trigger.timezone == ZoneInfo("Europe/Berlin")
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from itertools import islice, pairwise, takewhile
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -27,9 +28,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from election.core.errors import JobDefinitionError
-from election.schedule.ticks import _calendar_dates, first_after, ticks, with_seed, without_jitter
+from election.schedule.ticks import _calendar_dates, first_after, next_run_time, ticks, with_seed, without_jitter
 from election.schedule.triggers import UnstableTriggerError, build, describe, jitter_of
-from tests.schedule.making import NOW, CountingTrigger, at, make_job
+from tests.schedule.making import NOW, CountingTrigger, at, make_job, state_of
 from tests.support.logs import logged
 from tests.support.pool import ROOT
 
@@ -636,3 +637,18 @@ def test_an_interval_may_be_longer_than_there_are_dates(jitter: int | None) -> N
     far = IntervalTrigger(days=3_000_000, jitter=jitter, start_date=NOW)
     assert first_after(far, NOW - timedelta(days=1)) is not None
     assert first_after(far, NOW + timedelta(days=1)) is None
+
+
+@pytest.mark.parametrize(
+    ("known", "due"),
+    [
+        ({"until": at(-300)}, at(-240)),  # owed, whatever the time is
+        ({"until": at(-300), "paused_at": at(-300)}, None),
+        ({"until": at(-300), "paused_at": at(-300), "resume_at": at(-30)}, at(0)),
+        ({"until": at(-300), "broken": "no module"}, None),
+        ({"until": at(-300), "retired_at": NOW}, None),
+    ],
+)
+def test_the_next_run_is_the_first_tick_that_is_not_settled(known: dict[str, Any], due: datetime | None) -> None:
+    job = make_job("interval", seconds=60, start_date=at(-600))
+    assert next_run_time(state_of(job, **known), job.trigger) == due

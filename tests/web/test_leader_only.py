@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import os
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import AsyncMock
+
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, HTTPException
 from starlette.testclient import TestClient
 
 from election import Election
+from election.web.guard import build_leader_only
+from election.web.models import Leader
+from tests.schedule.making import NOW
 from tests.support.pool import WorkerPool
 from tests.support.waiting import until
+
+
+@pytest.mark.anyio
+async def test_a_leader_on_another_host_may_have_our_pid() -> None:
+    """In containers every server is process 1."""
+    leader = Leader(
+        pid=os.getpid(), host="elsewhere", term=3, elected_at=NOW, heartbeat_age_s=0.1, responsive=True, queued=0
+    )
+    view: Any = SimpleNamespace(document=AsyncMock(return_value=SimpleNamespace(leader=leader, problem=None)))
+    with pytest.raises(HTTPException) as refused:
+        await build_leader_only(view, lambda: False)()
+    assert (refused.value.status_code, refused.value.detail["leader"]["host"]) == (421, "elsewhere")  # type: ignore[index]
 
 
 @pytest.mark.parametrize("candidate", [True, False])

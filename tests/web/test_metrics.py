@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from election import ConfigurationError, Election
 from election.core.term import Reason
+from election.engines.file.ledger import SqliteLedger
 from election.schedule.history import BOUNDS, Histogram, Totals
 from election.schedule.model import JobState, Outcome, SkipReason
 from election.testing import always_leader
@@ -156,6 +158,25 @@ def test_a_ledger_that_cannot_be_read_leaves_the_leader_known(tmp_path: Path) ->
         assert found["election_ledger_readable", ()] == 0
         assert found["election_led", ()] == 1
         assert [key for key in found if "takeovers" in key[0]] == []
+
+
+def test_a_ledger_that_does_not_answer_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P8: a scrape would fail as a whole, and an alert on ``election_led`` could not fire."""
+    app, _ = application(tmp_path / "pool")
+    with TestClient(app) as client:
+        until(lambda: samples(client.get("/metrics").text)["election_led", ()] == 1)
+        asked: list[object] = []
+
+        async def silent(*_: Any) -> Any:
+            asked.append(None)
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(SqliteLedger, "totals", silent)
+        monkeypatch.setattr("election.web.metrics.TIMEOUT_S", 0.05)
+        for _ in range(2):
+            found = samples(client.get("/metrics").text)
+            assert (found["election_ledger_readable", ()], found["election_led", ()]) == (0, 1)
+        assert len(asked) == 1, "scrapes share the read that is under way"
 
 
 def test_in_memory_too(tmp_path: Path) -> None:

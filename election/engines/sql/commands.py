@@ -188,7 +188,9 @@ def _(command: RegisterJob, connection: Connection, term: int) -> bool:
 @write.register
 def _(command: RetireJob, connection: Connection, term: int) -> bool:
     close_epoch(connection, command.job_id, to_us(command.at))
-    connection.execute("UPDATE jobs SET retired_at = ? WHERE id = ?", (to_us(command.at), command.job_id))
+    connection.execute(
+        "UPDATE jobs SET retired_at = ?, broken = NULL WHERE id = ?", (to_us(command.at), command.job_id)
+    )
     return True
 
 

@@ -450,8 +450,9 @@ async def test_times_are_exact(ledger: Ledger) -> None:
 async def test_enrol_retire_and_back(ledger: Ledger) -> None:
     state = await job_state(ledger)
     assert state == JobState("job", SECONDS.schedule, scheduled_since=NOW, settled_until=NOW)
-    await ledger.record(1, [claim(5), RetireJob("job", at(9))])
-    assert (await job_state(ledger)).retired_at == at(9)
+    await ledger.record(1, [claim(5), MarkBroken("job", "another worker has it"), RetireJob("job", at(9))])
+    state = await job_state(ledger)
+    assert (state.retired_at, state.broken) == (at(9), None)
     with pytest.raises(UnknownJobError):
         await ledger.pause("job", True)
     changed = make_job("interval", seconds=2).schedule

@@ -271,7 +271,7 @@ end
 
 function does.retire(job, at)
   close_epoch(job, at)
-  return does.set(job, 'retired_at', at)
+  return does.set(job, 'retired_at', at, 'broken', '')
 end
 
 function does.resumed(job, to)
