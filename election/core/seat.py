@@ -99,14 +99,18 @@ class Seat:
         """See ``SeatBackend.doubt``."""
         return self.backend.doubt
 
+    def is_taken_here(self) -> bool:
+        """Whether this process takes part in the pool already, by this seat or another."""
+        other = _in_use.get(self.backend.pool)
+        return other is not None and other._is_ours()
+
     async def open(self) -> None:
         """Take part in the pool.
 
         Raises:
             PoolInUseError: This process takes part in the pool already.
         """
-        other = _in_use.get(self.backend.pool)
-        if other is not None and other._is_ours():
+        if self.is_taken_here():
             raise PoolInUseError(
                 f"this process already takes part in the pool {self.backend.pool};"
                 " share one Election, or give the second one a pool of its own"

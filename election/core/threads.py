@@ -24,6 +24,32 @@ MAX_THREADS = 4
 _executors: dict[int, ThreadPoolExecutor] = {}
 
 
+def submit(executor: ThreadPoolExecutor, function: Callable[..., _T], /, *args: Any) -> Future[_T]:
+    """Like ``executor.submit``, but a call whose thread cannot be started is never made.
+
+    The executor itself queues the call before it starts a thread. When that fails, at a limit of threads, it raises,
+    and the next thread that is free makes the call all the same.
+    """
+    work: Future[_T] = Future()
+
+    def call() -> None:
+        if not work.set_running_or_notify_cancel():
+            return
+        try:
+            found = function(*args)
+        except BaseException as error:
+            work.set_exception(error)
+        else:
+            work.set_result(found)
+
+    try:
+        executor.submit(call)
+    except BaseException:
+        if work.cancel():
+            raise  # else a thread has become free meanwhile, and makes it
+    return work
+
+
 def run_in_thread(function: Callable[[], _T]) -> asyncio.Future[_T]:
     """Run ``function`` in one of the election's own threads; the future is its result.
 

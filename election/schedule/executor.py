@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from apscheduler.executors.base import BaseExecutor
 
 from election.core.clock import Clock, yield_to_loop
+from election.core.errors import StaleTermError
 from election.core.events import named
 from election.core.logs import log
 
@@ -55,6 +56,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         on_idle: Callable[[JobProgress], object],
     ) -> None:
         super().__init__()
+        self._term = term
         self._on_idle = on_idle
         self._writer = writer
         self._clock = clock
@@ -66,6 +68,8 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         self._tasks: dict[asyncio.Task[None], Job] = {}
         self._ticks: set[Tick] = set()
         self._claims: set[asyncio.Future[list[bool]]] = set()
+        self._unanswered: set[Tick] = set()
+        """Ticks of claims that failed, though the ledger may have granted them before the answer was lost."""
 
     # --- what APScheduler calls -----------------------------------------------------------------------------------
 
@@ -132,6 +136,18 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
             return "it does not run any more"
         return self._attempts.cancel_run(tick)
 
+    def never_begun(self, runs: Iterable[OpenRun]) -> list[OpenRun]:
+        """Those of the open runs that this term has claimed without an answer: their code has not begun."""
+        unanswered, self._unanswered = self._unanswered, set()
+        known = [run for run in runs if run.tick in unanswered and run.tick.job_id in self._progress]
+        return [run for run in known if run.term == self._term]
+
+    def begin_late(self, runs: Iterable[OpenRun]) -> None:
+        """Begin runs that ``never_begun`` has returned."""
+        for run in runs:
+            if (progress := self._progress.get(run.tick.job_id)) is not None:
+                self.rerun(progress, run, 0.0)
+
     def running(self) -> set[Tick]:
         """The ticks that are claimed, or about to be, and not settled."""
         return self._ticks
@@ -187,7 +203,10 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         self._claims.discard(claim)
         granted: list[Tick] = []
         answers: list[bool] = []  # none if nothing could be written; the scheduler has been informed
-        if claim.exception() is None:
+        error = claim.exception()
+        if error is not None and not isinstance(error, StaleTermError):
+            self._unanswered.update(ticks)
+        if error is None:
             answers = claim.result()
             granted = [
                 entry.tick for entry, yes in zip(entries, answers, strict=True) if yes and isinstance(entry, Claim)

@@ -21,6 +21,7 @@ from election.core.callables import discard_awaitable, resolve_result
 from election.core.clock import Clock, first, is_cancelled
 from election.core.events import named
 from election.core.logs import log
+from election.core.threads import submit
 
 from .jobs import Job
 from .model import RunLog, Tick
@@ -255,7 +256,7 @@ class JobRunner:
 
     async def _in_thread(self, attempt: Attempt) -> Any:
         context = contextvars.copy_context()
-        thread = asyncio.wrap_future(self._threads.submit(context.run, _call, attempt.job))
+        thread = asyncio.wrap_future(submit(self._threads, context.run, _call, attempt.job))
         attempt.has_thread = False
         self._in_threads[thread] = attempt.job.id
         thread.add_done_callback(self._thread_ended)

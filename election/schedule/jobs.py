@@ -251,8 +251,7 @@ class JobRegistry:
         **arguments: Any,
     ) -> Job:
         """given: whether the trigger has a start of its own; None if that is to be guessed from the clock."""
-        job_id = reference_to(func) if id is None else id
-        check_id(job_id)
+        job_id = check_id(reference_to(func) if id is None else id)
         check_trigger(trigger, f"job {job_id!r}")
         defaults = {"misfire_grace_time": MISFIRE_GRACE_S, "coalesce": True, "max_instances": 1}
         arguments = {**defaults, **arguments}
@@ -331,8 +330,11 @@ def _place_of_caller() -> str:
     return sys.intern(f"{frame.f_code.co_filename}:{frame.f_lineno}")  # a loop may register thousands of jobs
 
 
-def check_id(job_id: object) -> None:
-    """Raise ``JobDefinitionError`` for an id that some ledger or some answer cannot contain."""
+def check_id(job_id: object) -> str:
+    """Return the id as plain text: ``str()`` of a member of an enumeration of texts is another one.
+
+    Raises ``JobDefinitionError`` for an id that some ledger or some answer cannot contain.
+    """
     if not isinstance(job_id, str):
         raise JobDefinitionError(f"the id of a job is text, not {job_id!r}")
     if not 0 < len(job_id) <= MAX_ID_LENGTH or not job_id.isprintable() or job_id != job_id.strip():
@@ -340,6 +342,7 @@ def check_id(job_id: object) -> None:
             f"{shorten(ascii(job_id), 80)} cannot be the id of a job: an id has 1 to {MAX_ID_LENGTH} characters"
             " that can be printed, and no space at its ends"
         )
+    return str.__str__(job_id)
 
 
 def _crontab(trigger: object, expression: str | None, arguments: dict[str, Any], timezone: tzinfo) -> BaseTrigger:

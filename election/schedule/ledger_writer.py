@@ -22,6 +22,9 @@ from .model import Tick
 MAX_WAIT_S = 0.005
 """Seconds of a wait for claims, about as long as a slice of jobs takes: in a burst, some claim always waits."""
 
+_OF_THE_ENTRY = TypeError, ValueError, OverflowError, RecursionError
+"""Errors that a value raises which no ledger can hold."""
+
 
 class LedgerWriter:
     """Writes the claims and results of one term.
@@ -56,6 +59,8 @@ class LedgerWriter:
         """Set while no claim waits for its answer."""
         self._answered.set()
         self._is_scheduled = False
+        self._is_doubtful = False
+        """Whether one of the results may be what could not be written; then they are written one by one."""
 
     def claim(
         self, entries: Sequence[Entry], on_done: Callable[[asyncio.Future[list[bool]]], object] = lambda _: None
@@ -107,6 +112,9 @@ class LedgerWriter:
             return
         results, self._results = self._results, []
         claims, self._claims = self._claims, []
+        if self._is_doubtful and results:
+            results, self._results = results[:1], results[1:]
+            claims, self._claims = [], claims
         if claims and not self._is_held():  # a loop that was blocked may get here before its next heartbeat
             lost = StaleTermError(f"the seat of term {self._term} is no longer held")
             self._refuse(claims, lost)
@@ -149,6 +157,7 @@ class LedgerWriter:
         else:
             error = writing.exception()
         if error is None:
+            self._is_doubtful = self._is_doubtful and bool(self._results)
             answers = iter(writing.result()[len(results) :])
             for claim in claims:
                 claim.grant([next(answers) for _ in claim.entries])
@@ -160,6 +169,12 @@ class LedgerWriter:
             self._on_stale(error)
         elif isinstance(error, Exception):
             if not isinstance(error, LedgerError | LedgerVersionError):
+                if self._is_doubtful and len(results) == 1 and isinstance(error, _OF_THE_ENTRY):
+                    log.error("an entry of the ledger cannot be written, and is left out: %s", str(results[0])[:300],
+                              exc_info=error, extra=named("entry_unwritable"))  # fmt: skip
+                    self._write_soon()
+                    return
+                self._is_doubtful = isinstance(error, _OF_THE_ENTRY)
                 log.error("the ledger could not be written", exc_info=error, extra=named("ledger_write_crashed"))
             self._results[:0] = results
             self._refuse(claims, error)

@@ -38,13 +38,14 @@ def cancel(request: Request, cancel_run: Callable[[Tick], str | None], now: date
 
 
 def sort_requests(
-    state: State, jobs: Collection[str], *, term: int, now: datetime
+    state: State, jobs: Collection[str], pending: Collection[str], *, term: int, now: datetime
 ) -> tuple[list[CompleteRequest], list[Request]]:
     """Sort the open requests.
 
     Args:
         state: State of the ledger.
         jobs: Ids of the jobs that can be run.
+        pending: Ids of the jobs that are still to be planned; requests for them stay open.
         term: Number of the term that reads them.
         now: Time in UTC.
 
@@ -70,6 +71,8 @@ def sort_requests(
             wanted.append(request)
         elif request.action is Action.CANCEL:
             wanted.append(request)
+            continue
+        elif request.job_id not in jobs and request.job_id in pending:
             continue
         elif request.job_id not in jobs:
             reason = broken.get(request.job_id or "") or f"there is no job {request.job_id!r} any more"

@@ -65,7 +65,8 @@ class LineCollector:
     def _keep(self, record: logging.LogRecord | None) -> None:
         if record is None:
             return
-        line = LogLine(datetime.fromtimestamp(record.created, UTC), record.levelname, record.name, _text_of(record))
+        level, name = (_plain(value) for value in (record.levelname, record.name))
+        line = LogLine(datetime.fromtimestamp(record.created, UTC), level, name, _text_of(record))
         self._lines.append(line)
         self._length += len(line.text)
         while len(self._lines) > MAX_LINES or self._length > MAX_LENGTH:
@@ -142,6 +143,14 @@ def _drop_own_frames(formatted: traceback.TracebackException) -> None:
         while each.stack and each.stack[0].filename.startswith(_PACKAGE):
             del each.stack[0]
         waiting += [each.__cause__, each.__context__, *(each.exceptions or ())]
+
+
+def _plain(value: object) -> str:
+    """The name or level of a record as plain text: a filter may have put any object there."""
+    try:
+        return str.__str__(str(value))
+    except Exception:
+        return "?"
 
 
 def _text_of(record: logging.LogRecord) -> str:

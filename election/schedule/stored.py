@@ -67,7 +67,7 @@ def to_store(
 
     Raises ``JobDefinitionError`` if another process could not import the function, or could not read the arguments.
     """
-    check_id(id)
+    id = check_id(id)  # noqa: A001
     if not isinstance(func, str):
         refuse_what_cannot_be_stored(id, func)
     reference = func if isinstance(func, str) else reference_to(func)

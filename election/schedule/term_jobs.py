@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -81,10 +81,13 @@ class TermJobs:
                 self._keep_only({*(job.id for job in code), *state.rest, *(found.id for found in state.jobs)})
         for found in state.jobs:
             self.pending.pop(found.id, None)
-        urgent = {run.tick.job_id for run in state.open_runs} | {request.job_id for request in state.requests}
+        urgent = {run.tick.job_id for run in state.open_runs}
+        urgent |= {request.job_id for request in state.requests if request.job_id is not None}
         of_code = {found.id: found for found in state.jobs if found.stored is None or found.id in code}
         stored = {found.id: found for found in state.jobs if found.id not in of_code}
         wanted: dict[str, JobState | None] = {found.id: found for found in state.jobs if found.id in urgent}
+        known = of_code.keys() | self.loaded
+        wanted |= {job_id: None for job_id in urgent if job_id in code and job_id not in known}  # never seen before
         at_once = SLICE + len(wanted)
         most_frequent = sorted(of_code.values(), key=lambda found: found.settled_until, reverse=True)
         next_due = sorted(stored.values(), key=lambda found: found.next_due or _LAST)
@@ -97,9 +100,9 @@ class TermJobs:
         self.pending |= {job_id: found for job_id, found in wanted.items() if job_id not in first}
         return self._slice(state, first)
 
-    async def find(self, job_ids: Sequence[str]) -> State:
-        """Return the jobs with these ids as a slice."""
-        return await self._read(dict.fromkeys(job_ids))
+    def plan_again(self, job_ids: Iterable[str]) -> None:
+        """Read and plan the jobs with these ids anew, in slices."""
+        self.pending |= dict.fromkeys(job_ids)
 
     async def _read(self, some: dict[str, JobState | None]) -> State:
         """Return a slice, after reading the jobs in it that were not read yet."""

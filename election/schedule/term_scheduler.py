@@ -238,7 +238,9 @@ class TermScheduler:
         since = await self._lost_since(state) if self._losses is None else self._losses.since
         planned = {job_id: each.scheduled_since for job_id, each in self._jobs.progress.items() if each.scheduled_since}
         self._losses = Losses(since, self._context.term.elected_at, planned)
-        await self._take(state, ours)
+        never_begun = self._executor.never_begun(state.open_runs)
+        await self._take(state, ours.union(run.tick for run in never_begun))
+        self._executor.begin_late(never_begun)
 
     async def _lost_since(self, state: State) -> datetime | None:
         """End of the term before, if its ledger was lost; None if this ledger knows a job of the code, or that term."""
@@ -280,9 +282,9 @@ class TermScheduler:
             losses=self._losses,
         )
         described = changed_descriptions({job.id: job.info for job in jobs.values()}, state)
-        completed, wanted = sort_requests(state, self._jobs.loaded, term=self._number, now=self._clock.now())
-        hints = self._jobs.hints(plan, state)
-        entries = [*plan.entries, *mark_broken(unloaded, state), *described, *hints, *completed]
+        known = self._jobs.loaded, self._jobs.pending
+        completed, wanted = sort_requests(state, *known, term=self._number, now=self._clock.now())
+        entries = [*plan.entries, *mark_broken(unloaded, state), *described, *self._jobs.hints(plan, state), *completed]
         granted = await self._ledger.record(self._number, entries) if entries else []
         self._jobs.planned(plan, unloaded, state)
         if not self._jobs.pending:
@@ -324,7 +326,7 @@ class TermScheduler:
                     await self._open_term()
                     self._recover(failures)
                 elif again := await self._to_plan_again():
-                    await self._apply(await self._jobs.find(again))
+                    self._jobs.plan_again(again)
                 elif is_time and (state := await self._ledger.changes()) is not None:
                     # Only this leader claims; runs that a former one left open were settled when the term was opened.
                     await self._take(state, [run.tick for run in state.open_runs])

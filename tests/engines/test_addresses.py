@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from election import Election
 from election.core.errors import ConfigurationError, PoolPathError
 from election.engines import open_engine
+from election.engines.postgres import connection
 from election.engines.postgres.address import parse
 
 PASSWORDS = ["plain", "pa#ss", "pa?ss", "p[wd", "p[w]d", "1234#ss", "a:b", "a%2Fb", "a&b=c", "ß€"]
@@ -67,3 +69,36 @@ def test_the_scheme_may_have_large_letters(url: str) -> None:
 def test_a_directory_whose_name_is_no_utf_8_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PoolPathError, match="is no UTF-8"):
         Election(f"{tmp_path}/{os.fsdecode(bytes([255]))}")
+
+
+@pytest.mark.parametrize(
+    ("url", "environment", "expected"),
+    [
+        ("postgresql://one,two/app", {}, ("one,one,two", "5432,5432,5432", "1.1.1.1,1.1.1.2,2.2.2.2")),
+        ("postgresql://one:7,two:8/app", {}, ("one,one,two", "7,7,8", "1.1.1.1,1.1.1.2,2.2.2.2")),
+        ("postgresql://gone,two/app", {}, ("two", "5432", "2.2.2.2")),
+        ("postgresql:///app", {"PGHOST": "two", "PGPORT": "9"}, ("two", "9", "2.2.2.2")),
+        ("postgresql:///app", {}, None),
+        ("postgresql:///app?host=/run/postgresql", {}, None),
+    ],
+)
+@pytest.mark.anyio
+async def test_no_name_is_left_to_the_driver(
+    monkeypatch: pytest.MonkeyPatch, url: str, environment: dict[str, str], expected: tuple[str, ...] | None
+) -> None:
+    """It would look the name up in the application's threads, which a failover may find all busy."""
+
+    async def look_up(host: str, port: object) -> list[str]:
+        if host == "gone":
+            raise OSError(2, "Name or service not known")
+        return {"one": ["1.1.1.1", "1.1.1.2"], "two": ["2.2.2.2"]}[host]
+
+    for name in ("PGHOST", "PGPORT", "PGHOSTADDR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(connection, "resolve", look_up)
+    found = await connection._addresses(url)
+    assert found == ({} if expected is None else dict(zip(("host", "port", "hostaddr"), expected, strict=True)))
+    with pytest.raises(psycopg.OperationalError, match="gone: Name or service not known"):
+        await connection._addresses("postgresql://gone/app")

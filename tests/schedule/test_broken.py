@@ -91,7 +91,7 @@ def test_what_is_shown_of_a_job_never_raises() -> None:
     trigger = Mute()
     trigger.is_broken = True
     assert trigger_text(trigger).endswith("Mute")
-    assert next_run_time(JobState("job", {}, NOW, NOW), trigger, NOW) is None
+    assert next_run_time(JobState("job", {}, NOW, NOW), trigger) is None
 
 
 @pytest.mark.parametrize("stored", [StoredJob("tests.schedule.stored_functions:remember", {}, {"of_the_future": 1})])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,6 +14,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from election import ConfigurationError, Election, JobDefinitionError
 from election.core.callables import is_coroutine_function
+from election.engines.redis.commands import flat
 from election.schedule.jobs import MISFIRE_GRACE_S, JobRegistry
 from election.testing import always_leader
 
@@ -213,3 +215,14 @@ async def test_registration_ends_with_the_start() -> None:
 def test_what_runs_on_the_loop_and_what_in_a_thread(func: Callable[..., Any], is_coroutine: bool) -> None:
     """P5: a coroutine function mistaken for a plain one would never be awaited."""
     assert is_coroutine_function(func) is is_coroutine
+
+
+class JobId(str, Enum):  # noqa: UP042  str() of a StrEnum is its value
+    REPORT = "report"
+
+
+def test_an_id_from_an_enumeration_is_plain_text(registry: JobRegistry) -> None:
+    """``str()`` of its member is ``JobId.REPORT``, which was the id in keys and in Redis."""
+    job = registry.add(report, "interval", seconds=5, id=JobId.REPORT)
+    assert (type(job.id), job.id, registry.get(JobId.REPORT)) == (str, "report", job)
+    assert flat([("register", JobId.REPORT, None, 5)])[:4] == ["register", "report", "", "5"]

@@ -262,3 +262,28 @@ async def test_p1_nothing_is_claimed_once_the_seat_is_no_longer_held(bench: Writ
         granted.result()
     assert bench.ledger.written == [settle(0)], "what has happened is written all the same"
     assert len(bench.stale) == 1
+
+
+async def test_an_entry_that_no_ledger_can_hold_takes_no_other_along(
+    bench: WriterBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was tried again with each claim of the term, which failed with it (docs/pitfalls.md#63)."""
+    real = bench.ledger.record
+
+    async def record(term: int, entries: Sequence[Entry]) -> list[bool]:
+        if settle(2) in entries:
+            raise TypeError("Object of type Level is not JSON serializable")
+        return await real(term, entries)
+
+    bench.ledger.record = record  # type: ignore[method-assign]
+    bench.writer.append(*map(settle, range(5)))
+    with pytest.raises(TypeError):
+        await bench.writer.claim([claim(9)])
+    bench.writer.resume()
+    assert await asyncio.wait_for(bench.writer.claim([claim(9)]), 10) == [True]
+    assert bench.ledger.written == [*(settle(number) for number in range(5) if number != 2), claim(9)]
+    assert len(bench.failures) == 1
+    assert [record.args[0] for record in caplog.records if "is left out" in record.msg] == [str(settle(2))[:300]]  # type: ignore[index]
+    bench.writer.append(settle(10), settle(11))
+    await until(lambda: settle(11) in bench.ledger.written)
+    assert bench.ledger.records[-1] == [settle(10), settle(11)], "together again"

@@ -334,3 +334,29 @@ def test_shorten(length: int) -> None:
     text = shorten("0123456789", length)
     assert text.startswith("0123") and text.endswith("6789")
     assert ("…" in text) is (length < 10)
+
+
+async def test_a_level_or_a_name_that_is_no_text_is_kept_as_text(bench: TermBench) -> None:
+    """A filter may have put any object there, which no ledger can hold: it stopped all jobs of the term."""
+
+    class Level:
+        def __str__(self) -> str:
+            return "LOUD"
+
+    class Nameless:
+        def __str__(self) -> str:
+            raise ValueError("no name")
+
+    def redact(record: logging.LogRecord) -> bool:
+        record.levelname, record.name = Level(), Nameless()  # type: ignore[assignment]
+        return True
+
+    async def work() -> None:
+        log.addFilter(redact)
+        try:
+            log.warning("one line")
+        finally:
+            log.removeFilter(redact)
+
+    [kept] = await _logs(bench, work)
+    assert [(line.level, line.logger, line.text) for line in kept.lines] == [("LOUD", "?", "one line")]

@@ -242,3 +242,33 @@ async def test_between_two_slices_the_event_loop_goes_on(bench: TermBench, plann
     counting.cancel()
     assert all(later > earlier for earlier, later in itertools.pairwise(at_plan))
     assert len(at_plan) >= COUNT // 2 - 1
+
+
+async def test_a_job_of_the_code_can_be_run_before_it_was_ever_planned(bench: TermBench) -> None:
+    """The request was refused: there is no such job any more."""
+    for number in range(COUNT):
+        bench.job(seconds=3600, id=f"job{number:02}")
+    last = f"job{COUNT - 1:02}"
+    await bench.others.request(Action.RUN, job_id=last, is_known=True)
+    async with bench.term(1):
+        await bench.until(lambda: [run.job_id for run in bench.ran] == [last])
+
+
+async def test_broken_jobs_are_tried_again_in_slices(bench: TermBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of them, after a deploy, kept the event loop for seconds at each try; a leader may lose its lease."""
+    ids = await store(bench)
+    loaded: list[int] = []
+    is_broken = True
+
+    def load(registry: JobRegistry, state: State) -> tuple[dict[str, Any], dict[str, str]]:
+        loaded.append(len(state.jobs))
+        if is_broken:
+            return {}, {found.id: "its module is gone" for found in state.jobs}
+        return load_jobs(registry, state)
+
+    monkeypatch.setattr(term_scheduler, "load_jobs", load)
+    async with bench.term(1) as term:
+        await bench.until(lambda: len(term._jobs.broken._errors) == COUNT)
+        is_broken = False
+        await bench.until(lambda: term._jobs.loaded == set(ids))
+    assert max(loaded) == 2

@@ -194,6 +194,37 @@ async def test_p3_a_ledger_that_cannot_be_written_any_more(bench: TermBench, fau
     await bench.agrees()
 
 
+@pytest.mark.parametrize("grace", [None, 1])
+async def test_p4_a_claim_whose_answer_was_lost_is_run_by_its_own_term(
+    bench: TermBench, monkeypatch: pytest.MonkeyPatch, grace: int | None
+) -> None:
+    """It was called a run of a leader that was gone, and its tick had no run."""
+    bench.job(seconds=10, misfire_grace_time=grace)
+    real, cut = bench.ledger.record, [True]
+
+    async def record(term: int, entries: Sequence[Entry]) -> list[bool]:
+        granted = await real(term, entries)
+        if any(isinstance(entry, Claim) for entry in entries) and cut:
+            cut.clear()
+            if grace is not None:
+                bench.ledger.fault = LedgerError(FULL)
+            raise LedgerError("the server has closed the connection")
+        return granted
+
+    monkeypatch.setattr(bench.ledger, "record", record)
+    async with bench.term(1) as work:
+        await bench.until(lambda: not cut)
+        if grace is not None:
+            await bench.clock.advance(5)
+            bench.ledger.fault = None
+        await bench.until(lambda: work.problem is None and len(bench.ran) == (2 if grace is None else 1))
+    runs = {run.due: run for run in await bench.runs()}
+    dues = [run.due for run in bench.by_due()]
+    assert all(runs[due].outcome is Outcome.SUCCEEDED and runs[due].attempt == 1 for due in dues)
+    assert len(dues) == len(set(dues))
+    await bench.agrees()
+
+
 @pytest.mark.parametrize("rerun_interrupted", [False, True])
 @pytest.mark.parametrize("is_coroutine", [False, True])
 async def test_p3_a_run_that_ended_while_the_ledger_was_away_is_no_orphan(

@@ -40,15 +40,17 @@ def file_engine(
     stalled_writer = StalledWriter(directory, after=timing.fence_after) if timing.fence_after else None
     ledger = SqliteLedger(directory.ledger, durable=durable, keeper=True, stalled_writer=stalled_writer, clock=clock)
     backend = FileBackend(directory, timing=timing, clock=clock)
+    seat = Seat(backend, clock=clock, safety_poll=timing.safety_poll, history=ledger)
 
     def check() -> None:
         directory.check()
-        ledger.check()
+        if not seat.is_taken_here():  # closing a file drops all locks of the process on it, and so SQLite's
+            ledger.check()
 
     return Engine(
         name="file",
         pool=directory.path,
-        seat=Seat(backend, clock=clock, safety_poll=timing.safety_poll, history=ledger),
+        seat=seat,
         ledger=ledger,
         open_ledger=lambda: SqliteLedger(directory.ledger, durable=durable, clock=clock),
         open_reader=lambda: SqliteLedger(directory.ledger, look_only=True, clock=clock),

@@ -161,7 +161,7 @@ class PoolDirectory:
 def filesystem_type(path: str, mountinfo: str = "/proc/self/mountinfo") -> str:
     """Type of the filesystem of ``path``, such as ``ext4``; empty where the system does not list mounts."""
     try:
-        with open(mountinfo) as file:
+        with open(mountinfo, errors="surrogateescape") as file:
             mounts = [line.split() for line in file]
     except OSError:
         return ""

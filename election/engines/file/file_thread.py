@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from election.core.events import named
 from election.core.logs import log
-from election.core.threads import in_passing
+from election.core.threads import in_passing, submit
 
 _T = TypeVar("_T")
 
@@ -45,7 +45,7 @@ class FileThread:
             self._executor, self._pid = ThreadPoolExecutor(1, thread_name_prefix="election-files"), os.getpid()
             self._stalled_since = None
         loop = asyncio.get_running_loop()
-        found = in_passing(self._executor.submit(function))
+        found = in_passing(submit(self._executor, function))
         if not found.done():
             waiting = loop.call_later(STALLED_AFTER_S, self._stalls, loop.time())
             found.add_done_callback(lambda _: self._answers(waiting))

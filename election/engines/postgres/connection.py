@@ -117,17 +117,31 @@ async def connect_async(url: str, settings: str) -> psycopg.AsyncConnection[Any]
 
 
 async def _addresses(url: str) -> dict[str, str]:
-    """Resolved addresses as options: the driver would resolve names in the application's threads."""
+    """Resolved addresses as options: the driver would resolve names in the application's threads.
+
+    Of several hosts, those without an address are left out. Raises ``OperationalError`` if no host has one.
+    """
     parameters = conninfo_to_dict(url)
-    host, port = str(parameters.get("host") or ""), str(parameters.get("port") or "5432")
-    if not host or host.startswith("/") or "," in host or "," in port or parameters.get("hostaddr"):
+    hosts, ports = (
+        str(parameters.get(name) or os.environ.get(variable) or default).split(",")
+        for name, variable, default in (("host", "PGHOST", ""), ("port", "PGPORT", "5432"))
+    )
+    if parameters.get("hostaddr") or os.environ.get("PGHOSTADDR") or not all(hosts):
         return {}
-    try:
-        addresses = await resolve(host, port)
-    except OSError as error:
-        raise psycopg.OperationalError(f"{host}: {error.strerror}") from error
-    count = len(addresses)
-    return {"host": ",".join([host] * count), "port": ",".join([port] * count), "hostaddr": ",".join(addresses)}
+    ports = [port or "5432" for port in (ports * len(hosts) if len(ports) == 1 else ports)]
+    if len(ports) != len(hosts) or any(host.startswith("/") for host in hosts):
+        return {}
+    found: list[tuple[str, str, str]] = []
+    failed: dict[str, OSError] = {}
+    for host, port in zip(hosts, ports, strict=True):
+        try:
+            found += [(host, port, address) for address in await resolve(host, port)]
+        except OSError as error:
+            failed[host] = error
+    if not found:
+        raise psycopg.OperationalError("; ".join(f"{host}: {error.strerror}" for host, error in failed.items()))
+    names, numbers, addresses = (",".join(each) for each in zip(*found, strict=True))
+    return {"host": names, "port": numbers, "hostaddr": addresses}
 
 
 def settings(schema: str, **more: str | int) -> str:

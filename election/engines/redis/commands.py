@@ -57,9 +57,14 @@ def flat(calls: Iterable[tuple[Any, ...]]) -> list[str]:
     """The script's arguments: each call padded to the same length; None is the empty text."""
     texts: list[str] = []
     for call in calls:
-        texts += ["" if value is None else str(value) for value in call]
+        texts += ["" if value is None else _text(value) for value in call]
         texts += [""] * (MAX_ARGUMENTS + 1 - len(call))
     return texts
+
+
+def _text(value: object) -> str:
+    """``str()``, but the text itself for a member of an enumeration of texts."""
+    return str.__str__(value) if isinstance(value, str) else str(value)
 
 
 @singledispatch

@@ -111,7 +111,7 @@ class PoolMonitor:
         if self._worker is None:
             listed = await self._client.read("HVALS", f"{self._prefix}workers")
         if listed:
-            found = map(_WORKER.validate_json, listed)
+            found = [worker for worker in map(_parse_worker, listed) if worker is not None]
             self._workers = {worker.process: worker for worker in found}
 
     # --- state ----------------------------------------------------------------------------------------------------
@@ -232,11 +232,21 @@ class PoolMonitor:
             leads = record.standing is Standing.LEADING
             self.set_lease(record.seat_id if leads else "", round(self._lease * 1000), self._clock.monotonic())
             return
-        worker = _WORKER.validate_json(text)
+        worker = _parse_worker(text)
+        if worker is None:
+            return
         if channel == "joined":
             self._workers[worker.process] = worker
         else:
             self._workers.pop(worker.process, None)
+
+
+def _parse_worker(text: str) -> Worker | None:
+    """The worker of an entry; None for one that another program has written."""
+    try:
+        return _WORKER.validate_json(text)
+    except ValidationError:
+        return None
 
 
 def _age(record: LeaderRecord) -> tuple[int, bool]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from election.core.term import Reason, Standing
-from election.engines.sql.rows import broken_state, refuse_bytes, to_time
+from election.engines.sql.rows import broken_state, check_request, refuse_bytes, to_time
 from election.schedule.history import (
     BOUNDS,
     AuditRow,
@@ -92,6 +92,7 @@ def _attempts(row: Hash) -> list[Mapping[str, Any]]:
 def open_run(row: Hash) -> OpenRun:
     tick = Tick(row["job_id"], _time(row["due"]), int(row["request"]))
     kwargs = _maybe(json.loads, row.get("kwargs"))
+    check_request(row["action"], row["job_id"] or None, kwargs)
     return OpenRun(tick, int(row["term"]), int(row["attempt"]), count_interruptions(_attempts(row)), kwargs)
 
 

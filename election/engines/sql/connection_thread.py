@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
-from election.core.threads import in_passing
+from election.core.threads import in_passing, submit
 
 from .bounded_wait import BoundedWait
 
@@ -90,4 +90,4 @@ class ThreadedDatabase(ABC, Generic[_C]):
             self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="election-ledger")
             if self._closed is not None:
                 self._thread.submit(self._closed.exception)  # closing a connection in use crashes Python
-        return self._thread.submit(how, function)
+        return submit(self._thread, how, function)

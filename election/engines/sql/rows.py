@@ -277,7 +277,20 @@ def open_run(row: Row) -> OpenRun:
 
 def request(row: Row) -> Request:
     kwargs = _maybe(json.loads, row["kwargs"])
+    check_request(row["action"], row["job_id"], kwargs)
     return Request(row["id"], Action(row["action"]), row["job_id"], row["term"], to_time(row["requested_at"]), kwargs)
+
+
+def check_request(action: str, job_id: str | None, kwargs: Any) -> None:
+    """Raise ``ValueError`` for a request that the leader could not carry out; see ``readable``."""
+    if kwargs is not None and not isinstance(kwargs, dict):
+        raise ValueError(f"the arguments of a request are no object: {kwargs!r}")
+    if action == Action.CANCEL:
+        if job_id is None or kwargs is None or not isinstance(kwargs.get("request"), int):
+            raise ValueError("a request to cancel names no run")
+        datetime.fromisoformat(str(kwargs.get("due")))
+    if action == Action.RUN and job_id is None:
+        raise ValueError("a request for a run names no job")
 
 
 def _maybe(convert: Callable[[_V], _T], value: _V | None) -> _T | None:

@@ -161,9 +161,10 @@ def read_totals(connection: Connection) -> Totals:
 def forget_jobs(connection: Connection, before: int) -> None:
     """Delete the counters of code jobs without history, removed or retired before ``before`` (microseconds)."""
     connection.execute(
-        "DELETE FROM totals WHERE job_id IN (SELECT id FROM jobs WHERE (removed <> 0 OR retired_at < ?)"
-        " AND NOT EXISTS (SELECT 1 FROM runs WHERE job_id = jobs.id)"
-        " AND NOT EXISTS (SELECT 1 FROM skips WHERE job_id = jobs.id))",
+        "DELETE FROM totals WHERE EXISTS (SELECT 1 FROM jobs WHERE jobs.id = totals.job_id"
+        " AND (removed <> 0 OR retired_at < ?))"
+        " AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.job_id = totals.job_id)"
+        " AND NOT EXISTS (SELECT 1 FROM skips WHERE skips.job_id = totals.job_id)",
         (before,),
     )
 

@@ -76,6 +76,11 @@ async def test_pitfall_63_a_row_that_cannot_be_read_is_a_broken_job(path: Path, 
     [
         "INSERT INTO requests (action, job_id, requested_at) VALUES ('dance', 'good', 1)",
         "INSERT INTO requests (action, job_id, requested_at, kwargs) VALUES ('run', 'good', 1, '{')",
+        "INSERT INTO requests (action, job_id, requested_at, kwargs) VALUES ('run', 'good', 1, '[1]')",
+        "INSERT INTO requests (action, requested_at) VALUES ('run', 1)",
+        "INSERT INTO requests (action, job_id, requested_at) VALUES ('cancel', 'good', 1)",
+        "INSERT INTO requests (action, job_id, requested_at, kwargs)"
+        """ VALUES ('cancel', 'good', 1, '{"request": 0}')""",
         f"INSERT INTO runs (job_id, due, request, term, claimed_at) VALUES ('good', {2**63 - 1}, 0, 1, 1)",
         "INSERT INTO runs (job_id, due, request, term, claimed_at, attempts) VALUES ('good', 5, 0, 1, 5, '{')",
     ],

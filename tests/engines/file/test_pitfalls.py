@@ -173,6 +173,8 @@ def test_row_06_a_pool_on_nfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "22 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n"
         f"35 22 0:47 / {tmp_path}/a\\040share rw,relatime shared:1 - nfs4 server:/export rw,vers=4.2\n"
     )
+    with mounts.open("ab") as file:
+        file.write(b"36 22 0:48 / /media/Schl\xfcssel rw - vfat /dev/sdb rw\n")  # no UTF-8, and somebody else's
     pool = tmp_path / "a share" / "pool"
     assert filesystem_type(str(pool), str(mounts)) == "nfs4"
     assert filesystem_type(str(tmp_path / "a share and more"), str(mounts)) == "ext4"

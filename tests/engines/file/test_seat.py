@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from election import Election, PoolInUseError
 from election.core.backend import SeatTiming
 from election.core.clock import SystemClock
 from election.core.seat import Seat
@@ -138,3 +139,21 @@ def test_a_leader_that_ends_while_it_is_looked_for_is_not_taken_for_dead(
         seat._has_followed = True
         asyncio.run(main())
         leader.kill()
+
+
+@pytest.mark.anyio
+async def test_a_check_beside_a_running_election_opens_no_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing any descriptor of the file drops the locks of this process on it, also those of SQLite (pitfall 7): the
+    next process that closes the ledger would take itself for the last, and remove its log under the leader.
+    """
+
+    def refuse(path: str) -> None:
+        raise AssertionError(f"{path} was opened")
+
+    async with Election(tmp_path / "pool") as election:
+        monkeypatch.setattr("election.engines.file.ledger.stored_version", refuse)
+        await asyncio.to_thread(election.check)
+        with pytest.raises(PoolInUseError):
+            await Election(tmp_path / "pool").__aenter__()

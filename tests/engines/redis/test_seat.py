@@ -105,3 +105,20 @@ def test_the_command_line_looks_from_outside(pool: Pool, steady: Server) -> None
     assert "append-only" in ask("doctor")
     assert ask("verify").startswith("0\n")
     assert until(leader.workers)[0].process.pid == leader.pid, "to look is not to take part"
+
+
+def test_an_entry_that_is_no_worker_stops_nothing(pool: Pool, steady: Server) -> None:
+    """Each monitor crashed on it again and again, and heard of nothing else."""
+    leader, follower = pool.worker(), pool.worker()
+    leader.wins()
+    leader.beats()
+    follower.sees(1)
+    prefix = address_of(pool.url).prefix
+    steady.ask("HSET", f"{prefix}workers", "odd", "no worker")
+    steady.ask("PUBLISH", f"{prefix}joined", "{}")
+    third = pool.worker()
+    known = {leader.pid, follower.pid, third.pid}
+    until(lambda: {worker.process.pid for worker in follower.workers()} == known, what="it hears of the newcomer")
+    follower.waits()
+    leader.release()
+    until(follower.woken, what="it hears of the resignation")
