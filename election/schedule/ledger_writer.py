@@ -59,6 +59,8 @@ class LedgerWriter:
         """Set while no claim waits for its answer."""
         self._answered.set()
         self._is_scheduled = False
+        self._lost: StaleTermError | None = None
+        """Why no more claims are made: a later tick would leave those behind whose claims were refused (P4)."""
         self._is_doubtful = False
         """Whether one of the results may be what could not be written; then they are written one by one."""
 
@@ -115,13 +117,17 @@ class LedgerWriter:
         if self._is_doubtful and results:
             results, self._results = results[:1], results[1:]
             claims, self._claims = [], claims
-        if claims and not self._is_held():  # a loop that was blocked may get here before its next heartbeat
-            lost = StaleTermError(f"the seat of term {self._term} is no longer held")
-            self._refuse(claims, lost)
-            self._on_stale(lost)
+        if claims and self._lost is None and not self._is_held():
+            # A loop that was blocked may get here before its next heartbeat, which may find that the seat is held.
+            self._lost = StaleTermError(f"the seat of term {self._term} is no longer held")
+            self._on_stale(self._lost)
+        if claims and self._lost is not None:
+            self._refuse(claims, self._lost)
             claims = []
         self._under_way = results
         entries = [*results, *(entry for claim in claims for entry in claim.entries)]
+        if not entries:
+            return
         writing = asyncio.ensure_future(self._recorded(entries))
         if writing.done():
             self._written(results, claims, writing)
@@ -165,6 +171,7 @@ class LedgerWriter:
                 self._answered.set()
             self._write_soon()
         elif isinstance(error, StaleTermError):
+            self._lost = error
             self._refuse(claims, error)
             self._on_stale(error)
         elif isinstance(error, Exception):

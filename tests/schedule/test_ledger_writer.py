@@ -264,6 +264,27 @@ async def test_p1_nothing_is_claimed_once_the_seat_is_no_longer_held(bench: Writ
     assert len(bench.stale) == 1
 
 
+@pytest.mark.parametrize("fault", [None, StaleTermError("term 8 has begun")])
+async def test_p4_no_later_tick_is_claimed_once_a_claim_was_refused(
+    bench: WriterBench, fault: StaleTermError | None
+) -> None:
+    """A loop that was blocked finds the seat held again at its next heartbeat: the session is alive (PostgreSQL). The
+    claim of the later tick, granted in the last moments of the term, left the earlier one without a run.
+    """
+    bench.is_held = fault is not None
+    bench.ledger.faults = [] if fault is None else [fault]
+    first = bench.writer.claim([claim(1)])
+    await until(first.done)
+    bench.is_held = True
+    later = bench.writer.claim([claim(2)])
+    await until(later.done)
+    for refused in (first, later):
+        with pytest.raises(StaleTermError):
+            refused.result()
+    assert bench.ledger.written == []
+    assert len(bench.stale) == 1
+
+
 async def test_an_entry_that_no_ledger_can_hold_takes_no_other_along(
     bench: WriterBench, caplog: pytest.LogCaptureFixture
 ) -> None:
