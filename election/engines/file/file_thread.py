@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from election.core.events import named
@@ -20,6 +20,9 @@ MAX_WAIT_S = 0.05
 STALLED_AFTER_S = 1.0
 """Seconds without an answer after which a disk is reported as stalled."""
 
+LATE_S = 0.5
+"""Seconds by which a busy event loop may be late; a later one stood still itself, and the disk gets its time anew."""
+
 
 class FileThread:
     """Runs file operations one after the other, outside of the event loop.
@@ -33,6 +36,8 @@ class FileThread:
         self._executor: ThreadPoolExecutor | None = None
         self._pid = 0
         self._stalled_since: float | None = None
+        self._waiting: dict[Future[Any], asyncio.TimerHandle] = {}
+        """Work that the disk has not answered yet, and when it is reported as stalled."""
         self._looks: dict[Callable[[], object], tuple[asyncio.Future[Any], float]] = {}
         """Reads in progress and the deadline of their callers, by function."""
 
@@ -43,12 +48,12 @@ class FileThread:
         """
         if self._executor is None or self._pid != os.getpid():  # in a forked child the parent's thread does not exist
             self._executor, self._pid = ThreadPoolExecutor(1, thread_name_prefix="election-files"), os.getpid()
-            self._stalled_since = None
-        loop = asyncio.get_running_loop()
-        found = in_passing(submit(self._executor, function))
+            self._stalled_since, self._waiting = None, {}
+        work = submit(self._executor, function)
+        found = in_passing(work)
         if not found.done():
-            waiting = loop.call_later(STALLED_AFTER_S, self._stalls, loop.time())
-            found.add_done_callback(lambda _: self._answers(waiting))
+            self._wait(work, asyncio.get_running_loop().time())
+            found.add_done_callback(lambda _: self._answers(work))
         return found
 
     async def run_briefly(self, function: Callable[[], object]) -> None:
@@ -77,13 +82,21 @@ class FileThread:
             self._executor.shutdown(wait=False)
         self._executor = None
 
-    def _stalls(self, since: float) -> None:
-        if self._stalled_since is None:
+    def _wait(self, work: Future[Any], since: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._waiting[work] = loop.call_later(STALLED_AFTER_S, self._stalls, work, since, loop.time())
+
+    def _stalls(self, work: Future[Any], since: float, waiting_since: float) -> None:
+        if work.done():
+            return  # the loop is late, and has not taken the answer yet
+        if asyncio.get_running_loop().time() - waiting_since > STALLED_AFTER_S + LATE_S:
+            self._wait(work, since)  # the process may have been stopped, and the work with it
+        elif self._stalled_since is None:
             self._stalled_since = since
             log.warning("%s", self.problem, extra=named("disk_stalled"))
 
-    def _answers(self, waiting: asyncio.TimerHandle) -> None:
-        waiting.cancel()
+    def _answers(self, work: Future[Any]) -> None:
+        self._waiting.pop(work).cancel()
         if self._stalled_since is not None:
             waited_s = asyncio.get_running_loop().time() - self._stalled_since
             self._stalled_since = None
