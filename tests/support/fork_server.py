@@ -55,8 +55,11 @@ def serve(control: socket.socket) -> None:
 
     def reap(*_: Any) -> None:
         for pid, status in _ended():
-            with contextlib.suppress(OSError):  # the test is over, and its directory is gone
-                FactFile(facts.pop(pid)).write("exited", pid=pid, text=f"code {os.waitstatus_to_exitcode(status)}")
+            path = facts.pop(pid, None)
+            if path is None:
+                continue
+            with contextlib.suppress(OSError), contextlib.closing(FactFile(path)) as file:  # or its directory is gone
+                file.write("exited", pid=pid, text=f"code {os.waitstatus_to_exitcode(status)}")
 
     signal.signal(signal.SIGCHLD, reap)  # no zombies, unless a test needs them
     while True:

@@ -97,6 +97,9 @@ class OrphanDetector:
         if self._fence_after is not None:
             self._look_at = min(self._look_at, max(self._punctual_since + self._fence_after, now + self._min_refusal_s))
         locked, holders = await self._files.run(partial(_look, self._path))
+        scan_s = self._clock.monotonic() - now
+        if scan_s <= self._punctual_gap:  # longer, and this process may have stood still
+            self._last_try += scan_s  # with many descriptors on the host, each next try would be late otherwise
         self._found = {holder: self._found.get(holder, now) for holder in holders}
         self._log(record, locked, holders)
         if self._fence_after is not None and now - self._punctual_since >= self._fence_after:
