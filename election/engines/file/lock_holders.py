@@ -59,15 +59,24 @@ def find_writer(path: str) -> int | None:
     """
     names = {path: (), f"{path}-shm": WRITE_LOCKS}
     files = [(found, which) for name, which in names.items() if (found := _stat(name)) is not None]
-    for line in _read("/proc/locks").splitlines():
-        words = line.split()  # 1: POSIX ADVISORY WRITE 4242 08:01:1234 120 120
-        if words[1:4] != ["POSIX", "ADVISORY", "WRITE"] or words[4] in {"0", str(os.getpid())}:
+    for kind, _, access, by, file, *_ in listed_locks():
+        if (kind, access) != ("POSIX", "WRITE") or by in {"0", str(os.getpid())}:
             continue
-        pid, inode = int(words[4]), words[5].rpartition(":")[2]
+        pid, inode = int(by), file.rpartition(":")[2]
         # Another filesystem may have a file with this inode, too.
         if any(inode == str(found.st_ino) and _locks(pid, found, which) for found, which in files):
             return pid
     return None
+
+
+def listed_locks(path: str = "/proc/locks") -> list[tuple[str, ...]]:
+    """Rows of the kernel's list of locks without their numbers, see proc(5); empty if it cannot be read.
+
+    It is read in pages, and passes over a lock if one before it goes between two pages, so it is read twice: a row of
+    either list is returned.
+    """
+    lines = [line for _ in range(2) for line in _read(path).splitlines()]
+    return list(dict.fromkeys(tuple(line.split()[1:]) for line in lines))
 
 
 def _locks(pid: int, file: os.stat_result, which: Sequence[int]) -> bool:

@@ -11,6 +11,7 @@ import os
 from election.core.term import LeaderRecord, Standing
 
 from .lock import Identity
+from .lock_holders import listed_locks
 
 
 def is_rival(record: LeaderRecord | None, ours: Identity, *, alive: bool, flocked: bool | None) -> bool:
@@ -51,12 +52,7 @@ def is_flocked(wanted: str, ours: Identity, locks: str = "/proc/locks") -> bool 
             ``stat`` (btrfs, overlayfs) or belongs to another container, and proves nothing.
         locks: Path of the kernel's list.
     """
-    try:
-        with open(locks) as file:
-            rows = [line.split() for line in file]
-    except OSError:
-        return None
-    listed = {(int(row[4]), row[5]) for row in rows if row[1] == "FLOCK"}  # see proc(5); waiters have "->" there
+    listed = {(int(row[3]), row[4]) for row in listed_locks(locks) if row[0] == "FLOCK"}  # waiters have "->" there
     if (os.getpid(), _as_listed(ours)) not in listed:
         return None
     device, _, inode = wanted.partition(":")

@@ -200,7 +200,7 @@ def test_row_08_a_follower_is_told_to_stop_while_a_leader_lives(pool: Pool) -> N
     told = time.monotonic()
     follower.send(signal.SIGTERM)
     until(follower.gone)
-    assert time.monotonic() - told < 1.0
+    assert time.monotonic() - told < EVENT
     assert leader.ask("look")["workers"] == [leader.pid]
     assert pool.told(what="stopped")
 
@@ -239,7 +239,7 @@ def test_row_10_a_record_names_a_live_pid_that_holds_no_lock(pool: Pool, workers
     pool.record.write_text(json.dumps(record))
 
     pool.start(**NEVER_POLL)
-    assert pool.next_leader(after=1, within=3.0).ask("look")["term"] == 2
+    assert pool.next_leader(after=1, within=15.0).ask("look")["term"] == 2
 
 
 def test_row_10_a_zombie_is_dead() -> None:
@@ -298,7 +298,7 @@ def test_row_15_the_lock_is_taken_and_the_record_is_still_that_of_the_last_leade
     assert (seen["led"], seen["leader"]) == (False, leader.pid)
     living = [winner.pid, observer.pid]
     until(lambda: observer.ask("look")["workers"] == living, what="nobody was signalled, nor the dead leader believed")
-    assert flock_holders(pool.lock) == [winner.pid]
+    until(lambda: set(flock_holders(pool.lock)) == {winner.pid}, what="the kernel lists its lock, and no other")
     assert not pool.begun(1)
 
     winner.send(then)

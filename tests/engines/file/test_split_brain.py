@@ -11,6 +11,7 @@ import pytest
 
 from election.core.process import ProcessIdentity
 from election.core.term import LeaderRecord, Reason, Standing, Takeover
+from election.engines.file import lock_holders
 from election.engines.file.split_brain import is_flocked, is_rival, seat_id
 
 OURS = (65024, 11)
@@ -103,6 +104,16 @@ ROWS = f"""\
 def test_is_flocked_by_a_made_up_list(tmp_path: Path, wanted: str, found: bool) -> None:
     (tmp_path / "locks").write_text(ROWS)
     assert is_flocked(wanted, OURS, str(tmp_path / "locks")) is found
+
+
+def test_a_lock_that_one_reading_of_the_list_passes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel skips an entry if one before it goes while the list is read; the numbers of the others change."""
+    lines = ROWS.splitlines(keepends=True)
+    without_theirs, without_ours = "".join(lines[:2] + lines[3:]), "".join(lines[1:])
+    readings = iter([without_theirs, without_ours] * 2)
+    monkeypatch.setattr(lock_holders, "_read", lambda _: next(readings))
+    assert is_flocked("65024:22", OURS) is True
+    assert len(lock_holders.listed_locks()) == len(lines)
 
 
 @pytest.mark.parametrize(
