@@ -184,7 +184,7 @@ def test_a_lost_leader_whose_record_is_removed_keeps_the_others_off(pool: Pool) 
     pool.lock.rename(pool.path / "away")
     until(lambda: leader.ask("look")["role"] == "lost")
     pool.record.unlink()
-    other = pool.start()
+    other = pool.start(heartbeat=0.5)  # it gives the leader two of its heartbeats
     until(lambda: "no other worker can lead before that" in (other.ask("look")["problem"] or ""))
     assert not pool.told(what="end")
     leader.ask("end_the_drain")

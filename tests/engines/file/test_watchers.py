@@ -15,8 +15,10 @@ import pytest
 from tests.engines.file.pool import Pool
 from tests.support.waiting import until
 
-EVENT = 2.0
-"""Seconds within which an event has its effect on a busy machine; it takes milliseconds on an idle one."""
+EVENT = 10.0
+"""Seconds within which an event has its effect on a busy machine; it takes milliseconds on an idle one, and the poll of
+half a minute at least 24 s.
+"""
 
 Before = list[tuple[str, dict[str, Any]]]
 
