@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-AFTER = 1.0
+AFTER = 3.0
 """Seconds: longer than a busy machine delays a healthy loop."""
 
 PROLOGUE = f"""

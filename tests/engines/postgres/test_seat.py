@@ -19,6 +19,7 @@ from election.core.term import LeaderRecord, Reason, Standing, Takeover
 from election.engines.postgres.address import parse
 from election.engines.postgres.trust import (
     MIN_TRUST_S,
+    TRUST_HEARTBEATS,
     TRUST_MARGIN,
     StateBefore,
     remaining_trust,
@@ -44,18 +45,24 @@ def in_queue(server: RunningPostgres, pool: Pool) -> int:
     return int(server.execute(waiting)[0][0])
 
 
+SLOW = {"heartbeat": 0.5}
+"""For workers whose trust must be far longer than a busy machine delays an event."""
+
+SLOW_TRUST_S = TRUST_HEARTBEATS * SLOW["heartbeat"]
+
+
 def test_p1_a_leader_whose_session_was_ended_knows_at_once_and_nobody_leads_before_it_says_so(
     pool: Pool, postgres_server: RunningPostgres
 ) -> None:
-    leader, follower = led(pool)
+    leader, follower = led(pool, **SLOW)
     follower.waits()
     end_session(postgres_server, pool)
-    until(lambda: leader.held() is None, timeout=0.75 * MIN_TRUST_S, what="the hang-up is heard")
+    until(lambda: leader.held() is None, timeout=0.75 * SLOW_TRUST_S, what="the hang-up is heard")
     until(follower.woken, what="the lock comes to the follower")
     assert follower.campaign() is None
     assert "may still work in term 1" in str(follower.observe().problem)
     follower.waits()
-    time.sleep(MIN_TRUST_S)
+    time.sleep(SLOW_TRUST_S)
     assert follower.campaign() is None, "the leader beats on, because its work has not ended"
     follower.waits()
     leader.release(Standing.LOST)
@@ -127,7 +134,8 @@ def test_a_leader_that_hangs_out_of_reach_loses_its_seat(pool: Pool) -> None:
 @pytest.mark.extended
 def test_p6_a_leader_that_dies_on_another_host(pool: Pool, postgres_server: RunningPostgres) -> None:
     """Its process cannot be examined from here; the end of all of its sessions proves its death."""
-    leader, follower = pool.worker(elsewhere=True), pool.worker()
+    slow = {"heartbeat": 1.0}  # a trust of 10 s
+    leader, follower = pool.worker(elsewhere=True, **slow), pool.worker(**slow)
     leader.wins()
     follower.sees(1)
     follower.follow()
@@ -136,7 +144,7 @@ def test_p6_a_leader_that_dies_on_another_host(pool: Pool, postgres_server: Runn
     leader.kill()
     killed = time.monotonic()
     assert follower.led().takeover.reason is Reason.DIED
-    assert time.monotonic() - killed < MIN_TRUST_S - 0.5, "to wait for its silence would take longer"
+    assert time.monotonic() - killed < 5.0, "to wait for its silence would take twice as long"
 
 
 @pytest.mark.extended
@@ -150,8 +158,13 @@ def test_p6_a_dead_leader_whose_sessions_end_late(pool: Pool, postgres_server: R
     follower.sees(1)
     follower.follow()
     until(lambda: in_queue(postgres_server, pool), what="it is in the queue")
-    [(watch,)] = postgres_server.execute(f'SELECT watch FROM "{parse(pool.url).schema}".leader')
-    leader.beat()
+
+    def watch_of_leader() -> int | None:
+        leader.beat()  # it names its watch once that is open
+        [(watch,)] = postgres_server.execute(f'SELECT watch FROM "{parse(pool.url).schema}".leader')
+        return None if watch is None else int(watch)
+
+    watch = until(watch_of_leader, what="the leader's watch is known")
     os.kill(watch, signal.SIGSTOP)
     try:
         leader.kill()
@@ -165,7 +178,9 @@ def test_p6_a_dead_leader_whose_sessions_end_late(pool: Pool, postgres_server: R
 
 def test_p2_numbers_grow_though_the_tables_are_lost(pool: Pool, postgres_server: RunningPostgres) -> None:
     leader, follower = led(pool)
-    postgres_server.execute(f'DROP SCHEMA "{parse(pool.url).schema}" CASCADE')
+    schema = parse(pool.url).schema
+    lock = f'LOCK TABLE "{schema}".leader, "{schema}".workers IN ACCESS EXCLUSIVE MODE'  # before DROP: no deadlock
+    postgres_server.execute(f'{lock}; DROP SCHEMA "{schema}" CASCADE')
     with pytest.raises(AssertionError, match=r"SeatError|SeatLostError"):
         leader.beat()
     leader.release(Standing.LOST)
@@ -209,7 +224,7 @@ def test_pitfall_62_a_winner_that_sleeps_loses_the_seat_to_the_next_in_the_queue
         leader.kill()
         died = time.monotonic()
         assert second.wins().number == 2
-        assert time.monotonic() - died < 4.0, "it took 25 s and more, and takes 1.2 s"
+        assert time.monotonic() - died < 8.0, "it took 25 s and more, and takes 1.2 s; the sleeper wakes at 10 s"
         second.beats()
     finally:
         os.kill(first.pid, signal.SIGCONT)
@@ -305,10 +320,10 @@ def proxied(own_server: PostgresServer, own_pool: Pool) -> Iterator[tuple[Pool, 
 
 def far_leader(pool: Pool, url: str) -> tuple[RemoteSeat, RemoteSeat]:
     """A leader behind the faulty network, and a follower in front of it."""
-    leader = pool.worker(url=url)
+    leader = pool.worker(url=url, **SLOW)
     leader.wins()
     leader.beats()
-    follower = pool.worker()
+    follower = pool.worker(**SLOW)
     assert follower.campaign() is None
     follower.sees(1)
     return leader, follower
@@ -319,7 +334,7 @@ def test_a_connection_that_is_reset(proxied: tuple[Pool, Proxy, str]) -> None:
     pool, proxy, url = proxied
     leader, follower = far_leader(pool, url)
     proxy.reset()
-    until(lambda: leader.held() is None, timeout=0.75 * MIN_TRUST_S, what="the reset is heard")
+    until(lambda: leader.held() is None, timeout=0.75 * SLOW_TRUST_S, what="the reset is heard")
     leader.release(Standing.LOST)
     assert follower.wins().takeover.reason in {Reason.LOST, Reason.DIED}
 
@@ -337,7 +352,9 @@ def test_p1_a_cable_that_is_cut(proxied: tuple[Pool, Proxy, str], own_server: Po
     follower.waits()
     ceased = leader.held_until() - cut
     follower.wins()
-    assert ceased < MIN_TRUST_S < time.monotonic() - beaten + 0.2
+    waited = time.monotonic() - beaten
+    follower.beats()
+    assert ceased < SLOW_TRUST_S < waited + 0.2
     proxy.heal()
     assert leader.held() is None
     leader.release(Standing.LOST)
