@@ -58,6 +58,7 @@ async def test_a_worker_that_is_no_candidate_never_leads(pool: Pool, monkeypatch
         assert [(worker.pid, worker.candidate) for worker in found.workers] == [(os.getpid(), False)]
         candidate = pool.worker()
         assert candidate.wins().number == 1
+        candidate.beats()
         await until_async(lambda: _led(election), what="it sees who leads")
         await until_async(lambda: _has(election, 2), what="it sees the other one")
         assert (await document(election)).problem is None, "its code is nobody's concern"
@@ -83,6 +84,7 @@ async def test_waiting_until_it_leads(pool: Pool) -> None:
         await election.wait_until_leading()
     leader = pool.worker()
     leader.wins()
+    leader.beats()
     async with election:
         waiting = asyncio.create_task(election.wait_until_leading())
         await until_async(lambda: _led(election))
@@ -96,6 +98,7 @@ async def test_waiting_until_it_leads(pool: Pool) -> None:
 async def test_waiting_ends_with_the_election(pool: Pool) -> None:
     leader = pool.worker()
     leader.wins()
+    leader.beats()
     election = Election(pool.url, heartbeat=0.05, safety_poll=0.1, **pool.options)
     async with election:
         waiting = asyncio.create_task(election.wait_until_leading())

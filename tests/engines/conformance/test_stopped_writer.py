@@ -23,7 +23,7 @@ from tests.support.waiting import until_async
 pytestmark = pytest.mark.anyio
 
 WORKER = """
-import asyncio, json, os, signal, sys, time
+import asyncio, json, signal, sys, threading
 import election.engines.redis.store as redis
 import election.engines.sql.store as sql
 from election import Election
@@ -36,8 +36,7 @@ def stop(write):
         result = write(*arguments, **options)
         if is_armed:
             is_armed = False
-            os.kill(os.getpid(), signal.SIGSTOP)
-            time.sleep(0.2)  # another thread may have taken the signal
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # this thread stops here
         return result
     return stopping
 
@@ -135,7 +134,7 @@ async def test_p6_a_leader_that_is_stopped_within_a_transaction(pool: Pool, star
         assert document.last_takeover is not None
         if _fence(pool):
             assert document.last_takeover.reason == "fenced"
-            assert leader.wait(10) == -signal.SIGKILL
+            assert await asyncio.to_thread(leader.wait, 30) == -signal.SIGKILL
         assert document.last_takeover.from_pid == leader.pid
 
 
@@ -154,7 +153,7 @@ async def test_p10_a_follower_that_is_stopped_within_a_transaction(
         await until_async(lambda: len(ran) > seen + 10, what="the job runs on")
         assert election.is_leader
         if pool.name.startswith("file"):
-            assert follower.wait(10) == -signal.SIGKILL
+            assert await asyncio.to_thread(follower.wait, 30) == -signal.SIGKILL
             [said] = logged(caplog, "stalled_writer_killed")
             assert f"ending pid {follower.pid} (" in said.getMessage()
         else:
