@@ -108,7 +108,7 @@ async def _ended(ledger: Ledger, number: int, wait_s: float) -> tuple[RequestRow
                 run = None if request.run is None else await ledger.run(request.run)
                 await asyncio.sleep(POLL_S)
     except TimeoutError:
-        pass
+        request = request or await ledger.request_row(number)  # not even the first question was answered in time
     return request, run
 
 

@@ -59,6 +59,7 @@ class Attempt:
         lines: Collects the lines that its code logs.
         is_in_thread: Whether its own code runs in a thread now, which cannot be stopped.
         is_last_step: Whether nothing may follow that thread.
+        is_overdue: Whether its timeout has passed during that thread.
         has_thread: Whether a thread is reserved that it has not used yet.
         task: Task of the attempt.
         started_at: When its code began, on the wall clock; None if that has not begun.
@@ -74,6 +75,7 @@ class Attempt:
     lines: LineCollector = field(default_factory=LineCollector)
     is_in_thread: bool = False
     is_last_step: bool = False
+    is_overdue: bool = False
     has_thread: bool = False
     task: asyncio.Task[None] | None = None
     started_at: datetime | None = None
@@ -202,6 +204,7 @@ class JobRunner:
 
     def _time_out(self, attempt: Attempt, timeout: float) -> None:
         if attempt.is_in_thread:
+            attempt.is_overdue = True
             log.error(
                 "job %s runs for longer than its timeout of %g s; a thread cannot be stopped",
                 attempt.job.id, timeout, extra=named("thread_timed_out"),
@@ -246,8 +249,8 @@ class JobRunner:
             value = await job.func(*job.args, **job.kwargs)
         else:
             value = await self._in_thread(attempt)
-            if attempt.is_last_step and inspect.isawaitable(value):
-                attempt.cancelled_by = CancelledBy.TERM
+            if (attempt.is_last_step or attempt.is_overdue) and inspect.isawaitable(value):
+                attempt.cancelled_by = CancelledBy.TERM if attempt.is_last_step else CancelledBy.TIMEOUT
                 discard_awaitable(value)
                 return None
         value = await resolve_result(value)

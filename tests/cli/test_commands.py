@@ -585,8 +585,10 @@ def test_a_run_is_asked_for_and_waited_for(living: WorkerPool, call: Call, ask: 
     assert ask("run", living.path, job)["request"] > 0
 
 
-def test_a_run_that_nobody_reads(spoiled: Path, call: Call) -> None:
-    code, out, _ = call("run", spoiled, "good", "--wait", "0.1")
+@pytest.mark.parametrize("seconds", ["0.1", "0"])
+def test_a_run_that_nobody_reads(spoiled: Path, call: Call, seconds: str) -> None:
+    """The request is told even if there was no time for a single look."""
+    code, out, _ = call("run", spoiled, "good", "--wait", seconds)
     assert (code, out.startswith("good was not run yet: no leader has read request ")) == (1, True)
 
 

@@ -563,6 +563,29 @@ async def test_a_thread_that_takes_too_long_is_told_and_waited_for(
         await bench.until(lambda: bench.runs(outcome="succeeded"))
 
 
+async def test_nothing_follows_a_thread_that_took_too_long(bench: TermBench, caplog: pytest.LogCaptureFixture) -> None:
+    """A coroutine that the function returns after its timeout is not begun: nothing would end it any more."""
+    go_on, began = threading.Event(), []
+
+    async def rest() -> None:
+        began.append(True)
+
+    def work() -> Any:
+        go_on.wait(30)
+        return rest()
+
+    bench.thread_waits = True
+    bench.job(work, trigger="date", timeout=0.02)
+    async with bench.term(1):
+        await bench.until(lambda: logged(caplog, "thread_timed_out"))
+        go_on.set()
+        bench.thread_waits = False
+        await bench.until(lambda: bench.runs(outcome="failed"))
+    [run] = await bench.runs()
+    assert run.error == "TimeoutError: timed out: it ran for longer than its timeout of 0.02 s"
+    assert began == []
+
+
 class _SaysNothingError(Exception):
     def __str__(self) -> str:
         raise RuntimeError
