@@ -15,6 +15,7 @@ from itertools import pairwise
 import httpx2
 import pytest
 
+from tests.support.lateness import lateness
 from tests.support.pool import Pool
 from tests.support.waiting import until
 
@@ -71,17 +72,18 @@ def _interrupted(pool: Pool) -> list[datetime]:
     return [datetime.fromisoformat(run["due"]) for run in answer.json()["runs"]]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("kills", "start_method"), [(4, "forkserver"), pytest.param(30, "spawn", marks=pytest.mark.extended)]
 )
 def test_kills_in_a_row(new_pool: Callable[..., Pool], kills: int, start_method: str) -> None:
     """P1, P2, P6: one leader after the other is killed; no second lost, none run twice, never two leaders."""
     pool = new_pool(workers=4, jobs="tick,while_leading", start_method=start_method).start()
-    took = kill_leaders(pool, kills)
+    with lateness(pool.facts_path.parent) as late:
+        took = kill_leaders(pool, kills)
     check_that_no_second_was_lost(pool)
     print(f"\n{kills} kills, 4 workers: takeover median {statistics.median(took):.1f} ms, worst {max(took):.1f} ms")
-    assert statistics.median(took) < 1000, "on a machine with other things to do; a quiet one needs a tenth of it"
+    assert statistics.median(took) < 250 + 3000 * late(), "by an event, not by a poll"
     logged = [float(ms) for ms in re.findall(r"which died, in ([\d.]+) ms", pool.log.read_text())]
     assert logged == pytest.approx(took, abs=0.06), "/leader says what the leader logged"
 
@@ -92,10 +94,11 @@ def test_kills_in_a_row(new_pool: Callable[..., Pool], kills: int, start_method:
 def test_many_workers(new_pool: Callable[..., Pool], workers: int) -> None:
     """P1, P6: many followers that wake at a death elect one; more of them make it little slower."""
     pool = new_pool(workers=workers).start()
-    took = kill_leaders(pool, 3)
+    with lateness(pool.facts_path.parent) as late:
+        took = kill_leaders(pool, 3)
     check_that_no_second_was_lost(pool)
     print(f"\n3 kills, {workers} workers: takeover median {statistics.median(took):.1f} ms")
-    assert statistics.median(took) < 1000
+    assert statistics.median(took) < 500 + 3000 * late()
 
 
 @pytest.mark.extended

@@ -13,6 +13,7 @@ import httpx2
 import psutil
 import pytest
 
+from tests.support.lateness import lateness
 from tests.support.pool import Pool, quiet_pools
 from tests.support.waiting import until
 
@@ -27,11 +28,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
 def test_sigterm_to_the_leader(whole: Pool) -> None:
     """The leader resigns in order, a successor takes over at once, Uvicorn replaces the worker."""
     before = whole.settled()
-    os.kill(before["leader"]["pid"], signal.SIGTERM)
-    after = whole.leader(but=before["leader"]["pid"])
+    with lateness(whole.facts_path.parent) as late:
+        os.kill(before["leader"]["pid"], signal.SIGTERM)
+        after = whole.leader(but=before["leader"]["pid"])
     assert after["last_takeover"]["reason"] == "resigned"
     assert after["leader"]["term"] == before["leader"]["term"] + 1
-    assert after["last_takeover"]["takeover_ms"] < 500
+    assert after["last_takeover"]["takeover_ms"] < 500 + 3000 * late()
     until(lambda: not psutil.pid_exists(before["leader"]["pid"]))
     assert whole.settled()["leader"] is not None
 
@@ -111,11 +113,12 @@ def test_an_open_stream_delays_no_takeover(whole: Pool) -> None:
                 lines = stream.iter_lines()
                 if next(lines) != f"data: {leader}":
                     continue
-                began = time.monotonic()
-                os.kill(leader, signal.SIGTERM)
-                whole.leader(but=leader)
-                took = time.monotonic() - began
-                assert took < 3, f"a new term only after {took:.1f} s"
+                with lateness(whole.facts_path.parent) as late:
+                    began = time.monotonic()
+                    os.kill(leader, signal.SIGTERM)
+                    whole.leader(but=leader)
+                    took = time.monotonic() - began
+                assert took < 3 + 3 * late(), f"a new term only after {took:.1f} s"
                 break
         else:
             raise AssertionError("the leader never answered")

@@ -15,6 +15,7 @@ from itertools import pairwise
 
 import pytest
 
+from tests.support.lateness import lateness
 from tests.support.pool import POLL, Pool
 from tests.support.waiting import until
 
@@ -52,17 +53,18 @@ def test_kills_around_the_due_time(new_pool: Callable[..., Pool], count: int, ro
     pools = [new_pool(jobs="tick,every_second,once").start() for _ in range(count)]
     took: dict[Pool, list[float]] = {pool: [] for pool in pools}
     terms: dict[Pool, list[int]] = {pool: [] for pool in pools}
-    for offset in kill_offsets(rounds):
-        before = {pool: pool.leader() for pool in pools}
-        until(lambda: all(len(pool.leader()["workers"]) > 1 for pool in pools), poll=POLL)
-        wait_for(offset)
-        for pool in pools:
-            os.kill(before[pool]["leader"]["pid"], signal.SIGKILL)
-        for pool in pools:
-            after = pool.leader(but=before[pool]["leader"]["pid"])
-            assert after["last_takeover"]["reason"] == "died"
-            took[pool].append(after["last_takeover"]["takeover_ms"])
-            terms[pool].append(after["leader"]["term"])
+    with lateness(pools[0].facts_path.parent) as late:
+        for offset in kill_offsets(rounds):
+            before = {pool: pool.leader() for pool in pools}
+            until(lambda: all(len(pool.leader()["workers"]) > 1 for pool in pools), poll=POLL)
+            wait_for(offset)
+            for pool in pools:
+                os.kill(before[pool]["leader"]["pid"], signal.SIGKILL)
+            for pool in pools:
+                after = pool.leader(but=before[pool]["leader"]["pid"])
+                assert after["last_takeover"]["reason"] == "died"
+                took[pool].append(after["last_takeover"]["takeover_ms"])
+                terms[pool].append(after["leader"]["term"])
     last = datetime.now().astimezone()
     for pool in pools:
         until(
@@ -72,7 +74,8 @@ def test_kills_around_the_due_time(new_pool: Callable[..., Pool], count: int, ro
         check_kills(pool, terms[pool])
     every = [ms for pool in pools for ms in took[pool]]
     print(f"\n{len(every)} kills: takeover median {statistics.median(every):.1f} ms, worst {max(every):.1f} ms")
-    assert statistics.median(every) < BY_THE_POLL_MS / 2, "by an event (P6); how quickly is the benchmark's to measure"
+    allowed = BY_THE_POLL_MS / 2 + 3000 * late()
+    assert statistics.median(every) < allowed, "by an event (P6); how quickly is the benchmark's to measure"
 
 
 def check_kills(pool: Pool, terms: list[int]) -> None:

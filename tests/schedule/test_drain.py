@@ -204,7 +204,7 @@ async def test_nothing_runs_outside_of_a_term() -> None:
     async with worker.term():
         await worker.until(lambda: ran and began.is_set())
     assert worker.unfinished() == []
-    await until_async(lambda: threading.active_count() == threads)
+    await until_async(lambda: threading.active_count() <= threads)
     count = len(ran)
     await worker.clock.advance(0.05)  # five ticks' time
     assert len(ran) == count

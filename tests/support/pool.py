@@ -125,7 +125,8 @@ class ServerProcess:
         with contextlib.suppress(psutil.NoSuchProcess):
             parent = psutil.Process(self.parent.pid)
             for process in [parent, *parent.children(recursive=True)]:
-                self._seen.setdefault(process.pid, process)
+                if self._seen.get(process.pid) != process:  # it may be another one that got the pid of an earlier one
+                    self._seen[process.pid] = process
         return self.remaining()
 
     def remaining(self) -> list[psutil.Process]:

@@ -177,7 +177,9 @@ def test_constructing_an_election_does_no_io(tmp_path: Path) -> None:
     assert election.term is None
     assert election.unfinished_jobs() == []
     app.openapi()
-    assert _held() == before
+    after = _held()
+    assert after[0] == before[0]
+    assert {*after[1]} <= {*before[1]}, "those of an earlier test may have ended"
     assert list(tmp_path.iterdir()) == []
 
 
