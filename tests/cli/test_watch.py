@@ -9,6 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,15 +115,26 @@ def test_it_holds_no_lock_and_has_nothing_open_for_writing(living: WorkerPool) -
     with Terminal("watch", "--pool", str(living.path)) as terminal:
         until(lambda: terminal.shows("leads term"), what=terminal.written)
         open_for_writing = set()
-        for descriptor in os.listdir(f"/proc/{terminal.process.pid}/fd"):
-            place = Path(f"/proc/{terminal.process.pid}")
-            path = Path(os.readlink(place / "fd" / descriptor))
-            flags = int(re.findall(r"flags:\s+(\d+)", (place / "fdinfo" / descriptor).read_text())[0], 8)
-            if path.is_relative_to(living.path) and flags & os.O_ACCMODE != os.O_RDONLY:
-                open_for_writing.add(path.name)
+        for _ in range(20):
+            open_for_writing |= {
+                path.name for path in written_by(terminal.process.pid) if path.is_relative_to(living.path)
+            }
+            time.sleep(0.02)
         assert open_for_writing <= {"ledger.db-shm", "ledger.db-wal"}
         held = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
         assert [line for line in held if line[1] == "FLOCK" and line[4] == str(terminal.process.pid)] == []
+
+
+def written_by(pid: int) -> set[Path]:
+    """Files that a process has open for writing at this moment."""
+    place, found = Path(f"/proc/{pid}"), set()
+    for descriptor in os.listdir(place / "fd"):
+        with suppress(FileNotFoundError):  # closed meanwhile
+            path = Path(os.readlink(place / "fd" / descriptor))
+            flags = int(re.findall(r"flags:\s+(\d+)", (place / "fdinfo" / descriptor).read_text())[0], 8)
+            if flags & os.O_ACCMODE != os.O_RDONLY:
+                found.add(path)
+    return found
 
 
 # --- elsewhere -------------------------------------------------------------------------------------------------------

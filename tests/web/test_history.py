@@ -21,6 +21,7 @@ from election.engines.file.ledger import SqliteLedger
 from election.schedule.commands import Claim, DescribeJob, FinishRun, RecordLog, RegisterJob, Skip
 from election.schedule.model import Action, JobInfo, LogLine, Outcome, RunLog, SkipReason, Tick
 from election.web import history_cache, view
+from tests.support.exchange import exchange
 from tests.support.pool import WorkerPool
 from tests.support.waiting import until
 
@@ -325,8 +326,8 @@ def test_a_ledger_that_cannot_be_used_is_told_with_the_reason(pool: Path) -> Non
     with client_of(election) as client:
         led(client)
         until(lambda: client.get("/leader").json()["jobs"][0]["next_run_time"])
-        (pool / "ledger.db").rename(pool / "kept")
-        (pool / "ledger.db").mkdir()
+        (pool / "kept").mkdir()
+        exchange(pool / "ledger.db", pool / "kept")
         problem = until(lambda: client.get("/leader").json()["problem"], what="a problem is told")
         assert "ledger.db" in problem
         until(lambda: client.get("/leader").json()["jobs"][0]["next_run_time"] is None)
@@ -334,8 +335,7 @@ def test_a_ledger_that_cannot_be_used_is_told_with_the_reason(pool: Path) -> Non
         for kind in ("runs", "next", "skips", "terms"):
             answer = client.get(f"/leader/{kind}")
             assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-        (pool / "ledger.db").rmdir()
-        (pool / "kept").rename(pool / "ledger.db")
+        exchange(pool / "ledger.db", pool / "kept")
         until(lambda: client.get("/leader").json()["problem"] is None, what="the ledger is back")
         until(lambda: client.get("/leader").json()["jobs"][0]["next_run_time"])
         assert client.get("/leader/terms").status_code == 200

@@ -27,6 +27,7 @@ from election.engines.file.ledger import SqliteLedger
 from election.schedule.commands import Claim, FinishRun, RegisterJob, Skip
 from election.schedule.model import Outcome, SkipReason, Tick
 from election.web import history_cache
+from tests.support.exchange import exchange
 from tests.support.jobs import HOSTILE
 from tests.support.waiting import until
 
@@ -323,12 +324,11 @@ def test_a_ledger_that_cannot_be_read_is_told_with_the_reason(tmp_path: Path) ->
     pool = tmp_path / "pool"
     with client_of(Election(pool, heartbeat=0.05)) as client:
         until(lambda: history(client)["terms"])
-        (pool / "ledger.db").rename(pool / "kept")
-        (pool / "ledger.db").mkdir()
+        (pool / "kept").mkdir()
+        exchange(pool / "ledger.db", pool / "kept")
         until(lambda: "unable to open" in (history(client)["problem"] or ""))
         assert data(client)["pool"]["leader"]["pid"] == os.getpid()
-        (pool / "ledger.db").rmdir()
-        (pool / "kept").rename(pool / "ledger.db")
+        exchange(pool / "ledger.db", pool / "kept")
         until(lambda: history(client)["problem"] is None and history(client)["terms"])
 
 

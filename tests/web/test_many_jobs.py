@@ -47,7 +47,13 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         until(lambda: client.get("/leader").status_code == 200, what="a leader")
         assert client.post("/add").status_code == 200
         until(lambda: client.get("/leader").json()["jobs_total"] == 110 + ADDED, what="all are known")
+        until(lambda: all_are_planned(client), what="all are planned")
         yield client
+
+
+def all_are_planned(client: TestClient) -> bool:
+    jobs = client.get("/leader/jobs", params={"limit": 1000}).json()["jobs"]
+    return len(jobs) == 110 + ADDED and all(job["next_run_time"] for job in jobs)
 
 
 def ids(found: dict[str, Any]) -> list[str]:
