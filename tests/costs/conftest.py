@@ -15,7 +15,7 @@ import pytest
 from tests.support.pool import ROOT
 from tests.support.waiting import until
 
-Start = Callable[[], subprocess.Popen[bytes]]
+Start = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture
@@ -26,11 +26,11 @@ def pool(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(pool: Path) -> Iterator[Start]:
-    """Start another worker; return when it is listed in the pool. They are killed at the end."""
+    """Start another worker with these options; return when it is listed in the pool. They are killed at the end."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def one_more() -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "tests.costs.worker", str(pool)]
+    def one_more(**options: float) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "tests.costs.worker", str(pool), json.dumps(options)]
         started.append(subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL))
         pid = started[-1].pid
         until(lambda: [*(pool / "workers").glob(f"{pid}-*.json")], what=f"worker {pid} takes part")

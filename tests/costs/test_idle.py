@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -19,7 +20,8 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="/proc is looked at"),
 ]
 
-SECONDS = 10
+WINDOWS, SECONDS = 4, 5
+"""The calmest window counts: a busy machine adds wake-ups, and takes none away."""
 
 FOLLOWER = 4.5
 """Wake-ups a second: it reads the heartbeat each second, and polls the seat after 0.8 s to 1.2 s, whichever is
@@ -34,7 +36,10 @@ threads pass the interpreter's lock to each other at each system call: 60 in pla
 
 def switches(pid: int) -> int:
     """Number of voluntary context switches of a process's threads, which equals the number of wake-ups."""
-    found = "".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status"))
+    found = ""
+    for path in Path(f"/proc/{pid}/task").glob("*/status"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended meanwhile
+            found += path.read_text()
     return sum(map(int, re.findall(r"^voluntary_ctxt_switches:\s+(\d+)", found, re.MULTILINE)))
 
 
@@ -48,10 +53,14 @@ def test_wake_ups(leader: subprocess.Popen[bytes], start: Start) -> None:
     """
     led, follower = leader.pid, start().pid
     until(lambda: "pidfd" in opened(follower), what="the follower watches the leader")
-    began, before = time.monotonic(), (switches(follower), switches(led))
-    time.sleep(SECONDS)
-    took = time.monotonic() - began
-    assert (switches(follower) - before[0]) / took < FOLLOWER
-    assert (switches(led) - before[1]) / took < LEADER
+    of_follower, of_leader = [], []
+    for _ in range(WINDOWS):
+        began, before = time.monotonic(), (switches(follower), switches(led))
+        time.sleep(SECONDS)
+        took = time.monotonic() - began
+        of_follower.append((switches(follower) - before[0]) / took)
+        of_leader.append((switches(led) - before[1]) / took)
+    assert min(of_follower) < FOLLOWER, of_follower
+    assert min(of_leader) < LEADER, of_leader
     assert threads(follower) == 2
     assert "ledger" not in opened(follower)

@@ -1,8 +1,10 @@
-"""A worker with an ``Election`` and no server, so that its whole cost is the election's: ``worker POOL``."""
+"""A worker with an ``Election`` and no server, so that its whole cost is the election's: ``worker POOL [OPTIONS]``,
+the options of ``Election`` as JSON."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ def build(pool: str | Path, **options: Any) -> Election:
 
 
 async def main() -> None:
-    async with build(sys.argv[1]):
+    async with build(sys.argv[1], **json.loads("".join(sys.argv[2:]) or "{}")):
         await asyncio.Event().wait()
 
 
