@@ -238,6 +238,12 @@ HARMLESS: dict[str, Break] = {
         _quiet(3, 7)(history),
         faults=[Injected("stop leader", ns(3.1), ns(5.6), ONE.pid, ONE.number, 3), *history.faults],
     ),
+    "a silence while the machine stood still": lambda history: replace(
+        _quiet(3, 7)(history),
+        samples=[
+            replace(each, overslept=int(3.9 * SECOND)) if each.asked == ns(7) else each for each in history.samples
+        ],
+    ),
     "a vacancy without anybody to take over": lambda history: _slow_takeover(history, others=0),
     "a worker that does not answer": lambda history: _samples(history, Sample(ns(5.01), ns(6.01))),
     "a fault that came too late": lambda history: replace(
