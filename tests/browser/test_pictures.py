@@ -154,8 +154,11 @@ def test_pictures_of_what_is_wrong(shop: Pool, new_page: NewPage, tmp_path: Path
     comes(page, "grid.cells.size === 5")
     leader = shop.leader()["leader"]["pid"]
     os.kill(leader, signal.SIGSTOP)
-    comes(page, "$('who').className === 'silent'")
-    assert shown(page, "#who") == f"Worker {leader} hangs, in term 1"
+    comes(
+        page,
+        "words => $('who').className === 'silent' && $('who').innerText === words",
+        f"Worker {leader} hangs, in term 1",
+    )
     keep_picture(page, "hung", tmp_path)
     alter(page, "**/live/data*", without_leader)
     comes(page, "$('who').className === 'electing'")
