@@ -1,12 +1,18 @@
 """Packing of the live page's parts: without comments, indentation and most blanks, so that the page stays small.
 
-Names and texts stay as they are. The scripts end every statement with a semicolon, and have no regular expressions
-between slashes.
+Names and texts stay as they are. The scripts end every statement with a semicolon, have no regular expressions
+between slashes, and divide nothing by Infinity.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+
+_OPENING, _CLOSING = {"(", "[", "{"}, {")", "]", "}"}
+
+_SHORTER = {"const": "let", "true": "!0", "false": "!1", "Infinity": "1/0"}
+"""Shorter words with the same meaning; let differs only for a script that is wrong."""
 
 _TOKEN = re.compile(
     r"""//[^\n]*                        # a comment
@@ -29,32 +35,53 @@ _SPACED_IN_STYLE = re.compile(r"\s*([{}:;,])\s+|\s+(?=\{)")
 def pack_script(source: str) -> str:
     """Return JavaScript without what only its readers need."""
     tokens: list[str] = []
-    expressions: list[int] = []  # open expressions in templates, the innermost last: how many braces are open in each
+    opened = ["{"]  # the innermost last; a block is "let" within a declaration, and ";" after one
     at, is_spaced = 0, False
     while match := _TOKEN.match(source, at):
         text, at = match[0], match.end()
         if text.startswith("//") or text.isspace():
             is_spaced = True
             continue
-        if text == "`" or (text == "}" and expressions and not expressions[-1]):
-            if text == "}":
-                expressions.pop()
+        is_template = text == "`" or (text == "}" and opened[-1] == "`")
+        if text in _CLOSING:
+            opened.pop()
+        if is_template:
             template = _TEMPLATE_TEXT.match(source, at)
             assert template is not None, "a template has no end"
             text, at = text + template[0], template.end()
             if template[1] == "${":
-                expressions.append(0)
-        elif expressions and text in {"{", "}"}:
-            expressions[-1] += 1 if text == "{" else -1
+                opened.append("`")
+        elif text in _OPENING:
+            opened.append(text)
+        elif text == ">" and _end_with_an_argument(tokens):
+            tokens[-4:] = [tokens[-3], "="]
+        text = _SHORTER.get(text, text)
         if tokens and text == "}" and tokens[-1] == ";":
             tokens.pop()
-        if text == "const":  # which differs from let only for a script that is wrong
-            text = "let"
+        if _goes_on(opened, tokens, text):
+            text, is_spaced = ",", False
+            tokens.pop()
         if is_spaced and tokens and _must_be_parted(tokens[-1][-1], text[0]):
             text = " " + text
         tokens.append(text)
         is_spaced = False
     return "".join(tokens)
+
+
+def _goes_on(opened: list[str], tokens: Sequence[str], text: str) -> bool:
+    """Whether a token begins a declaration right after another one, so that a comma parts them as well."""
+    goes_on = (opened[-1], text, *tokens[-1:]) == (";", "let", ";")
+    if text == "let" and opened[-1] in {"{", ";"}:
+        opened[-1] = "let"
+    elif opened[-1] in {"let", ";"} and (text == ";" or opened[-1] == ";"):
+        opened[-1] = ";" if text == ";" and opened[-1] == "let" else "{"
+    return goes_on
+
+
+def _end_with_an_argument(tokens: Sequence[str]) -> bool:
+    """Whether the last tokens are a name in brackets and the beginning of an arrow, which needs no brackets."""
+    before, *rest = ["", *tokens][-5:]
+    return rest[::2] == ["(", ")"] and rest[-1] == "=" and _is_of_a_word(rest[1][0]) and not _is_of_a_word(before[-1:])
 
 
 def _must_be_parted(before: str, after: str) -> bool:

@@ -22,6 +22,12 @@ from election.web.packing import pack_document, pack_script, pack_style
         ("`a  ${ b + c }  d`;", "`a  ${b+c}  d`;"),
         ("`${ a ? `  ${ b }  ` : { c: [ 1 ] }.c }  // stays`;", "`${a?`  ${b}  `:{c:[1]}.c}  // stays`;"),
         ("`\\`  \\${  $ `;", "`\\`  \\${  $ `;"),
+        ("const a = 1;\nconst b = () => {\n  let c;\n  let d = [1];\n};\nlet e;\n", "let a=1,b=()=>{let c,d=[1]},e;"),
+        ("let a;\nb();\nlet c;\nif (d) {\n}\nlet e;", "let a;b();let c;if(d){}let e;"),
+        ("for (const a of b) c();\nlet d;\nlet e = `${f}`;\nlet g;", "for(let a of b)c();let d,e=`${f}`,g;"),
+        ("let a;\n[b] = c;\nlet d;\n(e)();\nlet f;", "let a;[b]=c;let d;(e)();let f;"),
+        ("f((a) => b, async (c) => d, (e, f) => g, (h) >= i);", "f(a=>b,async(c)=>d,(e,f)=>g,(h)>=i);"),
+        ("return (a) => [true, false, a ?? -Infinity];", "return(a)=>[!0,!1,a??-1/0];"),
         ("async () => {\n  await b;\n};", "async()=>{await b};"),
     ],
 )
