@@ -197,6 +197,32 @@ def test_a_thousand_jobs_are_searched_and_scrolled(shop: Pool, new_page: NewPage
     assert cost[1000] < 5 * cost[150] + 50
 
 
+def test_jobs_that_the_document_leaves_out_need_attention_too(shop: Pool, new_page: NewPage) -> None:
+    """A broken job among them is named; while not all are listed, that is said, also if all is well."""
+    page = new_page(shop)
+    jobs = many(150, shop.leader()["jobs"][0])
+    seen = {"total": 150, "broken": "its function is gone"}
+
+    def with_jobs(document: Any) -> Any:
+        document["pool"] |= {"jobs": jobs[:100], "jobs_total": seen["total"]}
+        return document
+
+    def listed(route: Any) -> None:
+        others = [{**job, "last_run": None} for job in jobs]
+        others[120]["broken"] = seen["broken"]
+        route.fulfill(json={"jobs": others, "next": None})
+
+    alter(page, "**/leader/live/data*", with_jobs)
+    page.route("**/leader/jobs?*", listed)
+    comes(page, "$('attention').textContent === '1 broken: job 120'")
+    seen["total"] = 5000
+    comes(page, "$('attention').textContent === '1 broken: job 120among the 150 of 5,000 jobs listed here'")
+    seen["broken"] = None
+    page.evaluate("grid.othersAt = -Infinity")
+    comes(page, "$('attention').className === 'attention fine'")
+    assert shown(page, "#attention") == "among the 150 of 5,000 jobs listed here"
+
+
 @pytest.mark.parametrize("options", APPEARANCES, ids=str)
 def test_axe_finds_nothing_in_a_long_list(shop: Pool, new_page: NewPage, options: dict[str, Any]) -> None:
     page = new_page(shop, bypass_csp=True, **options)

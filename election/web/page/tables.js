@@ -86,18 +86,19 @@ function attentionAt(now) {
 }
 
 function tellAttention(now) {
-  const { jobs, jobs_total, leader } = state.pool;
+  const { jobs_total, leader } = state.pool;
+  const jobs = allJobs();
   const moment = attentionAt(now);
   const found = ATTENTION.map(([words, which]) => [words, jobs.filter((job) => which(job, moment))]).filter(([, some]) => some.length);
   const area = $("attention");
-  const drawnFor = placeOf({}) + JSON.stringify(found.map(([words, some]) => [words, some.map((job) => [job.id, job.name])]));
+  const among = jobs.length < jobs_total ? `among the ${NUMBER.format(jobs.length)} of ${count(jobs_total, "job")} listed here` : "";
+  const drawnFor = placeOf({}) + among + JSON.stringify(found.map(([words, some]) => [words, some.map((job) => [job.id, job.name])]));
   if (area.dataset.drawnFor !== drawnFor) {
     area.dataset.drawnFor = drawnFor;
-    area.replaceChildren(...found.map(([words, some]) => attentionLine(words, some)));
+    area.replaceChildren(...found.map(([words, some]) => attentionLine(words, some)), ...(among ? [node("span", {}, among)] : []));
   }
   const fine = found.length === 0 && leader !== null && leader.responsive && !state.pool.problem;
   mark(area, "class", `attention${fine ? " fine" : ""}`);
-  mark(area, "title", jobs_total > jobs.length ? `Of the ${jobs.length} jobs that are shown` : "");
   show(area, fine || found.length > 0);
 }
 
