@@ -444,6 +444,46 @@ def test_while_nobody_leads_ticks_are_owed(pool: Pool, new_page: NewPage) -> Non
     comes(page, "document.querySelector('[data-job=later] td').textContent.endsWith('if somebody leads then')")
 
 
+def test_a_tick_that_a_stopped_leader_does_not_run_is_owed(pool: Pool, new_page: NewPage) -> None:
+    """The first one, and not the latest, until the leader goes on."""
+    page = new_page(pool)
+    cell = "document.querySelector('[data-job=report] td').textContent"
+    leader = pool.leader()["leader"]["pid"]
+    os.kill(leader, signal.SIGSTOP)
+    try:
+        comes(page, f"{cell}.startsWith('owed since') && $('who').textContent.includes('hangs')")
+        words = page.evaluate(cell)
+        comes(page, r"/\d owed: .*report/.test($('attention').textContent)")
+        page.wait_for_timeout(1500)  # another tick falls due
+        assert page.evaluate(cell) == words
+    finally:
+        os.kill(leader, signal.SIGCONT)
+    comes(page, f"!{cell}.startsWith('owed since') && !$('attention').textContent.includes('owed')")
+
+
+def test_a_tick_that_waits_for_the_run_before_needs_no_attention(pool: Pool, new_page: NewPage) -> None:
+    """Without a run under way, it does; a tick that is being claimed does not."""
+    seen = {"ago": 5, "running": 1}
+
+    def behind(document: dict[str, Any]) -> dict[str, Any]:
+        due = datetime.fromtimestamp(document["now"] / 1000 - seen["ago"], UTC).isoformat()
+        for job in document["pool"]["jobs"]:
+            job["next_run_time"] = None
+            if job["id"] == "report":
+                job |= {"next_run_time": due, "running": seen["running"]}
+        return document
+
+    page = new_page(pool)
+    alter(page, "**/live/data*", behind)
+    cell = "document.querySelector('[data-job=report] td').textContent"
+    comes(page, f"{cell}.startsWith('owed since') && {cell}.endsWith(', a run is under way')")
+    assert "owed" not in page.evaluate("$('attention').textContent")
+    seen["running"] = 0
+    comes(page, "$('attention').textContent.includes('1 owed: report')")
+    seen["ago"] = 1
+    comes(page, f"{cell}.endsWith(', now') && !$('attention').textContent.includes('owed')")
+
+
 def without_leader(document: dict[str, Any]) -> dict[str, Any]:
     """The document while an election is under way, with a job that is due and one that will be."""
     pool, now = document["pool"], document["now"] / 1000

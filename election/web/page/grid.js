@@ -55,17 +55,17 @@ function allJobs() {
   return [...state.pool.jobs, ...[...grid.others.values()].filter((job) => !shown.has(job.id))];
 }
 
-function rankOf(job, moment) {
-  const found = ATTENTION.findIndex(([, which]) => which(job, moment));
+function rankOf(job, now) {
+  const found = ATTENTION.findIndex(([, which]) => which(job, now));
   return found < 0 ? ATTENTION.length : found;
 }
 
-function isWanted(job, moment) {
+function isWanted(job, now) {
   const text = place.q.toLowerCase();
   if (text && ![job.id, job.name, job.description, ...job.tags].some((words) => words?.toLowerCase().includes(text))) return false;
   if (place.tag && !job.tags.includes(place.tag)) return false;
   switch (place.outcome) {
-    case "attention": return rankOf(job, moment) < ATTENTION.length;
+    case "attention": return rankOf(job, now) < ATTENTION.length;
     case "running": return job.running > 0;
     case "paused": return job.paused;
     case "broken": return Boolean(job.broken);
@@ -77,7 +77,7 @@ function isWanted(job, moment) {
 const COLLATOR = new Intl.Collator("en", { numeric: true });
 
 // Ids of the jobs to show, in their order; that stands while somebody points at the list or works in it.
-function orderOf(jobs, moment) {
+function orderOf(jobs, now) {
   const orderedFor = placeOf({ job: "", run: "" });
   const isHeld = elapsed() - grid.movedAt < HELD || $("jobs-table").contains(document.activeElement);
   if (isHeld && orderedFor === grid.orderedFor) {
@@ -90,10 +90,10 @@ function orderOf(jobs, moment) {
     next: (job) => (job.paused || !job.next_run_time ? Infinity : Date.parse(job.next_run_time)),
     last: (job) => -(lastOf(job)?.at ?? -Infinity),
   };
-  const key = keys[place.sort] ?? ((job) => rankOf(job, moment));
+  const key = keys[place.sort] ?? ((job) => rankOf(job, now));
   const compare = place.sort === "name" ? COLLATOR.compare : (one, other) => (one === other ? 0 : one < other ? -1 : 1);
   return jobs
-    .filter((job) => isWanted(job, moment))
+    .filter((job) => isWanted(job, now))
     .map((job, at) => [key(job), at, job.id])
     .sort((one, other) => compare(one[0], other[0]) || one[1] - other[1])
     .map(([, , id]) => id);
@@ -102,7 +102,7 @@ function orderOf(jobs, moment) {
 function tellJobs(now) {
   const jobs = allJobs();
   const byId = new Map(jobs.map((job) => [job.id, job]));
-  grid.order = orderOf(jobs, attentionAt(now));
+  grid.order = orderOf(jobs, now);
   placeRows(grid.order);
   $("jobs-table").classList.toggle("many", jobs.length > MANY);
   grid.turn += 1;
@@ -205,10 +205,8 @@ function nextWords(job, now) {
   if (job.paused) return "paused";
   if (!job.next_run_time) return "none";
   const at = Date.parse(job.next_run_time);
-  const left = at - Math.min(now, job.readAt ?? now);
-  const led = state.pool.leader !== null && state.pool.leader.responsive && !isStale();
-  if (left < (led ? -2000 : 0)) return `owed since ${clock(at)}`;
-  if (!led) return `${clock(at)}, if somebody leads then`;
+  if (isOwed(job, now)) return `owed since ${clock(at)}${job.running ? ", a run is under way" : ""}`;
+  if (!isLed()) return `${clock(at)}, if somebody leads then`;
   if (at - now < 1500) return `${clock(at)}, now`;
   return `${clock(at)}, in ${duration(Math.round((at - now) / 1000) * 1000)}`;
 }

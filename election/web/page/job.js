@@ -25,7 +25,7 @@ function tellJobPage(now) {
   if (shownJob.id !== place.job) shownJob = newJobPage(place.job);
   const page = shownJob;
   const live = state.pool.jobs.find((job) => job.id === page.id);
-  const job = live || page.entry ? { ...page.entry, ...live } : null;
+  const job = live || page.entry ? { ...page.entry, ...live, readAt: live ? null : page.entry.readAt } : null;
   readJob(page, JSON.stringify([live?.next_run_time, live?.paused, live?.running, state.last[page.id]?.seq, state.last[page.id]?.outcome]));
   say($("job-title"), job ? nameOf(job) : page.id);
   mark($("to-jobs"), "href", placeOf({ job: "", run: "" }));
@@ -84,10 +84,11 @@ async function readJob(page, seen) {
   const age = elapsed() - page.readAt;
   if (page.reading || isStale() || document.hidden || age < PAUSE || (seen === page.seen && age < REREAD && page.problem === null)) return;
   [page.reading, page.seen] = [true, seen];
+  const readAt = serverNow();
   const about = (path, limit) => read(path, { job: page.id, limit });
   try {
     const [jobs, runs, skips, changes, next] = await Promise.all([about("jobs", 1), about("runs", RUNS_READ), about("skips", SKIPS_READ), about("changes", SKIPS_READ), about("next", NEXT_READ)]);
-    page.entry = jobs.jobs[0] ?? null;
+    page.entry = jobs.jobs[0] ? { ...jobs.jobs[0], readAt } : null;
     page.older = page.isRead && page.older !== runs.next ? page.older : runs.next;
     for (const run of runs.runs) page.runs.set(run.seq, fromEntry(run));
     [page.skips, page.changes, page.ticks, page.problem, page.isRead] = [skips.skips, changes.changes, next, null, true];

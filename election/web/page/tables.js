@@ -69,27 +69,31 @@ function tellProblem(problems) {
 const NAMED = 4;
 const LONG_MS = 3600e3;
 
-// What an operator is to look at first, worst first. ``owedFrom``: a tick due before then should have begun.
+// What an operator is to look at first, worst first. While a leader works, a tick may wait for the job's run before.
 const ATTENTION = [
   ["broken", (job) => job.broken],
   ["failing", (job) => !job.broken && FAILURES.has(endedOutcome(job))],
-  ["owed", (job, { owedFrom }) => !job.broken && !job.paused && job.next_run_time && Date.parse(job.next_run_time) < Math.min(owedFrom, job.readAt ?? owedFrom)],
-  ["running for over an hour", (job, { now }) => job.running_since && now - Date.parse(job.running_since) > LONG_MS],
+  ["owed", (job, now) => !job.broken && !job.paused && isOwed(job, now) && !(job.running && isLed())],
+  ["running for over an hour", (job, now) => job.running_since && now - Date.parse(job.running_since) > LONG_MS],
   ["paused", (job) => job.paused],
 ];
 
 const FAILURES = new Set(["failed", "interrupted"]);
 
-function attentionAt(now) {
+function isLed() {
   const { leader } = state.pool;
-  return { now, owedFrom: now - (leader !== null && leader.responsive ? 2000 : 0) };
+  return leader !== null && leader.responsive && !isStale();
+}
+
+// Whether the tick should have been claimed by the time at which it was read.
+function isOwed(job, now) {
+  return job.next_run_time && Date.parse(job.next_run_time) < Math.min(now, job.readAt ?? state.toldAt) - (isLed() ? 2000 : 0);
 }
 
 function tellAttention(now) {
-  const { jobs_total, leader } = state.pool;
+  const { jobs_total } = state.pool;
   const jobs = allJobs();
-  const moment = attentionAt(now);
-  const found = ATTENTION.map(([words, which]) => [words, jobs.filter((job) => which(job, moment))]).filter(([, some]) => some.length);
+  const found = ATTENTION.map(([words, which]) => [words, jobs.filter((job) => which(job, now))]).filter(([, some]) => some.length);
   const area = $("attention");
   const among = jobs.length < jobs_total ? `among the ${NUMBER.format(jobs.length)} of ${count(jobs_total, "job")} listed here` : "";
   const drawnFor = placeOf({}) + among + JSON.stringify(found.map(([words, some]) => [words, some.map((job) => [job.id, job.name])]));
@@ -97,7 +101,7 @@ function tellAttention(now) {
     area.dataset.drawnFor = drawnFor;
     area.replaceChildren(...found.map(([words, some]) => attentionLine(words, some)), ...(among ? [node("span", {}, among)] : []));
   }
-  const fine = found.length === 0 && leader !== null && leader.responsive && !state.pool.problem;
+  const fine = found.length === 0 && isLed() && !state.pool.problem;
   mark(area, "class", `attention${fine ? " fine" : ""}`);
   show(area, fine || found.length > 0);
 }
