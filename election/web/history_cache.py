@@ -138,6 +138,7 @@ def _run(row: RunRow) -> dict[str, Any]:
         "term": row.term,
         "attempt": row.attempt,
         "at": _ms(row.claimed_at),
+        "started": _ms(row.started_at),
         "end": _ms(row.ended_at),
         "outcome": row.outcome,
         "error": row.error and row.error[:MAX_ERROR_LENGTH],

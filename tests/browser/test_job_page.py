@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from tests.browser.conftest import APPEARANCES, NewPage, check_with_axe, comes, runs_of, serve_shop, shown, unlock
+from tests.browser.conftest import (
+    APPEARANCES,
+    NewPage,
+    alter,
+    check_with_axe,
+    comes,
+    runs_of,
+    serve_shop,
+    shown,
+    unlock,
+)
 from tests.support.jobs import HOSTILE
 from tests.support.pool import Pool
 from tests.support.waiting import until
@@ -36,6 +47,47 @@ def test_from_a_failure_to_its_traceback_it_is_one_click(shop: Pool, new_page: N
     assert page.locator("#run-log").evaluate("log => log.getBoundingClientRect().top < innerHeight"), (
         "without scrolling"
     )
+
+
+LATER = {"due": -5, "started_at": 123_995, "ended_at": 130_000}
+"""Milliseconds from its claim at which such a run was due, began and ended."""
+
+
+def begun_late(run: dict[str, Any]) -> dict[str, Any]:
+    """A run of the live data that was claimed at once, and waited for a thread for more than two minutes."""
+    return {**run, "due": run["at"] - 5, "started": run["at"] + 123_995, "end": run["at"] + 130_000}
+
+
+def begun_late_in_the_history(run: dict[str, Any]) -> dict[str, Any]:
+    """The same of the documents for programs."""
+    at = datetime.fromisoformat(run["claimed_at"])
+    later = {name: (at + timedelta(milliseconds=ms)).isoformat() for name, ms in LATER.items()}
+    return {**run, **later} if run["ended_at"] else run
+
+
+def test_lateness_counts_to_the_start_of_the_code(shop: Pool, new_page: NewPage) -> None:
+    """As in the log, ``status`` and the metrics: in the list, the picture's words, the chart and the tables."""
+
+    def late(told: dict[str, Any]) -> dict[str, Any]:
+        history = told["history"]
+        history["runs"] = [begun_late(run) if run["end"] else run for run in history["runs"]]
+        history["last"] = {job: begun_late(run) for job, run in history["last"].items() if run["end"]}
+        return told
+
+    page = new_page(shop)
+    assert all(run["started"] >= run["at"] for run in page.evaluate("[...state.live.runs.values()]") if run["end"])
+    alter(page, "**/leader/live/data*", late)
+    alter(page, "**/leader/runs?*", lambda told: {**told, "runs": [*map(begun_late_in_the_history, told["runs"])]})
+    alter(page, "**/leader/runs/*", begun_late_in_the_history)
+    page.evaluate("state.live.upTo = null")
+    page.locator("#behind summary").click()
+    comes(page, "document.querySelector('[data-job=charge_cards] .number').textContent === '2 min 4 s'")
+    comes(page, "[...$('runs-table').rows].some((row) => row.cells[5]?.textContent === '2 min 4 s')")
+    assert "2 min 4 s late" in page.evaluate("sayRun([...state.live.runs.values()].find((run) => run.end))")
+    page.locator("#jobs-table a.name", has_text="charge_cards").click()
+    comes(page, "$('run-facts').textContent.includes(', 2 min 4 s late')")
+    assert "The latest to begin was 2 min 4 s late." in shown(page, "#history-words")
+    assert page.locator("#job-runs td", has_text="2 min 4 s").count() > 0
 
 
 def test_why_leads_to_the_run(shop: Pool, new_page: NewPage) -> None:

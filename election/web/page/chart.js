@@ -45,10 +45,6 @@ function tookOf(run) {
   return Math.max((run.end ?? serverNow()) - run.at, 0);
 }
 
-function lateOf(run) {
-  return run.asked ? 0 : Math.max(run.at - run.due, 0);
-}
-
 function box(x, y, wide, high) {
   return `M${(x - wide / 2).toFixed(1)} ${y.toFixed(1)}h${wide.toFixed(1)}v${high.toFixed(1)}h-${wide.toFixed(1)}Z`;
 }

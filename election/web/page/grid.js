@@ -190,7 +190,7 @@ function tellJob(parts, job, now) {
   show(parts.why, Boolean(last && last.error));
   mark(parts.why, "aria-label", `Why did ${name} fail?`);
   if (last) mark(parts.why, "href", placeOf({ job: job.id, run: last.seq }));
-  say(parts.late, last && !last.asked ? duration(last.at - last.due) : "–");
+  say(parts.late, last && !last.asked ? duration(lateOf(last)) : "–");
   drawCells(parts, job.id);
   tellButtons(parts.control, job);
 }

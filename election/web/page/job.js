@@ -18,7 +18,7 @@ function newJobPage(id) {
 // A run of the history as the live data have it.
 function fromEntry(run) {
   const ms = (text) => text && Date.parse(text);
-  return { ...run, job: run.job_id, due: ms(run.due), asked: run.request > 0, at: ms(run.claimed_at), end: ms(run.ended_at) };
+  return { ...run, job: run.job_id, due: ms(run.due), asked: run.request > 0, at: ms(run.claimed_at), started: ms(run.started_at), end: ms(run.ended_at) };
 }
 
 function tellJobPage(now) {
@@ -131,7 +131,7 @@ function tellLists(page, runs) {
     const link = node("a", { href: placeOf({ run: run.seq }), "aria-current": run.seq === page.chosen ? "true" : null }, clock(run.due, true));
     const how = node("td", {}, node("span", { class: `dot ${outcome(run)}` }), outcome(run) + (run.error ? `: ${shortened(run.error)}` : ""));
     return node("tr", { class: run.seq === page.chosen ? "chosen" : null }, node("th", { scope: "row" }, link), how,
-      node("td", { class: "number" }, run.asked ? "by hand" : duration(run.at - run.due)),
+      node("td", { class: "number" }, run.asked ? "by hand" : duration(lateOf(run))),
       node("td", { class: "number" }, run.end === null ? "–" : duration(run.end - run.at)),
       node("td", { class: "number" }, String(run.attempt)), node("td", { class: "number" }, String(run.term)));
   }));
@@ -208,10 +208,10 @@ async function readRun(page, seq) {
   changed();
 }
 
-function runFacts(run) {
-  const [due, at] = [Date.parse(run.due), Date.parse(run.claimed_at)];
-  const took = run.ended_at === null ? "" : ` in ${duration(Date.parse(run.ended_at) - at)}`;
-  const tick = run.request ? `Run by hand at ${clock(due, true)}` : `Due at ${clock(due, true)}, ${duration(at - due)} late`;
+function runFacts(entry) {
+  const run = fromEntry(entry);
+  const took = run.end === null ? "" : ` in ${duration(run.end - run.at)}`;
+  const tick = run.asked ? `Run by hand at ${clock(run.due, true)}` : `Due at ${clock(run.due, true)}, ${duration(lateOf(run))} late`;
   return `${tick}: ${OUTCOME[run.outcome || "running"]}${took}, attempt ${run.attempt}, in term ${run.term}. Times are those of ${ZONE}.${run.error ? ` ${run.error}` : ""}`;
 }
 

@@ -64,6 +64,11 @@ function countsOf(runs, skips) {
   return counts;
 }
 
+// Milliseconds from the tick to the start of its code; to its claim while the start is not known.
+function lateOf(run) {
+  return run.asked ? 0 : Math.max((run.started ?? run.at) - run.due, 0);
+}
+
 // --- in words ------------------------------------------------------------------------------------------------------
 
 function beginning(term) {
@@ -84,7 +89,7 @@ function sayEnd(term) {
 function sayRun(run) {
   const took = run.end === null ? `since ${duration(serverNow() - run.at)}` : `in ${duration(run.end - run.at)}`;
   const tick = run.asked ? "run by hand at" : "due at";
-  const late = run.asked ? "" : `, ${duration(run.at - run.due)} late`;
+  const late = run.asked ? "" : `, ${duration(lateOf(run))} late`;
   const attempt = run.attempt > 1 ? `, attempt ${run.attempt}` : "";
   const error = run.error ? ` ${run.error}` : "";
   return `${jobName(run.job)}, ${tick} ${clock(run.due, true)}${late}: ${OUTCOME[outcome(run)]} ${took}${attempt}, in term ${run.term}.${error}`;

@@ -163,7 +163,7 @@ function tellTables({ terms, runs, skips }, store) {
   const pid = (entry) => String(store.terms.get(entry.term)?.pid ?? "–");
   const rows = runs.slice(-LISTED).map((run) => [run.at, [
     clock(run.due, true), { job: run.job, run: run.seq }, firstCapital(OUTCOME[outcome(run)]) + (run.error ? `: ${run.error.slice(0, 200)}` : ""),
-    String(run.term), pid(run), run.asked ? "–" : duration(run.at - run.due), run.end === null ? "–" : duration(run.end - run.at),
+    String(run.term), pid(run), run.asked ? "–" : duration(lateOf(run)), run.end === null ? "–" : duration(run.end - run.at),
   ]]);
   for (const skip of skips.slice(-LISTED)) {
     rows.push([skip.last, [
