@@ -162,6 +162,7 @@ def _term(row: TermRow) -> dict[str, Any]:
     return {
         "term": row.term,
         "pid": row.pid,
+        "host": row.host,
         "at": _ms(row.began_at),
         "end": _ms(row.ended_at),
         "reason": row.reason,

@@ -24,6 +24,7 @@ class Leader(BaseModel):
 
 class AnsweredBy(BaseModel):
     pid: int
+    host: str
     role: Literal["leader", "follower"]
 
 

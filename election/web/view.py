@@ -7,6 +7,7 @@ import operator
 import os
 import re
 import reprlib
+import socket
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic, ParamSpec, TypeVar
@@ -145,7 +146,9 @@ class PoolView:
             engine=self._engine,
             state="led" if leading else "electing",
             leader=leading,
-            answered_by=models.AnsweredBy(pid=os.getpid(), role="leader" if held else "follower"),
+            answered_by=models.AnsweredBy(
+                pid=os.getpid(), host=socket.gethostname(), role="leader" if held else "follower"
+            ),
             workers=self._workers(workers, seen.record if leading else None) if seen else [],
             last_takeover=self._last_takeover(seen.record if seen else None),
             jobs=self._jobs if seen else [],

@@ -484,6 +484,42 @@ def test_a_tick_that_waits_for_the_run_before_needs_no_attention(pool: Pool, new
     comes(page, f"{cell}.endsWith(', now') && !$('attention').textContent.includes('owed')")
 
 
+def test_equal_pids_on_two_hosts_have_a_lane_each(whole: Pool, new_page: NewPage) -> None:
+    """As in containers, where each pool is process 1. Hosts are named if there are several, and only then."""
+    page = new_page(whole)
+    assert "web2" not in page.evaluate("document.body.textContent")
+    assert " on " not in shown(page, "#who") + shown(page, "#link")
+    alter(page, "**/live/data*", in_two_containers)
+    page.reload()
+    names = "[...document.querySelectorAll('#picture .pid')].map((lane) => lane.firstChild.data)"
+    comes(page, f"{names}.sort().join() === '1 web1,1 web2'")
+    heights = page.evaluate("[...document.querySelectorAll('#picture .term')].map((bar) => bar.getAttribute('y'))")
+    assert len(set(heights)) == 2
+    assert page.locator("#picture .handover").count() == 1
+    assert shown(page, "#who") == "Worker 1 on web2 leads, in term 9"
+    assert "It took over from worker 1 on web1, which died" in shown(page, "#how")
+    assert page.evaluate("sayTerm(termsIn(state.live, stretch()).at(-1))").endswith("because worker 1 on web1 died.")
+    assert shown(page, "#link").endswith("answered by 1 on web1")
+    page.locator("#behind summary").click()
+    comes(page, "$('terms-table').tBodies[0].rows[1]?.cells[1].textContent === '1 on web1'")
+
+
+def in_two_containers(document: dict[str, Any]) -> dict[str, Any]:
+    """The document of a pool of two, whose leader has died and been replaced; both are process 1 of their host."""
+    pool, now = document["pool"], document["now"]
+    worker = pool["workers"][0] | {"pid": 1}
+    pool["workers"] = [worker | {"host": "web1", "role": "follower"}, worker | {"host": "web2", "role": "leader"}]
+    pool["answered_by"] |= {"pid": 1, "host": "web1"}
+    pool["leader"] |= {"pid": 1, "host": "web2", "term": 9}
+    pool["last_takeover"] |= {"term": 9, "from_pid": 1, "to_pid": 1, "reason": "died", "takeover_ms": 3.0}
+    term = document["history"]["terms"][0] | {"pid": 1, "end": None, "standing": None}
+    document["history"]["terms"] = [
+        term | {"term": 9, "host": "web2", "at": now - 20_000, "reason": "died", "from": 1, "ms": 3.0},
+        term | {"term": 8, "host": "web1", "at": now - 40_000},
+    ]
+    return document
+
+
 def without_leader(document: dict[str, Any]) -> dict[str, Any]:
     """The document while an election is under way, with a job that is due and one that will be."""
     pool, now = document["pool"], document["now"] / 1000

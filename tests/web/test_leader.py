@@ -68,7 +68,7 @@ def test_the_document_is_the_agreed_one(tmp_path: Path) -> None:
                 "responsive": True,
                 "queued": 0,
             },
-            "answered_by": {"pid": os.getpid(), "role": "leader"},
+            "answered_by": {"pid": os.getpid(), "host": socket.gethostname(), "role": "leader"},
             "workers": [
                 {
                     "pid": os.getpid(),
@@ -151,7 +151,7 @@ def test_the_election_of_a_mounted_application_says_that_it_never_started(
     found = answer.json()
     assert list(found) == list(models.LeaderDocument.model_fields)
     assert (found["state"], found["leader"], found["workers"]) == ("electing", None, [])
-    assert found["answered_by"] == {"pid": os.getpid(), "role": "follower"}
+    assert found["answered_by"] == {"pid": os.getpid(), "host": socket.gethostname(), "role": "follower"}
     assert "its lifespan did not run (the lifespans of mounted sub-applications do not)" in found["problem"]
     (line,) = logged(caplog, "not_started")
     assert caplog.records == [line]

@@ -86,8 +86,8 @@ function announce() {
   const takeover = state.pool.last_takeover;
   if (takeover === null || takeover.takeover_ms === null || takeover.term === announced) return;
   if (announced !== null) {
-    const from = takeover.from_pid === null ? "" : ` from worker ${takeover.from_pid}, which ${ENDED[takeover.reason] ?? takeover.reason}`;
-    say($("announce"), `Worker ${takeover.to_pid} has taken over${from}, in ${duration(takeover.takeover_ms)}. It leads term ${takeover.term}.`);
+    const from = takeover.from_pid === null ? "" : ` from worker ${workerName(leaderBefore(takeover.term, takeover.from_pid))}, which ${ENDED[takeover.reason] ?? takeover.reason}`;
+    say($("announce"), `Worker ${workerName(leaderBefore(takeover.term + 1, takeover.to_pid))} has taken over${from}, in ${duration(takeover.takeover_ms)}. It leads term ${takeover.term}.`);
   }
   announced = takeover.term;
 }

@@ -12,7 +12,8 @@ function termsIn(store, { from, to }) {
       const how = next ? (next.reason === "started" ? term.standing || "started" : next.reason) : term.standing;
       const over = next || term.standing;
       const end = over ? Math.min(term.end ?? Infinity, next ? next.at : Infinity) : null;
-      return { ...term, end, how: over ? how : null, leads: !over && leader !== null && leader?.term === term.term };
+      const before = all[at - 1]?.pid === term.from ? all[at - 1] : { pid: term.from };
+      return { ...term, before, end, how: over ? how : null, leads: !over && leader !== null && leader?.term === term.term };
     })
     .filter((term) => term.at <= to && (term.end ?? Infinity) >= from);
 }
@@ -33,17 +34,20 @@ function skipsIn(store, { from, to }) {
 
 // A lane per worker: those that live in the order of their start, and above them those that are gone.
 function lanesOf(terms, { from, to }) {
-  const alive = new Map((state.pool ? state.pool.workers : []).map((worker) => [worker.pid, worker]));
+  const alive = new Map((state.pool ? state.pool.workers : []).map((worker) => [keyOf(worker), worker]));
   const gone = new Map();
-  for (const term of terms) if (!alive.has(term.pid)) gone.set(term.pid, Math.max(gone.get(term.pid) ?? 0, term.end ?? to));
-  for (const [pid, worker] of state.workers) {
-    if (worker.gone !== null && worker.gone >= from && worker.since <= to) gone.set(pid, worker.gone);
+  for (const term of terms) {
+    const key = keyOf(term);
+    if (!alive.has(key)) gone.set(key, Math.max(gone.get(key) ?? 0, term.end ?? to));
   }
-  const parted = [...gone].sort((one, other) => one[1] - other[1]).map(([pid]) => pid);
+  for (const [key, worker] of state.workers) {
+    if (worker.gone !== null && worker.gone >= from && worker.since <= to) gone.set(key, worker.gone);
+  }
+  const parted = [...gone].sort((one, other) => one[1] - other[1]).map(([key]) => key);
   const earlier = parted.length > GONE ? parted.splice(0, parted.length - GONE) : [];
-  const lanes = parted.map((pid) => ({ pids: [pid], role: "gone" }));
-  if (earlier.length) lanes.unshift({ pids: earlier, role: "earlier" });
-  for (const [pid, worker] of alive) lanes.push({ pids: [pid], role: worker.role });
+  const lanes = parted.map((key) => ({ keys: [key], role: "gone" }));
+  if (earlier.length) lanes.unshift({ keys: earlier, role: "earlier" });
+  for (const [key, worker] of alive) lanes.push({ keys: [key], role: worker.role });
   return lanes;
 }
 
@@ -73,17 +77,17 @@ function lateOf(run) {
 
 function beginning(term) {
   if (term.from === null && term.reason === "started") return "the pool was started";
-  const before = term.from === null ? "the leader before" : `worker ${term.from}`;
+  const before = term.from === null ? "the leader before" : `worker ${workerName(term.before)}`;
   return `${before} ${ENDED[term.reason] ?? term.reason}`;
 }
 
 function sayTerm(term) {
   const took = term.ms === null ? "" : `, taken over in ${duration(term.ms)}`;
-  return `Term ${term.term}: worker ${term.pid} leads from ${clock(term.at, true)}${took}, because ${beginning(term)}.`;
+  return `Term ${term.term}: worker ${workerName(term)} leads from ${clock(term.at, true)}${took}, because ${beginning(term)}.`;
 }
 
 function sayEnd(term) {
-  return `Term ${term.term} ended at ${clock(term.end, true)}: worker ${term.pid} ${ENDED[term.how] ?? term.how}.`;
+  return `Term ${term.term} ended at ${clock(term.end, true)}: worker ${workerName(term)} ${ENDED[term.how] ?? term.how}.`;
 }
 
 function sayRun(run) {

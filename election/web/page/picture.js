@@ -30,10 +30,10 @@ function paint(svg, { store, from, to, width }) {
   const laneOf = new Map();
   let y = TOP + 4;
   for (const lane of lanesOf(terms, { from, to })) {
-    lane.led = terms.some((term) => lane.pids.includes(term.pid));
+    lane.led = terms.some((term) => lane.keys.includes(keyOf(term)));
     lane.y = y;
     lane.height = BAR + 8;
-    for (const pid of lane.pids) laneOf.set(pid, lane);
+    for (const key of lane.keys) laneOf.set(key, lane);
     made.push(...paintLane(lane, { x, gutter, right, narrow, from, to }));
     y += lane.height;
   }
@@ -74,15 +74,20 @@ function paintAxis({ x, from, to, gutter, height, right }) {
 
 function paintLane(lane, { x, gutter, right, narrow, from, to }) {
   const middle = lane.y + (lane.led ? BAR / 2 + 3 : lane.height / 2);
-  const name = lane.role === "earlier" ? count(lane.pids.length, "earlier", "earlier") : lane.pids[0];
+  const [key] = lane.keys;
+  const [pid] = key.split(" ");
+  const [host, room] = [key.slice(pid.length + 1), Math.max((narrow ? 8 : 17) - pid.length, 3)];
+  const isNamed = state.isSpread && lane.role !== "earlier";
+  const name = lane.role === "earlier" ? count(lane.keys.length, "earlier", "earlier")
+    : isNamed ? `${pid} ${host.length > room ? `…${host.slice(1 - room)}` : host}` : pid; // the ends of names differ
   const found = [
     drawn("path", { class: "rule", d: `M0 ${lane.y - 1}H${right + SIDE}` }),
-    drawn("text", { class: `pid ${lane.role}`, x: 2, y: middle + 4 }, name),
+    drawn("text", { class: `pid ${lane.role}`, x: 2, y: middle + 4 }, name, ...(isNamed ? [drawn("title", {}, `${pid} on ${host}, ${lane.role}`)] : [])),
   ];
-  if (!narrow && lane.role !== "earlier") {
+  if (!narrow && lane.role !== "earlier" && name.length < 10) {
     found.push(drawn("text", { class: `role ${lane.role}`, x: gutter - 12, y: middle + 4, "text-anchor": "end" }, lane.role));
   }
-  const known = state.workers.get(lane.pids[0]);
+  const known = state.workers.get(key);
   if (lane.role !== "earlier" && known) {
     const end = known.gone ?? to;
     if (known.since <= to && end >= from) {
@@ -116,7 +121,7 @@ function paintChanges(terms, { x, within, from, to }) {
 }
 
 function paintTerm(term, { laneOf, x, to, within, marks }) {
-  const lane = laneOf.get(term.pid);
+  const lane = laneOf.get(keyOf(term));
   const [left, end] = [x(term.at), x(term.end ?? to)];
   const length = Math.max(end - left, 2);
   const y = lane.y + 3;
@@ -151,7 +156,7 @@ function paintTakeovers(terms, { laneOf, x, within, right }) {
   let free = -Infinity;
   for (const term of terms) {
     if (!within(term.at) || term.ms === null || term.from === null) continue;
-    const [here, there] = [laneOf.get(term.pid), laneOf.get(term.from)];
+    const [here, there] = [laneOf.get(keyOf(term)), laneOf.get(keyOf(term.before))];
     const left = x(term.at);
     if (there && there !== here) {
       const [start, end] = [there.y + 3 + BAR / 2, here.y + 3 + (there.y < here.y ? 0 : BAR)];

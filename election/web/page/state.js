@@ -34,8 +34,30 @@ const state = {
   until: null, // the end of the stretch; null: now
   begins: null,
   last: {},
-  workers: new Map(), // those that were seen here, by pid: since when, and when they were gone
+  workers: new Map(), // those that were seen here, by their keys: since when, and when they were gone
+  isSpread: false, // over several hosts, whose pids may be equal
 };
+
+// A worker among those of all hosts; its pid comes first.
+function keyOf({ pid, host }) {
+  return `${pid} ${host}`;
+}
+
+// Its pid, with its host if it is known and there are several.
+function workerName({ pid, host }) {
+  return state.isSpread && host ? `${pid} on ${host}` : String(pid);
+}
+
+// The worker of this pid that led before a term.
+function leaderBefore(number, pid) {
+  const led = [...state.live.terms.values()].filter((term) => term.term < number && term.pid === pid);
+  return led.sort((one, other) => other.term - one.term)[0] ?? { pid };
+}
+
+function noteHosts() {
+  const seen = [state.pool.workers, state.live.terms.values(), state.past?.terms.values() ?? []].flatMap((some) => [...some]);
+  state.isSpread = new Set(seen.map((worker) => worker.host)).size > 1;
+}
 
 function newStore() {
   return { terms: new Map(), runs: new Map(), skips: new Map(), upTo: null, from: null, every: 1, counts: null, countedAt: null, problem: null };
@@ -133,6 +155,7 @@ async function refresh() {
   }
   state.live.problem = told.history.problem;
   noteLeader(state.live, told.pool);
+  noteHosts();
   const isNew = news !== state.news;
   state.news = news;
   return isNew;
@@ -171,6 +194,7 @@ function noteLeader(store, pool) {
   store.terms.set(leader.term, {
     term: leader.term,
     pid: leader.pid,
+    host: leader.host,
     at: Date.parse(leader.elected_at),
     end: null,
     reason: takeover ? takeover.reason : "started",
@@ -181,13 +205,13 @@ function noteLeader(store, pool) {
 }
 
 function noteWorkers(pool, now) {
-  const alive = new Set(pool.workers.map((worker) => worker.pid));
+  const alive = new Set(pool.workers.map(keyOf));
   for (const worker of pool.workers) {
-    state.workers.set(worker.pid, { since: Date.parse(worker.started_at), gone: null });
+    state.workers.set(keyOf(worker), { since: Date.parse(worker.started_at), gone: null });
   }
-  for (const [pid, worker] of state.workers) {
-    if (!alive.has(pid) && worker.gone === null && pool.workers.length) worker.gone = now;
-    if (worker.gone !== null && worker.gone < now - 3600e3) state.workers.delete(pid);
+  for (const [key, worker] of state.workers) {
+    if (!alive.has(key) && worker.gone === null && pool.workers.length) worker.gone = now;
+    if (worker.gone !== null && worker.gone < now - 3600e3) state.workers.delete(key);
   }
 }
 
@@ -232,6 +256,7 @@ async function lookBack(changed) {
       if (told.history.problem === null) {
         state.past = newStore();
         merge(state.past, told.history, true);
+        noteHosts();
         changed();
         return;
       }

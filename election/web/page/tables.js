@@ -19,7 +19,7 @@ function tellStale() {
   const pool = state.pool;
   say($("who"), pool === null ? "No worker answers" : `No worker has answered for ${duration(silence())}`);
   if (pool === null) return;
-  const known = pool.leader ? `worker ${pool.leader.pid} led, in term ${pool.leader.term}` : "nobody led";
+  const known = pool.leader ? `worker ${workerName(pool.leader)} led, in term ${pool.leader.term}` : "nobody led";
   say($("how"), `At ${clock(state.toldAt)} ${known}. All below is of that time; later events are not shown.`);
   mark($("heart"), "class", "none");
   say($("heart").lastElementChild, "not known");
@@ -30,19 +30,19 @@ function tellHeader(now) {
   const leader = pool.leader;
   say($("pool"), `${pool.pool} · ${pool.engine} engine`);
   const takeover = pool.last_takeover;
-  if (leader) tellKind(leader.responsive ? "led" : "silent", leader.responsive ? `${leader.pid} leads term ${leader.term}` : `${leader.pid} hangs`);
+  if (leader) tellKind(leader.responsive ? "led" : "silent", leader.responsive ? `${workerName(leader)} leads term ${leader.term}` : `${workerName(leader)} hangs`);
   else tellKind("electing", "nobody leads");
   if (leader) {
     const since = Date.parse(leader.elected_at);
-    say($("who"), `Worker ${leader.pid} ${leader.responsive ? "leads" : "hangs"}, in term ${leader.term}`);
+    say($("who"), `Worker ${workerName(leader)} ${leader.responsive ? "leads" : "hangs"}, in term ${leader.term}`);
     const began = takeover && takeover.term === leader.term && takeover.from_pid !== null
-      ? ` It took over from worker ${takeover.from_pid}, which ${ENDED[takeover.reason] ?? takeover.reason}${takeover.takeover_ms === null ? "" : `, in ${tookWords(takeover)}`}.`
+      ? ` It took over from worker ${workerName(leaderBefore(takeover.term, takeover.from_pid))}, which ${ENDED[takeover.reason] ?? takeover.reason}${takeover.takeover_ms === null ? "" : `, in ${tookWords(takeover)}`}.`
       : "";
     const heart = leader.responsive ? "Its heartbeats arrive." : `No heartbeat for ${duration(leader.heartbeat_age_s * 1000)}: it hangs, is stopped, or the machine is overloaded.`;
-    say($("how"), `Since ${clock(since)}, for ${duration(Math.max(now - since, 1000))}, on ${leader.host}.${began} ${heart}`);
+    say($("how"), `Since ${clock(since)}, for ${duration(Math.max(now - since, 1000))}${state.isSpread ? "" : `, on ${leader.host}`}.${began} ${heart}`);
   } else {
     say($("who"), pool.workers.length ? "Nobody leads" : "Nobody is known to lead");
-    say($("how"), takeover && pool.workers.length ? `The last to lead was worker ${takeover.to_pid}, in term ${takeover.term}. An election is under way.` : "");
+    say($("how"), takeover && pool.workers.length ? `The last to lead was worker ${workerName(leaderBefore(takeover.term + 1, takeover.to_pid))}, in term ${takeover.term}. An election is under way.` : "");
   }
   tellProblem([pool.problem, state.live.problem]);
   const heart = $("heart");
@@ -131,7 +131,7 @@ function tellLink() {
   } else if (silent > 2500 && state.failures) {
     say(link, `no answer for ${duration(silent)}; trying again`);
   } else {
-    say(link, `live · answered by ${state.pool.answered_by.pid}`);
+    say(link, `live · answered by ${workerName(state.pool.answered_by)}`);
   }
   mark(link, "class", state.answeredAt !== null && !(silent > 2500 && state.failures) ? "link live" : "link");
 }
@@ -156,11 +156,11 @@ function filler(cell) {
 function tellTables({ terms, runs, skips }, store) {
   if (!$("behind").open) return;
   fill($("terms-table"), [...terms].reverse().slice(0, LISTED).map((term) => [
-    String(term.term), String(term.pid), clock(term.at, true), term.end === null ? "now" : clock(term.end, true),
+    String(term.term), workerName(term), clock(term.at, true), term.end === null ? "now" : clock(term.end, true),
     firstCapital(beginning(term)), term.ms === null ? "–" : duration(term.ms),
     term.end === null ? "–" : firstCapital(ENDED[term.how] ?? term.how),
   ]));
-  const pid = (entry) => String(store.terms.get(entry.term)?.pid ?? "–");
+  const pid = (entry) => workerName(store.terms.get(entry.term) ?? { pid: "–" });
   const rows = runs.slice(-LISTED).map((run) => [run.at, [
     clock(run.due, true), { job: run.job, run: run.seq }, firstCapital(OUTCOME[outcome(run)]) + (run.error ? `: ${run.error.slice(0, 200)}` : ""),
     String(run.term), pid(run), run.asked ? "–" : duration(lateOf(run)), run.end === null ? "–" : duration(run.end - run.at),
