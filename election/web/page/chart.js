@@ -49,10 +49,6 @@ function box(x, y, wide, high) {
   return `M${(x - wide / 2).toFixed(1)} ${y.toFixed(1)}h${wide.toFixed(1)}v${high.toFixed(1)}h-${wide.toFixed(1)}Z`;
 }
 
-function line(kind, d) {
-  return drawn("path", { class: kind, d });
-}
-
 function label(x, y, words, anchor = "end") {
   return drawn("text", { class: "time", x, y, "text-anchor": anchor }, words);
 }

@@ -52,7 +52,7 @@ function paintCounts(svg, width) {
     if (at % Math.ceil(74 / wide) === 0) made.push(drawn("text", { class: "time", x, y: bottom + 16 }, byCounts.days > 1 ? `${DAY.format(begin)}, ${MINUTE.format(begin)}` : MINUTE.format(begin)));
     marks.push({ key: `from ${begin}`, time: begin, x: x + wide / 2, y: Math.min(y, bottom - 8), plain: totalOf(counts) === (counts?.succeeded ?? 0), say: () => sayCounts(counts, begin, begin + step), go: () => goTo(begin, step) });
   });
-  made.push(drawn("path", { class: "rule", d: `M0 ${bottom}H${width}` }));
+  made.push(line("rule", `M0 ${bottom}H${width}`));
   setPicture(svg, width, bottom + 24, made);
   const counts = !byCounts.told?.complete || periods.some((each) => each.many) ? null : Object.fromEntries(KINDS.map((kind) => [kind, periods.reduce((sum, each) => sum + (each[kind] ?? 0), 0)]));
   return { marks, terms: [], runs: [], skips: [], counts };

@@ -63,12 +63,12 @@ function paintAxis({ x, from, to, gutter, height, right }) {
   const found = [];
   for (let time = Math.ceil((from - zone) / step) * step + zone; time <= to; time += step) {
     const label = (step < 60000 ? TIME : MINUTE).format(time);
-    found.push(drawn("path", { class: "grid", d: `M${x(time).toFixed(1)} ${TOP - 6}V${height}` }));
+    found.push(line("grid", `M${x(time).toFixed(1)} ${TOP - 6}V${height}`));
     if (x(time) > gutter + 22 && x(time) < right - 22) {
       found.push(drawn("text", { class: "time", x: x(time).toFixed(1), y: TOP - 10, "text-anchor": "middle" }, label));
     }
   }
-  found.push(drawn("path", { class: state.until === null ? "edge now" : "edge", d: `M${right} ${TOP - 6}V${height}` }));
+  found.push(line(state.until === null ? "edge now" : "edge", `M${right} ${TOP - 6}V${height}`));
   return found;
 }
 
@@ -81,7 +81,7 @@ function paintLane(lane, { x, gutter, right, narrow, from, to }) {
   const name = lane.role === "earlier" ? count(lane.keys.length, "earlier", "earlier")
     : isNamed ? `${pid} ${host.length > room ? `…${host.slice(1 - room)}` : host}` : pid; // the ends of names differ
   const found = [
-    drawn("path", { class: "rule", d: `M0 ${lane.y - 1}H${right + SIDE}` }),
+    line("rule", `M0 ${lane.y - 1}H${right + SIDE}`),
     drawn("text", { class: `pid ${lane.role}`, x: 2, y: middle + 4 }, name, ...(isNamed ? [drawn("title", {}, `${pid} on ${host}, ${lane.role}`)] : [])),
   ];
   if (!narrow && lane.role !== "earlier" && name.length < 10) {
@@ -91,7 +91,7 @@ function paintLane(lane, { x, gutter, right, narrow, from, to }) {
   if (lane.role !== "earlier" && known) {
     const end = known.gone ?? to;
     if (known.since <= to && end >= from) {
-      found.push(drawn("path", { class: "life", d: `M${x(known.since).toFixed(1)} ${middle}H${x(end).toFixed(1)}` }));
+      found.push(line("life", `M${x(known.since).toFixed(1)} ${middle}H${x(end).toFixed(1)}`));
     }
     if (known.gone !== null && known.gone <= to && known.gone >= from && !lane.led) {
       found.push(drawn("path", { class: "parted", transform: `translate(${x(known.gone).toFixed(1)} ${middle})`, d: SIGNS.died }));
@@ -102,11 +102,11 @@ function paintLane(lane, { x, gutter, right, narrow, from, to }) {
 
 function paintRows(rows, { first, gutter, right, narrow }) {
   const found = [];
-  if (rows.size) found.push(drawn("path", { class: "rule", d: `M0 ${first - 10}H${right + SIDE}` }));
+  if (rows.size) found.push(line("rule", `M0 ${first - 10}H${right + SIDE}`));
   for (const [job, row] of rows) {
     const top = first + row * ROW;
     found.push(
-      drawn("path", { class: "row", d: `M${gutter} ${top + 0.5}H${right}` }),
+      line("row", `M${gutter} ${top + 0.5}H${right}`),
       drawn("text", { class: "job", x: gutter - 8, y: top + 3.5, "text-anchor": "end", "data-row": job },
         shortName(job, narrow ? 9 : 20), drawn("title", {}, jobName(job))),
     );
@@ -117,7 +117,7 @@ function paintRows(rows, { first, gutter, right, narrow }) {
 // Where the jobs went from one leader to the next.
 function paintChanges(terms, { x, within, from, to }) {
   const begun = terms.filter((term) => within(term.at));
-  return begun.map((term) => drawn("path", { class: "change", d: `M${x(term.at).toFixed(1)} ${from}V${to}` }));
+  return begun.map((term) => line("change", `M${x(term.at).toFixed(1)} ${from}V${to}`));
 }
 
 function paintTerm(term, { laneOf, x, to, within, marks }) {
@@ -160,7 +160,7 @@ function paintTakeovers(terms, { laneOf, x, within, right }) {
     const left = x(term.at);
     if (there && there !== here) {
       const [start, end] = [there.y + 3 + BAR / 2, here.y + 3 + (there.y < here.y ? 0 : BAR)];
-      found.push(drawn("path", { class: "handover", d: `M${left.toFixed(1)} ${start + (there.y < here.y ? 8 : -8)}V${end}` }));
+      found.push(line("handover", `M${left.toFixed(1)} ${start + (there.y < here.y ? 8 : -8)}V${end}`));
     }
     const label = duration(term.ms);
     const length = label.length * 6.4 + 12;

@@ -11,6 +11,10 @@ function drawn(tag, attributes = {}, ...children) {
   return filled(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 }
 
+function line(kind, d) {
+  return drawn("path", { class: kind, d });
+}
+
 // Puts what was drawn into a picture of this size, in the place of what was there.
 function setPicture(svg, width, height, made) {
   for (const [name, value] of Object.entries({ viewBox: `0 0 ${width} ${height}`, width, height })) svg.setAttribute(name, value);
