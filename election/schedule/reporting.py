@@ -49,16 +49,16 @@ MAX_STREAK = 100
 
 @dataclass(frozen=True, slots=True)
 class Streaks:
-    """Failed runs in a row that were found at the start of a term.
+    """Failed runs in a row of jobs that ran before those of earlier terms were known.
 
     Attributes:
-        recovered: Jobs that have succeeded in this term, and how many runs had failed in a row before it.
-        failing: Jobs that have failed in this term and reached their ``failing_after`` by that, how many runs have
-            failed in a row, and the latest error.
+        failing: Jobs that have reached their ``failing_after`` by that, how many runs had failed in a row, and the
+            latest error.
+        recovered: Jobs that have succeeded, and how many runs had failed in a row before.
     """
 
-    recovered: Sequence[tuple[Job, int]]
     failing: Sequence[tuple[Job, int, str]]
+    recovered: Sequence[tuple[Job, int]]
 
 
 class FailureStreaks:
@@ -67,52 +67,55 @@ class FailureStreaks:
     def __init__(self) -> None:
         self._failures: OrderedDict[str, int] = OrderedDict()
         self._is_loaded = False
-        self._succeeded: dict[str, Job] = {}
-        """Jobs that have succeeded in this term before the runs of earlier terms were read."""
-        self._failed: dict[str, tuple[Job, str]] = {}
-        """Jobs that have failed last before that, and their errors."""
+        self._first: dict[str, tuple[Job, int, str]] = {}
+        """First failures of jobs in this term, which may go on with those of earlier terms: number and latest error."""
+        self._succeeded: set[str] = set()
+        """Ids of those that have succeeded since."""
 
     def failed(self, job: Job, error: str) -> int | None:
         """Count a failed run; returns how many have failed in a row, None while that is not known: see ``load``."""
-        self._failures[job.id] = self._failures.pop(job.id, 0) + 1
+        self._failures[job.id] = failures = self._failures.pop(job.id, 0) + 1
         if len(self._failures) > MAX_STREAKS:
             self._failures.popitem(last=False)
-        if self._is_loaded:
-            return self._failures[job.id]
-        self._failed[job.id] = job, error
+        if self._is_loaded or job.id in self._succeeded:
+            return failures
+        self._first[job.id] = job, failures, error
         return None
 
-    def succeeded(self, job: Job) -> int:
-        """Count a run that succeeded; returns how many had failed in a row before."""
-        if not self._is_loaded:
-            self._succeeded[job.id] = job
-            self._failed.pop(job.id, None)
-        return self._failures.pop(job.id, 0) if self._failures else 0
+    def succeeded(self, job: Job) -> int | None:
+        """Count a run that succeeded; returns how many had failed in a row before, None while that is not known."""
+        failures = self._failures.pop(job.id, 0) if self._failures else 0
+        if self._is_loaded or job.id in self._succeeded:
+            return failures
+        self._first.setdefault(job.id, (job, 0, ""))
+        self._succeeded.add(job.id)
+        return None
 
     async def load(self, ledger: LedgerReader, term: int) -> Streaks:
-        """Add the failures of terms before ``term``; without an answer of the ledger, there were none."""
-        recovered: list[tuple[Job, int]] = []
-        before: dict[str, int] = {}
-        try:
-            recent = await ledger.runs(outcome=Outcome.FAILED, limit=MAX_FAILED_RUNS)
-            for job_id in dict.fromkeys(run.job_id for run in recent):
-                runs = await ledger.runs(job_id=job_id, limit=MAX_STREAK)
-                ended = (run for run in runs if run.outcome in _OF_THE_CODE and run.term < term)
-                count = len(list(itertools.takewhile(lambda run: run.outcome is Outcome.FAILED, ended)))
-                if count and job_id in self._succeeded:
-                    recovered.append((self._succeeded[job_id], count))
-                elif count:
-                    before[job_id] = count
-                    self._failures[job_id] = self._failures.get(job_id, 0) + count
-        except (LedgerError, LedgerVersionError) as error:
-            log.debug("the failing jobs of earlier terms could not be read: %s", error)
+        """Go on with the failures of terms before ``term``; without an answer of the ledger, there were none."""
+        before = await _failures_before(ledger, term)
         self._is_loaded = True
-        failing = [
-            (job, self._failures.get(job_id, 0), error)
-            for job_id, (job, error) in self._failed.items()
-            if before.get(job_id, 0) < job.failing_after <= self._failures.get(job_id, 0)
-        ]
-        return Streaks(recovered, failing)
+        for job_id in before.keys() - self._succeeded:
+            self._failures[job_id] = self._failures.get(job_id, 0) + before[job_id]
+        streaks = [(job, before.get(job.id, 0), failures, error) for job, failures, error in self._first.values()]
+        return Streaks(
+            [(job, old + new, error) for job, old, new, error in streaks if old < job.failing_after <= old + new],
+            [(job, old + new) for job, old, new, _ in streaks if job.id in self._succeeded],
+        )
+
+
+async def _failures_before(ledger: LedgerReader, term: int) -> dict[str, int]:
+    """How many of the latest runs before ``term`` have failed in a row, of each job whose latest one has."""
+    found: dict[str, int] = {}
+    try:
+        recent = await ledger.runs(outcome=Outcome.FAILED, limit=MAX_FAILED_RUNS)
+        for job_id in dict.fromkeys(run.job_id for run in recent):
+            runs = await ledger.runs(job_id=job_id, limit=MAX_STREAK)
+            ended = (run for run in runs if run.outcome in _OF_THE_CODE and run.term < term)
+            found[job_id] = len(list(itertools.takewhile(lambda run: run.outcome is Outcome.FAILED, ended)))
+    except (LedgerError, LedgerVersionError) as error:
+        log.debug("the failing jobs of earlier terms could not be read: %s", error)
+    return {job_id: failures for job_id, failures in found.items() if failures}
 
 
 _OF_THE_CODE = {Outcome.SUCCEEDED, Outcome.FAILED}
@@ -137,10 +140,10 @@ class RunReporter:
         """Read the failing jobs of earlier terms, and go on with their counts."""
         await self._clock.sleep(LOAD_DELAY_S)
         streaks = await self._streaks.load(ledger, self._term)
-        for job, failures in streaks.recovered:
-            self._recovered(job, failures)
         for job, failures, error in streaks.failing:
             self._failing(job, failures, error)
+        for job, failures in streaks.recovered:
+            self._recovered(job, failures)
 
     def started(self, tick: Tick, attempt: int) -> None:
         self._emit(RunStarted(**self._named(tick, attempt)))
@@ -163,9 +166,9 @@ class RunReporter:
         self._emit(RunSucceeded(**self._named(tick, attempt), duration_s=duration_s, value=value))
         self._recovered(job, self._streaks.succeeded(job))
 
-    def _recovered(self, job: Job, failures: int) -> None:
-        """Report a job that was failing; do nothing if fewer runs had failed in a row."""
-        if failures >= job.failing_after:
+    def _recovered(self, job: Job, failures: int | None) -> None:
+        """Report a job that was failing; do nothing if fewer runs had failed in a row, or that is not known yet."""
+        if failures is not None and failures >= job.failing_after:
             event = JobRecovered(self._clock.now(), self._term, job.id, failures)
             log.warning("job %s has recovered, after %d failed runs", job.id, failures, extra=described(event))
             self._emit(event)

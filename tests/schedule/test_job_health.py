@@ -127,6 +127,20 @@ async def test_a_job_may_fail_before_it_is_read_that_it_was_failing(
     assert [event.failures for event in of(bench, JobFailing)] == told
 
 
+async def test_a_job_may_fail_and_recover_before_earlier_terms_are_read(bench: TermBench) -> None:
+    flaky = FlakyJob()
+    bench.registry.add(flaky, "interval", seconds=0.1, id="job")
+    flaky.failures = 3
+    async with bench.term():
+        await bench.until(lambda: flaky.ran == 4, limit=1)
+        assert of(bench, JobFailing, JobRecovered) == []
+        await bench.until(lambda: of(bench, JobRecovered), limit=2)
+        flaky.failures = 3
+        await bench.until(lambda: len(of(bench, JobRecovered)) == 2, limit=2)
+    assert [event.failures for event in of(bench, JobFailing, JobRecovered)] == [3, 3, 3, 3]
+    assert [type(event) for event in of(bench, JobFailing, JobRecovered)] == [JobFailing, JobRecovered] * 2
+
+
 async def test_a_run_that_takes_longer_than_expected_is_told_while_it_runs(bench: TermBench) -> None:
     ends = asyncio.Event()
     bench.registry.add(ends.wait, "date", id="job", expected=5)

@@ -92,7 +92,6 @@ def _attempts(row: Hash) -> list[Mapping[str, Any]]:
 def open_run(row: Hash) -> OpenRun:
     tick = Tick(row["job_id"], _time(row["due"]), int(row["request"]))
     kwargs = _maybe(json.loads, row.get("kwargs"))
-    check_request(row["action"], row["job_id"] or None, kwargs)
     return OpenRun(tick, int(row["term"]), int(row["attempt"]), count_interruptions(_attempts(row)), kwargs)
 
 
@@ -157,6 +156,7 @@ def term_row(row: Hash) -> TermRow:
 def request(row: Hash) -> Request:
     term = _maybe(int, row["term"] or None)
     kwargs = _maybe(json.loads, row.get("kwargs"))
+    check_request(row["action"], row["job_id"] or None, kwargs)
     return Request(int(row["id"]), Action(row["action"]), row["job_id"] or None, term, _time(row["at"]), kwargs)
 
 
