@@ -179,7 +179,7 @@ class Attempts:
     def _may_begin(self, job: Job, tick: Tick, attempt: int, *, queued: bool, is_told: bool) -> bool:
         """Whether the code of an attempt is to begin now; if not, settle the run."""
         now = self._clock.now()
-        if self._cancelled.is_set():
+        if self._cancelled.is_set() or not self._writer.holds_seat():
             self.interrupted(job, tick, TERM_OVER, attempt)
         elif attempt == 1 and not tick.request and not queued and is_misfire(job, tick.due, now):
             skip = Skip(job.id, tick.due, tick.due, 1, SkipReason.MISFIRED, now, claimed=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -30,6 +31,14 @@ from .model import OpenRun, Request, SkipReason, Tick
 from .policy import decide
 from .progress import JobProgress
 from .reporting import RunReporter
+
+MAX_ROUNDS = 100
+"""Rounds of a wait for the claims of jobs whose next ticks are due in the meantime."""
+
+MAX_ASKED = 10_000
+"""Requests that are remembered: far more than can be open in a state that was read a moment ago."""
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no types
@@ -67,9 +76,14 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         self._context = contextvars.copy_context()  # of the term: no run sees the variables of another
         self._tasks: dict[asyncio.Task[None], Job] = {}
         self._ticks: set[Tick] = set()
-        self._claims: set[asyncio.Future[list[bool]]] = set()
+        self._claims: dict[asyncio.Future[list[bool]], str] = {}
+        """Claims that wait for their answer, and the ids of their jobs."""
         self._unanswered: set[Tick] = set()
         """Ticks of claims that failed, though the ledger may have granted them before the answer was lost."""
+        self._looked_up: set[Tick] = set()
+        """Those that the latest state of the ledger answers."""
+        self._asked: OrderedDict[int, None] = OrderedDict()
+        """Numbers of requests that were carried out: a state that was read before lists them as open."""
 
     # --- what APScheduler calls -----------------------------------------------------------------------------------
 
@@ -94,6 +108,15 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
     def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
         raise AssertionError("submit_job is replaced as a whole")
 
+    def skip_rest(self, job_id: str) -> None:
+        """Skip the ticks that were left out before the end of a schedule, which hands over no more (P4)."""
+        progress = self._progress[job_id]
+        over = progress.skipped_range(_NEVER, self._clock.now())
+        if over is not None:
+            self._reporter.skipped(over)
+            self._start(progress, [replace(over, scheduled_since=progress.scheduled_since)])
+            progress.settled_until = over.last_due
+
     def shutdown(self, wait: bool = True) -> None:
         """Called by APScheduler when all is done."""
         self._runner.close()
@@ -104,8 +127,11 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         """Run a job on request; the number of the request is the tick's identity."""
         job, at = progress.job, request.at
         tick = Tick(job.id, at, request.id)
-        if tick in self._ticks:
+        if request.id in self._asked:
             return
+        self._asked[request.id] = None
+        if len(self._asked) > MAX_ASKED:
+            self._asked.popitem(last=False)
         if progress.active >= job.max_open:
             skip = Skip(job.id, at, at, 1, SkipReason.OVERLAP, self._clock.now(), request=request.id)
             self._reporter.skipped(skip)
@@ -136,14 +162,23 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
             return "it does not run any more"
         return self._attempts.cancel_run(tick)
 
+    async def answered(self, job_ids: Collection[str]) -> None:
+        """Return when no claim of these jobs waits for its answer: what a plan writes must not overtake one (P4)."""
+        for _ in range(MAX_ROUNDS):
+            waited = [claim for claim, job_id in self._claims.items() if job_id in job_ids]
+            if not waited:
+                return
+            await asyncio.wait(waited)
+
     def never_begun(self, runs: Iterable[OpenRun]) -> list[OpenRun]:
         """Those of the open runs that this term has claimed without an answer: their code has not begun."""
-        unanswered, self._unanswered = self._unanswered, set()
-        known = [run for run in runs if run.tick in unanswered and run.tick.job_id in self._progress]
+        self._looked_up = self._unanswered - self._ticks
+        known = [run for run in runs if run.tick in self._looked_up and run.tick.job_id in self._progress]
         return [run for run in known if run.term == self._term]
 
     def begin_late(self, runs: Iterable[OpenRun]) -> None:
-        """Begin runs that ``never_begun`` has returned."""
+        """Begin runs that ``never_begun`` has returned, when the plan that leaves them out is written."""
+        self._unanswered -= self._looked_up
         for run in runs:
             if (progress := self._progress.get(run.tick.job_id)) is not None:
                 self.rerun(progress, run, 0.0)
@@ -189,7 +224,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
             progress.running += 1
             self._ticks.update(ticks)
         on_done = functools.partial(self._claimed, progress, entries, ticks, progress.settled_until, kwargs)
-        self._claims.add(self._writer.claim(entries, on_done))
+        self._claims[self._writer.claim(entries, on_done)] = progress.job.id
 
     def _claimed(
         self,
@@ -200,12 +235,15 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         kwargs: Mapping[str, Any] | None,
         claim: asyncio.Future[list[bool]],
     ) -> None:
-        self._claims.discard(claim)
+        self._claims.pop(claim, None)
         granted: list[Tick] = []
         answers: list[bool] = []  # none if nothing could be written; the scheduler has been informed
         error = claim.exception()
         if error is not None and not isinstance(error, StaleTermError):
             self._unanswered.update(ticks)
+        if error is not None:
+            for entry in entries:
+                self._asked.pop(entry.tick.request if isinstance(entry, Claim) else entry.request, None)  # type: ignore[union-attr]
         if error is None:
             answers = claim.result()
             granted = [

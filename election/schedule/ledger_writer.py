@@ -81,6 +81,16 @@ class LedgerWriter:
         self._write_soon()
         return granted
 
+    def holds_seat(self) -> bool:
+        """Whether the seat is still held; if not, the term is over.
+
+        A loop that was blocked may ask before its next heartbeat, which may find that the seat is held again.
+        """
+        if self._lost is None and not self._is_held():
+            self._lost = StaleTermError(f"the seat of term {self._term} is no longer held")
+            self._on_stale(self._lost)
+        return self._lost is None
+
     async def wait_for_claims(self, clock: Clock) -> None:
         """Return when no claim waits for its answer, or after ``MAX_WAIT_S``."""
         if not self._answered.is_set():
@@ -117,11 +127,8 @@ class LedgerWriter:
         if self._is_doubtful and results:
             results, self._results = results[:1], results[1:]
             claims, self._claims = [], claims
-        if claims and self._lost is None and not self._is_held():
-            # A loop that was blocked may get here before its next heartbeat, which may find that the seat is held.
-            self._lost = StaleTermError(f"the seat of term {self._term} is no longer held")
-            self._on_stale(self._lost)
-        if claims and self._lost is not None:
+        if claims and not self.holds_seat():
+            assert self._lost is not None
             self._refuse(claims, self._lost)
             claims = []
         self._under_way = results

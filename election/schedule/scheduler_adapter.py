@@ -155,6 +155,7 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
         next_run_time = job.trigger.get_next_fire_time(run_times[-1], now)
         if next_run_time is None:
             self.remove_job(job.id)
+            self._lookup_executor("default").skip_rest(job.id)
             self.exhausted(job.id)
         else:
             job._modify(next_run_time=next_run_time)

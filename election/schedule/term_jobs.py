@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
+from collections.abc import Awaitable, Callable, Mapping, Set
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -100,9 +100,18 @@ class TermJobs:
         self.pending |= {job_id: found for job_id, found in wanted.items() if job_id not in first}
         return self._slice(state, first)
 
-    def plan_again(self, job_ids: Iterable[str]) -> None:
-        """Read and plan the jobs with these ids anew, in slices."""
-        self.pending |= dict.fromkeys(job_ids)
+    async def plan_again(self, peers_differ: Callable[[], Awaitable[bool]]) -> bool:
+        """Plan broken jobs that are due for another try anew, and jobs that were kept for a deploy that is over.
+
+        They are read and planned in slices. Returns whether there are any.
+        """
+        if self.pending:
+            return False
+        if self.broken.is_due():
+            self.pending |= dict.fromkeys(self.broken.retry())
+        elif self.kept and not await peers_differ():
+            self.pending |= dict.fromkeys(self.kept)
+        return bool(self.pending)
 
     async def _read(self, some: dict[str, JobState | None]) -> State:
         """Return a slice, after reading the jobs in it that were not read yet."""
@@ -227,6 +236,12 @@ class TermJobs:
         if progress.stored and since is not None and until is not None:
             finish = FinishJob(job_id, since, until, self._clock.now())
             self._writer.claim([finish], functools.partial(self._finished, progress, since))
+
+    def finish_idle(self) -> None:
+        """Let the jobs leave that could not when their last run ended, because the ledger could not be written."""
+        for progress in list(self.progress.values()):
+            if not progress.active:
+                self.on_idle(progress)
 
     def _finished(self, progress: JobProgress, since: datetime, answer: asyncio.Future[list[bool]]) -> None:
         is_same = progress.scheduled_since == since  # another worker may have given the free id to a job of its own

@@ -104,7 +104,7 @@ class TermScheduler:
         self._options = options
         self._number = context.term.number
         self._began_ns = since_boot()
-        self._confirmed = False
+        self._confirmed, self._failures = False, 0
         self._losses: Losses | None = None
         self._cancelled: set[int] = set()
         """Requests to cancel a run that were carried out."""
@@ -242,6 +242,12 @@ class TermScheduler:
         await self._take(state, ours.union(run.tick for run in never_begun))
         self._executor.begin_late(never_begun)
 
+    async def _open_again(self, failures: int) -> None:
+        before = self._failures
+        await self._open_term()
+        if self._failures == before:  # else a claim has failed meanwhile, and the plan lacks its tick
+            self._recover(failures)
+
     async def _lost_since(self, state: State) -> datetime | None:
         """End of the term before, if its ledger was lost; None if this ledger knows a job of the code, or that term."""
         term, now = self._context.term, self._clock.now()
@@ -270,6 +276,7 @@ class TermScheduler:
         self._jobs.update(jobs, state)
         progress = self._jobs.progress
         peers_differ = bool(unknown_jobs(jobs, state)) and await self._context.peers_differ()
+        await self._executor.answered(jobs.keys())
         plan = make_plan(
             jobs,
             state,
@@ -323,11 +330,10 @@ class TermScheduler:
                 if is_time:
                     look_at = self._clock.monotonic() + self._options.poll_interval
                 if self.problem is not None:
-                    await self._open_term()
-                    self._recover(failures)
-                elif again := await self._to_plan_again():
-                    self._jobs.plan_again(again)
-                elif is_time and (state := await self._ledger.changes()) is not None:
+                    await self._open_again(failures)
+                elif await self._jobs.plan_again(self._context.peers_differ) or not is_time:
+                    pass  # the next slice
+                elif (state := await self._ledger.changes()) is not None:
                     # Only this leader claims; runs that a former one left open were settled when the term was opened.
                     await self._take(state, [run.tick for run in state.open_runs])
                 if (part := await self._jobs.next_slice()) is not None:
@@ -349,14 +355,6 @@ class TermScheduler:
                 self._on_failure(error)
                 if isinstance(error, LedgerVersionError):
                     self._context.resign()  # the workers that have migrated the ledger can lead
-
-    async def _to_plan_again(self) -> list[str]:
-        """Ids of broken jobs that are due for another try, and of jobs that were kept for a deploy that is over."""
-        if self._jobs.pending:
-            return []
-        if self._jobs.broken.is_due():
-            return self._jobs.broken.retry()
-        return self._jobs.kept if self._jobs.kept and not await self._context.peers_differ() else []
 
     async def _wait_for_changes(self, failures: int) -> None:
         if self.problem is not None:
@@ -385,6 +383,7 @@ class TermScheduler:
     def _on_failure(self, error: Exception) -> None:
         if self.problem is None:
             log.error("no tick is run while the ledger cannot be used: %s", error, extra=named("ledger_failed"))
+        self._failures += 1
         self._context.problem = str(error) or repr(error)
         self._ledger_failed.set()
         self._adapter.pause()
@@ -394,6 +393,7 @@ class TermScheduler:
         self._context.problem = None
         self._ledger_failed.clear()
         self._writer.resume()
+        self._jobs.finish_idle()
 
     def _on_stale(self, error: StaleTermError) -> None:
         log.error("term lost: %s", error, extra=named("term_lost"))

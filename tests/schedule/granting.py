@@ -35,6 +35,9 @@ class Granting:
         asyncio.get_running_loop().call_soon(grant)
         return granted
 
+    def holds_seat(self) -> bool:
+        return True
+
     def append(self, *entries: Entry) -> None:
         self.written += entries
 

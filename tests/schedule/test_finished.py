@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from election.core.errors import LedgerError
-from election.schedule.commands import Claim
+from election.schedule.commands import Claim, Entry, FinishRun
 from election.schedule.history import RunRow
 from election.schedule.model import Action, Outcome, SkipReason, Tick
 from election.schedule.stored import to_store
@@ -143,3 +144,33 @@ async def test_a_job_that_has_taken_the_free_id_meanwhile_is_not_forgotten(bench
         answer.set_result([True])
         answers[0](answer)
         assert ("once" in jobs.progress) == taken
+
+
+async def test_p4_ticks_left_out_at_the_end_of_a_schedule_are_skipped(bench: TermBench) -> None:
+    """The machine was asleep until after the end: the job left, and the ticks in between had neither run nor skip."""
+    async with bench.term(1):
+        end = bench.clock.now() + timedelta(seconds=60)
+        await store(bench, "interval", seconds=10, end_date=end)
+        await bench.until(lambda: history(bench))
+        bench.clock.step_wall_clock(timedelta(seconds=600))
+        await bench.until(lambda: left(bench))
+    skipped = [row for row in await bench.others.skips() if row.job_id == "once"]
+    assert len(await history(bench)) + sum(row.count or 0 for row in skipped) == 6
+    await bench.agrees()
+
+
+async def test_a_one_shot_whose_result_could_not_be_written_leaves_when_it_can(bench: TermBench) -> None:
+    """It stayed in the pool, and its id was taken, until the next term."""
+    failed: list[bool] = []
+
+    async def fail(entries: Sequence[Entry]) -> None:
+        if not failed and any(isinstance(entry, FinishRun) and entry.tick.job_id == "once" for entry in entries):
+            failed.append(True)
+            raise LedgerError("the disk is full")
+
+    bench.ledger.before_record = fail
+    async with bench.term(1):
+        await store(bench)
+        await bench.until(lambda: left(bench))
+        assert failed
+    await bench.agrees()

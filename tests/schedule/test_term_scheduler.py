@@ -1199,3 +1199,129 @@ async def test_pitfall_49_a_copied_ledger_is_told_until_it_is_adopted(
     assert all(run.due > copied_at for run in bench.ran[ran:])
     assert await bench.skips() == {SkipReason.COPIED: 5}
     await bench.agrees()
+
+
+async def test_p5_no_attempt_begins_without_the_seat(bench: TermBench) -> None:
+    """The loop was blocked for longer than its trust: a back-off is over before the next heartbeat can tell of that."""
+
+    async def fails() -> None:
+        bench.ran.append(current_run())
+        raise ValueError
+
+    bench.job(fails, trigger="date", retries=1, retry_backoff=5.0)
+    is_held = True
+    scheduler = bench.scheduler(1)
+    scheduler._writer._is_held = lambda: is_held
+    async with scheduler as bench.leading:
+        await bench.until(lambda: bench.ran)
+        is_held = False
+        await bench.clock.advance(6)
+        assert len(bench.ran) == 1
+        assert bench.lost.is_set()
+
+
+async def test_a_request_is_carried_out_once_however_often_it_is_read(bench: TermBench) -> None:
+    """Its skip waits for another write, and the next look at the ledger finds the request open."""
+    go, gate, held = asyncio.Event(), asyncio.Event(), [False]
+    looks = 0
+
+    async def hold(entries: Sequence[Entry]) -> None:
+        if not held[0] and any(isinstance(entry, Claim) and entry.tick.job_id == "other" for entry in entries):
+            held[0] = True
+            await gate.wait()
+
+    async def count(_: State) -> None:
+        nonlocal looks
+        looks += 1
+
+    bench.job(go.wait, trigger="date", id="busy")
+    bench.job(seconds=1, id="other")
+    bench.ledger.before_record, bench.ledger.after_changes = hold, count
+    async with bench.term(1):
+        await bench.until(lambda: held[0])
+        number = await bench.others.request(Action.RUN, job_id="busy")
+        await bench.until(lambda: looks >= 1)
+        await bench.others.request(Action.RESIGN, term=0)
+        await bench.until(lambda: looks >= 2)
+        gate.set()
+        await bench.others.request(Action.RESIGN, term=0)
+        await bench.until(lambda: looks >= 3)
+        go.set()
+    assert [skip.request for skip in await bench.others.skips() if skip.request] == [number]
+
+
+async def test_p4_a_claim_that_fails_while_the_term_is_opened_again_is_not_forgotten(bench: TermBench) -> None:
+    """The plan that was being written took its tick for handed over."""
+    gate, held = asyncio.Event(), [False]
+
+    async def hold(entries: Sequence[Entry]) -> None:
+        if not held[0] and any(isinstance(entry, Claim) for entry in entries):
+            held[0] = True
+            await gate.wait()
+            raise LedgerError("the connection was reset")
+        if held[0] and any(isinstance(entry, CompleteRequest) for entry in entries):
+            gate.set()
+            await bench.wait(lambda: not work._writer._claims and work._writer._writing is None)
+
+    bench.job(seconds=1, coalesce=False)
+    bench.ledger.before_record = hold
+    async with bench.term(1) as work:
+        await bench.until(lambda: held[0])
+        bench.ledger.fault = LedgerError("no answer")
+        await bench.until(lambda: work.problem)
+        await bench.others.request(Action.RESIGN, term=0)
+        bench.ledger.fault = None
+        await bench.until(gate.is_set)
+        await bench.clock.advance(4)
+    await bench.agrees()
+
+
+async def test_p4_a_claim_without_an_answer_is_run_though_the_first_plan_fails(
+    bench: TermBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.job(trigger="date", run_date=NOW + timedelta(seconds=1))
+    real, faults = bench.ledger.record, ["the answer", "the plan"]
+
+    async def record(term: int, entries: Sequence[Entry]) -> list[bool]:
+        granted = await real(term, entries)
+        if faults == ["the answer", "the plan"] and any(isinstance(entry, Claim) for entry in entries):
+            faults.pop(0)
+            await bench.others.request(Action.RESIGN, term=0)  # so that the next plan has something to write
+            raise LedgerError("the server has closed the connection")
+        if faults == ["the plan"] and any(isinstance(entry, CompleteRequest) for entry in entries):
+            faults.clear()
+            raise LedgerError("again")
+        return granted
+
+    monkeypatch.setattr(bench.ledger, "record", record)
+    async with bench.term(1):
+        await bench.until(lambda: bench.ran)
+    assert faults == []
+    [run] = await bench.runs()
+    assert (run.outcome, run.attempt) == (Outcome.SUCCEEDED, 1)
+    await bench.agrees()
+
+
+async def test_p4_a_plan_does_not_overtake_a_claim_that_waits(bench: TermBench) -> None:
+    """A pause that began and ended within a poll settled the tick whose claim was in the queue, without a skip."""
+    gate, held = asyncio.Event(), [False]
+
+    async def hold(entries: Sequence[Entry]) -> None:
+        if not held[0] and any(isinstance(entry, Claim) and entry.tick.job_id == "other" for entry in entries):
+            held[0] = True
+            await gate.wait()
+
+    bench.job(seconds=1, coalesce=False)
+    bench.job(seconds=0.99, id="other")
+    bench.ledger.before_record = hold
+    bench.options["poll_interval"] = 0.3
+    async with bench.term(1):
+        await bench.until(lambda: held[0])
+        await bench.clock.advance(0.05)
+        await bench.others.pause("job", True)
+        await bench.others.pause("job", False)
+        asyncio.get_running_loop().call_later(0.2, gate.set)
+        await bench.clock.advance(0.4)
+        await gate.wait()
+        await bench.clock.advance(3)
+    await bench.agrees()

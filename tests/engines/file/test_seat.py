@@ -148,8 +148,9 @@ def test_a_leader_that_ends_while_it_is_looked_for_is_not_taken_for_dead(
 async def test_a_check_beside_a_running_election_opens_no_ledger(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Closing any descriptor of the file drops the locks of this process on it, also those of SQLite (pitfall 7): the
-    next process that closes the ledger would take itself for the last, and remove its log under the leader.
+    """Closing any descriptor of the file drops the locks of this process on it, also those of SQLite
+    (docs/pitfalls.md#7): the next process that closes the ledger would take itself for the last one, and remove its log
+    under the leader.
     """
 
     def refuse(path: str) -> None:
