@@ -25,8 +25,8 @@ examples:
   {program} runs --pool var/pool --job app.jobs:report --outcome failed
   {program} verify --pool var/pool && echo all promises held
 
-exit codes: 0 as it should be; 1 nobody leads (status), a promise was broken (verify), something is wrong (doctor);
-2 the command itself could not do its work.
+exit codes: 0 as it should be; 1 nobody leads (status), a promise was broken (verify, migrate), something is wrong
+(doctor), the run did not succeed (run --wait); 2 the command itself could not do its work.
 """
 
 POOL_VARIABLE = "ELECTION_POOL"
@@ -45,7 +45,7 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
     """
     parser = argparse.ArgumentParser(
         prog=program,
-        description="Look at a pool from outside.",
+        description="Inspect and control a pool from outside.",
         epilog=EXAMPLES.format(program=program),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -98,7 +98,7 @@ def parser(program: str = "python -m election", *, directory: object = None) -> 
     _add_search(add_for_pool("jobs", jobs, all_jobs, "", " --search invoice", " --limit 1000 --after app.jobs:report"))
     _add_history_commands(add_for_pool)
     add_for_pool(
-        "verify", commands.verify, "whether the recorded history keeps the promises P1 to P4",
+        "verify", commands.verify, "whether the recorded history keeps the promises P1 to P4, and max_instances (P9)",
         " && echo all promises held",
     )  # fmt: skip
     add_for_pool("doctor", doctor, "check the pool's directory or server, and show what to do", "", " --json")
@@ -190,7 +190,9 @@ def _add_job_commands(
         job, f"{job} --kwargs '{{\"day\": \"mon\"}}' --wait 60",
     )  # fmt: skip
     running.add_argument("--kwargs", type=_arguments, metavar="JSON", help="arguments of this run, by name")
-    running.add_argument("--wait", type=float, metavar="S", help="wait S seconds for its end; exit code 1 if it fails")
+    running.add_argument(
+        "--wait", type=float, metavar="S", help="wait S seconds for its end; exits with 1 unless it succeeds"
+    )
     for each in (showing, running):
         each.add_argument("job", metavar="ID", help="the job's id")
 

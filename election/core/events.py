@@ -107,7 +107,7 @@ class RunFailed(_OfARun):
 
 @dataclass(frozen=True, slots=True)
 class RunInterrupted(_OfARun):
-    """A run was cut off, or did not begin, because the term ended. error: why, in words."""
+    """A run was cut off, or did not begin: its term ended, or it was cancelled. error: why, in words."""
 
     error: str
 
