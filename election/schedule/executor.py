@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import functools
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -31,9 +31,6 @@ from .model import OpenRun, Request, SkipReason, Tick
 from .policy import decide
 from .progress import JobProgress
 from .reporting import RunReporter
-
-MAX_ROUNDS = 100
-"""Rounds of a wait for the claims of jobs whose next ticks are due in the meantime."""
 
 MAX_ASKED = 10_000
 """Requests that are remembered: far more than can be open in a state that was read a moment ago."""
@@ -76,8 +73,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         self._context = contextvars.copy_context()  # of the term: no run sees the variables of another
         self._tasks: dict[asyncio.Task[None], Job] = {}
         self._ticks: set[Tick] = set()
-        self._claims: dict[asyncio.Future[list[bool]], str] = {}
-        """Claims that wait for their answer, and the ids of their jobs."""
+        self._claims: set[asyncio.Future[list[bool]]] = set()
         self._unanswered: set[Tick] = set()
         """Ticks of claims that failed, though the ledger may have granted them before the answer was lost."""
         self._looked_up: set[Tick] = set()
@@ -162,14 +158,6 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
             return "it does not run any more"
         return self._attempts.cancel_run(tick)
 
-    async def answered(self, job_ids: Collection[str]) -> None:
-        """Return when no claim of these jobs waits for its answer: what a plan writes must not overtake one (P4)."""
-        for _ in range(MAX_ROUNDS):
-            waited = [claim for claim, job_id in self._claims.items() if job_id in job_ids]
-            if not waited:
-                return
-            await asyncio.wait(waited)
-
     def never_begun(self, runs: Iterable[OpenRun]) -> list[OpenRun]:
         """Those of the open runs that this term has claimed without an answer: their code has not begun."""
         self._looked_up = self._unanswered - self._ticks
@@ -224,7 +212,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
             progress.running += 1
             self._ticks.update(ticks)
         on_done = functools.partial(self._claimed, progress, entries, ticks, progress.settled_until, kwargs)
-        self._claims[self._writer.claim(entries, on_done)] = progress.job.id
+        self._claims.add(self._writer.claim(entries, on_done))
 
     def _claimed(
         self,
@@ -235,7 +223,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         kwargs: Mapping[str, Any] | None,
         claim: asyncio.Future[list[bool]],
     ) -> None:
-        self._claims.pop(claim, None)
+        self._claims.discard(claim)
         granted: list[Tick] = []
         answers: list[bool] = []  # none if nothing could be written; the scheduler has been informed
         error = claim.exception()

@@ -276,7 +276,6 @@ class TermScheduler:
         self._jobs.update(jobs, state)
         progress = self._jobs.progress
         peers_differ = bool(unknown_jobs(jobs, state)) and await self._context.peers_differ()
-        await self._executor.answered(jobs.keys())
         plan = make_plan(
             jobs,
             state,

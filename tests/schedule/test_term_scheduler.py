@@ -1300,28 +1300,3 @@ async def test_p4_a_claim_without_an_answer_is_run_though_the_first_plan_fails(
     [run] = await bench.runs()
     assert (run.outcome, run.attempt) == (Outcome.SUCCEEDED, 1)
     await bench.agrees()
-
-
-async def test_p4_a_plan_does_not_overtake_a_claim_that_waits(bench: TermBench) -> None:
-    """A pause that began and ended within a poll settled the tick whose claim was in the queue, without a skip."""
-    gate, held = asyncio.Event(), [False]
-
-    async def hold(entries: Sequence[Entry]) -> None:
-        if not held[0] and any(isinstance(entry, Claim) and entry.tick.job_id == "other" for entry in entries):
-            held[0] = True
-            await gate.wait()
-
-    bench.job(seconds=1, coalesce=False)
-    bench.job(seconds=0.99, id="other")
-    bench.ledger.before_record = hold
-    bench.options["poll_interval"] = 0.3
-    async with bench.term(1):
-        await bench.until(lambda: held[0])
-        await bench.clock.advance(0.05)
-        await bench.others.pause("job", True)
-        await bench.others.pause("job", False)
-        asyncio.get_running_loop().call_later(0.2, gate.set)
-        await bench.clock.advance(0.4)
-        await gate.wait()
-        await bench.clock.advance(3)
-    await bench.agrees()
