@@ -76,7 +76,7 @@ def stands_still_and_goes_on(pool: Pool, make_room: Callable[[], object]) -> Non
     time.sleep(2.5)  # some ticks fall due
     assert begun(pool) == before, "no claim, no run"
     make_room()
-    assert pool.settled()["leader"]["term"] == 2, "P2"
+    assert pool.settled()["leader"]["term"] >= 2, "P2; a number whose term could not begin is not used again"
     until(lambda: pool.settled()["problem"] is None, what="nothing is wrong any more")
     until(lambda: begun(pool) > before + 3, what="what fell due is caught up with")
     check(pool)
