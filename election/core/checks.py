@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+START = "if workers run, one of them leads within seconds, or its log and /leader show why not; else start the pool"
+"""Advice for a pool without a leader."""
+
 
 class Severity(StrEnum):
     GOOD = "good"

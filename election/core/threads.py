@@ -59,7 +59,7 @@ def run_in_thread(function: Callable[[], _T]) -> asyncio.Future[_T]:
     if executor is None:  # in a forked child the parent's threads do not exist
         _executors.clear()
         executor = _executors[os.getpid()] = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="election")
-    return asyncio.get_running_loop().run_in_executor(executor, function)
+    return asyncio.wrap_future(submit(executor, function))
 
 
 def run_in_short_lived_thread(function: Callable[[], _T]) -> asyncio.Future[_T]:

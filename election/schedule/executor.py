@@ -227,16 +227,16 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         granted: list[Tick] = []
         answers: list[bool] = []  # none if nothing could be written; the scheduler has been informed
         error = claim.exception()
-        if error is not None and not isinstance(error, StaleTermError):
-            self._unanswered.update(ticks)
-        if error is not None:
-            for entry in entries:
-                self._asked.pop(entry.tick.request if isinstance(entry, Claim) else entry.request, None)  # type: ignore[union-attr]
         if error is None:
             answers = claim.result()
             granted = [
                 entry.tick for entry, yes in zip(entries, answers, strict=True) if yes and isinstance(entry, Claim)
             ]
+        else:
+            for entry in entries:
+                self._asked.pop(entry.tick.request if isinstance(entry, Claim) else entry.request, None)  # type: ignore[union-attr]
+            if not isinstance(error, StaleTermError):
+                self._unanswered.update(ticks)
         if not any(answers):
             progress.take_back(settled_before)  # the ticks may still be owed; the next plan reads the ledger
         if not granted:

@@ -98,10 +98,13 @@ class FailureStreaks:
         for job_id in before.keys() - self._succeeded:
             self._failures[job_id] = self._failures.get(job_id, 0) + before[job_id]
         streaks = [(job, before.get(job.id, 0), failures, error) for job, failures, error in self._first.values()]
-        return Streaks(
+        found = Streaks(
             [(job, old + new, error) for job, old, new, error in streaks if old < job.failing_after <= old + new],
             [(job, old + new) for job, old, new, _ in streaks if job.id in self._succeeded],
         )
+        self._first.clear()
+        self._succeeded.clear()
+        return found
 
 
 async def _failures_before(ledger: LedgerReader, term: int) -> dict[str, int]:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from election.core.checks import CheckResult, Severity
+from election.core.checks import START, CheckResult, Severity
 from election.core.clock import SystemClock
 from election.core.errors import PoolPathError, SeatError
 from election.core.term import LeaderRecord, Standing
@@ -109,10 +109,10 @@ def _record(directory: PoolDirectory, record: LeaderRecord | None) -> CheckResul
     holder = f"pid {record.holder.pid}, term {record.term}"
     if record.standing is not Standing.LEADING:
         return CheckResult(
-            Severity.WARNING, f"nobody leads: the last leader ({holder}) {_ENDED[record.standing]}", _START
+            Severity.WARNING, f"nobody leads: the last leader ({holder}) {_ENDED[record.standing]}", START
         )
     if record.holder.is_alive() is False:
-        return CheckResult(Severity.WARNING, f"nobody leads: the last leader ({holder}) died", _START)
+        return CheckResult(Severity.WARNING, f"nobody leads: the last leader ({holder}) died", START)
     silent = time.time() - os.stat(directory.record).st_mtime
     if silent > SILENT_AFTER_S:
         advice = "its event loop is blocked, or the process is stopped; once it is killed, another worker is elected"
@@ -121,8 +121,6 @@ def _record(directory: PoolDirectory, record: LeaderRecord | None) -> CheckResul
         )
     return CheckResult(Severity.GOOD, f"the record names a live leader: {holder}")
 
-
-_START = "if workers run, one of them leads within seconds, or its log and /leader show why not; else start the pool"
 
 _ENDED = {Standing.RESIGNED: "resigned", Standing.LOST: "lost its seat"}
 

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 from redis.retry import Retry
 
-from election.core.checks import CheckResult, Severity
+from election.core.checks import START, CheckResult, Severity
 from election.core.errors import ConfigurationError
 from election.core.events import named
 from election.core.logs import log
@@ -171,13 +171,10 @@ def _record(text: str, lease: Any, silent: float) -> CheckResult:
         return CheckResult(Severity.WARNING, "the leader record cannot be parsed", "the next leader replaces it")
     who = f"pid {record.holder.pid} on {record.holder.host}, term {record.term}"
     if record.standing is not Standing.LEADING:
-        return CheckResult(Severity.WARNING, f"nobody leads: the last leader was {who}: {record.standing}", _START)
+        return CheckResult(Severity.WARNING, f"nobody leads: the last leader was {who}: {record.standing}", START)
     if lease != record.seat_id:
-        return CheckResult(Severity.WARNING, f"nobody leads: the lease of the last leader ({who}) has run out", _START)
+        return CheckResult(Severity.WARNING, f"nobody leads: the lease of the last leader ({who}) has run out", START)
     if silent > SILENT_AFTER_S:
         text = f"the last heartbeat of the leader ({who}) was {silent:.0f} s ago"
         return CheckResult(Severity.WARNING, text, "its event loop may be blocked: see its log")
     return CheckResult(Severity.GOOD, f"{who}, leads, and holds the lease")
-
-
-_START = "if workers run, one of them leads within seconds, or its log and /leader show why not; else start the pool"
