@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from .parent import end_with_parent
 from .ports import free_port
@@ -84,13 +86,18 @@ class RunningRedis:
 
     def ask(self, *command: Any) -> Any:
         """Run one command on a new connection."""
-        with redis.Redis(host=self.address, port=self.port, decode_responses=True, socket_timeout=10) as client:
+        with self._connect() as client:
             return client.execute_command(*command)
 
     def info(self) -> dict[str, Any]:
         """The server's ``INFO``."""
-        with redis.Redis(host=self.address, port=self.port, decode_responses=True, socket_timeout=10) as client:
+        with self._connect() as client:
             return dict(client.info())
+
+    def _connect(self) -> redis.Redis:
+        """A client that tries once: the driver would repeat a refused password, too, for seconds."""
+        once = Retry(NoBackoff(), 0)
+        return redis.Redis(host=self.address, port=self.port, decode_responses=True, socket_timeout=10, retry=once)
 
 
 class Server(RunningRedis):

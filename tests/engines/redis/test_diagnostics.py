@@ -192,10 +192,9 @@ def test_passwords_and_privileges(new_server: Callable[..., Server]) -> None:
     engine(f"redis://least:pass@{where}").check()
 
 
-def test_p8_a_user_that_may_not_publish_leaves_no_leader_that_does_not_lead(new_server: Callable[..., Server]) -> None:
+def test_p8_a_user_that_may_not_publish_leaves_no_leader_that_does_not_lead(server: Server) -> None:
     """A script is not rolled back: what it wrote before its error would stay."""
-    users = ["--user", "mute", "on", ">pass", "resetchannels", "~*", "+@all"]
-    server = new_server("--requirepass", "secret", *users).start()
+    server.ask("ACL", "SETUSER", "mute", "on", ">pass", "resetchannels", "~*", "+@all")
     where = server.url.removeprefix("redis://")
 
     async def campaign() -> None:
@@ -210,7 +209,7 @@ def test_p8_a_user_that_may_not_publish_leaves_no_leader_that_does_not_lead(new_
             await seat.close()
 
     asyncio.run(campaign())
-    with redis.Redis.from_url(f"redis://:secret@{where}") as client:
+    with redis.Redis.from_url(server.url) as client:
         assert [key for key in client.keys("*") if key.endswith((b"lease", b"record", b"term"))] == []
 
 
