@@ -19,13 +19,14 @@ from .core.errors import ElectionError, JobDefinitionError, PoolInUseError
 from .core.events import named
 from .core.hooks import Hook, Hooks
 from .core.logs import log
+from .core.numbers import to_count
 from .core.term_context import TermContext
 from .dependencies import Dependencies
 from .engines import Engine, open_engine
 from .lifespan import Lifespan
 from .membership import NOT_STARTED, Membership
 from .operation import LedgerAccess, Operation
-from .options import Timing, check_scheduling, engine_timing, parse_notify
+from .options import Timing, check_retention, engine_timing, parse_notify, parse_scheduler_options
 from .pool_jobs import PoolJobs
 from .requested_run import RequestedRun
 from .schedule.audit import identify
@@ -98,13 +99,13 @@ class Election:
         notify: Hook | Iterable[Hook] | None = None,
     ) -> None:
         self._allowed_hosts = check_allowed_hosts(allowed_hosts)
-        options = dict(scheduler_options or {})
+        options = parse_scheduler_options(scheduler_options)
         seat = SeatTiming(heartbeat, safety_poll, fence_after)
         if isinstance(pool, Engine):
             others = {"ledger": ledger is not None, "durable": durable, "allow_network_fs": allow_network_fs}
             seat = engine_timing(pool.timing, seat, **others)
-        self._timing = Timing(seat.heartbeat, seat.safety_poll, stalled_after, seat.fence_after, drain_timeout)
-        check_scheduling(catch_up_limit, max_threads, retention, options)
+        self._timing = Timing(seat.heartbeat, stalled_after, seat.fence_after, drain_timeout)
+        check_retention(retention)
         self._clock: Clock = SystemClock()
         self._dependencies = Dependencies()
         self._access = LedgerAccess(self._clock)
@@ -113,8 +114,9 @@ class Election:
         self._hooks = Hooks(self._clock, parse_notify(notify))
         self._around: list[Around] = []
         self._schedule_options = ScheduleOptions(
-            drain_timeout, seat.heartbeat, catch_up_limit, retention, options, max_threads, self._around
-        )
+            self._timing.drain_timeout, seat.heartbeat, to_count(catch_up_limit, "catch_up_limit"), retention, options,
+            to_count(max_threads, "max_threads"), self._around,
+        )  # fmt: skip
         self._candidate = candidate
         self._member: Membership | None = None
         self._scheduler: TermScheduler | None = None
@@ -122,7 +124,7 @@ class Election:
         self._view = PoolView(
             self._jobs,
             clock=self._clock,
-            stalled_after=stalled_after,
+            stalled_after=self._timing.stalled_after,
             started=lambda: self._member is not None,
             problem=self._problem,
         )

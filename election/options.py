@@ -10,6 +10,7 @@ from typing import Any
 from .core.backend import DEFAULT_TIMING, SeatTiming
 from .core.errors import ConfigurationError
 from .core.hooks import Hook
+from .core.numbers import to_seconds
 
 MIN_HEARTBEATS_PER_FENCE = 4
 """Heartbeats that a leader may miss at least before it is fenced."""
@@ -23,14 +24,13 @@ class Timing:
     """
 
     heartbeat: float
-    safety_poll: float
     stalled_after: float
     fence_after: float | None
     drain_timeout: float
 
     def __post_init__(self) -> None:
-        if self.heartbeat <= 0 or self.safety_poll <= 0:
-            raise ConfigurationError("heartbeat and safety_poll are seconds, and more than 0")
+        object.__setattr__(self, "stalled_after", to_seconds(self.stalled_after, "stalled_after"))
+        object.__setattr__(self, "drain_timeout", to_seconds(self.drain_timeout, "drain_timeout", at_least=0))
         if self.stalled_after < 2 * self.heartbeat:
             raise ConfigurationError(
                 f"stalled_after={self.stalled_after:g} would call a healthy leader stalled: give at least two"
@@ -42,8 +42,6 @@ class Timing:
                 f" {MIN_HEARTBEATS_PER_FENCE} heartbeats ({MIN_HEARTBEATS_PER_FENCE * self.heartbeat:g} s), or None to"
                 " end none"
             )
-        if self.drain_timeout < 0:
-            raise ConfigurationError("drain_timeout is seconds, and not less than 0")
 
 
 def engine_timing(own: SeatTiming, given: SeatTiming, **others: bool) -> SeatTiming:
@@ -85,19 +83,23 @@ def parse_notify(notify: Hook | Iterable[Hook] | None) -> list[Hook]:
     return functions
 
 
-def check_scheduling(catch_up_limit: int, max_threads: int, retention: object, options: Mapping[str, Any]) -> None:
-    """Raise ``ConfigurationError`` with the way out for options that cannot work."""
+def check_retention(retention: object) -> None:
+    """Raise ``ConfigurationError`` with the way out for a time that cannot work."""
     if retention is not None and not (isinstance(retention, timedelta) and retention > timedelta(0)):
         raise ConfigurationError(
             f"retention is a timedelta of more than 0, or None to keep the history for ever, not {retention!r}:"
             " retention=timedelta(days=30)"
         )
-    if catch_up_limit < 1:
-        raise ConfigurationError("catch_up_limit is a number of ticks, and at least 1")
-    if max_threads < 1:
-        raise ConfigurationError("max_threads is a number of threads, and at least 1")
-    for name in options.keys() - {"timezone", "job_defaults", "jobstore_retry_interval"}:
+
+
+def parse_scheduler_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Options of each term's scheduler. Raises ``ConfigurationError`` for one that an Election cannot pass on."""
+    if not isinstance(options or {}, Mapping):
+        raise ConfigurationError(f"scheduler_options is a dictionary of options by name, not {options!r}")
+    parsed = dict(options or {})
+    for name in parsed.keys() - {"timezone", "job_defaults", "jobstore_retry_interval"}:
         raise ConfigurationError(
             f"scheduler_options[{name!r}] cannot be given: an Election brings its own executor and job store;"
             " what can: timezone, job_defaults"
         )
+    return parsed

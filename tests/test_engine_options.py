@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +87,27 @@ async def test_a_retention_longer_than_there_are_dates_keeps_everything(retentio
     assert not pruning.done()
     pruning.cancel()
     await ledger.close()
+
+
+@pytest.mark.parametrize("wrong", [math.nan, "0.5", -1, True])
+@pytest.mark.parametrize(
+    "name",
+    ["heartbeat", "safety_poll", "stalled_after", "fence_after", "drain_timeout", "catch_up_limit", "max_threads"],
+)
+def test_what_is_no_number_is_refused(tmp_path: Path, name: str, wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^{name} is a (number of seconds|whole number), .* not {wrong!r}$"):
+        Election(tmp_path / "pool", **{name: wrong})
+
+
+def test_times_without_an_end_are_possible(tmp_path: Path) -> None:
+    times: dict[str, Any] = dict.fromkeys(["safety_poll", "stalled_after", "fence_after", "drain_timeout"], math.inf)
+    Election(tmp_path / "pool", **times)
+    Election(tmp_path / "pool", heartbeat=Decimal("0.5"))  # type: ignore[arg-type]  # as settings are read
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"), [("scheduler_options", "UTC"), ("allowed_hosts", 3), ("allowed_hosts", [3])]
+)
+def test_what_is_no_collection_is_refused(tmp_path: Path, name: str, wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^{name} "):
+        Election(tmp_path / "pool", **{name: wrong})

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 from .errors import LedgerError
 from .events import named
 from .logs import log
+from .numbers import to_seconds
 from .process import ProcessIdentity
 from .term import LeaderRecord
 
@@ -61,12 +62,21 @@ class SeatTiming:
         fence_after: Until a leader that hangs, an orphan that keeps its seat, or a worker that keeps the ledger
             locked, is ended; None for never.
         uniform: Source of randomness: returns a number between two others.
+
+    Raises:
+        ConfigurationError: One of them is no such number.
     """
 
     heartbeat: float
     safety_poll: float
     fence_after: float | None = None
     uniform: Callable[[float, float], float] = random.uniform
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "heartbeat", to_seconds(self.heartbeat, "heartbeat"))
+        object.__setattr__(self, "safety_poll", to_seconds(self.safety_poll, "safety_poll"))
+        if self.fence_after is not None:
+            object.__setattr__(self, "fence_after", to_seconds(self.fence_after, "fence_after"))
 
     def jittered(self, seconds: float) -> float:
         """Return ``seconds`` changed by up to a fifth, so that workers do not poll in step."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from election.core.clock import Clock, SystemClock
 from election.core.errors import JobDefinitionError
 from election.core.events import named
 from election.core.logs import log
+from election.core.numbers import to_count, to_seconds
 
 from .crontab import parse_crontab
 from .functions import reference_to, refuse_what_cannot_run, same_code, same_function
@@ -27,7 +29,7 @@ from .job_info import make_job_info
 from .model import JobInfo
 from .run_log import shorten
 from .triggers import JUST_NOW, UnstableTriggerError, build, describe, is_open, with_first_run
-from .unsupported import CRONTAB_OPTIONS, check_arguments, check_misfire_grace_time, check_trigger
+from .unsupported import CRONTAB_OPTIONS, check_arguments, check_trigger, to_misfire_grace_time
 
 MISFIRE_GRACE_S = 30
 """Seconds. APScheduler's own default of 1 is its most frequent silent loss (apscheduler#146, #292, #296)."""
@@ -256,34 +258,33 @@ class JobRegistry:
         defaults = {"misfire_grace_time": MISFIRE_GRACE_S, "coalesce": True, "max_instances": 1}
         arguments = {**defaults, **arguments}
         check_arguments(job_id, trigger, arguments, _ARGUMENTS)
-        check_misfire_grace_time(job_id, arguments["misfire_grace_time"])
+        arguments["misfire_grace_time"] = to_misfire_grace_time(job_id, arguments["misfire_grace_time"])
         refuse_what_cannot_run(job_id, func)
         func = self._wrap(func)
-        if retries < 0 or max_reruns < 0 or retry_backoff < 0 or (timeout is not None and timeout <= 0):
-            raise JobDefinitionError(
-                f"job {job_id!r}: retries, max_reruns and retry_backoff are not less than 0, and timeout"
-                " is more (seconds)"
-            )
         if overlap not in {*Overlap}:
             words = " or ".join(f'"{each}"' for each in Overlap)
             raise JobDefinitionError(f"job {job_id!r}: overlap is {words}, not {overlap!r}")
-        for name, value in (("late_after", late_after), ("expected", expected), ("failing_after", failing_after)):
-            if value is not None and value <= 0:
-                raise JobDefinitionError(f"job {job_id!r}: {name} is more than 0, not {value!r}")
         try:
+            retries = to_count(retries, "retries", at_least=0)
+            max_reruns = to_count(max_reruns, "max_reruns", at_least=0)
+            retry_backoff = to_seconds(retry_backoff, "retry_backoff", at_least=0)
+            timeout, late_after, expected = (
+                None if value is None else to_seconds(value, name)
+                for name, value in (("timeout", timeout), ("late_after", late_after), ("expected", expected))
+            )
+            failing_after = to_count(failing_after, "failing_after")
             # A scheduler that is never started, and only checks the arguments.
             scheduler = AsyncIOScheduler(**{**self._options, "logger": _SILENT})
             if trigger == "crontab" or expression is not None:
                 trigger = _crontab(trigger, expression, arguments, scheduler.timezone)
             checked = scheduler.add_job(func, trigger, args=args, kwargs=kwargs, id=job_id, **arguments)
-            if (getattr(checked.trigger, "jitter", None) or 0) < 0:
-                raise ValueError("jitter is not less than 0 (seconds)")
             made = checked.trigger
             schedule = describe(made, now := self._clock.now(), given)
             if first_run == "now":
                 made, schedule = with_first_run(made, schedule, now)
             elif first_run is not None:
                 raise ValueError(f'first_run is "now", not {first_run!r}')
+            json.dumps(schedule, allow_nan=False)
             built = build(schedule, now)
             if schedule["type"] != "other" and built is None:
                 raise UnstableTriggerError(f"{checked.trigger!r} cannot be written down so that it can be built again")

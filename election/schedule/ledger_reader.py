@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from election.core.backend import LatestTerms
+from election.core.numbers import to_count
 
 from .history import (
     MAX_LOGS,
@@ -108,7 +109,7 @@ class LedgerReader:
 
         before: only those with a smaller ``seq``.
         """
-        return await self.store.page(Kind.RUN, Filter(job_id, tag, outcome), before, limit)
+        return await self._page(Kind.RUN, Filter(job_id, tag, outcome), before, limit)
 
     async def run(self, seq: int) -> RunRow | None:
         """The run of that number; None if there is none any more."""
@@ -126,27 +127,34 @@ class LedgerReader:
 
     async def _before(self, kind: Kind, number: int) -> list[Any]:
         """The row with the largest number before ``number``, if there is one."""
-        return await self.store.page(kind, Filter(), min(number, MAX_INTEGER), 1)
+        return await self._page(kind, Filter(), number, 1)
+
+    async def _page(self, kind: Kind, where: Filter, before: int | None, limit: int) -> list[Any]:
+        """Rows, latest first. Raises ``ConfigurationError`` for a limit that is no number, or less than 0."""
+        limit = to_count(limit, "limit", at_least=0)
+        if before is not None:
+            before = max(-MAX_INTEGER, min(before, MAX_INTEGER))
+        return await self.store.page(kind, where, before, limit)
 
     async def skips(
         self, *, job_id: str | None = None, tag: str | None = None, before: int | None = None, limit: int = 100
     ) -> list[SkipRow]:
         """Skips, latest first; filtered as runs are."""
-        return await self.store.page(Kind.SKIP, Filter(job_id, tag), before, limit)
+        return await self._page(Kind.SKIP, Filter(job_id, tag), before, limit)
 
     async def claims(self, *, before: int | None = None, limit: int = 100) -> list[ClaimRow]:
         """Claims, latest first. ``before``: only those with a smaller ``seq``."""
-        return await self.store.page(Kind.CLAIM, Filter(), before, limit)
+        return await self._page(Kind.CLAIM, Filter(), before, limit)
 
     async def audit_trail(
         self, *, job_id: str | None = None, before: int | None = None, limit: int = 100
     ) -> list[AuditRow]:
         """Changes and who made them, latest first. ``before``: only those with a smaller ``seq``."""
-        return await self.store.page(Kind.AUDIT, Filter(job_id), before, limit)
+        return await self._page(Kind.AUDIT, Filter(job_id), before, limit)
 
     async def terms(self, *, before: int | None = None, limit: int = 100) -> list[TermRow]:
         """Terms, latest first. ``before``: only those with a smaller number."""
-        return await self.store.page(Kind.TERM, Filter(), before, limit)
+        return await self._page(Kind.TERM, Filter(), before, limit)
 
     async def window(self, since: datetime, until: datetime, limit: int) -> Window:
         """History from ``since`` to ``until``: about ``limit`` runs and as many skips and terms at most.

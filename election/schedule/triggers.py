@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
+from numbers import Integral
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -21,6 +22,7 @@ from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from election.core.errors import ElectionError
+from election.core.numbers import to_count, to_seconds
 
 from .cron import cron_fields
 from .crontab import WEEKDAYS
@@ -90,7 +92,7 @@ def describe(trigger: BaseTrigger, now: datetime, given: bool | None = None) -> 
                 "timezone": _zone_name(trigger.timezone),
                 "start_date": _text(trigger.start_date),
                 "end_date": _text(trigger.end_date),
-                "jitter": trigger.jitter,
+                "jitter": _jitter(trigger),
             }
         case IntervalTrigger():
             if trigger.interval_length <= 0:
@@ -101,7 +103,7 @@ def describe(trigger: BaseTrigger, now: datetime, given: bool | None = None) -> 
                 "timezone": "UTC",  # elapsed time needs no zone; that of the process may have no name
                 "start_date": start(trigger.start_date, now.astimezone(trigger.timezone) + trigger.interval),
                 "end_date": _text(trigger.end_date),
-                "jitter": trigger.jitter,
+                "jitter": _jitter(trigger),
             }
         case DateTrigger():
             return {"type": "date", "run_date": start(trigger.run_date, now)}
@@ -110,12 +112,12 @@ def describe(trigger: BaseTrigger, now: datetime, given: bool | None = None) -> 
             from_clock = trigger.start_date in today if given is None else not given
             return {
                 "type": "calendarinterval",
-                **{name: getattr(trigger, name) for name in _CALENDAR_FIELDS},
+                **{name: to_count(getattr(trigger, name), name, at_least=0) for name in _CALENDAR_FIELDS},
                 "time": trigger._time.replace(tzinfo=None).isoformat(),
                 "timezone": _zone_name(trigger.timezone),
                 "start_date": None if from_clock else trigger.start_date.isoformat(),
                 "end_date": _text(trigger.end_date),
-                "jitter": trigger.jitter,
+                "jitter": _jitter(trigger),
             }
         case AndTrigger() | OrTrigger():
             parts = [describe(part, now, given or None) for part in trigger.triggers]
@@ -130,7 +132,7 @@ def describe(trigger: BaseTrigger, now: datetime, given: bool | None = None) -> 
                     search(trigger, now)
                 except SearchLimitError as error:
                     raise UnstableTriggerError(f"an and trigger would never run: {error}") from error
-            return {"type": kind, "triggers": parts, "jitter": trigger.jitter}
+            return {"type": kind, "triggers": parts, "jitter": _jitter(trigger)}
     if (
         isinstance(trigger, IntervalTrigger)
         and start(trigger.start_date, now.astimezone(trigger.timezone) + trigger.interval) is None
@@ -141,6 +143,15 @@ def describe(trigger: BaseTrigger, now: datetime, given: bool | None = None) -> 
         )
     text = re.sub(r" at 0x[0-9a-f]+", "", str(trigger))  # its address in this process is no part of it
     return {"type": "other", "text": f"{type(trigger).__module__}.{type(trigger).__qualname__}: {text}"}
+
+
+def _jitter(trigger: BaseTrigger) -> float | None:
+    """Seconds of jitter, as JSON has them. Raises ``ConfigurationError`` for what is no number of seconds."""
+    jitter = trigger.jitter
+    if jitter is None:
+        return None
+    seconds = to_seconds(jitter, "jitter", at_least=0)
+    return int(seconds) if isinstance(jitter, Integral) else seconds
 
 
 def build(description: Mapping[str, Any], anchor: datetime) -> BaseTrigger | None:

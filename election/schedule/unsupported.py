@@ -15,6 +15,7 @@ from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from election.core.errors import JobDefinitionError
+from election.core.numbers import LONGEST_S
 
 _ARGUMENTS = {
     "next_run_time": 'every worker would work out its own; first_run="now" runs the job once when it is first seen,'
@@ -132,10 +133,11 @@ def check_arguments(
         )
 
 
-def check_misfire_grace_time(job_id: str, value: Any) -> None:
-    """Raise ``JobDefinitionError`` for a value that APScheduler refuses, such as 0."""
+def to_misfire_grace_time(job_id: str, value: Any) -> int | None:
+    """Return whole seconds, as APScheduler wants them. Raises ``JobDefinitionError`` for a value such as 0."""
     if value is not None and (not isinstance(value, int) or value <= 0):
         raise JobDefinitionError(
             f"job {job_id!r}: misfire_grace_time is a whole number of seconds, at least 1, or None to run however late,"
             f" not {value!r}"
         )
+    return value if value is None else min(value, LONGEST_S)

@@ -74,10 +74,10 @@ def build_leader_only(view: PoolView, is_leader: Callable[[], bool]) -> Callable
 
 def check_allowed_hosts(allowed: Collection[str]) -> tuple[str, ...]:
     """Return the host names. Raises ``ConfigurationError`` if ``allowed`` is no collection of host names."""
-    if isinstance(allowed, str):
+    if isinstance(allowed, str) or not isinstance(allowed, Collection):
         raise ConfigurationError(f"allowed_hosts is a list of host names: [{allowed!r}]")
     for host in allowed:
-        if host != ANY_HOST and _name(host) != host.lower():
+        if not isinstance(host, str) or (host != ANY_HOST and _name(host) != host.lower()):
             raise ConfigurationError(f"allowed_hosts has {host!r}: a host name alone, without scheme, port and path")
     return tuple(allowed)
 

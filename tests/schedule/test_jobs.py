@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import functools
+import json
+import math
 import threading
 from collections.abc import Callable
+from datetime import UTC, timedelta
+from decimal import Decimal
 from enum import Enum
+from fractions import Fraction
+from numbers import Integral
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.calendarinterval import CalendarIntervalTrigger
+from apscheduler.triggers.combining import OrTrigger
+from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from election import ConfigurationError, Election, JobDefinitionError
@@ -198,6 +208,75 @@ async def test_registration_ends_with_the_start() -> None:
 
 
 # --- coroutines and threads ---------------------------------------------------------------------------------------
+
+
+NUMBERS = {
+    "retries": 0, "max_reruns": 0, "failing_after": 1,
+    "retry_backoff": 0.0, "timeout": 0.1, "late_after": 0.1, "expected": 0.1,
+}  # fmt: skip
+"""Numbers of a job, and a small one that is possible."""
+
+
+@pytest.mark.parametrize("wrong", [math.nan, -1, "3", timedelta(seconds=3)])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_what_is_no_number_is_refused(registry: JobRegistry, name: str, wrong: object) -> None:
+    """NaN passes each comparison, and puts the timers of the event loop out of order."""
+    registry.add(report, "cron", hour=3, id="good", **{name: NUMBERS[name]})
+    with pytest.raises(JobDefinitionError, match=rf"^job 'bad': {name} is a (whole )?number"):
+        registry.add(report, "cron", hour=3, id="bad", **{name: wrong})
+
+
+class Three:
+    """An integer of another kind, as those of numpy."""
+
+    def __index__(self) -> int:
+        return 3
+
+    def __float__(self) -> float:
+        return 3.0
+
+    def __lt__(self, other: float) -> bool:
+        return other > 3
+
+    def __gt__(self, other: float) -> bool:
+        return other < 3
+
+
+Integral.register(Three)
+
+TIMES: dict[Any, dict[str, int]] = {CronTrigger: {"hour": 3}, IntervalTrigger: {"seconds": 9}}
+
+
+def any_of(**arguments: Any) -> BaseTrigger:
+    return OrTrigger([CronTrigger(**arguments)])
+
+
+@pytest.mark.parametrize(
+    ("given", "written"), [(Decimal("1.5"), 1.5), (Fraction(3, 2), 1.5), (Three(), 3), (2, 2), (2.0, 2.0)]
+)
+@pytest.mark.parametrize("make", [CronTrigger, IntervalTrigger, any_of])
+def test_the_jitter_of_a_trigger_is_written_as_a_number(
+    registry: JobRegistry, make: Callable[..., BaseTrigger], given: Any, written: float
+) -> None:
+    """A description that is no JSON kept every job of the pool from being planned (docs/pitfalls.md#63)."""
+    schedule = registry.add(report, make(jitter=given, **TIMES.get(make, {})), id="job").schedule
+    assert json.loads(json.dumps(schedule, allow_nan=False)) == schedule
+    (found,) = [part["jitter"] for part in [schedule, *schedule.get("triggers", ())] if part["jitter"] is not None]
+    assert (type(found), found) == (type(written), written)
+
+
+@pytest.mark.parametrize("wrong", [math.nan, -1, "3", timedelta(seconds=3), [1]])
+@pytest.mark.parametrize("make", [CronTrigger, IntervalTrigger, any_of])
+def test_a_jitter_that_is_no_number_is_refused(
+    registry: JobRegistry, make: Callable[..., BaseTrigger], wrong: object
+) -> None:
+    with pytest.raises(JobDefinitionError, match=r"^job 'job': jitter is a number of seconds, not less than 0"):
+        registry.add(report, make(jitter=wrong, **TIMES.get(make, {})), id="job")
+
+
+def test_a_calendar_interval_is_written_in_whole_numbers(registry: JobRegistry) -> None:
+    trigger = CalendarIntervalTrigger(days=Three(), start_date="2026-01-01", timezone=UTC)
+    assert json.loads(json.dumps(registry.add(report, trigger, id="job").schedule))["days"] == 3
 
 
 @pytest.mark.parametrize(
