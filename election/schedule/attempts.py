@@ -157,10 +157,10 @@ class Attempts:
             await first(self._clock.sleep(delay), self._closing.wait(), asyncio.wait([stop]))
         finally:
             del self._back_offs[tick]
-        if self._closing.is_set():
-            self.interrupted(job, tick, "the leader resigned before this attempt", attempt)
-        elif stop.done():
+        if stop.done():  # first: whoever cancelled it was told so
             self.interrupted(job, tick, f"cancelled: {stop.result()}", attempt, is_final=True)
+        elif self._closing.is_set():
+            self.interrupted(job, tick, "the leader resigned before this attempt", attempt)
         else:
             return True
         return False

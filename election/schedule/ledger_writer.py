@@ -113,8 +113,9 @@ class LedgerWriter:
     async def close(self) -> int:
         """Wait until all results are written or the ledger fails; returns how many were not written."""
         self.write()
-        while self._writing is not None:
-            await asyncio.wait([self._writing])
+        while self._writing is not None or self._is_scheduled:
+            if self._writing is not None:
+                await asyncio.wait([self._writing])
             await yield_to_loop()
         return len(self._results)
 

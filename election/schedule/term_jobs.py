@@ -188,11 +188,13 @@ class TermJobs:
     def follow(self, plan: Plan, jobs: Mapping[str, Job], state: State) -> None:
         """Hand over ticks according to a plan that has been written."""
         self.forget_replaced(state)  # ticks that replaced schedules have handed over while the plan was written
-        for job_id, since in plan.schedules.items():
-            self.progress[job_id].scheduled_since = since
-        for job_id in jobs:
+        here = self.progress.keys() & jobs.keys()  # a job whose last run has ended meanwhile has left
+        for job_id in here & plan.schedules.keys():
+            self.progress[job_id].scheduled_since = plan.schedules[job_id]
+        for job_id in here:
             self.progress[job_id].exhausted = plan.exhausted.get(job_id)
-        self._adapter.follow(plan.starts, self.progress, among=_about(state))
+        starts = {job_id: start for job_id, start in plan.starts.items() if job_id in here}
+        self._adapter.follow(starts, self.progress, among=_about(state))
 
     def _drop(self, job_id: str) -> None:
         """Hand over no more ticks of a job, and drop its progress if it does not run."""

@@ -156,12 +156,14 @@ class TermScheduler:
         return self
 
     async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        for task in self._background:
+            task.cancel()
         try:
             try:
-                await self._stop_background()
-            finally:
                 self._adapter.pause()
                 await self._drain()
+            finally:  # job code does not wait for a read of the ledger that is under way
+                await asyncio.gather(*(task.task for task in self._background), return_exceptions=True)
             if error_type is None:
                 await self._end(Standing.LOST if self._context.lost.is_set() else Standing.RESIGNED)
                 self._context.problem = None
@@ -175,10 +177,6 @@ class TermScheduler:
             self._on_failure(error)
         else:
             self._adapter.resume()
-
-    async def _stop_background(self) -> None:
-        for task in self._background:
-            await task.stop()
 
     async def _drain(self) -> None:
         """Wait for running code, within the limit unless the term is lost; then cancel it, and wait for its end."""
@@ -316,8 +314,8 @@ class TermScheduler:
                 if request.id not in self._cancelled:  # until that is written, each poll returns the request again
                     self._cancelled.add(request.id)
                     self._writer.append(cancel(request, self._executor.cancel_run, self._clock.now()))
-            elif request.job_id is not None:
-                self._executor.run_now(self._jobs.progress[request.job_id], request)
+            elif (progress := self._jobs.progress.get(request.job_id or "")) is not None:  # else a later poll answers
+                self._executor.run_now(progress, request)
 
     async def _follow_ledger(self) -> None:
         """Apply changes by other processes as they come; go on when a ledger that failed can be used again."""

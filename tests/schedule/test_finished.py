@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from election.core.errors import LedgerError
-from election.schedule.commands import Claim, Entry, FinishRun
+from election.schedule.commands import Claim, Entry, FinishRun, Skip
 from election.schedule.history import RunRow
 from election.schedule.model import Action, Outcome, SkipReason, Tick
 from election.schedule.stored import to_store
 from tests.schedule import stored_functions
 from tests.schedule.making import at, make_term, process
-from tests.schedule.term_bench import TermBench
+from tests.schedule.term_bench import TermBench, looked
 
 pytestmark = pytest.mark.anyio
 
@@ -174,3 +174,26 @@ async def test_a_one_shot_whose_result_could_not_be_written_leaves_when_it_can(b
         await bench.until(lambda: left(bench))
         assert failed
     await bench.agrees()
+
+
+async def test_one_that_leaves_while_a_plan_is_written_stops_no_plan(
+    bench: TermBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its progress was looked up once more: a KeyError, which put all jobs off until the next try."""
+    async with bench.term(1) as term:
+        await store(bench, run_date=at(3600))
+        await bench.until(lambda: "once" in term._jobs.progress)
+
+        async def leave(entries: Sequence[Entry]) -> None:
+            if any(isinstance(entry, Skip) for entry in entries):
+                bench.ledger.before_record = None
+                term._jobs.forget("once")
+
+        await bench.others.pause("steady", True)
+        await bench.clock.advance(3)
+        bench.ledger.before_record = leave
+        await bench.others.pause("once", True)
+        await bench.others.pause("steady", False)  # both are planned together; a plan of skips is written
+        await bench.until(lambda: bench.ledger.before_record is None)
+        await looked(bench)
+    assert "planning the jobs" not in caplog.text

@@ -308,3 +308,20 @@ async def test_an_entry_that_no_ledger_can_hold_takes_no_other_along(
     bench.writer.append(settle(10), settle(11))
     await until(lambda: settle(11) in bench.ledger.written)
     assert bench.ledger.records[-1] == [settle(10), settle(11)], "together again"
+
+
+async def test_the_end_of_a_term_waits_for_results_that_are_written_one_by_one(bench: WriterBench) -> None:
+    """The rest was settled as interrupted by the next leader, though it had succeeded."""
+    bench.ledger.faults = [TypeError("Object of type Level is not JSON serializable")]
+    bench.writer.append(*map(settle, range(5)))
+    await until(lambda: bench.failures)
+
+    def record_at_once(term: int, entries: Sequence[Entry]) -> asyncio.Future[list[bool]]:
+        written: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
+        bench.ledger.records.append(list(entries))
+        written.set_result([True for _ in entries])
+        return written
+
+    bench.ledger.record = record_at_once  # type: ignore[method-assign, assignment]
+    assert await bench.writer.close() == 0
+    assert bench.ledger.records == [[settle(number)] for number in range(5)]

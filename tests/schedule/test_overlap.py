@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from election import JobDefinitionError, current_run
-from election.schedule.model import Action, Outcome, SkipReason
+from election.schedule.model import Action, Outcome, SkipReason, Tick
 from election.schedule.policy import decide
 from tests.schedule.making import NOW, at, make_job
 from tests.schedule.term_bench import MINUTES, TermBench
@@ -100,6 +100,23 @@ async def test_a_back_off_gives_way_too(bench: TermBench) -> None:
     (first, *_) = await bench.runs()
     assert (first.outcome, first.attempt) == (Outcome.INTERRUPTED, 2)
     assert [run.attempt for run in bench.ran] == [1, 1]
+
+
+async def test_a_run_cancelled_in_its_back_off_as_the_leader_resigns_stays_cancelled(bench: TermBench) -> None:
+    """Both came in one turn of the event loop, and the next leader ran it again."""
+
+    async def fails() -> None:
+        bench.ran.append(current_run())
+        raise ValueError
+
+    arguments: dict[str, Any] = {"retries": 1, "retry_backoff": 3600, "rerun_interrupted": True}
+    bench.registry.add(fails, "date", id="job", **arguments)
+    async with bench.term() as term:
+        await bench.until(lambda: term._executor._attempts._back_offs)
+        [run] = bench.ran
+        assert term._executor.cancel_run(Tick("job", run.due)) is None
+    [row] = await bench.runs()
+    assert (row.outcome, row.attempt) == (Outcome.INTERRUPTED, 2)
 
 
 async def test_a_thread_is_waited_for(bench: TermBench) -> None:

@@ -12,6 +12,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
@@ -25,6 +26,7 @@ from election.core.clock import since_boot
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
 from election.core.events import RunStarted
 from election.core.term import Standing
+from election.core.threads import in_passing
 from election.engines.file import schema
 from election.schedule import scheduler_adapter, term_scheduler
 from election.schedule import ticks as ticks_module
@@ -1300,3 +1302,40 @@ async def test_p4_a_claim_without_an_answer_is_run_though_the_first_plan_fails(
     [run] = await bench.runs()
     assert (run.outcome, run.attempt) == (Outcome.SUCCEEDED, 1)
     await bench.agrees()
+
+
+async def test_a_lost_term_cancels_its_code_though_the_ledger_does_not_answer(bench: TermBench) -> None:
+    """A read in a thread cannot be called off; the code of a lost term went on until it had ended."""
+    begun, cancelled, reading = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    answer: Future[None] = Future()
+
+    async def holds() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    async def hold(_: State) -> None:
+        reading.set()
+        await in_passing(answer)
+
+    bench.job(holds, trigger="date")
+    bench.job(id="another", seconds=1000)
+    async with bench.term(1):
+        await bench.until(begun.is_set)
+        bench.ledger.after_changes = hold
+        await bench.others.pause("another", True)
+        await bench.until(reading.is_set)
+        bench.lost.set()
+        answering = asyncio.create_task(_answer_after(cancelled, answer))
+    assert await answering, "the code was cancelled before the answer came"
+
+
+async def _answer_after(cancelled: asyncio.Event, answer: Future[None]) -> bool:
+    """Answer when the code has been cancelled, or after a minute without that."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(cancelled.wait(), 60)
+    in_time = cancelled.is_set()
+    answer.set_result(None)
+    return in_time

@@ -12,6 +12,7 @@ import psycopg
 from election.core.errors import ConfigurationError, SeatError
 from election.core.events import named
 from election.core.logs import log
+from election.engines.sql.schema import TABLES
 
 from .address import Address
 from .connection import connect, describe_error, is_wrong, settings, shutdown, way_out
@@ -137,20 +138,7 @@ class Preflight:
             )
 
 
-_TABLES = (
-    "meta",
-    "leader",
-    "workers",
-    "terms",
-    "jobs",
-    "epochs",
-    "runs",
-    "skips",
-    "requests",
-    "pruned",
-    "fences",
-    "totals",
-)
+_TABLES = ("meta", "leader", "workers", *(table.name for table in TABLES))
 
 
 def _one(connection: psycopg.Connection[Any], query: str) -> Any:

@@ -80,8 +80,10 @@ class SqlStore:
             now = connection, queries.data_version(connection)  # versions of two connections cannot be compared
             if now == self._seen:
                 return None
-            since, self._seen, self._last_change = self._last_change, now, queries.last_change(connection)
-            return queries.state(connection) if since is None else queries.change(connection, since)
+            since, last = self._last_change, queries.last_change(connection)
+            found = queries.state(connection) if since is None else queries.change(connection, since)
+            self._seen, self._last_change = now, last  # a read that fails is made again
+            return found
 
         return await self.database.read(look)
 

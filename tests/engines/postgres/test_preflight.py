@@ -113,6 +113,11 @@ def test_what_a_role_may_not_do_is_said(roles: RunningPostgres) -> None:
     roles.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA election_theirs TO {READER}", APP)
     with pytest.raises(ConfigurationError, match=r"may not read and write .*GRANT SELECT, INSERT, UPDATE, DELETE"):
         engine_on(roles.url(APP, READER, pool="theirs")).check()
+    roles.execute(f"GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA election_theirs TO {READER}", APP)
+    engine_on(roles.url(APP, READER, pool="theirs")).check()
+    roles.execute(f"REVOKE INSERT ON election_theirs.audit FROM {READER}", APP)
+    with pytest.raises(ConfigurationError, match=r'may not read and write "election_theirs"\.audit;'):
+        engine_on(roles.url(APP, READER, pool="theirs")).check()
 
 
 @pytest.mark.parametrize("owns", [pytest.param("the schema", marks=pytest.mark.extended), "nothing"])
