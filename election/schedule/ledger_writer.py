@@ -67,7 +67,7 @@ class LedgerWriter:
     def claim(
         self, entries: Sequence[Entry], on_done: Callable[[asyncio.Future[list[bool]]], object] = lambda _: None
     ) -> asyncio.Future[list[bool]]:
-        """Claim and skip ticks; for each entry, whether it was granted.
+        """Claim and skip ticks, or write a plan; for each entry, whether it was granted. Nothing is overtaken (P4).
 
         The future raises ``StaleTermError``, ``LedgerError`` or any other error of the write; then no entry was
         written.

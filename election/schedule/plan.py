@@ -195,7 +195,8 @@ def _plan_job(
 ) -> None:
     if found.retired_at is not None or found.trigger != job.schedule:
         trigger = _trigger(job, now)
-        until = max(owes_from(trigger, now, is_new=False), handed_over, _give_up(plan, found, now))
+        owing = replace(found, settled_until=max(found.settled_until, handed_over))
+        until = max(owes_from(trigger, now, is_new=False), _give_up(plan, owing, now))
         if _has_run_once(found) and found.trigger == job.schedule:  # it was retired, and has come back
             until = max(until, now)
         plan.entries.append(RegisterJob(job.id, job.schedule, at=now, since=until))

@@ -104,7 +104,7 @@ class TermScheduler:
         self._options = options
         self._number = context.term.number
         self._began_ns = since_boot()
-        self._confirmed, self._failures = False, 0
+        self._confirmed = False
         self._losses: Losses | None = None
         self._cancelled: set[int] = set()
         """Requests to cancel a run that were carried out."""
@@ -240,12 +240,6 @@ class TermScheduler:
         await self._take(state, ours.union(run.tick for run in never_begun))
         self._executor.begin_late(never_begun)
 
-    async def _open_again(self, failures: int) -> None:
-        before = self._failures
-        await self._open_term()
-        if self._failures == before:  # else a claim has failed meanwhile, and the plan lacks its tick
-            self._recover(failures)
-
     async def _lost_since(self, state: State) -> datetime | None:
         """End of the term before, if its ledger was lost; None if this ledger knows a job of the code, or that term."""
         term, now = self._context.term, self._clock.now()
@@ -289,7 +283,7 @@ class TermScheduler:
         known = self._jobs.loaded, self._jobs.pending
         completed, wanted = sort_requests(state, *known, term=self._number, now=self._clock.now())
         entries = [*plan.entries, *mark_broken(unloaded, state), *described, *self._jobs.hints(plan, state), *completed]
-        granted = await self._ledger.record(self._number, entries) if entries else []
+        granted = await self._writer.claim(entries) if entries else []  # after the claims that wait (P4)
         self._jobs.planned(plan, unloaded, state)
         if not self._jobs.pending:
             self._warnings.kept(self._jobs.kept)
@@ -327,7 +321,8 @@ class TermScheduler:
                 if is_time:
                     look_at = self._clock.monotonic() + self._options.poll_interval
                 if self.problem is not None:
-                    await self._open_again(failures)
+                    await self._open_term()
+                    self._recover(failures)
                 elif await self._jobs.plan_again(self._context.peers_differ) or not is_time:
                     pass  # the next slice
                 elif (state := await self._ledger.changes()) is not None:
@@ -380,7 +375,6 @@ class TermScheduler:
     def _on_failure(self, error: Exception) -> None:
         if self.problem is None:
             log.error("no tick is run while the ledger cannot be used: %s", error, extra=named("ledger_failed"))
-        self._failures += 1
         self._context.problem = str(error) or repr(error)
         self._ledger_failed.set()
         self._adapter.pause()
@@ -393,5 +387,6 @@ class TermScheduler:
         self._jobs.finish_idle()
 
     def _on_stale(self, error: StaleTermError) -> None:
-        log.error("term lost: %s", error, extra=named("term_lost"))
+        if not self._context.lost.is_set():
+            log.error("term lost: %s", error, extra=named("term_lost"))
         self._context.lost.set()

@@ -247,6 +247,13 @@ INTERRUPTED = "the leader of term 6 was gone before the run ended"
 TICK = Tick("job", at(-1))
 
 
+def test_p4_a_schedule_that_ends_owes_what_was_not_handed_over() -> None:
+    """A skip that began with claimed ticks was refused as a whole, with the ticks after them."""
+    known = JobState("job", EVERY.schedule, at(-100), at(-10))
+    made = plan([CHANGED], known, settled_until={"job": at(-4)})
+    assert [entry for entry in made.entries if isinstance(entry, Skip)] == [skip(-3, 0, DOWN)]
+
+
 @pytest.mark.parametrize(
     ("jobs", "entries", "reruns"),
     [

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from apscheduler.triggers.interval import IntervalTrigger
 
 from election.core.backoff import RETRY_MAX_DELAY_S
 from election.core.clock import since_boot
@@ -30,12 +31,21 @@ from election.core.threads import in_passing
 from election.engines.file import schema
 from election.schedule import scheduler_adapter, term_scheduler
 from election.schedule import ticks as ticks_module
-from election.schedule.commands import Claim, CompleteRequest, EndPause, Entry, RegisterJob
+from election.schedule.commands import (
+    Claim,
+    CompleteRequest,
+    EndPause,
+    Entry,
+    FinishRun,
+    RegisterJob,
+    RescheduleJob,
+)
 from election.schedule.history import RunRow
 from election.schedule.ledger import IfExists
 from election.schedule.model import Action, JobInfo, Outcome, RequestOutcome, SkipReason, State, StoredJob, Tick
 from election.schedule.run import Run, current_run
-from election.schedule.stored import to_store
+from election.schedule.stored import reset, to_store
+from election.schedule.triggers import describe
 from election.schedule.verify import verify
 from tests.schedule import stored_functions
 from tests.schedule.making import NOW, at, make_job, make_term, process
@@ -1253,7 +1263,7 @@ async def test_a_request_is_carried_out_once_however_often_it_is_read(bench: Ter
 
 
 async def test_p4_a_claim_that_fails_while_the_term_is_opened_again_is_not_forgotten(bench: TermBench) -> None:
-    """The plan that was being written took its tick for handed over."""
+    """The plan, which takes its tick for handed over, is not written without it."""
     gate, held = asyncio.Event(), [False]
 
     async def hold(entries: Sequence[Entry]) -> None:
@@ -1261,9 +1271,10 @@ async def test_p4_a_claim_that_fails_while_the_term_is_opened_again_is_not_forgo
             held[0] = True
             await gate.wait()
             raise LedgerError("the connection was reset")
-        if held[0] and any(isinstance(entry, CompleteRequest) for entry in entries):
-            gate.set()
-            await bench.wait(lambda: not work._writer._claims and work._writer._writing is None)
+
+    def is_planned() -> bool:
+        waiting = [entry for claim in work._writer._claims for entry in claim.entries]
+        return any(isinstance(entry, CompleteRequest) for entry in waiting)
 
     bench.job(seconds=1, coalesce=False)
     bench.ledger.before_record = hold
@@ -1273,7 +1284,8 @@ async def test_p4_a_claim_that_fails_while_the_term_is_opened_again_is_not_forgo
         await bench.until(lambda: work.problem)
         await bench.others.request(Action.RESIGN, term=0)
         bench.ledger.fault = None
-        await bench.until(gate.is_set)
+        await bench.until(is_planned)
+        gate.set()
         await bench.clock.advance(4)
     await bench.agrees()
 
@@ -1339,3 +1351,37 @@ async def _answer_after(cancelled: asyncio.Event, answer: Future[None]) -> bool:
     in_time = cancelled.is_set()
     answer.set_result(None)
     return in_time
+
+
+@pytest.mark.parametrize("change", ["pause", "reset"])
+async def test_p4_a_plan_does_not_overtake_claims_that_wait_to_be_written(bench: TermBench, change: str) -> None:
+    """It settled their ticks, so that they had neither a run nor a skip, or both."""
+    held, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(entries: Sequence[Entry]) -> None:
+        if any(isinstance(entry, FinishRun) and entry.tick.job_id == "busy" for entry in entries):
+            held.set()
+            await go_on.wait()
+
+    bench.options["poll_interval"] = 0.5
+    bench.job(seconds=10, coalesce=False)
+    async with bench.term(1):
+        await bench.until(lambda: bench.ran)
+    every_seven = describe(IntervalTrigger(seconds=7, start_date=bench.clock.now()), bench.clock.now(), True)
+    await bench.others.modify_job("job", lambda _: RescheduleJob("job", every_seven))
+    bench.job(id="busy", trigger="date", run_date=bench.clock.now() + timedelta(seconds=20))
+    bench.ledger.before_record = hold
+    async with bench.term(2) as term:
+        await bench.until(held.is_set)
+        first = bench.handed_over("job")
+        await bench.until(lambda: bench.handed_over("job") > first + timedelta(seconds=7))
+        if change == "reset":
+            await bench.others.modify_job("job", reset)
+        else:
+            await bench.others.pause("job", True)
+            await bench.others.pause("job", False)
+        await bench.clock.advance(3)
+        go_on.set()
+        await bench.until(lambda: not term.unfinished())
+        await looked(bench)
+    await bench.agrees()
