@@ -73,6 +73,7 @@ async def test_system_calls_when_the_workers_are_looked_at_anew(
 
 async def test_statements(client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two queries to the ledger when its cache is not recent: jobs and open runs. None when it is."""
+    monkeypatch.setattr(view, "TIMEOUT_S", 60.0)  # each answer waits for its own read
     monkeypatch.setattr(view, "MAX_AGE_S", -1.0)
     with Statements().counted() as statements:
         await until_async(lambda: _is_known(client), what="the ledger has answered")

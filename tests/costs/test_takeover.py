@@ -89,7 +89,9 @@ def test_what_the_system_sees(pool: Path, leader: subprocess.Popen[bytes], start
     successor, calls = start(**WITHOUT_ROUTINE).pid, tmp_path / "calls"
     until(lambda: "pidfd" in opened(successor), what="it watches the leader")
     strace = subprocess.Popen(["strace", "-f", "-qq", "-o", calls, "-p", str(successor)], stderr=subprocess.PIPE)
-    until(lambda: f"TracerPid:\t{strace.pid}" in Path(f"/proc/{successor}/status").read_text(), what="it is traced")
+    threads = Path(f"/proc/{successor}/task")
+    traced = f"TracerPid:\t{strace.pid}"
+    until(lambda: all(traced in (each / "status").read_text() for each in threads.iterdir()), what="it is traced")
     leader.kill()
 
     def took_over() -> bool:

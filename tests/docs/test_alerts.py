@@ -96,7 +96,8 @@ async def test_a_webhook_is_told_of_failure_and_recovery(tmp_path: Path, monkeyp
         module.election.scheduled_job("interval", seconds=0.1, id="report")(Fails(3))
         async with module.election:
             await until_async(lambda: len(received) >= 2)
-    told = [json.loads(body) for path, body in received if path == "/hook"]
+    bodies = dict.fromkeys(body for path, body in received if path == "/hook")  # a call that fails is repeated
+    told = [json.loads(body) for body in bodies]
     assert [(each["event"], each["job_id"], each["failures"]) for each in told] == [
         ("job_failing", "report", 3),
         ("job_recovered", "report", 3),

@@ -69,12 +69,14 @@ async def test_a_takeover_and_a_tick(tmp_path: Path) -> None:
     async def job() -> None:
         runs.append(None)
 
+    timer = "schedule.scheduler_adapter._Scheduler._look"
     with calls() as takeover:
         async with election:
             await until_async(lambda: "core.elector.Elector._announce" in takeover)
-            await until_async(lambda: "schedule.reporting.RunReporter.succeeded" in takeover)
+            await until_async(lambda: timer in takeover, what="a tick's timer has fired")
+            first = takeover.index(timer)
+            await until_async(lambda: "schedule.reporting.RunReporter.succeeded" in takeover[first:])
             await asyncio.sleep(0)
-    first = takeover.index("schedule.scheduler_adapter._Scheduler._look")  # the timer of the first tick has fired
     check_walk(walk("A takeover"), takeover)
     check_walk(walk("A tick"), takeover[first:])
 

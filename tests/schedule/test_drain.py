@@ -18,6 +18,7 @@ from election import NotStartedError, Run, current_run
 from election.core.errors import JobDefinitionError, UnfinishedJobsError
 from election.core.term_context import TermContext
 from election.engines.file.ledger import SqliteLedger
+from election.schedule.job_runner import MAX_THREADS
 from election.schedule.jobs import JobRegistry
 from election.schedule.tasks import MAX_RESTART_DELAY_S, TaskRegistry
 from election.schedule.term_scheduler import ScheduleOptions, TermScheduler
@@ -440,17 +441,17 @@ async def test_a_job_that_waits_for_a_thread_does_not_begin_in_a_lost_term() -> 
     for number in range(100):
         worker.jobs.add(block, "date", run_date=worker.clock.now(), id=f"block-{number}")
     async with worker.term() as term:
-        await until_async(lambda: len(worker.unfinished()) == 100 and begun, what="all jobs are due")
+        await until_async(
+            lambda: len(worker.unfinished()) == 100 and len(begun) == MAX_THREADS, what="all jobs are due"
+        )
         await turns()
         scheduler = worker.scheduler
         assert scheduler is not None
         term.lose()
         await until_async(lambda: not scheduler._executor.queued(), what="what waits is taken back")
-        before = len(begun)
-        assert before < 100
         may_end.set()
         await term.is_over()
-    assert len(begun) == before
+    assert len(begun) == MAX_THREADS < 100
 
 
 # --- when the event loop itself goes down -------------------------------------------------------------------------

@@ -61,7 +61,8 @@ async def test_p5_it_is_waited_for_though_its_run_was_cancelled_by_other_code() 
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     waiting = asyncio.ensure_future(runs.executor.wait())
-    await asyncio.sleep(0.01)
+    for _ in range(20):
+        await asyncio.sleep(0)
     assert not waiting.done()
     goes_on.set()
     await waiting

@@ -16,7 +16,7 @@ from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from election.core.errors import JobDefinitionError
-from election.schedule.commands import MarkBroken
+from election.schedule.commands import MarkBroken, RegisterJob
 from election.schedule.jobs import JobRegistry
 from election.schedule.model import JobState, State, StoredJob
 from election.schedule.plan import make_plan
@@ -180,7 +180,7 @@ def test_p4_a_stored_job_is_the_same_whenever_it_is_loaded(
     jobs, _ = load_jobs(registry, State([state], [], []))
     assert jobs["stored"].schedule == state.trigger
     plan = make_plan(jobs, State([state], [], []), now=at(later), catch_up_limit=10, settled_until={}, running=())
-    assert [entry for entry in plan.entries if type(entry).__name__ == "Enrol"] == []
+    assert [entry for entry in plan.entries if isinstance(entry, RegisterJob)] == []
 
 
 def test_an_open_interval_is_anchored_to_when_it_was_stored(registry: JobRegistry) -> None:

@@ -1115,18 +1115,23 @@ async def test_a_burst_is_handed_over_in_slices(bench: TermBench, monkeypatch: p
     monkeypatch.setattr(scheduler_adapter, "MAX_HANDED_OVER", 4)
     for number in range(10):
         bench.job(trigger="date", run_date=at(5), id=f"job {number}")
-    claims: list[int] = []
-    record = bench.ledger.record
+    scheduler, looks = scheduler_adapter._Scheduler, list[int]()
+    look, hand_over = scheduler._process_jobs, scheduler._hand_over
 
-    def recording(term: int, entries: Sequence[Entry]) -> Any:
-        claims.append(sum(isinstance(entry, Claim) for entry in entries))
-        return record(term, entries)
+    def look_counted(self: Any) -> Any:
+        looks.append(0)
+        return look(self)
 
-    monkeypatch.setattr(bench.ledger, "record", recording)
+    def hand_over_counted(self: Any, *arguments: Any) -> None:
+        looks[-1] += 1
+        hand_over(self, *arguments)
+
+    monkeypatch.setattr(scheduler, "_process_jobs", look_counted)
+    monkeypatch.setattr(scheduler, "_hand_over", hand_over_counted)
     async with bench.term(1):
         await bench.clock.advance(6)
         await bench.until(lambda: len(bench.ran) == 10)
-    assert [count for count in claims if count] == [4, 4, 2]
+    assert [count for count in looks if count] == [4, 4, 2]
     assert {run.due for run in bench.ran} == {at(5)}
     await bench.agrees()
 
