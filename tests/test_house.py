@@ -104,6 +104,7 @@ MAY_USE_MACHINE_TIME = {
     "election/fencing/switch.py": "the timer that it resets is faulthandler's, which runs in real time",
     "election/engines/file/checkpoint.py": "counts in the ledger's thread how often a real disk is written to",
     "election/engines/file/diagnostics.py": "compares with the mtime of a file, which the kernel sets",
+    "election/engines/file/leader_record.py": "compares with the mtime of a file, which the kernel sets",
     "election/engines/file/file_thread.py": "measures for how long a real disk does not answer",
     "election/engines/sql/bounded_wait.py": "measures for how long a thread really blocks the event loop",
     "election/engines/postgres/database.py": "a limit on a real server's answer, which ends the socket",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from datetime import UTC, datetime
 
 from pydantic import TypeAdapter, ValidationError
@@ -25,6 +26,10 @@ _FORMAT = TypeAdapter(LeaderRecord)
 Stamp = tuple[int, int, int]
 """Inode, size and mtime (ns): changes with each new record or heartbeat. No single field is enough: ext4 gives a
 replacement the inode before last, so that two replacements in a row look like none."""
+
+FRESH_NS = 20_000_000
+"""Nanoseconds after a change in which another one may leave the same stamp: up to Linux 6.12, the mtime is that of the
+kernel's last tick, which is 10 ms ago at most. Git treats the entries of its index in the same way ("racy git")."""
 
 _NO_PLAIN_FILE = {errno.ELOOP, errno.ENXIO, errno.EAGAIN}
 """Errors of opening a symbolic link, a socket or a FIFO in place of the record: there is no record then."""
@@ -71,13 +76,16 @@ class LeaderRecordFile:
             return None
 
     def look(self) -> tuple[LeaderRecord | None, Stamp | None]:
-        """Current record and its stamp, read again only after a heartbeat or a replacement; otherwise one ``stat``."""
+        """Current record and its stamp, read again only after a heartbeat or a replacement; otherwise one ``stat``.
+
+        A change that is younger than ``FRESH_NS`` is read again by the next look.
+        """
         stamp = self._stamp()
         if stamp is None or stamp != self._seen:
             content = None if stamp is None else self._read()
             if content != self._content:
                 self._content, self._record = content, self._parse(content)
-            self._seen = stamp
+            self._seen = None if stamp is None or time.time_ns() - stamp[2] < FRESH_NS else stamp
         return self._record, stamp
 
     def write(self, record: LeaderRecord) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from election.core.errors import SeatError, SeatLostError
 from election.core.process import current_process
 from election.core.term import LeaderRecord, Reason, Takeover
+from election.engines.file import leader_record
 from election.engines.file.atomic_files import DurableNumber, create_file, read_file, replace_file
 from election.engines.file.leader_record import LeaderRecordFile
 from tests.engines.file.faults import Faults
@@ -163,6 +165,21 @@ def test_a_record_is_seen_though_its_file_looks_like_the_one_before_the_last(tmp
         writer.write(record(term + 1))
         writer.write(record(term + 2))
         assert reader.look()[0] == record(term + 2)
+
+
+@pytest.mark.parametrize(("age_s", "is_seen"), [(-3600, True), (0, True), (3600, False)])
+def test_a_record_is_read_again_while_another_may_have_the_same_stamp(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, age_s: float, is_seen: bool
+) -> None:
+    """Up to Linux 6.12, two replacements within one tick of the kernel have one mtime."""
+    monkeypatch.setattr(leader_record, "FRESH_NS", 60_000_000_000)
+    changed_at = time.time_ns() - round(age_s * 1e9)
+    monkeypatch.setattr(LeaderRecordFile, "_stamp", lambda _: (1, 500, changed_at))
+    writer, reader = LeaderRecordFile(str(tmp_path / "leader.json")), LeaderRecordFile(str(tmp_path / "leader.json"))
+    writer.write(record(11))
+    assert reader.look()[0] == record(11)
+    writer.write(record(12))
+    assert reader.look()[0] == record(12 if is_seen else 11)
 
 
 def test_a_heartbeat_changes_the_stamp_and_not_the_record(tmp_path: Path) -> None:
