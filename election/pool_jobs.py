@@ -12,6 +12,7 @@ from apscheduler.triggers.base import BaseTrigger
 
 from .core.clock import Clock, yield_to_loop
 from .core.errors import JobDefinitionError, UnknownJobError
+from .core.numbers import to_count
 from .core.threads import run_in_thread
 from .operation import LedgerAccess, Operation
 from .requested_run import RequestedRun, cancel_run
@@ -24,6 +25,9 @@ from .schedule.stored import check_run, modified, parse_if_exists, reset, to_new
 from .schedule.upcoming import ComingTick, PlannedJobs
 from .web.models import JobEntry
 from .web.view import PoolView
+
+MAX_COMING = 100_000
+"""Coming ticks that one call computes at most: some seconds in one of the election's few threads."""
 
 JOBS_PER_TURN = 20
 """Jobs of ``add_many`` that are checked in one turn of the event loop: some milliseconds."""
@@ -115,12 +119,14 @@ class PoolJobs:
         Args:
             id: Only this job's.
             until: Only those due up to this time, which has an offset.
-            limit: How many at most; of many jobs that were added at run time, only as many are planned.
+            limit: How many at most, up to ``MAX_COMING``; of many jobs that were added at run time, only as many are
+                planned.
         """
+        most = min(to_count(limit, "limit", at_least=0), MAX_COMING)
 
         async def read(ledger: Ledger) -> builtins.list[ComingTick]:
-            jobs, now = await ledger.due_soonest(limit, id), self._clock.now()
-            return await run_in_thread(lambda: PlannedJobs(jobs).coming_ticks(now=now, until=until, limit=limit))
+            jobs, now = await ledger.due_soonest(most, id), self._clock.now()
+            return await run_in_thread(lambda: PlannedJobs(jobs).coming_ticks(now=now, until=until, limit=most))
 
         return self._access.perform(read, "jobs.next()")
 

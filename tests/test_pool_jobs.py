@@ -16,7 +16,15 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from election import ConfigurationError, Election, ElectionError, JobDefinitionError, RunError, UnknownJobError
+from election import (
+    ConfigurationError,
+    Election,
+    ElectionError,
+    JobDefinitionError,
+    RunError,
+    UnknownJobError,
+    pool_jobs,
+)
 from election.operation import Operation
 from election.schedule.attempts import MAX_RESULT_LENGTH, result_text
 from tests.schedule import stored_functions
@@ -219,6 +227,28 @@ async def test_the_history(election: Election) -> None:
         assert await election.jobs.skips() == []
         ticks = await election.jobs.next("job", limit=3)
         assert [later.due - earlier.due for earlier, later in zip(ticks, ticks[1:])] == [timedelta(hours=2)] * 2  # noqa: B905, RUF007
+
+
+async def test_a_history_that_cannot_be_is_empty_or_an_error_that_says_why(
+    election: Election, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids and numbers come from forms: a text that no ledger can hold, a number beyond every page."""
+    jobs = election.jobs
+    async with election:
+        for odd in ("\ud800", "a\0b", "x" * 1000):
+            assert await jobs.runs(odd) == await jobs.skips(tag=odd) == await jobs.changes(odd) == []
+            assert await jobs.next(odd) == []
+            with pytest.raises(UnknownJobError):
+                await jobs.get(odd)
+        await until_async(jobs.next, what="the job of the code is planned")
+        monkeypatch.setattr(pool_jobs, "MAX_COMING", 12)
+        assert len(await jobs.next(limit=2**70)) == 12
+        assert await jobs.runs(before=2**70, limit=2**70) == await jobs.runs(before=-(2**70)) == []
+        for call in (jobs.runs, jobs.skips, jobs.changes, jobs.next):
+            with pytest.raises(ConfigurationError, match="limit is a whole number, not less than 0, not -1"):
+                await call(limit=-1)
+        with pytest.raises(ConfigurationError, match="outcome is one of running, succeeded, failed, interrupted, not"):
+            await jobs.runs(outcome="done")  # type: ignore[arg-type]
 
 
 def test_in_a_def_endpoint_and_in_a_script(election: Election) -> None:

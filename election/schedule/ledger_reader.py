@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from election.core.backend import LatestTerms
+from election.core.errors import ConfigurationError
 from election.core.numbers import to_count
 
 from .history import (
@@ -23,11 +24,14 @@ from .history import (
     Totals,
     Window,
 )
-from .model import JobInfo, JobState, OpenRun, RunLog, Tick
+from .model import JobInfo, JobState, OpenRun, Outcome, RunLog, Tick
 from .store import Filter, Kind, LedgerStore
 
 MAX_INTEGER = 2**63 - 1
 """Largest number that a query of a ledger accepts."""
+
+OUTCOMES = ["running", *Outcome]
+"""Outcomes of a run by which runs can be searched."""
 
 JOBS_PER_SEARCH = 250
 """Jobs that are read at once to search them: the leader's writes wait that long."""
@@ -54,7 +58,7 @@ class LedgerReader:
 
     async def find_jobs(self, job_ids: Sequence[str]) -> list[JobState]:
         """Jobs with these ids, in any order; one that was never seen is left out."""
-        return await self.store.find_jobs(job_ids)
+        return await self.store.find_jobs([job_id for job_id in job_ids if _can_be_held(job_id)])
 
     async def overview(self, limit: int = MAX_SHOWN) -> JobOverview:
         """Up to ``limit`` jobs of the code and as many that were added at run time, and how many there are in all."""
@@ -109,6 +113,8 @@ class LedgerReader:
 
         before: only those with a smaller ``seq``.
         """
+        if outcome is not None and outcome not in OUTCOMES:
+            raise ConfigurationError(f"outcome is one of {', '.join(OUTCOMES)}, not {outcome!r}")
         return await self._page(Kind.RUN, Filter(job_id, tag, outcome), before, limit)
 
     async def run(self, seq: int) -> RunRow | None:
@@ -132,6 +138,8 @@ class LedgerReader:
     async def _page(self, kind: Kind, where: Filter, before: int | None, limit: int) -> list[Any]:
         """Rows, latest first. Raises ``ConfigurationError`` for a limit that is no number, or less than 0."""
         limit = to_count(limit, "limit", at_least=0)
+        if not all(_can_be_held(text) for text in (where.job_id, where.tag) if text is not None):
+            return []
         if before is not None:
             before = max(-MAX_INTEGER, min(before, MAX_INTEGER))
         return await self.store.page(kind, where, before, limit)
@@ -199,6 +207,17 @@ class LedgerReader:
     async def close(self) -> None:
         """Close the ledger; using it again opens it again."""
         await self.store.close()
+
+
+def _can_be_held(text: str) -> bool:
+    """Whether every ledger can hold a text, and so look it up."""
+    if not isinstance(text, str):
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def fits(job_id: str, info: JobInfo | None, text: str, tag: str | None) -> bool:

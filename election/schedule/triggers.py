@@ -106,6 +106,8 @@ def describe(trigger: BaseTrigger, now: datetime, given: bool | None = None) -> 
                 "jitter": _jitter(trigger),
             }
         case DateTrigger():
+            if trigger.run_date.astimezone(UTC).year < 2:  # no moment before it could be computed
+                raise UnstableTriggerError("a run_date is in the year 2 or later")
             return {"type": "date", "run_date": start(trigger.run_date, now)}
         case CalendarIntervalTrigger():
             today = {moment.astimezone().date() for moment in (now, now - JUST_NOW)}

@@ -7,7 +7,7 @@ import json
 import math
 import threading
 from collections.abc import Callable
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
@@ -272,6 +272,12 @@ def test_a_jitter_that_is_no_number_is_refused(
 ) -> None:
     with pytest.raises(JobDefinitionError, match=r"^job 'job': jitter is a number of seconds, not less than 0"):
         registry.add(report, make(jitter=wrong, **TIMES.get(make, {})), id="job")
+
+
+@pytest.mark.parametrize("run_date", ["0001-01-01", datetime.min.replace(tzinfo=UTC)])
+def test_a_date_before_which_nothing_can_be_is_refused(registry: JobRegistry, run_date: object) -> None:
+    with pytest.raises(JobDefinitionError, match=r"^job 'job': a run_date is in the year 2 or later"):
+        registry.add(report, "date", run_date=run_date, id="job")
 
 
 def test_a_calendar_interval_is_written_in_whole_numbers(registry: JobRegistry) -> None:
