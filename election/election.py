@@ -26,7 +26,7 @@ from .engines import Engine, open_engine
 from .lifespan import Lifespan
 from .membership import NOT_STARTED, Membership
 from .operation import LedgerAccess, Operation
-from .options import Timing, check_retention, engine_timing, parse_notify, parse_scheduler_options
+from .options import Timing, engine_timing, parse_notify, parse_retention, parse_scheduler_options
 from .pool_jobs import PoolJobs
 from .requested_run import RequestedRun
 from .schedule.audit import identify
@@ -105,7 +105,6 @@ class Election:
             others = {"ledger": ledger is not None, "durable": durable, "allow_network_fs": allow_network_fs}
             seat = engine_timing(pool.timing, seat, **others)
         self._timing = Timing(seat.heartbeat, stalled_after, seat.fence_after, drain_timeout)
-        check_retention(retention)
         self._clock: Clock = SystemClock()
         self._dependencies = Dependencies()
         self._access = LedgerAccess(self._clock)
@@ -114,8 +113,8 @@ class Election:
         self._hooks = Hooks(self._clock, parse_notify(notify))
         self._around: list[Around] = []
         self._schedule_options = ScheduleOptions(
-            self._timing.drain_timeout, seat.heartbeat, to_count(catch_up_limit, "catch_up_limit"), retention, options,
-            to_count(max_threads, "max_threads"), self._around,
+            self._timing.drain_timeout, seat.heartbeat, to_count(catch_up_limit, "catch_up_limit"),
+            parse_retention(retention), options, to_count(max_threads, "max_threads"), self._around,
         )  # fmt: skip
         self._candidate = candidate
         self._member: Membership | None = None
@@ -280,14 +279,15 @@ class Election:
 
     async def __aexit__(self, *_: object) -> None:
         """Leave the pool: resign if leading, and return when the seat is given up or the drain limit has passed."""
-        if self._member is not None:
+        if self._member is None:
+            return
+        try:
             await self._member.__aexit__()
+        finally:  # also for a caller that is cancelled
             self._member = None
             self._jobs.expect_again()
-            await self._view.close()
-            await self._access.close()
-            await self._ledger.close()
-            await self._engine.ledger.close()  # a campaign reads it before a term, and the term may not have begun
+            for each in (self._view, self._access, self._ledger, self._engine.ledger):
+                await each.close()  # a campaign reads the engine's before a term, and the term may not have begun
 
     @cached_property
     def lifespan(self) -> Lifespan:

@@ -90,7 +90,7 @@ class Membership:
         """Raises ``ConfigurationError`` for permanent errors, and nothing else."""
         _warn_if_silenced()
         async with AsyncExitStack() as scope:
-            await run_in_short_lived_thread(self._engine.check)  # it reads files, or asks a server
+            await self._check()
             await self._engine.seat.open()
             scope.push_async_callback(self._hooks.close)
             scope.push_async_callback(self._engine.seat.close)
@@ -99,6 +99,15 @@ class Membership:
             scope.push_async_callback(self._stop, self._running.task)
             self._scope = scope.pop_all()
         return self
+
+    async def _check(self) -> None:
+        """Check the pool, in a thread: that reads files, or asks a server."""
+        try:
+            checking = run_in_short_lived_thread(self._engine.check)
+        except RuntimeError as error:  # at a limit of threads, which may pass
+            log.warning("the pool could not be checked at the start: %s", error, extra=named("pool_unchecked"))
+        else:
+            await checking
 
     async def __aexit__(self, *_: object) -> None:
         """Return when the seat is given up, or the drain limit has passed and something has not ended."""

@@ -83,13 +83,14 @@ def parse_notify(notify: Hook | Iterable[Hook] | None) -> list[Hook]:
     return functions
 
 
-def check_retention(retention: object) -> None:
-    """Raise ``ConfigurationError`` with the way out for a time that cannot work."""
+def parse_retention(retention: timedelta | None) -> timedelta | None:
+    """How long history is kept; None for ever. Raises ``ConfigurationError`` for a time that cannot work."""
     if retention is not None and not (isinstance(retention, timedelta) and retention > timedelta(0)):
         raise ConfigurationError(
             f"retention is a timedelta of more than 0, or None to keep the history for ever, not {retention!r}:"
             " retention=timedelta(days=30)"
         )
+    return retention
 
 
 def parse_scheduler_options(options: Mapping[str, Any] | None) -> dict[str, Any]:

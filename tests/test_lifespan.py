@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,8 +13,9 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from election import Election
+from election import Election, PoolInUseError
 from tests.support.logs import logged
+from tests.support.waiting import until_async
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of on_event
 
@@ -73,3 +75,32 @@ def test_a_logger_that_logging_config_has_switched_off_is_told(tmp_path: Path, m
     app = FastAPI(lifespan=Election(tmp_path / "pool").lifespan)
     with pytest.warns(RuntimeWarning, match="disable_existing_loggers=False"), TestClient(app):
         pass
+
+
+@pytest.mark.anyio
+async def test_a_shutdown_that_is_cancelled_lets_the_election_start_again(tmp_path: Path) -> None:
+    """As by a second Ctrl-C: the drain goes on, and gives the seat up when the job has ended."""
+    election, begun, may_end = Election(tmp_path / "pool", heartbeat=0.05), asyncio.Event(), asyncio.Event()
+
+    @election.scheduled_job("date", id="job")
+    async def job() -> None:
+        begun.set()
+        await may_end.wait()
+
+    await election.__aenter__()
+    await asyncio.wait_for(begun.wait(), 60)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await election.__aexit__()
+    may_end.set()
+
+    async def starts() -> bool:
+        try:
+            await election.__aenter__()
+        except PoolInUseError:
+            return False
+        return True
+
+    await until_async(starts, what="the seat is given up, and the election starts")
+    await asyncio.wait_for(election.wait_until_leading(), 60)
+    await election.__aexit__()

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from election.core.errors import LedgerError, PoolPathError, SeatError, UnknownJobError
-from election.core.term import LeaderRecord
+from election.core.seat import Observation
 from election.engines import Engine, open_engine
 from election.schedule.ledger import Ledger
 from election.schedule.ledger_reader import LedgerReader
@@ -81,9 +81,12 @@ async def without_history(engine: Engine, ledger: LedgerReader) -> str | None:
     except LedgerError as error:
         raise LedgerError(await explained(engine, error)) from error
     try:
-        record = await _record(engine)
+        seen = await _observed(engine)
     except SeatError as error:
         raise LedgerError(str(error)) from error
+    record = seen.record
+    if record is None and seen.problem is not None:
+        raise LedgerError(seen.problem)
     if record is None:
         return _NEVER.format(engine.pool)
     if record.takeover.takeover_ms is None:
@@ -100,14 +103,15 @@ async def explained(engine: Engine, error: LedgerError) -> str:
 async def never_led(engine: Engine) -> bool:
     """Whether there is no leader record; False if that cannot be read."""
     try:
-        return await _record(engine) is None
+        seen = await _observed(engine)
     except SeatError:
         return False
+    return seen.record is None and seen.problem is None and engine.closed() is None
 
 
-async def _record(engine: Engine) -> LeaderRecord | None:
+async def _observed(engine: Engine) -> Observation:
     await engine.look()
-    return (await engine.seat.observe()).record
+    return await engine.seat.observe()
 
 
 _NEVER = "{} has never been led, as it seems, and so has no history"

@@ -122,5 +122,9 @@ def what_went_wrong(error: BaseException) -> str:
         text = str(error)
     except BaseException:
         text = "its __str__ failed"
-    told = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return told[:MAX_ERROR_LENGTH].replace("\0", "\ufffd").encode("utf-8", "backslashreplace").decode()
+    return to_storable(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+
+def to_storable(text: str) -> str:
+    """Return a text that any ledger can store, cut at ``MAX_ERROR_LENGTH``."""
+    return text[:MAX_ERROR_LENGTH].replace("\0", "\ufffd").encode("utf-8", "backslashreplace").decode()

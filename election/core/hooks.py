@@ -74,13 +74,14 @@ class _HookQueue(ABC):
     async def finish(self) -> None:
         """Return when all queued events have been handled."""
 
-    def _drop(self) -> None:
+    def _drop(self, why: str = "it is too slow") -> None:
         self._dropped += 1
         if self._dropped == 1 or self._dropped % MAX_QUEUED_EVENTS == 0:
             log.error(
-                "the hook %s is too slow: %d events were dropped",
-                name_of(self._hook),
+                "%d events for the hook %s were dropped: %s",
                 self._dropped,
+                name_of(self._hook),
+                why,
                 extra=named("hook_events_dropped"),
             )
 
@@ -99,8 +100,13 @@ class _InThread(_HookQueue):
     def put(self, event: Event) -> None:
         if self._thread is None or not self._thread.is_alive():  # the first event, also of a restart or a forked child
             self._loop = asyncio.get_running_loop()
-            self._thread = threading.Thread(target=self._work, args=[self._former], name="election-hook", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._work, args=[self._former], name="election-hook", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # at a limit of threads; the next event tries again
+                self._drop(f"no thread can be started for it ({error})")
+                return
+            self._thread = thread
         try:
             self._waiting.put_nowait(event)
         except queue.Full:

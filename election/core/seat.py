@@ -84,6 +84,7 @@ class Seat:
         self._term: Term | None = None
         self._record: LeaderRecord | None = None
         self._has_followed = False
+        self._has_left = False
         self._follows_work = False
         self._entered_at = clock.now()
         self._vacant_for_others_until = float("-inf")
@@ -126,8 +127,11 @@ class Seat:
         if not self._is_ours():
             return
         await self.backend.close()
-        if self._record is not None:
-            return
+        self._has_left = True
+        if self._record is None:
+            await self._leave()
+
+    async def _leave(self) -> None:
         if _in_use.get(self.backend.pool) is self:
             del _in_use[self.backend.pool]
         self._process = None
@@ -270,6 +274,8 @@ class Seat:
             await self.backend.release(replace(self._record, standing=standing, ended_at=self._clock.now()))
         finally:
             self._record = self._term = None
+            if self._has_left:  # the shutdown did not wait for the end of job code
+                await self._leave()
             pause = RESIGNER_PAUSE if standing is Standing.RESIGNED else LOSER_PAUSE
             self._vacant_for_others_until = self._clock.monotonic() + self._safety_poll * pause
 
@@ -302,6 +308,7 @@ class Seat:
         """Take part as this process, which may be a forked child of the process that took part before."""
         self._process, self._pid = self._identify(), os.getpid()
         self._record = self._term = self._reported = None
+        self._has_left = False
         self._entered_at = self._clock.now()
         await self.backend.open(Worker(self._process, self._entered_at, self.code, self.candidate))
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from election.core.events import named
 from election.core.logs import log
-from election.core.threads import run_in_thread
+from election.core.threads import run_in_daemon_thread
 
 STDERR = 2
 
@@ -42,7 +42,7 @@ class DeadMansSwitch:
     async def armed(self) -> AsyncIterator[None]:
         """Arm the switch within the scope, unless something else in this process uses faulthandler's only timer."""
         with contextlib.ExitStack() as scope:
-            file = await run_in_thread(self._open)
+            file = await self._opened()
             if file != STDERR:
                 scope.callback(os.close, file)
             self._press(file)
@@ -56,24 +56,38 @@ class DeadMansSwitch:
                     _Others.cancel()
 
     async def _keep_pressing(self, file: int) -> None:
-        told = False
+        told: str | None = None
         while True:
             await asyncio.sleep(self._every)
-            self._press(file)
-            if _Others.use_it() and not told:
+            obstacle = self._press(file)
+            if obstacle is not None and told is None:
                 log.warning(
-                    "something else uses faulthandler's timer: if this leader hangs, only its followers end it",
+                    "%s: if this leader hangs, only its followers end it",
+                    obstacle,
                     extra=named("watchdog_unavailable"),
                 )
-            told = _Others.use_it()
+            told = obstacle
 
-    def _press(self, file: int) -> None:
-        if not _Others.use_it():
+    def _press(self, file: int) -> str | None:
+        """Set the timer anew. Returns why that cannot be done, or None."""
+        if _Others.use_it():
+            return "something else uses faulthandler's timer"
+        try:
             _Others.arm(self._after, exit=True, file=file)
+        except RuntimeError as error:  # at a limit of threads; each setting starts one
+            return f"faulthandler's timer cannot be set ({error})"
+        return None
 
-    def _open(self) -> int:
+    async def _opened(self) -> int:
+        """Descriptor for the tracebacks, opened in a thread of its own: no other pool's work may delay a term."""
         if self._hang_trace == "-":
             return STDERR
+        try:
+            return await run_in_daemon_thread(self._open, "election-hang-trace")
+        except RuntimeError:  # at a limit of threads
+            return STDERR
+
+    def _open(self) -> int:
         try:
             return os.open(self._hang_trace, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         except OSError as error:

@@ -106,8 +106,9 @@ class Warden:
 
     async def _position(self, record: LeaderRecord) -> int:
         """Number of followers that come before this one."""
-        pids = [worker.process.pid for worker in await self._seat.workers() if worker.process != record.holder]
-        return pids.index(os.getpid()) if os.getpid() in pids else 0
+        others = [worker.process for worker in await self._seat.workers() if worker.process != record.holder]
+        ours = [each.pid == os.getpid() and each.is_neighbour() for each in others]  # in containers pids are equal
+        return ours.index(True) if True in ours else 0
 
     def _plan(self, now: float, seconds: float) -> float:
         self._expected = now + seconds

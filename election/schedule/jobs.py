@@ -265,6 +265,7 @@ class JobRegistry:
             words = " or ".join(f'"{each}"' for each in Overlap)
             raise JobDefinitionError(f"job {job_id!r}: overlap is {words}, not {overlap!r}")
         try:
+            arguments["max_instances"] = to_count(arguments["max_instances"], "max_instances")
             retries = to_count(retries, "retries", at_least=0)
             max_reruns = to_count(max_reruns, "max_reruns", at_least=0)
             retry_backoff = to_seconds(retry_backoff, "retry_backoff", at_least=0)

@@ -62,7 +62,7 @@ class LedgerWriter:
         self._lost: StaleTermError | None = None
         """Why no more claims are made: a later tick would leave those behind whose claims were refused (P4)."""
         self._is_doubtful = False
-        """Whether one of the results may be what could not be written; then they are written one by one."""
+        """Whether one of the entries may be what could not be written; then they are written one by one."""
 
     def claim(
         self, entries: Sequence[Entry], on_done: Callable[[asyncio.Future[list[bool]]], object] = lambda _: None
@@ -128,6 +128,8 @@ class LedgerWriter:
         if self._is_doubtful and results:
             results, self._results = results[:1], results[1:]
             claims, self._claims = [], claims
+        elif self._is_doubtful:
+            claims, self._claims = claims[:1], claims[1:]
         if claims and not self.holds_seat():
             assert self._lost is not None
             self._refuse(claims, self._lost)
@@ -171,7 +173,7 @@ class LedgerWriter:
         else:
             error = writing.exception()
         if error is None:
-            self._is_doubtful = self._is_doubtful and bool(self._results)
+            self._is_doubtful = self._is_doubtful and bool(self._results or self._claims)
             answers = iter(writing.result()[len(results) :])
             for claim in claims:
                 claim.grant([next(answers) for _ in claim.entries])
@@ -184,9 +186,14 @@ class LedgerWriter:
             self._on_stale(error)
         elif isinstance(error, Exception):
             if not isinstance(error, LedgerError | LedgerVersionError):
-                if self._is_doubtful and len(results) == 1 and isinstance(error, _OF_THE_ENTRY):
-                    log.error("an entry of the ledger cannot be written, and is left out: %s", str(results[0])[:300],
+                if self._is_doubtful and len(results) + len(claims) == 1 and isinstance(error, _OF_THE_ENTRY):
+                    entry = [*results, *(entry for claim in claims for entry in claim.entries)][0]
+                    log.error("an entry of the ledger cannot be written, and is left out: %s", str(entry)[:300],
                               exc_info=error, extra=named("entry_unwritable"))  # fmt: skip
+                    for claim in claims:
+                        claim.refuse(error)
+                    if not self._claims:
+                        self._answered.set()
                     self._write_soon()
                     return
                 self._is_doubtful = isinstance(error, _OF_THE_ENTRY)

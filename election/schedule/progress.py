@@ -64,8 +64,9 @@ class JobProgress:
         jump = self.jump
         if jump is None or jump.until >= due:
             return None
+        skip = catchup.skipped(self.job.id, jump.trigger, jump.after, jump.until, now, SkipReason.DOWN)
         self.jump = None
-        return catchup.skipped(self.job.id, jump.trigger, jump.after, jump.until, now, SkipReason.DOWN)
+        return skip
 
     def replaced(self, since: datetime) -> None:
         """Discard ``settled_until`` of another schedule: it does not apply to the one that began at ``since``.

@@ -18,8 +18,7 @@ from apscheduler.schedulers.base import STATE_PAUSED
 from apscheduler.triggers.base import BaseTrigger
 
 from election.core.clock import Clock, Timer, call_later
-from election.core.events import named
-from election.core.logs import guard, log
+from election.core.logs import guard
 
 from . import catchup
 from .progress import JobProgress, Jump
@@ -104,7 +103,7 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
     def _wake(self) -> None:
         self._woken = False
         if self.running:
-            self._start_timer(self._process_jobs())
+            self._hand_over_due()
 
     def _start_timer(self, wait_seconds: float | None) -> None:
         self._stop_timer()
@@ -118,7 +117,14 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
 
     def _look(self) -> None:
         self._timeout = None  # it has run out; to cancel it could cancel this look
-        self._start_timer(self._process_jobs())
+        self._hand_over_due()
+
+    def _hand_over_due(self) -> None:
+        wait_seconds: float | None = MAX_SLEEP_S
+        try:
+            wait_seconds = self._process_jobs()
+        finally:  # the timer is set whatever was raised
+            self._start_timer(wait_seconds)
 
     def _process_jobs(self) -> float | None:
         """Hand over the due ticks, and return the seconds until the next look; None if no tick will be due.
@@ -133,8 +139,9 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
         for job in due[:MAX_HANDED_OVER]:
             try:
                 self._hand_over(job, now, store)
-            except Exception as error:  # of a trigger; one job's error is no other's, and the timer is set again
-                self.remove_job(job.id)
+            except Exception as error:  # of a trigger; one job's error is no other's
+                if self.get_job(job.id) is not None:
+                    self.remove_job(job.id)
                 self.failed(job.id, error)
         self.handed_over()
         if len(due) > MAX_HANDED_OVER:
@@ -148,14 +155,11 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
     def _hand_over(self, job: SchedulerJob, now: datetime, store: MemoryJobStore) -> None:
         """Give the executor the ticks of a job that are due, and set its next one."""
         run_times = job._get_run_times(now)
-        try:
-            self._lookup_executor("default").submit_job(job, run_times)
-        except Exception:
-            log.exception("job %s could not be passed to the executor", job.id, extra=named("handover_failed"))
+        self._lookup_executor("default").submit_job(job, run_times)
         next_run_time = job.trigger.get_next_fire_time(run_times[-1], now)
         if next_run_time is None:
-            self.remove_job(job.id)
             self._lookup_executor("default").skip_rest(job.id)
+            self.remove_job(job.id)
             self.exhausted(job.id)
         else:
             job._modify(next_run_time=next_run_time)

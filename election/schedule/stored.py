@@ -14,7 +14,7 @@ from typing import Any
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.util import ref_to_obj
 
-from election.core.errors import JobDefinitionError, describe_error
+from election.core.errors import JobDefinitionError, to_storable, what_went_wrong
 from election.core.events import named
 from election.core.logs import log
 
@@ -277,9 +277,9 @@ def load_jobs(registry: JobRegistry, state: State) -> tuple[dict[str, Job], dict
         try:
             jobs[found.id] = loader.load(found)
         except JobDefinitionError as reason:
-            broken[found.id] = str(reason)
+            broken[found.id] = to_storable(str(reason))
         except Exception as reason:  # of a row that another version wrote
-            broken[found.id] = f"job {found.id!r}: it cannot be loaded: {describe_error(reason)}"
+            broken[found.id] = to_storable(f"job {found.id!r}: it cannot be loaded: {what_went_wrong(reason)}")
     return jobs, broken
 
 

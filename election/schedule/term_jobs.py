@@ -189,6 +189,9 @@ class TermJobs:
         """Hand over ticks according to a plan that has been written."""
         self.forget_replaced(state)  # ticks that replaced schedules have handed over while the plan was written
         here = self.progress.keys() & jobs.keys()  # a job whose last run has ended meanwhile has left
+        for found in state.jobs:
+            if found.id in here and (found.paused or found.resume_at is not None):
+                self.progress[found.id].begun = True  # a start within a pause is no tick, also not later
         for job_id in here & plan.schedules.keys():
             self.progress[job_id].scheduled_since = plan.schedules[job_id]
         for job_id in here:

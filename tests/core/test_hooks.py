@@ -185,3 +185,22 @@ def test_an_election_tells_of_its_term_and_its_runs(tmp_path: Any) -> None:
     failed = next(event for event in told if event.name == "run_failed")
     assert (failed.job_id, failed.attempt, failed.error, failed.again_in_s) == ("bad", 1, "ValueError: no", None)
     assert failed.key.startswith("bad@")
+
+
+async def test_at_a_limit_of_threads_events_are_dropped_and_nothing_else(
+    hooks: Hooks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its first event ended each term in turn."""
+    told: list[int] = []
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    hooks.add(lambda event: told.append(event.term))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        hooks.emit(elected(1))
+    assert "no thread can be started for it (can't start new thread)" in caplog.text
+    hooks.emit(elected(2))
+    await until_async(lambda: told == [2])
+    await hooks.close()

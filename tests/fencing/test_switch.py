@@ -118,3 +118,30 @@ async def within():
     path = tmp_path / "stack"
     assert run(path, code)[0] == 1
     assert "in hang" in path.read_text()
+
+
+@pytest.mark.extended
+def test_at_a_limit_of_threads_it_is_armed_again_when_that_has_passed(tmp_path: Path) -> None:
+    """Each setting of the timer starts a thread; one that failed was the last one of its term."""
+    path = tmp_path / "leader.stack"
+    code = """
+from election.fencing import switch as module
+arm, calls = module._Others.arm, []
+
+def fails_once(*arguments, **more):
+    calls.append(1)
+    if len(calls) == 2:
+        raise RuntimeError("unable to start watchdog thread")
+    arm(*arguments, **more)
+
+module._Others.arm = fails_once
+
+async def within():
+    while len(calls) < 4:
+        await well(0.05)
+    await hang()
+"""
+    timer = "faulthandler's timer cannot be set (unable to start watchdog thread)"
+    said = f"{timer}: if this leader hangs, only its followers"
+    assert run(path, code) == (1, f"{said} end it\n")
+    assert "in hang" in path.read_text()

@@ -9,8 +9,12 @@ import pytest
 from apscheduler.triggers.base import BaseTrigger
 
 from election import Election, JobDefinitionError
+from election.core.errors import MAX_ERROR_LENGTH
+from election.schedule import stored
+from election.schedule.commands import Skip
 from election.schedule.jobs import MAX_ID_LENGTH, JobRegistry
 from election.schedule.model import UNREADABLE, JobState, State, StoredJob
+from election.schedule.progress import JobProgress
 from election.schedule.stored import load_jobs, mark_broken
 from election.schedule.ticks import next_run_time
 from election.schedule.triggers import trigger_text
@@ -182,3 +186,49 @@ def test_a_trigger_class_that_cannot_be_printed_is_refused_with_its_error() -> N
     election = Election("unused", scheduler_options={"timezone": "UTC"})
     with pytest.raises(JobDefinitionError, match="no words"):
         election.scheduled_job(Mute(), id="job")(print)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+async def test_p4_pitfall_64_a_trigger_that_raises_when_left_out_ticks_are_counted(
+    bench: TermBench, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    """In mid-schedule they had neither run nor skip; at its end no job had a tick any more."""
+    real, raised = JobProgress.skipped_range, list[datetime]()
+
+    def fails_once(self: JobProgress, due: datetime, now: datetime) -> Skip | None:
+        if self.job.id == "fragile" and self.jump is not None and not raised:
+            raised.append(due)
+            raise ConnectionError("the calendar service is down")
+        return real(self, due, now)
+
+    monkeypatch.setattr(JobProgress, "skipped_range", fails_once)
+    bench.job(id="fragile", seconds=1, misfire_grace_time=1, end_date=at(20) if ends else None)
+    bench.job(id="steady", seconds=1, misfire_grace_time=1)
+    async with bench.term() as term:
+        await bench.until(lambda: _due(bench, "fragile"))
+        bench.clock.step_wall_clock(timedelta(seconds=60))
+        term._adapter._scheduler.wakeup()
+        await bench.until(lambda: raised)
+        ran = len(_due(bench, "steady"))
+        await bench.until(lambda: len(_due(bench, "steady")) >= ran + 3)
+
+        async def is_planned_again() -> bool:
+            return await _broken(bench) is None
+
+        await bench.until(is_planned_again)
+        await bench.clock.advance(3)
+    await bench.agrees()
+
+
+def test_pitfall_63_an_import_error_that_no_ledger_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its text is part of the plan, which could never be written."""
+
+    def fails(_: str) -> object:
+        raise LookupError("/srv/caf\udce9\0" + "x" * 10_000)
+
+    monkeypatch.setattr(stored, "ref_to_obj", fails)
+    found = JobState("job", {"type": "date", "run_date": None}, NOW, NOW, stored=StoredJob("module:function", {}, {}))
+    _, broken = load_jobs(JobRegistry({}), State([found], [], []))
+    broken["job"].encode()
+    assert "\0" not in broken["job"]
+    assert len(broken["job"]) < 2 * MAX_ERROR_LENGTH

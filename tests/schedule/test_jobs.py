@@ -24,6 +24,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from election import ConfigurationError, Election, JobDefinitionError
 from election.core.callables import is_coroutine_function
+from election.core.numbers import MOST
 from election.engines.redis.commands import flat
 from election.schedule.jobs import MISFIRE_GRACE_S, JobRegistry
 from election.testing import always_leader
@@ -311,3 +312,10 @@ def test_an_id_from_an_enumeration_is_plain_text(registry: JobRegistry) -> None:
     job = registry.add(report, "interval", seconds=5, id=JobId.REPORT)
     assert (type(job.id), job.id, registry.get(JobId.REPORT)) == (str, "report", job)
     assert flat([("register", JobId.REPORT, None, 5)])[:4] == ["register", "report", "", "5"]
+
+
+def test_max_instances_is_a_number_that_every_ledger_can_hold(registry: JobRegistry) -> None:
+    """A larger one failed each claim, and every other claim of its batch."""
+    assert registry.add(report, "cron", hour=3, id="job", max_instances=2**64).max_instances == MOST
+    with pytest.raises(JobDefinitionError, match="max_instances is a whole number, not less than 1, not 0"):
+        registry.add(report, "cron", hour=3, id="none", max_instances=0)

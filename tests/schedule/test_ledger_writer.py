@@ -325,3 +325,24 @@ async def test_the_end_of_a_term_waits_for_results_that_are_written_one_by_one(b
     bench.ledger.record = record_at_once  # type: ignore[method-assign, assignment]
     assert await bench.writer.close() == 0
     assert bench.ledger.records == [[settle(number)] for number in range(5)]
+
+
+async def test_a_claim_that_no_ledger_can_hold_takes_no_other_along(bench: WriterBench) -> None:
+    """Both were refused at each try, without end."""
+    real = bench.ledger.record
+
+    async def record(term: int, entries: Sequence[Entry]) -> list[bool]:
+        if claim(2) in entries:
+            raise OverflowError("Python int too large to convert to SQLite INTEGER")
+        return await real(term, entries)
+
+    bench.ledger.record = record  # type: ignore[method-assign]
+    good, bad = bench.writer.claim([claim(1)]), bench.writer.claim([claim(2)])
+    await until(lambda: good.done() and bad.done())
+    assert len(bench.failures) == 1
+    again = [bench.writer.claim([claim(number)]) for number in (1, 2, 3)]
+    await until(lambda: all(each.done() for each in again))
+    assert [again[0].result(), again[2].result()] == [[True], [True]]
+    with pytest.raises(OverflowError):
+        again[1].result()
+    assert len(bench.failures) == 1, "the term goes on"

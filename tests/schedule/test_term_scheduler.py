@@ -1390,3 +1390,20 @@ async def test_p4_a_plan_does_not_overtake_claims_that_wait_to_be_written(bench:
         await bench.until(lambda: not term.unfinished())
         await looked(bench)
     await bench.agrees()
+
+
+async def test_a_start_within_a_pause_is_no_tick_later_either(bench: TermBench) -> None:
+    """With at_start=True, any plan after the one that resumed the job ran it."""
+    bench.job(seconds=1000, at_start=True)
+    bench.job(id="other", seconds=1000)
+    async with bench.term(1):
+        await bench.until(lambda: bench.ran)
+    await bench.others.pause("job", True)
+    async with bench.term(2):
+        await looked(bench)
+        await bench.others.pause("job", False)
+        await looked(bench)
+        await bench.others.pause("other", True)
+        await looked(bench)
+        await bench.clock.advance(1)
+    assert len(bench.ran) == 1

@@ -111,6 +111,7 @@ class DurableNumber:
                 os.close(descriptor)
         if free:
             self._locked = os.getpid(), descriptor
+            _flocked.add(self)
         return free
 
     def unlock(self) -> None:
@@ -118,6 +119,7 @@ class DurableNumber:
         if self._locked is None:
             return
         (pid, descriptor), self._locked = self._locked, None
+        _flocked.discard(self)
         try:
             if pid == os.getpid():
                 unlock_descriptor(descriptor)  # a child that was forked meanwhile has a copy of the descriptor
@@ -158,6 +160,23 @@ class DurableNumber:
             os.close(descriptor)
         if fresh:
             sync_directory(os.path.dirname(self._path))
+
+
+_flocked: set[DurableNumber] = set()
+"""Numbers whose flock is held."""
+
+
+def _close_in_child() -> None:
+    """Close the flocked descriptors in a forked child, which would otherwise keep everybody from a term after its
+    parent's death (docs/pitfalls.md#1).
+    """
+    for number in list(_flocked):
+        with contextlib.suppress(OSError):
+            number.unlock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)
 
 
 def _number(content: bytes | None) -> int:

@@ -113,7 +113,8 @@ class FileBackend:
 
     async def close(self) -> None:
         self.watcher.close()
-        await self._files.run(self._presence.leave)
+        with contextlib.suppress(OSError):  # the others look whether a worker lives
+            await self._files.run(self._presence.leave)
         self._files.close()
 
     # --- the beginning of a term ------------------------------------------------------------------------------------
@@ -176,7 +177,8 @@ class FileBackend:
             return Refusal.NOT_YET  # the files changed after the check
         self.fifo.hold()  # before the record can be read, so that no follower misses the hang-up
         fenced = before is not None and before.standing is Standing.LEADING and self._hang_trace() is not None
-        return Grant(seat_id(state.held), before, state.latest, fenced=fenced, silent_s=self._silent_s())
+        largest = max(state.latest, self.observer.largest)  # an older copy may have been put in the directory's place
+        return Grant(seat_id(state.held), before, largest, fenced=fenced, silent_s=self._silent_s())
 
     def _rival(self, before: LeaderRecord | None, held: Identity) -> str | None:
         """Problem text that names a leader on another lock file; None if there is none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -44,12 +45,16 @@ class FileThread:
     def run(self, function: Callable[[], _T]) -> asyncio.Future[_T]:
         """Return the result of ``function``; a cancelled caller still waits for its end.
 
-        No write may continue after its lock was released.
+        No write may continue after its lock was released. Raises ``OSError`` if no thread can be started, which may
+        pass.
         """
         if self._executor is None or self._pid != os.getpid():  # in a forked child the parent's thread does not exist
             self._executor, self._pid = ThreadPoolExecutor(1, thread_name_prefix="election-files"), os.getpid()
             self._stalled_since, self._waiting = None, {}
-        work = submit(self._executor, function)
+        try:
+            work = submit(self._executor, function)
+        except RuntimeError as error:
+            raise OSError(errno.EAGAIN, f"no thread can be started: {error}") from error
         found = in_passing(work)
         if not found.done():
             self._wait(work, asyncio.get_running_loop().time())

@@ -149,6 +149,8 @@ class RecordObserver:
         """Record at the last read; None if there was none."""
         self.last_seen: LeaderRecord | None = None
         """Last record that was read, kept when the file is lost."""
+        self.largest = 0
+        """Largest term number that this worker has seen (P2)."""
 
     def look(self) -> LeaderRecord | None:
         """Current record; None if there is none. Raises ``OSError`` if it cannot be read."""
@@ -157,7 +159,7 @@ class RecordObserver:
         if stamp is not None and (self._pulse is None or self._pulse[0] != stamp):
             self._pulse = (stamp, self._clock.monotonic())
         if record is not None:
-            self.last_seen = record
+            self.last_seen, self.largest = record, max(self.largest, record.term)
         return record
 
     def heartbeat_age(self) -> float | None:

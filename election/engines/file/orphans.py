@@ -21,7 +21,7 @@ from election.core.term import LeaderRecord, Standing
 
 from .file_thread import FileThread
 from .leader_record import is_led
-from .lock_holders import Holder, holder_of, who_holds
+from .lock_holders import Holder, holder_of, is_waiting_for_disk, who_holds
 from .split_brain import seat_id
 
 MIN_REFUSAL_S = 1.0
@@ -107,7 +107,12 @@ class OrphanDetector:
             for holder, found in self._found.items():
                 if is_orphan(holder, record, locked, known):
                     await self._end(holder, "it keeps the lock that it inherited from a leader that is dead")
-                elif now - found >= self._fence_after and is_stalled(holder, known):
+                elif (
+                    now - found >= self._fence_after
+                    and is_stalled(holder, known)
+                    # A winner syncs its number before it writes its record.
+                    and not await self._files.run(partial(is_waiting_for_disk, holder.pid))
+                ):
                     await self._end(holder, "a worker that keeps the lock, and does not publish a leader record")
 
     def _log(self, record: LeaderRecord | None, locked: str, holders: Sequence[Holder]) -> None:

@@ -17,7 +17,8 @@ from election.core.process import current_process
 from election.core.term import LeaderRecord, Reason, Takeover
 from election.engines.file import leader_record
 from election.engines.file.atomic_files import DurableNumber, create_file, read_file, replace_file
-from election.engines.file.leader_record import LeaderRecordFile
+from election.engines.file.leader_record import LeaderRecordFile, RecordObserver
+from election.testing import ManualClock
 from tests.engines.file.faults import Faults
 from tests.support.processes import ROOT
 from tests.support.waiting import until
@@ -221,3 +222,39 @@ def test_garbage_is_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     path.write_text("other garbage")
     assert records.read() is None
     assert len(caplog.messages) == 2
+
+
+def test_a_forked_child_does_not_keep_the_number_locked(number: DurableNumber, tmp_path: Path) -> None:
+    """It kept everybody from a term after its parent's death, and no detector looks for it (docs/pitfalls.md#1)."""
+    assert number.try_lock()
+    reader, writer = os.pipe()
+    begun, begins = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(writer)
+        os.write(begins, b".")
+        os.read(reader, 1)
+        os._exit(0)
+    assert os.read(begun, 1) == b"."
+    assert number._locked is not None
+    os.close(number._locked[1])  # as the death of this process would
+    number._locked = None
+    try:
+        other = DurableNumber(str(tmp_path / "leader.term"))
+        assert other.try_lock()
+        other.unlock()
+    finally:
+        for descriptor in (writer, reader, begun, begins):
+            os.close(descriptor)
+        os.waitpid(child, 0)
+
+
+def test_p2_an_older_record_does_not_make_the_largest_number_smaller(tmp_path: Path) -> None:
+    """A copy of the directory may be put in its place while a worker runs."""
+    records = LeaderRecordFile(str(tmp_path / "leader.json"))
+    observer = RecordObserver(records, ManualClock())
+    for term in (5, 2):
+        records.write(record(term))
+        observer.look()
+    assert observer.last_seen == record(2)
+    assert observer.largest == 5

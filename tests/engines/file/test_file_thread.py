@@ -194,3 +194,26 @@ async def test_p8_pitfall_48_all_http_goes_on_while_a_disk_stands_still(
         assert seen["state"] == "led", "nothing says that this worker has lost its seat"
         await until_async(lambda: election.is_leader)
         monkeypatch.undo()
+
+
+async def test_a_limit_of_threads_at_the_start_may_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It raised a RuntimeError, with which a server stops the deployment (docs/pitfalls.md#40)."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    election = Election(tmp_path / "pool", heartbeat=0.05, safety_poll=0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        await election.__aenter__()
+    try:
+        await asyncio.wait_for(election.wait_until_leading(), 60)
+    finally:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            await election.__aexit__()
+    assert logged(caplog, "pool_unchecked")
+    async with election:
+        await asyncio.wait_for(election.wait_until_leading(), 60)

@@ -299,3 +299,30 @@ async def test_what_was_not_watched_for_a_while_begins_anew(locked: Path) -> Non
         await detector.refused(None)
         assert detector.problem is None  # a leader may have come and gone meanwhile
         await clock.advance(MIN_REFUSAL_S + 0.1)
+
+
+@pytest.mark.anyio
+async def test_a_winner_that_waits_for_its_disk_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before its record it syncs its number; the next winner would meet the same disk (P8, docs/pitfalls.md#48)."""
+    clock, ended, waits = ManualClock(), list[int](), [True]
+
+    async def end(_: OrphanDetector, holder: Holder, why: str) -> None:
+        ended.append(holder.pid)
+
+    monkeypatch.setattr(OrphanDetector, "_end", end)
+    monkeypatch.setattr(orphans, "is_waiting_for_disk", lambda pid: waits[0])
+    with subprocess.Popen(["sleep", "60"]) as winner:
+        holder = Holder(winner.pid, "python", taken_by=winner.pid)
+        monkeypatch.setattr(orphans, "_look", lambda path: (LOCKED, [holder]))
+        workers = [Worker(identity_of(winner.pid), NOW)]
+        detector = detector_of(tmp_path, clock, SeatTiming(0.5, 1.0, 2.0), lambda: workers)
+        for _ in range(100):
+            await clock.advance(0.1)
+            await detector.refused(RECORD)
+        assert ended == []
+        waits[0] = False
+        while not ended:
+            await clock.advance(0.1)
+            await detector.refused(RECORD)
+        assert ended == [winner.pid]
+        winner.kill()
