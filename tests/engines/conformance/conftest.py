@@ -93,7 +93,7 @@ def another_pool(request: pytest.FixtureRequest, pool: Pool, tmp_path: Path, wor
 def _made(request: pytest.FixtureRequest, name: str, path: Path, workers: ForkServer) -> Iterator[Pool]:
     url, options = PLACES[name](request, path)
     kind = PoolWithOwnLedger if name == "your-own" else Pool
-    pool = kind(name, url, path, workers, options)
+    pool = kind(name, url, path, workers, options, patient=True)
     pool.engine().check()
     yield pool
     pool.close()

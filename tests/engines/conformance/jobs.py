@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from contextlib import nullcontext
 from typing import Any
 
 import psycopg  # noqa: F401  before the fork, as an application does, and not in the middle of a takeover
 
 from election import Election, Run, current_run
+from tests.engines.conformance.engines import patience
 from tests.support.fork_server import follow
 
 begun: list[Run] = []
@@ -33,12 +35,13 @@ async def hang_at_first() -> None:
         await asyncio.Event().wait()
 
 
-def election_on(url: str, *, version: str | None = None, **options: Any) -> Election:
+def election_on(url: str, *, version: str | None = None, patient: bool = True, **options: Any) -> Election:
     """The worker's part in the pool. ``seldom`` and the jobs after it run on request.
 
-    version: name of an additional job.
+    version: name of an additional job. patient: see ``patience``.
     """
-    election = Election(url, **{"heartbeat": 0.1, "safety_poll": 0.2, **options})
+    with patience() if patient else nullcontext():
+        election = Election(url, **{"heartbeat": 0.1, "safety_poll": 0.2, **options})
     for often in ("often", "other"):
         election.scheduled_job("interval", seconds=0.2, id=often)(note)
     election.scheduled_job("interval", days=300, id="seldom")(note)

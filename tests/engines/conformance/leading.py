@@ -25,13 +25,13 @@ JOBS = "tests.engines.conformance.jobs"
 
 
 @asynccontextmanager
-async def leading(pool: Pool, *, version: str | None = None) -> AsyncIterator[Election]:
+async def leading(pool: Pool, *, version: str | None = None, patient: bool = True) -> AsyncIterator[Election]:
     """An election that leads from the begin of the scope; at its end the whole history is judged.
 
-    version: name of a job that only workers of this version have.
+    version: name of a job that only workers of this version have. patient: see ``patience``.
     """
     begun.clear()
-    election = election_on(pool.url, version=version, **pool.options)
+    election = election_on(pool.url, version=version, patient=patient, **pool.options)
     await asyncio.to_thread(election.check)
     async with election:
         await until_async(lambda: election.is_leader and bool(count("often")), what="it leads, and runs")
@@ -120,6 +120,8 @@ class Other:
     def __init__(self, pool: Pool, *, version: str | None = None) -> None:
         self._pool = pool
         self._version = version
+        self.patient = True
+        """See ``patience``."""
         self._process: RemoteWorker | None = None
 
     @property
@@ -129,7 +131,8 @@ class Other:
 
     async def begin(self) -> str:
         """Return whether it leads or follows, as soon as one is true."""
-        options = {"url": self._pool.url, "options": {**self._pool.options, "version": self._version}}
+        own = {"version": self._version, "patient": self.patient}
+        options = {"url": self._pool.url, "options": {**self._pool.options, **own}}
         self._process = await asyncio.to_thread(self._pool.fork, JOBS, options)
         return str(await asyncio.to_thread(self._process.ask, "role"))
 

@@ -128,13 +128,22 @@ class RemoteSeat:
 class Pool(ProcessPool):
     """A pool of an engine at ``url``.
 
-    path: for files of the test. options: those that belong to the URL in every worker, such as ``ledger``.
+    path: for files of the test. options: those that belong to the URL in every worker, such as ``ledger``. patient: of
+    its workers, unless they are given another; see ``patience``.
     """
 
     def __init__(
-        self, name: str, url: str, path: Path, server: ForkServer, options: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        url: str,
+        path: Path,
+        server: ForkServer,
+        options: Mapping[str, Any] | None = None,
+        *,
+        patient: bool = False,
     ) -> None:
         super().__init__(server, path)
+        self.patient = patient
         self.path = path
         self.name = name
         self.url = url
@@ -150,7 +159,7 @@ class Pool(ProcessPool):
 
     def worker(self, *, opened: bool = True, url: str | None = None, **options: Any) -> RemoteSeat:
         """Add a worker. url: another address of the pool. ``elsewhere=True``: it reports another host as its own."""
-        given = {"url": url or self.url, "options": {**self.options, **options}}
+        given = {"url": url or self.url, "options": {"patient": self.patient, **self.options, **options}}
         seat = RemoteSeat(self.fork("tests.engines.conformance.worker", given))
         if opened:
             seat.open()

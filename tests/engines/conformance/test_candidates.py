@@ -10,6 +10,7 @@ import pytest
 
 from election import Election
 from election.core.errors import ElectionError
+from tests.engines.conformance.engines import patience
 from tests.engines.conformance.pool import Pool
 from tests.support.waiting import until_async
 
@@ -21,8 +22,13 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+def election_on(pool: Pool, **options: Any) -> Election:
+    with patience():
+        return Election(pool.url, heartbeat=0.05, safety_poll=0.1, **pool.options, **options)
+
+
 def observer(pool: Pool, **options: Any) -> Election:
-    election = Election(pool.url, heartbeat=0.05, safety_poll=0.1, candidate=False, **pool.options, **options)
+    election = election_on(pool, candidate=False, **options)
     election.scheduled_job("interval", hours=1, id="of another application")(print)
     return election
 
@@ -79,7 +85,7 @@ async def _has(election: Election, count: int) -> bool:
 
 
 async def test_waiting_until_it_leads(pool: Pool) -> None:
-    election = Election(pool.url, heartbeat=0.05, safety_poll=0.1, **pool.options)
+    election = election_on(pool)
     with pytest.raises(ElectionError, match="has not been started"):
         await election.wait_until_leading()
     leader = pool.worker()
@@ -99,7 +105,7 @@ async def test_waiting_ends_with_the_election(pool: Pool) -> None:
     leader = pool.worker()
     leader.wins()
     leader.beats()
-    election = Election(pool.url, heartbeat=0.05, safety_poll=0.1, **pool.options)
+    election = election_on(pool)
     async with election:
         waiting = asyncio.create_task(election.wait_until_leading())
         await until_async(lambda: _led(election))

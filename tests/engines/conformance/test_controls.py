@@ -172,6 +172,7 @@ async def test_p3_a_run_that_fails_is_tried_again_as_the_same_run(outside: Ledge
 
 
 async def test_p4_what_a_leaders_death_cut_off_runs_again_if_it_may(pool: Pool, other: Other, outside: Ledger) -> None:
+    other.patient = False  # its successor has not seen it alive, and waits for the end of its lease
     assert await other.begin() == "leads"
     jobs = {"rerun", "given up"}
 
@@ -186,7 +187,7 @@ async def test_p4_what_a_leaders_death_cut_off_runs_again_if_it_may(pool: Pool, 
         await outside.request(Action.RUN, job_id=job_id)
     await until_async(run, what="both run")
     other.end()
-    async with leading(pool) as leader:
+    async with leading(pool, patient=False) as leader:
         assert leader.term == 2
         [again] = await ended(outside, "rerun")
         [cut_off] = await ended(outside, "given up")

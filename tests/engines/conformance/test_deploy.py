@@ -35,7 +35,14 @@ async def test_pitfall_72_a_rolling_deploy_loses_no_tick(pool: Pool, new: Other)
                     await election.resign()
                 return (await stored(ledger, "old")).broken == NOT_IN_THIS_CODE
 
+            async def is_followed() -> bool:
+                seen = await election._engine.seat.observe()
+                return seen.led and seen.record is not None and seen.record.holder.pid == new.pid
+
             await until_async(is_kept, what="the new version leads, and keeps what it does not have")
+            await until_async(
+                is_followed, what="the old version has seen the new one alive, and need not wait for a lease"
+            )
             new.end()
             await until_async(lambda: election.is_leader, what="the old version leads again")
             await passes("old")

@@ -8,6 +8,7 @@ import psycopg  # noqa: F401  at import, as an application does, and not while a
 import pytest
 
 from election import Election
+from tests.engines.conformance.engines import patience
 from tests.support.postgres_server import PostgresServer, RunningPostgres, sessions
 from tests.support.waiting import until_async
 
@@ -17,7 +18,8 @@ pytestmark = pytest.mark.anyio
 async def test_p8_a_whole_life(url: str, postgres_server: RunningPostgres) -> None:
     ran = asyncio.Event()
     before = await asyncio.to_thread(sessions, postgres_server)
-    election = Election(url, heartbeat=0.05, safety_poll=0.1)
+    with patience():
+        election = Election(url, heartbeat=0.05, safety_poll=0.1)
 
     @election.scheduled_job("interval", seconds=0.1)
     async def job() -> None:

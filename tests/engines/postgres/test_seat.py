@@ -101,12 +101,12 @@ def test_an_end_that_the_server_could_not_be_told_is_told_when_it_is_back(
 
 
 def test_a_session_that_ends_beside_the_leaders_is_opened_again(pool: Pool, postgres_server: RunningPostgres) -> None:
-    leader, follower = led(pool)
+    leader, follower = led(pool, patient=True)
     session = f'SELECT watch FROM "{parse(pool.url).schema}".leader'
     [(former,)] = until(lambda: [row for row in postgres_server.execute(session) if row[0]])
     end_session(postgres_server, pool, "watch")
     until(lambda: postgres_server.execute(session)[0][0] not in {None, former}, what="the watch is opened again")
-    assert leader.observe().led
+    assert leader.sees(1).led, "as soon as its new session has read"
     assert leader.held() is not None
     assert follower.sees(1).led
 
