@@ -54,6 +54,7 @@ class Pool(ProcessPool):
         """Start the first worker, which leads on return."""
         worker = self.start(**options)
         self.next_leader()
+        until(lambda: worker.ask("look")["takeover_ms"], what="it has written its record for the last time")
         return worker
 
     def led_again(self, after: int) -> RemoteWorker:
@@ -64,10 +65,14 @@ class Pool(ProcessPool):
 
     def followers(self, count: int, **options: Any) -> list[RemoteWorker]:
         """Start workers beside a leader; on return each has observed it, and waits for a vacancy."""
+        return list(self.armed_followers(count, **options))
+
+    def armed_followers(self, count: int, **options: Any) -> dict[RemoteWorker, list[Any]]:
+        """Start workers beside a leader; each with the first answer to ``armed_for`` that shows a leader."""
         workers = [self.start(**options) for _ in range(count)]
-        for worker in workers:
-            until(lambda worker=worker: worker.ask("armed_for"), what=f"{worker} follows")
-        return workers
+        return {
+            worker: until(lambda worker=worker: worker.ask("armed_for"), what=f"{worker} follows") for worker in workers
+        }
 
     def next_leader(self, after: int = 0, within: float = LIMIT) -> RemoteWorker:
         """Wait for a term with a number beyond ``after``; return its leader."""
