@@ -16,6 +16,7 @@ import pytest
 
 from election import Election, current_run
 from election.engines.file import stalled_writer
+from election.fencing.switch import DeadMansSwitch
 from tests.engines.conformance.pool import Pool
 from tests.support.logs import logged
 from tests.support.waiting import until_async
@@ -74,6 +75,12 @@ TIMING = {"heartbeat": 0.1, "safety_poll": 0.3, "stalled_after": 1.0}
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def no_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disarm the switch of this process's worker, which would end all tests if the machine stood still."""
+    monkeypatch.setattr(DeadMansSwitch, "_press", lambda *_: None)
 
 
 @pytest.fixture
@@ -146,7 +153,7 @@ async def test_p10_a_follower_that_is_stopped_within_a_transaction(
     election, ran = elect(pool)
     async with election:
         await until_async(lambda: ran, what="this worker leads, and its job runs")
-        follower = await asyncio.to_thread(start, b"takes part\n")  # this loop's switch would end this process
+        follower = await asyncio.to_thread(start, b"takes part\n")  # this worker's heart beats on
         follower.send_signal(signal.SIGUSR1)
         await until_async(lambda: _is_stopped(follower) or follower.poll() is not None, what="it stands still")
         seen = len(ran)

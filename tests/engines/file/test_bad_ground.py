@@ -185,7 +185,7 @@ def test_a_pool_of_an_ordinary_user(everyones: Path, pool: Pool) -> None:
     options: dict[str, Any] = {"before": [("become", {"uid": NOBODY})], "path": everyones / "pool"}
     leader = pool.led(**options)
     pool.followers(2, **options, safety_poll=30.0)
-    assert pool.vacancy_after_kill(leader) < 10.0
+    assert pool.vacancy_after_kill(leader) < 20.0, "the poll comes after 24 s at the earliest"
 
 
 # --- what may pass ---------------------------------------------------------------------------------------------------
@@ -302,4 +302,4 @@ def test_an_unreadable_record_is_no_reason_to_fail(pool: Pool) -> None:
     assert follower.ask("look")["led"] is False
     follower.ask("fail_no_more")
     until(lambda: follower.ask("look")["led"])
-    assert pool.vacancy_after_kill(leader) < 10.0
+    assert pool.vacancy_after_kill(leader) < 20.0, "the poll comes after 24 s at the earliest"
