@@ -24,10 +24,8 @@ from .parent import end_with_parent
 from .ports import free_port
 from .waiting import until
 
-YOUNG = 4.5
-"""Seconds in which a server that has just started elects nobody: a lease of 3 s, in the server's unit of whole
-seconds.
-"""
+LEASE = 3
+"""Seconds of a lease, in the server's unit of whole seconds: one that has not run for longer elects nobody."""
 
 SPARES = 2
 """Number of servers that ``SpareServers`` keeps running."""
@@ -84,6 +82,11 @@ class RunningRedis:
     def url(self) -> str:
         return f"redis://{self.address}:{self.port}/0"
 
+    @property
+    def patient_url(self) -> str:
+        """URL for a server that is well on a machine that may be busy: an answer may take longer than by default."""
+        return f"{self.url}?socket_timeout=30"
+
     def ask(self, *command: Any) -> Any:
         """Run one command on a new connection."""
         with self._connect() as client:
@@ -109,7 +112,8 @@ class Server(RunningRedis):
         self.directory = directory
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        self._began = 0.0
+        self._is_reachable = True
+        self._ready_at = 0.0
 
     @property
     def pid(self) -> int:
@@ -127,17 +131,21 @@ class Server(RunningRedis):
         with (self.directory / "log").open("ab") as log:
             how: dict[str, Any] = {"start_new_session": True, "preexec_fn": end_with_parent()}
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, **how)
-        self._began = time.monotonic()
         log_path = self.directory / "log"
-        if prefix:  # on a host that is unreachable from here
+        self._is_reachable = not prefix  # else it is on another host
+        if prefix:
             until(lambda: b"eady to accept" in log_path.read_bytes(), what=f"the server is ready; log: {log_path}")
         else:
             until(self._answers, what=f"the server answers; log: {log_path}")
+        self._ready_at = time.monotonic()
         return self
 
     def grown_up(self) -> Server:
-        """Wait until it may elect: it has run for longer than a lease."""
-        time.sleep(max(0.0, self._began + YOUNG - time.monotonic()))
+        """Wait until it may elect: by its own account, it has run for longer than a lease."""
+        if self._is_reachable:
+            until(lambda: int(self.info()["uptime_in_seconds"]) > LEASE, poll=0.1, what="the server is old enough")
+        else:
+            time.sleep(max(0.0, self._ready_at + LEASE + 1.5 - time.monotonic()))
         return self
 
     def save(self) -> None:
