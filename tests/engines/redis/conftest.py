@@ -76,7 +76,7 @@ def new_pool(tmp_path: Path, workers: ForkServer) -> Iterator[Callable[[str], Po
 
 @pytest.fixture
 def pool(steady: Server, new_pool: Callable[[str], Pool]) -> Pool:
-    return new_pool(steady.url)
+    return new_pool(steady.patient_url)
 
 
 @pytest.fixture

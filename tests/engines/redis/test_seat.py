@@ -40,7 +40,7 @@ def test_p5_p6_whoever_is_cancelled_is_so_whenever_it_comes(steady: Server) -> N
             await client.run(PEEK)
 
     async def live() -> int:
-        client = RedisClient(address_of(steady.url), SeatError)
+        client = RedisClient(address_of(steady.patient_url), SeatError)
         try:
             await client.run(PEEK)
             for turns in itertools.count():
@@ -75,7 +75,9 @@ def test_p7_a_campaign_that_is_lost_leaves_no_connection_to_the_ledger(steady: S
 
     async def live() -> None:
         clock, history = SystemClock(), Asked()
-        backend = RedisBackend(address_of(steady.url), timing=SeatTiming(0.05, 0.2), clock=clock, history=history)
+        backend = RedisBackend(
+            address_of(steady.patient_url), timing=SeatTiming(0.05, 0.2), clock=clock, history=history
+        )
         seat = Seat(backend, clock=clock, safety_poll=0.2, history=history)
         await seat.open()
         try:
