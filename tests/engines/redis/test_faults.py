@@ -63,12 +63,13 @@ def switch(steady: Server) -> Iterator[Switch]:
 def test_p1_p3_a_leader_that_is_stopped_for_longer_than_its_lease_wakes_up_without_it(pool: Pool) -> None:
     """docs/pitfalls.md#32, #41: a paused leader's state is not trusted, and its claims are refused."""
     leader, follower = led(pool)
+    beaten = time.monotonic()
+    leader.beat()
     leader.process.stop()
-    stopped = time.monotonic()
     term = follower.wins()
-    waited = time.monotonic() - stopped
+    waited = time.monotonic() - beaten
     follower.beats()
-    assert LEASE - 1 < waited < LEASE + 5
+    assert LEASE < waited < LEASE + 20
     assert (term.number, term.takeover.reason) == (2, Reason.LOST), "it is not dead"
 
     async def claim() -> None:
@@ -91,7 +92,7 @@ def test_p1_p3_a_leader_that_is_stopped_for_longer_than_its_lease_wakes_up_witho
 def test_p2_after_flushall_the_leader_ends_its_term_and_its_number_is_not_used_again(
     pool: Pool, steady: Server
 ) -> None:
-    leader, follower = led(pool)
+    leader, follower = led(pool, patient=True)
     steady.ask("FLUSHALL")
     loses(leader, "the lease is gone")
     assert follower.campaign() is None, "others are kept off until its work has ended (P5)"
@@ -119,7 +120,7 @@ def test_p1_after_flushall_nobody_leads_beside_a_leader_that_stands_still(pool: 
 @pytest.mark.extended
 def test_p2_what_a_living_worker_remembers_is_a_floor(pool: Pool, steady: Server) -> None:
     """The leader died with the server's memory; a newcomer reads first."""
-    leader, follower = led(pool)
+    leader, follower = led(pool, patient=True)
     leader.release(Standing.RESIGNED)
     steady.ask("FLUSHALL")
     until(lambda: steady.ask("GET", "election:{election}:term") == "1", what="the follower has told the server")
@@ -128,7 +129,7 @@ def test_p2_what_a_living_worker_remembers_is_a_floor(pool: Pool, steady: Server
 
 
 def test_a_server_that_is_killed_comes_back_with_what_it_knew(server: Server, new_pool: Callable[[str], Pool]) -> None:
-    leader, follower = led(new_pool(server.url), heartbeat=1.0)  # so that the lease outlives the restart
+    leader, follower = led(new_pool(server.patient_url), patient=True)  # so that the lease outlives the restart
     server.save()
     server.restart()
     until(lambda: leader.beat() is None, what="the leader's heart beats again")
@@ -156,7 +157,12 @@ def test_an_end_that_the_server_could_not_be_told_is_told_when_it_is_back(
 def test_p1_p8_nobody_leads_while_the_server_is_gone_and_all_say_why(
     server: Server, new_pool: Callable[[str], Pool]
 ) -> None:
-    leader, follower = led(new_pool(server.url))
+    pool = new_pool(server.url)
+    leader, follower = pool.worker(), pool.worker(heartbeat=0.75)  # for this one, the server stays young for 5 s
+    leader.wins()
+    leader.beats()
+    assert follower.campaign() is None
+    follower.sees(1)
     server.kill()
     killed = time.monotonic()
     assert leader.held_until() - killed < LEASE
@@ -213,7 +219,7 @@ def test_p1_a_server_that_is_stopped_for_longer_than_the_lease(pool: Pool, stead
 
 @pytest.mark.parametrize("kind", ["normal", "pubsub"])
 def test_connections_that_the_server_ends_are_made_again(pool: Pool, steady: Server, kind: str) -> None:
-    leader, follower = led(pool)
+    leader, follower = led(pool, patient=True)
     for _ in range(3):
         steady.ask("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
         time.sleep(0.2)
@@ -227,7 +233,7 @@ def test_connections_that_the_server_ends_are_made_again(pool: Pool, steady: Ser
 
 @pytest.mark.extended
 def test_connections_that_are_reset(switch: Switch, steady: Server, new_pool: Callable[[str], Pool]) -> None:
-    leader, follower = led(new_pool(f"redis://127.0.0.1:{switch.port}/0"))
+    leader, follower = led(new_pool(f"redis://127.0.0.1:{switch.port}/0?socket_timeout=30"), patient=True)
     for _ in range(3):
         switch.turn(steady.port)
         time.sleep(0.2)
@@ -248,7 +254,7 @@ def test_p1_p2_a_replica_that_has_kept_up_takes_over_with_the_term(
     server: Server, switch: Switch, replica: Server, new_pool: Callable[[str], Pool]
 ) -> None:
     switch.turn(server.port)
-    leader, follower = led(new_pool(f"redis://127.0.0.1:{switch.port}/0"))
+    leader, follower = led(new_pool(f"redis://127.0.0.1:{switch.port}/0?socket_timeout=30"))
     replica.grown_up()
     server.kill()
     replica.ask("REPLICAOF", "NO", "ONE")
@@ -265,7 +271,7 @@ def test_pitfall_59_connections_do_not_stay_with_a_demoted_master(
 ) -> None:
     """A planned failover: the old master continues as a replica, and only new connections reach the new one."""
     switch.turn(server.port)
-    leader, follower = led(new_pool(f"redis://127.0.0.1:{switch.port}/0"))
+    leader, follower = led(new_pool(f"redis://127.0.0.1:{switch.port}/0?socket_timeout=30"))
     replica.grown_up()
     switch.turn(replica.port, reset=False)
     replica.ask("REPLICAOF", "NO", "ONE")
@@ -335,7 +341,7 @@ def test_p8_a_connection_that_was_reset_is_told_in_words_and_made_again(
     """Each loop reports it in another way; that of uvloop is no ``OSError``."""
 
     async def ask() -> None:
-        client = RedisClient(address_of(f"redis://127.0.0.1:{switch.port}/0"), SeatError)
+        client = RedisClient(address_of(f"redis://127.0.0.1:{switch.port}/0?socket_timeout=30"), SeatError)
         try:
             for _ in range(5):
                 assert await client.read("PING")
