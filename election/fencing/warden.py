@@ -16,7 +16,7 @@ from election.core.clock import Clock
 from election.core.errors import LedgerBusyError, LedgerError, LedgerVersionError, SeatError
 from election.core.events import Fenced, described, named
 from election.core.logs import log
-from election.core.process import pinned
+from election.core.process import ProcessIdentity, pinned
 from election.core.seat import Observation, Seat
 from election.core.term import LeaderRecord
 
@@ -31,6 +31,9 @@ SWITCH_LEAD = 0.1
 
 STAGGER_S = 0.25
 """Seconds by which each follower waits longer than the one before it, so that only one of them acts."""
+
+DYING_S = 1.0
+"""Maximum seconds to wait for the death of a leader whose process keeps the ledger locked until then."""
 
 
 class Intents(Protocol):
@@ -174,7 +177,9 @@ class Warden:
                         kill()
                     elif self._terminate is not None:
                         await self._terminate(record)
-                    if not is_written:  # now the lock is free
+                    if not is_written:
+                        if near:
+                            await self._see_it_die(holder)
                         with suppress(LedgerError):
                             await note()
                 if noted:
@@ -189,3 +194,9 @@ class Warden:
                     extra=named("fence_failed"),
                 )
             self._cannot = str(error)
+
+    async def _see_it_die(self, holder: ProcessIdentity) -> None:
+        """Wait, not for long, until the process that was killed is dead, and its locks are free."""
+        end = self._clock.monotonic() + DYING_S
+        while holder.is_alive() and self._clock.monotonic() < end:
+            await self._clock.sleep(DYING_S / 100)

@@ -18,7 +18,7 @@ from election.core.errors import LedgerBusyError, LedgerError
 from election.core.process import ProcessIdentity, current_process
 from election.core.seat import Observation, Worker
 from election.core.term import LeaderRecord, Reason, Takeover
-from election.fencing.warden import MAX_POLL_INTERVAL_S, Warden
+from election.fencing.warden import DYING_S, MAX_POLL_INTERVAL_S, Warden
 from election.testing import ManualClock
 from tests.support.logs import fields, logged
 from tests.support.processes import identity_of
@@ -271,7 +271,7 @@ async def test_a_ledger_that_is_locked(
         pool.beat()
     if how == "observer is late":
         pool.clock.block(FENCE_AFTER)
-    await pool.clock.advance(FENCE_AFTER / 2)
+    await pool.clock.advance(FENCE_AFTER)
     await looking
     if how == "hangs":
         assert victim.wait(10) == -signal.SIGKILL
@@ -280,6 +280,38 @@ async def test_a_ledger_that_is_locked(
         assert not is_dead(victim)
         assert pool.intents == [3]
     assert not logged(caplog, "fence_failed")
+
+
+@pytest.mark.parametrize("takes", [0.3, 60.0])
+async def test_a_ledger_that_is_locked_is_free_when_the_leader_is_dead(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, takes: float
+) -> None:
+    """The intent is written when it has died; a process that does not die keeps nobody for long."""
+    killed: list[float] = []
+    written: list[float] = []
+    write = pool.fence
+
+    async def fence(*args: Any, **kwargs: Any) -> bool:
+        written.append(pool.clock.monotonic())
+        return await write(*args, **kwargs)
+
+    def is_alive(_: ProcessIdentity) -> bool:
+        return not killed or pool.clock.monotonic() < killed[0] + takes
+
+    monkeypatch.setattr("signal.pidfd_send_signal", lambda *_: killed.append(pool.clock.monotonic()))
+    monkeypatch.setattr(ProcessIdentity, "is_alive", is_alive)
+    pool.fence = fence  # type: ignore[method-assign]
+    pool.intent = LedgerBusyError("database is locked")
+    watcher = warden(pool)
+    await watch(watcher, pool, FENCE_AFTER)
+    await pool.clock.advance(FENCE_AFTER * 0.1 + 0.01)
+    looking = asyncio.ensure_future(watcher.look())
+    await pool.clock.settle()
+    pool.intent = True
+    await pool.clock.advance(FENCE_AFTER)
+    await looking
+    assert len(killed) == 1
+    assert written[1:] == [pytest.approx(killed[0] + min(takes, DYING_S), abs=DYING_S / 50)]
 
 
 async def test_looks_are_rare_while_all_is_well(pool: Pool) -> None:
