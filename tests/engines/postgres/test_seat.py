@@ -239,7 +239,7 @@ def test_a_worker_that_nobody_lets_wait_leaves_the_queue(
 ) -> None:
     """A stopping worker may serve requests for a while; the seat should not pass to it."""
     monkeypatch.setattr("election.engines.postgres.advisory_lock.WAIT_S", 5.0)  # in this process: the one that stops
-    monkeypatch.setattr("election.engines.postgres.backend.LINGER_S", 3.0)  # so that both are seen on a busy machine
+    monkeypatch.setattr("election.engines.postgres.backend.LINGER_S", 60.0)  # until both were seen
     leader, follower = led(pool)
     postgres_server.execute("SELECT now()")  # the driver reads the time zone from the disk once, and not on the loop
     leaver = pool.engine().seat
@@ -247,8 +247,10 @@ def test_a_worker_that_nobody_lets_wait_leaves_the_queue(
     ours = "datname = current_database() AND state = 'active'"
     waiting = f"SELECT count(*) FROM pg_stat_activity WHERE {ours} AND query LIKE '%wait_for_seat%'"
 
-    def one_leaves() -> None:
+    def both_wait() -> None:
         until(lambda: postgres_server.execute(waiting) == [(2 + 1,)], what="both wait")  # and this query itself
+
+    def one_leaves() -> None:
         until(lambda: postgres_server.execute(waiting) == [(1 + 1,)], what="one has left")
 
     async def leave() -> None:
@@ -258,6 +260,10 @@ def test_a_worker_that_nobody_lets_wait_leaves_the_queue(
             with contextlib.suppress(TimeoutError):  # it is before the follower in the server's queue
                 await asyncio.wait_for(leaver.vacancy(), 0.1)
             follower.waits()
+            await asyncio.to_thread(both_wait)
+            monkeypatch.setattr("election.engines.postgres.backend.LINGER_S", 0.1)
+            with contextlib.suppress(TimeoutError):  # from here on, nobody lets it wait any more
+                await asyncio.wait_for(leaver.vacancy(), 0.1)
             await asyncio.to_thread(one_leaves)
         finally:
             await leaver.close()
@@ -268,10 +274,15 @@ def test_a_worker_that_nobody_lets_wait_leaves_the_queue(
     assert follower.wins().number == 2
 
 
-def test_only_the_session_that_leads_is_ended(pool: Pool) -> None:
+def test_only_the_session_that_leads_is_ended(pool: Pool, postgres_server: RunningPostgres) -> None:
     leader, follower = led(pool)
     leader.release(Standing.RESIGNED)
     leader.close()
+    led_by = f'"{parse(pool.url).schema}".leader'
+    session = (
+        f"SELECT 1 FROM {led_by}, pg_stat_get_activity(backend) AS it WHERE it.backend_start = leader.backend_start"
+    )
+    until(lambda: not postgres_server.execute(session), what="the server has ended its session")
     with pytest.raises(AssertionError, match="there is no session of term 1"):
         follower.process.ask("terminate")
 

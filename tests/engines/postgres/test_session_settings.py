@@ -8,11 +8,11 @@ from election.engines.postgres.address import parse
 from election.engines.postgres.connection import connect, connect_async, settings
 
 SETTINGS = {
-    "statement_timeout": ("1s", "0"),
-    "lock_timeout": ("1s", "0"),
-    "idle_session_timeout": ("1s", "0"),
-    "idle_in_transaction_session_timeout": ("1s", "0"),
-    "transaction_timeout": ("1s", "0"),
+    "statement_timeout": ("1h", "0"),
+    "lock_timeout": ("1h", "0"),
+    "idle_session_timeout": ("1h", "0"),
+    "idle_in_transaction_session_timeout": ("1h", "0"),
+    "transaction_timeout": ("1h", "0"),
     "default_transaction_isolation": ("serializable", "read committed"),
     "default_transaction_deferrable": ("on", "off"),
     "DateStyle": ("German, DMY", "ISO, MDY"),
