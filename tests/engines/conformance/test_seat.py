@@ -113,6 +113,7 @@ def test_p2_p6_a_release_wakes_a_follower_and_the_next_term_says_how_the_last_on
 ) -> None:
     leader, follower = led(pool)
     follower.waits()
+    began = time.monotonic()
     leader.release(standing)
     assert leader.held() is None
     until(follower.woken, what="the follower is woken")
@@ -120,7 +121,8 @@ def test_p2_p6_a_release_wakes_a_follower_and_the_next_term_says_how_the_last_on
     assert (term.number, term.takeover.reason) == (2, Reason(standing.value))
     assert (term.takeover.from_pid, term.takeover.to_pid) == (leader.pid, follower.pid)
     assert term.takeover.vacant_s is not None
-    assert term.takeover.vacant_s < 5
+    took = time.monotonic() - began
+    assert term.takeover.vacant_s < min(20.0, took + 0.1), "PostgreSQL's queue would be asked again after 24 s"
 
 
 def test_the_record_says_how_a_term_ended(pool: Pool) -> None:
