@@ -109,8 +109,8 @@ def test_row_13_an_observer_that_stood_still_itself_ends_nobody_at_once(pool: Po
     observer.stop()
     stopped = time.monotonic()
     until(lambda: time.monotonic() - stopped > 2 * FENCE_AFTER)  # the standstill itself
-    observer.resume()
     resumed = time.monotonic()
+    observer.resume()
     pool.next_leader(after=1, within=40)
     assert pool.begun(1)[0].at - resumed >= FENCE_AFTER
 
