@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.pool.test_failover import check_that_no_second_was_lost, kill_leaders
+from tests.support.lateness import lateness
 from tests.support.pool import Pool
 from tests.support.postgres_server import PostgresServer, RunningPostgres, sessions
 from tests.support.waiting import until
@@ -105,14 +106,15 @@ def test_the_leaders_session_is_ended(new_pool: Callable[..., Pool], postgres_se
     url, slow = postgres_server.url(pool="ended"), {"ELECTION_TEST_HEARTBEAT": "1.5"}
     pool = new_pool(pool=url, workers=3, jobs="tick,while_leading", environment=slow).start()
     took = []
-    for _ in range(10):
-        before = pool.settled()["leader"]["term"]
-        statement = "SELECT pg_terminate_backend(backend) FROM election_ended.leader"
-        assert postgres_server.execute(statement) == [(True,)]
-        ended = time.monotonic()
-        until(lambda before=before: pool.facts().of("leading")[-1]["term"] > before, what="the next term's work runs")
-        took.append(pool.facts().of("leading")[-1]["at"] - ended)
-        assert pool.settled()["last_takeover"]["reason"] == "lost"
+    with lateness(pool.facts_path.parent) as late:
+        for _ in range(10):
+            before = pool.settled()["leader"]["term"]
+            statement = "SELECT pg_terminate_backend(backend) FROM election_ended.leader"
+            assert postgres_server.execute(statement) == [(True,)]
+            ended = time.monotonic()
+            until(lambda before=before: pool.facts().of("leading")[-1]["term"] > before, what="the next term works")
+            took.append(pool.facts().of("leading")[-1]["at"] - ended)
+            assert pool.settled()["last_takeover"]["reason"] == "lost"
     facts = pool.facts()
     assert (facts.run_twice("tick"), facts.overlaps()) == ([], [])
     code, said = pool.verify()
@@ -120,4 +122,7 @@ def test_the_leaders_session_is_ended(new_pool: Callable[..., Pool], postgres_se
     print(
         f"\n10 sessions ended: vacancy median {1000 * statistics.median(took):.0f} ms, worst {1000 * max(took):.0f} ms"
     )
-    assert sorted(took)[7] < 0.8, "of ten terms that end with a heartbeat, every 1.5 s, eight would rarely be so quick"
+    allowed = 0.8 + 3 * late()
+    assert sorted(took)[7] < allowed, (
+        "of ten terms that end with a heartbeat, every 1.5 s, eight would rarely be so quick"
+    )
