@@ -17,14 +17,16 @@ PAUSE_S = 0.05
 def lateness(path: Path) -> Iterator[Callable[[], float]]:
     """Scope in which a thread waits for 50 ms and writes a byte to the disk, again and again, as a worker does.
 
-    The value is a function: seconds by which the latest of these rounds so far was late. path: directory on the disk
-    that is used.
+    The value is a function: seconds by which the latest of these rounds so far was late; after the scope, the latest
+    within it. path: directory on the disk that is used.
     """
     stop, sync = threading.Event(), getattr(os, "fdatasync", os.fsync)
     longest, began = 0.0, time.monotonic()
+    ended: float | None = None
 
     def overshot() -> float:
-        return max(longest, time.monotonic() - began - PAUSE_S)  # the round that is not over counts, too
+        now = time.monotonic() if ended is None else ended
+        return max(longest, now - began - PAUSE_S)  # the round that is not over counts, too
 
     def repeat() -> None:
         nonlocal longest, began
@@ -39,5 +41,6 @@ def lateness(path: Path) -> Iterator[Callable[[], float]]:
     try:
         yield overshot
     finally:
+        ended = time.monotonic()
         stop.set()
         thread.join()
