@@ -17,6 +17,7 @@ from .facts import Fact, in_order
 from .history import SECOND, History, Injected
 from .making import FOUR, LENGTH, ONE, THREE, TWO, at, fact, injected, ns, run, sample
 from .poller import Sample
+from .standstills import Standstill
 
 Break = Callable[[History], History]
 
@@ -94,6 +95,13 @@ def _slow_takeover(history: History, *, others: int) -> History:
     )
 
 
+def _of_nothing(history: History) -> History:
+    """The first leader dies without having been killed."""
+    return replace(history, faults=[each for each in history.faults if each.kind != "kill leader"])
+
+
+EARLIER = sample(15.05, by=FOUR.pid, role="follower", leader=ONE.pid, term=ONE.number)
+
 BREAKS: dict[str, tuple[str, Break]] = {
     "job code of the former term goes on": (
         "P1",
@@ -122,7 +130,13 @@ BREAKS: dict[str, tuple[str, Break]] = {
     ),
     "an earlier term is told again": (
         "P2",
-        lambda history: _samples(history, sample(15.05, by=FOUR.pid, role="follower", leader=ONE.pid, term=ONE.number)),
+        lambda history: _samples(history, EARLIER),
+    ),
+    "an earlier term is told long after the disk kept the worker waiting": (
+        "P2",
+        lambda history: _samples(
+            history, replace(EARLIER, asked=ns(13.8), answered=ns(13.9), term=TWO.number), EARLIER
+        ),
     ),
     "terms begin in the wrong order": ("P2", lambda history: _terms(history, 2, began_ns=ns(-2))),
     "a tick runs twice": (
@@ -197,9 +211,14 @@ BREAKS: dict[str, tuple[str, Break]] = {
     ),
     "a silence that nothing explains": ("P6", _quiet(3, 7)),
     "a silence longer than the fault explains": ("P6", _quiet(10.5, 19)),
-    "a leader dies of nothing": (
+    "a leader dies of nothing": ("P6", _of_nothing),
+    "a leader dies after a standstill that was too short": (
         "P6",
-        lambda history: replace(history, faults=[each for each in history.faults if each.kind != "kill leader"]),
+        lambda history: replace(_of_nothing(history), standstills=[Standstill(ns(8.6), ns(10.09))]),
+    ),
+    "a leader dies long after a standstill": (
+        "P6",
+        lambda history: replace(_of_nothing(history), standstills=[Standstill(ns(2), ns(4.5))]),
     ),
     "a leader resigns for nothing": (
         "P6",
@@ -240,9 +259,13 @@ HARMLESS: dict[str, Break] = {
     ),
     "a silence while the machine stood still": lambda history: replace(
         _quiet(3, 7)(history),
-        samples=[
-            replace(each, overslept=int(3.9 * SECOND)) if each.asked == ns(7) else each for each in history.samples
-        ],
+        standstills=[Standstill(ns(3.1), ns(7))],
+    ),
+    "a leader that its own switch ended when the machine went on": lambda history: replace(
+        _of_nothing(history), standstills=[Standstill(ns(7.6), ns(10.09))]
+    ),
+    "an earlier term, told by a worker that the disk kept waiting": lambda history: _samples(
+        history, replace(EARLIER, asked=ns(14.95), answered=EARLIER.asked), EARLIER
     ),
     "a vacancy without anybody to take over": lambda history: _slow_takeover(history, others=0),
     "a worker that does not answer": lambda history: _samples(history, Sample(ns(5.01), ns(6.01))),

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,7 +49,9 @@ class Injector:
         self._orders = Path(environment["ORDERS"])
         self._environment = environment
         self._clock = PoolClock(Path(environment["CLOCK"]))
-        self._undo: list[tuple[float, Callable[[], object]]] = []
+        self._number = 0
+        self._undo: list[tuple[float, Callable[[], object], int]] = []
+        self._undone: dict[int, int] = {}
         self._stopped: set[int] = set()
         self._leaving: set[int] = set()
         self._killed: set[int] = set()
@@ -61,6 +63,7 @@ class Injector:
 
     def inject(self, fault: Fault) -> Injected:
         """Inject it now, or as soon as there is a worker that it can hit."""
+        self._number += 1
         nothing = Injected(fault.kind, now_ns(), now_ns(), engine=self._engine)
         hits = nothing.of.hits
 
@@ -93,10 +96,11 @@ class Injector:
 
     def undo_what_is_due(self) -> float | None:
         """End faults that are due; return the seconds until the next one is due, None if none is left."""
-        for moment, undo in sorted(self._undo, key=lambda each: each[0]):
+        for moment, undo, number in sorted(self._undo, key=lambda each: each[0]):
             if moment > time.monotonic():
                 return moment - time.monotonic()
             self._undo = [each for each in self._undo if each[1] is not undo]
+            self._undone[number] = now_ns()
             with contextlib.suppress(psutil.NoSuchProcess):
                 try:
                     again = undo()
@@ -104,12 +108,19 @@ class Injector:
                     self.unnoticed.append(str(error))
                 else:
                     if isinstance(again, float):
-                        self._later(again, undo)
+                        self._later(again, undo, number)
         return None
+
+    def as_undone(self, faults: Sequence[Injected]) -> list[Injected]:
+        """All faults so far, in their order, with the times at which lasting ones were really ended."""
+        return [
+            replace(fault, until=max(fault.until, self._undone.get(number, 0)))
+            for number, fault in enumerate(faults, start=1)
+        ]
 
     def close(self) -> None:
         """Undo everything, and leave no process behind but the pool's own."""
-        for _, undo in self._undo:
+        for _, undo, _ in self._undo:
             with contextlib.suppress(psutil.NoSuchProcess, AssertionError, UnnoticedError):
                 undo()
         self._undo = []
@@ -225,8 +236,9 @@ class Injector:
         code = f"import time\nend = time.monotonic() + {fault.seconds}\nwhile time.monotonic() < end: pass"
         self._burning += [subprocess.Popen([sys.executable, "-c", code]) for _ in range((os.cpu_count() or 1) + 1)]
 
-    def _later(self, seconds: float, undo: Callable[[], object]) -> None:
-        self._undo.append((time.monotonic() + seconds, undo))
+    def _later(self, seconds: float, undo: Callable[[], object], number: int | None = None) -> None:
+        """End the fault of that number, by default the present one, in so many seconds."""
+        self._undo.append((time.monotonic() + seconds, undo, self._number if number is None else number))
 
 
 _TO_A_WORKER: dict[str, Callable[[Injector, psutil.Process, Fault], None]] = {

@@ -17,6 +17,7 @@ from election.schedule.verify import Violation, verify
 from .facts import Fact
 from .kinds import POISONED, SETTINGS, Ends, Kind, Setting
 from .poller import Sample
+from .standstills import Standstill
 
 SECOND = 10**9
 
@@ -26,7 +27,7 @@ STARTING = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Injected:
-    """A fault that happened. at, until: nanoseconds since boot, when it began and when its cause was over.
+    """A fault that happened. at, until: nanoseconds since boot, when it began and when its cause was really over.
 
     pid, term: its worker, and the term at that time. others: number of workers that could have taken over. missed: why
     it did not happen, if it did not.
@@ -86,7 +87,7 @@ class History:
 
     verified: violations found by the ledger's own ``verify``. trouble: failures of the run itself, such as a pool that
     did not recover. unnoticed: faults that the pool, or a copy of it, did not report. left: processes left behind.
-    tracebacks: number in the log.
+    tracebacks: number in the log. standstills: times in which the machine was late for everybody.
     """
 
     facts: Sequence[Fact]
@@ -105,6 +106,7 @@ class History:
     left: Sequence[str] = ()
     tracebacks: int = 0
     engine: str = "file"
+    standstills: Sequence[Standstill] = ()
 
     @property
     def happened(self) -> list[Injected]:

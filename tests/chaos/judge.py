@@ -80,14 +80,19 @@ def check_who_says_that_it_leads(history: History) -> Iterator[Violation]:
 
 
 def check_terms_grow(history: History) -> Iterator[Violation]:
-    """P2: a request sent after an answer does not get an earlier term, unless the worker may lag behind."""
+    """P2: a request sent after an answer does not get an earlier term, unless the worker may lag behind, or may answer
+    from memory because the disk keeps it waiting: one that waited answers at once until its read has ended.
+    """
     known, answers = 0, deque[tuple[int, int]]()
+    waited: dict[int | None, int] = {}
     for sample in history.samples:
         while answers and answers[0][0] + history.setting.behind * SECOND <= sample.asked:
             known = max(known, answers.popleft()[1])
         if sample.term is None:
             continue
-        if sample.term < known:
+        if sample.answered - sample.asked >= history.setting.patience * SECOND:
+            waited[sample.by] = sample.answered
+        if sample.term < known and sample.asked > waited.get(sample.by, -SECOND) + SECOND:
             yield Violation("P2", f"term {sample.term} was told after term {known}")
         answers.append((sample.answered, sample.term))
     for before, after in pairwise(history.terms):
@@ -152,10 +157,13 @@ def _untold(run: RunRow, facts: set[str], history: History) -> bool:
 
 
 def check_reasons(history: History) -> Iterator[Violation]:
-    """P6: no term ends without a fault that explains this kind of end. The last one ends with the pool."""
+    """P6: no term ends without a fault, or a standstill of the machine, that explains this kind of end. The last one
+    ends with the pool.
+    """
     for row, following in pairwise(history.terms):
         ended = {Standing.RESIGNED: Ends.RESIGNED, Standing.LOST: Ends.LOST}.get(row.standing, Ends.DIED)
-        if not any(_explains(fault, row, following, ended, history.away) for fault in history.happened):
+        explained = any(_explains(fault, row, following, ended, history.away) for fault in history.happened)
+        if not explained and not _stood_still(row, following, ended, history):
             yield Violation("P6", f"term {row.term} of pid {row.pid} {ended}, and no fault explains it")
 
 
@@ -167,6 +175,16 @@ def _explains(fault: Injected, row: TermRow, following: TermRow, ended: Ends, aw
     if fault.pid is not None:
         return fault.pid == row.pid
     return fault.tells_within(row.began_ns - SECOND, end)
+
+
+def _stood_still(row: TermRow, following: TermRow, ended: Ends, history: History) -> bool:
+    """Whether the machine stood still until a moment before the end, for as long as gets a stopped leader fenced."""
+    end = row.ended_ns or following.began_ns
+    for still in history.standstills:
+        stop = Injected("stop leader", still.begin, still.end, row.pid, row.term, others=1, engine=history.engine)
+        if stop.may_be_fenced and stop.may_end(ended) and stop.tells_within(end, end):
+            return True
+    return False
 
 
 def check_the_ground(history: History) -> Iterator[Violation]:

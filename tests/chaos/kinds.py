@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from election.engines.file.file_thread import MAX_WAIT_S
 
 JOBS = {"each_second": 1.0, "quarter_second": 0.25, "in_a_thread": 2.0}
 """The jobs of the application, and the seconds from one tick to the next."""
@@ -151,12 +154,14 @@ class Setting:
     """An engine, with the properties that a plan and a verdict need.
 
     kinds: faults of a pool on it. fence_after: seconds after which the pool fences a hanging leader. behind: seconds by
-    which one worker's answer may be older than another's, since it is cached.
+    which one worker's answer may be older than another's, since it is cached. patience: seconds that a worker waits for
+    the disk before it answers from memory.
     """
 
     kinds: Mapping[str, Kind]
     fence_after: float
     behind: float = 0.0
+    patience: float = math.inf
 
 
 def _leased(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
@@ -174,7 +179,7 @@ _ON_REDIS = {
 }
 
 SETTINGS = {
-    "file": Setting({**_PROCESSES, **_FILES, **_DISK, **_POOLS, **_COPIES}, fence_after=3.0),
+    "file": Setting({**_PROCESSES, **_FILES, **_DISK, **_POOLS, **_COPIES}, fence_after=3.0, patience=MAX_WAIT_S),
     "postgres": Setting(
         {
             **_PROCESSES,

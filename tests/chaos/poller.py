@@ -18,10 +18,7 @@ TIMEOUT_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An answer; its content was true at some instant from ``asked`` to ``answered``. No answer: ``by`` is None.
-
-    overslept: nanoseconds by which the pause before it took longer than it should: the machine was late for everybody.
-    """
+    """An answer; its content was true at some instant from ``asked`` to ``answered``. No answer: ``by`` is None."""
 
     asked: int
     answered: int
@@ -30,7 +27,6 @@ class Sample:
     leader: int | None = None
     term: int | None = None
     workers: tuple[int, ...] = ()
-    overslept: int = 0
 
     @classmethod
     def from_line(cls, line: dict[str, Any]) -> Sample:
@@ -60,11 +56,8 @@ class Poller:
 
     def _poll(self) -> None:
         with httpx2.Client(timeout=TIMEOUT_S, headers={"Connection": "close"}) as client:
-            began = now_ns()
             while not self._stop.wait(EVERY):
-                overslept = max(0, now_ns() - began - int(EVERY * 1e9))
-                append(self._path, {**self._ask(client), "overslept": overslept})
-                began = now_ns()
+                append(self._path, self._ask(client))
 
     def _ask(self, client: httpx2.Client) -> dict[str, Any]:
         asked = now_ns()

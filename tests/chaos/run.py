@@ -28,6 +28,7 @@ from .history import History, Injected, read_ledger
 from .kinds import JOBS, SETTINGS
 from .plan import Fault
 from .poller import Poller, Sample
+from .standstills import Watch
 
 RECOVERED = 60.0
 """Seconds after the last fault within which all workers take part again."""
@@ -65,7 +66,7 @@ def _run(
     pool = Pool(directory, workers=workers, pool=ground.pool, environment=environment, start_method="spawn")
     (directory / "orders").mkdir(parents=True)
     injector = Injector(pool, engine, ground, directory, environment)
-    with _no_process_left(injector) as left:
+    with _no_process_left(injector) as left, Watch() as watch:
         pool.start()
         _ticking(pool)
         since, since_ns = datetime.now(UTC), now_ns()
@@ -90,7 +91,7 @@ def _run(
     return History(
         facts=facts,
         samples=Sample.read(directory / "samples"),
-        faults=[fault.as_obeyed(facts) for fault in faults],
+        faults=[fault.as_obeyed(facts) for fault in injector.as_undone(faults)],
         since=since,
         until=end,
         since_ns=since_ns,
@@ -100,6 +101,7 @@ def _run(
         left=left,
         tracebacks=sum(len(re.findall(r"^Traceback", text, re.MULTILINE)) for text in logs),
         engine=engine,
+        standstills=watch.found,
         **asyncio.run(read_ledger(ground.ledger)),
     )
 

@@ -98,8 +98,7 @@ def _may_have_ended(fault: Injected, history: History) -> bool:
 def _allowed(begin: int, end: int, history: History) -> float:
     """Seconds that the faults, and a machine that was late for everybody, explain between two times."""
     faults = sum(fault.allowance for fault in history.happened if fault.tells_within(begin, end))
-    late = (min(end, each.asked) - max(begin, each.asked - each.overslept) for each in history.samples)
-    return faults + sum(lasted for lasted in late if lasted > 0) / SECOND
+    return faults + sum(each.within(begin, end) for each in history.standstills) / SECOND
 
 
 def _moment(at: int, history: History) -> str:
