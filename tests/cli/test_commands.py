@@ -168,7 +168,13 @@ def test_what_a_command_does_not_know_is_refused(arguments: list[str], capsys: p
 
 def test_status_for_machines(living: WorkerPool, ask: Ask) -> None:
     """The fields of ``GET /leader``, whose names do not change, so that a script may use both alike."""
-    said, asked = ask("status", living.path), living.follower().document()
+
+    def told() -> list[dict[str, Any]] | None:
+        """Both documents, once the leader is responsive in both: its pulse changes from one request to the next."""
+        both = [ask("status", living.path), living.follower().document()]
+        return both if all(each["leader"] and each["leader"]["responsive"] for each in both) else None
+
+    said, asked = until(told, what="the leader responds")
     assert list(said) == ["pool", "engine", "state", "leader", "workers", "jobs", "jobs_total", "problem"]
     for name in ("pool", "engine", "state", "workers", "jobs_total", "problem"):
         assert said[name] == asked[name]

@@ -75,7 +75,6 @@ def test_the_copy_is_the_same_and_goes_on(ended: Path, tmp_path: Path, migrate: 
     assert max(terms) == len(tables(ended)["terms"]) + 1
 
 
-@pytest.mark.timeout(60)
 def test_a_pool_on_postgresql_goes_on_with_its_numbers(
     ended: Path, postgres_server: RunningPostgres, migrate: Migrate, call: Call
 ) -> None:

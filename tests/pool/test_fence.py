@@ -25,11 +25,13 @@ LOGGED = {"ELECTION_LOG_FORMAT": "json"}
 
 FENCED = {"ELECTION_FENCE_AFTER": str(FENCE_AFTER), **LOGGED}
 
-OBSERVERS_FENCE = FENCE_AFTER * 1.1 + FENCE_AFTER / 4 + 0.25
-"""Seconds until an observer acts at the latest: after the leader's own switch, at a poll, and in its turn."""
-
 SLACK = 1.0
 """Seconds beyond the fence until the work of the next leader runs, on a busy machine."""
+
+
+def observers_fence(fence_after: float) -> float:
+    """Seconds until an observer acts at the latest: after the leader's own switch, at a poll, and in its turn."""
+    return fence_after * 1.1 + fence_after / 4 + 0.25
 
 
 def events(pool: Pool, name: str) -> list[dict[str, Any]]:
@@ -63,19 +65,22 @@ def test_row_11_a_leader_that_is_stopped_for_good(new_pool: Callable[..., Pool])
     """Its own switch stands still with it, so a follower kills it, once, after recording that; the log, here as
     JSON, has both events.
     """
-    pool = new_pool(jobs="tick,while_leading", environment=FENCED).start()
-    leader = pool.leader()["leader"]["pid"]
+    fence_after = 2 * FENCE_AFTER  # a machine that stands still for less gets no leader killed by its own switch
+    environment = {**FENCED, "ELECTION_FENCE_AFTER": str(fence_after)}
+    pool = new_pool(jobs="tick,while_leading", environment=environment).start()
+    before = pool.leader()["leader"]
+    leader, following = before["pid"], before["term"] + 1
     with lateness(pool.facts_path.parent) as late:
         stopped = time.monotonic()
         os.kill(leader, signal.SIGSTOP)
         found = pool.leader(but=leader)
-        begun = until(lambda: [fact for fact in pool.facts().of("leading") if fact["term"] == 2])[0]
-    assert begun["at"] - stopped < OBSERVERS_FENCE + SLACK + 3 * late()
-    assert (found["leader"]["term"], found["last_takeover"]["reason"]) == (2, "fenced")
-    (taken,) = until(lambda: events(pool, "took_over"))
-    (fenced,) = events(pool, "fenced")
-    assert (fenced["term"], fenced["pid"]) == (1, leader)
-    assert (taken["term"], taken["pid"], taken["reason"]) == (2, found["leader"]["pid"], "fenced")
+        begun = until(lambda: [fact for fact in pool.facts().of("leading") if fact["term"] == following])[0]
+    assert begun["at"] - stopped < observers_fence(fence_after) + SLACK + 3 * late()
+    assert (found["leader"]["term"], found["last_takeover"]["reason"]) == (following, "fenced")
+    (taken,) = until(lambda: [event for event in events(pool, "took_over") if event["term"] == following])
+    (fenced,) = [event for event in events(pool, "fenced") if event["pid"] == leader]
+    assert fenced["term"] == before["term"]
+    assert (taken["pid"], taken["reason"]) == (found["leader"]["pid"], "fenced")
     pool.settled()
     pool.stop()
     code, said = pool.verify()

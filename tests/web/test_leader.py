@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -44,8 +45,13 @@ def test_the_document_is_the_agreed_one(tmp_path: Path) -> None:
     with TestClient(app) as client:
         until(lambda: client.get("/leader").status_code == 200)
         until(lambda: client.get("/leader").json()["last_takeover"]["takeover_ms"] is not None)
-        until(lambda: client.get("/leader").json()["jobs"][0]["next_run_time"])
-        answer = client.get("/leader")
+
+        def idle() -> httpx2.Response | None:
+            answer = client.get("/leader")
+            (job,) = answer.json()["jobs"]
+            return answer if job["next_run_time"] and job["running"] == 0 else None
+
+        answer = until(idle, what="the job is planned, and does not run now")
         found = answer.json()
 
         assert answer.headers["content-type"] == "application/json"

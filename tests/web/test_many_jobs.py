@@ -16,22 +16,30 @@ from election import Election
 from tests.support.waiting import until
 
 ADDED = 130
-SOON = datetime.now(UTC) + timedelta(hours=1)
+
+SHOWN = [*(f"code-{number:03}" for number in range(100)), *(f"reminder-{number:03}" for number in range(30, 130))]
+"""Ids in the document: a hundred of the code, and the hundred of the others that are due soonest."""
 
 
 async def remind(number: int = 0) -> None:
     """A reminder."""
 
 
-def new_job(number: int) -> dict[str, Any]:
-    """Of those that are added, the last is due first."""
-    due = SOON + timedelta(minutes=ADDED - number)
+def new_job(number: int, soon: datetime) -> dict[str, Any]:
+    """Of those that are added, the last is due first, a minute after ``soon``."""
+    due = soon + timedelta(minutes=ADDED - number)
     tags = ["odd"] if number % 2 else []
     return {"func": remind, "trigger": "date", "run_date": due, "id": f"reminder-{number:03}", "tags": tags}
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+def soon() -> datetime:
+    """Later than every test here."""
+    return datetime.now(UTC) + timedelta(hours=1)
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory, soon: datetime) -> Iterator[TestClient]:
     election = Election(tmp_path_factory.mktemp("many") / "pool", heartbeat=0.1)
     for number in range(110):
         election.scheduled_job("interval", hours=1, id=f"code-{number:03}")(remind)
@@ -41,13 +49,14 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 
     @app.post("/add")
     async def add() -> None:
-        await election.add_jobs([new_job(number) for number in range(ADDED)])
+        await election.add_jobs([new_job(number, soon) for number in range(ADDED)])
 
     with TestClient(app) as client:
         until(lambda: client.get("/leader").status_code == 200, what="a leader")
         assert client.post("/add").status_code == 200
         until(lambda: client.get("/leader").json()["jobs_total"] == 110 + ADDED, what="all are known")
         until(lambda: all_are_planned(client), what="all are planned")
+        until(lambda: ids(client.get("/leader").json()) == SHOWN, what="the leader has stored when each is due")
         yield client
 
 
@@ -61,13 +70,8 @@ def ids(found: dict[str, Any]) -> list[str]:
 
 
 def test_the_document_is_bounded(client: TestClient) -> None:
-    """A hundred of the code, and the hundred of the others that are due soonest."""
-    until(lambda: "code-000" in ids(client.get("/leader").json()))
     found = client.get("/leader").json()
-    assert ids(found) == [
-        *(f"code-{number:03}" for number in range(100)),
-        *(f"reminder-{number:03}" for number in range(30, 130)),
-    ]
+    assert ids(found) == SHOWN
     assert all(job["next_run_time"] for job in found["jobs"])
     assert found["problem"] is None, "the code is not another one because it is not shown whole"
 
@@ -119,8 +123,8 @@ def test_jobs_are_searched(client: TestClient) -> None:
     assert ids(client.get("/leader/jobs", params={"search": "nothing"}).json()) == []
 
 
-def test_what_comes_next(client: TestClient) -> None:
-    until = (SOON + timedelta(minutes=3)).isoformat()
+def test_what_comes_next(client: TestClient, soon: datetime) -> None:
+    until = (soon + timedelta(minutes=3)).isoformat()
     ticks = client.get("/leader/next", params={"limit": 1000, "until": until}).json()["ticks"]
     assert [tick["job_id"] for tick in ticks if tick["job_id"].startswith("rem")] == [
         "reminder-129", "reminder-128", "reminder-127",
