@@ -35,6 +35,9 @@ AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 POLL = 0.02
 """Seconds between two requests of one wait: each takes time of the cores that the workers need."""
 
+SAFETY_POLL_S = 0.3
+"""Of single workers; for as long as that, one that has resigned leaves the seat to the others."""
+
 SECONDS_PER_WORKER = 15
 """Time limit for the start of one worker: its imports take seconds of a busy core."""
 
@@ -313,7 +316,7 @@ class Worker(ServerProcess):
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "ELECTION_POOL": pool.url,
                 "ELECTION_TEST_HEARTBEAT": "0.1",
-                "ELECTION_TEST_SAFETY_POLL": "0.3",
+                "ELECTION_TEST_SAFETY_POLL": str(SAFETY_POLL_S),
                 "FACTS": str(pool.facts_path),
                 "JOBS": "often,now and/then",
             },

@@ -84,6 +84,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     with client_of(Election(pool, heartbeat=0.05)) as client:
         led(client)
         until(lambda: client.get("/leader/terms").json()["terms"][0]["term"] == TERMS + 1)
+        until(lambda: client.get("/leader/runs?outcome=running").json()["runs"] == [], what="what was open is settled")
         yield client
 
 
@@ -382,5 +383,5 @@ def test_a_follower_answers_like_the_leader(pair: WorkerPool) -> None:
     pages = [worker.document(f"/leader/runs?job=often&before={seq}") for worker in (leader, follower)]
     assert pages[0] == pages[1]
     assert [worker.job("often")["paused"] for worker in (leader, follower)] == [False, False]
-    assert leader.document("/leader/terms") == follower.document("/leader/terms")
+    until(lambda: leader.document("/leader/terms") == follower.document("/leader/terms"), what="both tell the same")
     assert run["term"] in {term["term"] for term in follower.document("/leader/terms")["terms"]}

@@ -121,8 +121,11 @@ def test_the_document_is_the_agreed_one(tmp_path: Path) -> None:
     assert election.term is None
 
 
-def test_without_a_leader_it_is_the_same_document_with_503_and_retry_after(tmp_path: Path) -> None:
+def test_without_a_leader_it_is_the_same_document_with_503_and_retry_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As while somebody settles in: the lock is held, and no record says by whom."""
+    monkeypatch.setattr("election.engines.file.backend.MIN_REFUSAL_S", 60.0)  # until then nobody takes it for an orphan
     (tmp_path / "pool").mkdir(mode=0o700)
     held = os.open(tmp_path / "pool" / "leader.lock", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(held, fcntl.LOCK_EX)

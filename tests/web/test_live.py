@@ -16,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
@@ -98,6 +99,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     with client_of(Election(pool, heartbeat=0.05)) as client:
         until(lambda: client.get("/leader").status_code == 200)
         until(lambda: client.get("/leader/terms").json()["terms"][0]["term"] == TERMS + 1)
+        until(lambda: client.get("/leader/runs?outcome=running").json()["runs"] == [], what="what was open is settled")
         yield client
 
 
@@ -253,7 +255,7 @@ def test_it_holds_the_document_and_when_it_was_told(filled: TestClient) -> None:
     assert found["controls"] is None
     assert found["pool"].keys() == filled.get("/leader").json().keys()
     assert found["pool"]["leader"]["pid"] == os.getpid()
-    assert found["history"]["terms"][0]["pid"] == os.getpid()
+    assert history(filled)["terms"][0]["pid"] == os.getpid()
 
 
 def test_it_says_whether_there_are_controls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,8 +273,12 @@ def test_what_means_harm_is_data(tmp_path: Path) -> None:
     election = Election(tmp_path / "pool", heartbeat=0.05)
     election.scheduled_job("date", id=HOSTILE)(harm)
     with client_of(election) as client:
-        until(lambda: [run for run in history(client)["runs"] if run["outcome"] == "failed"])
-        answer = client.get("/leader/live/data")
+
+        def failed() -> httpx2.Response | None:
+            answer = client.get("/leader/live/data")
+            return answer if [run for run in answer.json()["history"]["runs"] if run["outcome"] == "failed"] else None
+
+        answer = until(failed, what="the run is told")
         assert answer.headers["content-type"] == "application/json"
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.json()["history"]["runs"][0]["job"] == HOSTILE
