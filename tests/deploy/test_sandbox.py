@@ -52,7 +52,7 @@ def test_a_pool_works_in_the_sandbox(
     if engine == "postgres":
         server: RunningPostgres = request.getfixturevalue("postgres_server")
         url = server.url(pool=new_name())
-    pool = new_pool(pool=url, workers=2, environment={"ELECTION_FENCE_AFTER": "3"}).start()
+    pool = new_pool(pool=url, workers=2, environment={"ELECTION_FENCE_AFTER": "4"}).start()
     assert pool.parent is not None
     assert pool.request("HEAD", "/readyz").status_code == 200
 

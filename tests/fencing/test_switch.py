@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-AFTER = 3.0
+AFTER = 4.5
 """Seconds: longer than a busy machine delays a healthy loop."""
 
 PROLOGUE = f"""
@@ -29,7 +29,7 @@ async def main():
         await within()
     await afterwards()
 
-async def within(): await well({AFTER} * 3)
+async def within(): await well({AFTER} * 2)
 async def afterwards(): pass
 """
 
@@ -72,7 +72,7 @@ def test_what_was_said_before_is_gone(tmp_path: Path) -> None:
 @pytest.mark.extended
 def test_after_a_term_nothing_is_armed(tmp_path: Path) -> None:
     """A follower may hang as long as it likes."""
-    assert run(tmp_path / "stack", f"async def afterwards(): time.sleep({AFTER} * 3)") == (0, "in good order\n")
+    assert run(tmp_path / "stack", f"async def afterwards(): time.sleep({AFTER} * 2)") == (0, "in good order\n")
 
 
 @pytest.mark.extended
@@ -95,7 +95,7 @@ def test_it_gives_way_to_another_use_of_faulthandler(tmp_path: Path, when: str) 
 async def within():
     {others if when == "within the term" else "pass"}
     await well({AFTER} / 2)  # so that the next press is seen to be left out
-    time.sleep({AFTER} * 2)
+    time.sleep({AFTER} * 1.5)
 async def afterwards():
     faulthandler.cancel_dump_traceback_later()
 {others if when == "before the term" else ""}

@@ -19,19 +19,18 @@ from tests.support.logs import events_in
 from tests.support.pool import POLL, Pool
 from tests.support.waiting import until
 
-FENCE_AFTER = 2.0
+FENCE_AFTER = 4.0
+"""Seconds: a machine that stands still for less gets no leader killed by its own switch."""
 
 LOGGED = {"ELECTION_LOG_FORMAT": "json"}
 
 FENCED = {"ELECTION_FENCE_AFTER": str(FENCE_AFTER), **LOGGED}
 
+OBSERVERS_FENCE = FENCE_AFTER * 1.1 + FENCE_AFTER / 4 + 0.25
+"""Seconds until an observer acts at the latest: after the leader's own switch, at a poll, and in its turn."""
+
 SLACK = 1.0
 """Seconds beyond the fence until the work of the next leader runs, on a busy machine."""
-
-
-def observers_fence(fence_after: float) -> float:
-    """Seconds until an observer acts at the latest: after the leader's own switch, at a poll, and in its turn."""
-    return fence_after * 1.1 + fence_after / 4 + 0.25
 
 
 def events(pool: Pool, name: str) -> list[dict[str, Any]]:
@@ -48,9 +47,10 @@ def test_row_12_an_event_loop_that_hangs_for_good(new_pool: Callable[..., Pool],
     with lateness(pool.facts_path.parent) as late:
         hung = until(lambda: pool.facts().of("begin", how))[0]
         found = pool.leader(but=hung["pid"])
-        ticks = until(lambda: [fact for fact in pool.facts().of("begin", "tick") if fact["term"] == 2])
+        following = hung["term"] + 1
+        ticks = until(lambda: [fact for fact in pool.facts().of("begin", "tick") if fact["term"] == following])
     assert ticks[0]["at"] - hung["at"] < FENCE_AFTER + SLACK + 3 * late()
-    assert (found["leader"]["term"], found["last_takeover"]["reason"]) == (2, "fenced")
+    assert (found["leader"]["term"], found["last_takeover"]["reason"]) == (following, "fenced")
     assert found["last_takeover"]["from_pid"] == hung["pid"]
     until(lambda: f"in {how}" in pool.log.read_text(), what="the log names the function that hung")
     assert [event["by"] for event in events(pool, "hang_traced")] == [found["leader"]["pid"]]
@@ -65,9 +65,7 @@ def test_row_11_a_leader_that_is_stopped_for_good(new_pool: Callable[..., Pool])
     """Its own switch stands still with it, so a follower kills it, once, after recording that; the log, here as
     JSON, has both events.
     """
-    fence_after = 2 * FENCE_AFTER  # a machine that stands still for less gets no leader killed by its own switch
-    environment = {**FENCED, "ELECTION_FENCE_AFTER": str(fence_after)}
-    pool = new_pool(jobs="tick,while_leading", environment=environment).start()
+    pool = new_pool(jobs="tick,while_leading", environment=FENCED).start()
     before = pool.leader()["leader"]
     leader, following = before["pid"], before["term"] + 1
     with lateness(pool.facts_path.parent) as late:
@@ -75,7 +73,7 @@ def test_row_11_a_leader_that_is_stopped_for_good(new_pool: Callable[..., Pool])
         os.kill(leader, signal.SIGSTOP)
         found = pool.leader(but=leader)
         begun = until(lambda: [fact for fact in pool.facts().of("leading") if fact["term"] == following])[0]
-    assert begun["at"] - stopped < observers_fence(fence_after) + SLACK + 3 * late()
+    assert begun["at"] - stopped < OBSERVERS_FENCE + SLACK + 3 * late()
     assert (found["leader"]["term"], found["last_takeover"]["reason"]) == (following, "fenced")
     (taken,) = until(lambda: [event for event in events(pool, "took_over") if event["term"] == following])
     (fenced,) = [event for event in events(pool, "fenced") if event["pid"] == leader]
@@ -89,7 +87,7 @@ def test_row_11_a_leader_that_is_stopped_for_good(new_pool: Callable[..., Pool])
 
 @pytest.mark.extended
 def test_row_11_without_a_fence_it_is_reported_and_keeps_the_seat(new_pool: Callable[..., Pool]) -> None:
-    pool = new_pool(workers=2, environment=LOGGED).start()
+    pool = new_pool(workers=2, environment={**LOGGED, "ELECTION_FENCE_AFTER": "0"}).start()
     leader = pool.leader()["leader"]["pid"]
     os.kill(leader, signal.SIGSTOP)
 
@@ -109,18 +107,20 @@ def test_row_11_without_a_fence_it_is_reported_and_keeps_the_seat(new_pool: Call
 @pytest.mark.extended
 def test_row_13_an_observer_that_was_stopped_itself_does_not_judge(new_pool: Callable[..., Pool]) -> None:
     """Stop leader and observer, continue the observer: no kill before it has observed for the whole time itself."""
-    pool = new_pool(workers=2, environment=FENCED).start()
+    fence_after = 0.75 * FENCE_AFTER  # it is waited for several times
+    environment = {**FENCED, "ELECTION_FENCE_AFTER": str(fence_after)}
+    pool = new_pool(workers=2, environment=environment).start()
     workers = [worker["pid"] for worker in pool.settled()["workers"]]
     leader = pool.leader()["leader"]["pid"]
     (observer,) = set(workers) - {leader}
     os.kill(observer, signal.SIGSTOP)
     os.kill(leader, signal.SIGSTOP)
     stopped = time.monotonic()
-    until(lambda: time.monotonic() - stopped > FENCE_AFTER * 1.5)  # the standstill itself
+    until(lambda: time.monotonic() - stopped > fence_after * 1.5)  # the standstill itself
     resumed = time.monotonic()
     os.kill(observer, signal.SIGCONT)
     found = pool.leader(but=leader)
-    assert time.monotonic() - resumed >= FENCE_AFTER
+    assert time.monotonic() - resumed >= fence_after
     assert found["last_takeover"]["reason"] == "fenced"
 
 
