@@ -159,6 +159,9 @@ def new_page(browser: Any) -> Iterator[Callable[..., Any]]:
     assert complaints == []
 
 
+UNFENCED = {"ELECTION_FENCE_AFTER": "0"}
+"""A leader that a test stops stays the leader for as long as the browser needs."""
+
 JOBS = "report,refresh_prices,sync_inventory,send_invoices"
 """Jobs that run, fail, take long and are skipped."""
 
@@ -166,7 +169,7 @@ JOBS = "report,refresh_prices,sync_inventory,send_invoices"
 @pytest.fixture
 def pool(tmp_path: Path) -> Iterator[Pool]:
     """A pool for one test alone, started."""
-    pool = Pool(tmp_path / "served", jobs=JOBS)
+    pool = Pool(tmp_path / "served", jobs=JOBS, environment=UNFENCED)
     try:
         yield pool.start()
     finally:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from election.schedule.model import Outcome
-from tests.browser.conftest import NewPage, alter, comes, runs_of, shown
+from tests.browser.conftest import UNFENCED, NewPage, alter, comes, runs_of, shown
 from tests.support.past import write_past
 from tests.support.pool import ROOT, Pool
 from tests.support.waiting import until
@@ -54,7 +54,7 @@ def without_paths(route: Any) -> None:
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Pool]:
-    pool = Pool(tmp_path / "shop", jobs="report,refresh_prices,sync_inventory,charge_cards,noon")
+    pool = Pool(tmp_path / "shop", jobs="report,refresh_prices,sync_inventory,charge_cards,noon", environment=UNFENCED)
     try:
         yield pool.start()
     finally:

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.chaos.facts import Fact, now_ns
-from tests.chaos.orders import give
+from tests.chaos.orders import NotObeyedError, give
 from tests.support.pool import Pool
 from tests.support.waiting import until
 
@@ -44,6 +44,14 @@ def test_p6_pitfall_47_a_takeover_while_all_threads_of_the_application_are_taken
     }  # fmt: skip
     pool = new_pool(environment=environment).start()
 
+    def obeyed(pid: int) -> bool:
+        """Whether it did so; an order that was withdrawn, because the machine stood still, can be given again."""
+        try:
+            give(orders, pid, f"threads {BUSY_S}", hopeless=lambda: False)
+        except NotObeyedError:
+            return False
+        return True
+
     def takeover(*, busy: bool) -> float:
         """Milliseconds from the kill of the leader to the first line of its successor's own code."""
         found = pool.settled()
@@ -51,7 +59,7 @@ def test_p6_pitfall_47_a_takeover_while_all_threads_of_the_application_are_taken
         if busy:
             for worker in found["workers"]:
                 process = psutil.Process(worker["pid"])
-                give(orders, process.pid, f"threads {BUSY_S}", hopeless=lambda: False)
+                until(lambda process=process: obeyed(process.pid), what="it carries out the order")
                 until(lambda process=process: process.num_threads() > EVERY_THREAD, what="its threads are taken")
         at = now_ns()
         os.kill(leader["pid"], signal.SIGKILL)

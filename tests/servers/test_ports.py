@@ -84,7 +84,10 @@ def test_a_port_goes_on_through_three_kills(port: Block, new_pool: Callable[...,
         server=UVICORN,
         workers=WORKERS,
         pool=tmp_path / "var/pool",
-        environment={"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        environment={
+            "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}",
+            "UVICORN_TIMEOUT_WORKER_HEALTHCHECK": "30",  # as under run.py: the default of 5 s kills busy workers
+        },
         cwd=tmp_path,
     ).start()
     if '"/reminders/{user}"' in port.code:

@@ -29,6 +29,9 @@ COMMANDS = {
 
 WORKERS = 3
 
+HEALTHCHECK = {"UVICORN_TIMEOUT_WORKER_HEALTHCHECK": "30"}
+"""As under run.py: Uvicorn's own default of 5 s kills workers that are only busy; ``fastapi run`` does not take it."""
+
 
 def server_command(name: str, *more: str, **behaviour: bool) -> ServerCommand:
     """The guide's command with a free port in place of 8000, and with ``more`` arguments."""
@@ -71,7 +74,7 @@ def test_the_guide_works(server: ServerCommand, new_pool: Callable[..., Pool], t
         server=server,
         workers=WORKERS,
         pool=tmp_path / "var/pool",
-        environment={"PYTHONPATH": python_path},
+        environment={"PYTHONPATH": python_path, **HEALTHCHECK},
         cwd=tmp_path,
     )
     first = pool.start().settled()["leader"]

@@ -60,10 +60,20 @@ def runs_out_of_memory() -> None:
 
 
 def uses_up_its_descriptors() -> None:
-    """Leave no file descriptor free for three seconds; open ones stay open."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    """Leave no file descriptor free for three seconds; open ones stay open.
+
+    In steps, since ticks are to fail meanwhile: a machine that stands still lengthens the step that it meets.
+    """
+    before, loop = resource.getrlimit(resource.RLIMIT_NOFILE), asyncio.get_running_loop()
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
-    asyncio.get_running_loop().call_later(3, resource.setrlimit, resource.RLIMIT_NOFILE, before)
+
+    def wait(steps: int) -> None:
+        if steps:
+            loop.call_later(0.5, wait, steps - 1)
+        else:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    wait(6)
 
 
 def crashes_in_c() -> None:
