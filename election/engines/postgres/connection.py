@@ -11,8 +11,9 @@ import asyncio
 import contextlib
 import os
 import socket
+import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -47,6 +48,12 @@ ANSWER_TIMEOUT_S = 5.0
 
 SELECT_SESSION = "SELECT pid, backend_start FROM pg_stat_get_activity(pg_backend_pid())"
 """Server process of this session, and its start: together unique."""
+
+NoAnswer = errors.ConnectionFailure
+"""Error of a statement that was not answered in time, so that its session was shut down."""
+
+NoFirstAnswer = errors.SqlclientUnableToEstablishSqlconnection
+"""Error of a session that the server has opened, and whose first statement it has not answered."""
 
 PEER_TIMEOUT_S = 10
 """Time without any answer of the server's host after which this side closes a connection."""
@@ -86,7 +93,10 @@ class _AsyncConnection(psycopg.AsyncConnection[Any]):
 
 
 def connect(url: str, settings: str = "SELECT 1") -> psycopg.Connection[Any]:
-    """A connection with ``settings``, statements without parameters. Blocks. Raises ``psycopg.Error``."""
+    """A connection with ``settings``, statements without parameters. Blocks. Raises ``psycopg.Error``.
+
+    ``connect_timeout`` limits the login, for each host of the URL; ``ANSWER_TIMEOUT_S`` the settings.
+    """
     connection = psycopg.connect(url, autocommit=True, **driver_options(url))
     return _begun(connection, settings)
 
@@ -95,7 +105,11 @@ def _begun(connection: psycopg.Connection[Any], settings: str) -> psycopg.Connec
     _open.add(connection)
     _adapt(connection.adapters)
     try:
-        connection.execute(settings)
+        with time_limit(connection, ANSWER_TIMEOUT_S):
+            connection.execute(settings)
+    except NoAnswer as error:
+        connection.close()
+        raise NoFirstAnswer(str(error)) from error
     except BaseException:
         connection.close()
         raise
@@ -109,7 +123,9 @@ async def connect_async(url: str, settings: str) -> psycopg.AsyncConnection[Any]
     _open.add(connection)
     _adapt(connection.adapters)
     try:
-        await connection.execute(settings)
+        await execute(connection, settings, within=ANSWER_TIMEOUT_S)
+    except NoAnswer as error:
+        raise NoFirstAnswer(str(error)) from error
     except BaseException:
         shutdown(connection)
         raise
@@ -160,6 +176,37 @@ def shutdown(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any])
         end.shutdown(socket.SHUT_RDWR)
 
 
+@contextlib.contextmanager
+def time_limit(connection: psycopg.Connection[Any], seconds: float) -> Iterator[None]:
+    """Shut the connection down, from another thread, when the scope lasts too long.
+
+    Raises:
+        NoAnswer: A statement failed because of that.
+        psycopg.OperationalError: No thread can be started.
+    """
+    is_over = threading.Event()
+
+    def give_up() -> None:
+        is_over.set()
+        shutdown(connection)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    try:
+        timer.start()
+    except RuntimeError as error:
+        raise psycopg.OperationalError(f"the time limit of a session cannot be set: {error}") from error
+    try:
+        yield
+    except psycopg.Error as error:
+        if is_over.is_set():
+            raise NoAnswer(_not_answered(seconds)) from error
+        raise
+    finally:
+        timer.cancel()
+        timer.join()  # or it might shut down another file that has the number of this socket by then
+
+
 async def execute(
     connection: psycopg.AsyncConnection[Any], statement: str, parameters: Sequence[Any] = (), *, within: float
 ) -> list[tuple[Any, ...]]:
@@ -174,20 +221,36 @@ async def execute(
         within: Seconds after which a session that does not answer is shut down.
 
     Raises:
+        NoAnswer: The session was shut down.
         psycopg.Error: The session or the statement failed.
     """
+    is_over = False
+
+    def give_up() -> None:
+        nonlocal is_over
+        is_over = True
+        shutdown(connection)
 
     async def run() -> list[tuple[Any, ...]]:
-        cursor = await connection.execute(statement, parameters or None)
-        while cursor.nextset():
-            pass
-        return await cursor.fetchall() if cursor.description else []
+        try:
+            cursor = await connection.execute(statement, parameters or None)
+            while cursor.nextset():
+                pass
+            return await cursor.fetchall() if cursor.description else []
+        except psycopg.Error as error:
+            if is_over:
+                raise NoAnswer(_not_answered(within)) from error
+            raise
 
     answer = asyncio.create_task(run())
-    timer = asyncio.get_running_loop().call_later(within, shutdown, connection)
+    timer = asyncio.get_running_loop().call_later(within, give_up)
     answer.add_done_callback(lambda _: timer.cancel())
     answer.add_done_callback(consume_exception)
     return await asyncio.shield(answer)
+
+
+def _not_answered(seconds: float) -> str:
+    return f"the server has not answered for {seconds:.3g} s"
 
 
 def consume_exception(task: asyncio.Task[Any]) -> None:
@@ -263,6 +326,8 @@ def way_out(error: Exception) -> str:
 
 
 _WAYS_OUT: dict[type[Exception], str] = {
+    NoFirstAnswer: "; behind a pooler with pool_mode = session its pool may be used up: docs/engines/postgresql.md has"
+    " the pool_size that it needs",
     errors.DiskFull: "; free some space on the server's disk",
     errors.ReadOnlySqlTransaction: "; name the primary server, not a standby",
     errors.TooManyConnections: "; raise max_connections, or use fewer workers",

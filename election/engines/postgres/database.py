@@ -20,7 +20,7 @@ from election.engines.sql.database import Dialect, NamedRow, rows_with
 from election.engines.sql.schema import NUMBERED
 
 from .address import Address
-from .connection import connect, describe_error, settings, shutdown, way_out
+from .connection import connect, describe_error, settings, shutdown, time_limit, way_out
 from .preflight import Preflight
 from .schema import check_version, migrate, stored_version
 
@@ -150,19 +150,26 @@ class PostgresDatabase(ThreadedDatabase[PostgresConnection]):
             else:
                 return self._connection, version
         self._connection = self._opened()
+        if self._given_up:  # before there was a connection to shut down
+            shutdown(self._connection.raw)
         return self._connection, _second_answer(self._connection.execute(begin))
 
     def _opened(self) -> PostgresConnection:
         raw = connect(self._address.url, self._settings)
         try:
-            if not self._look_only and not self._preflight.ready:
-                migrate(raw, self._address)
-            elif self._look_only and stored_version(raw, self._address) == 0:
-                raise LedgerError(f"{self._address.pool}: there is no pool")
+            if self._look_only or not self._preflight.ready:
+                with time_limit(raw, self._timeout_s):
+                    self._look_at_tables(raw)
         except BaseException:
             raw.close()
             raise
         return PostgresConnection(raw)
+
+    def _look_at_tables(self, raw: psycopg.Connection[Any]) -> None:
+        if not self._look_only:
+            migrate(raw, self._address)
+        elif stored_version(raw, self._address) == 0:
+            raise LedgerError(f"{self._address.pool}: there is no pool")
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

@@ -196,7 +196,7 @@ class PoolMonitor:
                     # A late observer does not decide: on such a host a winner is slow, too.
                     is_punctual = self._clock.monotonic() - asked < interval + LATE_S
             except (psycopg.Error, OSError, SeatError, ConfigurationError, LedgerVersionError) as error:
-                self.trouble = f"{self._address.pool} cannot be reached: {describe_error(error)}"
+                self.trouble = f"{self._address.pool} cannot be reached: {describe_error(error)}{way_out(error)}"
                 self._preflight.reset()
             await self._disconnect()
             await self._clock.sleep(self._jittered())

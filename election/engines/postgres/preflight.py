@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg
@@ -15,7 +14,7 @@ from election.core.logs import log
 from election.engines.sql.schema import TABLES
 
 from .address import Address
-from .connection import connect, describe_error, is_wrong, settings, shutdown, way_out
+from .connection import ANSWER_TIMEOUT_S, connect, describe_error, is_wrong, settings, time_limit, way_out
 from .schema import migrate, stored_version
 
 MIN_VERSION = 150000
@@ -81,14 +80,8 @@ class Preflight:
     @contextmanager
     def _connected(self) -> Iterator[psycopg.Connection[Any]]:
         try:
-            with connect(self._address.url) as connection:
-                timer = threading.Timer(TIMEOUT_S, shutdown, [connection])
-                timer.daemon = True
-                timer.start()
-                try:
-                    yield connection
-                finally:
-                    timer.cancel()
+            with closing(connect(self._address.url)) as connection, time_limit(connection, TIMEOUT_S):
+                yield connection
         except psycopg.Error as error:
             text = f"{self._address.pool}: {describe_error(error)}{way_out(error)}"
             raise (ConfigurationError if is_wrong(error) else SeatError)(text) from error
@@ -109,7 +102,7 @@ class Preflight:
 
     def _check_pooling(self, connection: psycopg.Connection[Any]) -> None:
         """Raise ``ConfigurationError`` if settings and locks of one transaction are not there in the next."""
-        with connect(self._address.url) as other:
+        with closing(connect(self._address.url)) as other, time_limit(other, ANSWER_TIMEOUT_S):
             own = _one(connection, "SELECT pg_backend_pid()")
             try:
                 other.execute("BEGIN")
