@@ -20,6 +20,8 @@ from pydantic import TypeAdapter, ValidationError
 from election.core.backend import SeatTiming, Worker, live_workers
 from election.core.clock import Clock
 from election.core.errors import ConfigurationError, LedgerVersionError, SeatError
+from election.core.events import named
+from election.core.logs import log
 from election.core.term import LeaderRecord, Standing
 from election.core.threads import run_in_thread
 from election.core.watched_task import NOT_WATCHED, WatchedTask
@@ -198,6 +200,9 @@ class PoolMonitor:
             except (psycopg.Error, OSError, SeatError, ConfigurationError, LedgerVersionError) as error:
                 self.trouble = f"{self._address.pool} cannot be reached: {describe_error(error)}{way_out(error)}"
                 self._preflight.reset()
+            except Exception as error:
+                self.trouble = f"{self._address.pool} cannot be read: {describe_error(error)}"
+                log.exception("the monitor of the pool failed, and is started again", extra=named("monitor_crashed"))
             await self._disconnect()
             await self._clock.sleep(self._jittered())
 
