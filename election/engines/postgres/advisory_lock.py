@@ -190,9 +190,13 @@ class AdvisoryLock:
         self._test = asyncio.create_task(self._test_session(self._socket))
 
     async def _test_session(self, socket: WatchedSocket) -> None:
-        with contextlib.suppress(psycopg.Error):
-            await self.execute("SELECT 1")
-            socket.resume()
+        connection = self._connection
+        try:
+            with contextlib.suppress(psycopg.Error):
+                await self.execute("SELECT 1")
+        finally:
+            if connection is not None and not connection.closed:  # else its end would be reported for ever
+                socket.resume()
 
 
 async def terminate_leader(address: Address, record: LeaderRecord) -> None:

@@ -15,9 +15,11 @@ from election.core.clock import SystemClock
 from election.core.process import current_process
 from election.engines.postgres import monitor as monitors
 from election.engines.postgres.address import parse
+from election.engines.postgres.advisory_lock import AdvisoryLock
 from election.engines.postgres.monitor import PoolMonitor
 from election.engines.postgres.preflight import Preflight
 from tests.support.logs import logged
+from tests.support.postgres_server import RunningPostgres
 from tests.support.waiting import until_async
 
 BOUND_S = 30.0
@@ -48,3 +50,38 @@ async def test_p8_a_monitor_without_a_thread_goes_on_when_there_is_one(
         assert monitor.trouble is None
     finally:
         await monitor.close()
+
+
+@pytest.mark.anyio
+async def test_a_cancelled_test_of_the_session_does_not_make_it_deaf(
+    url: str, postgres_server: RunningPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next notification is heard at once, not at a heartbeat."""
+    address = parse(url)
+    lock = AdvisoryLock(address, 5.0, SeatTiming(heartbeat=0.5, safety_poll=1.0))
+    notify = f'NOTIFY "{address.ledger_channel}"'
+    pid_of = "SELECT pid FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(3600)' AND pid = "
+    try:
+        assert await lock.try_acquire()
+        await lock.listen()
+        execute, pid = lock.execute, lock.session[0]
+
+        async def slow(statement: str, *more: Any, **options: Any) -> list[tuple[Any, ...]]:
+            assert statement == "SELECT 1"
+            return await execute("SELECT pg_sleep(3600)", within=2 * BOUND_S)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(lock, "execute", slow)
+            postgres_server.execute(notify)
+            await until_async(lambda: postgres_server.execute(f"{pid_of}{pid}"), what="the session is tested")
+            assert lock._test is not None
+            assert postgres_server.execute(f"SELECT pg_cancel_backend({pid})") == [(True,)]
+            async with asyncio.timeout(BOUND_S):
+                await asyncio.wait([lock._test])
+        assert lock.held
+        lock.ledger_changed.clear()
+        postgres_server.execute(notify)
+        async with asyncio.timeout(BOUND_S):
+            await lock.ledger_changed.wait()
+    finally:
+        await lock.close()
