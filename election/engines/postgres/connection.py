@@ -298,14 +298,27 @@ class WatchedSocket:
 
 
 def _close_in_child() -> None:
-    """Replace each socket by ``/dev/null`` in a forked child."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
+    """Replace each socket by ``/dev/null`` in a forked child, or close it where that cannot be opened."""
+    inherited = set(_watched)
     for connection in list(_open):
-        with contextlib.suppress(OSError, psycopg.Error):
-            os.dup2(nowhere, connection.fileno(), inheritable=False)
-    for descriptor in _watched:
-        os.dup2(nowhere, descriptor, inheritable=False)
-    os.close(nowhere)
+        with contextlib.suppress(psycopg.Error):
+            inherited.add(connection.fileno())
+    nowhere = -1
+    try:
+        nowhere = os.open(os.devnull, os.O_RDWR)
+    except OSError:  # no free descriptor, or no /dev in a chroot
+        for descriptor in inherited:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        with contextlib.suppress(OSError):
+            nowhere = socket.socket().detach()  # keeps their numbers from other files, on which ours might be used
+    if nowhere < 0:
+        return
+    for descriptor in inherited - {nowhere}:
+        with contextlib.suppress(OSError):
+            os.dup2(nowhere, descriptor, inheritable=False)
+    if nowhere not in inherited:
+        os.close(nowhere)
 
 
 if hasattr(os, "register_at_fork"):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import logging
+import os
+import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -13,9 +17,11 @@ import pytest
 from election.core.backend import SeatTiming, Worker
 from election.core.clock import SystemClock
 from election.core.process import current_process
+from election.engines.postgres import connection as sessions
 from election.engines.postgres import monitor as monitors
 from election.engines.postgres.address import parse
 from election.engines.postgres.advisory_lock import AdvisoryLock
+from election.engines.postgres.connection import connect
 from election.engines.postgres.monitor import PoolMonitor
 from election.engines.postgres.preflight import Preflight
 from tests.support.logs import logged
@@ -85,3 +91,30 @@ async def test_a_cancelled_test_of_the_session_does_not_make_it_deaf(
             await lock.ledger_changed.wait()
     finally:
         await lock.close()
+
+
+def test_pitfall_1_a_child_forked_without_a_free_descriptor_keeps_no_session(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does one without ``/dev/null``; the numbers of the sockets are not those of the child's next files."""
+
+    def none(path: Any, *more: Any, **options: Any) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
+
+    with connect(parse(url).url) as connection, contextlib.closing(socket.socket()) as other:
+        watched = os.dup(connection.fileno())
+        monkeypatch.setattr(sessions, "_watched", {*sessions._watched, watched})
+        ours = os.fstat(watched).st_ino
+        kept = os.fstat(other.fileno()).st_ino
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "open", none)
+            child = os.fork()
+            if child == 0:
+                with contextlib.suppress(BaseException):
+                    there = [os.fstat(number).st_ino for number in (watched, connection.fileno())]
+                    if ours not in there and os.fstat(other.fileno()).st_ino == kept:
+                        os._exit(0)
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "the child has the session's socket"
+        os.close(watched)
+        assert connection.execute("SELECT 1").fetchone() == (1,), "the session is still ours"
