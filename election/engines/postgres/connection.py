@@ -204,7 +204,8 @@ def time_limit(connection: psycopg.Connection[Any], seconds: float) -> Iterator[
         raise
     finally:
         timer.cancel()
-        timer.join()  # or it might shut down another file that has the number of this socket by then
+        if is_over.is_set():
+            timer.join()  # or it might shut down another file that has the number of this socket by then
 
 
 async def execute(
