@@ -7,16 +7,21 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from election import Election
 from election.cli import main
+from election.engines.file.database import SqliteConnection
 from election.engines.sql import schema, transfer
-from tests.cli.conftest import Call, live
+from tests.cli.conftest import Call, as_program, called, good, live
 from tests.support.pool import WorkerPool
 from tests.support.postgres_server import RunningPostgres
+from tests.support.redis_server import RunningRedis
 from tests.support.servers import new_name
+from tests.support.waiting import until_async
 
 Migrate = Callable[[Path | str, Path | str], tuple[int, str, str]]
 
@@ -121,6 +126,149 @@ def test_a_target_with_a_history_of_its_own_is_left_alone(spoiled: Path, ended: 
     assert tables(spoiled) == before
 
 
+def linked_parent(pool: Path) -> Path:
+    (pool.parent / "current").symlink_to(pool.parent)
+    return pool.parent / "current" / pool.name
+
+
+def linked_ledger(pool: Path) -> Path:
+    other = pool.parent / "other"
+    other.mkdir(mode=0o700)
+    (other / "ledger.db").symlink_to(pool / "ledger.db")
+    return other
+
+
+def hard_link(pool: Path) -> Path:
+    other = pool.parent / "other"
+    other.mkdir(mode=0o700)
+    (other / "ledger.db").hardlink_to(pool / "ledger.db")
+    return other
+
+
+@pytest.mark.parametrize("name", [linked_parent, linked_ledger, hard_link])
+def test_a_pool_under_another_name_is_left_alone(spoiled: Path, migrate: Migrate, name: Callable[[Path], Path]) -> None:
+    before = tables(spoiled)
+    code, out, err = migrate(spoiled, name(spoiled))
+    assert (code, out) == (2, "")
+    assert "cannot be moved into itself" in err
+    assert tables(spoiled) == before
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("at", "query"),
+    [("localhost", "pool={}"), ("127.0.0.1", "schema=election_{}")],
+    ids=["another host name", "another name of the schema"],
+)
+def test_a_pool_on_postgresql_under_another_name_is_left_alone(
+    ended: Path, postgres_server: RunningPostgres, migrate: Migrate, at: str, query: str
+) -> None:
+    name = new_name()
+    source = postgres_server.url(pool=name)
+    assert migrate(ended, source)[0] == 0
+    rows = " UNION ALL ".join(
+        f"SELECT '{table.name}', count(*) FROM election_{name}.{table.name}" for table in schema.TABLES
+    )
+    before = sorted(postgres_server.execute(rows))
+    key, _, value = query.format(name).partition("=")
+    code, _, err = migrate(source, postgres_server.url(at=at, **{key: value}))
+    assert code == 2
+    assert "cannot be moved into itself" in err
+    assert sorted(postgres_server.execute(rows)) == before
+
+
+def test_two_schemas_of_a_database_are_two_pools(
+    ended: Path, postgres_server: RunningPostgres, migrate: Migrate
+) -> None:
+    source, target = (postgres_server.url(pool=new_name()) for _ in range(2))
+    assert migrate(ended, source)[0] == 0
+    code, _, err = migrate(source, target)
+    assert (code, err) == (0, "")
+
+
+def test_where_both_places_are_unknown_nothing_is_copied(
+    ended: Path, tmp_path: Path, migrate: Migrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may be the same; the user of a server need not have the right to ask where it is."""
+    monkeypatch.setattr(SqliteConnection, "dialect", replace(SqliteConnection.dialect, place="NULL"))
+    code, _, err = migrate(ended, tmp_path / "moved")
+    assert code == 2
+    assert "the target may be the source under another name" in err
+    assert not tables(tmp_path / "moved")["terms"]
+
+
+async def add_a_job(pool: Path) -> None:
+    """As a script does that takes no part."""
+    await Election(pool).add_job("json:dumps", "interval", hours=1, id="kept", kwargs={"obj": 1})
+
+
+def execute(pool: Path, statement: str) -> None:
+    connection = sqlite3.connect(pool / "ledger.db")
+    assert connection.execute(statement).rowcount
+    connection.commit()
+    connection.close()
+
+
+A_REQUEST = "INSERT INTO requests (action, job_id, requested_at) VALUES ('run', 'kept', 1)"
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["DELETE FROM audit"],
+        ["DELETE FROM jobs", "DELETE FROM audit", A_REQUEST],
+        ["DELETE FROM jobs"],
+    ],
+    ids=["a job", "a request", "a change"],
+)
+def test_a_target_that_was_never_led_keeps_what_a_script_has_stored(
+    ended: Path, tmp_path: Path, migrate: Migrate, statements: list[str]
+) -> None:
+    target = tmp_path / "target"
+    target.mkdir(mode=0o700)
+    asyncio.run(add_a_job(target))
+    for statement in statements:
+        execute(target, statement)
+    before = tables(target)
+    code, _, err = migrate(ended, target)
+    assert code == 2
+    assert "the target has a history of its own" in err
+    assert tables(target) == before
+
+
+def test_a_job_that_was_added_to_the_copy_is_kept(ended: Path, tmp_path: Path, migrate: Migrate) -> None:
+    target = tmp_path / "moved"
+    assert migrate(ended, target)[0] == 0
+    asyncio.run(add_a_job(target))
+    before = tables(target)
+    assert migrate(ended, target)[0] == 2
+    assert tables(target) == before
+
+
+def test_cut_off_and_done_again_after_a_change_of_the_source(
+    spoiled: Path, tmp_path: Path, migrate: Migrate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows that an earlier copy has left are known, although the source has changed them."""
+    asyncio.run(add_a_job(spoiled))
+    execute(spoiled, A_REQUEST)
+    real, target = transfer._copy, tmp_path / "moved"
+
+    async def copy(table: transfer.Table, *arguments: object) -> int:
+        if table.name == "audit":
+            raise KeyboardInterrupt
+        return await real(table, *arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transfer, "_copy", copy)
+        assert migrate(spoiled, target)[0] == 2
+    assert [tables(target)[name] != [] for name in ("jobs", "requests", "terms")] == [True, True, False]
+    execute(spoiled, "UPDATE jobs SET scheduled_since = scheduled_since + 1, kwargs = '{}' WHERE id = 'kept'")
+    execute(spoiled, "UPDATE requests SET done_at = 2, outcome = 'refused' WHERE job_id = 'kept'")
+    code, _, err = migrate(spoiled, target)
+    assert (code, err) == (0, "")
+    assert tables(target) == tables(spoiled)
+
+
 def test_a_source_that_changes_meanwhile_is_noticed(
     spoiled: Path, tmp_path: Path, migrate: Migrate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +305,40 @@ def test_a_term_that_the_ledger_does_not_know_is_not_left_behind(
     code, _, err = migrate(spoiled, tmp_path / "moved")
     assert code == 2
     assert "which its ledger does not have" in err
+    assert not (tmp_path / "moved" / "ledger.db").exists(), "refused before anything was copied"
+
+
+@pytest.mark.timeout(60)
+def test_the_ledger_of_a_pool_on_redis_is_not_moved_while_it_lives(
+    postgres_server: RunningPostgres, redis_server: RunningRedis, tmp_path: Path, migrate: Migrate
+) -> None:
+    """Its workers and its leader are not known to PostgreSQL, but its term has not ended."""
+    pool, ledger = f"{redis_server.url}?pool={new_name()}", postgres_server.url(pool=new_name())
+
+    async def try_it() -> str:
+        called.clear()
+        election = Election(pool, ledger=ledger)
+        election.scheduled_job("interval", seconds=0.1, id="good")(good)
+        async with election:
+            await until_async(lambda: called["good"] > 0)
+            done = await asyncio.to_thread(as_program, "migrate", ledger, str(tmp_path / "moved"))
+        assert done.returncode == 2
+        return done.stderr
+
+    assert "has not ended, and its leader is not known here" in asyncio.run(try_it())
+    assert not (tmp_path / "moved" / "ledger.db").exists()
+    assert migrate(ledger, tmp_path / "moved")[0] == 0
+
+
+def test_a_ledger_in_redis_cannot_be_moved(
+    ended: Path, redis_server: RunningRedis, tmp_path: Path, migrate: Migrate
+) -> None:
+    pool = f"{redis_server.url}?pool={new_name()}"
+    for source, target in ((pool, tmp_path / "moved"), (ended, pool), (pool, pool.replace("127.0.0.1", "localhost"))):
+        code, _, err = migrate(source, target)
+        assert code == 2
+        assert "only pools whose ledger is in a file or in PostgreSQL" in err
+    assert not (tmp_path / "moved").exists(), "refused before the target was made"
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ DIALECT = Dialect(
     tags="(SELECT json_array_elements_text(jobs.info::json -> 'tags'))",
     version=("SELECT version - coalesce(nullif(current_setting('election.written', true), ''), '0')::bigint FROM meta"),
     place="here()",
+    schema="current_schema()",
     after_change=("SELECT note_change()",),
     after_copy=tuple(
         f"SELECT setval(pg_get_serial_sequence('{name}', '{key}'), max({key})) FROM {name}"

@@ -20,6 +20,7 @@ class Dialect:
     tags: the tags of a job in the table ``jobs``, one a row, as ``(SELECT …)``.
     version: a query for a number that changes when another connection has written.
     place: an expression for an identity that a copy of the database does not have; NULL if it is unknown.
+    schema: an expression for the part of the database that has the tables, if it can have them several times.
     after_change: statements for a transaction with changes that a leader has to detect.
     after_copy: statements to run after rows were inserted with the numbers of another database.
     """
@@ -29,6 +30,7 @@ class Dialect:
     tags: str
     version: str
     place: str
+    schema: str = "''"
     after_change: tuple[str, ...] = ()
     after_copy: tuple[str, ...] = ()
 
