@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import Any, TypeVar
 
 from election.core.term import Reason
-from election.engines.sql.rows import parse_log, printable, readable, to_time, to_us
+from election.engines.sql.rows import FIRST_US, LAST_US, parse_log, printable, read_counters, readable, to_time, to_us
 from election.schedule.history import BOUNDS, Epoch, Histogram, JobOverview, RequestRow, RunRow, Totals, Window
 from election.schedule.model import JobState, Outcome, RunLog, SkipReason
 from election.schedule.store import Filter, Kind
@@ -25,6 +25,7 @@ from .rows import (
     run_row,
     skip_row,
     term_row,
+    to_number,
 )
 from .scripts import JOBS_AFTER, OVERVIEW, WINDOW
 
@@ -116,7 +117,7 @@ class History:
         open_rows = await self.rows("run", await self._read("ZREVRANGE", "open", 0, limit - 1))
         by_seq = {run.seq: run for run in readable(run_row, runs)}
         by_seq |= {run.seq: run for run in readable(run_row, open_rows) if run.claimed_at <= until}
-        begins = [to_time(int(moment)) for moment in (first, begun) if moment]
+        begins = readable(_time, [moment for moment in (first, begun) if moment])
         return Window(
             terms=sorted(readable(term_row, terms), key=lambda term: -term.term)[:limit],
             runs=[by_seq[seq] for seq in sorted(by_seq, reverse=True)],
@@ -132,25 +133,33 @@ class History:
         return [epoch for row in rows for epoch in epochs_of(row.pop("id"), row)]
 
     async def totals(self) -> Totals:
+        """Read all counters, and of the jobs the latest time until which one is settled, without what is unreadable."""
         code_ids, *_, settled_until = await self._client.run(OVERVIEW, 0)
         code = to_dict(code_ids)
         labels = sorted({*code, *await self._read("SMEMBERS", "counted")})
         counted = {printable(row.pop("id")): row for row in await self.rows("totals", labels)}
         pool = to_dict(await self._read("HGETALL", "totals"))
-        each = [(label, *_label(name), count) for label, row in counted.items() for name, count in row.items()]
-        terms = [(*_label(name), count) for name, count in pool.items()]
+        found = {_counter(job_id, name): count for job_id, row in counted.items() for name, count in row.items()}
+        begun = {_counter("", name): count for name, count in pool.items()}
         return Totals(
             jobs=sorted(map(printable, code)),
-            runs={(job_id, Outcome(label)): int(count) for job_id, what, label, count in each if what == "runs"},
-            skips={(job_id, SkipReason(label)): int(count) for job_id, what, label, count in each if what == "skips"},
-            lateness={job_id: found for job_id, row in counted.items() if (found := histogram(row, "lateness"))},
-            durations={job_id: found for job_id, row in counted.items() if (found := histogram(row, "duration"))},
-            terms={Reason(label): int(count) for what, label, count in terms if what == "terms"},
-            takeover=histogram(pool, "takeover") or Histogram([0] * (len(BOUNDS) + 1), 0.0),
-            vacant_s={Reason(label): float(total) for what, label, total in terms if what == "vacant"},
-            last_success={job_id: to_time(int(us)) for job_id, what, _, us in each if what == "success"},
-            settled_until=to_time(int(float(settled_until))) if settled_until else None,
+            runs=read_counters(found, "runs", Outcome, int),
+            skips=read_counters(found, "skips", SkipReason, int),
+            lateness=_histograms(counted, "lateness"),
+            durations=_histograms(counted, "duration"),
+            terms={reason: count for (_, reason), count in read_counters(begun, "terms", Reason, int).items()},
+            takeover=_histograms({"": pool}, "takeover").get("", Histogram([0] * (len(BOUNDS) + 1), 0.0)),
+            vacant_s={reason: s for (_, reason), s in read_counters(begun, "vacant", Reason, to_number).items()},
+            last_success={job_id: at for (job_id, _), at in read_counters(found, "success", str, _time).items()},
+            settled_until=await self._settled_until(settled_until),
         )
+
+    async def _settled_until(self, latest: str) -> datetime | None:
+        """The latest time until which a job is settled, given that of the index, which may be later than any time."""
+        if latest and float(latest) >= LAST_US:
+            earlier = await self._read("ZREVRANGEBYSCORE", "settled", f"({LAST_US}", FIRST_US, "LIMIT", 0, 1)
+            latest = str(await self._read("ZSCORE", "settled", earlier[0])) if earlier else ""
+        return max(readable(lambda us: to_time(int(float(us))), [latest] if latest else []), default=None)
 
     async def _requests(self, before: int | None, limit: int) -> list[RequestRow]:
         """Requests are numbered without gaps; the oldest have been pruned."""
@@ -219,6 +228,16 @@ def _jobs(rows: Sequence[Any]) -> list[JobState]:
     return [job_state(to_dict(row)) for row in rows]
 
 
-def _label(name: str) -> tuple[str, str]:
+def _counter(job_id: str, name: str) -> tuple[str, str, str]:
     what, _, label = name.partition(" ")
-    return what, label
+    return what, job_id, label
+
+
+def _histograms(counted: Mapping[str, dict[str, str]], what: str) -> dict[str, Histogram]:
+    """Histograms of one kind by job, of the jobs that have one which can be read."""
+    found = readable(lambda job_id: (job_id, histogram(counted[job_id], what)), counted)
+    return {job_id: each for job_id, each in found if each is not None}
+
+
+def _time(us: str) -> datetime:
+    return to_time(int(us))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from election.core.term import Reason, Standing
-from election.engines.sql.rows import broken_state, check_request, refuse_bytes, to_time
+from election.engines.sql.rows import broken_state, check_request, number, parse_object, refuse_bytes, to_time
 from election.schedule.history import (
     BOUNDS,
     AuditRow,
@@ -58,7 +59,7 @@ def _job_state(row: Hash) -> JobState:
         paused_at=_maybe(_time, row.get("paused_at")),
         resume_at=_maybe(_time, row.get("resume_at")),
         retired_at=_maybe(_time, row.get("retired_at")),
-        stored=StoredJob(row["func"], json.loads(row["kwargs"]), json.loads(row["options"])) if "func" in row else None,
+        stored=_maybe(partial(_stored, row), row.get("func")),
         removed=row.get("removed") == "1",
         broken=parse_text(row.get("broken")),
         next_due=_maybe(_time, row.get("next_due")),
@@ -146,7 +147,7 @@ def term_row(row: Hash) -> TermRow:
         began_ns=int(row["began_ns"]),
         reason=Reason(row["reason"]),
         from_pid=_maybe(int, row["from_pid"] or None),
-        takeover_ms=_maybe(float, row.get("takeover_ms")),
+        takeover_ms=_maybe(to_number, row.get("takeover_ms")),
         ended_at=_maybe(_time, row.get("ended_at")),
         ended_ns=_maybe(int, row.get("ended_ns")),
         standing=_maybe(Standing, row.get("standing")),
@@ -192,7 +193,7 @@ def histogram(fields: Hash, what: str) -> Histogram | None:
     if f"{what} total" not in fields:
         return None
     labels = [*map(str, BOUNDS), "+Inf"]
-    return Histogram([int(fields.get(f"{what} {label}", 0)) for label in labels], float(fields[f"{what} total"]))
+    return Histogram([int(fields.get(f"{what} {label}", 0)) for label in labels], to_number(fields[f"{what} total"]))
 
 
 def _attempt(line: str) -> Mapping[str, Any]:
@@ -205,8 +206,17 @@ def _info(text: str) -> JobInfo:
     return JobInfo(found["name"], found["description"], tuple(found["tags"]))
 
 
+def _stored(row: Hash, func: str) -> StoredJob:
+    return StoredJob(func, parse_object(row["kwargs"]), parse_object(row["options"]))
+
+
 def _time(text: str) -> Any:
     return to_time(int(text))
+
+
+def to_number(text: str) -> float:
+    """Number of a text. Raises ``ValueError`` for others, and if it is not finite."""
+    return number(float(text))
 
 
 def parse_text(text: str | None) -> str | None:

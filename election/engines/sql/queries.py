@@ -17,6 +17,7 @@ from .place import read_copied
 from .rows import (
     AUDIT_COLUMNS,
     CLAIM_COLUMNS,
+    CONVERTIBLE,
     DUE_ORDER,
     JOB_COLUMNS,
     LOG_COLUMNS,
@@ -344,10 +345,10 @@ def _window_terms(connection: Connection, since: int, until: int, limit: int) ->
 
 def _begins(connection: Connection) -> datetime | None:
     oldest = connection.execute(
-        "SELECT min(moment) FROM (SELECT * FROM (SELECT claimed_at AS moment FROM runs ORDER BY seq LIMIT 1) AS run"
-        " UNION ALL SELECT * FROM (SELECT began_at FROM terms ORDER BY term LIMIT 1) AS term) AS oldest"
-    ).fetchone()[0]
-    return None if oldest is None else to_time(oldest)
+        "SELECT * FROM (SELECT claimed_at FROM runs ORDER BY seq LIMIT 1) AS run"
+        " UNION ALL SELECT * FROM (SELECT began_at FROM terms ORDER BY term LIMIT 1) AS term"
+    )
+    return min(readable(lambda row: to_time(row[0]), oldest), default=None)
 
 
 _IN_STEPS = (
@@ -366,16 +367,19 @@ def _keys(connection: Connection, table: str, key: str, time: str, since: int, u
 
 
 def _at(connection: Connection, table: str, key: str, time: str, moment: int) -> int:
-    """The smallest key of a row that is not earlier than ``moment``; one more than the largest if there is none."""
+    """The smallest key of a row that is not earlier than ``moment``; one more than the largest if there is none.
+
+    A row whose time cannot be read counts as later than the rows before it, and no later than those after it.
+    """
     low, high = connection.execute(
         f"SELECT coalesce((SELECT min({key}) FROM {table}), 1), coalesce((SELECT max({key}) FROM {table}) + 1, 1)"
     ).fetchone()
-    probe = f"SELECT {key}, {time} FROM {table} WHERE {key} >= ? ORDER BY {key} LIMIT 1"
+    probe = f"SELECT {key}, {time} FROM {table} WHERE {key} >= ? AND {time} {CONVERTIBLE} ORDER BY {key} LIMIT 1"
     while low < high:
         middle = (low + high) // 2
-        found, at = connection.execute(probe, (middle,)).fetchone()
-        if at < moment:
-            low = found + 1
+        row = connection.execute(probe, (middle,)).fetchone()
+        if row is not None and row[1] < moment:
+            low = row[0] + 1
         else:
             high = middle
     return int(low)

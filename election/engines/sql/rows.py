@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -37,6 +38,7 @@ from .database import Row
 
 _T = TypeVar("_T")
 _V = TypeVar("_V")
+_C = TypeVar("_C")
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -75,6 +77,11 @@ def to_us_or_none(moment: datetime | None) -> int | None:
 def tick_key(tick: Tick) -> tuple[str, int, int]:
     """Key of a tick in every ledger: job, due time and request."""
     return tick.job_id, to_us(tick.due), tick.request
+
+
+FIRST_US, LAST_US = to_us(datetime.min.replace(tzinfo=UTC)), to_us(datetime.max.replace(tzinfo=UTC))
+CONVERTIBLE = f"BETWEEN {FIRST_US} AND {LAST_US}"
+"""Condition of a time that can be converted; text and bytes are greater than any number in SQLite."""
 
 
 def to_time(us: int) -> datetime:
@@ -125,6 +132,51 @@ def readable(convert: Callable[[Any], _V], rows: Iterable[Any]) -> list[_V]:
     return values
 
 
+def read_counters(
+    counters: Mapping[tuple[str, str, str], _C],
+    what: str,
+    to_label: Callable[[str], _T],
+    to_value: Callable[[_C], _V],
+) -> dict[tuple[str, _T], _V]:
+    """Counters of one kind by job and label, without those that cannot be read: a newer version has more labels.
+
+    A log entry has the key alone, so that it is the same when the counter has moved on.
+    """
+    keys = [key for key in counters if key[0] == what]
+    return dict(readable(lambda key: ((key[1], to_label(key[2])), to_value(counters[key])), keys))
+
+
+def integer(value: Any) -> int:
+    """Return an integer as it is. Raises ``TypeError`` for others, which SQLite stores in any column."""
+    if not isinstance(value, int):
+        raise TypeError(f"there is {type(value).__name__} in the place of an integer")
+    return value
+
+
+def number(value: Any) -> float:
+    """Return a finite number as it is. Raises ``TypeError`` or ``ValueError`` for others."""
+    if not isinstance(value, int | float):
+        raise TypeError(f"there is {type(value).__name__} in the place of a number")
+    if not math.isfinite(value):
+        raise ValueError(f"there is {value} in the place of a number")
+    return value
+
+
+def text(value: Any) -> str:
+    """Return a text as it is. Raises ``TypeError`` for others."""
+    if not isinstance(value, str):
+        raise TypeError(f"there is {type(value).__name__} in the place of a text")
+    return value
+
+
+def parse_object(value: str) -> dict[str, Any]:
+    """Object of a JSON text. Raises ``ValueError`` for other JSON."""
+    found = json.loads(value)
+    if not isinstance(found, dict):
+        raise ValueError(f"there is no object, but {value[:100]}")
+    return found
+
+
 @functools.lru_cache(maxsize=256)
 def _log_once(text: str) -> None:
     log.error("%s", text, extra=named("row_unreadable"))
@@ -150,7 +202,7 @@ def _job_state(row: Row) -> JobState:
         retired_at=_maybe(to_time, row["retired_at"]),
         stored=None
         if row["func"] is None
-        else StoredJob(row["func"], json.loads(row["kwargs"]), json.loads(row["options"])),
+        else StoredJob(row["func"], parse_object(row["kwargs"]), parse_object(row["options"])),
         removed=bool(row["removed"]),
         broken=row["broken"],
         info=_maybe(_info, row["info"]),
@@ -255,16 +307,16 @@ def audit_row(row: Row) -> AuditRow:
 def term_row(row: Row) -> TermRow:
     return TermRow(
         term=row["term"],
-        pid=row["pid"],
-        host=row["host"],
-        boot_id=row["boot_id"],
+        pid=integer(row["pid"]),
+        host=text(row["host"]),
+        boot_id=text(row["boot_id"]),
         began_at=to_time(row["began_at"]),
-        began_ns=row["began_ns"],
+        began_ns=integer(row["began_ns"]),
         reason=Reason(row["reason"]),
-        from_pid=row["from_pid"],
-        takeover_ms=row["takeover_ms"],
+        from_pid=_maybe(integer, row["from_pid"]),
+        takeover_ms=_maybe(number, row["takeover_ms"]),
         ended_at=_maybe(to_time, row["ended_at"]),
-        ended_ns=row["ended_ns"],
+        ended_ns=_maybe(integer, row["ended_ns"]),
         standing=_maybe(Standing, row["standing"]),
     )
 

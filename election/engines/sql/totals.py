@@ -9,8 +9,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from itertools import chain
+from typing import Any
 
 from election.core.term import Reason
 from election.schedule.commands import BeginTerm, Command, ConfirmTerm, FinishRun, Skip
@@ -19,7 +21,7 @@ from election.schedule.model import Outcome, SkipReason
 
 from .database import Connection
 from .queries import MAX_PARAMETERS, in_parts
-from .rows import printable, tick_key, to_time
+from .rows import CONVERTIBLE, integer, number, printable, read_counters, tick_key, to_time
 
 _BUCKETS = [*map(str, BOUNDS), "+Inf"]
 _PLACES = {label: place for place, label in enumerate(_BUCKETS)}
@@ -134,26 +136,26 @@ def _add_rows(count: int) -> str:
 
 
 def read_totals(connection: Connection) -> Totals:
-    """Read all counters."""
-    found: Mapping[str, dict[tuple[str, str], tuple[int, float]]] = defaultdict(dict)
-    for what, job_id, label, number, total in connection.execute(
-        "SELECT what, job_id, label, count, total FROM totals"
-    ):
-        found[what][printable(job_id), label] = number, total
+    """Read all counters, and of the jobs the latest time until which one is settled, without what cannot be read."""
+    rows = connection.execute("SELECT what, job_id, label, count, total FROM totals")
+    found = {(what, printable(job_id), label): (count, total) for what, job_id, label, count, total in rows}
+    terms = read_counters(found, "terms", Reason, _values)
+    takeover = _histograms(found, "takeover").get("", Histogram([0] * len(_BUCKETS), 0.0))
     live = "FROM jobs WHERE removed = 0 AND {}retired_at IS NULL".format
     of_code = connection.execute(f"SELECT id {live('func IS NULL AND ')} ORDER BY id")
     jobs = [printable(row["id"]) for row in of_code]
-    (settled_until,) = connection.execute(f"SELECT max(settled_until) {live('')}").fetchone()
+    settled = f"SELECT max(settled_until) {live(f'settled_until {CONVERTIBLE} AND ')}"
+    (settled_until,) = connection.execute(settled).fetchone()
     return Totals(
         jobs=jobs,
-        runs={(job_id, Outcome(label)): number for (job_id, label), (number, _) in found["runs"].items()},
-        skips={(job_id, SkipReason(label)): number for (job_id, label), (number, _) in found["skips"].items()},
-        lateness=_histograms(found["lateness"]),
-        durations=_histograms(found["duration"]),
-        terms={Reason(label): number for (_, label), (number, _) in found["terms"].items()},
-        takeover=_histograms(found["takeover"]).get("", _histogram([])),
-        vacant_s={Reason(label): total for (_, label), (_, total) in found["terms"].items()},
-        last_success={job_id: to_time(us) for (job_id, _), (us, _) in found["success"].items()},
+        runs=read_counters(found, "runs", Outcome, _count),
+        skips=read_counters(found, "skips", SkipReason, _count),
+        lateness=_histograms(found, "lateness"),
+        durations=_histograms(found, "duration"),
+        terms={reason: begun for (_, reason), (begun, _) in terms.items()},
+        takeover=takeover,
+        vacant_s={reason: total for (_, reason), (_, total) in terms.items()},
+        last_success={job: at for (job, _), at in read_counters(found, "success", str, _time).items()},
         settled_until=None if settled_until is None else to_time(settled_until),
     )
 
@@ -169,15 +171,23 @@ def forget_jobs(connection: Connection, before: int) -> None:
     )
 
 
-def _histograms(rows: Mapping[tuple[str, str], tuple[int, float]]) -> dict[str, Histogram]:
-    by_job: Mapping[str, list[tuple[int, int, float]]] = defaultdict(list)
-    for (job_id, label), (number, total) in rows.items():
-        by_job[job_id].append((_PLACES[label], number, total))
-    return {job_id: _histogram(buckets) for job_id, buckets in by_job.items()}
+def _values(stored: tuple[Any, Any]) -> tuple[int, float]:
+    return integer(stored[0]), number(stored[1])
 
 
-def _histogram(buckets: Sequence[tuple[int, int, float]]) -> Histogram:
-    counts = [0] * (len(BOUNDS) + 1)
-    for place, number, _ in buckets:
-        counts[place] = number
-    return Histogram(counts, sum(total for _, _, total in buckets))
+def _count(stored: tuple[Any, Any]) -> int:
+    return integer(stored[0])
+
+
+def _time(stored: tuple[Any, Any]) -> datetime:
+    return to_time(stored[0])
+
+
+def _histograms(found: Mapping[_Key, tuple[Any, Any]], what: str) -> dict[str, Histogram]:
+    """Histograms of one kind by job; a bucket that this version does not have is left out."""
+    counts: dict[str, list[int]] = defaultdict(lambda: [0] * len(_BUCKETS))
+    totals: dict[str, float] = defaultdict(float)
+    for (job_id, place), (number_of_times, total) in read_counters(found, what, _PLACES.__getitem__, _values).items():
+        counts[job_id][place] = number_of_times
+        totals[job_id] += total
+    return {job_id: Histogram(counts[job_id], totals[job_id]) for job_id in counts}

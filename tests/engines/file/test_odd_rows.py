@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,9 @@ from election.schedule.model import NewJob, StoredJob
 from tests.schedule.making import at, make_job, make_term, process
 
 pytestmark = pytest.mark.anyio
+
+NOT_TEXT = ("pid", "from_pid", "takeover_ms", "began_at", "began_ns", "ended_at", "ended_ns")
+"""Columns of a term that have a number or none."""
 
 REMEMBER = StoredJob("tests.schedule.stored_functions:remember", {"value": 1}, {})
 
@@ -56,6 +60,9 @@ def execute(path: Path, statement: str) -> None:
         (copy_with(id="'odd'", settled_until=f"{2**63 - 1}"), "out of range"),
         (copy_with(id="'odd'", scheduled_since="'many'"), "cannot be read"),
         (copy_with(id="'odd'", options="'{'"), "cannot be read"),
+        (copy_with(id="'odd'", options="'[]'"), "there is no object"),
+        (copy_with(id="'odd'", kwargs="'5'"), "there is no object"),
+        (copy_with(id="'odd'", kwargs="'null'"), "there is no object"),
     ],
 )
 async def test_pitfall_63_a_row_that_cannot_be_read_is_a_broken_job(path: Path, statement: str, why: str) -> None:
@@ -116,6 +123,10 @@ def test_the_same_in_redis(caplog: pytest.LogCaptureFixture) -> None:
         "INSERT INTO requests (action, job_id, requested_at) VALUES ('dance', 'good', 1)",
         "INSERT INTO audit (changed_at, changed_by, action) VALUES (5, 'ann', 'dance')",
         "UPDATE terms SET standing = 'asleep'",
+        *[f"UPDATE terms SET {column} = {value}" for column, value in product(NOT_TEXT, ("'x'", "x'ff'"))],
+        "UPDATE terms SET host = x'ff'",
+        "UPDATE terms SET takeover_ms = 9e999",
+        f"UPDATE terms SET began_at = {10**18}",
     ],
 )
 async def test_p8_the_history_is_shown_without_it(path: Path, statement: str) -> None:
@@ -124,8 +135,10 @@ async def test_p8_the_history_is_shown_without_it(path: Path, statement: str) ->
     pages = [ledger.runs(), ledger.runs(outcome="running"), ledger.skips(), ledger.terms(), ledger.audit_trail()]
     for page in pages:
         assert len(await page) <= 1
+    assert "terms" not in statement or await ledger.terms() == []
     await ledger.request_row(1)
-    await ledger.window(at(-60), at(60), 100)
+    window = await ledger.window(at(-60), at(60), 100)
+    assert "terms" not in statement or window.terms == []
     assert [job.id for job in (await ledger.overview()).stored] == ["good"]
     await ledger.close()
 
@@ -167,3 +180,74 @@ async def test_pitfall_63_an_id_that_is_no_text_among_many_jobs(path: Path) -> N
     totals = await ledger.totals()
     assert all(job_id.isprintable() for job_id in totals.jobs)
     await ledger.close()
+
+
+@pytest.mark.parametrize("odd", ["'x'", "x'ff'", f"{10**18}", f"{-(10**18)}"])
+async def test_a_term_without_a_time_hides_no_other_one(path: Path, odd: str) -> None:
+    """The terms of a time range are found by bisection."""
+    ledger = SqliteLedger(str(path))
+    for term in range(2, 10):
+        await ledger.begin_term(make_term(term, elected_at=at(term)), process())
+    await ledger.close()
+    for numbers in ([1], [5], [9], [4, 5, 6], [1, 3, 5, 7, 9]):
+        which = f"WHERE term IN ({', '.join(map(str, numbers))})"
+        execute(path, "CREATE TABLE kept AS SELECT term, began_at FROM terms")
+        execute(path, f"UPDATE terms SET began_at = {odd} {which}")
+        reader = LedgerReader(SqliteLedger(str(path)).store)
+        for since, until in ((-60, 60), (3.5, 7.5), (8, 8.5)):
+            window = await reader.window(at(since), at(until), 100)
+            begun = {term.term for term in window.terms}
+            assert begun >= {term for term in range(2, 10) if since <= term <= until} - {*numbers}
+            assert len(begun - {term for term in range(1, 10) if since <= term <= until}) <= 1, "the one before"
+        assert window.begins == (None if 1 in numbers else at(0))
+        await reader.close()
+        execute(path, "UPDATE terms SET began_at = (SELECT began_at FROM kept WHERE kept.term = terms.term)")
+        execute(path, "DROP TABLE kept")
+
+
+@pytest.mark.parametrize(
+    "counter",
+    [
+        "'runs', 'good', 'danced', 1, 0",
+        "'runs', 'good', 'failed', 'x', 0",
+        "'skips', 'good', 'tired', 1, 0",
+        "'lateness', 'good', '0.123', 1, 0",
+        "'duration', 'good', '0.5', 1, 'x'",
+        "'duration', 'good', '0.5', x'ff', 9e999",
+        "'takeover', '', 'soon', 1, 0",
+        "'terms', '', 'moved', 1, 0",
+        f"'success', 'good', 'latest', {10**18}, 0",
+        "'success', 'good', 'latest', 'x', 0",
+        "'naps', 'good', 'long', 1, 0",
+    ],
+)
+async def test_p8_a_counter_that_cannot_be_read_is_left_out(path: Path, counter: str) -> None:
+    """In a rolling deploy, a newer worker may count what an older one does not know."""
+    reader = LedgerReader(SqliteLedger(str(path)).store)
+    before = await reader.totals()
+    execute(path, f"INSERT INTO totals (what, job_id, label, count, total) VALUES ({counter})")
+    assert await reader.totals() == before
+    await reader.close()
+
+
+async def test_a_counter_of_a_newer_version_is_logged_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    execute(path, "INSERT INTO totals VALUES ('skips', 'good', 'weary', 1, 0)")
+    reader = LedgerReader(SqliteLedger(str(path)).store)
+    with caplog.at_level(logging.ERROR, "election"):
+        for _ in range(3):
+            await reader.totals()
+            execute(path, "UPDATE totals SET count = count + 1")
+    assert ["weary" in record.getMessage() for record in caplog.records] == [True]
+    await reader.close()
+
+
+@pytest.mark.parametrize("odd", ["'x'", "x'ff'", f"{10**18}", "9e999", f"{-(10**18)}"])
+async def test_p8_the_latest_settled_time_is_that_of_the_jobs_that_have_one(path: Path, odd: str) -> None:
+    reader = LedgerReader(SqliteLedger(str(path)).store)
+    before = await reader.totals()
+    assert before.settled_until is not None
+    execute(path, copy_with(id="'odd'", settled_until=odd))
+    assert (await reader.totals()).settled_until == before.settled_until
+    execute(path, "DELETE FROM jobs WHERE id = 'good'")
+    assert (await reader.totals()).settled_until is None
+    await reader.close()

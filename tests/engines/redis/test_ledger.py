@@ -245,3 +245,56 @@ async def test_p2_p3_what_redis_forgets_a_ledger_in_postgresql_knows(workers: li
             await engine.seat.close()
             await engine.ledger.close()
         steady.ask("FLUSHALL")
+
+
+@pytest.mark.parametrize(
+    ("key", "field", "value"),
+    [
+        ("totals:job", "runs danced", "1"),
+        ("totals:job", "runs failed", "x"),
+        ("totals:job", "skips tired", "1"),
+        ("totals:job", "success latest", str(10**18)),
+        ("totals:job", "lateness total", "x"),
+        ("totals:job", "duration total", "inf"),
+        ("totals", "terms moved", "1"),
+        ("totals", "vacant moved", "1.5"),
+        ("totals", "takeover total", "nan"),
+    ],
+)
+async def test_p8_a_counter_that_cannot_be_read_is_left_out(
+    ledger: RedisLedger, steady: Server, key: str, field: str, value: str
+) -> None:
+    """In a rolling deploy, a newer worker may count what an older one does not know."""
+    before = await ledger.totals()
+    steady.ask("HSET", f"election:{{election}}:{key}", field, value)
+    assert await ledger.totals() == before
+
+
+async def test_p8_the_latest_settled_time_is_that_of_the_jobs_that_have_one(
+    ledger: RedisLedger, steady: Server
+) -> None:
+    before = (await ledger.totals()).settled_until
+    assert before is not None
+    for score in (10**18, "+inf"):
+        steady.ask("ZADD", "election:{election}:settled", score, "odd")
+        assert (await ledger.totals()).settled_until == before
+    steady.ask("ZREM", "election:{election}:settled", "job")
+    assert (await ledger.totals()).settled_until is None
+
+
+@pytest.mark.parametrize("kwargs", ["5", "null", "[]"])
+async def test_pitfall_63_a_job_whose_arguments_are_no_object_is_broken(
+    ledger: RedisLedger, steady: Server, kwargs: str
+) -> None:
+    await ledger.store_jobs([NewJob("added", JOB.schedule, StoredJob("a:f"))])
+    steady.ask("HSET", "election:{election}:job:added", "kwargs", kwargs)
+    assert ["there is no object" in (job.broken or "") for job in await ledger.jobs()] == [True, False]
+
+
+@pytest.mark.parametrize("moment", [str(10**18), str(-(10**18))])
+async def test_p8_a_term_without_a_time_hides_no_history(ledger: RedisLedger, steady: Server, moment: str) -> None:
+    await ledger.record(1, [Claim(TICK, at(1))])
+    steady.ask("HSET", "election:{election}:term:1", "began_at", moment)
+    window = await ledger.window(at(-60), at(60), 100)
+    assert (window.terms, [run.due for run in window.runs], window.begins) == ([], [at(1)], at(1))
+    assert await ledger.terms() == []
