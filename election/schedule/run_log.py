@@ -12,6 +12,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +42,7 @@ class LineCollector:
         self._length = 0
         self._dropped = 0
         self._latest: logging.LogRecord | None = None
+        self._latest_made: object = None
         self._lock = threading.RLock()  # the message of a record may log itself
 
     def add(self, record: logging.LogRecord) -> None:
@@ -49,24 +51,25 @@ class LineCollector:
             if record is self._latest:  # two factories in a chain
                 return
             # The one before is formatted now, after the filters of its logger may have redacted it.
-            before, self._latest = self._latest, record
-            self._keep(before)
+            before, made = self._latest, self._latest_made
+            self._latest, self._latest_made = record, _created(record)
+            self._keep(before, made)
 
     def close(self, attempt: int, error: BaseException | None) -> RunLog | None:
-        """Return the log of the attempt, which ended with ``error``; None if there is nothing to keep."""
+        """Return the log of the attempt, which ended with ``error``; None if there is nothing to keep. Never raises."""
         with self._lock:
             before, self._latest = self._latest, None
-            self._keep(before)
+            self._keep(before, self._latest_made)
             lines, dropped = tuple(self._lines), self._dropped
         if not lines and error is None:
             return None
         return RunLog(attempt, None if error is None else format_traceback(error), lines, dropped)
 
-    def _keep(self, record: logging.LogRecord | None) -> None:
+    def _keep(self, record: logging.LogRecord | None, made: object) -> None:
+        """Keep a record, which may have become anything in a filter; ``made`` is when it was made."""
         if record is None:
             return
-        level, name = (_plain(value) for value in (record.levelname, record.name))
-        line = LogLine(datetime.fromtimestamp(record.created, UTC), level, name, _text_of(record))
+        line = LogLine(_time_of(record, made), _plain(record, "levelname"), _plain(record, "name"), _text_of(record))
         self._lines.append(line)
         self._length += len(line.text)
         while len(self._lines) > MAX_LINES or self._length > MAX_LENGTH:
@@ -111,7 +114,7 @@ def format_traceback(error: BaseException) -> str:
         formatted = traceback.TracebackException.from_exception(error, compact=True)
         _drop_own_frames(formatted)
         lines = list(formatted.format())
-    except Exception as reason:  # an exception class can break any of it
+    except BaseException as reason:  # an exception class can break any of it
         return f"{type(error).__name__}: its traceback cannot be printed: {type(reason).__name__}"
     kept: list[str] = []
     length = 0
@@ -145,19 +148,34 @@ def _drop_own_frames(formatted: traceback.TracebackException) -> None:
         waiting += [each.__cause__, each.__context__, *(each.exceptions or ())]
 
 
-def _plain(value: object) -> str:
-    """The name or level of a record as plain text: a filter may have put any object there."""
+def _plain(record: logging.LogRecord, attribute: str) -> str:
+    """An attribute of a record as plain text: a filter may have put any object there, or removed it."""
     try:
-        return str.__str__(str(value))
-    except Exception:
+        return shorten(str.__str__(str(getattr(record, attribute))), MAX_LINE_LENGTH)
+    except BaseException:
         return "?"
+
+
+def _created(record: logging.LogRecord) -> object:
+    """Time of a record as it stands there, whatever that is."""
+    with suppress(BaseException):
+        return record.created
+    return None
+
+
+def _time_of(record: logging.LogRecord, made: object) -> datetime:
+    """Time of a record: as its filters left it, else when it was made, else the present one."""
+    for seconds in (_created(record), made):
+        with suppress(BaseException):  # no number, or none of a time, such as one in milliseconds
+            return datetime.fromtimestamp(seconds, UTC)  # type: ignore[arg-type]
+    return datetime.fromtimestamp(logging.LogRecord("", 0, "", 0, "", None, None).created, UTC)
 
 
 def _text_of(record: logging.LogRecord) -> str:
     try:
-        text = record.getMessage()
+        text = str.__str__(record.getMessage())
         if record.exc_info and record.exc_info[1] is not None:
             text += "\n" + format_traceback(record.exc_info[1])
-    except BaseException as error:  # the arguments of the message may raise anything
-        text = f"{record.msg if isinstance(record.msg, str) else '?'} (cannot be formatted: {type(error).__name__})"
+    except BaseException as error:  # the message or its arguments may raise anything
+        text = f"{_plain(record, 'msg')} (cannot be formatted: {type(error).__name__})"
     return shorten(text, MAX_LINE_LENGTH)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -360,3 +362,102 @@ async def test_a_level_or_a_name_that_is_no_text_is_kept_as_text(bench: TermBenc
 
     [kept] = await _logs(bench, work)
     assert [(line.level, line.logger, line.text) for line in kept.lines] == [("LOUD", "?", "one line")]
+
+
+class _Wrong(str):
+    """A text that cannot be used as one."""
+
+    def _raise(self, *_: object) -> Any:
+        raise asyncio.CancelledError
+
+    __str__ = __format__ = __len__ = __mod__ = __add__ = encode = _raise
+
+
+class _Gone:
+    """A value that is removed from the record."""
+
+
+@contextlib.contextmanager
+def _filtered(**values: Any) -> Iterator[None]:
+    """Within the scope, a filter changes these attributes of records."""
+
+    def change(record: logging.LogRecord) -> bool:
+        for name, value in values.items():
+            if isinstance(value, _Gone):
+                delattr(record, name)
+            else:
+                setattr(record, name, value)
+        return False  # no handler is to fail
+
+    log.addFilter(change)
+    try:
+        yield
+    finally:
+        log.removeFilter(change)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(
+    "created", [NOW.timestamp() * 1000, float("nan"), float("-inf"), "soon", None, _Gone()],
+    ids=["milliseconds", "nan", "infinity", "text", "None", "gone"],
+)  # fmt: skip
+async def test_a_time_that_is_none_changes_nothing_for_the_run(bench: TermBench, count: int, created: object) -> None:
+    """The second line raised in the job; a single one kept the run from being settled."""
+
+    def work() -> None:
+        with _filtered(created=created):
+            for _ in range(count):
+                log.warning("line")
+
+    before = datetime.now(UTC)
+    [kept] = await _logs(bench, work)
+    [run] = await bench.runs()
+    assert run.outcome == "succeeded"
+    assert [line.text for line in kept.lines] == ["line"] * count
+    assert all(before <= line.at <= datetime.now(UTC) for line in kept.lines), "when the record was made"
+
+
+def test_a_time_that_a_filter_has_moved_is_kept() -> None:
+    with _filtered(created=NOW.timestamp()):
+        kept = _collected(lambda: log.warning("line"))
+    assert kept is not None
+    assert [line.at for line in kept.lines] == [NOW]
+
+
+@pytest.mark.parametrize(
+    "value", [_Gone(), None, 17, True, _Wrong("wrong"), _UnprintableError()], ids=lambda value: type(value).__name__
+)
+@pytest.mark.parametrize("attribute", ["created", "levelname", "name", "exc_info", "msg", "args"])
+def test_no_attribute_that_a_filter_changes_raises(attribute: str, value: object) -> None:
+    collector = LineCollector()
+    records = [logging.LogRecord("app", logging.WARNING, "job.py", 1, "%s rows", ("3",), None) for _ in range(2)]
+    for record in records:
+        collector.add(record)
+        if isinstance(value, _Gone):
+            delattr(record, attribute)
+        else:
+            setattr(record, attribute, value)
+    kept = collector.close(1, None)
+    assert kept is not None and len(kept.lines) == 2
+    for line in kept.lines:
+        assert [type(each) for each in (line.at, line.level, line.logger, line.text)] == [datetime, str, str, str]
+        "".join([line.level, line.logger, line.text]).encode()
+
+
+def test_a_record_that_was_made_without_a_time_has_the_present_one() -> None:
+    """As by a log record factory of the application."""
+    record = logging.LogRecord("app", logging.WARNING, "job.py", 1, "line", None, None)
+    del record.created
+    collector, before = LineCollector(), datetime.now(UTC)
+    collector.add(record)
+    kept = collector.close(1, None)
+    assert kept is not None
+    assert before <= kept.lines[0].at <= datetime.now(UTC)
+
+
+def test_a_level_that_cannot_be_encoded_is_kept_as_characters_that_can() -> None:
+    with _filtered(levelname="LOUD \ud83d", name="x" * 100_000):
+        kept = _collected(lambda: log.warning("line"))
+    assert kept is not None
+    assert kept.lines[0].level == "LOUD \\ud83d"
+    assert len(kept.lines[0].logger) < MAX_LINE_LENGTH + 50
