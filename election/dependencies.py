@@ -17,11 +17,13 @@ from contextvars import Context, copy_context
 from types import SimpleNamespace, TracebackType
 from typing import Any, get_type_hints
 
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI, Request, Response
 from fastapi.params import Depends
 
 from election.core.callables import discard_awaitable, is_coroutine_function, resolve_result, without_partial
 from election.core.errors import JobDefinitionError
+from election.schedule.job_runner import begin_preparation, end_preparation
 
 _PATH = "/job"
 
@@ -94,6 +96,7 @@ class Dependencies:
             provided, called = Future[tuple[dict[str, Any], Context]](), Future[BaseException | None]()
 
             async def call(**values: Any) -> None:
+                end_preparation()
                 provided.set_result((values, copy_context()))  # with the variables that dependencies have set
                 if (error := await asyncio.wrap_future(called)) is not None:  # it is raised in the dependencies, too
                     raise RuntimeError("the job raised StopIteration") if isinstance(error, StopIteration) else error
@@ -101,6 +104,7 @@ class Dependencies:
             async def outcome() -> BaseException | None:
                 """Keep the exception: in a task, some exceptions would end the event loop."""
                 try:
+                    begin_preparation(_is_in_thread())
                     await self._within(application, call)
                 except BaseException as error:
                     return error
@@ -214,6 +218,12 @@ def _with_type(parameter: inspect.Parameter, names: dict[str, Any]) -> inspect.P
             text = SimpleNamespace(__annotations__={"it": parameter.annotation})
             return parameter.replace(annotation=get_type_hints(text, names, include_extras=True)["it"])
     return parameter
+
+
+def _is_in_thread() -> Callable[[], bool]:
+    """Tells whether the current task waits for a plain dependency: its cancellation would leave that thread running."""
+    task, threads = asyncio.current_task(), current_default_thread_limiter()
+    return lambda: task in threads.statistics().borrowers
 
 
 class _Rest:

@@ -17,7 +17,8 @@ from starlette.testclient import TestClient
 
 from election import Election, current_run
 from election.core.errors import JobDefinitionError
-from tests.support.waiting import until
+from election.schedule.job_runner import CancelledBy
+from tests.support.waiting import until, until_async
 
 SEEN: list[Any] = []
 THREADS: list[threading.Thread] = []
@@ -358,3 +359,111 @@ def test_a_job_sees_the_variables_that_its_dependencies_set(
     )
     assert outcome(serve(), "job")["outcome"] == "succeeded"
     assert SEEN == [("acme", True)]
+
+
+# --- a plain function whose dependencies are not provided yet ---------------------------------------------------------
+
+
+class Pool:
+    """A connection pool that has no connection to give, in the cases below: a dependency waits for ever."""
+
+    waiting = 0
+    swallows = False
+
+    @classmethod
+    async def get(cls, session: Annotated[Session, Depends(get_session)]) -> str:
+        cls.waiting += 1
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            SEEN.append(f"cancelled with {Session.open} open")
+            if not cls.swallows:
+                raise
+        return "connection"
+
+
+@pytest.fixture(params=[False, True], ids=["", "swallows"])
+def pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type[Pool]:
+    monkeypatch.setattr(Pool, "waiting", 0)
+    monkeypatch.setattr(Pool, "swallows", request.param)
+    return Pool
+
+
+def waits(connection: Annotated[str, Depends(Pool.get)]) -> None:
+    SEEN.append("called")
+
+
+def test_a_plain_job_is_timed_out_while_a_dependency_hangs(
+    election: Election, serve: Callable[..., TestClient], pool: type[Pool], caplog: pytest.LogCaptureFixture
+) -> None:
+    election.add_job(waits, "date", id="job", timeout=0.2)
+    found = outcome(serve(), "job")
+    assert (found["outcome"], found["error"]) == (
+        "failed",
+        "TimeoutError: timed out: it ran for longer than its timeout of 0.2 s",
+    )
+    assert SEEN == ["cancelled with 1 open"]
+    assert Session.open == 0
+    assert "cannot be stopped" not in caplog.text
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("by", [CancelledBy.REQUEST, CancelledBy.LATER_TICK], ids=["request", "later tick"])
+async def test_a_plain_job_is_cancelled_while_a_dependency_hangs(
+    tmp_path: Path, pool: type[Pool], by: CancelledBy
+) -> None:
+    election = Election(tmp_path / "pool", heartbeat=0.1)
+    if by is CancelledBy.REQUEST:
+        election.add_job(waits, "date", id="job")
+    else:
+        election.add_job(waits, "interval", seconds=1, id="job", overlap="cancel_running")
+    async with election:
+        await until_async(lambda: pool.waiting)
+        if by is CancelledBy.REQUEST:
+            [run] = await election.jobs.runs()
+            await election.jobs.cancel(run.seq)
+        await until_async(lambda: election.jobs.runs(outcome="interrupted"))
+        ended = await election.jobs.runs(outcome="interrupted")
+        assert ended[-1].error == f"cancelled: {by}"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("rerun", [False, True])
+async def test_a_leader_resigns_while_a_dependency_of_a_plain_job_hangs(
+    tmp_path: Path, pool: type[Pool], rerun: bool
+) -> None:
+    """It kept the seat for ever."""
+    election = Election(tmp_path / "pool", heartbeat=0.1, drain_timeout=0.1)
+    election.add_job(waits, "date", id="job", rerun_interrupted=rerun)
+    async with asyncio.timeout(30):
+        async with election:
+            await until_async(lambda: pool.waiting)
+        [run] = await election.jobs.runs()
+    assert run.outcome == (None if rerun else "interrupted")
+    assert SEEN == ["cancelled with 1 open"]
+    assert Session.open == 0
+
+
+@pytest.mark.anyio
+async def test_p5_the_thread_of_a_plain_dependency_belongs_to_its_run(tmp_path: Path) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def wait() -> str:
+        begun.set()
+        may_end.wait(30)
+        SEEN.append("provided")
+        return "value"
+
+    def job(value: str = Depends(wait)) -> None:
+        SEEN.append("called")
+
+    election = Election(tmp_path / "pool", heartbeat=0.1, drain_timeout=0.1)
+    election.add_job(job, "date", id="job")
+    await election.__aenter__()
+    await until_async(begun.is_set)
+    leaving = asyncio.ensure_future(election.__aexit__(None, None, None))
+    await asyncio.wait([leaving], timeout=1)
+    assert not leaving.done()
+    may_end.set()
+    await leaving
+    assert SEEN == ["provided", "called"]

@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -57,7 +58,9 @@ class Attempt:
         cancelled_by: Cause of its cancellation; None if it was not cancelled.
         threads: Threads of the loop's executors that its code started.
         lines: Collects the lines that its code logs.
-        is_in_thread: Whether its own code runs in a thread now, which cannot be stopped.
+        has_entered_thread: Whether it is in a thread now.
+        preparation: Task that this thread waits for before it calls the function; None if there is none, or no more.
+        is_preparation_held: Whether that task cannot be cancelled now.
         is_last_step: Whether nothing may follow that thread.
         is_overdue: Whether its timeout has passed during that thread.
         has_thread: Whether a thread is reserved that it has not used yet.
@@ -73,7 +76,9 @@ class Attempt:
     cancelled_by: CancelledBy | None = None
     threads: RunThreads = field(default_factory=RunThreads)
     lines: LineCollector = field(default_factory=LineCollector)
-    is_in_thread: bool = False
+    has_entered_thread: bool = False
+    preparation: asyncio.Task[Any] | None = None
+    is_preparation_held: Callable[[], bool] = bool
     is_last_step: bool = False
     is_overdue: bool = False
     has_thread: bool = False
@@ -95,15 +100,44 @@ class Attempt:
         """Whether it was cut off: not by its timeout, which is a failure."""
         return self.cancelled_by not in {None, CancelledBy.TIMEOUT}
 
+    @property
+    def is_in_thread(self) -> bool:
+        """Whether its own code runs in a thread now, which cannot be stopped."""
+        return self.has_entered_thread and (self.preparation is None or self.is_preparation_held())
+
     def cancel(self, reason: CancelledBy) -> None:
-        """Cancel its coroutine; a thread runs on, and only the code after it is not begun."""
+        """Cancel its coroutine, or its preparation; a thread runs on, and only the code after it is not begun."""
         if self.task is None or self.task.done():
             return
         if self.is_in_thread:
             self.is_last_step = True
         else:
             self.cancelled_by = self.cancelled_by or reason
-            self.task.cancel()
+            (self.preparation or self.task).cancel()  # a thread ends with its preparation
+
+
+_in_its_thread: ContextVar[Attempt | None] = ContextVar("election_attempt", default=None)
+"""The attempt, in the context of its thread."""
+
+
+def begin_preparation(is_held: Callable[[], bool]) -> None:
+    """From now on, the attempt whose thread waits for the current task is cancelled with this task.
+
+    Args:
+        is_held: Whether the task cannot be cancelled now.
+    """
+    if (attempt := _in_its_thread.get()) is not None:
+        attempt.preparation, attempt.is_preparation_held = asyncio.current_task(), is_held
+        if attempt.is_last_step or attempt.is_overdue:  # since before the task began
+            attempt.cancel(CancelledBy.TERM if attempt.is_last_step else CancelledBy.TIMEOUT)
+
+
+def end_preparation() -> None:
+    """The function is called next. Raises ``CancelledError`` if it must not be: the task has swallowed that."""
+    if (attempt := _in_its_thread.get()) is not None:
+        if attempt.cancelled_by is not None:
+            raise asyncio.CancelledError
+        attempt.preparation = None
 
 
 class JobRunner:
@@ -259,15 +293,16 @@ class JobRunner:
 
     async def _in_thread(self, attempt: Attempt) -> Any:
         context = contextvars.copy_context()
+        context.run(_in_its_thread.set, attempt)
         thread = asyncio.wrap_future(submit(self._threads, context.run, _call, attempt.job))
         attempt.has_thread = False
         self._in_threads[thread] = attempt.job.id
         thread.add_done_callback(self._thread_ended)
-        attempt.is_in_thread = True
+        attempt.has_entered_thread = True
         try:
             outcome: tuple[Any, BaseException | None] = await asyncio.shield(thread)
         finally:
-            attempt.is_in_thread = False
+            attempt.has_entered_thread, attempt.preparation = False, None
         value, error = outcome
         if isinstance(error, StopIteration):  # which would end this coroutine
             raise RuntimeError("the job raised StopIteration") from error
