@@ -100,6 +100,10 @@ def _of_nothing(history: History) -> History:
     return replace(history, faults=[each for each in history.faults if each.kind != "kill leader"])
 
 
+def _frozen(history: History, since: float, until: float) -> History:
+    return replace(history, faults=[*history.faults, Injected("freeze disk", ns(since), ns(until))])
+
+
 EARLIER = sample(15.05, by=FOUR.pid, role="follower", leader=ONE.pid, term=ONE.number)
 
 BREAKS: dict[str, tuple[str, Break]] = {
@@ -131,6 +135,10 @@ BREAKS: dict[str, tuple[str, Break]] = {
     "an earlier term is told again": (
         "P2",
         lambda history: _samples(history, EARLIER),
+    ),
+    "an earlier term is told after the frozen disk has gone on": (
+        "P2",
+        lambda history: _frozen(_samples(history, EARLIER), 11, 13.5),
     ),
     "an earlier term is told long after the disk kept the worker waiting": (
         "P2",
@@ -249,6 +257,9 @@ HARMLESS: dict[str, Break] = {
     ),
     "a run that ended, and whose leader died before it could say so": _outcome("each_second", 10, Outcome.INTERRUPTED),
     "a tick that was coalesced": _instead(5, SkipReason.COALESCED),
+    "a worker that answers from memory for as long as the disk is frozen": lambda history: _frozen(
+        _samples(history, EARLIER), 13, 15.1
+    ),
     "a question that was answered after the next leader had begun": lambda history: _samples(
         history,
         replace(sample(10.0), answered=ns(11)),

@@ -81,10 +81,12 @@ def check_who_says_that_it_leads(history: History) -> Iterator[Violation]:
 
 def check_terms_grow(history: History) -> Iterator[Violation]:
     """P2: a request sent after an answer does not get an earlier term, unless the worker may lag behind, or may answer
-    from memory because the disk keeps it waiting: one that waited answers at once until its read has ended.
+    from memory because the disk keeps it waiting: one that waited answers at once until its read has ended, which
+    on a frozen disk is when that goes on.
     """
     known, answers = 0, deque[tuple[int, int]]()
     waited: dict[int | None, int] = {}
+    frozen = [(fault.at, fault.until + SECOND) for fault in history.happened if fault.kind == "freeze disk"]
     for sample in history.samples:
         while answers and answers[0][0] + history.setting.behind * SECOND <= sample.asked:
             known = max(known, answers.popleft()[1])
@@ -92,7 +94,8 @@ def check_terms_grow(history: History) -> Iterator[Violation]:
             continue
         if sample.answered - sample.asked >= history.setting.patience * SECOND:
             waited[sample.by] = sample.answered
-        if sample.term < known and sample.asked > waited.get(sample.by, -SECOND) + SECOND:
+        may_wait = any(since <= sample.asked <= until for since, until in frozen)
+        if sample.term < known and not may_wait and sample.asked > waited.get(sample.by, -SECOND) + SECOND:
             yield Violation("P2", f"term {sample.term} was told after term {known}")
         answers.append((sample.answered, sample.term))
     for before, after in pairwise(history.terms):
