@@ -132,10 +132,10 @@ class LedgerWriter:
             claims, self._claims = claims[:1], claims[1:]
         if claims and not self.holds_seat():
             assert self._lost is not None
-            self._refuse(claims, self._lost)
+            self._refuse_all(claims, self._lost)
             claims = []
         self._under_way = results
-        entries = [*results, *(entry for claim in claims for entry in claim.entries)]
+        entries = _entries_of(results, claims)
         if not entries:
             return
         writing = asyncio.ensure_future(self._recorded(entries))
@@ -182,31 +182,32 @@ class LedgerWriter:
             self._write_soon()
         elif isinstance(error, StaleTermError):
             self._lost = error
-            self._refuse(claims, error)
+            self._refuse_all(claims, error)
             self._on_stale(error)
         elif isinstance(error, Exception):
             if not isinstance(error, LedgerError | LedgerVersionError):
                 if self._is_doubtful and len(results) + len(claims) == 1 and isinstance(error, _OF_THE_ENTRY):
-                    entry = [*results, *(entry for claim in claims for entry in claim.entries)][0]
-                    log.error("an entry of the ledger cannot be written, and is left out: %s", str(entry)[:300],
+                    log.error("an entry of the ledger cannot be written, and is left out: %s",
+                              str(_entries_of(results, claims)[0])[:300],
                               exc_info=error, extra=named("entry_unwritable"))  # fmt: skip
-                    for claim in claims:
-                        claim.refuse(error)
-                    if not self._claims:
-                        self._answered.set()
+                    self._refuse(claims, error)
                     self._write_soon()
                     return
                 self._is_doubtful = isinstance(error, _OF_THE_ENTRY)
                 log.error("the ledger could not be written", exc_info=error, extra=named("ledger_write_crashed"))
             self._results[:0] = results
-            self._refuse(claims, error)
+            self._refuse_all(claims, error)
             self._on_failure(error)
         else:
             raise error
 
-    def _refuse(self, claims: Sequence[_Claims], error: Exception) -> None:
+    def _refuse_all(self, claims: Sequence[_Claims], error: Exception) -> None:
+        """Refuse these claims, and those that wait behind them."""
         later, self._claims = self._claims, []
-        for claim in (*claims, *later):
+        self._refuse([*claims, *later], error)
+
+    def _refuse(self, claims: Sequence[_Claims], error: Exception) -> None:
+        for claim in claims:
             claim.refuse(error)
         if not self._claims:
             self._answered.set()
@@ -230,6 +231,10 @@ class _Claims:
             self.granted.set_exception(error)
             self.granted.exception()  # a skip is not awaited
             self.on_done(self.granted)
+
+
+def _entries_of(results: Sequence[Entry], claims: Sequence[_Claims]) -> list[Entry]:
+    return [*results, *(entry for claim in claims for entry in claim.entries)]
 
 
 def _run_that_ended(entry: Entry) -> Tick | None:

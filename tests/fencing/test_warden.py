@@ -251,6 +251,17 @@ async def test_nobody_is_ended_unless_it_is_written_down(
     assert ["the disk is full" in each for each in said] == [True] * (intent is not False)
 
 
+async def fence_while_locked(pool: Pool) -> asyncio.Future[float]:
+    """Begin to fence the leader while the ledger is locked; the look that goes on when time does."""
+    pool.intent = LedgerBusyError("database is locked")
+    watcher = warden(pool)
+    await watch(watcher, pool, FENCE_AFTER)
+    await pool.clock.advance(FENCE_AFTER * 0.1 + 0.01)
+    looking = asyncio.ensure_future(watcher.look())
+    await pool.clock.settle()
+    return looking
+
+
 @pytest.mark.parametrize("how", ["hangs", "comes back", "observer is late"])
 async def test_a_ledger_that_is_locked(
     pool: Pool, victim: subprocess.Popen[bytes], caplog: pytest.LogCaptureFixture, how: str
@@ -259,12 +270,7 @@ async def test_a_ledger_that_is_locked(
 
     A storage that stood still looks the same, and when it goes on, so does the leader.
     """
-    pool.intent = LedgerBusyError("database is locked")
-    watcher = warden(pool)
-    await watch(watcher, pool, FENCE_AFTER)
-    await pool.clock.advance(FENCE_AFTER * 0.1 + 0.01)
-    looking = asyncio.ensure_future(watcher.look())
-    await pool.clock.settle()
+    looking = await fence_while_locked(pool)
     assert pool.intents == [3]
     pool.intent = True
     if how == "comes back":
@@ -301,12 +307,7 @@ async def test_a_ledger_that_is_locked_is_free_when_the_leader_is_dead(
     monkeypatch.setattr("signal.pidfd_send_signal", lambda *_: killed.append(pool.clock.monotonic()))
     monkeypatch.setattr(ProcessIdentity, "is_alive", is_alive)
     pool.fence = fence  # type: ignore[method-assign]
-    pool.intent = LedgerBusyError("database is locked")
-    watcher = warden(pool)
-    await watch(watcher, pool, FENCE_AFTER)
-    await pool.clock.advance(FENCE_AFTER * 0.1 + 0.01)
-    looking = asyncio.ensure_future(watcher.look())
-    await pool.clock.settle()
+    looking = await fence_while_locked(pool)
     pool.intent = True
     await pool.clock.advance(FENCE_AFTER)
     await looking

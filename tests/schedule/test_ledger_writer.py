@@ -39,6 +39,8 @@ class FakeLedger:
     def __init__(self) -> None:
         self.records: list[list[Entry]] = []
         self.faults: list[Exception] = []
+        self.unwritable: tuple[Entry, Exception] | None = None
+        """An entry that it cannot hold, and the error of each try."""
         self.tried = 0
         self.gate = asyncio.Event()
         self.gate.set()
@@ -53,6 +55,8 @@ class FakeLedger:
         await self.gate.wait()
         if self.faults:
             raise self.faults.pop(0)
+        if self.unwritable is not None and self.unwritable[0] in entries:
+            raise self.unwritable[1]
         known = set(map(repr, self.written))
         self.records.append(list(entries))
         return [repr(entry) not in known for entry in entries]
@@ -289,14 +293,7 @@ async def test_an_entry_that_no_ledger_can_hold_takes_no_other_along(
     bench: WriterBench, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It was tried again with each claim of the term, which failed with it (docs/pitfalls.md#63)."""
-    real = bench.ledger.record
-
-    async def record(term: int, entries: Sequence[Entry]) -> list[bool]:
-        if settle(2) in entries:
-            raise TypeError("Object of type Level is not JSON serializable")
-        return await real(term, entries)
-
-    bench.ledger.record = record  # type: ignore[method-assign]
+    bench.ledger.unwritable = settle(2), TypeError("Object of type Level is not JSON serializable")
     bench.writer.append(*map(settle, range(5)))
     with pytest.raises(TypeError):
         await bench.writer.claim([claim(9)])
@@ -329,14 +326,7 @@ async def test_the_end_of_a_term_waits_for_results_that_are_written_one_by_one(b
 
 async def test_a_claim_that_no_ledger_can_hold_takes_no_other_along(bench: WriterBench) -> None:
     """Both were refused at each try, without end."""
-    real = bench.ledger.record
-
-    async def record(term: int, entries: Sequence[Entry]) -> list[bool]:
-        if claim(2) in entries:
-            raise OverflowError("Python int too large to convert to SQLite INTEGER")
-        return await real(term, entries)
-
-    bench.ledger.record = record  # type: ignore[method-assign]
+    bench.ledger.unwritable = claim(2), OverflowError("Python int too large to convert to SQLite INTEGER")
     good, bad = bench.writer.claim([claim(1)]), bench.writer.claim([claim(2)])
     await until(lambda: good.done() and bad.done())
     assert len(bench.failures) == 1
