@@ -202,9 +202,9 @@ def duration(time: timedelta) -> str:
 
 
 def _clock(moment: datetime, now: datetime) -> str:
-    """A moment in local time; with the day, if that is not today."""
-    local, today = moment.astimezone(), now.astimezone().date()
-    return f"{local:%H:%M:%S}" if local.date() == today else f"{local:%m-%d %H:%M}"
+    """A moment in local time; with the day, if the time of day alone could be of two days."""
+    local = moment.astimezone()
+    return f"{local:%H:%M:%S}" if abs(now - moment) < timedelta(days=1) else f"{local:%m-%d %H:%M}"
 
 
 def _cell(value: object, style: str = "") -> Text:

@@ -31,6 +31,10 @@ REFRESH_INTERVAL_S = 0.25
 MAX_ROWS = 20
 """Maximum entries of history of each kind, on the largest terminal."""
 
+PRINTED_COLUMNS = 1000
+"""Maximum width of a line for a file or another program, which has no width of its own. Like that of ps, it is cut only
+where COLUMNS asks for it."""
+
 
 async def watch(options: Namespace) -> int:
     """Show the pool as it changes, until q or Ctrl-C; 0 then.
@@ -108,7 +112,10 @@ def _console() -> Console:
         raise ElectionError(
             f"watch draws with rich, which is not installed: {install_command('cli')}; or take watch --json"
         ) from error
-    return Console(highlight=False, markup=False, emoji=False)
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
+        console.width = PRINTED_COLUMNS
+    return console
 
 
 # --- stopping --------------------------------------------------------------------------------------------------------

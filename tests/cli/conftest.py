@@ -150,12 +150,15 @@ def ask(call: Call) -> Callable[..., Any]:
     return run
 
 
-def as_program(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """``python -m election …`` as a user runs it, with warnings as errors."""
+def as_program(
+    *arguments: str, environment: dict[str, str] | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """``python -m election …`` as a user runs it, with warnings as errors, and no width given."""
+    inherited = {name: value for name, value in os.environ.items() if name != "COLUMNS"}  # set in workers of pytest
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "election", *arguments],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**inherited, "PYTHONPATH": str(ROOT), **(environment or {})},
         **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         text=True,
         timeout=60,

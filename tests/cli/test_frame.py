@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from datetime import timedelta
+import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
@@ -95,6 +96,19 @@ def test_a_job_that_does_not_run_next_says_why(known: dict[str, object], words: 
     seen = PoolStatus("file", "/p", None, False, None, False, (), (job(1, **known),), None, None)
     [line] = [line for line in drawn(seen, RecentHistory(), 80, None) if "app.j" in line]
     assert words in line.split()
+
+
+@pytest.mark.parametrize(
+    ("ago", "shown"),
+    [(timedelta(hours=23, minutes=59), "%H:%M:%S"), (timedelta(hours=24, minutes=1), "%m-%d %H:%M")],
+    ids=["a_day", "longer"],
+)
+def test_midnight_takes_no_second_from_a_time(ago: timedelta, shown: str) -> None:
+    """A time of the last 24 hours is told without the day, also when the day is another by now."""
+    began = datetime.now(UTC) - ago
+    term = TermRow(7, 100, "vm", "boot", began, 1, Reason.DIED, 99, 4.1, None, None, None)
+    [line] = [line for line in drawn(glance(0), RecentHistory((), (), (term,)), 80, None) if " 99 " in line]
+    assert re.split(r" {2,}", line.strip())[:2] == ["7", f"{began.astimezone():{shown}}"]
 
 
 @pytest.mark.parametrize(

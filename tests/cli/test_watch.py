@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -16,11 +17,12 @@ from typing import Any
 
 import pytest
 
+from election import Election
 from election.cli import main
-from tests.cli.conftest import Call, as_program
+from tests.cli.conftest import Call, as_program, good
 from tests.cli.terminal import COLUMNS, LINES, Terminal
 from tests.support.pool import ROOT, WorkerPool
-from tests.support.waiting import until
+from tests.support.waiting import until, until_async
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-7]")
 
@@ -155,6 +157,25 @@ def test_one_picture_for_a_script(ended: Path) -> None:
         "TOOK ms",
     ):
         assert words in done.stdout, words
+
+
+@pytest.mark.parametrize(("environment", "whole"), [({}, True), ({"COLUMNS": "80"}, False)], ids=str)
+def test_what_a_script_reads_is_cut_only_on_request(tmp_path: Path, environment: dict[str, str], whole: bool) -> None:
+    """A file has no width: a job's id of 100 characters, for example, can be found in it."""
+    name = "a" * 100
+    asyncio.run(a_term_with(name, tmp_path / "pool"))
+    done = as_program("watch", "--once", "--pool", str(tmp_path / "pool"), environment=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (name in done.stdout) is whole
+    assert whole or max(len(line) for line in done.stdout.splitlines()) <= 80
+
+
+async def a_term_with(job_id: str, pool: Path) -> None:
+    """A term of a pool that knows a job by this id."""
+    election = Election(pool, heartbeat=0.02)
+    election.scheduled_job("interval", hours=1, id=job_id)(good)
+    async with election:
+        await until_async(lambda: election.is_leader)
 
 
 @pytest.mark.extended
