@@ -36,8 +36,8 @@ class SqliteConnection(sqlite3.Connection):
 
     dialect = Dialect(
         greatest="max",
-        first_term="coalesce(json_extract(attempts, '$[0].term'), term)",
-        tags="(SELECT value FROM json_each(jobs.info, '$.tags'))",
+        first_term="coalesce(json_extract(CASE WHEN json_valid(attempts) THEN attempts END, '$[0].term'), term)",
+        tags="(SELECT value FROM json_each(CASE WHEN json_valid(jobs.info) THEN jobs.info END, '$.tags'))",
         version="PRAGMA data_version",
         place="place()",
     )

@@ -8,7 +8,18 @@ from itertools import chain
 from typing import Any, TypeVar
 
 from election.core.term import Reason
-from election.engines.sql.rows import FIRST_US, LAST_US, parse_log, printable, read_counters, readable, to_time, to_us
+from election.engines.sql.rows import (
+    FIRST_US,
+    LAST_US,
+    PRUNED,
+    needed,
+    parse_log,
+    printable,
+    read_counters,
+    readable,
+    to_time,
+    to_us,
+)
 from election.schedule.history import BOUNDS, Epoch, Histogram, JobOverview, RequestRow, RunRow, Totals, Window
 from election.schedule.model import JobState, Outcome, RunLog, SkipReason
 from election.schedule.store import Filter, Kind
@@ -130,7 +141,7 @@ class History:
 
     async def epochs(self) -> list[Epoch]:
         rows = await self.rows("epochs", await self._names(removed=True))
-        return [epoch for row in rows for epoch in epochs_of(row.pop("id"), row)]
+        return [epoch for row in rows for epoch in needed(epochs_of, row, f"a schedule of job {printable(row['id'])}")]
 
     async def totals(self) -> Totals:
         """Read all counters, and of the jobs the latest time until which one is settled, without what is unreadable."""
@@ -169,13 +180,17 @@ class History:
 
     async def _logs(self, run: int, before: int | None, limit: int) -> list[RunLog]:
         texts = to_dict(await self._read("HGETALL", f"log:{run}"))
-        logs = [parse_log(int(attempt), text) for attempt, text in texts.items()]
+        logs = readable(lambda attempt: parse_log(int(attempt), texts[attempt]), texts)
         earlier = [log for log in logs if before is None or log.attempt < before]
         return sorted(earlier, key=lambda log: -log.attempt)[:limit]
 
     async def number(self, key: str) -> int:
-        """Number stored under ``key``; 0 if there is none."""
-        return int(await self._read("GET", key) or 0)
+        """Number stored under ``key``; 0 if there is none. Raises ``LedgerError`` for others."""
+        return needed(int, await self._read("GET", key) or "0", f"the number {key!r}")
+
+    async def pruned_until(self) -> datetime:
+        """The time before which history was removed. Raises ``LedgerError`` if it cannot be read."""
+        return needed(_time, await self._read("GET", "pruned") or "0", PRUNED)
 
     async def _read(self, command: str, key: str, *arguments: Any) -> Any:
         return await self._client.read(command, self._prefix + key, *arguments)

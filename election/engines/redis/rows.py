@@ -177,9 +177,10 @@ def request_row(row: Hash) -> RequestRow:
     )
 
 
-def epochs_of(job_id: str, fields: Hash) -> list[Epoch]:
+def epochs_of(row: Hash) -> list[Epoch]:
     """The schedules of one job, oldest first."""
-    found = []
+    job_id, found = row["id"], []
+    fields = {name: value for name, value in row.items() if name != "id"}
     for since in sorted((name for name in fields if ":" not in name), key=int):
         anchor, _, trigger = fields[since].partition(" ")
         until = _maybe(_time, fields.get(f"{since}:until"))

@@ -13,7 +13,7 @@ from typing import Any
 from election.core.backend import LatestTerms
 from election.core.clock import Clock
 from election.core.errors import LedgerError
-from election.engines.sql.rows import readable, to_time, to_us
+from election.engines.sql.rows import needed, readable, to_us
 from election.schedule.commands import AddRequest, Command
 from election.schedule.history import BOUNDS, Epoch, JobOverview, RunRow, Totals, Window
 from election.schedule.ledger import Ledger
@@ -118,7 +118,7 @@ class RedisStore:
         return await self._history.totals()
 
     async def pruned_until(self) -> datetime:
-        return to_time(await self._history.number("pruned"))
+        return await self._history.pruned_until()
 
     async def _run(
         self, calls: Iterable[tuple[Any, ...]], term: int | None, *, then: tuple[Any, ...] | None = None
@@ -131,7 +131,7 @@ class RedisStore:
 
     def _state(self, found: Any, *, is_change: bool = False) -> State:
         version, jobs, requests, runs, stored = found
-        self._seen = int(version)
+        self._seen = needed(int, version, "the number of the latest change")
         read = [job_state(to_dict(row)) for row in jobs]
         by_id = {job.id: job for job in read if is_change or not job.removed}  # a job may be listed twice
         states = sorted(by_id.values(), key=lambda job: job.id)

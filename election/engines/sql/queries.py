@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -21,13 +20,17 @@ from .rows import (
     DUE_ORDER,
     JOB_COLUMNS,
     LOG_COLUMNS,
+    NEVER,
+    PRUNED,
     REQUEST_COLUMNS,
     RUN_COLUMNS,
     SKIP_COLUMNS,
     TERM_COLUMNS,
     audit_row,
     claim_row,
+    epoch,
     job_state,
+    needed,
     open_run,
     parse_log,
     printable,
@@ -54,6 +57,9 @@ _LIVE_JOBS = f"SELECT {JOB_COLUMNS} FROM jobs WHERE removed = 0 ORDER BY id {{}}
 
 MAX_ATTEMPT = 2**31
 """Larger than any attempt number."""
+
+LAST_CHANGE = f"coalesce(max(number), 0) FROM job_changes WHERE number < {NEVER}"
+"""Without a number that no worker has written; text and bytes are greater than any number in SQLite."""
 
 _FIRST_TERM = "CASE attempt WHEN 1 THEN term ELSE {} END"  # JSON is parsed for few rows
 
@@ -105,7 +111,7 @@ def change(connection: Connection, since: int) -> State:
 
 def last_change(connection: Connection) -> int:
     """The number of the latest change of a job; 0 if there was none."""
-    return int(connection.execute("SELECT coalesce(max(number), 0) FROM job_changes").fetchone()[0])
+    return int(connection.execute(f"SELECT {LAST_CHANGE}").fetchone()[0])
 
 
 def data_version(connection: Connection) -> int:
@@ -222,21 +228,13 @@ def page(connection: Connection, kind: Kind, where: Filter, before: int | None, 
 
 def epochs(connection: Connection) -> list[Epoch]:
     rows = connection.execute("SELECT job_id, since, until, anchor, trigger, rule FROM epochs ORDER BY job_id, since")
-    return [
-        Epoch(
-            job_id,
-            to_time(since),
-            None if until is None else to_time(until),
-            to_time(anchor),
-            json.loads(trigger),
-            rule,
-        )
-        for job_id, since, until, anchor, trigger, rule in rows
-    ]
+    return [needed(epoch, row, f"a schedule of job {printable(row['job_id'])}") for row in rows]
 
 
 def pruned_until(connection: Connection) -> datetime:
-    return to_time(connection.execute("SELECT until FROM pruned").fetchone()[0])
+    """The time before which history was removed. Raises ``LedgerError`` if it cannot be read."""
+    row = connection.execute("SELECT until FROM pruned").fetchone()
+    return needed(lambda row: to_time(row[0]), row, PRUNED)
 
 
 def _tagged(connection: Connection) -> str:

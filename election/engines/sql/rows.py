@@ -11,11 +11,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from election.core.clock import EPOCH
-from election.core.errors import describe_error
+from election.core.errors import LedgerError, describe_error
 from election.core.events import named
 from election.core.logs import log
 from election.core.term import Reason, Standing
-from election.schedule.history import AuditRow, ClaimRow, RequestRow, RunRow, SkipRow, TermRow, count_interruptions
+from election.schedule.history import (
+    AuditRow,
+    ClaimRow,
+    Epoch,
+    RequestRow,
+    RunRow,
+    SkipRow,
+    TermRow,
+    count_interruptions,
+)
 from election.schedule.model import (
     UNREADABLE,
     Action,
@@ -132,6 +141,20 @@ def readable(convert: Callable[[Any], _V], rows: Iterable[Any]) -> list[_V]:
     return values
 
 
+PRUNED = "the time before which history was removed"
+
+
+def needed(convert: Callable[[Any], _V], row: Any, what: str) -> _V:
+    """Value of a row without which nothing can be judged. Raises ``LedgerError`` if it cannot be read."""
+    try:
+        refuse_bytes(row)
+        return convert(row)
+    except Exception as error:
+        raise LedgerError(
+            f"the ledger has a row that no worker can have written: {what} cannot be read: {describe_error(error)}"
+        ) from error
+
+
 def read_counters(
     counters: Mapping[tuple[str, str, str], _C],
     what: str,
@@ -224,8 +247,9 @@ def _info(text: str) -> JobInfo:
 
 def claim_row(row: Row) -> ClaimRow:
     seq, job_id, due, request, first_term, term, max_instances, began_us, ended_us = row
-    span = None if ended_us is None else Span(began_us, ended_us)
-    return ClaimRow(seq, job_id, to_time(due), request, first_term, term, max_instances, span)
+    span = None if ended_us is None else Span(integer(began_us), integer(ended_us))
+    terms, most = (integer(first_term), integer(term)), _maybe(integer, max_instances)
+    return ClaimRow(seq, job_id, to_time(due), integer(request), *terms, most, span)
 
 
 def run_row(row: Row) -> RunRow:
@@ -233,9 +257,9 @@ def run_row(row: Row) -> RunRow:
         seq=row["seq"],
         job_id=row["job_id"],
         due=to_time(row["due"]),
-        request=row["request"],
-        term=row["term"],
-        attempt=row["attempt"],
+        request=integer(row["request"]),
+        term=integer(row["term"]),
+        attempt=integer(row["attempt"]),
         claimed_at=to_time(row["claimed_at"]),
         ended_at=_maybe(to_time, row["ended_at"]),
         outcome=_maybe(Outcome, row["outcome"]),
@@ -267,12 +291,12 @@ def request_row(row: Row) -> RequestRow:
         id=row["id"],
         action=Action(row["action"]),
         job_id=row["job_id"],
-        term=row["term"],
+        term=_maybe(integer, row["term"]),
         at=to_time(row["requested_at"]),
         done_at=_maybe(to_time, row["done_at"]),
         outcome=_maybe(RequestOutcome, row["outcome"]),
         reason=row["reason"],
-        run=row["run"],
+        run=_maybe(integer, row["run"]),
         result=row["result"],
     )
 
@@ -283,11 +307,11 @@ def skip_row(row: Row) -> SkipRow:
         job_id=row["job_id"],
         first_due=to_time(row["first_due"]),
         last_due=to_time(row["last_due"]),
-        count=row["count"],
+        count=_maybe(integer, row["count"]),
         reason=SkipReason(row["reason"]),
-        term=row["term"],
+        term=integer(row["term"]),
         at=to_time(row["skipped_at"]),
-        request=row["request"],
+        request=integer(row["request"]),
     )
 
 
@@ -300,7 +324,7 @@ def audit_row(row: Row) -> AuditRow:
         job_id=row["job_id"],
         before=row["old_value"],
         after=row["new_value"],
-        request=row["request"],
+        request=_maybe(integer, row["request"]),
     )
 
 
@@ -321,16 +345,29 @@ def term_row(row: Row) -> TermRow:
     )
 
 
+def epoch(row: Row) -> Epoch:
+    return Epoch(
+        row["job_id"],
+        to_time(row["since"]),
+        _maybe(to_time, row["until"]),
+        to_time(row["anchor"]),
+        json.loads(row["trigger"]),
+        integer(row["rule"]),
+    )
+
+
 def open_run(row: Row) -> OpenRun:
-    tick = Tick(row["job_id"], to_time(row["due"]), row["request"])
+    tick = Tick(row["job_id"], to_time(row["due"]), integer(row["request"]))
     interruptions = count_interruptions(json.loads(row["attempts"]))
-    return OpenRun(tick, row["term"], row["attempt"], interruptions, _maybe(json.loads, row["kwargs"]))
+    kwargs = _maybe(json.loads, row["kwargs"])
+    return OpenRun(tick, integer(row["term"]), integer(row["attempt"]), interruptions, kwargs)
 
 
 def request(row: Row) -> Request:
     kwargs = _maybe(json.loads, row["kwargs"])
     check_request(row["action"], row["job_id"], kwargs)
-    return Request(row["id"], Action(row["action"]), row["job_id"], row["term"], to_time(row["requested_at"]), kwargs)
+    term = _maybe(integer, row["term"])
+    return Request(row["id"], Action(row["action"]), row["job_id"], term, to_time(row["requested_at"]), kwargs)
 
 
 def check_request(action: str, job_id: str | None, kwargs: Any) -> None:

@@ -149,7 +149,7 @@ def _note_changes(connection: Connection, commands: Iterable[Command]) -> None:
         some = jobs[place : place + queries.MAX_PARAMETERS]
         connection.execute(
             f"WITH changed(id) AS (VALUES {', '.join(['(?)'] * len(some))})"
-            " INSERT INTO job_changes SELECT id, (SELECT coalesce(max(number), 0) + 1 FROM job_changes) FROM changed"
+            f" INSERT INTO job_changes SELECT id, (SELECT 1 + {queries.LAST_CHANGE}) FROM changed"
             " WHERE true ON CONFLICT (job_id) DO UPDATE SET number = excluded.number",
             some,
         )

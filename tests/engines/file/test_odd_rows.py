@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import sqlite3
 from collections.abc import Callable
 from itertools import product
@@ -16,6 +17,7 @@ from election.engines.redis import rows as redis_rows
 from election.engines.sql.rows import readable
 from election.schedule.ledger_reader import LedgerReader
 from election.schedule.model import NewJob, StoredJob
+from tests.engines.odd_rows import fill, lead_on, read_everything
 from tests.schedule.making import at, make_job, make_term, process
 
 pytestmark = pytest.mark.anyio
@@ -180,6 +182,51 @@ async def test_pitfall_63_an_id_that_is_no_text_among_many_jobs(path: Path) -> N
     totals = await ledger.totals()
     assert all(job_id.isprintable() for job_id in totals.jobs)
     await ledger.close()
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("odd", ["'x'", "x'ff'"])
+async def test_pitfall_63_no_value_stops_the_next_leader_and_another_job(tmp_path: Path, odd: str) -> None:
+    """Every value of every row, one after the other."""
+    path = tmp_path / "whole.db"
+    ledger = SqliteLedger(str(path))
+    await fill(ledger)
+    await ledger.close()
+    tried = 0
+    for number, (table, column, row) in enumerate(every_value(path)):
+        copy = tmp_path / f"{number}.db"
+        shutil.copyfile(path, copy)
+        try:
+            execute(copy, f"UPDATE {table} SET {column} = {odd} WHERE {row}")
+        except sqlite3.IntegrityError:
+            continue  # the database refuses the value
+        tried += 1
+        for act in (read_everything, lead_on):
+            ledger = SqliteLedger(str(copy))
+            try:
+                await act(ledger)
+            except Exception as error:
+                raise AssertionError(f"with {odd} in {table}.{column}, where {row}") from error
+            finally:
+                await ledger.close()
+    assert tried > 100
+
+
+def every_value(path: Path) -> list[tuple[str, str, str]]:
+    """Tables with a column and a condition for a row each; without those of the job ``steady``."""
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        found = []
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+        for (table,) in tables.fetchall():
+            columns = connection.execute(f"PRAGMA table_info({table})").fetchall()
+            keys = [column[1] for column in columns if column[5]] or ["rowid"]
+            for values in connection.execute(f"SELECT {', '.join(map('quote({})'.format, keys))} FROM {table}"):
+                row = " AND ".join(f"{key} = {value}" for key, value in zip(keys, values, strict=True))
+                if "steady" not in row:
+                    found += [(table, column[1], row) for column in columns]
+    connection.close()
+    return found
 
 
 @pytest.mark.parametrize("odd", ["'x'", "x'ff'", f"{10**18}", f"{-(10**18)}"])

@@ -117,8 +117,8 @@ function does.begin(pid, boot, host, at, ns, reason, from_pid, vacant)
     redis.call('HSET', key, 'pid', pid, 'boot_id', boot, 'host', host, 'began_at', at, 'began_ns', ns,
       'reason', reason, 'from_pid', from_pid)
     redis.call('ZADD', p .. 'terms', term, term)
-    redis.call('HINCRBY', p .. 'totals', 'terms ' .. reason, 1)
-    redis.call('HINCRBYFLOAT', p .. 'totals', 'vacant ' .. reason, vacant)
+    add('HINCRBY', p .. 'totals', 'terms ' .. reason, 1)
+    add('HINCRBYFLOAT', p .. 'totals', 'vacant ' .. reason, vacant)
   end
   redis.call('SET', p .. 'term', term)
   return 1
@@ -130,8 +130,8 @@ function does.ended(pid, standing, at)
   local key = p .. 'term:' .. (before or '')
   local row = redis.call('HMGET', key, 'pid', 'standing', 'began_at')
   if row[1] == pid and not row[2] then
-    local later = tonumber(at) > tonumber(row[3])
-    redis.call('HSET', key, 'standing', standing, 'ended_at', later and at or row[3])
+    local began = tonumber(row[3])
+    redis.call('HSET', key, 'standing', standing, 'ended_at', began and tonumber(at) < began and row[3] or at)
   end
   return 1
 end

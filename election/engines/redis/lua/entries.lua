@@ -10,6 +10,14 @@ end
 
 local does = {}
 
+-- Add to a counter; one that is no number, for example of another version, begins anew: it stops no job and no election.
+local function add(command, key, field, by)
+  local done = redis.pcall(command, key, field, by)
+  if type(done) == 'table' and done.err then
+    redis.call('HSET', key, field, by)
+  end
+end
+
 local function count(key, what, seconds)
   local label = '+Inf'
   for bound in string.gmatch(bounds, '%S+') do
@@ -18,8 +26,8 @@ local function count(key, what, seconds)
       break
     end
   end
-  redis.call('HINCRBY', key, what .. ' ' .. label, 1)
-  redis.call('HINCRBYFLOAT', key, what .. ' total', string.format('%.6f', seconds))
+  add('HINCRBY', key, what .. ' ' .. label, 1)
+  add('HINCRBYFLOAT', key, what .. ' total', string.format('%.6f', seconds))
 end
 
 -- Key of the counters of a job; jobs that were added at run time share those of their function.
@@ -30,8 +38,10 @@ local function totals_of(job)
   return p .. 'totals:' .. label
 end
 
+-- Seconds between two times; a time of a row that cannot be read counts as the other one.
 local function between(earlier, later)
-  return math.max(0, tonumber(later) - tonumber(earlier)) / 1e6
+  local first, second = tonumber(earlier), tonumber(later)
+  return first and second and math.max(0, second - first) / 1e6 or 0
 end
 
 -- The run of a tick: its number, and whether it is open.
@@ -121,8 +131,8 @@ function does.settle(job, due, request, outcome, at, error, started, began, ende
     redis.call('ZADD', p .. 'troubled', seq, seq)
   end
   local totals = totals_of(job)
-  redis.call('HINCRBY', totals, 'runs ' .. outcome, 1)
-  if outcome == 'succeeded' and tonumber(at) > tonumber(redis.call('HGET', totals, 'success latest') or 0) then
+  add('HINCRBY', totals, 'runs ' .. outcome, 1)
+  if outcome == 'succeeded' and tonumber(at) > (tonumber(redis.call('HGET', totals, 'success latest') or 0) or 0) then
     redis.call('HSET', totals, 'success latest', at)
   end
   if request == '0' then
@@ -182,7 +192,7 @@ local function add_skip(job, first, to, number, reason, at, request)
     'reason', reason, 'request', request, 'term', term, 'at', at)
   redis.call('ZADD', p .. 'skips', seq, seq)
   redis.call('ZADD', p .. 'skips:' .. job, seq, seq)
-  redis.call('HINCRBY', totals_of(job), 'skips ' .. reason, number == '' and 100 or number)
+  add('HINCRBY', totals_of(job), 'skips ' .. reason, number == '' and 100 or number)
   return 1
 end
 

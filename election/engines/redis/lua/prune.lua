@@ -7,12 +7,13 @@ local function drop(kind, keep)
   local gone = 0
   for _, seq in ipairs(redis.call('ZRANGE', p .. kind .. 's', 0, ARGV[4] - 1)) do
     local row = redis.call('HMGET', p .. kind .. ':' .. seq, 'job_id', 'at', keep, 'request')
-    if tonumber(row[2]) < before and row[3] then
-      local job = row[1]
+    local at = tonumber(row[2])
+    if at and at < before and row[3] then  -- a row whose time cannot be read stays
+      local job = row[1] or ''
       redis.call('DEL', p .. kind .. ':' .. seq)
       if kind == 'run' then
         redis.call('DEL', p .. 'log:' .. seq)
-        redis.call('ZREM', p .. 'run_dues:' .. job, row[4] .. ':' .. seq)
+        redis.call('ZREM', p .. 'run_dues:' .. job, (row[4] or 0) .. ':' .. seq)
       end
       redis.call('ZREM', p .. kind .. 's', seq)
       redis.call('ZREM', p .. 'troubled', seq)
@@ -38,16 +39,16 @@ local first_term = oldest and tonumber(redis.call('HGET', p .. 'run:' .. oldest,
 local terms = redis.call('ZRANGE', p .. 'terms', 0, at_most)
 for place, number in ipairs(terms) do  -- terms of dead leaders have no end; those that a run refers to stay
   local row = redis.call('HMGET', p .. 'term:' .. number, 'ended_at', 'began_at')
-  if place == #terms or tonumber(row[1] or row[2]) >= before then
+  local time = tonumber(row[1] or row[2])
+  if place == #terms or (time and time >= before) or (first_term and tonumber(number) >= first_term) then
     break
   end
-  if first_term and tonumber(number) >= first_term then
-    break
+  if time then
+    redis.call('DEL', p .. 'term:' .. number)
+    redis.call('ZREM', p .. 'terms', number)
+    gone = gone + 1
+    history = history + 1
   end
-  redis.call('DEL', p .. 'term:' .. number)
-  redis.call('ZREM', p .. 'terms', number)
-  gone = gone + 1
-  history = history + 1
 end
 
 for _, request in ipairs(redis.call('ZRANGEBYSCORE', p .. 'done', '-inf', '(' .. ARGV[2], 'LIMIT', 0, ARGV[3])) do
@@ -56,12 +57,14 @@ for _, request in ipairs(redis.call('ZRANGEBYSCORE', p .. 'done', '-inf', '(' ..
 end
 for _, epoch in ipairs(redis.call('ZRANGEBYSCORE', p .. 'closed', '-inf', '(' .. ARGV[2], 'LIMIT', 0, ARGV[3])) do
   local since, job = string.match(epoch, '^(%-?%d+) (.*)$')
-  redis.call('HDEL', p .. 'epochs:' .. job, since, since .. ':until', since .. ':rule')
+  if since then
+    redis.call('HDEL', p .. 'epochs:' .. job, since, since .. ':until', since .. ':rule')
+  end
   redis.call('ZREM', p .. 'closed', epoch)
 end
 
 if history > 0 then
-  if tonumber(redis.call('GET', p .. 'pruned') or '0') < before then
+  if (tonumber(redis.call('GET', p .. 'pruned') or '0') or 0) < before then
     redis.call('SET', p .. 'pruned', ARGV[2])
   end
   for job in pairs(touched) do  -- otherwise the counters of ids that are used once would stay for ever

@@ -11,12 +11,22 @@ local function at(rank)
   return redis.call('ZRANGE', order, rank, rank)[1]
 end
 
+local function time_of(key, name)
+  return tonumber(redis.call('HGET', row .. key, name) or '')
+end
+
+-- A row whose time cannot be read goes with the next one that has a time.
 local function first_from(moment)
   local low, high = 0, redis.call('ZCARD', order)
   while low < high do
     local middle = math.floor((low + high) / 2)
-    if tonumber(redis.call('HGET', row .. at(middle), field)) < moment then
-      low = middle + 1
+    local timed, time = middle, time_of(at(middle), field)
+    while not time and timed + 1 < high do
+      timed = timed + 1
+      time = time_of(at(timed), field)
+    end
+    if time and time < moment then
+      low = timed + 1
     else
       high = middle
     end
@@ -35,7 +45,7 @@ local function add(key)
 end
 for rank = math.max(0, first - tonumber(ARGV[8])), first - 1 do
   local key = at(rank)
-  local reaches = ARGV[9] == '' or tonumber(redis.call('HGET', row .. key, ARGV[9]) or '0') >= tonumber(ARGV[5])
+  local reaches = ARGV[9] == '' or (time_of(key, ARGV[9]) or 0) >= tonumber(ARGV[5])
   if reaches then
     add(key)
   end
@@ -56,7 +66,7 @@ local function count_runs(least, most)
   local counts, rest = {running = redis.call('ZCOUNT', p .. 'open', least, most)}, beyond - first
   rest = rest - counts.running
   for _, key in ipairs(redis.call('ZRANGEBYSCORE', p .. 'troubled', least, most)) do
-    local outcome = redis.call('HGET', row .. key, 'outcome')
+    local outcome = redis.call('HGET', row .. key, 'outcome') or 'failed'
     counts[outcome] = (counts[outcome] or 0) + 1
     rest = rest - 1
   end
@@ -68,7 +78,7 @@ local function count_skips()
   local skipped = 0
   for _, key in ipairs(redis.call('ZRANGE', order, first, beyond - 1)) do
     local number = redis.call('HGET', row .. key, 'count')
-    skipped = skipped + (number and tonumber(number) or 1)
+    skipped = skipped + (tonumber(number or '') or 1)
   end
   return {skipped = skipped}
 end
