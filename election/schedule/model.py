@@ -165,8 +165,9 @@ class JobState:
 
     @property
     def fingerprint(self) -> tuple[Any, ...]:
-        """Values that change whenever another process stores, removes, pauses, registers or settles the job."""
-        return self.settled_until, self.scheduled_since, self.retired_at, self.removed, self.paused_at
+        """Values that change whenever another process stores, modifies, removes, pauses or settles the job."""
+        times = self.settled_until, self.scheduled_since, self.retired_at, self.removed, self.paused_at
+        return *times, self.stored, self.new_trigger
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,12 +42,15 @@ from election.schedule.commands import (
     StoreJob,
 )
 from election.schedule.history import MAX_LOGS, MAX_LOGS_PER_JOB
-from election.schedule.model import TICK_RULE, SkipReason
+from election.schedule.model import TICK_RULE, SkipReason, StoredJob
 
 MAX_ARGUMENTS = 9
 
 ANNOUNCED = (AddRequest, PauseJob, ResumeJob, StoreJob, RescheduleJob, RemoveJob, AcceptTime)
 """Commands of any worker that the leader has to detect."""
+
+CONDITIONS = (RequireJob, ExpectJob)
+"""Commands that may refuse a write. They come first, since a script's effects are not undone."""
 
 CHANGE = ("change",)
 """Call that increments the version, by which the leader detects a write."""
@@ -204,9 +207,7 @@ def _(command: ResumeJob) -> tuple[Any, ...]:
 
 @call.register
 def _(command: StoreJob) -> tuple[Any, ...]:
-    stored = command.stored
-    texts = stored.func, json.dumps(dict(stored.kwargs)), json.dumps(dict(stored.options))
-    return "store", command.job_id, *texts, int(command.keep_pause)
+    return "store", command.job_id, *_stored_texts(command.stored), int(command.keep_pause)
 
 
 @call.register
@@ -246,7 +247,15 @@ def _(command: ExpectJob) -> tuple[Any, ...]:
     if found is None:
         return "expect", command.job_id
     times = (to_us_or_none(moment) for moment in (found.settled_until, found.scheduled_since, found.retired_at))
-    return "expect", command.job_id, *times, "1" if found.removed else "", to_us_or_none(found.paused_at)
+    code = ("", "", "") if found.stored is None else _stored_texts(found.stored)
+    trigger = "" if found.new_trigger is None else json.dumps(dict(found.new_trigger))
+    removed = "1" if found.removed else ""
+    return "expect", command.job_id, *times, removed, to_us_or_none(found.paused_at), "\n".join((*code, trigger))
+
+
+def _stored_texts(stored: StoredJob) -> tuple[str, str, str]:
+    """Fields of a job that was added at run time: the same texts whenever it is read and written."""
+    return stored.func, json.dumps(dict(stored.kwargs)), json.dumps(dict(stored.options))
 
 
 def _maybe(text: str | None) -> str | None:

@@ -22,7 +22,7 @@ from election.schedule.store import FIRST_JOBS, Filter, Kind, UnmetConditionErro
 
 from .address import Address
 from .client import RedisClient, RefusedError, to_dict
-from .commands import ANNOUNCED, CHANGE, call, flat
+from .commands import ANNOUNCED, CHANGE, CONDITIONS, call, flat
 from .history import History
 from .rows import job_state, open_run, request
 from .scripts import PRUNE, STATE, WRITE
@@ -58,16 +58,18 @@ class RedisStore:
         await self._client.close()
 
     async def write(self, commands: Sequence[Command], *, term: int | None) -> list[int]:
-        calls = [call(command) for command in commands]
+        ordered = sorted(enumerate(commands), key=lambda each: not isinstance(each[1], CONDITIONS))  # no rollback here
+        calls = [call(command) for _, command in ordered]
         announced = any(isinstance(command, ANNOUNCED) for command in commands)
         if announced:
             calls.append(CHANGE)
         answers = await self._run(calls, term)
         if announced and (version := answers.pop()) - 1 == self._seen:
             self._seen = version  # no other process has written
+        found = {place: answer for (place, _), answer in zip(ordered, answers, strict=True)}
         return [
-            answer if isinstance(command, AddRequest) else bool(answer)
-            for command, answer in zip(commands, answers, strict=True)
+            found[place] if isinstance(command, AddRequest) else bool(found[place])
+            for place, command in enumerate(commands)
         ]
 
     async def begin(self, commands: Sequence[Command], *, term: int) -> State:

@@ -561,6 +561,29 @@ async def test_a_job_of_the_code_is_rescheduled(ledger: Ledger, other: Ledger) -
     assert (await job_state(ledger)).new_trigger is None
 
 
+async def test_changes_of_two_processes_at_one_time_are_all_kept(ledger: Ledger, other: Ledger) -> None:
+    """Each is made of the job as the one before has left it."""
+
+    def more(found: JobState) -> NewJob:
+        assert found.stored is not None
+        kwargs = {**found.stored.kwargs, "ü": found.stored.kwargs["ü"] + 1}
+        return NewJob("added", found.trigger, replace(found.stored, kwargs=kwargs))
+
+    def slower(found: JobState) -> RescheduleJob:
+        seconds = (found.new_trigger or SECONDS.schedule)["seconds"] + 1
+        return RescheduleJob("job", {**SECONDS.schedule, "seconds": seconds})
+
+    stored = StoredJob("a:f", {"ü": 0, "x": 0.1}, {"max_instances": 2})
+    await ledger.store_jobs([NewJob("added", SECONDS.schedule, stored)])
+    async with asyncio.TaskGroup() as group:
+        for each in (ledger, other) * 10:
+            group.create_task(each.modify_job("added", more))
+            group.create_task(each.modify_job("job", slower))
+    jobs = {job.id: job for job in await ledger.jobs()}
+    assert jobs["added"].stored == replace(stored, kwargs={"ü": 20, "x": 0.1})
+    assert jobs["job"].new_trigger == {**SECONDS.schedule, "seconds": SECONDS.schedule["seconds"] + 20}
+
+
 async def test_a_run_by_request_has_its_arguments_and_result(ledger: Ledger, other: Ledger) -> None:
     """Also when the next leader runs it again."""
     given = {"text": "ü\n", "none": None, "list": [1, {"a": 2.5}]}

@@ -10,9 +10,15 @@ end
 
 -- Condition: the job is in the state that the caller has read.
 function does.expect(job, ...)
-  local row = redis.call('HMGET', p .. 'job:' .. job, 'settled_until', 'scheduled_since', 'retired_at', 'removed', 'paused_at')
-  for place, value in ipairs({...}) do
-    if place <= 5 and (row[place] or '') ~= value then
+  local key, expected = p .. 'job:' .. job, {...}
+  local row = redis.call('HMGET', key, 'settled_until', 'scheduled_since', 'retired_at', 'removed', 'paused_at')
+  local code = redis.call('HMGET', key, 'func', 'kwargs', 'options', 'new_trigger')
+  for place = 1, #code do
+    code[place] = code[place] or ''
+  end
+  row[6] = expected[1] == '' and '' or table.concat(code, '\n')  -- JSON texts have no line breaks
+  for place = 1, #row do
+    if (row[place] or '') ~= expected[place] then
       return redis.error_reply('CHANGED job')
     end
   end
