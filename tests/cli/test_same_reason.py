@@ -7,6 +7,7 @@ import pytest
 from tests.cli.conftest import Call
 from tests.cli.terminal import Terminal
 from tests.support.pool import WorkerPool
+from tests.support.replacing import replace_by_directory
 from tests.support.waiting import until
 
 
@@ -14,8 +15,7 @@ from tests.support.waiting import until
 def test_the_log_the_routes_and_the_commands_give_the_same_reason(pair: WorkerPool, call: Call) -> None:
     pair.start(2)
     lock = pair.path / "leader.lock"
-    lock.rename(pair.path / "moved")
-    lock.mkdir()
+    replace_by_directory(lock)
     reason = f"{lock} cannot be locked: Is a directory (EISDIR)"
 
     def says(*command: str) -> str:

@@ -18,6 +18,7 @@ from tests.engines.conftest import workers
 from tests.engines.file.conftest import pool
 from tests.engines.file.pool import Pool
 from tests.support.lateness import lateness
+from tests.support.replacing import replace_by_directory, replace_by_link
 from tests.support.waiting import until
 
 __all__ = ["pool", "workers"]
@@ -26,9 +27,8 @@ Put = Callable[[Path, ExitStack], None]
 
 
 def a_symbolic_link(path: Path, _: ExitStack) -> None:
-    """Replace a file by a symbolic link, like a user who moves it to another disk: same content, another place."""
-    path.rename(path.with_suffix(".kept"))
-    path.symlink_to(path.with_suffix(".kept"))
+    """Like a user who moves the file to another disk: same content, another place."""
+    replace_by_link(path)
 
 
 def a_fifo(path: Path, _: ExitStack) -> None:
@@ -81,8 +81,7 @@ def test_a_directory_in_place_of_the_record(pool: Pool, tmp_path: Path) -> None:
     """
     pool.led()
     pool.followers(2)
-    pool.record.rename(pool.record.with_suffix(".kept"))
-    pool.record.mkdir()
+    replace_by_directory(pool.record)
     until(lambda: all(troubles(pool)), what="every worker says why")
     tries, silent = int(pool.number.read_text()), 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import socket
@@ -20,6 +19,7 @@ from election.engines.file.file_thread import STALLED_AFTER_S
 from election.testing import always_leader
 from tests.support.lateness import lateness
 from tests.support.pool import Worker, WorkerPool
+from tests.support.replacing import replace_by_directory
 from tests.support.waiting import until
 
 
@@ -90,15 +90,7 @@ def test_an_election_that_was_not_started_is_not_ready(app: FastAPI) -> None:
 
 def test_a_record_that_cannot_be_read(client: TestClient, tmp_path: Path) -> None:
     """A directory is refused to root as well."""
-    record = tmp_path / "pool/leader.json"
-
-    def replaced() -> bool:  # unless the leader was quicker, and has put it back
-        record.unlink(missing_ok=True)
-        with contextlib.suppress(FileExistsError):
-            record.mkdir()
-        return record.is_dir()
-
-    until(replaced)
+    replace_by_directory(tmp_path / "pool/leader.json")
     until(lambda: "leader.json" in why_not(client) or "record" in why_not(client))
 
 
