@@ -12,7 +12,7 @@ import pytest
 
 from election.core.term import Reason, Standing
 from election.engines.file.ledger import SqliteLedger
-from election.engines.sql.rows import to_us
+from election.engines.sql.values import to_us
 from election.schedule.claim_history import ClaimHistory, Settlement
 from election.schedule.commands import Claim, Entry, FinishRun, RegisterJob, RetireJob, Retry, Skip
 from election.schedule.history import ClaimRow, Epoch, SkipRow, TermRow

@@ -11,7 +11,7 @@ from pathlib import Path
 from election.core.process import current_process
 from election.core.term import Reason, Takeover, Term
 from election.engines.file.ledger import SqliteLedger
-from election.engines.sql.rows import to_us
+from election.engines.sql.values import to_us
 from election.schedule.commands import Claim, Entry, FinishRun, RegisterJob, Skip
 from election.schedule.model import Outcome, SkipReason, Tick
 

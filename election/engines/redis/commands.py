@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from functools import singledispatch
 from typing import Any
 
-from election.engines.sql.rows import info_text, kwargs_text, log_text, tick_key, to_us, to_us_or_none
+from election.engines.sql.rows import tick_key
+from election.engines.sql.values import info_text, kwargs_text, log_text, to_us, to_us_or_none
 from election.schedule.commands import (
     AcceptTime,
     AddAuditEntry,

@@ -8,18 +8,8 @@ from itertools import chain
 from typing import Any, TypeVar
 
 from election.core.term import Reason
-from election.engines.sql.rows import (
-    FIRST_US,
-    LAST_US,
-    PRUNED,
-    needed,
-    parse_log,
-    printable,
-    read_counters,
-    readable,
-    to_time,
-    to_us,
-)
+from election.engines.sql.rows import PRUNED, needed, printable, read_counters, readable
+from election.engines.sql.values import FIRST_US, LAST_US, parse_log, to_time, to_us
 from election.schedule.history import BOUNDS, Epoch, Histogram, JobOverview, RequestRow, RunRow, Totals, Window
 from election.schedule.model import JobState, Outcome, RunLog, SkipReason
 from election.schedule.store import Filter, Kind

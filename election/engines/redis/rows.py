@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, TypeVar
 
 from election.core.term import Reason, Standing
-from election.engines.sql.rows import broken_state, check_request, number, parse_object, refuse_bytes, to_time
+from election.engines.sql.rows import broken_state, check_request, refuse_bytes
+from election.engines.sql.values import maybe, number, parse_object, to_time
 from election.schedule.history import (
     BOUNDS,
     AuditRow,
@@ -56,16 +57,16 @@ def _job_state(row: Hash) -> JobState:
         trigger=json.loads(row["trigger"]),
         scheduled_since=_time(row["scheduled_since"]),
         settled_until=_time(row["settled_until"]),
-        paused_at=_maybe(_time, row.get("paused_at")),
-        resume_at=_maybe(_time, row.get("resume_at")),
-        retired_at=_maybe(_time, row.get("retired_at")),
-        stored=_maybe(partial(_stored, row), row.get("func")),
+        paused_at=maybe(_time, row.get("paused_at")),
+        resume_at=maybe(_time, row.get("resume_at")),
+        retired_at=maybe(_time, row.get("retired_at")),
+        stored=maybe(partial(_stored, row), row.get("func")),
         removed=row.get("removed") == "1",
         broken=parse_text(row.get("broken")),
-        next_due=_maybe(_time, row.get("next_due")),
-        info=_maybe(_info, row.get("info")),
-        new_trigger=_maybe(json.loads, row.get("new_trigger")),
-        code_trigger=_maybe(json.loads, row.get("code_trigger")),
+        next_due=maybe(_time, row.get("next_due")),
+        info=maybe(_info, row.get("info")),
+        new_trigger=maybe(json.loads, row.get("new_trigger")),
+        code_trigger=maybe(json.loads, row.get("code_trigger")),
     )
 
 
@@ -78,11 +79,11 @@ def run_row(row: Hash) -> RunRow:
         term=int(row["term"]),
         attempt=int(row["attempt"]),
         claimed_at=_time(row["at"]),
-        ended_at=_maybe(_time, row.get("ended_at")),
-        outcome=_maybe(Outcome, row.get("outcome")),
+        ended_at=maybe(_time, row.get("ended_at")),
+        outcome=maybe(Outcome, row.get("outcome")),
         error=parse_text(row.get("error")),
         attempts=_attempts(row),
-        started_at=_maybe(_time, row.get("started_at")),
+        started_at=maybe(_time, row.get("started_at")),
     )
 
 
@@ -92,7 +93,7 @@ def _attempts(row: Hash) -> list[Mapping[str, Any]]:
 
 def open_run(row: Hash) -> OpenRun:
     tick = Tick(row["job_id"], _time(row["due"]), int(row["request"]))
-    kwargs = _maybe(json.loads, row.get("kwargs"))
+    kwargs = maybe(json.loads, row.get("kwargs"))
     return OpenRun(tick, int(row["term"]), int(row["attempt"]), count_interruptions(_attempts(row)), kwargs)
 
 
@@ -105,7 +106,7 @@ def claim_row(row: Hash) -> ClaimRow:
         request=int(row["request"]),
         first_term=int(row["first_term"]),
         term=int(row["term"]),
-        max_instances=_maybe(int, row.get("max_instances")),
+        max_instances=maybe(int, row.get("max_instances")),
         span=span,
     )
 
@@ -116,7 +117,7 @@ def skip_row(row: Hash) -> SkipRow:
         job_id=row["job_id"],
         first_due=_time(row["first_due"]),
         last_due=_time(row["due"]),
-        count=_maybe(int, row["count"] or None),
+        count=maybe(int, row["count"] or None),
         reason=SkipReason(row["reason"]),
         term=int(row["term"]),
         at=_time(row["at"]),
@@ -133,7 +134,7 @@ def audit_row(row: Hash) -> AuditRow:
         job_id=row["job_id"] or None,
         before=row["before"] or None,
         after=row["after"] or None,
-        request=_maybe(int, row["request"] or None),
+        request=maybe(int, row["request"] or None),
     )
 
 
@@ -146,17 +147,17 @@ def term_row(row: Hash) -> TermRow:
         began_at=_time(row["began_at"]),
         began_ns=int(row["began_ns"]),
         reason=Reason(row["reason"]),
-        from_pid=_maybe(int, row["from_pid"] or None),
-        takeover_ms=_maybe(to_number, row.get("takeover_ms")),
-        ended_at=_maybe(_time, row.get("ended_at")),
-        ended_ns=_maybe(int, row.get("ended_ns")),
-        standing=_maybe(Standing, row.get("standing")),
+        from_pid=maybe(int, row["from_pid"] or None),
+        takeover_ms=maybe(to_number, row.get("takeover_ms")),
+        ended_at=maybe(_time, row.get("ended_at")),
+        ended_ns=maybe(int, row.get("ended_ns")),
+        standing=maybe(Standing, row.get("standing")),
     )
 
 
 def request(row: Hash) -> Request:
-    term = _maybe(int, row["term"] or None)
-    kwargs = _maybe(json.loads, row.get("kwargs"))
+    term = maybe(int, row["term"] or None)
+    kwargs = maybe(json.loads, row.get("kwargs"))
     check_request(row["action"], row["job_id"] or None, kwargs)
     return Request(int(row["id"]), Action(row["action"]), row["job_id"] or None, term, _time(row["at"]), kwargs)
 
@@ -169,10 +170,10 @@ def request_row(row: Hash) -> RequestRow:
         job_id=asked.job_id,
         term=asked.term,
         at=asked.at,
-        done_at=_maybe(_time, row.get("done_at")),
-        outcome=_maybe(RequestOutcome, row.get("outcome")),
+        done_at=maybe(_time, row.get("done_at")),
+        outcome=maybe(RequestOutcome, row.get("outcome")),
         reason=row.get("reason") or None,
-        run=_maybe(int, row.get("run") or None),
+        run=maybe(int, row.get("run") or None),
         result=row.get("result"),
     )
 
@@ -183,7 +184,7 @@ def epochs_of(row: Hash) -> list[Epoch]:
     fields = {name: value for name, value in row.items() if name != "id"}
     for since in sorted((name for name in fields if ":" not in name), key=int):
         anchor, _, trigger = fields[since].partition(" ")
-        until = _maybe(_time, fields.get(f"{since}:until"))
+        until = maybe(_time, fields.get(f"{since}:until"))
         rule = int(fields.get(f"{since}:rule", 1))
         found.append(Epoch(job_id, _time(since), until, _time(anchor), json.loads(trigger), rule))
     return found
@@ -223,7 +224,3 @@ def to_number(text: str) -> float:
 def parse_text(text: str | None) -> str | None:
     """Text that may be empty, as ``commands.py`` writes it; None for none."""
     return None if text is None else text[1:]
-
-
-def _maybe(convert: Callable[[str], _T], text: str | None) -> _T | None:
-    return None if text is None else convert(text)

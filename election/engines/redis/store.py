@@ -13,7 +13,8 @@ from typing import Any
 from election.core.backend import LatestTerms
 from election.core.clock import Clock
 from election.core.errors import LedgerError
-from election.engines.sql.rows import needed, readable, to_us
+from election.engines.sql.rows import needed, readable
+from election.engines.sql.values import to_us
 from election.schedule.commands import AddRequest, Command
 from election.schedule.history import BOUNDS, Epoch, JobOverview, RunRow, Totals, Window
 from election.schedule.ledger import Ledger

@@ -16,7 +16,8 @@ from election.schedule.model import Tick
 
 from .commands import claimed_run, result_of, write
 from .database import Connection
-from .rows import tick_key, to_us_or_none
+from .rows import tick_key
+from .values import to_us_or_none
 
 _WriteSome = Callable[[Connection, Any, int], list[bool]]
 """Writes commands of one kind for a term; returns for each whether it took effect."""

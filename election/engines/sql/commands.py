@@ -34,7 +34,8 @@ from election.schedule.store import term_over
 
 from .database import Connection
 from .queries import last_term
-from .rows import info_text, log_text, tick_key, to_us, to_us_or_none
+from .rows import tick_key
+from .values import info_text, log_text, to_us, to_us_or_none
 
 _THE_TICK = "job_id = ? AND due = ? AND request = ?"
 _THE_OPEN_RUN = f"{_THE_TICK} AND outcome IS NULL"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from election.schedule.model import Copied
 
 from .database import Connection
-from .rows import to_time
+from .values import to_time
 
 
 def note_place(connection: Connection, term: int, at: int) -> None:

@@ -29,7 +29,7 @@ from .commands import close_epoch, write
 from .database import Connection
 from .place import adopt, note_place
 from .queries import find_jobs
-from .rows import kwargs_text, to_us
+from .values import kwargs_text, to_us
 
 
 @write.register

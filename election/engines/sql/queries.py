@@ -16,7 +16,6 @@ from .place import read_copied
 from .rows import (
     AUDIT_COLUMNS,
     CLAIM_COLUMNS,
-    CONVERTIBLE,
     DUE_ORDER,
     JOB_COLUMNS,
     LOG_COLUMNS,
@@ -32,7 +31,6 @@ from .rows import (
     job_state,
     needed,
     open_run,
-    parse_log,
     printable,
     readable,
     request,
@@ -40,9 +38,8 @@ from .rows import (
     run_row,
     skip_row,
     term_row,
-    to_time,
-    to_us,
 )
+from .values import CONVERTIBLE, parse_log, to_time, to_us
 
 _Key = TypeVar("_Key", str, int)
 _V = TypeVar("_V")

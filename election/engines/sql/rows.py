@@ -1,13 +1,12 @@
-"""Conversion between the ledger's rows and values. Times are stored as microseconds since the epoch, in UTC."""
+"""Conversion between the ledger's rows and values."""
 
 from __future__ import annotations
 
 import functools
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeVar
 
 from election.core.clock import EPOCH
@@ -29,14 +28,11 @@ from election.schedule.model import (
     UNREADABLE,
     Action,
     AuditAction,
-    JobInfo,
     JobState,
-    LogLine,
     OpenRun,
     Outcome,
     Request,
     RequestOutcome,
-    RunLog,
     SkipReason,
     Span,
     StoredJob,
@@ -44,12 +40,21 @@ from election.schedule.model import (
 )
 
 from .database import Row
+from .values import (
+    integer,
+    maybe,
+    number,
+    parse_info,
+    parse_object,
+    text,
+    to_time,
+    to_us,
+)
 
 _T = TypeVar("_T")
 _V = TypeVar("_V")
 _C = TypeVar("_C")
 
-_MICROSECOND = timedelta(microseconds=1)
 
 NEVER = 2**62
 """Value of ``jobs.next_due`` if it is unknown: such a job is planned last."""
@@ -73,28 +78,9 @@ LOG_COLUMNS = "attempt, log"
 AUDIT_COLUMNS = "seq, changed_at, changed_by, action, job_id, old_value, new_value, request"
 
 
-def to_us(moment: datetime) -> int:
-    """Microseconds since the epoch, exact: a due time is never converted to a float."""
-    return (moment.astimezone(UTC) - EPOCH) // _MICROSECOND
-
-
-def to_us_or_none(moment: datetime | None) -> int | None:
-    """``to_us`` of a time that may be missing."""
-    return _maybe(to_us, moment)
-
-
 def tick_key(tick: Tick) -> tuple[str, int, int]:
     """Key of a tick in every ledger: job, due time and request."""
     return tick.job_id, to_us(tick.due), tick.request
-
-
-FIRST_US, LAST_US = to_us(datetime.min.replace(tzinfo=UTC)), to_us(datetime.max.replace(tzinfo=UTC))
-CONVERTIBLE = f"BETWEEN {FIRST_US} AND {LAST_US}"
-"""Condition of a time that can be converted; text and bytes are greater than any number in SQLite."""
-
-
-def to_time(us: int) -> datetime:
-    return EPOCH + us * _MICROSECOND
 
 
 def job_state(row: Row) -> JobState:
@@ -169,37 +155,6 @@ def read_counters(
     return dict(readable(lambda key: ((key[1], to_label(key[2])), to_value(counters[key])), keys))
 
 
-def integer(value: Any) -> int:
-    """Return an integer as it is. Raises ``TypeError`` for others, which SQLite stores in any column."""
-    if not isinstance(value, int):
-        raise TypeError(f"there is {type(value).__name__} in the place of an integer")
-    return value
-
-
-def number(value: Any) -> float:
-    """Return a finite number as it is. Raises ``TypeError`` or ``ValueError`` for others."""
-    if not isinstance(value, int | float):
-        raise TypeError(f"there is {type(value).__name__} in the place of a number")
-    if not math.isfinite(value):
-        raise ValueError(f"there is {value} in the place of a number")
-    return value
-
-
-def text(value: Any) -> str:
-    """Return a text as it is. Raises ``TypeError`` for others."""
-    if not isinstance(value, str):
-        raise TypeError(f"there is {type(value).__name__} in the place of a text")
-    return value
-
-
-def parse_object(value: str) -> dict[str, Any]:
-    """Object of a JSON text. Raises ``ValueError`` for other JSON."""
-    found = json.loads(value)
-    if not isinstance(found, dict):
-        raise ValueError(f"there is no object, but {value[:100]}")
-    return found
-
-
 @functools.lru_cache(maxsize=256)
 def _log_once(text: str) -> None:
     log.error("%s", text, extra=named("row_unreadable"))
@@ -220,35 +175,25 @@ def _job_state(row: Row) -> JobState:
         trigger=json.loads(row["trigger"]),
         scheduled_since=to_time(row["scheduled_since"]),
         settled_until=to_time(row["settled_until"]),
-        paused_at=_maybe(to_time, row["paused_at"]),
-        resume_at=_maybe(to_time, row["resume_at"]),
-        retired_at=_maybe(to_time, row["retired_at"]),
+        paused_at=maybe(to_time, row["paused_at"]),
+        resume_at=maybe(to_time, row["resume_at"]),
+        retired_at=maybe(to_time, row["retired_at"]),
         stored=None
         if row["func"] is None
         else StoredJob(row["func"], parse_object(row["kwargs"]), parse_object(row["options"])),
         removed=bool(row["removed"]),
         broken=row["broken"],
-        info=_maybe(_info, row["info"]),
+        info=maybe(parse_info, row["info"]),
         next_due=to_time(row["next_due"]) if row["next_due"] < NEVER else None,
-        new_trigger=_maybe(json.loads, row["new_trigger"]),
-        code_trigger=_maybe(json.loads, row["code_trigger"]),
+        new_trigger=maybe(json.loads, row["new_trigger"]),
+        code_trigger=maybe(json.loads, row["code_trigger"]),
     )
-
-
-def info_text(info: JobInfo) -> str:
-    """JSON text for the column ``jobs.info``."""
-    return json.dumps({"name": info.name, "description": info.description, "tags": info.tags})
-
-
-def _info(text: str) -> JobInfo:
-    found = json.loads(text)
-    return JobInfo(found["name"], found["description"], tuple(found["tags"]))
 
 
 def claim_row(row: Row) -> ClaimRow:
     seq, job_id, due, request, first_term, term, max_instances, began_us, ended_us = row
     span = None if ended_us is None else Span(integer(began_us), integer(ended_us))
-    terms, most = (integer(first_term), integer(term)), _maybe(integer, max_instances)
+    terms, most = (integer(first_term), integer(term)), maybe(integer, max_instances)
     return ClaimRow(seq, job_id, to_time(due), integer(request), *terms, most, span)
 
 
@@ -261,29 +206,12 @@ def run_row(row: Row) -> RunRow:
         term=integer(row["term"]),
         attempt=integer(row["attempt"]),
         claimed_at=to_time(row["claimed_at"]),
-        ended_at=_maybe(to_time, row["ended_at"]),
-        outcome=_maybe(Outcome, row["outcome"]),
+        ended_at=maybe(to_time, row["ended_at"]),
+        outcome=maybe(Outcome, row["outcome"]),
         error=row["error"],
         attempts=json.loads(row["attempts"]),
-        started_at=_maybe(to_time, row["started_at"]),
+        started_at=maybe(to_time, row["started_at"]),
     )
-
-
-def log_text(log: RunLog) -> str:
-    """JSON text of a log, in characters that every database can store."""
-    lines = [[to_us(line.at), line.level, line.logger, line.text] for line in log.lines]
-    return json.dumps([log.traceback, lines, log.dropped])
-
-
-def kwargs_text(kwargs: Mapping[str, Any] | None) -> str | None:
-    """JSON text of the arguments of a request; None if there are none."""
-    return None if kwargs is None else json.dumps(dict(kwargs))
-
-
-def parse_log(attempt: int, text: str) -> RunLog:
-    """The log of an attempt from its ``log_text``."""
-    traceback, lines, dropped = json.loads(text)
-    return RunLog(attempt, traceback, tuple(LogLine(to_time(at), *rest) for at, *rest in lines), dropped)
 
 
 def request_row(row: Row) -> RequestRow:
@@ -291,12 +219,12 @@ def request_row(row: Row) -> RequestRow:
         id=row["id"],
         action=Action(row["action"]),
         job_id=row["job_id"],
-        term=_maybe(integer, row["term"]),
+        term=maybe(integer, row["term"]),
         at=to_time(row["requested_at"]),
-        done_at=_maybe(to_time, row["done_at"]),
-        outcome=_maybe(RequestOutcome, row["outcome"]),
+        done_at=maybe(to_time, row["done_at"]),
+        outcome=maybe(RequestOutcome, row["outcome"]),
         reason=row["reason"],
-        run=_maybe(integer, row["run"]),
+        run=maybe(integer, row["run"]),
         result=row["result"],
     )
 
@@ -307,7 +235,7 @@ def skip_row(row: Row) -> SkipRow:
         job_id=row["job_id"],
         first_due=to_time(row["first_due"]),
         last_due=to_time(row["last_due"]),
-        count=_maybe(integer, row["count"]),
+        count=maybe(integer, row["count"]),
         reason=SkipReason(row["reason"]),
         term=integer(row["term"]),
         at=to_time(row["skipped_at"]),
@@ -324,7 +252,7 @@ def audit_row(row: Row) -> AuditRow:
         job_id=row["job_id"],
         before=row["old_value"],
         after=row["new_value"],
-        request=_maybe(integer, row["request"]),
+        request=maybe(integer, row["request"]),
     )
 
 
@@ -337,11 +265,11 @@ def term_row(row: Row) -> TermRow:
         began_at=to_time(row["began_at"]),
         began_ns=integer(row["began_ns"]),
         reason=Reason(row["reason"]),
-        from_pid=_maybe(integer, row["from_pid"]),
-        takeover_ms=_maybe(number, row["takeover_ms"]),
-        ended_at=_maybe(to_time, row["ended_at"]),
-        ended_ns=_maybe(integer, row["ended_ns"]),
-        standing=_maybe(Standing, row["standing"]),
+        from_pid=maybe(integer, row["from_pid"]),
+        takeover_ms=maybe(number, row["takeover_ms"]),
+        ended_at=maybe(to_time, row["ended_at"]),
+        ended_ns=maybe(integer, row["ended_ns"]),
+        standing=maybe(Standing, row["standing"]),
     )
 
 
@@ -349,7 +277,7 @@ def epoch(row: Row) -> Epoch:
     return Epoch(
         row["job_id"],
         to_time(row["since"]),
-        _maybe(to_time, row["until"]),
+        maybe(to_time, row["until"]),
         to_time(row["anchor"]),
         json.loads(row["trigger"]),
         integer(row["rule"]),
@@ -359,14 +287,14 @@ def epoch(row: Row) -> Epoch:
 def open_run(row: Row) -> OpenRun:
     tick = Tick(row["job_id"], to_time(row["due"]), integer(row["request"]))
     interruptions = count_interruptions(json.loads(row["attempts"]))
-    kwargs = _maybe(json.loads, row["kwargs"])
+    kwargs = maybe(json.loads, row["kwargs"])
     return OpenRun(tick, integer(row["term"]), integer(row["attempt"]), interruptions, kwargs)
 
 
 def request(row: Row) -> Request:
-    kwargs = _maybe(json.loads, row["kwargs"])
+    kwargs = maybe(json.loads, row["kwargs"])
     check_request(row["action"], row["job_id"], kwargs)
-    term = _maybe(integer, row["term"])
+    term = maybe(integer, row["term"])
     return Request(row["id"], Action(row["action"]), row["job_id"], term, to_time(row["requested_at"]), kwargs)
 
 
@@ -380,7 +308,3 @@ def check_request(action: str, job_id: str | None, kwargs: Any) -> None:
         datetime.fromisoformat(str(kwargs.get("due")))
     if action == Action.RUN and job_id is None:
         raise ValueError("a request for a run names no job")
-
-
-def _maybe(convert: Callable[[_V], _T], value: _V | None) -> _T | None:
-    return None if value is None else convert(value)

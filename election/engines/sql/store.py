@@ -30,8 +30,8 @@ from .bulk_writes import write_all
 from .commands import refuse_stale
 from .database import Connection, Database
 from .place import is_moved
-from .rows import to_us
 from .totals import count, forget_jobs, read_totals
+from .values import to_us
 
 PRUNE_SCAN_FACTOR = 20
 """Oldest rows that are scanned per row that may be removed: a scan of all rows would keep claims waiting."""

@@ -21,7 +21,8 @@ from election.schedule.model import Outcome, SkipReason
 
 from .database import Connection
 from .queries import MAX_PARAMETERS, in_parts
-from .rows import CONVERTIBLE, integer, number, printable, read_counters, tick_key, to_time
+from .rows import printable, read_counters, tick_key
+from .values import CONVERTIBLE, integer, number, to_time
 
 _BUCKETS = [*map(str, BOUNDS), "+Inf"]
 _PLACES = {label: place for place, label in enumerate(_BUCKETS)}
