@@ -237,9 +237,9 @@ class EndTerm:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """Write the intent to fence a term's leader, unless there is one later than ``not_since``.
+    """Write the intent to fence a term's leader, unless there is one between ``not_since`` and ``not_after``.
 
-    silent_s: seconds without a heartbeat.
+    An intent of the future, as of a clock that was ahead, does not count. silent_s: seconds without a heartbeat.
     """
 
     term: int
@@ -248,6 +248,7 @@ class Fence:
     silent_s: float
     at: datetime
     not_since: datetime
+    not_after: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +345,7 @@ class RequireJob:
 
 @dataclass(frozen=True, slots=True)
 class ExpectJob:
-    """Condition: the job has the ``fingerprint`` of ``found``; None: the job was never seen."""
+    """Condition: the job is as ``find_jobs`` has read it, by its ``fingerprint``; None: it was never seen."""
 
     job_id: str
     found: JobState | None

@@ -216,6 +216,9 @@ BOUNDS = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 3600
 so that a change of one needs a migration."""
 
 
+MAX_SKIPPED = 10**12
+"""Ticks that a row of skips can stand for; a larger number is none that a worker has written."""
+
 UNCOUNTED_SKIP = 100
 """Ticks that are counted for a skip whose range was too long to be counted."""
 

@@ -104,8 +104,8 @@ class Ledger(LedgerReader):
         silent: seconds without a heartbeat. every: seconds in which there is one intent at most; returns whether this
         one was written.
         """
-        now = self._clock.now()
-        intent = Fence(term, pid, by_pid, round(silent, 3), now, now - timedelta(seconds=every))
+        now, interval = self._clock.now(), timedelta(seconds=every)
+        intent = Fence(term, pid, by_pid, round(silent, 3), now, now - interval, now + interval)
         return bool((await self.store.write([intent], term=None))[0])
 
     async def begin_term(self, term: Term, holder: ProcessIdentity, *, began_ns: int | None = None) -> State:

@@ -141,6 +141,7 @@ class JobState:
     info: None before a leader has written it.
     next_due: recorded next due time of a job that was added at run time; None if there is none.
     new_trigger: trigger of a job of the code that replaces ``code_trigger`` at run time; None if there is none.
+    row_text: its row as ``find_jobs`` has read it, in a store that compares rows by their text; None in others.
     """
 
     id: str
@@ -157,6 +158,7 @@ class JobState:
     next_due: datetime | None = None
     new_trigger: Mapping[str, Any] | None = None
     code_trigger: Mapping[str, Any] | None = None
+    row_text: str | None = field(default=None, compare=False, repr=False)
 
     @property
     def paused(self) -> bool:

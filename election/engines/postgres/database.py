@@ -21,6 +21,7 @@ from election.engines.sql.schema import NUMBERED
 
 from .address import Address
 from .connection import connect, describe_error, settings, shutdown, time_limit, way_out
+from .json_text import FIRST_TERM, TAGS
 from .preflight import Preflight
 from .schema import check_version, migrate, stored_version
 
@@ -34,8 +35,8 @@ TRANSACTION_TIMEOUT_S = 15.0
 
 DIALECT = Dialect(
     greatest="greatest",
-    first_term="coalesce((attempts::json -> 0 ->> 'term')::bigint, term)",
-    tags="(SELECT json_array_elements_text(jobs.info::json -> 'tags'))",
+    first_term=f"coalesce(substring(attempts from '{FIRST_TERM}')::bigint, term)",
+    tags=f"(SELECT json_array_elements_text(substring(jobs.info from '{TAGS}')::json))",
     version=("SELECT version - coalesce(nullif(current_setting('election.written', true), ''), '0')::bigint FROM meta"),
     place="here()",
     schema="current_schema()",

@@ -43,7 +43,9 @@ from election.schedule.commands import (
     StoreJob,
 )
 from election.schedule.history import MAX_LOGS, MAX_LOGS_PER_JOB
-from election.schedule.model import TICK_RULE, SkipReason, StoredJob
+from election.schedule.model import TICK_RULE, SkipReason
+
+from .rows import row_text
 
 MAX_ARGUMENTS = 9
 
@@ -187,7 +189,7 @@ def _(command: EndTerm) -> tuple[Any, ...]:
 def _(command: Fence) -> tuple[Any, ...]:
     at = to_us(command.at)
     intent = {"pid": command.pid, "by_pid": command.by_pid, "at": at, "silent_s": command.silent_s}
-    return "fence", command.term, json.dumps(intent), at, to_us(command.not_since)
+    return "fence", command.term, json.dumps(intent), at, to_us(command.not_since), to_us(command.not_after)
 
 
 @call.register
@@ -208,7 +210,9 @@ def _(command: ResumeJob) -> tuple[Any, ...]:
 
 @call.register
 def _(command: StoreJob) -> tuple[Any, ...]:
-    return "store", command.job_id, *_stored_texts(command.stored), int(command.keep_pause)
+    stored = command.stored
+    texts = stored.func, json.dumps(dict(stored.kwargs)), json.dumps(dict(stored.options))
+    return "store", command.job_id, *texts, int(command.keep_pause)
 
 
 @call.register
@@ -244,19 +248,7 @@ def _(command: RequireJob) -> tuple[Any, ...]:
 
 @call.register
 def _(command: ExpectJob) -> tuple[Any, ...]:
-    found = command.found
-    if found is None:
-        return "expect", command.job_id
-    times = (to_us_or_none(moment) for moment in (found.settled_until, found.scheduled_since, found.retired_at))
-    code = ("", "", "") if found.stored is None else _stored_texts(found.stored)
-    trigger = "" if found.new_trigger is None else json.dumps(dict(found.new_trigger))
-    removed = "1" if found.removed else ""
-    return "expect", command.job_id, *times, removed, to_us_or_none(found.paused_at), "\n".join((*code, trigger))
-
-
-def _stored_texts(stored: StoredJob) -> tuple[str, str, str]:
-    """Fields of a job that was added at run time: the same texts whenever it is read and written."""
-    return stored.func, json.dumps(dict(stored.kwargs)), json.dumps(dict(stored.options))
+    return "expect", command.job_id, row_text({}) if command.found is None else command.found.row_text
 
 
 def _maybe(text: str | None) -> str | None:

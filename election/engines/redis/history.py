@@ -10,7 +10,17 @@ from typing import Any, TypeVar
 from election.core.term import Reason
 from election.engines.sql.rows import PRUNED, needed, printable, read_counters, readable
 from election.engines.sql.values import FIRST_US, LAST_US, parse_log, to_time, to_us
-from election.schedule.history import BOUNDS, Epoch, Histogram, JobOverview, RequestRow, RunRow, Totals, Window
+from election.schedule.history import (
+    BOUNDS,
+    MAX_SKIPPED,
+    Epoch,
+    Histogram,
+    JobOverview,
+    RequestRow,
+    RunRow,
+    Totals,
+    Window,
+)
 from election.schedule.model import JobState, Outcome, RunLog, SkipReason
 from election.schedule.store import Filter, Kind
 
@@ -222,8 +232,9 @@ class History:
     ) -> tuple[list[dict[str, str]], int, str | None, dict[str, int] | None]:
         """Sampled rows of a time range, the sampling interval, the time of the oldest row of all, and the counts."""
         every, oldest, rows, counts = await self._client.run(
-            WINDOW, f"{kind}s", f"{kind}:", time, to_us(since), to_us(until), limit, before, end, MAX_COUNTED_SKIPS
-        )
+            WINDOW, f"{kind}s", f"{kind}:", time, to_us(since), to_us(until), limit, before, end, MAX_COUNTED_SKIPS,
+            FIRST_US, LAST_US, MAX_SKIPPED,
+        )  # fmt: skip
         counted = None if counts is None else {name: int(number) for name, number in to_dict(counts).items()}
         return [to_dict(row) for row in rows], int(every), oldest, counted
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from election.core.term import Reason, Standing
 from election.engines.sql.rows import broken_state, check_request, refuse_bytes
-from election.engines.sql.values import maybe, number, parse_object, to_time
+from election.engines.sql.values import check_attempt, maybe, number, parse_info, parse_object, to_time
 from election.schedule.history import (
     BOUNDS,
     AuditRow,
@@ -25,7 +25,6 @@ from election.schedule.history import (
 from election.schedule.model import (
     Action,
     AuditAction,
-    JobInfo,
     JobState,
     OpenRun,
     Outcome,
@@ -40,6 +39,18 @@ from election.schedule.model import (
 _T = TypeVar("_T")
 
 Hash = Mapping[str, str]
+
+
+COMPARED = (
+    "settled_until", "scheduled_since", "retired_at", "removed", "paused_at",
+    "func", "kwargs", "options", "new_trigger",
+)  # fmt: skip
+"""Fields of a job that change with its ``fingerprint``; ``expect`` in changes.lua has the same."""
+
+
+def row_text(row: Hash) -> str:
+    """The compared fields as they are stored: also those that somebody has written by hand, or that cannot be read."""
+    return "\0".join(row.get(name, "") for name in COMPARED)
 
 
 def job_state(row: Hash) -> JobState:
@@ -64,7 +75,7 @@ def _job_state(row: Hash) -> JobState:
         removed=row.get("removed") == "1",
         broken=parse_text(row.get("broken")),
         next_due=maybe(_time, row.get("next_due")),
-        info=maybe(_info, row.get("info")),
+        info=maybe(parse_info, row.get("info")),
         new_trigger=maybe(json.loads, row.get("new_trigger")),
         code_trigger=maybe(json.loads, row.get("code_trigger")),
     )
@@ -200,12 +211,7 @@ def histogram(fields: Hash, what: str) -> Histogram | None:
 
 def _attempt(line: str) -> Mapping[str, Any]:
     attempt, term, rest = line.split(" ", 2)
-    return {"attempt": int(attempt), "term": int(term), **json.loads(rest)}
-
-
-def _info(text: str) -> JobInfo:
-    found = json.loads(text)
-    return JobInfo(found["name"], found["description"], tuple(found["tags"]))
+    return check_attempt({"attempt": int(attempt), "term": int(term), **json.loads(rest)})
 
 
 def _stored(row: Hash, func: str) -> StoredJob:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ from election.core.backend import LatestTerms
 from election.core.clock import Clock
 from election.core.errors import LedgerError
 from election.engines.sql.rows import needed, readable
-from election.engines.sql.values import to_us
+from election.engines.sql.values import FIRST_US, LAST_US, to_us
 from election.schedule.commands import AddRequest, Command
 from election.schedule.history import BOUNDS, Epoch, JobOverview, RunRow, Totals, Window
 from election.schedule.ledger import Ledger
@@ -25,7 +26,7 @@ from .address import Address
 from .client import RedisClient, RefusedError, to_dict
 from .commands import ANNOUNCED, CHANGE, CONDITIONS, call, flat
 from .history import History
-from .rows import job_state, open_run, request
+from .rows import job_state, open_run, request, row_text
 from .scripts import PRUNE, STATE, WRITE
 
 PRUNE_SCAN_FACTOR = 4
@@ -83,13 +84,15 @@ class RedisStore:
         return self._state(await self._client.run(STATE, FIRST_JOBS, *since), is_change=bool(since))
 
     async def prune(self, before: datetime, at_most: int) -> int:
-        return int(await self._client.write(PRUNE, to_us(before), at_most, at_most * PRUNE_SCAN_FACTOR))
+        limits = at_most, at_most * PRUNE_SCAN_FACTOR
+        return int(await self._client.write(PRUNE, to_us(before), *limits, FIRST_US, LAST_US))
 
     async def is_moved(self) -> bool:
         return False  # a copy of a server's data cannot be distinguished from the original
 
     async def find_jobs(self, job_ids: Sequence[str]) -> list[JobState]:
-        return [job_state(row) for row in await self._history.rows("job", job_ids)]
+        rows = await self._history.rows("job", job_ids)
+        return [replace(job_state(row), row_text=row_text(row)) for row in rows]
 
     async def jobs(self, *, removed: bool = False) -> list[JobState]:
         return [job_state(row) for row in await self._history.jobs(removed=removed)]

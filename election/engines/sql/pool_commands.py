@@ -79,7 +79,8 @@ def _(command: EndTerm, connection: Connection, term: int) -> bool:
 
 @write.register
 def _(command: Fence, connection: Connection, term: int) -> bool:
-    recent = connection.execute("SELECT 1 FROM fences WHERE fenced_at > ?", (to_us(command.not_since),))
+    between = to_us(command.not_since), to_us(command.not_after)
+    recent = connection.execute("SELECT 1 FROM fences WHERE fenced_at > ? AND fenced_at < ?", between)
     if recent.fetchone() is not None:
         return False
     connection.execute(

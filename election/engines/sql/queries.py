@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from election.core.backend import LatestTerms
-from election.schedule.history import MAX_COUNTED, Epoch, JobOverview, RunRow, SkipRow, TermRow, Window
+from election.schedule.history import MAX_COUNTED, MAX_SKIPPED, Epoch, JobOverview, RunRow, SkipRow, TermRow, Window
 from election.schedule.model import JobState, OpenRun, Request, State
 from election.schedule.store import FIRST_JOBS, Filter, Kind
 
@@ -291,7 +291,8 @@ def _counts(connection: Connection, runs: tuple[int, int], skips: tuple[int, int
     if sum(beyond - first for first, beyond in (runs, skips)) > MAX_COUNTED:
         return None
     by_outcome = "SELECT coalesce(outcome, 'running'), count(*) FROM runs WHERE seq >= ? AND seq < ? GROUP BY outcome"
-    skipped = "SELECT coalesce(sum(coalesce(count, 1)), 0) FROM skips WHERE seq >= ? AND seq < ?"
+    one = f"CASE WHEN count BETWEEN 1 AND {MAX_SKIPPED} THEN count ELSE 1 END"
+    skipped = f"SELECT coalesce(sum({one}), 0) FROM skips WHERE seq >= ? AND seq < ?"
     counts = {str(outcome): int(number) for outcome, number in connection.execute(by_outcome, runs)}
     return {**counts, "skipped": int(connection.execute(skipped, skips).fetchone()[0])}
 

@@ -44,6 +44,7 @@ from .values import (
     integer,
     maybe,
     number,
+    parse_attempts,
     parse_info,
     parse_object,
     text,
@@ -97,8 +98,10 @@ _BYTE = re.compile("[\udc80-\udcff]")
 
 
 def refuse_bytes(row: Any) -> None:
-    """Raise ``ValueError`` if a text of the row had bytes in the store that are no text."""
+    """Raise ``ValueError`` if there are bytes in the row: they are no text, and a ledger has no other ones."""
     for value in _values(row):
+        if isinstance(value, bytes):
+            raise ValueError(f"there are bytes that are no text: {value[:100]!r}")
         if isinstance(value, str) and not value.isascii() and _BYTE.search(value):
             raise ValueError(f"there are bytes that are no text: {printable(value)[:100]!r}")
 
@@ -168,8 +171,6 @@ def broken_state(row_id: object, error: Exception) -> JobState:
 
 
 def _job_state(row: Row) -> JobState:
-    if not isinstance(row["id"], str):
-        raise TypeError(f"its id is no text, but {type(row['id']).__name__}")
     return JobState(
         id=row["id"],
         trigger=json.loads(row["trigger"]),
@@ -209,7 +210,7 @@ def run_row(row: Row) -> RunRow:
         ended_at=maybe(to_time, row["ended_at"]),
         outcome=maybe(Outcome, row["outcome"]),
         error=row["error"],
-        attempts=json.loads(row["attempts"]),
+        attempts=parse_attempts(row["attempts"]),
         started_at=maybe(to_time, row["started_at"]),
     )
 
@@ -286,7 +287,7 @@ def epoch(row: Row) -> Epoch:
 
 def open_run(row: Row) -> OpenRun:
     tick = Tick(row["job_id"], to_time(row["due"]), integer(row["request"]))
-    interruptions = count_interruptions(json.loads(row["attempts"]))
+    interruptions = count_interruptions(parse_attempts(row["attempts"]))
     kwargs = maybe(json.loads, row["kwargs"])
     return OpenRun(tick, integer(row["term"]), integer(row["attempt"]), interruptions, kwargs)
 

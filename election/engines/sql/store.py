@@ -31,7 +31,7 @@ from .commands import refuse_stale
 from .database import Connection, Database
 from .place import is_moved
 from .totals import count, forget_jobs, read_totals
-from .values import to_us
+from .values import CONVERTIBLE, to_us
 
 PRUNE_SCAN_FACTOR = 20
 """Oldest rows that are scanned per row that may be removed: a scan of all rows would keep claims waiting."""
@@ -196,6 +196,6 @@ def prune(connection: Connection, before: int, at_most: int) -> int:
     connection.execute("DELETE FROM requests WHERE done_at < ?", (before,))
     connection.execute("DELETE FROM epochs WHERE until < ?", (before,))
     if runs or skips or terms:
-        connection.execute(f"UPDATE pruned SET until = {connection.dialect.greatest}(until, ?)", (before,))
+        connection.execute(f"UPDATE pruned SET until = ? WHERE NOT until {CONVERTIBLE} OR until < ?", (before, before))
         forget_jobs(connection, before)
     return len(runs) + skips + audited + terms

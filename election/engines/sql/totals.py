@@ -21,7 +21,7 @@ from election.schedule.model import Outcome, SkipReason
 
 from .database import Connection
 from .queries import MAX_PARAMETERS, in_parts
-from .rows import printable, read_counters, tick_key
+from .rows import NEVER, printable, read_counters, tick_key
 from .values import CONVERTIBLE, integer, number, to_time
 
 _BUCKETS = [*map(str, BOUNDS), "+Inf"]
@@ -128,11 +128,14 @@ def _write(connection: Connection, counters: _Counters) -> None:
 
 @cache
 def _add_rows(count: int) -> str:
+    """Statement that adds ``count`` rows. A counter begins anew if no worker can have written what is there."""
+    total = "excluded.total + CASE WHEN totals.total BETWEEN 0 AND 1e15 THEN totals.total ELSE 0 END"
+    added = f"excluded.count + CASE WHEN totals.count BETWEEN 0 AND {NEVER} THEN totals.count ELSE 0 END"
+    later = f"totals.count {CONVERTIBLE} AND totals.count > excluded.count"
     return (
         f"INSERT INTO totals (what, job_id, label, count, total) VALUES {', '.join(['(?, ?, ?, ?, ?)'] * count)}"
-        " ON CONFLICT (what, job_id, label) DO UPDATE SET total = totals.total + excluded.total, count ="
-        f" CASE WHEN totals.label <> '{LATEST}' THEN totals.count + excluded.count"
-        " WHEN totals.count < excluded.count THEN excluded.count ELSE totals.count END"
+        f" ON CONFLICT (what, job_id, label) DO UPDATE SET total = {total}, count = CASE"
+        f" WHEN totals.label <> '{LATEST}' THEN {added} WHEN {later} THEN totals.count ELSE excluded.count END"
     )
 
 

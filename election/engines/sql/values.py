@@ -72,10 +72,25 @@ def info_text(info: JobInfo) -> str:
     return json.dumps({"name": info.name, "description": info.description, "tags": info.tags})
 
 
-def parse_info(text: str) -> JobInfo:
-    """Description of a job from its ``info_text``."""
-    found = json.loads(text)
-    return JobInfo(found["name"], found["description"], tuple(found["tags"]))
+def parse_info(words: str) -> JobInfo | None:
+    """Description of a job; None if it cannot be read, so that it is written again."""
+    try:
+        found = parse_object(words)
+        return JobInfo(text(found["name"]), maybe(text, found["description"]), tuple(map(text, found["tags"])))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def parse_attempts(words: str) -> list[dict[str, Any]]:
+    """Earlier attempts of a run, from their JSON text. Raises ``TypeError`` or ``ValueError`` if it is another one."""
+    return [check_attempt(each) for each in json.loads(words)]
+
+
+def check_attempt(found: Any) -> dict[str, Any]:
+    """Return an earlier attempt of a run. Raises ``ValueError`` for what is none."""
+    if not isinstance(found, dict) or not {"attempt", "term", "ended_at", "outcome", "error"} <= found.keys():
+        raise ValueError(f"there is no attempt of a run, but {found!r:.100}")
+    return found
 
 
 def log_text(log: RunLog) -> str:

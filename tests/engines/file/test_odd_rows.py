@@ -17,7 +17,7 @@ from election.engines.redis import rows as redis_rows
 from election.engines.sql.rows import readable
 from election.schedule.ledger_reader import LedgerReader
 from election.schedule.model import NewJob, StoredJob
-from tests.engines.odd_rows import fill, lead_on, read_everything
+from tests.engines.odd_rows import failures, fill
 from tests.schedule.making import at, make_job, make_term, process
 
 pytestmark = pytest.mark.anyio
@@ -57,7 +57,7 @@ def execute(path: Path, statement: str) -> None:
     [
         (copy_with(id="CAST(x'61ff62' AS TEXT)"), "bytes that are no text"),
         (copy_with(id="'odd'", trigger="CAST(x'ff' AS TEXT)"), "bytes that are no text"),
-        (copy_with(id="x'61ff62'"), "its id is no text, but bytes"),
+        (copy_with(id="x'61ff62'"), "bytes that are no text"),
         (copy_with(id="'odd'", settled_until="1e19"), "out of range"),
         (copy_with(id="'odd'", settled_until=f"{2**63 - 1}"), "out of range"),
         (copy_with(id="'odd'", scheduled_since="'many'"), "cannot be read"),
@@ -185,15 +185,17 @@ async def test_pitfall_63_an_id_that_is_no_text_among_many_jobs(path: Path) -> N
 
 
 @pytest.mark.extended
-@pytest.mark.parametrize("odd", ["'x'", "x'ff'"])
+@pytest.mark.parametrize("odd", ["'x'", "x'ff'", "9e999", f"{2**63 - 1}"])
 async def test_pitfall_63_no_value_stops_the_next_leader_and_another_job(tmp_path: Path, odd: str) -> None:
     """Every value of every row, one after the other."""
     path = tmp_path / "whole.db"
     ledger = SqliteLedger(str(path))
     await fill(ledger)
     await ledger.close()
-    tried = 0
+    tried, failed = 0, list[str]()
     for number, (table, column, row) in enumerate(every_value(path)):
+        if column in {"seq", "term"} and column in row and odd == f"{2**63 - 1}":
+            continue  # after the last number that a database can give out there is none
         copy = tmp_path / f"{number}.db"
         shutil.copyfile(path, copy)
         try:
@@ -201,15 +203,9 @@ async def test_pitfall_63_no_value_stops_the_next_leader_and_another_job(tmp_pat
         except sqlite3.IntegrityError:
             continue  # the database refuses the value
         tried += 1
-        for act in (read_everything, lead_on):
-            ledger = SqliteLedger(str(copy))
-            try:
-                await act(ledger)
-            except Exception as error:
-                raise AssertionError(f"with {odd} in {table}.{column}, where {row}") from error
-            finally:
-                await ledger.close()
+        failed += await failures(SqliteLedger(str(copy)), what=f"{odd} in {table}.{column}, where {row}")
     assert tried > 100
+    assert not failed, "\n".join(failed)
 
 
 def every_value(path: Path) -> list[tuple[str, str, str]]:

@@ -9,7 +9,9 @@ import redis
 
 from election.engines.redis import RedisLedger
 from election.engines.redis.address import address_of
-from tests.engines.odd_rows import fill, lead_on, read_everything
+from election.schedule.ledger import IfExists
+from election.schedule.model import NewJob
+from tests.engines.odd_rows import FUNCTION, JOB, failures, fill
 from tests.support.redis_server import Server
 
 pytestmark = [pytest.mark.anyio, pytest.mark.extended]
@@ -42,7 +44,7 @@ def restore(client: redis.Redis) -> None:
         pipe.execute()
 
 
-@pytest.mark.parametrize("odd", ["x", None], ids=["text", "missing"])
+@pytest.mark.parametrize("odd", ["x", None, "nan", "1e300"], ids=["text", "missing", "no number", "too large"])
 async def test_pitfall_63_no_field_stops_the_next_leader_and_another_job(
     filled: str, client: redis.Redis, odd: str | None
 ) -> None:
@@ -50,17 +52,33 @@ async def test_pitfall_63_no_field_stops_the_next_leader_and_another_job(
     rows = [key for key in client.keys(PREFIX + "*") if client.type(key) == "hash" and not key.endswith("job:steady")]
     fields = [(key, field) for key in sorted(rows) for field in client.hkeys(key)]
     assert len(fields) > 100
+    failed: list[str] = []
     for key, field in fields:
-        for act in (read_everything, lead_on):
-            restore(client)
-            if odd is None:
-                client.hdel(key, field)
-            else:
-                client.hset(key, field, odd)
-            ledger = RedisLedger(address_of(filled))
-            try:
-                await act(ledger)
-            except Exception as error:
-                raise AssertionError(f"with {odd} as {field!r} of {key}") from error
-            finally:
-                await ledger.close()
+        restore(client)
+        if odd is None:
+            client.hdel(key, field)
+        else:
+            client.hset(key, field, odd)
+        failed += await failures(RedisLedger(address_of(filled)), what=f"{odd} as {field!r} of {key}")
+    assert not failed, "\n".join(failed)
+
+
+@pytest.mark.parametrize(("field", "value"), [("kwargs", '{"value":1}'), ("kwargs", '{"ü": 1}'), ("info", "x")])
+async def test_a_job_that_somebody_has_written_by_hand_can_be_changed(
+    filled: str, client: redis.Redis, field: str, value: str
+) -> None:
+    """In other words than ours, or in none that can be read."""
+    ledger = RedisLedger(address_of(filled))
+    for way in ("modify", "replace", "remove"):
+        restore(client)
+        client.hset(f"{PREFIX}job:added", field, value)
+        if way == "modify":
+            await ledger.modify_job("added", lambda found: NewJob("added", JOB.schedule, FUNCTION))
+        elif way == "replace":
+            await ledger.store_jobs([NewJob("added", JOB.schedule, FUNCTION)], if_exists=IfExists.REPLACE)
+        else:
+            await ledger.remove_job("added")
+        [found] = await ledger.find_jobs(["added"])
+        assert found.removed == (way == "remove")
+        assert way == "remove" or found.stored == FUNCTION
+    await ledger.close()

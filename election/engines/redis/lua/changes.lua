@@ -8,19 +8,15 @@ function does.known(job)
   return 1
 end
 
--- Condition: the job is in the state that the caller has read.
-function does.expect(job, ...)
-  local key, expected = p .. 'job:' .. job, {...}
-  local row = redis.call('HMGET', key, 'settled_until', 'scheduled_since', 'retired_at', 'removed', 'paused_at')
-  local code = redis.call('HMGET', key, 'func', 'kwargs', 'options', 'new_trigger')
-  for place = 1, #code do
-    code[place] = code[place] or ''
-  end
-  row[6] = expected[1] == '' and '' or table.concat(code, '\n')  -- JSON texts have no line breaks
+-- Condition: the job is in the state that the caller has read; the fields are those of row_text in rows.py.
+function does.expect(job, seen)
+  local row = redis.call('HMGET', p .. 'job:' .. job, 'settled_until', 'scheduled_since', 'retired_at', 'removed',
+    'paused_at', 'func', 'kwargs', 'options', 'new_trigger')
   for place = 1, #row do
-    if (row[place] or '') ~= expected[place] then
-      return redis.error_reply('CHANGED job')
-    end
+    row[place] = row[place] or ''
+  end
+  if table.concat(row, '\0') ~= seen then
+    return redis.error_reply('CHANGED job')
   end
   return 1
 end
@@ -71,8 +67,8 @@ end
 -- Settle only up to now: a clock that was ahead has settled ticks that are not due yet.
 function does.accept_time(job, at, reason)
   local key = p .. 'job:' .. job
-  local settled = redis.call('HGET', key, 'settled_until')
-  if not settled or tonumber(settled) <= tonumber(at) then
+  local settled = tonumber(redis.call('HGET', key, 'settled_until') or '')
+  if not settled or settled <= tonumber(at) then
     return 0
   end
   redis.call('HSET', key, 'settled_until', at)
@@ -160,9 +156,9 @@ function does.finish(number, at, ns, standing)
   return 1
 end
 
-function does.fence(number, intent, at, since)
-  local before = redis.call('GET', p .. 'fenced_at')
-  if before and tonumber(before) > tonumber(since) then
+function does.fence(number, intent, at, since, after)
+  local before = tonumber(redis.call('GET', p .. 'fenced_at') or '')
+  if before and before > tonumber(since) and before < tonumber(after) then
     return 0
   end
   redis.call('SET', p .. 'fenced_at', at)

@@ -58,7 +58,8 @@ end
 local function account(job, to, since, seen)
   local key = p .. 'job:' .. job
   local row = redis.call('HMGET', key, 'settled_until', 'scheduled_since')
-  if not row[1] or tonumber(row[1]) >= tonumber(since) or (seen ~= '' and seen ~= row[2]) then
+  local before = tonumber(row[1] or '')
+  if not before or not (before < tonumber(since)) or (seen ~= '' and seen ~= row[2]) then
     return false
   end
   redis.call('HSET', key, 'settled_until', to)
@@ -221,8 +222,8 @@ end
 
 function does.enrol(job, trigger, at, since, rule)
   local key = p .. 'job:' .. job
-  local settled = redis.call('HGET', key, 'settled_until')
-  if not settled or tonumber(settled) < tonumber(since) then
+  local settled = tonumber(redis.call('HGET', key, 'settled_until') or '')
+  if not settled or not (settled >= tonumber(since)) then  -- none, one that cannot be read, or an earlier one
     redis.call('HSET', key, 'settled_until', since)
   end
   redis.call('SADD', p .. 'jobs', job)
@@ -265,7 +266,8 @@ end
 
 function does.finish_job(job, since, settled, at)
   local row = redis.call('HMGET', p .. 'job:' .. job, 'scheduled_since', 'settled_until', 'func', 'removed', 'paused_at')
-  if row[1] ~= since or tonumber(row[2]) < tonumber(settled) or not row[3] or row[4] == '1' or row[5] then
+  local before = tonumber(row[2] or '')
+  if row[1] ~= since or not before or before < tonumber(settled) or not row[3] or row[4] == '1' or row[5] then
     return 0
   end
   if has_open_run(job) then
@@ -290,7 +292,8 @@ function does.resumed(job, to)
     return 0
   end
   redis.call('HDEL', key, 'paused_at', 'resume_at')
-  if tonumber(redis.call('HGET', key, 'settled_until')) < tonumber(to) then
+  local before = tonumber(redis.call('HGET', key, 'settled_until') or '')
+  if before and before < tonumber(to) then
     redis.call('HSET', key, 'settled_until', to)
   end
   index(job)

@@ -1,14 +1,20 @@
 -- Removes old history; keeps settled_until, so that nothing runs twice (P3).
--- ARGV: prefix, before, rows to remove at most, rows to scan
+-- ARGV: prefix, before, rows to remove at most, rows to scan, first and last time that can be converted
 local p, before, at_most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local touched = {}
+
+-- Time of a text, or nil: a row without a readable time stays, unless another of its times tells its age.
+local function time_of(text)
+  local time = tonumber(text or '')
+  return time and time >= tonumber(ARGV[5]) and time <= tonumber(ARGV[6]) and time or nil
+end
 
 local function drop(kind, keep)
   local gone = 0
   for _, seq in ipairs(redis.call('ZRANGE', p .. kind .. 's', 0, ARGV[4] - 1)) do
     local row = redis.call('HMGET', p .. kind .. ':' .. seq, 'job_id', 'at', keep, 'request')
-    local at = tonumber(row[2])
-    if at and at < before and row[3] then  -- a row whose time cannot be read stays
+    local at = time_of(row[2])
+    if at and at < before and row[3] then
       local job = row[1] or ''
       redis.call('DEL', p .. kind .. ':' .. seq)
       if kind == 'run' then
@@ -39,7 +45,7 @@ local first_term = oldest and tonumber(redis.call('HGET', p .. 'run:' .. oldest,
 local terms = redis.call('ZRANGE', p .. 'terms', 0, at_most)
 for place, number in ipairs(terms) do  -- terms of dead leaders have no end; those that a run refers to stay
   local row = redis.call('HMGET', p .. 'term:' .. number, 'ended_at', 'began_at')
-  local time = tonumber(row[1] or row[2])
+  local time = time_of(row[1]) or time_of(row[2])
   if place == #terms or (time and time >= before) or (first_term and tonumber(number) >= first_term) then
     break
   end
@@ -69,7 +75,8 @@ if history > 0 then
   end
   for job in pairs(touched) do  -- otherwise the counters of ids that are used once would stay for ever
     local row = redis.call('HMGET', p .. 'job:' .. job, 'removed', 'retired_at')
-    local past = row[1] == '1' or (row[2] and tonumber(row[2]) < before)
+    local retired_at = time_of(row[2])
+    local past = row[1] == '1' or (retired_at and retired_at < before)
     if past and redis.call('EXISTS', p .. 'runs:' .. job, p .. 'skips:' .. job) == 0 then
       redis.call('SREM', p .. 'counted', job)
       redis.call('DEL', p .. 'totals:' .. job, p .. 'failed_logs:' .. job, p .. 'other_logs:' .. job)

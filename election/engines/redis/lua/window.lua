@@ -2,7 +2,7 @@
 -- and the end of the range.
 -- ARGV: prefix, zset of the rows, prefix of a row, field of its time, since, until, limit,
 --       rows before the range to read, field of the time up to which such a row extends, or '',
---       rows to count one by one
+--       rows to count one by one, first and last time that can be converted, ticks that a skip can stand for
 -- Returns the sampling interval in rows, the time of the oldest row of all, the rows, and the count of each outcome.
 local p = ARGV[1]
 local order, row, field, limit = p .. ARGV[2], p .. ARGV[3], ARGV[4], tonumber(ARGV[7])
@@ -11,8 +11,13 @@ local function at(rank)
   return redis.call('ZRANGE', order, rank, rank)[1]
 end
 
+local function number_of(key, name, least, most)
+  local number = tonumber(redis.call('HGET', row .. key, name) or '')
+  return number and number >= least and number <= most and number or nil
+end
+
 local function time_of(key, name)
-  return tonumber(redis.call('HGET', row .. key, name) or '')
+  return number_of(key, name, tonumber(ARGV[11]), tonumber(ARGV[12]))
 end
 
 -- A row whose time cannot be read goes with the next one that has a time.
@@ -77,8 +82,7 @@ end
 local function count_skips()
   local skipped = 0
   for _, key in ipairs(redis.call('ZRANGE', order, first, beyond - 1)) do
-    local number = redis.call('HGET', row .. key, 'count')
-    skipped = skipped + (tonumber(number or '') or 1)
+    skipped = skipped + math.floor(number_of(key, 'count', 1, tonumber(ARGV[13])) or 1)
   end
   return {skipped = skipped}
 end
@@ -96,7 +100,7 @@ if counted then
   counts = {}
   for outcome, number in pairs(counted) do
     table.insert(counts, outcome)
-    table.insert(counts, tostring(number))
+    table.insert(counts, string.format('%.0f', number))
   end
 end
 return {every, oldest and redis.call('HGET', row .. oldest, field) or false, found, counts}
