@@ -113,7 +113,7 @@ def _console() -> Console:
             f"watch draws with rich, which is not installed: {install_command('cli')}; or take watch --json"
         ) from error
     console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
+    if not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdigit():
         console.width = PRINTED_COLUMNS
     return console
 

@@ -153,8 +153,9 @@ def ask(call: Call) -> Callable[..., Any]:
 def as_program(
     *arguments: str, environment: dict[str, str] | None = None, **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """``python -m election …`` as a user runs it, with warnings as errors, and no width given."""
-    inherited = {name: value for name, value in os.environ.items() if name != "COLUMNS"}  # set in workers of pytest
+    """``python -m election …`` as a user runs it, with warnings as errors, and nothing said about a terminal."""
+    about_terminals = {"COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE"}  # the first is set in workers of pytest
+    inherited = {name: value for name, value in os.environ.items() if name not in about_terminals}
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "election", *arguments],
         cwd=ROOT,

@@ -159,7 +159,9 @@ def test_one_picture_for_a_script(ended: Path) -> None:
         assert words in done.stdout, words
 
 
-@pytest.mark.parametrize(("environment", "whole"), [({}, True), ({"COLUMNS": "80"}, False)], ids=str)
+@pytest.mark.parametrize(
+    ("environment", "whole"), [({}, True), ({"FORCE_COLOR": "1"}, True), ({"COLUMNS": "80"}, False)], ids=str
+)
 def test_what_a_script_reads_is_cut_only_on_request(tmp_path: Path, environment: dict[str, str], whole: bool) -> None:
     """A file has no width: a job's id of 100 characters, for example, can be found in it."""
     name = "a" * 100
@@ -167,6 +169,7 @@ def test_what_a_script_reads_is_cut_only_on_request(tmp_path: Path, environment:
     done = as_program("watch", "--once", "--pool", str(tmp_path / "pool"), environment=environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert (name in done.stdout) is whole
+    assert "aaaa" in done.stdout
     assert whole or max(len(line) for line in done.stdout.splitlines()) <= 80
 
 
