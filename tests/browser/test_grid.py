@@ -174,8 +174,11 @@ CHANGES = """Array.from({length: 20}, () => {
 
 
 def test_a_thousand_jobs_are_searched_and_scrolled(shop: Pool, new_page: NewPage) -> None:
-    """All have a row; only those near the window are asked for and drawn, so it costs little more than with 150."""
-    median, cost = {}, {}
+    """All have a row; only those near the window are asked for and drawn, so it costs little more than with 150.
+
+    Compared are the quick frames and the quickest change: on a busy machine the others tell how busy it was just then.
+    """
+    quick, cost = {}, {}
     for number in (150, 1000):
         page = new_page(shop)
         serve_many(page, shop, number)
@@ -185,16 +188,16 @@ def test_a_thousand_jobs_are_searched_and_scrolled(shop: Pool, new_page: NewPage
         comes(page, "grid.cells.size > 0 && !grid.asking")
         assert page.evaluate("grid.cells.size") < 100, "the rest is asked for when it is scrolled to"
         frames = sorted(page.evaluate(FRAMES))
-        median[number] = frames[len(frames) // 2]
-        cost[number] = sorted(page.evaluate(CHANGES))[10]
-        print(f"\n{number} jobs: {len(frames)} frames, median {median[number]:.0f} ms, longest {frames[-1]:.0f} ms")
+        quick[number], median = frames[len(frames) // 10], frames[len(frames) // 2]
+        cost[number] = min(page.evaluate(CHANGES))
+        print(f"\n{number} jobs: {len(frames)} frames, median {median:.0f} ms, longest {frames[-1]:.0f} ms")
         print(f"a change takes {cost[number]:.1f} ms")
         if number == 1000:
             page.get_by_label("Search the jobs").fill("0042")
             comes(page, "grid.order.join() === 'job-0042'")
         page.context.close()
-    assert median[1000] < 5 * median[150] + 50
-    assert cost[1000] < 5 * cost[150] + 50
+    assert quick[1000] < 3 * quick[150] + 20
+    assert cost[1000] < 5 * cost[150] + 10
 
 
 def test_jobs_that_the_document_leaves_out_need_attention_too(shop: Pool, new_page: NewPage) -> None:
