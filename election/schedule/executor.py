@@ -93,11 +93,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         skips = [replace(skip, scheduled_since=since) for skip in (*decision.skips, *gaps.values())]
         limit = progress.job.max_instances
         entries: list[Entry] = [Claim(Tick(job.id, due), now, since, limit) for due in decision.run]
-        if skips:
-            entries = sorted([*skips, *entries], key=_due)
-            for skip in skips:
-                self._reporter.skipped(skip)
-        self._start(progress, entries)
+        self._start(progress, sorted([*skips, *entries], key=_due) if skips else entries)
         progress.settled_until = dues[-1]
         progress.begun = True
 
@@ -109,7 +105,6 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         progress = self._progress[job_id]
         over = progress.skipped_range(_NEVER, self._clock.now())
         if over is not None:
-            self._reporter.skipped(over)
             self._start(progress, [replace(over, scheduled_since=progress.scheduled_since)])
             progress.settled_until = over.last_due
 
@@ -129,9 +124,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         if len(self._asked) > MAX_ASKED:
             self._asked.popitem(last=False)
         if progress.active >= job.max_open:
-            skip = Skip(job.id, at, at, 1, SkipReason.OVERLAP, self._clock.now(), request=request.id)
-            self._reporter.skipped(skip)
-            self._start(progress, [skip])
+            self._start(progress, [Skip(job.id, at, at, 1, SkipReason.OVERLAP, self._clock.now(), request=request.id)])
         else:
             self._start(progress, [Claim(tick, self._clock.now(), max_instances=job.max_instances)], request.kwargs)
 
@@ -229,9 +222,11 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         error = claim.exception()
         if error is None:
             answers = claim.result()
-            granted = [
-                entry.tick for entry, yes in zip(entries, answers, strict=True) if yes and isinstance(entry, Claim)
-            ]
+            written = [entry for entry, yes in zip(entries, answers, strict=True) if yes]
+            granted = [entry.tick for entry in written if isinstance(entry, Claim)]
+            for entry in written:
+                if isinstance(entry, Skip):  # told only now: without an answer they are decided again
+                    self._reporter.skipped(entry)
         else:
             for entry in entries:
                 self._asked.pop(entry.tick.request if isinstance(entry, Claim) else entry.request, None)  # type: ignore[union-attr]

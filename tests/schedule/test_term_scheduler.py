@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from election.core.backoff import RETRY_MAX_DELAY_S
 from election.core.clock import since_boot
 from election.core.errors import LedgerError, LedgerVersionError, StaleTermError
-from election.core.events import RunStarted
+from election.core.events import RunStarted, TickSkipped
 from election.core.term import Standing
 from election.core.threads import in_passing
 from election.engines.file import schema
@@ -39,6 +39,7 @@ from election.schedule.commands import (
     FinishRun,
     RegisterJob,
     RescheduleJob,
+    Skip,
 )
 from election.schedule.history import RunRow
 from election.schedule.ledger import IfExists
@@ -667,6 +668,37 @@ async def test_run_now_respects_max_instances(bench: TermBench) -> None:
     [skip] = await bench.others.skips()
     assert skip.reason is SkipReason.OVERLAP
     assert len(bench.ran) == 1
+
+
+async def test_p8_a_skip_is_told_when_it_is_written(bench: TermBench) -> None:
+    """It was told before, and at each new try."""
+    go_on = asyncio.Event()
+    refused: list[Skip] = []
+    too_early: list[datetime] = []
+
+    async def work() -> None:
+        bench.ran.append(current_run())
+        await go_on.wait()
+
+    async def refuse_skips(entries: Sequence[Entry]) -> None:
+        if not refused and (skips := [entry for entry in entries if isinstance(entry, Skip)]):
+            refused.extend(skips)
+            too_early.extend(told())
+            raise LedgerError(FULL)
+
+    def told() -> list[datetime]:
+        return [event.first_due for event in bench.events if isinstance(event, TickSkipped)]
+
+    bench.job(work)
+    bench.ledger.before_record = refuse_skips
+    async with bench.term(1):
+        try:
+            await bench.until(bench.others.skips)
+        finally:
+            go_on.set()
+    assert refused
+    assert too_early == []
+    assert sorted(told()) == sorted(skip.first_due for skip in await bench.others.skips())
 
 
 async def test_what_was_asked_for_while_nobody_led_is_done_by_the_next(bench: TermBench) -> None:
