@@ -158,7 +158,7 @@ FRAMES = """() => new Promise((done) => {
   function step(now) {
     frames.push(now - before);
     before = now;
-    scrollBy(0, 220);
+    scrollBy(0, 660);
     if (scrollY + innerHeight >= html.scrollHeight - 1 || frames.length > 600) done(frames.slice(1));
     else requestAnimationFrame(step);
   }

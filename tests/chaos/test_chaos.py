@@ -105,7 +105,7 @@ def test_a_short_run_is_green(tmp_path: Path, engine: str, seconds: int, seed: i
 )
 def test_a_short_run_of_chosen_kinds_is_green(tmp_path: Path, engine: str, only: list[str]) -> None:
     needs_servers(engine)
-    with chaos(tmp_path, 30, 5, engine, only) as process:
+    with chaos(tmp_path, 20, 5, engine, only) as process:
         said, _ = process.communicate(timeout=220)
     assert process.returncode == 0, said
     faults = json.loads((tmp_path / "report.json").read_text())["faults"]

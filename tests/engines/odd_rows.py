@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import traceback
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 from election.core.errors import LedgerError
 from election.core.term import Standing
@@ -18,6 +20,19 @@ FUNCTION = StoredJob("tests.schedule.stored_functions:remember", {"value": 1}, {
 
 IDS = {"job", "retired", "steady", "added"}
 RUNS, SKIPS, TERMS = 3, 2, 2
+
+
+def in_turn(values: Iterable[tuple[str, str, str]], odds: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:
+    """An odd value for each value of each row, given as table, column and row; for jobs, which differ, all of them.
+
+    Rows of a table are alike, so they share the odd values.
+    """
+    counts = Counter[tuple[str, str]]()
+    for table, column, row in values:
+        turn = len(column) + counts[table, column]
+        counts[table, column] += 1
+        for odd in odds if table == "jobs" else [odds[turn % len(odds)]]:
+            yield table, column, row, odd
 
 
 async def fill(ledger: Ledger) -> None:

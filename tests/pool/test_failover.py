@@ -75,7 +75,7 @@ def _interrupted(pool: Pool) -> list[datetime]:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("kills", "start_method"), [(4, "forkserver"), pytest.param(30, "spawn", marks=pytest.mark.extended)]
+    ("kills", "start_method"), [(4, "forkserver"), pytest.param(12, "spawn", marks=pytest.mark.extended)]
 )
 def test_kills_in_a_row(new_pool: Callable[..., Pool], kills: int, start_method: str) -> None:
     """P1, P2, P6: one leader after the other is killed; no second lost, none run twice, never two leaders."""

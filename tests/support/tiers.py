@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +37,9 @@ LONG_TESTS = (
 )  # fmt: skip
 """Tests that take seconds each: every process of pytest-xdist begins with some of them, so that none comes last."""
 
+LONGEST_TIMEOUT_S = 240
+"""Tests with such a limit, or a longer one, take a minute or more: they come before all others."""
+
 
 class Tiers:
     """Marks the extended tests and counts those that the expression of ``-m`` leaves out."""
@@ -55,7 +59,7 @@ class Tiers:
     def deal(self, items: list[pytest.Item]) -> None:
         """Order the tests for pytest-xdist, whose processes take a contiguous share each and then steal."""
         count = getattr(self._config, "workerinput", {}).get("workercount", 1)
-        items[:] = deal(items, count, long=lambda item: item.nodeid.startswith(LONG_TESTS))
+        items[:] = deal(items, count, rank=_rank)
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         if self._config.option.markexpr == ORDINARY:
@@ -82,19 +86,30 @@ class Tiers:
             terminalreporter.line("run them, with all others: make test-all")
 
 
-def deal(items: Sequence[Item], count: int, *, long: Callable[[Item], bool]) -> list[Item]:
-    """Return ``items`` in an order whose ``count`` contiguous shares begin with equally many of the long ones.
+def deal(items: Sequence[Item], count: int, *, rank: Callable[[Item], int]) -> list[Item]:
+    """Return ``items`` in an order whose ``count`` contiguous shares begin with equally many of each low rank.
 
-    The order within the long and within the others is kept, so that the tests of a module mostly stay together.
+    The order within a rank is kept, so that the tests of a module mostly stay together.
     """
-    first, rest = [item for item in items if long(item)], [item for item in items if not long(item)]
+    if not items:
+        return []
+    *first, last = ([*group] for _, group in groupby(sorted(items, key=rank), rank))
+    ends = [[share * len(group) // count for share in range(count + 1)] for group in first]
+    left = (share * len(items) // count - sum(end[share] for end in ends) for share in range(count + 1))
+    of_last = [*accumulate(left, max)]
     dealt: list[Item] = []
     for share in range(count):
-        dealt += first[share * len(first) // count : (share + 1) * len(first) // count]
-        end = (share + 1) * len(items) // count - (share + 1) * len(first) // count
-        begin = share * len(items) // count - share * len(first) // count
-        dealt += rest[begin:end]
+        for group, end in zip([*first, last], [*ends, of_last], strict=True):
+            dealt += group[end[share] : end[share + 1]]
     return dealt
+
+
+def _rank(item: pytest.Item) -> int:
+    """0 for the longest tests, 1 for long ones, 2 for the others; all of the browser, which they share, are in one."""
+    limit = item.get_closest_marker("timeout")
+    if limit is not None and limit.args[0] >= LONGEST_TIMEOUT_S and not item.nodeid.startswith("tests/browser/"):
+        return 0
+    return 1 if item.nodeid.startswith(LONG_TESTS) else 2
 
 
 def _folder(item: pytest.Item) -> str:

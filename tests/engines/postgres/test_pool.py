@@ -18,7 +18,7 @@ from tests.support.waiting import until
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.extended)])
+@pytest.mark.parametrize("kills", [3, pytest.param(8, marks=pytest.mark.extended)])
 def test_kills_in_a_row(new_pool: Callable[..., Pool], postgres_server: RunningPostgres, kills: int) -> None:
     """P1, P2, P4, P6: no second lost, none run twice, never two leaders, and a successor soon."""
     pool = new_pool(pool=postgres_server.url(pool=f"kills{kills}"), workers=3, jobs="tick,while_leading").start()
