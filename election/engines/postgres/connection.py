@@ -37,6 +37,9 @@ _ROLE_DEFAULTS = {
     "DateStyle": "ISO, MDY",  # psycopg reads no other style
     "IntervalStyle": "postgres",
     "TimeZone": "UTC",
+    "standard_conforming_strings": "on",  # the statements have backslashes in plain literals
+    "transform_null_equals": "off",
+    "extra_float_digits": 1,  # or numbers come back rounded
 }
 """Settings that our sessions need, in place of those of the role or the database."""
 

@@ -18,6 +18,9 @@ SETTINGS = {
     "DateStyle": ("German, DMY", "ISO, MDY"),
     "IntervalStyle": ("iso_8601", "postgres"),
     "TimeZone": ("Asia/Kolkata", "UTC"),
+    "standard_conforming_strings": ("off", "on"),
+    "transform_null_equals": ("on", "off"),
+    "extra_float_digits": ("-15", "1"),
 }
 
 
