@@ -317,7 +317,7 @@ class Election:
     @cached_property
     def health(self) -> APIRouter:
         """``GET /healthz`` and ``GET /readyz``, of the worker that answers."""
-        return build_health(self._view, self._fault)
+        return build_health(self._view, self._problem)
 
     @property
     def is_leader(self) -> bool:
@@ -394,7 +394,3 @@ class Election:
             self._warned = True
             log.warning("a request to /leader found no running election: %s", NOT_STARTED, extra=named("not_started"))
         return NOT_STARTED
-
-    def _fault(self) -> str | None:
-        ended = self._member is not None and not self._member.running
-        return "the election does not run any more in this worker: restart it" if ended else self._problem()

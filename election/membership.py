@@ -31,6 +31,9 @@ NOT_STARTED = (
 )
 """Problem of a worker without a membership."""
 
+NOT_RUNNING = "the election does not run any more in this worker: restart it"
+"""Problem of a worker whose elector has ended."""
+
 RELEASE_GRACE_S = 1.0
 """Time beyond the drain limit that a shutdown waits for the release of the seat."""
 
@@ -133,7 +136,9 @@ class Membership:
 
     @property
     def problem(self) -> str | None:
-        """Why this worker cannot reach the seat, or cannot do its work; None if it can."""
+        """Why this worker takes no part, cannot reach the seat, or cannot do its work; None if all is well."""
+        if self._running is not None and not self.running:
+            return NOT_RUNNING
         return self.elector.trouble or (self._scheduler.problem if self._scheduler else None)
 
     @asynccontextmanager

@@ -162,3 +162,4 @@ def test_an_elector_that_has_ended(election: Election, app: FastAPI) -> None:
         assert election._member is not None
         election._member.elector.stop()
         until(lambda: "does not run any more in this worker" in why_not(client))
+        assert client.get("/leader").json()["problem"] == why_not(client), "both name the reason in the same words"
