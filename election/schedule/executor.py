@@ -266,7 +266,8 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
             self._on_idle(progress)
 
     def _spawn(self, progress: JobProgress, run: Coroutine[Any, Any, None], ticks: Sequence[Tick]) -> None:
-        task = asyncio.get_running_loop().create_task(run, name=progress.job.id, context=self._context.copy())
+        context = self._context.copy()  # entered: a task factory of the application may take no context
+        task = context.run(asyncio.get_running_loop().create_task, run, name=progress.job.id)
         self._tasks[task] = progress.job
         task.add_done_callback(functools.partial(self._task_ended, progress, ticks))
 

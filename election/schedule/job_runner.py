@@ -201,8 +201,9 @@ class JobRunner:
             may_begin: Called just before the function; if it returns False, the function is not called.
         """
         attempt = Attempt(job, run, has_thread=not job.is_coroutine)
-        attempt.task = asyncio.get_running_loop().create_task(
-            self._guarded(attempt, may_begin), name=f"job {job.id}", context=self._context.copy()
+        context = self._context.copy()  # entered: a task factory of the application may take no context
+        attempt.task = context.run(
+            asyncio.get_running_loop().create_task, self._guarded(attempt, may_begin), name=f"job {job.id}"
         )
         self._attempts.add(attempt)
         return attempt

@@ -77,6 +77,24 @@ async def test_p3_p4_each_tick_is_claimed_run_and_settled(bench: TermBench) -> N
     await bench.agrees()
 
 
+async def test_jobs_run_with_a_task_factory_that_takes_no_context(bench: TermBench) -> None:
+    """As applications and tracers had them before Python 3.11; no job ran, and nothing told why."""
+    loop = asyncio.get_running_loop()
+    former = loop.get_task_factory()
+
+    def factory(loop: Any, coro: Any, *, name: str | None = None) -> asyncio.Task[Any]:
+        return asyncio.Task(coro, loop=loop, name=name)
+
+    bench.job()
+    loop.set_task_factory(factory)
+    try:
+        async with bench.term():
+            await bench.until(lambda: len(bench.ran) >= 3)
+    finally:
+        loop.set_task_factory(former)
+    await bench.agrees()
+
+
 async def test_pitfall_28_terms_of_one_worker_follow_each_other(bench: TermBench) -> None:
     """The second leader continues where the first has stopped, in the same phase; the ticks between are caught up
     with.
