@@ -85,7 +85,11 @@ class Elector:
             except UnfinishedJobsError as error:
                 log.error("the seat stays held until this process ends: %s", error, extra=named("release_deferred"))
                 return  # without a release: the seat is free when the process has ended (P5)
-            except Exception as error:
+            except (GeneratorExit, KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # also a stray CancelledError
+                if isinstance(error, asyncio.CancelledError):
+                    reraise_if_cancelled(error)
                 self._fail(error)
                 reraise_if_cancelled(error)
                 await self._seat.report(self.trouble)
@@ -261,7 +265,7 @@ class Elector:
     def _transition(self, transition: Transition) -> None:
         self.role = next_role(self.role, transition)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         """Count a failed try at the seat; log the first in full, then every tenth."""
         self._failures += 1
         self.trouble = describe_error(error)

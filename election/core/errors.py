@@ -18,11 +18,12 @@ ElectionError                   base class
 ├── UnknownJobError             no job has that id; also a LookupError
 ├── RefusedError                internal: a script of Redis refused a write
 ├── SearchLimitError            internal: the search for a trigger's next tick reached its limit
+├── TriggerError                internal: a trigger that cannot be used
 ├── UnmetConditionError         internal: a conditional write of the ledger found that the job has changed
 └── UnstableTriggerError        internal: a trigger that differs between processes; also a ValueError
 
 The internal ones are caught within the package and reported as one of the others, or as a
-``JobDefinitionError`` (``UnstableTriggerError``, ``SearchLimitError``).
+``JobDefinitionError`` (``UnstableTriggerError``, ``SearchLimitError``, ``TriggerError``).
 """
 
 from __future__ import annotations
@@ -103,11 +104,11 @@ class NotStartedError(ElectionError):
 
 
 def describe_error(error: BaseException) -> str:
-    """Return the message of the error; its ``repr`` if it has none."""
-    return str(error) or repr(error)
+    """Return the message of the error; its ``repr`` if it has none; with its type if it is no ``Exception``."""
+    return str(error) or repr(error) if isinstance(error, Exception) else what_went_wrong(error)
 
 
-def traceback_if_unexpected(error: Exception) -> Exception | None:
+def traceback_if_unexpected(error: BaseException) -> BaseException | None:
     """Return the error if its traceback adds to its message; None otherwise."""
     return None if isinstance(error, SeatError | OSError) else error
 

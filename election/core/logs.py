@@ -31,7 +31,7 @@ def _guarded(handle: Callable[[logging.LogRecord], None]) -> Callable[[logging.L
     def guarded(record: logging.LogRecord) -> None:
         try:
             handle(record)
-        except Exception:
+        except BaseException:  # no cancellation: nothing is awaited here
             _report()
 
     guarded.guards = handle  # type: ignore[attr-defined]
@@ -43,7 +43,7 @@ def _guarded_factory(make: Callable[..., logging.LogRecord]) -> Callable[..., lo
     def guarded(*args: Any, **kwargs: Any) -> logging.LogRecord:
         try:
             return make(*args, **kwargs)
-        except Exception:
+        except BaseException:
             _report()
             return _plain_record(*args, **kwargs)
 

@@ -18,7 +18,7 @@ from apscheduler.triggers.base import BaseTrigger
 
 from election.core.callables import is_coroutine_function
 from election.core.clock import Clock, SystemClock
-from election.core.errors import JobDefinitionError
+from election.core.errors import JobDefinitionError, describe_error
 from election.core.events import named
 from election.core.logs import log
 from election.core.numbers import to_count, to_seconds
@@ -289,8 +289,8 @@ class JobRegistry:
             built = build(schedule, now)
             if schedule["type"] != "other" and built is None:
                 raise UnstableTriggerError(f"{checked.trigger!r} cannot be written down so that it can be built again")
-        except Exception as error:  # APScheduler's, or that of a custom trigger
-            raise JobDefinitionError(f"job {job_id!r}: {str(error).strip(chr(34))}") from error
+        except BaseException as error:  # APScheduler's, or that of a custom trigger
+            raise JobDefinitionError(f"job {job_id!r}: {describe_error(error).strip(chr(34))}") from error
         told = make_job_info(job_id, func, checked.name, description, tags)
         return Job(
             id=job_id,

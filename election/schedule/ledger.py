@@ -389,7 +389,7 @@ def _give_up(job: JobState, now: datetime) -> tuple[list[Command], datetime]:
 
 def _hint(job_id: str, trigger: BaseTrigger | None, since: datetime) -> list[Command]:
     """First due time of a job that is being added; nothing if it cannot be computed here."""
-    with contextlib.suppress(Exception):  # of a trigger; the leader reports it
+    with contextlib.suppress(BaseException):  # of a trigger; the leader reports it
         due = None if trigger is None else first_after(with_seed(trigger, job_id), since)
         return [] if due is None else [SetNextDue(job_id, due)]
     return []

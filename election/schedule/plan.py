@@ -19,7 +19,7 @@ from .catchup import catch_up, given_up, owes_from, skipped
 from .commands import EndPause, Entry, FinishJob, FinishRun, MarkBroken, RegisterJob, RetireJob, Retry
 from .jobs import Job
 from .model import Copied, JobState, OpenRun, Outcome, SkipReason, State, Tick
-from .ticks import with_seed
+from .ticks import TriggerError, with_seed
 from .triggers import build, is_open
 
 RERUN_DELAY_S = 5.0
@@ -113,7 +113,7 @@ def make_plan(
             else:
                 current = _without_original(part, job, found, state.copied, now)
             _plan_job(part, job, current, now, catch_up_limit, handed_over or _NEVER, starts)
-        except Exception as reason:  # of a trigger; one job's error is no other's
+        except BaseException as reason:  # of a trigger; one job's error is no other's
             error = describe_broken(reason)
             part = _plan_of_broken(job, found, now)
             plan.broken[job.id] = error
@@ -126,7 +126,7 @@ def make_plan(
             if found.broken != NOT_IN_THIS_CODE:
                 plan.entries.append(MarkBroken(found.id, NOT_IN_THIS_CODE))
         else:
-            with contextlib.suppress(Exception):  # the owed ticks of a trigger that raises cannot be computed
+            with contextlib.suppress(BaseException):  # the owed ticks of a trigger that raises cannot be computed
                 _give_up(plan, found, now)
             plan.entries.append(RetireJob(found.id, now))
     for run in state.open_runs:
@@ -145,9 +145,9 @@ def unknown_jobs(jobs: Mapping[str, Job], state: State) -> list[JobState]:
     return [found for found in state.jobs if found.id not in jobs and found.stored is None and found.retired_at is None]
 
 
-def describe_broken(error: Exception) -> str:
+def describe_broken(error: BaseException) -> str:
     """Text of the reason why a job's ticks cannot be computed."""
-    return f"its trigger raises {what_went_wrong(error)}"
+    return str(error) if isinstance(error, TriggerError) else f"its trigger raises {what_went_wrong(error)}"
 
 
 def _plan_of_broken(job: Job, found: JobState | None, now: datetime) -> Plan:

@@ -22,13 +22,17 @@ from election.core.logs import guard
 
 from . import catchup
 from .progress import JobProgress, Jump
-from .ticks import first_after
+from .ticks import SHORTEST_INTERVAL, TriggerError, first_after
 
 MAX_SLEEP_S = 1.0
 """Longest sleep between two looks at the wall clock, which may be set, or go on while the machine is suspended."""
 
 MAX_HANDED_OVER = 1000
 """Jobs that are handed over, and claimed, in one turn of the event loop, which serves nothing else meanwhile."""
+
+
+MAX_TICKS = 1000
+"""Ticks of one job that are handed over in one turn of the event loop."""
 
 
 def _run_by_the_executor() -> None:
@@ -45,24 +49,21 @@ class PureTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no ty
     progress: progress of its job, which notes a jump. limit: maximum number of owed ticks that are not given up.
     """
 
-    __slots__ = ("_answered", "_limit", "_looked_at", "_progress", "trigger")
+    __slots__ = ("_limit", "_looked_at", "_progress", "trigger")
 
     def __init__(self, trigger: BaseTrigger, progress: JobProgress, limit: int) -> None:
         self.trigger = trigger
         self._progress = progress
         self._limit = limit
-        self._answered: tuple[datetime, datetime | None] | None = None
         self._looked_at: datetime | None = None
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
         if previous_fire_time is None:
             return first_after(self.trigger, now)
-        if self._answered is None or self._answered[0] != previous_fire_time:  # APScheduler calls this twice
-            last = previous_fire_time
-            if now != self._looked_at:  # one jump a look: later ticks are to be handed over
-                self._looked_at, last = now, self._jump(last, now.astimezone(UTC))
-            self._answered = previous_fire_time, first_after(self.trigger, last)
-        return self._answered[1]
+        last = previous_fire_time
+        if now != self._looked_at:  # one jump a look: later ticks are to be handed over
+            self._looked_at, last = now, self._jump(last, now.astimezone(UTC))
+        return first_after(self.trigger, last)
 
     def _jump(self, last: datetime, now: datetime) -> datetime:
         """Moment to go on from, given the last tick and now, in UTC."""
@@ -77,7 +78,7 @@ class PureTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no ty
 
 
 class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has no types
-    """An ``AsyncIOScheduler`` whose time is a ``Clock``, and which reports when it has handed over all that is due.
+    """An ``AsyncIOScheduler`` whose time is a ``Clock``, and which reports when it has handed over what is due.
 
     So what is due at one moment is claimed together, at least ``MAX_HANDED_OVER`` jobs in a transaction.
     """
@@ -88,7 +89,7 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
     def __init__(self, clock: Clock, **options: Any) -> None:
         self._clock = clock
         self.handed_over: Callable[[], object] = lambda: None
-        self.failed: Callable[[str, Exception], object] = lambda *_: None
+        self.failed: Callable[[str, BaseException], object] = lambda *_: None
         self.exhausted: Callable[[str], object] = lambda _: None
         self.moved: Callable[[str, datetime], object] = lambda *_: None
         super().__init__(**options)
@@ -139,7 +140,7 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
         for job in due[:MAX_HANDED_OVER]:
             try:
                 self._hand_over(job, now, store)
-            except Exception as error:  # of a trigger; one job's error is no other's
+            except BaseException as error:  # of a trigger; one job's error is no other's
                 if self.get_job(job.id) is not None:
                     self.remove_job(job.id)
                 self.failed(job.id, error)
@@ -153,10 +154,9 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
         return max(0.0, wait)
 
     def _hand_over(self, job: SchedulerJob, now: datetime, store: MemoryJobStore) -> None:
-        """Give the executor the ticks of a job that are due, and set its next one."""
-        run_times = job._get_run_times(now)
+        """Give the executor ticks of a job that are due, and set its next one, which may be due, too."""
+        run_times, next_run_time = _due_ticks(job, now)
         self._lookup_executor("default").submit_job(job, run_times)
-        next_run_time = job.trigger.get_next_fire_time(run_times[-1], now)
         if next_run_time is None:
             self._lookup_executor("default").skip_rest(job.id)
             self.remove_job(job.id)
@@ -165,6 +165,22 @@ class _Scheduler(AsyncIOScheduler):  # type: ignore[misc]  # APScheduler 3 has n
             job._modify(next_run_time=next_run_time)
             store.update_job(job)
             self.moved(job.id, next_run_time)
+
+
+def _due_ticks(job: SchedulerJob, now: datetime) -> tuple[list[datetime], datetime | None]:
+    """Return ticks of a job that are due now, ``MAX_TICKS`` at most, and the tick after them.
+
+    Raises:
+        TriggerError: They are closer together than ``SHORTEST_INTERVAL``: the scheduler would do nothing else.
+    """
+    found: list[datetime] = []
+    due: datetime | None = job.next_run_time
+    while due is not None and due <= now and len(found) < MAX_TICKS:
+        found.append(due)
+        due = job.trigger.get_next_fire_time(due, now)
+    if due is not None and len(found) == MAX_TICKS and due - found[0] < MAX_TICKS * SHORTEST_INTERVAL:
+        raise TriggerError(f"its trigger has ticks less than {SHORTEST_INTERVAL.total_seconds():g} s apart")
+    return found, due
 
 
 class SchedulerAdapter:
@@ -185,7 +201,7 @@ class SchedulerAdapter:
         self,
         executor: BaseExecutor,
         handed_over: Callable[[], object],
-        failed: Callable[[str, Exception], object],
+        failed: Callable[[str, BaseException], object],
         exhausted: Callable[[str], object],
         moved: Callable[[str, datetime], object],
     ) -> None:
@@ -244,7 +260,7 @@ class SchedulerAdapter:
                     self._scheduler.exhausted(job_id)
                 else:
                     self._enter(progress[job_id], start, trigger, present.get(job_id))
-            except Exception as error:  # of a trigger
+            except BaseException as error:  # of a trigger
                 self.drop(progress[job_id])
                 self._scheduler.failed(job_id, error)
 

@@ -14,7 +14,7 @@ from typing import Any
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.util import ref_to_obj
 
-from election.core.errors import JobDefinitionError, to_storable, what_went_wrong
+from election.core.errors import JobDefinitionError, describe_error, to_storable, what_went_wrong
 from election.core.events import named
 from election.core.logs import log
 
@@ -298,9 +298,9 @@ def mark_broken(broken: Mapping[str, str], state: State) -> list[MarkBroken]:
 def import_function(reference: str, job_id: str) -> Callable[..., Any]:
     try:
         found = ref_to_obj(reference)
-    except (Exception, SystemExit) as error:  # the module may raise anything when it is imported
+    except BaseException as error:  # the module may raise anything when it is imported
         raise JobDefinitionError(
-            f"job {job_id!r}: {reference} cannot be imported: {error.__cause__ or error};"
+            f"job {job_id!r}: {reference} cannot be imported: {describe_error(error.__cause__ or error)};"
             " a stored job needs a function at module level, named as 'package.module:function'"
         ) from error
     if not callable(found):

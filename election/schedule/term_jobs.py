@@ -215,7 +215,7 @@ class TermJobs:
 
     # --- what the scheduler and the executor report ------------------------------------------------------------------
 
-    def on_broken(self, job_id: str, error: Exception) -> None:
+    def on_broken(self, job_id: str, error: BaseException) -> None:
         """Leave out a job whose trigger raises; it is planned again after a while."""
         text = describe_broken(error)
         self.broken.add(job_id, text)

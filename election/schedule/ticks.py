@@ -20,7 +20,7 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
-from election.core.errors import ElectionError
+from election.core.errors import ElectionError, what_went_wrong
 from election.core.events import named
 from election.core.logs import log
 
@@ -30,6 +30,9 @@ from .wall_clock import CHANGE_WINDOW, next_change, offset_at, to_utc, wall_time
 
 MAX_ROUNDS = 20_000
 """Rounds of a search: for a moment at which all parts of an ``and`` agree, or for a tick of a user's trigger class."""
+
+SHORTEST_INTERVAL = timedelta(milliseconds=1)
+"""Shortest time between two ticks of a job: each is claimed, run and settled in the ledger."""
 
 _MICROSECOND = timedelta(microseconds=1)
 _SECOND = timedelta(seconds=1)
@@ -53,6 +56,10 @@ class SearchLimitError(ElectionError):
     """The search for a tick has reached ``MAX_ROUNDS``."""
 
 
+class TriggerError(ElectionError):
+    """A trigger cannot be used, for the reason in the message: it raises, or has more ticks than anybody can run."""
+
+
 def first_after(trigger: BaseTrigger, moment: datetime) -> datetime | None:
     """Return the first tick later than ``moment``, in UTC; None if there is none.
 
@@ -70,7 +77,17 @@ def search(trigger: BaseTrigger, moment: datetime) -> datetime | None:
 
     Raises:
         SearchLimitError: The limit was reached.
+        TriggerError: The code of a custom class raised what is no ``Exception``, and would end a task of ours.
     """
+    try:
+        return _search(trigger, moment)
+    except Exception:
+        raise
+    except BaseException as error:  # no cancellation: nothing is awaited here
+        raise TriggerError(f"its trigger raises {what_went_wrong(error)}") from error
+
+
+def _search(trigger: BaseTrigger, moment: datetime) -> datetime | None:
     match trigger:
         case _ if not is_known(trigger):
             return _jittered(trigger, _walk(without_jitter(trigger), moment))
@@ -114,7 +131,7 @@ def first_tick(job_id: str, trigger: BaseTrigger, moment: datetime) -> datetime 
     """First tick of a job later than ``moment``, in UTC; None if there is none, or the trigger raises."""
     try:
         return first_after(with_seed(trigger, job_id), moment)
-    except Exception:  # the leader gets the same error and marks the job as broken
+    except BaseException:  # of the trigger; the leader gets the same error and marks the job as broken
         return None
 
 

@@ -27,7 +27,7 @@ from election.core.numbers import to_count, to_seconds
 from .cron import cron_fields
 from .crontab import WEEKDAYS
 from .model import JobState
-from .ticks import SearchLimitError, is_known, search
+from .ticks import SHORTEST_INTERVAL, SearchLimitError, is_known, search
 from .wall_clock import offset_at
 
 JUST_NOW = timedelta(seconds=60)
@@ -95,8 +95,10 @@ def describe(trigger: BaseTrigger, now: datetime, given: bool | None = None) -> 
                 "jitter": _jitter(trigger),
             }
         case IntervalTrigger():
-            if trigger.interval_length <= 0:
-                raise UnstableTriggerError("an interval must be longer than 0 seconds")
+            if trigger.interval < SHORTEST_INTERVAL:
+                raise UnstableTriggerError(
+                    f"an interval is at least {SHORTEST_INTERVAL.total_seconds():g} s, not {trigger.interval_length:g}"
+                )
             return {
                 "type": "interval",
                 "seconds": trigger.interval_length,
@@ -203,7 +205,7 @@ def trigger_text(trigger: BaseTrigger | None) -> str:
         return re.sub(r"day_of_week='([^']*)'", lambda found: f"day_of_week='{_named(found[1])}'", str(trigger))
     try:
         return str(trigger)
-    except Exception:  # a custom class
+    except BaseException:  # of a custom class
         return type(trigger).__qualname__
 
 

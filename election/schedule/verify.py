@@ -141,7 +141,7 @@ def _next_ticks(owed: Iterator[datetime], unchecked: list[str], job_id: str) -> 
     """The next ticks of a trigger; none, and the job is noted as unchecked, if it raises."""
     try:
         return list(islice(owed, ROWS_PER_PAGE))
-    except Exception:
+    except BaseException:  # of the trigger
         unchecked.append(job_id)
         return []
 

@@ -25,6 +25,10 @@ pytestmark = pytest.mark.anyio
 ERRORS = [SeatError("disk full"), OSError(28, "No space left"), RuntimeError("nobody thought of this")]
 
 
+class PanicException(BaseException):
+    """As extension modules in Rust raise."""
+
+
 @pytest.fixture
 async def pool() -> AsyncIterator[SimulatedPool]:
     async with simulated_pool() as pool:
@@ -484,6 +488,20 @@ async def test_work_that_cannot_begin_leaves_the_seat_to_others(pool: SimulatedP
     broken.entry_raises = None
     await pool.clock.advance(RETRY_MAX_DELAY_S)
     assert broken.leads
+
+
+@pytest.mark.parametrize("error", [PanicException("index out of bounds"), asyncio.CancelledError()], ids=repr)
+async def test_pitfall_64_an_exception_that_is_no_exception_ends_no_elector(
+    pool: SimulatedPool, error: BaseException
+) -> None:
+    """Also a ``CancelledError`` that nobody has asked for; nobody would lead for ever."""
+    worker = await pool.join(entry_raises=error)
+    assert worker.elector.role is Role.FOLLOWER
+    assert worker.elector.trouble is not None
+    assert type(error).__name__ in worker.elector.trouble
+    worker.entry_raises = None
+    await pool.clock.advance(RETRY_MAX_DELAY_S)
+    assert worker.leads
 
 
 async def test_work_that_ends_badly_has_ended(pool: SimulatedPool) -> None:

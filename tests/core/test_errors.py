@@ -66,6 +66,7 @@ def test_exceptions_that_an_application_meets_are_public() -> None:
         "LedgerBusyError",
         "RefusedError",
         "SearchLimitError",
+        "TriggerError",
         "UnmetConditionError",
         "UnstableTriggerError",
     }

@@ -25,15 +25,19 @@ def anyio_backend() -> str:
 class Failing(logging.Filter):
     """A filter as applications have them: it needs a variable that only requests have."""
 
+    def __init__(self, error: type[BaseException]) -> None:
+        super().__init__()
+        self.error = error
+
     def filter(self, record: logging.LogRecord) -> bool:
-        raise LookupError("request_id")
+        raise self.error("request_id")
 
 
 @contextmanager
-def failing_handler(level: int) -> Iterator[None]:
+def failing_handler(level: int, error: type[BaseException] = LookupError) -> Iterator[None]:
     handler = logging.StreamHandler()
     handler.setLevel(level)
-    handler.addFilter(Failing())
+    handler.addFilter(Failing(error))
     logging.getLogger().addHandler(handler)
     try:
         yield
@@ -66,19 +70,23 @@ async def test_p4_pitfall_64_jobs_go_on_though_no_line_can_be_logged(tmp_path: P
     assert len(runs) >= 5
 
 
-def test_what_could_not_be_logged_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("error", [LookupError, GeneratorExit])
+def test_what_could_not_be_logged_is_reported(capsys: pytest.CaptureFixture[str], error: type[BaseException]) -> None:
     logger = guard(logging.getLogger("tests.guarded"))
     assert guard(logger) is logger
-    with failing_handler(logging.INFO):
+    with failing_handler(logging.INFO, error):
         logger.warning("lost")
     assert "--- Logging error ---" in capsys.readouterr().err
 
 
-def test_a_record_factory_that_raises_loses_no_line(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [LookupError, GeneratorExit])
+def test_a_record_factory_that_raises_loses_no_line(
+    caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
     logger, before = guard(logging.getLogger("tests.guarded")), logging.getLogRecordFactory()
 
     def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
-        raise LookupError("request_id")
+        raise error("request_id")
 
     logging.setLogRecordFactory(factory)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,8 +10,8 @@ import pytest
 from apscheduler.triggers.base import BaseTrigger
 
 from election import Election, JobDefinitionError
-from election.core.errors import MAX_ERROR_LENGTH
-from election.schedule import stored
+from election.core.errors import MAX_ERROR_LENGTH, what_went_wrong
+from election.schedule import stored, triggers
 from election.schedule.commands import Skip
 from election.schedule.jobs import MAX_ID_LENGTH, JobRegistry
 from election.schedule.model import UNREADABLE, JobState, State, StoredJob
@@ -27,12 +28,13 @@ pytestmark = pytest.mark.anyio
 class FragileTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
     """A trigger that fires every second, unless it is broken."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: BaseException | None = None) -> None:
         self.is_broken = False
+        self.error = error or ZeroDivisionError("the holidays cannot be read")
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
         if self.is_broken:
-            raise ZeroDivisionError("the holidays cannot be read")
+            raise self.error
         moment = previous_fire_time or now
         return moment.replace(microsecond=0) + timedelta(seconds=1)
 
@@ -49,22 +51,36 @@ def _due(bench: TermBench, job_id: str) -> list[datetime]:
     return [run.due for run in bench.ran if run.job_id == job_id]
 
 
-async def test_pitfall_64_a_trigger_that_raises_at_the_start(bench: TermBench) -> None:
-    trigger = FragileTrigger()
+class PanicException(BaseException):
+    """As extension modules in Rust raise."""
+
+
+NO_EXCEPTIONS = [PanicException("index out of bounds"), GeneratorExit(), KeyboardInterrupt(), asyncio.CancelledError()]
+
+
+@pytest.mark.parametrize("error", [None, *NO_EXCEPTIONS], ids=repr)
+async def test_pitfall_64_a_trigger_that_raises_at_the_start(bench: TermBench, error: BaseException | None) -> None:
+    trigger = FragileTrigger(error)
     bench.job(trigger=trigger, id="fragile", misfire_grace_time=None)
     bench.job(seconds=1, id="steady")
     trigger.is_broken = True
     async with bench.term():
         await bench.until(lambda: len(_due(bench, "steady")) >= 3)
-        assert await _broken(bench) == "its trigger raises ZeroDivisionError: the holidays cannot be read"
+        told = await _broken(bench)
+        assert told is not None
+        assert told.startswith("its trigger raises ")
+        assert what_went_wrong(trigger.error) in told
         assert _due(bench, "fragile") == []
         trigger.is_broken = False
         await bench.until(lambda: len(_due(bench, "fragile")) >= 2)
         assert await _broken(bench) is None
 
 
-async def test_pitfall_64_a_trigger_that_raises_for_a_second_under_the_scheduler(bench: TermBench) -> None:
-    trigger = FragileTrigger()
+@pytest.mark.parametrize("error", [None, *NO_EXCEPTIONS], ids=repr)
+async def test_pitfall_64_a_trigger_that_raises_for_a_second_under_the_scheduler(
+    bench: TermBench, error: BaseException | None
+) -> None:
+    trigger = FragileTrigger(error)
     bench.job(trigger=trigger, id="fragile", misfire_grace_time=None)
     bench.job(seconds=1, id="steady")
     async with bench.term():
@@ -81,18 +97,63 @@ async def test_pitfall_64_a_trigger_that_raises_for_a_second_under_the_scheduler
     assert len(_due(bench, "fragile")) == len(set(_due(bench, "fragile")))
 
 
+class NowTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
+    """A trigger that is always due."""
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
+        return now
+
+    def __str__(self) -> str:
+        return "now"
+
+
+@pytest.mark.parametrize("kind", ["interval", "custom"])
+async def test_pitfall_64_a_trigger_with_more_ticks_than_anybody_can_run(
+    bench: TermBench, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The scheduler would do nothing else: no other job, no heartbeat."""
+    if kind == "custom":
+        bench.job(trigger=NowTrigger(), id="fragile")
+    else:  # as another version may have stored it
+        with monkeypatch.context() as patch:
+            patch.setattr(triggers, "SHORTEST_INTERVAL", timedelta(0))
+            bench.job(seconds=1e-6, id="fragile")
+    bench.job(seconds=1, id="steady")
+    async with bench.term():
+        await bench.until(lambda: bench.ran)
+        bench.clock.step_wall_clock(timedelta(seconds=1))  # as it goes on while ticks are looked at
+        await bench.until(lambda: _broken(bench))
+        assert await _broken(bench) == "its trigger has ticks less than 0.001 s apart"
+        ran = len(_due(bench, "steady"))
+        bench.clock.step_wall_clock(timedelta(seconds=1))
+        await bench.until(lambda: len(_due(bench, "steady")) > ran)
+
+
+async def test_ticks_a_millisecond_apart_are_run(bench: TermBench) -> None:
+    """Those that one look leaves are handed over by the next one."""
+    bench.job(seconds=0.001, id="fragile", misfire_grace_time=None)
+    async with bench.term():
+        await bench.until(lambda: bench.ran)
+        bench.clock.step_wall_clock(timedelta(seconds=2.5))
+        await bench.clock.advance(0.01)
+        assert await _broken(bench) is None
+        assert bench.handed_over("fragile") >= at(2.5)
+    await bench.agrees()
+
+
 def test_pitfall_63_an_interval_whose_ticks_lie_beyond_the_end_of_time_is_refused() -> None:
     election = Election("unused", scheduler_options={"timezone": "UTC"})
     with pytest.raises(JobDefinitionError, match="out of range"):
         election.scheduled_job("interval", seconds=4e11, id="job")(print)
 
 
-def test_what_is_shown_of_a_job_never_raises() -> None:
+@pytest.mark.parametrize("error", [RuntimeError("no"), *NO_EXCEPTIONS], ids=repr)
+def test_what_is_shown_of_a_job_never_raises(error: BaseException) -> None:
     class Mute(FragileTrigger):
         def __str__(self) -> str:
-            raise RuntimeError("no")
+            raise error
 
-    trigger = Mute()
+    trigger = Mute(error)
     trigger.is_broken = True
     assert trigger_text(trigger).endswith("Mute")
     assert next_run_time(JobState("job", {}, NOW, NOW), trigger) is None
@@ -178,10 +239,11 @@ def test_what_is_no_trigger_is_refused(trigger: Any) -> None:
         election.scheduled_job(trigger, id="job")(print)
 
 
-def test_a_trigger_class_that_cannot_be_printed_is_refused_with_its_error() -> None:
+@pytest.mark.parametrize("error", [RuntimeError("no words"), PanicException("no words")], ids=repr)
+def test_a_trigger_class_that_cannot_be_printed_is_refused_with_its_error(error: BaseException) -> None:
     class Mute(FragileTrigger):
         def __str__(self) -> str:
-            raise RuntimeError("no words")
+            raise error
 
     election = Election("unused", scheduler_options={"timezone": "UTC"})
     with pytest.raises(JobDefinitionError, match="no words"):

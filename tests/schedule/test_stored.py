@@ -228,6 +228,8 @@ def fragile_state(error: str | None = None) -> JobState:
         pytest.param("work = 5", "is no function", id="it is no function any more"),
         pytest.param("raise ValueError('at import')", "at import", id="its module raises"),
         pytest.param("import sys; sys.exit('bye')", "bye", id="its module exits"),
+        pytest.param("raise KeyboardInterrupt", "KeyboardInterrupt", id="its module raises no Exception"),
+        pytest.param("import asyncio; raise asyncio.CancelledError", "CancelledError", id="its module cancels"),
         pytest.param("def work(:", "invalid syntax", id="its module is no Python"),
         pytest.param("def work(needed): ...", "needed", id="its function takes something else now"),
     ],

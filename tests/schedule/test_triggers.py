@@ -170,7 +170,8 @@ class CustomTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no 
     ("make_trigger", "way_out"),
     [
         pytest.param(lambda: CronTrigger(hour=1, timezone=CustomZone()), "zoneinfo", id="a zone without a name"),
-        pytest.param(lambda: IntervalTrigger(seconds=-1), "longer than 0", id="an interval that goes back"),
+        pytest.param(lambda: IntervalTrigger(seconds=-1), "at least 0.001 s", id="an interval that goes back"),
+        pytest.param(lambda: IntervalTrigger(seconds=1e-6), "at least 0.001 s, not 1e-06", id="one too short"),
         pytest.param(
             lambda: OrTrigger([CronTrigger(hour=1), IntervalTrigger(seconds=5)]),
             "a start_date",
