@@ -222,10 +222,12 @@ class StoredJobLoader:
 
     Args:
         registry: Defines the jobs.
+        check_import: Raises the reason why the function of a reference cannot be imported now, if there is one.
     """
 
-    def __init__(self, registry: JobRegistry) -> None:
+    def __init__(self, registry: JobRegistry, check_import: Callable[[str], object] = lambda _: None) -> None:
         self._registry = registry
+        self._check_import = check_import
         self._checked: dict[tuple[str, str], Job] = {}
 
     def load(self, state: JobState) -> Job:
@@ -241,7 +243,7 @@ class StoredJobLoader:
         kind = stored.func, json.dumps([sorted(stored.kwargs), stored.options], sort_keys=True)
         alike = self._checked.get(kind)
         if alike is None:
-            func = import_function(stored.func, state.id)
+            func = import_function(stored.func, state.id, self._check_import)
             alike = self._registry.define_stored(func, trigger, id=state.id, kwargs=stored.kwargs, **stored.options)
             self._checked[kind] = alike
         own = replace(alike, id=state.id, kwargs=dict(stored.kwargs))
@@ -261,16 +263,18 @@ def _as_rescheduled(job: Job, found: JobState | None) -> Job:
     return job if trigger is None else _with_schedule(job, found.new_trigger, trigger)
 
 
-def load_jobs(registry: JobRegistry, state: State) -> tuple[dict[str, Job], dict[str, str]]:
+def load_jobs(
+    registry: JobRegistry, state: State, check_import: Callable[[str], object] = lambda _: None
+) -> tuple[dict[str, Job], dict[str, str]]:
     """Return the jobs of the code and those that were added at run time, by id; and why some of these cannot be loaded.
 
-    For a change, only the jobs that it covers.
+    For a change, only the jobs that it covers. ``check_import`` is that of ``StoredJobLoader``.
     """
     about, broken = state.about, {}
     known = {found.id: found for found in state.jobs}
     of_code = registry if about is None else filter(None, map(registry.get, sorted(about)))
     jobs = {job.id: _as_rescheduled(job, known.get(job.id)) for job in of_code}
-    loader = StoredJobLoader(registry)
+    loader = StoredJobLoader(registry, check_import)
     for found in state.jobs:
         if found.stored is None or found.removed or found.id in jobs:
             continue
@@ -295,8 +299,15 @@ def mark_broken(broken: Mapping[str, str], state: State) -> list[MarkBroken]:
     return marks
 
 
-def import_function(reference: str, job_id: str) -> Callable[..., Any]:
+def import_function(
+    reference: str, job_id: str, check_import: Callable[[str], object] = lambda _: None
+) -> Callable[..., Any]:
+    """Return the function that a stored job refers to. Raises ``JobDefinitionError``.
+
+    check_import: see ``StoredJobLoader``.
+    """
     try:
+        check_import(reference)
         found = ref_to_obj(reference)
     except BaseException as error:  # the module may raise anything when it is imported
         raise JobDefinitionError(

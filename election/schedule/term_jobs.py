@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from election.core.clock import Clock
 
 from .commands import FinishJob, MarkBroken, SetNextDue
+from .imports import ModuleImports
 from .jobs import Job, JobRegistry
 from .ledger_writer import LedgerWriter
 from .model import Copied, JobState, State
@@ -56,6 +57,9 @@ class TermJobs:
         self.broken = BrokenJobs(clock)
         self.pending: dict[str, JobState | None] = {}
         """Jobs that are to be planned, in this order, by id; None for one that must be read first."""
+        self.imports = ModuleImports(clock)
+        self._late: dict[str, str] = {}
+        """Functions whose modules are being imported, by the ids of jobs that are planned after that."""
         self._copied: Copied | None = None
         self._registry = registry
         self._adapter = adapter
@@ -98,16 +102,29 @@ class TermJobs:
         wanted |= dict.fromkeys(state.rest)
         first = dict(itertools.islice(wanted.items(), at_once))
         self.pending |= {job_id: found for job_id, found in wanted.items() if job_id not in first}
-        return self._slice(state, first)
+        return await self._without_late(self._slice(state, first))
+
+    @property
+    def unplanned(self) -> Set[str]:
+        """Ids of the jobs that are still to be planned."""
+        return self.pending.keys() | self._late.keys()
 
     async def plan_again(self, peers_differ: Callable[[], Awaitable[bool]]) -> bool:
-        """Plan broken jobs that are due for another try anew, and jobs that were kept for a deploy that is over.
+        """Plan jobs anew: broken ones that are due for another try, those that were kept for a deploy that is over, and
+        those whose modules have been imported.
 
         They are read and planned in slices. Returns whether there are any.
         """
         if self.pending:
             return False
-        if self.broken.is_due():
+        has_imported = self.imports.ended.is_set()
+        self.imports.ended.clear()
+        if ready := [job_id for job_id, func in self._late.items() if not self.imports.is_under_way(func)]:
+            for job_id in ready:
+                del self._late[job_id]
+            self.pending |= dict.fromkeys(ready)
+        elif has_imported or self.broken.is_due():
+            self.imports.forget_failures()
             self.pending |= dict.fromkeys(self.broken.retry())
         elif self.kept and not await peers_differ():
             self.pending |= dict.fromkeys(self.kept)
@@ -120,6 +137,17 @@ class TermJobs:
             some |= {found.id: found for found in await self._find_jobs(unread) if not found.removed}
         return self._slice(State([], [], [], self._copied), some)
 
+    async def _without_late(self, part: State) -> State:
+        """Leave out jobs whose modules are not imported yet, and import these; one with an open run is waited for."""
+        stored = {found.id: found.stored for found in part.jobs if found.id not in self._registry and not found.removed}
+        late = {job_id: job.func for job_id, job in stored.items() if job is not None and self.imports.begin(job.func)}
+        if not late.keys().isdisjoint(run.tick.job_id for run in part.open_runs):
+            await self.imports.wait()
+            return part
+        self._late = {job_id: func for job_id, func in self._late.items() if job_id not in _about(part)} | late
+        jobs = [found for found in part.jobs if found.id not in late]
+        return replace(part, jobs=jobs, about=_about(part) - late.keys())
+
     def _slice(self, state: State, some: Mapping[str, JobState | None]) -> State:
         jobs = [found for found in some.values() if found is not None]
         return replace(state, jobs=jobs, about=frozenset(some), rest=())
@@ -131,10 +159,12 @@ class TermJobs:
         some = await self._read(dict(itertools.islice(self.pending.items(), SLICE)))
         for job_id in _about(some):
             self.pending.pop(job_id, None)
-        return some
+        return await self._without_late(some)
 
     def _begin_anew(self) -> None:
         self.pending.clear()
+        self._late.clear()
+        self.imports.forget_failures()
         self.broken.retry()
         self.kept = []
 

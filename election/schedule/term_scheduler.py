@@ -264,7 +264,7 @@ class TermScheduler:
 
     async def _apply(self, state: State, ours: Collection[Tick] = ()) -> None:
         """Plan for a slice of the jobs, write the plan down, then let the scheduler follow it."""
-        jobs, unloaded = load_jobs(self._registry, state)
+        jobs, unloaded = load_jobs(self._registry, state, self._jobs.imports.check)
         self._jobs.update(jobs, state)
         progress = self._jobs.progress
         peers_differ = bool(unknown_jobs(jobs, state)) and await self._context.peers_differ()
@@ -280,7 +280,7 @@ class TermScheduler:
             losses=self._losses,
         )
         described = changed_descriptions({job.id: job.info for job in jobs.values()}, state)
-        known = self._jobs.loaded, self._jobs.pending
+        known = self._jobs.loaded, self._jobs.unplanned
         completed, wanted = sort_requests(state, *known, term=self._number, now=self._clock.now())
         entries = [*plan.entries, *mark_broken(unloaded, state), *described, *self._jobs.hints(plan, state), *completed]
         granted = await self._writer.claim(entries) if entries else []  # after the claims that wait (P4)
@@ -357,8 +357,9 @@ class TermScheduler:
             await self._writer.wait_for_claims(self._clock)
             return
         wait_for_changes = self._options.wait_for_changes
-        notified = [] if wait_for_changes is None else [wait_for_changes()]
-        await first(self._clock.sleep(self._options.poll_interval), self._ledger_failed.wait(), *notified)
+        events: list[Awaitable[object]] = [] if wait_for_changes is None else [wait_for_changes()]
+        events += [self._ledger_failed.wait(), self._jobs.imports.ended.wait()]
+        await first(self._clock.sleep(self._options.poll_interval), *events)
 
     async def _confirm(self) -> None:
         """Record the duration of the takeover, once it is known."""

@@ -91,7 +91,7 @@ class TermBench:
         self.others_differ = False
         """Whether a live worker has other jobs in its code."""
         self.thread_waits = False
-        """Whether a job's thread waits for the test, so that the clock must not wait for it."""
+        """Whether a job or a module in a thread waits for the test, so that the clock must not wait for it."""
 
     async def peers_differ(self) -> bool:
         return self.others_differ
@@ -100,8 +100,10 @@ class TermBench:
         return JobRegistry({"timezone": "UTC"}, self.clock)
 
     def busy(self) -> bool:
-        """Whether a call waits for the thread of a ledger, or the term for a job in a thread."""
-        in_thread = self.leading is not None and bool(list(self.leading._executor._runner.in_threads()))
+        """Whether a call waits for the thread of a ledger, or the term for a job or an import in a thread."""
+        in_thread = self.leading is not None and (
+            bool(list(self.leading._executor._runner.in_threads())) or self.leading._jobs.imports.is_busy
+        )
         in_ledger = self.ledger.thread.busy or self.others_thread.busy
         return in_ledger or (in_thread and not self.thread_waits)
 

@@ -260,7 +260,7 @@ async def test_broken_jobs_are_tried_again_in_slices(bench: TermBench, monkeypat
     loaded: list[int] = []
     is_broken = True
 
-    def load(registry: JobRegistry, state: State) -> tuple[dict[str, Any], dict[str, str]]:
+    def load(registry: JobRegistry, state: State, *_: object) -> tuple[dict[str, Any], dict[str, str]]:
         loaded.append(len(state.jobs))
         if is_broken:
             return {}, {found.id: "its module is gone" for found in state.jobs}
