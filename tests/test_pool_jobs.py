@@ -443,6 +443,12 @@ def test_results_are_bounded() -> None:
     endless.append(endless)
     assert result_text(endless) is None
 
+    class Odd(dict[str, str]):
+        def items(self) -> Any:
+            raise GeneratorExit
+
+    assert result_text(Odd(a="b")) is None
+
 
 # --- jobs of the code at run time -------------------------------------------------------------------------------------
 

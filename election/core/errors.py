@@ -105,7 +105,12 @@ class NotStartedError(ElectionError):
 
 def describe_error(error: BaseException) -> str:
     """Return the message of the error; its ``repr`` if it has none; with its type if it is no ``Exception``."""
-    return str(error) or repr(error) if isinstance(error, Exception) else what_went_wrong(error)
+    if not isinstance(error, Exception):
+        return what_went_wrong(error)
+    try:
+        return str(error) or repr(error)
+    except BaseException:  # a class of the application
+        return what_went_wrong(error)
 
 
 def traceback_if_unexpected(error: BaseException) -> BaseException | None:

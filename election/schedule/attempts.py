@@ -305,7 +305,7 @@ def result_text(value: object) -> str | None:
             length += len(piece)
             if length > MAX_RESULT_LENGTH:
                 return None
-    except Exception:  # also of a class in the job's code
+    except BaseException:  # also of a class in the job's code
         return None
     return None if value is None else "".join(pieces)
 

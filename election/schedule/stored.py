@@ -282,7 +282,7 @@ def load_jobs(
             jobs[found.id] = loader.load(found)
         except JobDefinitionError as reason:
             broken[found.id] = to_storable(str(reason))
-        except Exception as reason:  # of a row that another version wrote
+        except BaseException as reason:  # of a row that another version wrote, or of an exception in a job's module
             broken[found.id] = to_storable(f"job {found.id!r}: it cannot be loaded: {what_went_wrong(reason)}")
     return jobs, broken
 

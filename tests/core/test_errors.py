@@ -12,7 +12,7 @@ import pytest
 
 import election
 from election.core import errors
-from election.core.errors import ConfigurationError, ElectionError
+from election.core.errors import ConfigurationError, ElectionError, describe_error
 
 LINE = re.compile(r"^(?P<indent>[│ ]*)(?:[├└]── )?(?P<name>\w+Error)  +(?P<meaning>\S.*)$", re.MULTILINE)
 
@@ -82,3 +82,23 @@ def test_the_drawn_tree_names_the_built_in_bases(builtin: type[Exception]) -> No
         if issubclass(each, builtin) and (each is ConfigurationError or not issubclass(each, ConfigurationError))
     }
     assert also == named
+
+
+class MuteError(ValueError):
+    def __str__(self) -> str:
+        raise self.args[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError("no luck"), "no luck"),
+        (ValueError(), "ValueError()"),
+        (KeyboardInterrupt("no luck"), "KeyboardInterrupt: no luck"),
+        (MuteError(RuntimeError()), "MuteError: its __str__ failed"),
+        (MuteError(GeneratorExit()), "MuteError: its __str__ failed"),
+    ],
+    ids=["a message", "none", "no Exception", "a mute one", "a mute one, without an Exception"],
+)
+def test_the_description_of_an_error_never_raises(error: BaseException, told: str) -> None:
+    assert describe_error(error) == told
