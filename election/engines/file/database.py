@@ -127,7 +127,9 @@ class SqliteDatabase(ThreadedDatabase[SqliteConnection]):
             raise LedgerError(f"{self.path}: {error}{_way_out(code)}") from error
         except OSError as error:
             self._disconnect()
-            raise LedgerError(f"{self.path}: {error.strerror}") from error
+            missing = isinstance(error, FileNotFoundError) and not os.path.isdir(os.path.dirname(self.path))
+            way_out = "; a worker of the pool makes its directory when it starts" if missing else ""
+            raise LedgerError(f"{self.path}: {error.strerror}{way_out}") from error
 
     def _connected(self) -> SqliteConnection:
         if self._connection is not None and self.path != ":memory:" and self._identity != _identity(self.path):
