@@ -171,14 +171,15 @@ def _due_ticks(job: SchedulerJob, now: datetime) -> tuple[list[datetime], dateti
     """Return ticks of a job that are due now, ``MAX_TICKS`` at most, and the tick after them.
 
     Raises:
-        TriggerError: They are closer together than ``SHORTEST_INTERVAL``: the scheduler would do nothing else.
+        TriggerError: They are much closer together than ``SHORTEST_INTERVAL``: the scheduler would do nothing else.
     """
     found: list[datetime] = []
     due: datetime | None = job.next_run_time
     while due is not None and due <= now and len(found) < MAX_TICKS:
         found.append(due)
         due = job.trigger.get_next_fire_time(due, now)
-    if due is not None and len(found) == MAX_TICKS and due - found[0] < MAX_TICKS * SHORTEST_INTERVAL:
+    shortest = MAX_TICKS * SHORTEST_INTERVAL / 2  # half of it, since jitter moves the first and the last one
+    if due is not None and len(found) == MAX_TICKS and due - found[0] < shortest:
         raise TriggerError(f"its trigger has ticks less than {SHORTEST_INTERVAL.total_seconds():g} s apart")
     return found, due
 
