@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +53,8 @@ class Injector:
         self._number = 0
         self._undo: list[tuple[float, Callable[[], object], int]] = []
         self._undone: dict[int, int] = {}
-        self._stopped: set[int] = set()
+        self._stopped = Counter[int]()
+        """By pid, how many faults keep a worker stopped."""
         self._leaving: set[int] = set()
         self._killed: set[int] = set()
         self._burning: list[subprocess.Popen[bytes]] = []
@@ -76,7 +78,7 @@ class Injector:
         except AssertionError:
             return replace(nothing, missed=f"nobody to hit: no {hits}")
         pid = {Hits.LEADER: seen.leader, Hits.FOLLOWER: _pick(followers, fault.index), Hits.POOL: None}[hits]
-        others = {*followers} - {pid} - self._stopped - self._leaving if fault.kind != "kill all" else ()
+        others = {*followers} - {pid} - self._stopped.keys() - self._leaving if fault.kind != "kill all" else ()
         at = now_ns()
         try:
             self._do(fault, pid)
@@ -155,11 +157,12 @@ class Injector:
 
     def stop(self, worker: psutil.Process, fault: Fault) -> None:
         def go_on() -> None:
-            self._stopped.discard(worker.pid)
-            worker.resume()
+            self._stopped -= Counter([worker.pid])
+            if worker.pid not in self._stopped:  # else another fault has stopped it meanwhile, perhaps for good
+                worker.resume()
 
         worker.suspend()
-        self._stopped.add(worker.pid)
+        self._stopped[worker.pid] += 1
         if fault.seconds:
             self._later(fault.seconds, go_on)
 
