@@ -49,6 +49,7 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         reporter: Reports the runs and skips.
         runner: Calls the functions.
         on_idle: Called when no run of a job is under way or waiting any more.
+        on_refused: Called with the id of a job of which the ledger has refused all ticks: its row has changed.
     """
 
     def __init__(
@@ -60,10 +61,12 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
         reporter: RunReporter,
         runner: JobRunner,
         on_idle: Callable[[JobProgress], object],
+        on_refused: Callable[[str], object],
     ) -> None:
         super().__init__()
         self._term = term
         self._on_idle = on_idle
+        self._on_refused = on_refused
         self._writer = writer
         self._clock = clock
         self._progress = progress
@@ -234,6 +237,8 @@ class TermExecutor(BaseExecutor):  # type: ignore[misc]  # APScheduler 3 has no 
                 self._unanswered.update(ticks)
         if not any(answers):
             progress.take_back(settled_before)  # the ticks may still be owed; the next plan reads the ledger
+            if error is None:
+                self._on_refused(progress.job.id)
         if not granted:
             self._ended(progress, ticks)
         else:

@@ -261,6 +261,11 @@ class TermJobs:
         if self.progress[job_id].stored:
             self._writer.append(SetNextDue(job_id, due.astimezone(UTC)))
 
+    def on_refused(self, job_id: str) -> None:
+        """Plan a job anew after the next poll: its row may have been lost, or written by somebody else."""
+        if job_id in self.loaded:
+            self.pending.setdefault(job_id, None)
+
     def on_idle(self, progress: JobProgress) -> None:
         """Let a job that was added at run time leave the pool when its last run has ended; drop one that has left."""
         job_id = progress.job.id

@@ -121,8 +121,9 @@ class TermScheduler:
         self._reporter = RunReporter(self._number, clock, self._emit)
         runner = JobRunner(options.max_threads, clock, options.around)
         self._executor = TermExecutor(
-            self._number, self._writer, clock, self._jobs.progress, self._reporter, runner, self._jobs.on_idle
-        )
+            self._number, self._writer, clock, self._jobs.progress, self._reporter, runner, self._jobs.on_idle,
+            self._jobs.on_refused,
+        )  # fmt: skip
         context.queued = self._executor.queued()
 
     @property

@@ -54,7 +54,7 @@ class GrantedRuns:
         jobs = {"job": self.progress}
         reporter = RunReporter(1, clock, self.events.append)
         writer: Any = self.writer
-        self.executor = TermExecutor(1, writer, clock, jobs, reporter, self.runner, lambda _: None)
+        self.executor = TermExecutor(1, writer, clock, jobs, reporter, self.runner, lambda _: None, lambda _: None)
 
     def ask(self, number: int = 1) -> None:
         """Ask for a run; its claim is granted in the next turn."""

@@ -897,6 +897,23 @@ async def test_a_stored_job_that_breaks_harms_no_other_and_heals(bench: TermBenc
     await bench.agrees()
 
 
+async def test_p4_a_job_whose_row_was_lost_goes_on(bench: TermBench) -> None:
+    """The ledger refuses its ticks; they were refused for the rest of the term, and nothing told of it."""
+    bench.job(seconds=1)
+    bench.job(seconds=1, id="steady")
+    async with bench.term():
+        await bench.until(lambda: len(bench.ran) >= 4)
+        with sqlite3.connect(bench.path) as connection:
+            connection.execute("DELETE FROM jobs WHERE id = 'job'")
+        connection.close()
+        gone = bench.clock.now()
+
+        def has_run() -> bool:
+            return any(run.job_id == "job" and run.due > gone for run in bench.ran)
+
+        await bench.until(has_run, limit=5)
+
+
 # --- while a plan is written -----------------------------------------------------------------------------------------
 
 
