@@ -48,6 +48,7 @@ _WAYS_OUT = {
     "OutOfMemoryError": "raise maxmemory, or shorten the retention",
     "NoPermissionError": "docs/engines/redis.md has the ACL",
     "MovedError": "in a Redis Cluster, name the node that has the pool's slot",
+    "NOREPLICAS": "fewer replicas are connected than min-replicas-to-write asks for; the pool goes on by itself",
     "MISCONF": "free some space on the server's disk; the pool goes on by itself",
 }
 """Advice by the driver's error class, or by the first word of the server's message where there is no class."""
@@ -61,6 +62,11 @@ _clients: weakref.WeakSet[RedisClient] = weakref.WeakSet()
 
 _CLOSED = "handler is closed"
 """uvloop's message when a connection that was reset is written to."""
+
+_WRONG_TYPE = re.compile(
+    r"WRONGTYPE (?!Operation)(.+?)(?:,? script: \w+.*)?$|\(\w+ (.+?)(?: [+(].*)?\) of pipeline.*WRONGTYPE", re.DOTALL
+)
+"""The key of another type: as ``call.lua`` names it, or the driver, of a pipeline."""
 
 _REFUSAL = re.compile(r"\b(STALE|BEGUN|UNKNOWN|CHANGED) (\w+)")
 
@@ -200,7 +206,12 @@ class RedisClient:
     async def read(self, *command: Any) -> Any:
         """Run one command. Raises ``error``."""
         with self.translated_errors():
-            return await self.driver.execute_command(*command)
+            try:
+                return await self.driver.execute_command(*command)
+            except ResponseError as error:
+                if str(error).startswith("WRONGTYPE"):
+                    raise ResponseError(f"WRONGTYPE {command[1]}") from error
+                raise
 
     @asynccontextmanager
     async def pipeline(self, *, transaction: bool = False) -> AsyncIterator[Pipeline]:
@@ -261,8 +272,18 @@ def _raise_if_cancelled() -> Iterator[None]:
 def describe(error: Exception) -> str:
     """Message of the error, with advice where there is any."""
     text = str(error) or f"no answer ({type(error).__name__})"
+    if wrong := _WRONG_TYPE.search(text):
+        return describe_wrong_type(wrong[1] or wrong[2])
     way_out = _WAYS_OUT.get(type(error).__name__) or _WAYS_OUT.get(text.partition(" ")[0])
     return f"{text}; {way_out}" if way_out else text
+
+
+def describe_wrong_type(key: str) -> str:
+    """Text about a key that is of another type than the pool keeps there."""
+    return (
+        f"the key {key} is not of the type that the pool keeps there, so somebody else has written it;"
+        " rename it (RENAME), or delete it (DEL)"
+    )
 
 
 def to_dict(found: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from election.schedule.store import Filter, Kind
 
 from .client import RedisClient, to_dict
 from .rows import (
+    WRONG_TYPE,
     audit_row,
     claim_row,
     epochs_of,
@@ -79,24 +80,38 @@ class History:
         return sorted({name for each in sets for name in await self._read("SMEMBERS", each)})
 
     async def rows(self, kind: str, names: Sequence[Any]) -> list[dict[str, str]]:
-        """The rows with these names; missing rows are left out."""
-        if not names:
+        """The rows with these names; missing rows are left out, and one of another type has ``WRONG_TYPE`` alone."""
+        found = await self.hashes([f"{kind}:{name}" for name in names])
+        return [{**row, "id": str(name)} for name, row in zip(names, found, strict=True) if row]
+
+    async def hashes(self, keys: Sequence[str]) -> list[dict[str, str]]:
+        """Fields of hashes; of a key of another type only ``WRONG_TYPE``, with its name."""
+        if not keys:
             return []
+        answers = await self._answers([("HGETALL", key) for key in keys])
+        return [
+            {WRONG_TYPE: self._prefix + key} if answer is None else to_dict(answer)
+            for key, answer in zip(keys, answers, strict=True)
+        ]
+
+    async def _answers(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Answers to commands, each with its key; None for a key of another type. Raises ``LedgerError``."""
         async with self._client.pipeline() as pipe:
-            for name in names:
-                pipe.execute_command("HGETALL", f"{self._prefix}{kind}:{name}")
-            found = await pipe.execute()
-        return [{**to_dict(row), "id": str(name)} for name, row in zip(names, found, strict=True) if row]
+            for command, key, *arguments in commands:
+                pipe.execute_command(command, self._prefix + key, *arguments)
+            answers = await pipe.execute(raise_on_error=False)
+            for answer in answers:
+                if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
+                    raise answer
+        return [None if isinstance(answer, Exception) else answer for answer in answers]
 
     async def latest_runs(self, job_ids: Sequence[str]) -> dict[str, RunRow]:
         """The latest run of each of these jobs."""
         if not job_ids:
             return {}
-        async with self._client.pipeline() as pipe:
-            for job_id in job_ids:
-                pipe.execute_command("ZREVRANGE", f"{self._prefix}run_dues:{job_id}", 0, 0)
-            latest = await pipe.execute()
-        rows = await self.rows("run", [member.partition(":")[2] for member in chain.from_iterable(latest)])
+        latest = await self._answers([("ZREVRANGE", f"run_dues:{job_id}", 0, 0) for job_id in job_ids])
+        members = chain.from_iterable(filter(None, latest))
+        rows = await self.rows("run", [member.partition(":")[2] for member in members])
         return {run.job_id: run for run in readable(run_row, rows)}
 
     async def page(self, kind: Kind, where: Filter, before: int | None, limit: int) -> list[Any]:
@@ -147,9 +162,10 @@ class History:
         """Read all counters, and of the jobs the latest time until which one is settled, without what is unreadable."""
         code_ids, *_, settled_until = await self._client.run(OVERVIEW, 0)
         code = to_dict(code_ids)
-        labels = sorted({*code, *await self._read("SMEMBERS", "counted")})
+        [labels] = await self._answers([("SMEMBERS", "counted")])
+        labels = sorted({*code, *(labels or ())})
         counted = {printable(row.pop("id")): row for row in await self.rows("totals", labels)}
-        pool = to_dict(await self._read("HGETALL", "totals"))
+        [pool] = await self.hashes(["totals"])
         found = {_counter(job_id, name): count for job_id, row in counted.items() for name, count in row.items()}
         begun = {_counter("", name): count for name, count in pool.items()}
         return Totals(
@@ -179,7 +195,7 @@ class History:
         return readable(request_row, await self.rows("request", names))
 
     async def _logs(self, run: int, before: int | None, limit: int) -> list[RunLog]:
-        texts = to_dict(await self._read("HGETALL", f"log:{run}"))
+        [texts] = await self.hashes([f"log:{run}"])
         logs = readable(lambda attempt: parse_log(int(attempt), texts[attempt]), texts)
         earlier = [log for log in logs if before is None or log.attempt < before]
         return sorted(earlier, key=lambda log: -log.attempt)[:limit]

@@ -92,7 +92,7 @@ class Lease:
                 answer = await self._client.run(RENEW, *self._renewal(record))
         except (TimeoutError, SeatError) as error:
             if self._clock.monotonic() >= self._until:
-                self._lose(f"it could not be renewed in time: {error or 'no answer'}")
+                self._lose(f"it could not be renewed in time: {str(error) or 'no answer'}")
             if self._lost is None:
                 raise
         else:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from election.core.term import Reason, Standing
-from election.engines.sql.rows import broken_state, check_request, refuse_bytes
+from election.engines.sql.rows import broken_state, check_request, log_once, refuse_bytes
 from election.engines.sql.values import check_attempt, maybe, number, parse_info, parse_object, to_time
 from election.schedule.history import (
     BOUNDS,
@@ -36,9 +36,14 @@ from election.schedule.model import (
     Tick,
 )
 
+from .client import describe_wrong_type
+
 _T = TypeVar("_T")
 
 Hash = Mapping[str, str]
+
+WRONG_TYPE = "wrong_type"
+"""Field of a row that is none: it has the name of a key that is of another type (see ``call.lua``)."""
 
 
 COMPARED = (
@@ -56,6 +61,9 @@ def row_text(row: Hash) -> str:
 def job_state(row: Hash) -> JobState:
     """State of a job; a row that cannot be read, for example of another version, is a broken job."""
     try:
+        if WRONG_TYPE in row:
+            log_once(reason := describe_wrong_type(row[WRONG_TYPE]))
+            raise ValueError(reason)
         refuse_bytes(row)
         return _job_state(row)
     except Exception as error:

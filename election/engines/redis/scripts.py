@@ -17,7 +17,7 @@ class Script:
 
 def _script(*parts: str) -> Script:
     folder = Path(__file__).parent / "lua"
-    text = "\n".join((folder / f"{part}.lua").read_text() for part in parts)
+    text = "\n".join((folder / f"{part}.lua").read_text() for part in ("call", *parts))
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 

@@ -26,7 +26,7 @@ from .address import Address
 from .client import RedisClient, RefusedError, to_dict
 from .commands import ANNOUNCED, CHANGE, CONDITIONS, call, flat
 from .history import History
-from .rows import job_state, open_run, request, row_text
+from .rows import WRONG_TYPE, job_state, open_run, request, row_text
 from .scripts import PRUNE, STATE, WRITE
 
 PRUNE_SCAN_FACTOR = 4
@@ -116,9 +116,8 @@ class RedisStore:
         return await self._history.epochs()
 
     async def latest_terms(self) -> LatestTerms:
-        begun = self._history.number("term")
-        number, fenced = await asyncio.gather(begun, self._client.read("HKEYS", f"{self._prefix}fences"))
-        return LatestTerms(number, max(map(int, fenced), default=0))
+        number, [fenced] = await asyncio.gather(self._history.number("term"), self._history.hashes(["fences"]))
+        return LatestTerms(number, max((int(term) for term in fenced if term != WRONG_TYPE), default=0))
 
     async def totals(self) -> Totals:
         return await self._history.totals()

@@ -126,7 +126,7 @@ def readable(convert: Callable[[Any], _V], rows: Iterable[Any]) -> list[_V]:
             values.append(convert(row))
         except Exception as error:
             shown = str(_values(row))[:300]
-            _log_once(f"a row of the ledger cannot be read, and is left out: {shown}: {describe_error(error)}")
+            log_once(f"a row of the ledger cannot be read, and is left out: {shown}: {describe_error(error)}")
     return values
 
 
@@ -159,7 +159,8 @@ def read_counters(
 
 
 @functools.lru_cache(maxsize=256)
-def _log_once(text: str) -> None:
+def log_once(text: str) -> None:
+    """Log a text about an unreadable row, unless it was logged before in this process."""
     log.error("%s", text, extra=named("row_unreadable"))
 
 

@@ -1,7 +1,7 @@
 -- Commands about terms, requests and stored jobs, and conditions; between entries.lua and write.lua.
 
 function does.known(job)
-  local row = redis.call('HMGET', p .. 'job:' .. job, 'trigger', 'retired_at', 'removed')
+  local row = call('HMGET', p .. 'job:' .. job, 'trigger', 'retired_at', 'removed')
   if not row[1] or row[2] or row[3] == '1' then
     return redis.error_reply('UNKNOWN job')
   end
@@ -10,7 +10,7 @@ end
 
 -- Condition: the job is in the state that the caller has read; the fields are those of row_text in rows.py.
 function does.expect(job, seen)
-  local row = redis.call('HMGET', p .. 'job:' .. job, 'settled_until', 'scheduled_since', 'retired_at', 'removed',
+  local row = call('HMGET', p .. 'job:' .. job, 'settled_until', 'scheduled_since', 'retired_at', 'removed',
     'paused_at', 'func', 'kwargs', 'options', 'new_trigger')
   for place = 1, #row do
     row[place] = row[place] or ''
@@ -22,22 +22,26 @@ function does.expect(job, seen)
 end
 
 function does.pause(job, at)
-  redis.call('HSETNX', p .. 'job:' .. job, 'paused_at', at)
-  redis.call('HDEL', p .. 'job:' .. job, 'resume_at')
+  if is_wrong(p .. 'job:' .. job, 'hash') then
+    return 0
+  end
+  call('HSETNX', p .. 'job:' .. job, 'paused_at', at)
+  call('HDEL', p .. 'job:' .. job, 'resume_at')
   index(job)
   note(job)
   return 1
 end
 
 function does.resume(job, at)
-  if redis.call('HEXISTS', p .. 'job:' .. job, 'paused_at') == 1 then
-    redis.call('HSETNX', p .. 'job:' .. job, 'resume_at', at)
+  if call('HGET', p .. 'job:' .. job, 'paused_at') then
+    call('HSETNX', p .. 'job:' .. job, 'resume_at', at)
     note(job)
   end
   return 1
 end
 
 function does.store(job, func, kwargs, options, keep_pause)
+  row_of(job)
   if keep_pause == '0' then
     does.set(job, 'paused_at', '', 'resume_at', '')
   end
@@ -48,12 +52,12 @@ end
 -- The leader registers the trigger itself.
 function does.reschedule(job, trigger)
   local key = p .. 'job:' .. job
-  local row = redis.call('HMGET', key, 'trigger', 'func', 'new_trigger')
+  local row = call('HMGET', key, 'trigger', 'func', 'new_trigger')
   if not row[1] or row[2] then
     return 0
   end
   if not row[3] then
-    redis.call('HSET', key, 'code_trigger', row[1])
+    call('HSET', key, 'code_trigger', row[1])
   end
   note(job)
   return does.set(job, 'new_trigger', trigger)
@@ -67,11 +71,11 @@ end
 -- Settle only up to now: a clock that was ahead has settled ticks that are not due yet.
 function does.accept_time(job, at, reason)
   local key = p .. 'job:' .. job
-  local settled = tonumber(redis.call('HGET', key, 'settled_until') or '')
+  local settled = tonumber(call('HGET', key, 'settled_until') or '')
   if not settled or settled <= tonumber(at) then
     return 0
   end
-  redis.call('HSET', key, 'settled_until', at)
+  call('HSET', key, 'settled_until', at)
   index(job)
   return add_skip(job, at, at, '0', reason, at, '0')
 end
@@ -82,66 +86,66 @@ function does.adopt()
 end
 
 function does.request(action, job, of, at, kwargs)
-  local number = redis.call('INCR', p .. 'request_seq')
-  redis.call('HSET', p .. 'request:' .. number, 'action', action, 'job_id', job, 'term', of, 'at', at)
+  local number = call('INCR', p .. 'request_seq')
+  call('HSET', p .. 'request:' .. number, 'action', action, 'job_id', job, 'term', of, 'at', at)
   if kwargs ~= '' then
-    redis.call('HSET', p .. 'request:' .. number, 'kwargs', kwargs)
+    call('HSET', p .. 'request:' .. number, 'kwargs', kwargs)
   end
-  redis.call('ZADD', p .. 'requests', number, number)
+  call('ZADD', p .. 'requests', number, number)
   return number
 end
 
 -- who has made the change before it in the same write; that is the latest request, if it is a request
 function does.audit(action, job, at, by, before, after, of_request)
-  local seq = redis.call('INCR', p .. 'audit_seq')
-  local number = of_request == '1' and redis.call('GET', p .. 'request_seq') or ''
-  redis.call('HSET', p .. 'audit:' .. seq, 'action', action, 'job_id', job, 'at', at, 'by', by, 'before', before,
+  local seq = call('INCR', p .. 'audit_seq')
+  local number = of_request == '1' and call('GET', p .. 'request_seq') or ''
+  call('HSET', p .. 'audit:' .. seq, 'action', action, 'job_id', job, 'at', at, 'by', by, 'before', before,
     'after', after, 'request', number)
-  redis.call('ZADD', p .. 'audits', seq, seq)
+  try('ZADD', p .. 'audits', seq, seq)
   if job ~= '' then
-    redis.call('ZADD', p .. 'audits:' .. job, seq, seq)
+    try('ZADD', p .. 'audits:' .. job, seq, seq)
   end
   return 1
 end
 
 -- Increment the version by which the leader detects a write.
 function does.change()
-  return redis.call('INCR', p .. 'version')
+  return call('INCR', p .. 'version')
 end
 
 function does.begin(pid, boot, host, at, ns, reason, from_pid, vacant)
   local key = p .. 'term:' .. term
-  local row = redis.call('HMGET', key, 'pid', 'boot_id', 'host')
+  local row = call('HMGET', key, 'pid', 'boot_id', 'host')
   if row[1] and (row[1] ~= pid or row[2] ~= boot or row[3] ~= host) then
     return redis.error_reply('BEGUN ' .. row[1])
   end
   if not row[1] then
-    redis.call('HSET', key, 'pid', pid, 'boot_id', boot, 'host', host, 'began_at', at, 'began_ns', ns,
+    call('HSET', key, 'pid', pid, 'boot_id', boot, 'host', host, 'began_at', at, 'began_ns', ns,
       'reason', reason, 'from_pid', from_pid)
-    redis.call('ZADD', p .. 'terms', term, term)
+    call('ZADD', p .. 'terms', term, term)
     add('HINCRBY', p .. 'totals', 'terms ' .. reason, 1)
     add('HINCRBYFLOAT', p .. 'totals', 'vacant ' .. reason, vacant)
   end
-  redis.call('SET', p .. 'term', term)
+  call('SET', p .. 'term', term)
   return 1
 end
 
 -- Record the end of the term before, if its own leader could not.
 function does.ended(pid, standing, at)
-  local before = redis.call('ZREVRANGEBYSCORE', p .. 'terms', '(' .. term, '-inf', 'LIMIT', 0, 1)[1]
+  local before = call('ZREVRANGEBYSCORE', p .. 'terms', '(' .. term, '-inf', 'LIMIT', 0, 1)[1]
   local key = p .. 'term:' .. (before or '')
-  local row = redis.call('HMGET', key, 'pid', 'standing', 'began_at')
+  local row = call('HMGET', key, 'pid', 'standing', 'began_at')
   if row[1] == pid and not row[2] then
     local began = tonumber(row[3])
-    redis.call('HSET', key, 'standing', standing, 'ended_at', began and tonumber(at) < began and row[3] or at)
+    call('HSET', key, 'standing', standing, 'ended_at', began and tonumber(at) < began and row[3] or at)
   end
   return 1
 end
 
 function does.confirm(number, ms)
   local key = p .. 'term:' .. number
-  if redis.call('EXISTS', key) == 1 then
-    if redis.call('HSETNX', key, 'takeover_ms', ms) == 1 then
+  if call('EXISTS', key) == 1 then
+    if call('HSETNX', key, 'takeover_ms', ms) == 1 then
       count(p .. 'totals', 'takeover', tonumber(ms) / 1000)
     end
   end
@@ -150,18 +154,18 @@ end
 
 function does.finish(number, at, ns, standing)
   local key = p .. 'term:' .. number
-  if redis.call('EXISTS', key) == 1 then
-    redis.call('HSET', key, 'ended_at', at, 'ended_ns', ns, 'standing', standing)
+  if call('EXISTS', key) == 1 then
+    call('HSET', key, 'ended_at', at, 'ended_ns', ns, 'standing', standing)
   end
   return 1
 end
 
 function does.fence(number, intent, at, since, after)
-  local before = tonumber(redis.call('GET', p .. 'fenced_at') or '')
+  local before = tonumber(not is_wrong(p .. 'fenced_at', 'string') and call('GET', p .. 'fenced_at') or '')
   if before and before > tonumber(since) and before < tonumber(after) then
     return 0
   end
-  redis.call('SET', p .. 'fenced_at', at)
-  redis.call('HSET', p .. 'fences', number, intent)
+  call('SET', p .. 'fenced_at', at)
+  try('HSET', p .. 'fences', number, intent)
   return 1
 end

@@ -1,7 +1,7 @@
 -- Entries that a term writes, one function each; P3 is enforced here. After job_index.lua, before changes.lua and
 -- write.lua.
 local term, bounds = ARGV[2], ARGV[3]
-local last = redis.call('GET', p .. 'term') or '0'
+local last = call('GET', p .. 'term') or '0'
 if term == '' then
   term = last
 elseif tonumber(last) > tonumber(term) then
@@ -14,7 +14,7 @@ local does = {}
 local function add(command, key, field, by)
   local done = redis.pcall(command, key, field, by)
   if type(done) == 'table' and done.err then
-    redis.call('HSET', key, field, by)
+    try('HSET', key, field, by)
   end
 end
 
@@ -32,9 +32,9 @@ end
 
 -- Key of the counters of a job; jobs that were added at run time share those of their function.
 local function totals_of(job)
-  local func = redis.call('HGET', p .. 'job:' .. job, 'func')
+  local func = call('HGET', p .. 'job:' .. job, 'func')
   local label = func and 'added:' .. func or job
-  redis.call('SADD', p .. 'counted', label)
+  try('SADD', p .. 'counted', label)
   return p .. 'totals:' .. label
 end
 
@@ -46,10 +46,10 @@ end
 
 -- The run of a tick: its number, and whether it is open.
 local function run_of(job, due, request)
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', p .. 'run_dues:' .. job, due, due)) do
+  for _, member in ipairs(call('ZRANGEBYSCORE', p .. 'run_dues:' .. job, due, due)) do
     local seq = string.match(member, '^' .. request .. ':(%d+)$')
     if seq then
-      return seq, redis.call('ZSCORE', p .. 'open', seq)
+      return seq, call('ZSCORE', p .. 'open', seq)
     end
   end
 end
@@ -57,30 +57,30 @@ end
 -- seen: start of the schedule by which the tick fell due, or ''; ticks of a schedule that is over settle nothing.
 local function account(job, to, since, seen)
   local key = p .. 'job:' .. job
-  local row = redis.call('HMGET', key, 'settled_until', 'scheduled_since')
+  local row = call('HMGET', key, 'settled_until', 'scheduled_since')
   local before = tonumber(row[1] or '')
   if not before or not (before < tonumber(since)) or (seen ~= '' and seen ~= row[2]) then
     return false
   end
-  redis.call('HSET', key, 'settled_until', to)
-  redis.call('ZADD', p .. 'settled', 'XX', to, job)
+  call('HSET', key, 'settled_until', to)
+  try('ZADD', p .. 'settled', 'XX', to, job)
   return true
 end
 
 local function done(request, at, outcome, reason, run)
-  if request ~= '0' and redis.call('EXISTS', p .. 'request:' .. request) == 1 then
-    redis.call('HSET', p .. 'request:' .. request, 'done_at', at, 'outcome', outcome, 'reason', reason, 'run', run)
-    redis.call('ZREM', p .. 'requests', request)
-    redis.call('ZADD', p .. 'done', at, request)
+  if request ~= '0' and call('EXISTS', p .. 'request:' .. request) == 1 then
+    call('HSET', p .. 'request:' .. request, 'done_at', at, 'outcome', outcome, 'reason', reason, 'run', run)
+    call('ZREM', p .. 'requests', request)
+    try('ZADD', p .. 'done', at, request)
   end
 end
 
 local function close_epoch(job, to)
-  local since = redis.call('HGET', p .. 'epoch', job)
+  local since = call('HGET', p .. 'epoch', job)
   if since then
-    redis.call('HSET', p .. 'epochs:' .. job, since .. ':until', to)
-    redis.call('ZADD', p .. 'closed', to, since .. ' ' .. job)
-    redis.call('HDEL', p .. 'epoch', job)
+    try('HSET', p .. 'epochs:' .. job, since .. ':until', to)
+    try('ZADD', p .. 'closed', to, since .. ' ' .. job)
+    try('HDEL', p .. 'epoch', job)
   end
 end
 
@@ -93,21 +93,21 @@ function does.claim(job, due, request, at, seen, limit)
     done(request, at, 'ran', '', before)
     return 0
   end
-  local seq = redis.call('INCR', p .. 'run_seq')
-  redis.call('HSET', p .. 'run:' .. seq, 'job_id', job, 'due', due, 'request', request, 'term', term,
+  local seq = call('INCR', p .. 'run_seq')
+  call('HSET', p .. 'run:' .. seq, 'job_id', job, 'due', due, 'request', request, 'term', term,
     'first_term', term, 'attempt', '1', 'at', at)
   if limit ~= '' then
-    redis.call('HSET', p .. 'run:' .. seq, 'max_instances', limit)
+    call('HSET', p .. 'run:' .. seq, 'max_instances', limit)
   end
-  local kwargs = request ~= '0' and redis.call('HGET', p .. 'request:' .. request, 'kwargs')
+  local kwargs = request ~= '0' and call('HGET', p .. 'request:' .. request, 'kwargs')
   if kwargs then
-    redis.call('HSET', p .. 'run:' .. seq, 'kwargs', kwargs)
+    call('HSET', p .. 'run:' .. seq, 'kwargs', kwargs)
   end
   done(request, at, 'ran', '', seq)
-  redis.call('ZADD', p .. 'runs', seq, seq)
-  redis.call('ZADD', p .. 'runs:' .. job, seq, seq)
-  redis.call('ZADD', p .. 'run_dues:' .. job, due, request .. ':' .. seq)
-  redis.call('ZADD', p .. 'open', seq, seq)
+  call('ZADD', p .. 'runs', seq, seq)
+  try('ZADD', p .. 'runs:' .. job, seq, seq)
+  call('ZADD', p .. 'run_dues:' .. job, due, request .. ':' .. seq)
+  call('ZADD', p .. 'open', seq, seq)
   return 1
 end
 
@@ -116,28 +116,28 @@ function does.settle(job, due, request, outcome, at, error, started, began, ende
   if not open then
     return 0
   end
-  local claimed = redis.call('HGET', p .. 'run:' .. seq, 'at')
-  redis.call('HSET', p .. 'run:' .. seq, 'outcome', outcome, 'ended_at', at)
+  local claimed = call('HGET', p .. 'run:' .. seq, 'at')
+  call('HSET', p .. 'run:' .. seq, 'outcome', outcome, 'ended_at', at)
   if error ~= '' then
-    redis.call('HSET', p .. 'run:' .. seq, 'error', error)
+    call('HSET', p .. 'run:' .. seq, 'error', error)
   end
   if started ~= '' then
-    redis.call('HSETNX', p .. 'run:' .. seq, 'started_at', started)
+    call('HSETNX', p .. 'run:' .. seq, 'started_at', started)
   end
   if ended ~= '' then
-    redis.call('HSET', p .. 'run:' .. seq, 'began_us', began, 'ended_us', ended)
+    call('HSET', p .. 'run:' .. seq, 'began_us', began, 'ended_us', ended)
   end
-  redis.call('ZREM', p .. 'open', seq)
+  call('ZREM', p .. 'open', seq)
   if outcome ~= 'succeeded' then
-    redis.call('ZADD', p .. 'troubled', seq, seq)
+    try('ZADD', p .. 'troubled', seq, seq)
   end
   local totals = totals_of(job)
   add('HINCRBY', totals, 'runs ' .. outcome, 1)
-  if outcome == 'succeeded' and tonumber(at) > (tonumber(redis.call('HGET', totals, 'success latest') or 0) or 0) then
-    redis.call('HSET', totals, 'success latest', at)
+  if outcome == 'succeeded' and tonumber(at) > (tonumber(call('HGET', totals, 'success latest') or 0) or 0) then
+    try('HSET', totals, 'success latest', at)
   end
   if request == '0' then
-    count(totals, 'lateness', between(due, redis.call('HGET', p .. 'run:' .. seq, 'started_at') or claimed))
+    count(totals, 'lateness', between(due, call('HGET', p .. 'run:' .. seq, 'started_at') or claimed))
   end
   if outcome ~= 'interrupted' then
     count(totals, 'duration', between(claimed, at))
@@ -148,7 +148,7 @@ end
 -- Return value of a requested run.
 function does.result(request, value)
   local key = p .. 'request:' .. request
-  return redis.call('EXISTS', key) == 1 and redis.call('HSET', key, 'result', value) or 0
+  return call('EXISTS', key) == 1 and call('HSET', key, 'result', value) or 0
 end
 
 function does.retry(job, due, request, attempt, started)
@@ -157,42 +157,44 @@ function does.retry(job, due, request, attempt, started)
     return 0
   end
   local key = p .. 'run:' .. seq
-  local row = redis.call('HMGET', key, 'attempts', 'attempt', 'term')
+  local row = call('HMGET', key, 'attempts', 'attempt', 'term')
   local line = row[2] .. ' ' .. row[3] .. ' ' .. attempt
-  redis.call('HSET', key, 'attempts', row[1] and (row[1] .. '\n' .. line) or line, 'term', term)
-  redis.call('HINCRBY', key, 'attempt', 1)
+  call('HSET', key, 'attempts', row[1] and (row[1] .. '\n' .. line) or line, 'term', term)
+  call('HINCRBY', key, 'attempt', 1)
   if started ~= '' then
-    redis.call('HSETNX', key, 'started_at', started)
+    call('HSETNX', key, 'started_at', started)
   end
   return 1
 end
 
 -- Keep at most `most` of the logs that a list names.
 local function keep_latest(list, most)
-  while redis.call('LLEN', list) > tonumber(most) do
-    local seq, attempt = string.match(redis.call('RPOP', list), '^(%d+) (%d+)$')
-    redis.call('HDEL', p .. 'log:' .. seq, attempt)
+  while call('LLEN', list) > tonumber(most) do
+    local seq, attempt = string.match(call('RPOP', list), '^(%d+) (%d+)$')
+    try('HDEL', p .. 'log:' .. seq, attempt)
   end
 end
 
 function does.log(job, due, request, attempt, kind, text, most, most_in_all)
   local seq = run_of(job, due, request)
-  if not seq or redis.call('HSETNX', p .. 'log:' .. seq, attempt, text) == 0 then
+  if not seq or try('HSETNX', p .. 'log:' .. seq, attempt, text) ~= 1 then
     return 0
   end
   for list, limit in pairs({[kind .. '_logs:' .. job] = most, logs = most_in_all}) do
-    redis.call('LPUSH', p .. list, seq .. ' ' .. attempt)
-    keep_latest(p .. list, limit)
+    if not is_wrong(p .. list, 'list') then
+      call('LPUSH', p .. list, seq .. ' ' .. attempt)
+      keep_latest(p .. list, limit)
+    end
   end
   return 1
 end
 
 local function add_skip(job, first, to, number, reason, at, request)
-  local seq = redis.call('INCR', p .. 'skip_seq')
-  redis.call('HSET', p .. 'skip:' .. seq, 'job_id', job, 'first_due', first, 'due', to, 'count', number,
+  local seq = call('INCR', p .. 'skip_seq')
+  call('HSET', p .. 'skip:' .. seq, 'job_id', job, 'first_due', first, 'due', to, 'count', number,
     'reason', reason, 'request', request, 'term', term, 'at', at)
-  redis.call('ZADD', p .. 'skips', seq, seq)
-  redis.call('ZADD', p .. 'skips:' .. job, seq, seq)
+  call('ZADD', p .. 'skips', seq, seq)
+  try('ZADD', p .. 'skips:' .. job, seq, seq)
   add('HINCRBY', totals_of(job), 'skips ' .. reason, number == '' and 100 or number)
   return 1
 end
@@ -203,11 +205,11 @@ function does.skip(job, first, to, number, reason, at, request, claimed, seen)
     if not open then
       return 0
     end
-    redis.call('DEL', p .. 'run:' .. seq)
-    redis.call('ZREM', p .. 'runs', seq)
-    redis.call('ZREM', p .. 'open', seq)
-    redis.call('ZREM', p .. 'runs:' .. job, seq)
-    redis.call('ZREM', p .. 'run_dues:' .. job, request .. ':' .. seq)
+    call('DEL', p .. 'run:' .. seq)
+    call('ZREM', p .. 'runs', seq)
+    call('ZREM', p .. 'open', seq)
+    try('ZREM', p .. 'runs:' .. job, seq)
+    call('ZREM', p .. 'run_dues:' .. job, request .. ':' .. seq)
   elseif request == '0' and not account(job, to, first, seen) then
     return 0
   end
@@ -217,47 +219,58 @@ end
 
 -- The leader reads the changes since its last version; each writer increments the version at the end.
 local function note(job)
-  redis.call('ZADD', p .. 'changed', (tonumber(redis.call('GET', p .. 'version')) or 0) + 1, job)
+  call('ZADD', p .. 'changed', (tonumber(call('GET', p .. 'version')) or 0) + 1, job)
+end
+
+-- A job's row that is about to be written anew. What somebody else has put in its place is kept aside.
+local function row_of(job)
+  local key = p .. 'job:' .. job
+  if is_wrong(key, 'hash') then
+    call('RENAME', key, p .. 'aside:job:' .. job)
+  end
+  return key
 end
 
 function does.enrol(job, trigger, at, since, rule)
-  local key = p .. 'job:' .. job
-  local settled = tonumber(redis.call('HGET', key, 'settled_until') or '')
+  local key = row_of(job)
+  local settled = tonumber(call('HGET', key, 'settled_until') or '')
   if not settled or not (settled >= tonumber(since)) then  -- none, one that cannot be read, or an earlier one
-    redis.call('HSET', key, 'settled_until', since)
+    call('HSET', key, 'settled_until', since)
   end
-  redis.call('SADD', p .. 'jobs', job)
-  redis.call('SREM', p .. 'removed', job)
-  if redis.call('HGET', key, 'removed') == '1' then  -- the job may now be in the code
-    redis.call('HDEL', key, 'removed', 'func', 'kwargs', 'options')
+  call('SADD', p .. 'jobs', job)
+  call('SREM', p .. 'removed', job)
+  if call('HGET', key, 'removed') == '1' then  -- the job may now be in the code
+    call('HDEL', key, 'removed', 'func', 'kwargs', 'options')
   end
-  if redis.call('HGET', key, 'new_trigger') ~= trigger then  -- the code decides
-    redis.call('HDEL', key, 'new_trigger')
+  if call('HGET', key, 'new_trigger') ~= trigger then  -- the code decides
+    call('HDEL', key, 'new_trigger')
   end
-  redis.call('HSET', key, 'trigger', trigger, 'scheduled_since', at)
-  redis.call('HDEL', key, 'retired_at')
+  call('HSET', key, 'trigger', trigger, 'scheduled_since', at)
+  call('HDEL', key, 'retired_at')
   close_epoch(job, since)
-  redis.call('HSET', p .. 'epochs:' .. job, since, at .. ' ' .. trigger, since .. ':rule', rule)
-  redis.call('HDEL', p .. 'epochs:' .. job, since .. ':until')
-  redis.call('ZREM', p .. 'closed', since .. ' ' .. job)
-  redis.call('HSET', p .. 'epoch', job, since)
+  try('HSET', p .. 'epochs:' .. job, since, at .. ' ' .. trigger, since .. ':rule', rule)
+  try('HDEL', p .. 'epochs:' .. job, since .. ':until')
+  try('ZREM', p .. 'closed', since .. ' ' .. job)
+  try('HSET', p .. 'epoch', job, since)
   index(job)
   note(job)
   return 1
 end
 
 local function leave(job, at)
+  row_of(job)
   close_epoch(job, at)
-  redis.call('SMOVE', p .. 'jobs', p .. 'removed', job)
+  call('SMOVE', p .. 'jobs', p .. 'removed', job)
   return does.set(job, 'removed', '1')
 end
 
 -- A one-shot has one run, and a pool has few open runs: search the shorter of the two lists.
 local function has_open_run(job)
   local own = p .. 'runs:' .. job
-  local few = redis.call('ZCARD', own) < redis.call('ZCARD', p .. 'open') and own or p .. 'open'
-  for _, seq in ipairs(redis.call('ZRANGE', few, 0, -1)) do
-    if redis.call('ZSCORE', p .. 'open', seq) and redis.call('HGET', p .. 'run:' .. seq, 'job_id') == job then
+  local is_shorter = not is_wrong(own, 'zset') and call('ZCARD', own) < call('ZCARD', p .. 'open')
+  local few = is_shorter and own or p .. 'open'
+  for _, seq in ipairs(call('ZRANGE', few, 0, -1)) do
+    if call('ZSCORE', p .. 'open', seq) and call('HGET', p .. 'run:' .. seq, 'job_id') == job then
       return true
     end
   end
@@ -265,7 +278,7 @@ local function has_open_run(job)
 end
 
 function does.finish_job(job, since, settled, at)
-  local row = redis.call('HMGET', p .. 'job:' .. job, 'scheduled_since', 'settled_until', 'func', 'removed', 'paused_at')
+  local row = call('HMGET', p .. 'job:' .. job, 'scheduled_since', 'settled_until', 'func', 'removed', 'paused_at')
   local before = tonumber(row[2] or '')
   if row[1] ~= since or not before or before < tonumber(settled) or not row[3] or row[4] == '1' or row[5] then
     return 0
@@ -273,8 +286,8 @@ function does.finish_job(job, since, settled, at)
   if has_open_run(job) then
     return 0
   end
-  for _, number in ipairs(redis.call('ZRANGE', p .. 'requests', 0, -1)) do
-    if redis.call('HGET', p .. 'request:' .. number, 'job_id') == job then
+  for _, number in ipairs(call('ZRANGE', p .. 'requests', 0, -1)) do
+    if call('HGET', p .. 'request:' .. number, 'job_id') == job then
       return 0
     end
   end
@@ -288,13 +301,13 @@ end
 
 function does.resumed(job, to)
   local key = p .. 'job:' .. job
-  if redis.call('HGET', key, 'resume_at') ~= to then  -- it was paused again since
+  if call('HGET', key, 'resume_at') ~= to then  -- it was paused again since
     return 0
   end
-  redis.call('HDEL', key, 'paused_at', 'resume_at')
-  local before = tonumber(redis.call('HGET', key, 'settled_until') or '')
+  call('HDEL', key, 'paused_at', 'resume_at')
+  local before = tonumber(call('HGET', key, 'settled_until') or '')
   if before and before < tonumber(to) then
-    redis.call('HSET', key, 'settled_until', to)
+    call('HSET', key, 'settled_until', to)
   end
   index(job)
   return 1
@@ -303,12 +316,12 @@ end
 -- Change fields of an existing job; an empty text removes a field.
 function does.set(job, ...)
   local key, changes = p .. 'job:' .. job, {...}
-  if redis.call('EXISTS', key) == 1 then
+  if redis.call('TYPE', key).ok == 'hash' then
     for place = 1, #changes, 2 do
       if changes[place] ~= '' and changes[place + 1] ~= '' then
-        redis.call('HSET', key, changes[place], changes[place + 1])
+        call('HSET', key, changes[place], changes[place + 1])
       elseif changes[place] ~= '' then
-        redis.call('HDEL', key, changes[place])
+        call('HDEL', key, changes[place])
       end
     end
     index(job)

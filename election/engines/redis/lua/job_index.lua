@@ -5,12 +5,12 @@
 local p = ARGV[1]
 
 local function index(job)
-  local row = redis.call('HMGET', p .. 'job:' .. job, 'removed', 'func', 'next_due', 'paused_at', 'broken', 'settled_until',
+  local row = call('HMGET', p .. 'job:' .. job, 'removed', 'func', 'next_due', 'paused_at', 'broken', 'settled_until',
     'retired_at')
-  if row[1] == '1' or redis.call('EXISTS', p .. 'job:' .. job) == 0 then
-    redis.call('ZREM', p .. 'due', job)
-    redis.call('ZREM', p .. 'ids', job)
-    redis.call('ZREM', p .. 'settled', job)
+  if row[1] == '1' or call('EXISTS', p .. 'job:' .. job) == 0 then
+    call('ZREM', p .. 'due', job)
+    call('ZREM', p .. 'ids', job)
+    try('ZREM', p .. 'settled', job)
     return
   end
   local due = tonumber(row[3])
@@ -21,38 +21,43 @@ local function index(job)
   else
     due = due < 0 and '0' or row[3]
   end
-  redis.call('ZADD', p .. 'due', due, job)
-  redis.call('ZADD', p .. 'ids', 0, job)
+  call('ZADD', p .. 'due', due, job)
+  call('ZADD', p .. 'ids', 0, job)
   if tonumber(row[6]) and not row[7] then
-    redis.call('ZADD', p .. 'settled', row[6], job)
+    try('ZADD', p .. 'settled', row[6], job)
   else
-    redis.call('ZREM', p .. 'settled', job)
+    try('ZREM', p .. 'settled', job)
   end
 end
 
 local function check_indexes()
-  local count = redis.call('SCARD', p .. 'jobs')
-  if redis.call('ZCARD', p .. 'due') == count and redis.call('ZCARD', p .. 'ids') == count then
+  local count = call('SCARD', p .. 'jobs')
+  local are_ours = not (is_wrong(p .. 'due', 'zset') or is_wrong(p .. 'ids', 'zset') or is_wrong(p .. 'settled', 'zset'))
+  if are_ours and call('ZCARD', p .. 'due') == count and call('ZCARD', p .. 'ids') == count then
     return
   end
-  redis.call('DEL', p .. 'due', p .. 'ids', p .. 'settled')
-  for _, job in ipairs(redis.call('SMEMBERS', p .. 'jobs')) do
+  call('DEL', p .. 'due', p .. 'ids', p .. 'settled')
+  for _, job in ipairs(call('SMEMBERS', p .. 'jobs')) do
     index(job)
-    if redis.call('EXISTS', p .. 'job:' .. job) == 0 then
-      redis.call('SREM', p .. 'jobs', job)
+    if call('EXISTS', p .. 'job:' .. job) == 0 then
+      call('SREM', p .. 'jobs', job)
     end
   end
 end
 
 local function jobs_of_code()
-  return redis.call('ZRANGEBYSCORE', p .. 'due', '-inf', '(0')
+  return call('ZRANGEBYSCORE', p .. 'due', '-inf', '(0')
 end
 
 -- The fields of rows, each with its key as `id`.
 local function each(keys, prefix)
   local found = {}
   for _, key in ipairs(keys) do
-    local fields = redis.call('HGETALL', prefix .. key)
+    local fields = call('HGETALL', prefix .. key)
+    local dues = p .. 'run_dues:' .. key
+    if prefix == p .. 'job:' and is_wrong(dues, 'zset') then
+      fields = {wrong, dues}
+    end
     table.insert(fields, 'id')
     table.insert(fields, key)
     table.insert(found, fields)

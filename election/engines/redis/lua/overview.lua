@@ -4,7 +4,7 @@ check_indexes()
 local limit = tonumber(ARGV[2])
 local known, here, gone = {}, {}, {}
 for _, job in ipairs(jobs_of_code()) do
-  local row = redis.call('HMGET', p .. 'job:' .. job, 'retired_at', 'broken')
+  local row = call('HMGET', p .. 'job:' .. job, 'retired_at', 'broken')
   table.insert(row[1] and gone or here, job)
   if not row[1] then
     table.insert(known, job)
@@ -20,7 +20,7 @@ end
 return {
   known,
   each(here, p .. 'job:'),
-  each(redis.call('ZRANGEBYSCORE', p .. 'due', 0, '+inf', 'LIMIT', 0, limit), p .. 'job:'),
-  redis.call('ZCOUNT', p .. 'due', 0, '+inf'),
-  redis.call('ZREVRANGE', p .. 'settled', 0, 0, 'WITHSCORES')[2] or ''
+  each(call('ZRANGEBYSCORE', p .. 'due', 0, '+inf', 'LIMIT', 0, limit), p .. 'job:'),
+  call('ZCOUNT', p .. 'due', 0, '+inf'),
+  call('ZREVRANGE', p .. 'settled', 0, 0, 'WITHSCORES')[2] or ''
 }

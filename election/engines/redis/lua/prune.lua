@@ -11,19 +11,19 @@ end
 
 local function drop(kind, keep)
   local gone = 0
-  for _, seq in ipairs(redis.call('ZRANGE', p .. kind .. 's', 0, ARGV[4] - 1)) do
-    local row = redis.call('HMGET', p .. kind .. ':' .. seq, 'job_id', 'at', keep, 'request')
+  for _, seq in ipairs(try('ZRANGE', p .. kind .. 's', 0, ARGV[4] - 1)) do
+    local row = call('HMGET', p .. kind .. ':' .. seq, 'job_id', 'at', keep, 'request')
     local at = time_of(row[2])
     if at and at < before and row[3] then
       local job = row[1] or ''
-      redis.call('DEL', p .. kind .. ':' .. seq)
+      call('DEL', p .. kind .. ':' .. seq)
       if kind == 'run' then
-        redis.call('DEL', p .. 'log:' .. seq)
-        redis.call('ZREM', p .. 'run_dues:' .. job, (row[4] or 0) .. ':' .. seq)
+        call('DEL', p .. 'log:' .. seq)
+        try('ZREM', p .. 'run_dues:' .. job, (row[4] or 0) .. ':' .. seq)
       end
-      redis.call('ZREM', p .. kind .. 's', seq)
-      redis.call('ZREM', p .. 'troubled', seq)
-      redis.call('ZREM', p .. kind .. 's:' .. job, seq)
+      call('ZREM', p .. kind .. 's', seq)
+      try('ZREM', p .. 'troubled', seq)
+      try('ZREM', p .. kind .. 's:' .. job, seq)
       touched[job] = true
       gone = gone + 1
       if gone == at_most then
@@ -40,46 +40,46 @@ gone = gone + skips
 local history = gone
 gone = gone + drop('audit', 'action')
 
-local oldest = redis.call('ZRANGE', p .. 'runs', 0, 0)[1]
-local first_term = oldest and tonumber(redis.call('HGET', p .. 'run:' .. oldest, 'first_term'))
-local terms = redis.call('ZRANGE', p .. 'terms', 0, at_most)
+local oldest = call('ZRANGE', p .. 'runs', 0, 0)[1]
+local first_term = oldest and tonumber(call('HGET', p .. 'run:' .. oldest, 'first_term'))
+local terms = call('ZRANGE', p .. 'terms', 0, at_most)
 for place, number in ipairs(terms) do  -- terms of dead leaders have no end; those that a run refers to stay
-  local row = redis.call('HMGET', p .. 'term:' .. number, 'ended_at', 'began_at')
+  local row = call('HMGET', p .. 'term:' .. number, 'ended_at', 'began_at')
   local time = time_of(row[1]) or time_of(row[2])
   if place == #terms or (time and time >= before) or (first_term and tonumber(number) >= first_term) then
     break
   end
   if time then
-    redis.call('DEL', p .. 'term:' .. number)
-    redis.call('ZREM', p .. 'terms', number)
+    call('DEL', p .. 'term:' .. number)
+    call('ZREM', p .. 'terms', number)
     gone = gone + 1
     history = history + 1
   end
 end
 
-for _, request in ipairs(redis.call('ZRANGEBYSCORE', p .. 'done', '-inf', '(' .. ARGV[2], 'LIMIT', 0, ARGV[3])) do
-  redis.call('DEL', p .. 'request:' .. request)
-  redis.call('ZREM', p .. 'done', request)
+for _, request in ipairs(try('ZRANGEBYSCORE', p .. 'done', '-inf', '(' .. ARGV[2], 'LIMIT', 0, ARGV[3])) do
+  call('DEL', p .. 'request:' .. request)
+  call('ZREM', p .. 'done', request)
 end
-for _, epoch in ipairs(redis.call('ZRANGEBYSCORE', p .. 'closed', '-inf', '(' .. ARGV[2], 'LIMIT', 0, ARGV[3])) do
+for _, epoch in ipairs(try('ZRANGEBYSCORE', p .. 'closed', '-inf', '(' .. ARGV[2], 'LIMIT', 0, ARGV[3])) do
   local since, job = string.match(epoch, '^(%-?%d+) (.*)$')
   if since then
-    redis.call('HDEL', p .. 'epochs:' .. job, since, since .. ':until', since .. ':rule')
+    try('HDEL', p .. 'epochs:' .. job, since, since .. ':until', since .. ':rule')
   end
-  redis.call('ZREM', p .. 'closed', epoch)
+  call('ZREM', p .. 'closed', epoch)
 end
 
 if history > 0 then
-  if (tonumber(redis.call('GET', p .. 'pruned') or '0') or 0) < before then
-    redis.call('SET', p .. 'pruned', ARGV[2])
+  if (tonumber(call('GET', p .. 'pruned') or '0') or 0) < before then
+    call('SET', p .. 'pruned', ARGV[2])
   end
   for job in pairs(touched) do  -- otherwise the counters of ids that are used once would stay for ever
-    local row = redis.call('HMGET', p .. 'job:' .. job, 'removed', 'retired_at')
+    local row = call('HMGET', p .. 'job:' .. job, 'removed', 'retired_at')
     local retired_at = time_of(row[2])
     local past = row[1] == '1' or (retired_at and retired_at < before)
-    if past and redis.call('EXISTS', p .. 'runs:' .. job, p .. 'skips:' .. job) == 0 then
-      redis.call('SREM', p .. 'counted', job)
-      redis.call('DEL', p .. 'totals:' .. job, p .. 'failed_logs:' .. job, p .. 'other_logs:' .. job)
+    if past and call('EXISTS', p .. 'runs:' .. job, p .. 'skips:' .. job) == 0 then
+      try('SREM', p .. 'counted', job)
+      call('DEL', p .. 'totals:' .. job, p .. 'failed_logs:' .. job, p .. 'other_logs:' .. job)
     end
   end
 end

@@ -2,9 +2,9 @@
 -- the term is over nevertheless.
 -- ARGV: prefix, lease (id:number), number, milliseconds, the new record
 local p = ARGV[1]
-local held = redis.call('GET', p .. 'lease')
-local record = redis.call('GET', p .. 'record')
-local term = tonumber(redis.call('GET', p .. 'term') or '0')
+local held = call('GET', p .. 'lease')
+local record = call('GET', p .. 'record')
+local term = tonumber(call('GET', p .. 'term') or '0')
 if held and held ~= ARGV[2] then
   return 'taken'
 end
@@ -14,16 +14,16 @@ if not held or term ~= tonumber(ARGV[3]) then
     return 'ended'
   end
   if term < tonumber(ARGV[3]) then
-    redis.call('SET', p .. 'term', ARGV[3])
+    call('SET', p .. 'term', ARGV[3])
   end
-  redis.call('SET', p .. 'lease', ARGV[2], 'PX', ARGV[4])
+  call('SET', p .. 'lease', ARGV[2], 'PX', ARGV[4])
   return held and 'overtaken' or 'gone'
 end
-local time = redis.call('TIME')
-redis.call('PEXPIRE', p .. 'lease', ARGV[4])
-redis.call('SET', p .. 'beat', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)))
+local time = call('TIME')
+call('PEXPIRE', p .. 'lease', ARGV[4])
+call('SET', p .. 'beat', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)))
 if record ~= ARGV[5] then
-  redis.call('SET', p .. 'record', ARGV[5])
-  redis.call('PUBLISH', p .. 'news', ARGV[5])
+  call('SET', p .. 'record', ARGV[5])
+  call('PUBLISH', p .. 'news', ARGV[5])
 end
 return 'ours'

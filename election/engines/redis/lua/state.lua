@@ -2,28 +2,28 @@
 -- job_index.lua.
 -- ARGV: prefix, number of jobs to return at once, version or nothing
 local at_once, since = tonumber(ARGV[2]), ARGV[3]
-local requests = redis.call('ZRANGE', p .. 'requests', 0, -1)
-local runs = since and {} or redis.call('ZRANGE', p .. 'open', 0, -1)
+local requests = call('ZRANGE', p .. 'requests', 0, -1)
+local runs = since and {} or call('ZRANGE', p .. 'open', 0, -1)
 local jobs, rest = {}, {}
 -- Add the jobs of these rows, if they exist.
 local function add_jobs_of(keys, prefix)
   for _, key in ipairs(keys) do
-    local job = redis.call('HGET', prefix .. key, 'job_id')
-    if job and redis.call('EXISTS', p .. 'job:' .. job) == 1 then
+    local job = call('HGET', prefix .. key, 'job_id')
+    if job and call('EXISTS', p .. 'job:' .. job) == 1 then
       table.insert(jobs, job)
     end
   end
 end
 if since then
-  jobs = redis.call('ZRANGEBYSCORE', p .. 'changed', '(' .. since, '+inf')
+  jobs = call('ZRANGEBYSCORE', p .. 'changed', '(' .. since, '+inf')
   add_jobs_of(requests, p .. 'request:')
 else
   check_indexes()
-  if redis.call('SCARD', p .. 'jobs') <= at_once then
-    jobs = redis.call('SMEMBERS', p .. 'jobs')
+  if call('SCARD', p .. 'jobs') <= at_once then
+    jobs = call('SMEMBERS', p .. 'jobs')
   else
     jobs = jobs_of_code()
-    rest = redis.call('ZRANGEBYSCORE', p .. 'due', 0, '+inf')
+    rest = call('ZRANGEBYSCORE', p .. 'due', 0, '+inf')
     for place = 1, math.min(at_once, #rest) do
       table.insert(jobs, rest[place])
     end
@@ -32,7 +32,7 @@ else
   end
 end
 return {
-  redis.call('GET', p .. 'version') or '0',
+  call('GET', p .. 'version') or '0',
   each(jobs, p .. 'job:'),
   each(requests, p .. 'request:'),
   each(runs, p .. 'run:'),

@@ -8,11 +8,11 @@ local p = ARGV[1]
 local order, row, field, limit = p .. ARGV[2], p .. ARGV[3], ARGV[4], tonumber(ARGV[7])
 
 local function at(rank)
-  return redis.call('ZRANGE', order, rank, rank)[1]
+  return call('ZRANGE', order, rank, rank)[1]
 end
 
 local function number_of(key, name, least, most)
-  local number = tonumber(redis.call('HGET', row .. key, name) or '')
+  local number = tonumber(call('HGET', row .. key, name) or '')
   return number and number >= least and number <= most and number or nil
 end
 
@@ -22,7 +22,7 @@ end
 
 -- A row whose time cannot be read goes with the next one that has a time.
 local function first_from(moment)
-  local low, high = 0, redis.call('ZCARD', order)
+  local low, high = 0, call('ZCARD', order)
   while low < high do
     local middle = math.floor((low + high) / 2)
     local timed, time = middle, time_of(at(middle), field)
@@ -43,7 +43,7 @@ local first, beyond = first_from(tonumber(ARGV[5])), first_from(tonumber(ARGV[6]
 local every = math.max(1, math.ceil((beyond - first) / limit))
 local found = {}
 local function add(key)
-  local fields = redis.call('HGETALL', row .. key)
+  local fields = call('HGETALL', row .. key)
   table.insert(fields, 'id')
   table.insert(fields, key)
   table.insert(found, fields)
@@ -60,7 +60,7 @@ for rank = first, beyond - 1, every do
 end
 if every > 1 and ARGV[9] ~= '' then
   local range = {at(beyond - 1), at(first)}
-  for _, key in ipairs(redis.call('ZREVRANGEBYSCORE', p .. 'troubled', range[1], range[2], 'LIMIT', 0, math.floor(limit / 2))) do
+  for _, key in ipairs(call('ZREVRANGEBYSCORE', p .. 'troubled', range[1], range[2], 'LIMIT', 0, math.floor(limit / 2))) do
     add(key)
   end
 end
@@ -68,10 +68,10 @@ local oldest = at(0)
 
 -- Nearly all runs succeed; the others are in separate sets.
 local function count_runs(least, most)
-  local counts, rest = {running = redis.call('ZCOUNT', p .. 'open', least, most)}, beyond - first
+  local counts, rest = {running = call('ZCOUNT', p .. 'open', least, most)}, beyond - first
   rest = rest - counts.running
-  for _, key in ipairs(redis.call('ZRANGEBYSCORE', p .. 'troubled', least, most)) do
-    local outcome = redis.call('HGET', row .. key, 'outcome') or 'failed'
+  for _, key in ipairs(call('ZRANGEBYSCORE', p .. 'troubled', least, most)) do
+    local outcome = call('HGET', row .. key, 'outcome') or 'failed'
     counts[outcome] = (counts[outcome] or 0) + 1
     rest = rest - 1
   end
@@ -81,14 +81,14 @@ end
 
 local function count_skips()
   local skipped = 0
-  for _, key in ipairs(redis.call('ZRANGE', order, first, beyond - 1)) do
+  for _, key in ipairs(call('ZRANGE', order, first, beyond - 1)) do
     skipped = skipped + math.floor(number_of(key, 'count', 1, tonumber(ARGV[13])) or 1)
   end
   return {skipped = skipped}
 end
 
 local counted, most = false, tonumber(ARGV[10])
-if ARGV[2] == 'runs' and beyond > first and redis.call('ZCOUNT', p .. 'troubled', at(first), at(beyond - 1)) <= most then
+if ARGV[2] == 'runs' and beyond > first and call('ZCOUNT', p .. 'troubled', at(first), at(beyond - 1)) <= most then
   counted = count_runs(at(first), at(beyond - 1))
 elseif ARGV[2] == 'skips' and beyond - first <= most then
   counted = count_skips()
@@ -103,4 +103,4 @@ if counted then
     table.insert(counts, string.format('%.0f', number))
   end
 end
-return {every, oldest and redis.call('HGET', row .. oldest, field) or false, found, counts}
+return {every, oldest and call('HGET', row .. oldest, field) or false, found, counts}
