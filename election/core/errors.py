@@ -115,7 +115,7 @@ def describe_error(error: BaseException) -> str:
 
 def traceback_if_unexpected(error: BaseException) -> BaseException | None:
     """Return the error if its traceback adds to its message; None otherwise."""
-    return None if isinstance(error, SeatError | OSError) else error
+    return None if isinstance(error, SeatError | StaleTermError | OSError) else error
 
 
 MAX_ERROR_LENGTH = 2000

@@ -13,7 +13,7 @@ import pytest
 
 from election.core.backoff import RETRY_MAX_DELAY_S
 from election.core.elector import SIGNAL_GRACE_S
-from election.core.errors import SeatError, UnfinishedJobsError
+from election.core.errors import SeatError, StaleTermError, UnfinishedJobsError
 from election.core.roles import Role
 from election.core.term import Reason, Standing
 from election.testing import MemorySeat
@@ -462,7 +462,11 @@ async def test_trouble_after_a_good_term_is_new_trouble(pool: SimulatedPool, cap
     assert worker.leads
 
 
-@pytest.mark.parametrize(("error", "traceback"), [(ERRORS[0], False), (ERRORS[1], False), (ERRORS[2], True)])
+@pytest.mark.parametrize(
+    ("error", "traceback"),
+    [(ERRORS[0], False), (ERRORS[1], False), (ERRORS[2], True), (StaleTermError("term 8 is over"), False)],
+    ids=lambda value: type(value).__name__,
+)
 async def test_only_a_surprise_is_told_with_its_traceback(
     pool: SimulatedPool, caplog: pytest.LogCaptureFixture, error: Exception, traceback: bool
 ) -> None:
