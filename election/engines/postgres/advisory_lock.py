@@ -32,6 +32,7 @@ from .connection import (
     shutdown,
     way_out,
 )
+from .lockers import LOCK_TIMEOUT_MS
 
 WAIT_S = 30.0
 """Maximum time that one statement waits for the lock, see ``schema.wait_for_seat``."""
@@ -69,6 +70,7 @@ class AdvisoryLock:
         self._settings = settings(
             address.schema,
             synchronous_commit="off",  # a heartbeat need not outlive the server
+            lock_timeout=LOCK_TIMEOUT_MS,  # not of the advisory lock, see ``schema.wait_for_seat``
             tcp_keepalives_idle=keep,
             tcp_keepalives_interval=1,
             tcp_keepalives_count=3,

@@ -27,8 +27,9 @@ from election.core.threads import run_in_thread
 
 from .address import Address
 from .advisory_lock import AdvisoryLock
-from .connection import describe_error, way_out
+from .connection import describe_error
 from .ledger import PostgresLedger
+from .lockers import advise
 from .monitor import RECORD, PoolMonitor
 from .preflight import Preflight
 from .trust import StateBefore, Trust, died, remaining_trust, was_fenced_by_switch
@@ -143,8 +144,9 @@ class PostgresBackend:
                 return Refusal.TAKEN
             return await self._judge()
         except psycopg.Error as error:
+            seat_error = await self._seat_error(error)
             await self._lock.close()
-            raise self._seat_error(error) from error
+            raise seat_error from error
         except (ConfigurationError, LedgerVersionError) as error:  # fatal at the start only
             raise SeatError(str(error)) from error
 
@@ -193,8 +195,9 @@ class PostgresBackend:
         try:
             begun = await self._lock.execute(_BEGIN, parameters)
         except psycopg.Error as error:
+            seat_error = await self._seat_error(error)
             await self._lock.close()
-            raise self._seat_error(error) from error
+            raise seat_error from error
         if not begun:
             raise SeatError(f"{self.pool}: another worker has begun term {record.term} or a later one")
         self._published = record
@@ -226,7 +229,7 @@ class PostgresBackend:
                     self._ledger.give_up()
                 raise SeatLostError(f"the session that holds the seat has ended: {describe_error(error)}") from error
             self._trust.renew(started)  # an error is an answer, too: session and lock are alive
-            raise self._seat_error(error) from error
+            raise await self._seat_error(error) from error
         if not found:
             raise SeatLostError(f"{self.pool}: another worker has begun a term after {record.term}")
         self._trust.renew(started)  # even if it had run out: the same session still holds the lock
@@ -323,8 +326,8 @@ class PostgresBackend:
     def _to_row(self, record: LeaderRecord) -> tuple[str, str | None, int, str]:
         return _to_text(record), record.problem, record.term, self._address.channel
 
-    def _seat_error(self, error: psycopg.Error) -> SeatError:
-        return SeatError(f"{self.pool}: {describe_error(error)}{way_out(error)}")
+    async def _seat_error(self, error: psycopg.Error) -> SeatError:
+        return SeatError(f"{self.pool}: {describe_error(error)}{await advise(self._lock.execute, error)}")
 
 
 def _describe_doubt(record: LeaderRecord, wait: float) -> str:

@@ -32,6 +32,7 @@ _ROLE_DEFAULTS = {
     "transaction_timeout": 0,  # from PostgreSQL 17 on; a follower waits for the lock in a transaction
     "idle_session_timeout": 0,
     "idle_in_transaction_session_timeout": 0,
+    "client_connection_check_interval": 1000,  # or a client that is gone keeps the seat while it waits for a lock
     "default_transaction_isolation": "read committed",  # claims depend on the commits of others
     "default_transaction_deferrable": "off",
     "DateStyle": "ISO, MDY",  # psycopg reads no other style
@@ -167,9 +168,10 @@ def settings(schema: str, **more: str | int) -> str:
     """Statements that set up a session: search path ``schema``, no limits but ``more``, not even the role's."""
     wanted: dict[str, str | int] = {"search_path": f'"{schema}", pg_temp', **more}
     values = ", ".join(f"('{name}', '{value}')" for name, value in {**_ROLE_DEFAULTS, **wanted}.items())
-    return (  # settings that this version of the server does not have are left out
+    return (  # settings that this version of the server does not have are left out, and one that not every system has
         f"SELECT set_config(wanted.name, wanted.value, false) FROM (VALUES {values}) AS wanted (name, value)"
         " JOIN pg_catalog.pg_settings USING (name)"
+        " WHERE name <> 'client_connection_check_interval' OR version() LIKE '%linux%'"
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg import errors
 
 from election.core.errors import LedgerError
 from election.engines.sql.connection_thread import ThreadedDatabase
@@ -22,6 +23,7 @@ from election.engines.sql.schema import NUMBERED
 from .address import Address
 from .connection import connect, describe_error, settings, shutdown, time_limit, way_out
 from .json_text import FIRST_TERM, TAGS
+from .lockers import LOCKER, describe_locker
 from .preflight import Preflight
 from .schema import check_version, migrate, stored_version
 
@@ -135,9 +137,18 @@ class PostgresDatabase(ThreadedDatabase[PostgresConnection]):
                 connection.execute("ROLLBACK")
                 raise
         except psycopg.Error as error:
+            advice = self._locker() if isinstance(error, errors.LockNotAvailable) else ""
             self._disconnect()
-            raise LedgerError(f"{self._address.pool}: {describe_error(error)}{way_out(error)}") from error
+            raise LedgerError(f"{self._address.pool}: {describe_error(error)}{advice or way_out(error)}") from error
         return result
+
+    def _locker(self) -> str:
+        """Advice about the session that keeps a table of the pool locked."""
+        with contextlib.suppress(psycopg.Error):
+            if self._connection is not None:
+                self._connection.execute("ROLLBACK")
+                return describe_locker(self._connection.raw.execute(LOCKER).fetchall())
+        return ""
 
     def _begun(self, begin: str) -> tuple[PostgresConnection, int]:
         """A connection within a transaction, and the version of the tables, which the second statement of ``begin``

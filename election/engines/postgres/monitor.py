@@ -37,6 +37,7 @@ from .connection import (
     shutdown,
     way_out,
 )
+from .lockers import LOCK_TIMEOUT_MS, advise
 from .preflight import Preflight
 from .sleeper import end_sleeping_winner, grace_for
 
@@ -144,7 +145,7 @@ class PoolMonitor:
     async def refresh(self) -> None:
         """Read once, for a process that does not take part; without tables nothing is read. Raises ``SeatError``."""
         try:
-            connection = await connect_async(self._address.url, settings(self._address.schema))
+            connection = await self._new_session()
             try:
                 await self._read(connection)
             finally:
@@ -175,7 +176,7 @@ class PoolMonitor:
 
     async def execute(self, statement: str, parameters: tuple[Any, ...], *, within: float) -> list[tuple[Any, ...]]:
         """Execute a statement on a new session, if the lock's has ended. Raises ``psycopg.Error``."""
-        connection = await connect_async(self._address.url, settings(self._address.schema))
+        connection = await self._new_session()
         try:
             return await execute(connection, statement, parameters, within=within)
         finally:
@@ -198,7 +199,8 @@ class PoolMonitor:
                     # A late observer does not decide: on such a host a winner is slow, too.
                     is_punctual = self._clock.monotonic() - asked < interval + LATE_S
             except (psycopg.Error, OSError, SeatError, ConfigurationError, LedgerVersionError) as error:
-                self.trouble = f"{self._address.pool} cannot be reached: {describe_error(error)}{way_out(error)}"
+                advice = await advise(self._ask, error)
+                self.trouble = f"{self._address.pool} cannot be reached: {describe_error(error)}{advice}"
                 self._preflight.reset()
             except Exception as error:
                 self.trouble = f"{self._address.pool} cannot be read: {describe_error(error)}"
@@ -209,7 +211,7 @@ class PoolMonitor:
     async def _connected(self) -> psycopg.AsyncConnection[Any]:
         if not self._preflight.ready:
             await run_in_thread(self._preflight.prepare)
-        connection = await connect_async(self._address.url, settings(self._address.schema))
+        connection = await self._new_session()
         try:
             [session] = await execute(
                 connection, f'LISTEN "{self._address.channel}"; {SELECT_SESSION}', within=ANSWER_TIMEOUT_S
@@ -220,6 +222,15 @@ class PoolMonitor:
         self.session = session[0], session[1]
         self._renew_at = 0.0
         return connection
+
+    async def _new_session(self) -> psycopg.AsyncConnection[Any]:
+        return await connect_async(self._address.url, settings(self._address.schema, lock_timeout=LOCK_TIMEOUT_MS))
+
+    async def _ask(self, statement: str) -> list[tuple[Any, ...]]:
+        """Execute a statement on the session that has failed, if it works. Raises ``psycopg.Error``."""
+        if self._connection is None:
+            raise psycopg.OperationalError("the session has ended")
+        return await execute(self._connection, statement, within=1.0)
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
