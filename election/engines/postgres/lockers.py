@@ -14,6 +14,9 @@ from .connection import way_out
 LOCK_TIMEOUT_MS = 500
 """Time that a statement of the seat waits for a lock, which only a stranger keeps: less than a session is trusted."""
 
+MONITOR_LOCK_TIMEOUT_MS = 2000
+"""The same of the monitors, which wait for each other when they remove workers that are gone."""
+
 LOCKER = (
     "SELECT held.pid, it.application_name, it.state FROM pg_locks AS held"
     " JOIN pg_class ON pg_class.oid = held.relation AND pg_class.relnamespace = current_schema()::regnamespace"

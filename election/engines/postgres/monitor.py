@@ -37,7 +37,7 @@ from .connection import (
     shutdown,
     way_out,
 )
-from .lockers import LOCK_TIMEOUT_MS, advise
+from .lockers import MONITOR_LOCK_TIMEOUT_MS, advise
 from .preflight import Preflight
 from .sleeper import end_sleeping_winner, grace_for
 
@@ -224,7 +224,8 @@ class PoolMonitor:
         return connection
 
     async def _new_session(self) -> psycopg.AsyncConnection[Any]:
-        return await connect_async(self._address.url, settings(self._address.schema, lock_timeout=LOCK_TIMEOUT_MS))
+        limit = MONITOR_LOCK_TIMEOUT_MS
+        return await connect_async(self._address.url, settings(self._address.schema, lock_timeout=limit))
 
     async def _ask(self, statement: str) -> list[tuple[Any, ...]]:
         """Execute a statement on the session that has failed, if it works. Raises ``psycopg.Error``."""
