@@ -10,6 +10,8 @@ from typing import Any, cast
 import psutil
 import pytest
 
+from tests.support.waiting import until
+
 from .faults import Injector
 from .plan import Fault
 
@@ -27,8 +29,8 @@ def test_a_worker_that_two_faults_have_stopped_does_not_go_on_at_the_end_of_the_
             injector.stop(worker, Fault(0.0, "stop leader", 0, 1e-6))
             injector.stop(worker, Fault(0.1, "stop leader", 0, later))
             injector.undo_what_is_due()
-            assert worker.status() == psutil.STATUS_STOPPED
+            until(lambda: worker.status() == psutil.STATUS_STOPPED)  # a signal takes a moment
             injector.close()
-            assert (worker.status() == psutil.STATUS_STOPPED) is (later == 0.0)
+            until(lambda: (worker.status() == psutil.STATUS_STOPPED) is (later == 0.0))
         finally:
             process.kill()
